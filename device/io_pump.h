@@ -1,0 +1,60 @@
+// Drives one Device for many threads without a thread of its own.
+//
+// A caller that needs a completion waits in Wait(): one of the waiting threads reaps for all, so at queue
+// depth one the calling thread drives its own I/O without a hand-off to another thread.
+//
+// Threading: one mutex, the owner's, guards the pump and whatever the completions touch. Every method is
+// called with it held, through the unique_lock; it is released around device calls. Completion functions
+// (IoRequest::done) run with it held and must not block.
+#ifndef UNTORN_DEVICE_IO_PUMP_H_
+#define UNTORN_DEVICE_IO_PUMP_H_
+
+#include <condition_variable>
+#include <cstdint>
+#include <mutex>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "device/device.h"
+
+namespace untorn {
+
+class IoPump {
+ public:
+  IoPump(Device& device, std::mutex& mu) : device_(device), mu_(mu) {}
+
+  Device& device() { return device_; }
+  std::mutex& mutex() { return mu_; }
+
+  // Puts a request in the outbox. It goes to the device at the next Kick() or Wait().
+  void Queue(IoRequest* request);
+  // Sends the outbox to the device. Releases the lock meanwhile.
+  void Kick(std::unique_lock<std::mutex>& lock);
+  // Returns once `ready()` is true. Reaps, or sleeps while another thread does. `ready` runs with the lock
+  // held. Something must be under way that makes it true: I/O, or a thread that calls Notify().
+  void Wait(std::unique_lock<std::mutex>& lock, absl::FunctionRef<bool()> ready);
+  // As Wait, but gives up after `timeout_ms` without I/O in flight. Returns ready().
+  bool WaitFor(std::unique_lock<std::mutex>& lock, int timeout_ms, absl::FunctionRef<bool()> ready);
+  // Something that a Wait() may be looking at has changed.
+  void Notify() { changed_.notify_all(); }
+
+  // Blocking I/O from a thread that holds the lock; it is released meanwhile. One request, or several at once.
+  absl::Status Run(std::unique_lock<std::mutex>& lock, IoRequest* request);
+  absl::Status RunAll(std::unique_lock<std::mutex>& lock, absl::Span<IoRequest* const> requests);
+
+  uint64_t in_flight() const { return in_flight_; }
+
+ private:
+  void Reap(std::unique_lock<std::mutex>& lock);
+
+  Device& device_;
+  std::mutex& mu_;
+  std::condition_variable changed_;
+  std::vector<IoRequest*> outbox_;
+  uint64_t in_flight_ = 0;  // queued or submitted, not yet completed
+  bool reaping_ = false;
+};
+
+}  // namespace untorn
+
+#endif  // UNTORN_DEVICE_IO_PUMP_H_
