@@ -35,10 +35,10 @@ inline constexpr uint64_t kBlockBytes = 4096;
 
 // Who promises that an atomic write is kept whole.
 enum class AtomicSource {
-  kNone,            // nobody: there is no fast path
-  kHardware,        // the disk itself, as the kernel reports it; written with RWF_ATOMIC
-  kFileSystem,      // a file system's own copy-on-write behind RWF_ATOMIC: slower than ours, not used
-  kStated,          // the operator (--atomic-unit): written without RWF_ATOMIC
+  kNone,        // nobody: there is no fast path
+  kHardware,    // the disk itself, as the kernel reports it; written with RWF_ATOMIC
+  kFileSystem,  // a file system's own copy-on-write behind RWF_ATOMIC: slower than ours, not used
+  kStated,      // the operator (--atomic-unit): written without RWF_ATOMIC
 };
 const char* AtomicSourceName(AtomicSource source);
 
@@ -67,8 +67,8 @@ struct DeviceInfo {
   // still has to allocate): such blocks are written with zeros ahead of use.
   bool needs_preparing = false;
   uint64_t size_bytes = 0;
-  AtomicLimits atomic;             // what the fast path may rely on
-  std::string atomic_note;         // where the limits come from, or why there are none
+  AtomicLimits atomic;      // what the fast path may rely on
+  std::string atomic_note;  // where the limits come from, or why there are none
 };
 
 enum class IoOp : uint8_t { kRead, kWrite, kAtomicWrite, kFlush };

@@ -31,7 +31,8 @@ struct FileDeviceOptions {
 //  kPermissionDenied     not allowed; or read-only file opened for writing
 //  kFailedPrecondition   locked by another process: "open for writing by process N"
 //  kInvalidArgument      neither a regular file nor a block device; stated unit not usable here
-absl::StatusOr<std::unique_ptr<Device>> OpenFileDevice(const std::string& path, const FileDeviceOptions& options);
+absl::StatusOr<std::unique_ptr<Device>> OpenFileDevice(const std::string& path,
+                                                       const FileDeviceOptions& options);
 
 // Creates an empty sparse regular file of `size_bytes`. kAlreadyExists if there is one.
 absl::Status CreateStoreFile(const std::string& path, uint64_t size_bytes);

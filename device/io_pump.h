@@ -9,9 +9,11 @@
 #ifndef UNTORN_DEVICE_IO_PUMP_H_
 #define UNTORN_DEVICE_IO_PUMP_H_
 
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
@@ -33,19 +35,27 @@ class IoPump {
   // Returns once `ready()` is true. Reaps, or sleeps while another thread does. `ready` runs with the lock
   // held. Something must be under way that makes it true: I/O, or a thread that calls Notify().
   void Wait(std::unique_lock<std::mutex>& lock, absl::FunctionRef<bool()> ready);
-  // As Wait, but gives up after `timeout_ms` without I/O in flight. Returns ready().
+  // As Wait, but gives up after `timeout_ms`, or when the request that it is reaping by then completes.
+  // Returns ready().
   bool WaitFor(std::unique_lock<std::mutex>& lock, int timeout_ms, absl::FunctionRef<bool()> ready);
   // Something that a Wait() may be looking at has changed.
   void Notify() { changed_.notify_all(); }
 
-  // Blocking I/O from a thread that holds the lock; it is released meanwhile. One request, or several at once.
+  // Blocking I/O from a thread that holds the lock; it is released meanwhile. One request, or several at
+  // once. Uses the requests' `done` and `context`. Returns the first error among them.
   absl::Status Run(std::unique_lock<std::mutex>& lock, IoRequest* request);
   absl::Status RunAll(std::unique_lock<std::mutex>& lock, absl::Span<IoRequest* const> requests);
 
   uint64_t in_flight() const { return in_flight_; }
 
  private:
+  using Deadline = std::chrono::steady_clock::time_point;
+
+  bool WaitUntil(std::unique_lock<std::mutex>& lock, std::optional<Deadline> deadline,
+                 absl::FunctionRef<bool()> ready);
   void Reap(std::unique_lock<std::mutex>& lock);
+  // Wakes a sleeper to reap if there is something to reap and nobody does.
+  void HandOver();
 
   Device& device_;
   std::mutex& mu_;
@@ -53,6 +63,8 @@ class IoPump {
   std::vector<IoRequest*> outbox_;
   uint64_t in_flight_ = 0;  // queued or submitted, not yet completed
   bool reaping_ = false;
+  int sleepers_ = 0;
+  std::vector<IoRequest*> completed_;  // the reaping thread's
 };
 
 }  // namespace untorn

@@ -10,7 +10,9 @@
 //  4. After a process kill (Kill) writes in flight may land or not, whole or torn; the cache survives.
 //  5. Requests complete in an order drawn from the seed, one per Reap() when `shuffle` is set, otherwise in
 //     order of submission.
-//  6. On demand the n-th operation of a kind fails (FailAfter).
+//  6. A device made before a Crash() or Kill() is cut off by it: every request it still has, or gets, fails
+//     without effect. So an engine may be destroyed after the crash as well as before.
+//  7. On demand the n-th operation of a kind fails (FailAfter).
 // Every decision comes from the seed. Threading: as Device; Crash, Kill and the accessors must not run
 // concurrently with anything else.
 #ifndef UNTORN_DEVICE_SIMULATED_DEVICE_H_
@@ -33,8 +35,8 @@ struct SimulatedDeviceOptions {
   uint64_t size_bytes = 64 << 20;
   uint64_t seed = 1;
   bool shuffle = true;
-  AtomicLimits atomic;            // source kNone: no fast path
-  bool refuse_atomic = false;     // report limits, but refuse every atomic write at run time
+  AtomicLimits atomic;         // source kNone: no fast path
+  bool refuse_atomic = false;  // report limits, but refuse every atomic write at run time
   bool needs_preparing = false;
 };
 
@@ -55,9 +57,9 @@ class SimulatedDevice : public Device {
   void Submit(absl::Span<IoRequest* const> requests) override;
   void Reap(bool wait, std::vector<IoRequest*>* completed) override;
 
-  // The n-th operation of this kind from now (1: the next) fails with `status`, and `count` in all (default: just
-  // that one). A failed write keeps nothing, or all, or some of its sectors, as drawn from the seed. A failed
-  // flush keeps what it covered volatile.
+  // The n-th operation of this kind from now (1: the next) fails with `status`, and `count` in all (default:
+  // just that one). A failed write keeps nothing, or all, or some of its sectors, as drawn from the seed. A
+  // failed flush keeps what it covered volatile.
   void FailAfter(IoOp op, uint64_t n, absl::Status status, uint64_t count = 1);
 
   const DeviceCounts& counts() const { return counts_; }
@@ -75,14 +77,15 @@ class SimulatedDisk {
   ~SimulatedDisk();
 
   // Power cut: each unflushed write (completed, or in flight on the device that was destroyed last without
-  // reaping it) lands wholly, partly or not, by `rng`. keep_per_mille: the chance of a write to land; of those
-  // that land and are not atomic half are torn. Afterwards the medium is all there is.
+  // reaping it) lands wholly, partly or not, by `rng`. keep_per_mille: the chance of a write to land; of
+  // those that land and are not atomic half are torn. Afterwards the medium is all there is.
   void Crash(std::mt19937_64& rng, int keep_per_mille = 500);
   // The process is gone but the power is on: writes that were completed stay in the cache, those in flight
   // land wholly, partly or not.
   void Kill(std::mt19937_64& rng);
 
-  // What a read would return now (cache over medium); tests damage the disk with Poke (to the medium and cache).
+  // What a read would return now (cache over medium); tests damage the disk with Poke (to the medium and
+  // cache).
   void Peek(uint64_t offset_bytes, void* out, uint64_t length_bytes) const;
   void Poke(uint64_t offset_bytes, const void* data, uint64_t length_bytes);
   // A copy of this disk, cache and all: to try many crashes from one state.

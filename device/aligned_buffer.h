@@ -1,0 +1,36 @@
+// Memory aligned for direct I/O.
+#ifndef UNTORN_DEVICE_ALIGNED_BUFFER_H_
+#define UNTORN_DEVICE_ALIGNED_BUFFER_H_
+
+#include <cstddef>
+#include <cstdlib>
+#include <memory>
+#include <span>
+
+#include "device/device.h"
+
+namespace untorn {
+
+// `bytes` (a multiple of kBlockBytes) aligned to kBlockBytes, not initialised.
+class AlignedBuffer {
+ public:
+  AlignedBuffer() = default;
+  explicit AlignedBuffer(size_t bytes)
+      : data_(static_cast<std::byte*>(std::aligned_alloc(kBlockBytes, bytes))), bytes_(bytes) {}
+  std::byte* data() { return data_.get(); }
+  const std::byte* data() const { return data_.get(); }
+  size_t size() const { return bytes_; }
+  std::span<std::byte> span() { return {data_.get(), bytes_}; }
+  std::span<const std::byte> span() const { return {data_.get(), bytes_}; }
+
+ private:
+  struct Free {
+    void operator()(std::byte* p) const { std::free(p); }
+  };
+  std::unique_ptr<std::byte[], Free> data_;
+  size_t bytes_ = 0;
+};
+
+}  // namespace untorn
+
+#endif  // UNTORN_DEVICE_ALIGNED_BUFFER_H_

@@ -1,0 +1,51 @@
+#include "device/device.h"
+
+namespace untorn {
+namespace {
+
+absl::Status RunBlocking(Device& device, IoRequest* request) {
+  device.Submit(absl::MakeConstSpan(&request, 1));
+  std::vector<IoRequest*> completed;
+  while (completed.empty()) device.Reap(/*wait=*/true, &completed);
+  return request->status;
+}
+
+}  // namespace
+
+const char* AtomicSourceName(AtomicSource source) {
+  switch (source) {
+    case AtomicSource::kNone:
+      return "none";
+    case AtomicSource::kHardware:
+      return "hardware";
+    case AtomicSource::kFileSystem:
+      return "file system";
+    case AtomicSource::kStated:
+      return "stated";
+  }
+  return "unknown";
+}
+
+absl::Status ReadBlocking(Device& device, uint64_t offset_bytes, void* buffer, uint64_t length_bytes) {
+  IoRequest request;
+  request.op = IoOp::kRead;
+  request.offset_bytes = offset_bytes;
+  request.iov.push_back({buffer, length_bytes});
+  return RunBlocking(device, &request);
+}
+
+absl::Status WriteBlocking(Device& device, uint64_t offset_bytes, const void* buffer, uint64_t length_bytes) {
+  IoRequest request;
+  request.op = IoOp::kWrite;
+  request.offset_bytes = offset_bytes;
+  request.iov.push_back({const_cast<void*>(buffer), length_bytes});
+  return RunBlocking(device, &request);
+}
+
+absl::Status FlushBlocking(Device& device) {
+  IoRequest request;
+  request.op = IoOp::kFlush;
+  return RunBlocking(device, &request);
+}
+
+}  // namespace untorn

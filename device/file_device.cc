@@ -1,0 +1,241 @@
+#include "device/file_device.h"
+
+#include <blkid/blkid.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/file.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cstdlib>
+#include <cstring>
+#include <thread>
+#include <utility>
+
+#include "absl/cleanup/cleanup.h"
+#include "absl/strings/str_cat.h"
+#include "device/atomic_limits.h"
+#include "device/lock_holder.h"
+#include "device/open_file.h"
+#include "device/syscall_device.h"
+#include "device/uring_device.h"
+
+namespace untorn {
+namespace {
+
+constexpr std::chrono::milliseconds kLockPollInterval(10);
+
+absl::Status ErrnoStatus(int error, const std::string& what) {
+  const std::string message = absl::StrCat(what, ": ", std::strerror(error));
+  if (error == EROFS) return absl::PermissionDeniedError(message);
+  return absl::Status(absl::ErrnoToStatusCode(error), message);
+}
+
+struct DirectOpen {
+  OpenFile file;
+  std::string buffered_reason;  // why it is not O_DIRECT; empty if it is
+};
+
+// True if the file can be read with O_DIRECT at our alignment: some file systems only say so at the first
+// read.
+bool CanReadDirect(int fd) {
+  void* block = std::aligned_alloc(kBlockBytes, kBlockBytes);
+  if (block == nullptr) return false;
+  const ssize_t result = pread(fd, block, kBlockBytes, 0);
+  const bool refused = result < 0 && (errno == EINVAL || errno == EOPNOTSUPP);
+  std::free(block);
+  return !refused;
+}
+
+// `error` is set if the result is not open.
+DirectOpen TryOpen(const std::string& path, int flags, int* error) {
+  DirectOpen result;
+  result.file = OpenFile(open(path.c_str(), flags | O_DIRECT));
+  *error = errno;
+  if (result.file.is_open() && CanReadDirect(result.file.fd())) return result;
+  if (!result.file.is_open() && *error != EINVAL) return result;
+  result.buffered_reason = "the file system refuses direct I/O";
+  // The claim of O_EXCL must end before the next open.
+  result.file = OpenFile();
+  result.file = OpenFile(open(path.c_str(), flags));
+  *error = errno;
+  return result;
+}
+
+absl::Status LockedStatus(const std::string& path, const LockHolder& holder, bool claimed_by_kernel) {
+  const std::string what = absl::StrCat(path, ": open for ", holder.writing ? "writing" : "reading");
+  if (holder.alive) return absl::FailedPreconditionError(absl::StrCat(what, " by process ", holder.pid));
+  if (holder.pid != 0) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        what, " by process ", holder.pid, ", which is exiting; its last requests are not done yet"));
+  }
+  if (claimed_by_kernel) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        path, ": the block device is in use (mounted, part of another device, or open in another program)"));
+  }
+  return absl::FailedPreconditionError(absl::StrCat(
+      path,
+      ": locked by a process that is gone or not visible from here; a child of it, or its last requests, ",
+      "still hold the file"));
+}
+
+// Opens and locks. Polls while the lock is held by no live process.
+absl::StatusOr<DirectOpen> OpenLocked(const std::string& path, const struct stat& before,
+                                      const FileDeviceOptions& options) {
+  int flags = O_CLOEXEC | (options.read_only ? O_RDONLY : O_RDWR);
+  // On a block device O_EXCL refuses one that is mounted or otherwise claimed.
+  if (S_ISBLK(before.st_mode) && !options.read_only) flags |= O_EXCL;
+  const int lock = (options.read_only ? LOCK_SH : LOCK_EX) | LOCK_NB;
+
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(options.lock_wait_ms);
+  while (true) {
+    int error = 0;
+    DirectOpen result = TryOpen(path, flags, &error);
+    const bool claimed = !result.file.is_open() && error == EBUSY;
+    if (!result.file.is_open() && !claimed)
+      return ErrnoStatus(error, absl::StrCat(path, ": cannot be opened"));
+    if (!claimed) {
+      if (flock(result.file.fd(), lock) == 0) return result;
+      if (errno != EWOULDBLOCK && errno != EINTR) {
+        return ErrnoStatus(errno, absl::StrCat(path, ": cannot be locked"));
+      }
+    }
+    const LockHolder holder = FindLockHolder(before.st_dev, before.st_ino);
+    // A claim without a lock is not ours: a mount, say. It does not end by itself.
+    const bool foreign_claim = claimed && holder.pid == 0;
+    if (holder.alive || foreign_claim || std::chrono::steady_clock::now() >= deadline) {
+      return LockedStatus(path, holder, claimed);
+    }
+    std::this_thread::sleep_for(kLockPollInterval);
+  }
+}
+
+absl::Status ReadSize(int fd, DeviceInfo* info) {
+  struct stat st;
+  if (fstat(fd, &st) != 0) return ErrnoStatus(errno, absl::StrCat(info->path, ": cannot be examined"));
+  uint64_t size_bytes = static_cast<uint64_t>(st.st_size);
+  if (info->block_device) {
+    if (ioctl(fd, BLKGETSIZE64, &size_bytes) != 0) {
+      return ErrnoStatus(errno, absl::StrCat(info->path, ": its size cannot be read"));
+    }
+    int sector_bytes = 0;
+    if (ioctl(fd, BLKSSZGET, &sector_bytes) == 0 && static_cast<uint64_t>(sector_bytes) > kBlockBytes) {
+      return absl::InvalidArgumentError(absl::StrCat(info->path, ": its logical blocks have ", sector_bytes,
+                                                     " bytes; at most ", kBlockBytes, " are supported"));
+    }
+    int write_protected = 0;
+    if (!info->read_only && ioctl(fd, BLKROGET, &write_protected) == 0 && write_protected != 0) {
+      return absl::PermissionDeniedError(absl::StrCat(info->path, ": the block device is write-protected"));
+    }
+  }
+  info->size_bytes = size_bytes / kBlockBytes * kBlockBytes;
+  return absl::OkStatus();
+}
+
+absl::Status SyncDirectoryOf(const std::string& path) {
+  const size_t slash = path.rfind('/');
+  const std::string directory = slash == std::string::npos ? "." : path.substr(0, slash + 1);
+  OpenFile file(open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!file.is_open() || fsync(file.fd()) != 0) {
+    return ErrnoStatus(errno, absl::StrCat(directory, ": cannot be synced"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Device>> OpenFileDevice(const std::string& path,
+                                                       const FileDeviceOptions& options) {
+  struct stat st;
+  if (stat(path.c_str(), &st) != 0) return ErrnoStatus(errno, absl::StrCat(path, ": cannot be opened"));
+  if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": neither a regular file nor a block device"));
+  }
+  absl::StatusOr<DirectOpen> opened = OpenLocked(path, st, options);
+  if (!opened.ok()) return opened.status();
+
+  DeviceInfo info;
+  info.path = path;
+  info.read_only = options.read_only;
+  info.block_device = S_ISBLK(st.st_mode);
+  info.needs_preparing = !info.block_device;
+  info.direct_io = opened->buffered_reason.empty();
+  if (absl::Status status = ReadSize(opened->file.fd(), &info); !status.ok()) return status;
+
+  AtomicFacts facts = GatherAtomicFacts(opened->file.fd(), path);
+  facts.stated_unit_bytes = options.stated_unit_bytes;
+  absl::StatusOr<AtomicVerdict> verdict = DecideAtomicLimits(facts);
+  if (!verdict.ok()) return verdict.status();
+  info.atomic = verdict->limits;
+  info.atomic_note = verdict->note;
+
+  info.engine_reason = opened->buffered_reason;
+  if (options.use_io_uring) {
+    absl::StatusOr<std::unique_ptr<Device>> device = UringDevice::Create(opened->file, info);
+    if (device.ok() || !absl::IsUnavailable(device.status())) return device;
+    absl::StrAppend(&info.engine_reason, info.engine_reason.empty() ? "" : "; ",
+                    std::string(device.status().message()),
+                    " (a container's seccomp profile or the sysctl kernel.io_uring_disabled may forbid it)");
+  } else {
+    absl::StrAppend(&info.engine_reason, info.engine_reason.empty() ? "" : "; ",
+                    "io_uring was not asked for");
+  }
+  return std::make_unique<SyscallDevice>(std::move(opened->file), std::move(info));
+}
+
+absl::Status CreateStoreFile(const std::string& path, uint64_t size_bytes) {
+  OpenFile file(open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
+  if (!file.is_open()) return ErrnoStatus(errno, absl::StrCat(path, ": cannot be created"));
+  if (ftruncate(file.fd(), static_cast<off_t>(size_bytes)) != 0 || fsync(file.fd()) != 0) {
+    const absl::Status status =
+        ErrnoStatus(errno, absl::StrCat(path, ": cannot be given a size of ", size_bytes, " bytes"));
+    unlink(path.c_str());
+    return status;
+  }
+  return SyncDirectoryOf(path);
+}
+
+absl::StatusOr<std::string> ProbeForeignContent(const std::string& path) {
+  OpenFile file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (!file.is_open()) return ErrnoStatus(errno, absl::StrCat(path, ": cannot be opened"));
+  struct stat st;
+  if (fstat(file.fd(), &st) != 0) return ErrnoStatus(errno, absl::StrCat(path, ": cannot be examined"));
+  if (S_ISREG(st.st_mode) && st.st_size == 0) return std::string();
+
+  blkid_probe probe = blkid_new_probe();
+  if (probe == nullptr) return absl::ResourceExhaustedError(absl::StrCat(path, ": libblkid: no memory"));
+  auto free_probe = absl::MakeCleanup([probe] { blkid_free_probe(probe); });
+  if (blkid_probe_set_device(probe, file.fd(), 0, 0) != 0) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": libblkid cannot examine it"));
+  }
+  blkid_probe_enable_superblocks(probe, 1);
+  blkid_probe_set_superblocks_flags(probe, BLKID_SUBLKS_TYPE | BLKID_SUBLKS_USAGE);
+  blkid_probe_enable_partitions(probe, 1);
+  const int found = blkid_do_safeprobe(probe);
+  if (found == 1) return std::string();
+  if (found == -2) return std::string("contents of several kinds at once");
+  if (found != 0) return absl::InternalError(absl::StrCat(path, ": libblkid could not read it"));
+
+  const char* value = nullptr;
+  if (blkid_probe_lookup_value(probe, "TYPE", &value, nullptr) == 0) {
+    const std::string type = value;
+    const bool has_usage = blkid_probe_lookup_value(probe, "USAGE", &value, nullptr) == 0;
+    const std::string usage = has_usage ? value : "other";
+    if (usage == "filesystem") return type + " file system";
+    if (usage == "raid") return type + " RAID or LVM member";
+    if (usage == "crypto") return type + " encrypted volume";
+    return type + " contents";
+  }
+  if (blkid_probe_lookup_value(probe, "PTTYPE", &value, nullptr) == 0) {
+    std::string type = value;
+    if (type == "gpt") type = "GPT";
+    if (type == "dos") type = "MBR";
+    return type + " partition table";
+  }
+  return std::string("unknown contents");
+}
+
+}  // namespace untorn

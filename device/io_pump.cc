@@ -1,0 +1,93 @@
+#include "device/io_pump.h"
+
+#include <chrono>
+#include <utility>
+
+namespace untorn {
+
+void IoPump::Queue(IoRequest* request) {
+  outbox_.push_back(request);
+  ++in_flight_;
+}
+
+void IoPump::Kick(std::unique_lock<std::mutex>& lock) {
+  if (outbox_.empty()) return;
+  std::vector<IoRequest*> batch = std::exchange(outbox_, {});
+  lock.unlock();
+  device_.Submit(batch);
+  lock.lock();
+  // Whoever fell asleep while nothing was in flight has something to reap now.
+  HandOver();
+}
+
+void IoPump::HandOver() {
+  if (sleepers_ > 0 && !reaping_ && in_flight_ > 0) changed_.notify_one();
+}
+
+void IoPump::Wait(std::unique_lock<std::mutex>& lock, absl::FunctionRef<bool()> ready) {
+  WaitUntil(lock, std::nullopt, ready);
+}
+
+bool IoPump::WaitFor(std::unique_lock<std::mutex>& lock, int timeout_ms, absl::FunctionRef<bool()> ready) {
+  return WaitUntil(lock, std::chrono::steady_clock::now() + std::chrono::milliseconds(timeout_ms), ready);
+}
+
+bool IoPump::WaitUntil(std::unique_lock<std::mutex>& lock, std::optional<Deadline> deadline,
+                       absl::FunctionRef<bool()> ready) {
+  bool is_ready = false;
+  while (true) {
+    while (!outbox_.empty()) Kick(lock);
+    is_ready = ready();
+    if (is_ready) break;
+    if (!outbox_.empty()) continue;
+    if (deadline.has_value() && std::chrono::steady_clock::now() >= *deadline) break;
+    if (!reaping_ && in_flight_ > 0) {
+      Reap(lock);
+      continue;
+    }
+    ++sleepers_;
+    if (deadline.has_value()) {
+      changed_.wait_until(lock, *deadline);
+    } else {
+      changed_.wait(lock);
+    }
+    --sleepers_;
+  }
+  // This thread may have been the one to reap, or the one that HandOver() woke for it.
+  HandOver();
+  return is_ready;
+}
+
+void IoPump::Reap(std::unique_lock<std::mutex>& lock) {
+  reaping_ = true;
+  lock.unlock();
+  completed_.clear();
+  device_.Reap(/*wait=*/true, &completed_);
+  lock.lock();
+  reaping_ = false;
+  in_flight_ -= completed_.size();
+  for (IoRequest* request : completed_) {
+    if (request->done != nullptr) request->done(request);
+  }
+  changed_.notify_all();
+}
+
+absl::Status IoPump::Run(std::unique_lock<std::mutex>& lock, IoRequest* request) {
+  return RunAll(lock, absl::MakeConstSpan(&request, 1));
+}
+
+absl::Status IoPump::RunAll(std::unique_lock<std::mutex>& lock, absl::Span<IoRequest* const> requests) {
+  size_t left = requests.size();
+  for (IoRequest* request : requests) {
+    request->context = &left;
+    request->done = [](IoRequest* r) { --*static_cast<size_t*>(r->context); };
+    Queue(request);
+  }
+  Wait(lock, [&left] { return left == 0; });
+  for (IoRequest* request : requests) {
+    if (!request->status.ok()) return request->status;
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace untorn

@@ -1,0 +1,33 @@
+// A file descriptor that closes itself.
+#ifndef UNTORN_DEVICE_OPEN_FILE_H_
+#define UNTORN_DEVICE_OPEN_FILE_H_
+
+#include <unistd.h>
+
+#include <utility>
+
+namespace untorn {
+
+class OpenFile {
+ public:
+  OpenFile() = default;
+  explicit OpenFile(int fd) : fd_(fd) {}
+  OpenFile(OpenFile&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  OpenFile& operator=(OpenFile&& other) noexcept {
+    std::swap(fd_, other.fd_);
+    return *this;
+  }
+  ~OpenFile() {
+    if (fd_ >= 0) close(fd_);
+  }
+
+  int fd() const { return fd_; }
+  bool is_open() const { return fd_ >= 0; }
+
+ private:
+  int fd_ = -1;
+};
+
+}  // namespace untorn
+
+#endif  // UNTORN_DEVICE_OPEN_FILE_H_

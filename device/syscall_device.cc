@@ -1,0 +1,61 @@
+#include "device/syscall_device.h"
+
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <utility>
+
+#include "device/transfer.h"
+
+namespace untorn {
+namespace {
+
+int64_t Call(int fd, Transfer* transfer) {
+  const IoOp op = transfer->request()->op;
+  const absl::Span<const iovec> iov = transfer->iov();
+  const int count = static_cast<int>(iov.size());
+  const off_t offset = static_cast<off_t>(transfer->offset_bytes());
+  int64_t result = 0;
+  if (op == IoOp::kFlush) {
+    result = fdatasync(fd);
+  } else if (op == IoOp::kRead) {
+    result = preadv2(fd, iov.data(), count, offset, transfer->flags());
+  } else {
+    result = pwritev2(fd, iov.data(), count, offset, transfer->flags());
+  }
+  return result < 0 ? -errno : result;
+}
+
+}  // namespace
+
+SyscallDevice::SyscallDevice(OpenFile file, DeviceInfo info) : file_(std::move(file)) {
+  info_ = std::move(info);
+  info_.engine = "system calls";
+}
+
+void SyscallDevice::Execute(IoRequest* request) {
+  request->status = CheckRequest(info_, *request);
+  if (!request->status.ok()) return;
+  Transfer transfer(&info_, request);
+  while (!transfer.Finished(Call(file_.fd(), &transfer))) {
+  }
+}
+
+void SyscallDevice::Submit(absl::Span<IoRequest* const> requests) {
+  for (IoRequest* request : requests) {
+    Execute(request);
+    std::lock_guard<std::mutex> lock(mu_);
+    done_.push_back(request);
+    some_done_.notify_one();
+  }
+}
+
+void SyscallDevice::Reap(bool wait, std::vector<IoRequest*>* completed) {
+  std::unique_lock<std::mutex> lock(mu_);
+  if (wait) some_done_.wait(lock, [this] { return !done_.empty(); });
+  completed->insert(completed->end(), done_.begin(), done_.end());
+  done_.clear();
+}
+
+}  // namespace untorn

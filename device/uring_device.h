@@ -1,0 +1,67 @@
+// A Device by io_uring: one ring, the file registered with it.
+//
+// Invariants
+//  1. At most kRingDepth requests are in the ring, the rest wait in the backlog: so neither of the ring's
+//     queues overflows. Reap() refills the ring.
+//  2. The kernel's hand-over of a completion orders nothing between two threads that a race detector can see,
+//     so every operation carries an atomic that Submit() releases and Reap() acquires.
+// Threading: as Device. One mutex guards the submission side; the completion side is Reap()'s alone.
+#ifndef UNTORN_DEVICE_URING_DEVICE_H_
+#define UNTORN_DEVICE_URING_DEVICE_H_
+
+#include <liburing.h>
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "device/device.h"
+#include "device/open_file.h"
+#include "device/transfer.h"
+
+namespace untorn {
+
+class UringDevice : public Device {
+ public:
+  // kUnavailable if the system refuses io_uring; `file` is then left as it was.
+  static absl::StatusOr<std::unique_ptr<Device>> Create(OpenFile& file, const DeviceInfo& info);
+  // Waits for what is in the ring; the requests are not handed back.
+  ~UringDevice() override;
+
+  void Submit(absl::Span<IoRequest* const> requests) override;
+  void Reap(bool wait, std::vector<IoRequest*>* completed) override;
+
+ private:
+  static constexpr unsigned kRingDepth = 256;
+
+  struct Operation {
+    // Empty for a request that failed its check: it passes through the ring as a no-op, to wake the reaper.
+    std::optional<Transfer> transfer;
+    IoRequest* request = nullptr;
+    std::atomic<bool> submitted = false;
+  };
+
+  explicit UringDevice(const DeviceInfo& info);
+
+  Operation* NewOperation();  // with mu_ held
+  void Prepare(io_uring_sqe* sqe, Operation* operation);
+  void FillRing();  // with mu_ held
+
+  OpenFile file_;
+  io_uring ring_;
+
+  std::mutex mu_;
+  std::deque<Operation*> backlog_;
+  unsigned in_ring_ = 0;
+  std::vector<std::unique_ptr<Operation>> operations_;
+  std::vector<Operation*> unused_operations_;
+};
+
+}  // namespace untorn
+
+#endif  // UNTORN_DEVICE_URING_DEVICE_H_
