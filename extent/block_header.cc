@@ -1,0 +1,95 @@
+#include "extent/block_header.h"
+
+#define XXH_STATIC_LINKING_ONLY  // the streaming state on the stack
+#include <xxhash.h>
+
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "device/check.h"
+
+namespace untorn {
+
+std::string UuidString(const Uuid& uuid) {
+  static constexpr char kHex[] = "0123456789abcdef";
+  std::string text;
+  for (size_t i = 0; i < uuid.size(); ++i) {
+    if (i == 4 || i == 6 || i == 8 || i == 10) text += '-';
+    text += kHex[uuid[i] >> 4];
+    text += kHex[uuid[i] & 15];
+  }
+  return text;
+}
+
+const char* BlockTypeName(BlockType type) {
+  switch (type) {
+    case BlockType::kSuperblock:
+      return "superblock";
+    case BlockType::kLogRecord:
+      return "log record";
+    case BlockType::kTreeNode:
+      return "tree node";
+    case BlockType::kFreeMapTable:
+      return "free map table";
+    case BlockType::kFreeMapBitmap:
+      return "free map bitmap";
+  }
+  return "unknown type";
+}
+
+uint64_t BlockChecksum(std::span<const std::byte> block) {
+  UNTORN_CHECK(block.size() >= kHeaderBytes, "a block is at least its header");
+  constexpr size_t kBefore = offsetof(BlockHeader, checksum);
+  constexpr size_t kAfter = kBefore + sizeof(BlockHeader::checksum);
+  static constexpr std::byte kZero[kAfter - kBefore] = {};
+  XXH3_state_t state;
+  XXH3_INITSTATE(&state);
+  XXH3_64bits_reset(&state);
+  XXH3_64bits_update(&state, block.data(), kBefore);
+  XXH3_64bits_update(&state, kZero, sizeof(kZero));
+  XXH3_64bits_update(&state, block.data() + kAfter, block.size() - kAfter);
+  return XXH3_64bits_digest(&state);
+}
+
+uint64_t SealBlock(std::span<std::byte> block) {
+  const uint64_t checksum = BlockChecksum(block);
+  std::memcpy(block.data() + offsetof(BlockHeader, checksum), &checksum, sizeof(checksum));
+  return checksum;
+}
+
+absl::Status VerifyBlock(std::span<const std::byte> block, BlockType type, const Uuid& uuid, uint64_t address,
+                         const char* what) {
+  auto damaged = [&](auto&&... why) {
+    return absl::DataLossError(absl::StrCat(what, " at ", address, ": ", why...));
+  };
+  if (block.size() < kHeaderBytes) return damaged("only ", block.size(), " bytes");
+  BlockHeader header;
+  std::memcpy(&header, block.data(), sizeof(header));
+  if (header.magic != kMagic) {
+    return damaged("no magic (0x", absl::Hex(header.magic, absl::kZeroPad8),
+                   "): not a block of ours, or never written");
+  }
+  if (const uint64_t computed = BlockChecksum(block); computed != header.checksum) {
+    return damaged("bad checksum: says 0x", absl::Hex(header.checksum, absl::kZeroPad16), ", is 0x",
+                   absl::Hex(computed, absl::kZeroPad16));
+  }
+  if (header.version != kFormatVersion) {
+    return absl::UnimplementedError(absl::StrCat(what, " at ", address, ": format version ", header.version,
+                                                 ", this program knows ", kFormatVersion));
+  }
+  if (header.type != static_cast<uint16_t>(type)) {
+    return damaged("wrong identity: type ", header.type, " (",
+                   BlockTypeName(static_cast<BlockType>(header.type)), "), expected ", BlockTypeName(type));
+  }
+  if (header.uuid != uuid) {
+    return damaged("wrong identity: belongs to store ", UuidString(header.uuid), ", not ", UuidString(uuid));
+  }
+  if (header.address != address) return damaged("wrong identity: was written for address ", header.address);
+  if (header.payload_bytes > block.size() - kHeaderBytes) {
+    return damaged("bad structure: payload of ", header.payload_bytes, " bytes, room for ",
+                   block.size() - kHeaderBytes);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace untorn

@@ -1,0 +1,102 @@
+// Reading the mapping tree: an immutable copy-on-write B+tree between two checkpoints.
+//
+// A lookup never does I/O. Where a node is not in the cache it reports which one is missing; the caller loads
+// it without holding its locks, puts it in the cache and asks again. Nodes never change once written, so a
+// lookup that begins again sees the same tree.
+//
+// Threading: NodeCache and the cursor are guarded by the caller's mutex.
+#ifndef UNTORN_EXTENT_TREE_H_
+#define UNTORN_EXTENT_TREE_H_
+
+#include <cstdint>
+#include <list>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "extent/tree_node.h"
+#include "extent/types.h"
+
+namespace untorn {
+
+// The root of one version of the tree. A null pointer: an empty tree.
+struct TreeRoot {
+  BlockPointer root;
+  uint64_t node_count = 0;  // nodes in all, for space accounting
+  bool operator==(const TreeRoot&) const = default;
+};
+
+// Clean nodes by block number, least recently used ones dropped beyond a limit.
+class NodeCache {
+ public:
+  // Keeps at least the node inserted last, whatever the limit.
+  explicit NodeCache(size_t limit_nodes) : limit_nodes_(limit_nodes) {}
+  // nullptr if absent, or if the cached node is not the one the pointer means (the block was reused).
+  std::shared_ptr<const TreeNode> Find(BlockPointer pointer);
+  void Insert(std::shared_ptr<const TreeNode> node);
+  void Erase(uint64_t block);
+  size_t size() const { return map_.size(); }
+  uint64_t hits() const { return hits_; }
+  uint64_t misses() const { return misses_; }
+
+ private:
+  using Lru = std::list<std::shared_ptr<const TreeNode>>;
+  size_t limit_nodes_;
+  uint64_t hits_ = 0, misses_ = 0;
+  Lru lru_;
+  absl::flat_hash_map<uint64_t, Lru::iterator> map_;
+};
+
+// Whether `child` is what entry `index` of `parent` says: one level below, its first key exactly the entry's,
+// its last key below the following entry's. kDataLoss if not.
+absl::Status CheckChild(const TreeNode& parent, int index, const TreeNode& child);
+
+// Where a walk stands, which node it needs, or that the tree is damaged: the node is sound but is not the
+// child that its parent describes; loading it again does not help.
+enum class WalkResult { kAtEntry, kEnd, kMissing, kDamaged };
+
+// Walks the leaf entries of one tree version in key order through the cache. It pins the nodes on its path.
+class TreeCursor {
+ public:
+  TreeCursor(NodeCache& cache, TreeRoot root) : cache_(cache), root_(root) {}
+
+  // To the last entry with key <= `key`; if there is none, to the first entry.
+  WalkResult SeekFloor(std::string_view key);
+  // To the first entry with key >= `key`.
+  WalkResult Seek(std::string_view key);
+  // To the following entry. After kMissing: load the node, then call Next() again: it resumes.
+  WalkResult Next();
+
+  std::string_view key() const;  // after kAtEntry
+  std::string_view value() const;
+  // After kMissing: the node to load. After kMissing from Seek or SeekFloor, call them again with the same
+  // key; what they have found so far stays pinned, so that they get there even if the cache keeps a single
+  // node.
+  BlockPointer missing() const { return missing_; }
+  // After kDamaged: kDataLoss, naming the blocks.
+  const absl::Status& damage() const { return damage_; }
+
+ private:
+  struct Step {
+    std::shared_ptr<const TreeNode> node;
+    int index = 0;
+  };
+  WalkResult Descend(std::string_view key);
+  WalkResult Push();  // the child that the path points at, or the root
+  NodeCache& cache_;
+  TreeRoot root_;
+  std::vector<Step> path_;  // root first; the last is a leaf
+  BlockPointer missing_;
+  absl::Status damage_;
+  // Seek(seek_key_) has passed the floor and waits for a node to step forward.
+  bool seek_pending_ = false;
+  std::string seek_key_;
+};
+
+}  // namespace untorn
+
+#endif  // UNTORN_EXTENT_TREE_H_

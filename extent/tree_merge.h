@@ -1,0 +1,84 @@
+// Writing the mapping tree: a checkpoint merges a sorted batch of edits into the old tree and writes every
+// node it changes to a new place. The old tree is not touched.
+//
+//     old tree:   [ root ]                     new tree:   [ root' ]
+//                /   |    \                               /   |    \          kept: B
+//               A    B     C    + edits in A, C  =>      A'   B     C'       retired: root, A, C
+//
+// Invariants
+//  1. Nodes are emitted children before parents, each exactly once, with the block number the sink gave.
+//  2. A node of the old tree is either kept (its pointer is in the new tree) or retired (reported once).
+//  3. A mapping of the old tree that the edits cover is reported removed, exactly the covered part
+//  (MappingRemoved); where an
+//     edit covers only part of an entry the rest stays, as one or two entries.
+//  4. Nodes other than the root and the last of each level are at least one third full where their neighbours
+//  allow it:
+//     an underfull pending node shares evenly with the full one before it, or else absorbs the following
+//     sibling.
+//  5. Memory: two pending nodes per level and one path of the old tree, whatever the number of edits.
+//
+// Threading: none of its own; the sink may block (it does the I/O).
+#ifndef UNTORN_EXTENT_TREE_MERGE_H_
+#define UNTORN_EXTENT_TREE_MERGE_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "extent/tree.h"
+#include "extent/tree_keys.h"
+#include "extent/tree_node.h"
+
+namespace untorn {
+
+// One change. Point edits (inodes, names; never mappings) set or erase `key`. Range edits (mappings) replace
+// whatever the old tree maps in `mapping.logical` of `object` by `mapping` (nothing, for a hole;
+// logical.count may reach to kObjectBlocksMax). Edits are sorted by key (a range edit's key is
+// MappingKey(object, logical.start)) and do not overlap.
+struct TreeEdit {
+  std::string key;
+  bool is_range = false;
+  std::optional<std::string> value;   // point edits; nullopt erases (no error if there is none)
+  ObjectId object = ObjectId::kNone;  // range edits
+  Mapping mapping;                    // range edits
+};
+
+// Edits in key order, read once.
+class TreeEditSource {
+ public:
+  virtual ~TreeEditSource() = default;
+  // The next edit, or nullptr at the end. The pointer is valid until the next call but one: the merge may
+  // hold the current edit and look at the following one.
+  virtual const TreeEdit* Next() = 0;
+};
+
+class TreeMergeSink {
+ public:
+  virtual ~TreeMergeSink() = default;
+  // Reads and verifies a node of the old tree.
+  virtual absl::StatusOr<std::shared_ptr<const TreeNode>> Load(BlockPointer pointer) = 0;
+  // A device block for a new node.
+  virtual absl::StatusOr<uint64_t> AllocateNode() = 0;
+  // Takes a copy of a sealed node (kBlockBytes) for `address`: the buffer is used again.
+  virtual absl::Status WriteNode(uint64_t address, std::span<const std::byte> block) = 0;
+  // The old node is not part of the new tree.
+  virtual void NodeRetired(uint64_t block) = 0;
+  // This physical run is no longer mapped by the entry that held it (it may be mapped again by an edit).
+  virtual void MappingRemoved(Extent extent) = 0;
+};
+
+// Merges all of `edits` into `old_root`. New nodes carry `uuid` and `generation`. node_count of the result is
+// exact. An empty result is TreeRoot{}.
+//  kDataLoss: a node of the old tree is damaged or holds an ill-formed entry (named in the message).
+//  Any error of the sink.
+absl::StatusOr<TreeRoot> MergeTree(TreeRoot old_root, TreeEditSource& edits, const Uuid& uuid,
+                                   uint64_t generation, TreeMergeSink& sink);
+
+}  // namespace untorn
+
+#endif  // UNTORN_EXTENT_TREE_MERGE_H_

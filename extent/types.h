@@ -1,0 +1,79 @@
+// The words of the extent layer as types: objects, blocks, extents, mappings, LSNs.
+#ifndef UNTORN_EXTENT_TYPES_H_
+#define UNTORN_EXTENT_TYPES_H_
+
+#include <cstdint>
+#include <string>
+
+#include "device/device.h"
+
+namespace untorn {
+
+// Names an object for its whole life; never reused in a store. 0 names none.
+enum class ObjectId : uint64_t { kNone = 0 };
+inline uint64_t Value(ObjectId id) { return static_cast<uint64_t>(id); }
+
+// Log sequence number: the position of a record in the store's history, 1 for the first. 0: before all.
+using Lsn = uint64_t;
+
+// The largest object: 2^60 bytes.
+inline constexpr uint64_t kObjectBytesMax = uint64_t{1} << 60;
+inline constexpr uint64_t kObjectBlocksMax = kObjectBytesMax / kBlockBytes;
+inline constexpr uint64_t kNameBytesMax = 255;
+
+inline uint64_t BlocksFor(uint64_t bytes) { return (bytes + kBlockBytes - 1) / kBlockBytes; }
+
+// A run of blocks of an object (logical).
+struct BlockRange {
+  uint64_t start = 0;  // blocks from the object's beginning
+  uint64_t count = 0;
+  uint64_t end() const { return start + count; }
+  bool operator==(const BlockRange&) const = default;
+};
+
+// A run of blocks of the store (physical).
+struct Extent {
+  uint64_t start = 0;  // blocks from the device's beginning
+  uint64_t count = 0;
+  uint64_t end() const { return start + count; }
+  bool operator==(const Extent&) const = default;
+};
+
+// What an object's blocks are mapped to.
+enum class MappingState : uint8_t {
+  kHole = 0,       // nothing: reads as zeros
+  kWritten = 1,    // `physical` holds the data
+  kUnwritten = 2,  // `physical` is reserved, reads as zeros
+};
+
+struct Mapping {
+  BlockRange logical;
+  MappingState state = MappingState::kHole;
+  uint64_t physical = 0;  // first block of the extent; 0 for a hole
+  // The record that made this mapping: its chain's last LSN, or 0 if a durable checkpoint holds it.
+  Lsn lsn = 0;
+  // How often in a row the same range was rewritten by COW only because its mapping was not settled.
+  uint8_t unsettled_rewrites = 0;
+
+  Extent extent() const { return {physical, logical.count}; }
+};
+
+// What the store knows of an object besides its mappings.
+struct Inode {
+  ObjectId id = ObjectId::kNone;
+  uint64_t size_bytes = 0;
+  std::string name;
+  bool operator==(const Inode&) const = default;
+};
+
+// A pointer to a metadata block that tells a stale or swapped one: the block's own checksum.
+struct BlockPointer {
+  uint64_t block = 0;  // 0: none
+  uint64_t checksum = 0;
+  explicit operator bool() const { return block != 0; }
+  bool operator==(const BlockPointer&) const = default;
+};
+
+}  // namespace untorn
+
+#endif  // UNTORN_EXTENT_TYPES_H_

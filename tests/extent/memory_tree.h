@@ -1,0 +1,161 @@
+// A mapping tree in memory for tests: the sink of merges, and what a whole walk finds.
+#ifndef UNTORN_TESTS_EXTENT_MEMORY_TREE_H_
+#define UNTORN_TESTS_EXTENT_MEMORY_TREE_H_
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "extent/tree.h"
+#include "extent/tree_keys.h"
+#include "extent/tree_merge.h"
+#include "extent/tree_node.h"
+
+namespace untorn {
+
+inline constexpr Uuid kTestUuid = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16};
+
+// Hands out edits, each dying when the interface allows it to.
+class EditList : public TreeEditSource {
+ public:
+  explicit EditList(std::vector<TreeEdit> edits) : edits_(std::move(edits)) {}
+  const TreeEdit* Next() override {
+    handed_out_[turn_ ^= 1].reset();
+    if (next_ == edits_.size()) return nullptr;
+    handed_out_[turn_] = std::make_unique<TreeEdit>(edits_[next_++]);
+    return handed_out_[turn_].get();
+  }
+
+ private:
+  std::vector<TreeEdit> edits_;
+  size_t next_ = 0;
+  int turn_ = 0;
+  std::unique_ptr<TreeEdit> handed_out_[2];
+};
+
+inline TreeEdit SetPoint(std::string key, std::string value) {
+  TreeEdit edit;
+  edit.key = std::move(key);
+  edit.value = std::move(value);
+  return edit;
+}
+inline TreeEdit ErasePoint(std::string key) {
+  TreeEdit edit;
+  edit.key = std::move(key);
+  return edit;
+}
+inline TreeEdit MapRange(uint64_t object, BlockRange range, uint64_t physical,
+                         MappingState state = MappingState::kWritten) {
+  TreeEdit edit;
+  edit.key = MappingKey(ObjectId{object}, range.start);
+  edit.is_range = true;
+  edit.object = ObjectId{object};
+  edit.mapping.logical = range;
+  edit.mapping.state = state;
+  edit.mapping.physical = physical;
+  return edit;
+}
+inline TreeEdit PunchHole(uint64_t object, BlockRange range) {
+  return MapRange(object, range, 0, MappingState::kHole);
+}
+
+class MemoryTree : public TreeMergeSink {
+ public:
+  absl::StatusOr<std::shared_ptr<const TreeNode>> Load(BlockPointer pointer) override {
+    ++loads;
+    const auto it = blocks.find(pointer.block);
+    if (it == blocks.end()) return absl::DataLossError("no such node: " + std::to_string(pointer.block));
+    return TreeNode::Parse(it->second, kTestUuid, pointer);
+  }
+  absl::StatusOr<uint64_t> AllocateNode() override {
+    if (allocations_left == 0) return absl::ResourceExhaustedError("no node left");
+    --allocations_left;
+    return next_block++;
+  }
+  absl::Status WriteNode(uint64_t address, std::span<const std::byte> block) override {
+    EXPECT_TRUE(blocks.try_emplace(address, block.begin(), block.end()).second) << "written twice";
+    written.insert(address);
+    return absl::OkStatus();
+  }
+  void NodeRetired(uint64_t block) override { EXPECT_TRUE(retired.insert(block).second) << "retired twice"; }
+  void MappingRemoved(Extent extent) override { removed.push_back(extent); }
+
+  // Merges, and takes the new tree as the current one if that succeeds. Retired nodes are gone then.
+  absl::Status Merge(std::vector<TreeEdit> edits) {
+    retired.clear();
+    written.clear();
+    removed.clear();
+    EditList source(std::move(edits));
+    absl::StatusOr<TreeRoot> merged = MergeTree(root, source, kTestUuid, ++generation, *this);
+    if (!merged.ok()) return merged.status();
+    root = *merged;
+    for (const uint64_t block : retired) blocks.erase(block);
+    return absl::OkStatus();
+  }
+
+  // What a walk of the whole tree finds; checks separators, levels, order and fill on its way.
+  struct Contents {
+    std::vector<std::pair<std::string, std::string>> entries;
+    std::set<uint64_t> nodes;
+    int height = 0;
+    uint64_t leaf_bytes = 0, leaves = 0;
+  };
+  Contents Walk() {
+    Contents contents;
+    if (root.root) WalkNode(root.root, nullptr, 0, true, contents);
+    for (size_t i = 1; i < contents.entries.size(); ++i) {
+      if (contents.entries[i - 1].first >= contents.entries[i].first) ADD_FAILURE() << "entries out of order";
+    }
+    return contents;
+  }
+
+  std::map<uint64_t, std::vector<std::byte>> blocks;
+  TreeRoot root;
+  uint64_t generation = 0, next_block = 100, loads = 0, allocations_left = ~uint64_t{0};
+  std::set<uint64_t> written, retired;
+  std::vector<Extent> removed;
+
+ private:
+  static size_t UsedBytes(const TreeNode& node) {
+    size_t used = kHeaderBytes;
+    for (int i = 0; i < node.count(); ++i) used += 6 + node.key(i).size() + node.value(i).size();
+    return used;
+  }
+
+  void WalkNode(BlockPointer pointer, const TreeNode* parent, int index, bool last_of_level,
+                Contents& contents) {
+    const auto node = Load(pointer);
+    ASSERT_TRUE(node.ok()) << node.status();
+    if (parent == nullptr) {
+      contents.height = (*node)->level() + 1;
+      ASSERT_GT((*node)->count(), (*node)->level() == 0 ? 0 : 1) << "the root should have collapsed";
+    } else {
+      ASSERT_TRUE(CheckChild(*parent, index, **node).ok()) << CheckChild(*parent, index, **node);
+      if (!last_of_level) {
+        EXPECT_GE(UsedBytes(**node), kBlockBytes / 3) << "level " << (*node)->level();
+      }
+    }
+    EXPECT_TRUE(contents.nodes.insert(pointer.block).second) << "a node with two parents";
+    if ((*node)->level() == 0) {
+      ++contents.leaves;
+      contents.leaf_bytes += UsedBytes(**node);
+      for (int i = 0; i < (*node)->count(); ++i)
+        contents.entries.emplace_back((*node)->key(i), (*node)->value(i));
+      return;
+    }
+    for (int i = 0; i < (*node)->count(); ++i) {
+      WalkNode((*node)->child(i), node->get(), i, last_of_level && i + 1 == (*node)->count(), contents);
+    }
+  }
+};
+
+}  // namespace untorn
+
+#endif  // UNTORN_TESTS_EXTENT_MEMORY_TREE_H_

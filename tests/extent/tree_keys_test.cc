@@ -1,0 +1,119 @@
+#include "extent/tree_keys.h"
+
+#include <gtest/gtest.h>
+
+#include <limits>
+#include <random>
+
+namespace untorn {
+namespace {
+
+constexpr ObjectId kObject{0x0102030405060708};
+
+TEST(TreeKeysTest, KeysAreBigEndianBytes) {
+  EXPECT_EQ(MappingKey(kObject, 0x0a0b),
+            std::string("\x01\x01\x02\x03\x04\x05\x06\x07\x08\0\0\0\0\0\0\x0a\x0b", 17));
+  EXPECT_EQ(InodeKey(kObject), "\x02\x01\x02\x03\x04\x05\x06\x07\x08");
+  EXPECT_EQ(NameKey("abc"),
+            "\x03"
+            "abc");
+}
+
+TEST(TreeKeysTest, ByteOrderIsNumericOrder) {
+  const uint64_t numbers[] = {
+      1, 2, 127, 128, 255, 256, 65535, 1 << 20, uint64_t{1} << 40, kObjectBlocksMax - 1};
+  for (const uint64_t a : numbers) {
+    for (const uint64_t b : numbers) {
+      EXPECT_EQ(MappingKey(kObject, a) < MappingKey(kObject, b), a < b);
+      EXPECT_EQ(MappingKey(ObjectId{a}, 9) < MappingKey(ObjectId{b}, 3), a < b || (a == b && 9 < 3));
+      EXPECT_LT(MappingKey(ObjectId{a}, b), InodeKey(ObjectId{b}));
+      EXPECT_LT(InodeKey(ObjectId{a}), NameKey("\x01"));
+    }
+  }
+}
+
+TEST(TreeKeysTest, MappingIsReadBack) {
+  const auto entry =
+      ParseMapping(MappingKey(kObject, 500), MappingValue(900, 0xffffffff, MappingState::kUnwritten));
+  ASSERT_TRUE(entry);
+  EXPECT_EQ(entry->object, kObject);
+  EXPECT_EQ(entry->mapping.logical, (BlockRange{500, 0xffffffff}));
+  EXPECT_EQ(entry->mapping.physical, 900u);
+  EXPECT_EQ(entry->mapping.state, MappingState::kUnwritten);
+  EXPECT_EQ(entry->mapping.lsn, 0u);
+}
+
+TEST(TreeKeysTest, InodeAndNameAreReadBack) {
+  const Inode inode{kObject, kObjectBytesMax, std::string(255, 'n')};
+  EXPECT_EQ(ParseInode(InodeKey(kObject), InodeValue(inode)), inode);
+  EXPECT_EQ(ParseName(NameKey("x"), NameValue(kObject)), std::pair(std::string("x"), kObject));
+}
+
+TEST(TreeKeysTest, KeysOutsideTheirSpaceAreRefused) {
+  EXPECT_EQ(KeySpaceOf(MappingKey(kObject, kObjectBlocksMax - 1)), KeySpace::kMapping);
+  EXPECT_EQ(KeySpaceOf(InodeKey(kObject)), KeySpace::kInode);
+  EXPECT_EQ(KeySpaceOf(NameKey(std::string(255, 'a'))), KeySpace::kName);
+  EXPECT_FALSE(KeySpaceOf(""));
+  EXPECT_FALSE(KeySpaceOf(std::string(9, '\0')));
+  EXPECT_FALSE(
+      KeySpaceOf("\x04"
+                 "abcdefgh"));
+  EXPECT_FALSE(KeySpaceOf(MappingKey(kObject, kObjectBlocksMax)));
+  EXPECT_FALSE(KeySpaceOf(MappingKey(ObjectId::kNone, 1)));
+  EXPECT_FALSE(KeySpaceOf(MappingKey(kObject, 1) + "x"));
+  EXPECT_FALSE(KeySpaceOf(InodeKey(ObjectId::kNone)));
+  EXPECT_FALSE(KeySpaceOf(InodeKey(kObject).substr(0, 8)));
+  EXPECT_FALSE(KeySpaceOf(NameKey("")));
+  EXPECT_FALSE(KeySpaceOf(NameKey(std::string(256, 'a'))));
+  EXPECT_FALSE(KeySpaceOf(NameKey(std::string("a\0b", 3))));
+}
+
+TEST(TreeKeysTest, IllFormedValuesAreRefused) {
+  const std::string key = MappingKey(kObject, 500);
+  EXPECT_FALSE(ParseMapping(key, MappingValue(0, 1, MappingState::kWritten)));
+  EXPECT_FALSE(ParseMapping(key, MappingValue(9, 0, MappingState::kWritten)));
+  EXPECT_FALSE(ParseMapping(key, MappingValue(9, 1, MappingState::kHole)));
+  EXPECT_FALSE(ParseMapping(key, MappingValue(9, 1, MappingState{3})));
+  EXPECT_FALSE(
+      ParseMapping(key, MappingValue(std::numeric_limits<uint64_t>::max(), 1, MappingState::kWritten)));
+  EXPECT_FALSE(ParseMapping(key, MappingValue(9, 1, MappingState::kWritten) + "x"));
+  EXPECT_FALSE(ParseMapping(key, ""));
+  EXPECT_TRUE(
+      ParseMapping(MappingKey(kObject, kObjectBlocksMax - 1), MappingValue(9, 1, MappingState::kWritten)));
+  EXPECT_FALSE(
+      ParseMapping(MappingKey(kObject, kObjectBlocksMax - 1), MappingValue(9, 2, MappingState::kWritten)));
+  EXPECT_FALSE(ParseInode(InodeKey(kObject), "1234567"));
+  EXPECT_FALSE(ParseInode(InodeKey(kObject), InodeValue({kObject, 1, ""})));
+  EXPECT_FALSE(ParseInode(InodeKey(kObject), InodeValue({kObject, kObjectBytesMax + 1, "a"})));
+  EXPECT_FALSE(ParseInode(InodeKey(kObject), InodeValue({kObject, 1, std::string(256, 'a')})));
+  EXPECT_FALSE(ParseName(NameKey("a"), NameValue(ObjectId::kNone)));
+  EXPECT_FALSE(ParseName(NameKey("a"), "1234567"));
+}
+
+TEST(TreeKeysTest, EntriesOfAnotherSpaceAreRefused) {
+  EXPECT_FALSE(ParseMapping(InodeKey(kObject), MappingValue(9, 1, MappingState::kWritten)));
+  EXPECT_FALSE(ParseInode(NameKey("abcdefgh"), InodeValue({kObject, 1, "a"})));
+  EXPECT_FALSE(ParseName(InodeKey(kObject), NameValue(kObject)));
+}
+
+TEST(TreeKeysTest, RandomBytesNeverCrash) {
+  std::mt19937_64 random(1);
+  for (int round = 0; round < 20000; ++round) {
+    std::string key(random() % 20, '\0'), value(random() % 20, '\0');
+    for (char& c : key) c = static_cast<char>(random());
+    for (char& c : value) c = static_cast<char>(random());
+    if (!key.empty()) key[0] = static_cast<char>(random() % 5);
+    if (const auto entry = ParseMapping(key, value)) {
+      EXPECT_EQ(MappingKey(entry->object, entry->mapping.logical.start), key);
+    }
+    if (const auto inode = ParseInode(key, value)) {
+      EXPECT_EQ(InodeValue(*inode), value);
+    }
+    if (const auto name = ParseName(key, value)) {
+      EXPECT_EQ(NameKey(name->first), key);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace untorn

@@ -1,0 +1,339 @@
+// What single merges do. tree_merge_model_test.cc compares thousands of random ones with a model.
+#include "extent/tree_merge.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <limits>
+#include <random>
+
+#include "absl/strings/str_cat.h"
+#include "tests/extent/memory_tree.h"
+
+namespace untorn {
+namespace {
+
+constexpr uint64_t kWhole = kObjectBlocksMax;
+
+// The mappings of a tree as text: "object:[start,end)@physical", u after unwritten ones.
+std::string Mappings(MemoryTree& tree) {
+  std::string text;
+  for (const auto& [key, value] : tree.Walk().entries) {
+    const auto entry = ParseMapping(key, value);
+    if (!entry) continue;
+    const Mapping& m = entry->mapping;
+    absl::StrAppend(&text, text.empty() ? "" : " ", Value(entry->object), ":[", m.logical.start, ",",
+                    m.logical.end(), ")@", m.physical, m.state == MappingState::kUnwritten ? "u" : "");
+  }
+  return text;
+}
+
+MemoryTree TreeOf(std::vector<TreeEdit> edits) {
+  MemoryTree tree;
+  EXPECT_TRUE(tree.Merge(std::move(edits)).ok());
+  return tree;
+}
+
+std::string LongName(uint64_t i) { return std::to_string(i + 10000) + std::string(240, 'n'); }
+TreeEdit Name(uint64_t i) { return SetPoint(NameKey(LongName(i)), NameValue(ObjectId{i + 1})); }
+
+// `count` names 0, step, 2 * step…, in nodes packed full.
+MemoryTree TreeOfNames(uint64_t count, uint64_t step = 1) {
+  std::vector<TreeEdit> edits;
+  for (uint64_t i = 0; i < count; ++i) edits.push_back(Name(i * step));
+  return TreeOf(std::move(edits));
+}
+
+TEST(TreeMergeTest, NoEditsKeepTheRoot) {
+  MemoryTree tree = TreeOfNames(100);
+  const TreeRoot before = tree.root;
+  ASSERT_TRUE(tree.Merge({}).ok());
+  EXPECT_EQ(tree.root, before);
+  EXPECT_TRUE(tree.written.empty());
+  EXPECT_TRUE(tree.retired.empty());
+}
+
+TEST(TreeMergeTest, HolesInAnEmptyTreeLeaveItEmpty) {
+  MemoryTree tree;
+  ASSERT_TRUE(tree.Merge({PunchHole(1, {0, kWhole}), ErasePoint(InodeKey(ObjectId{1}))}).ok());
+  EXPECT_EQ(tree.root, TreeRoot{});
+  EXPECT_TRUE(tree.written.empty());
+}
+
+TEST(TreeMergeTest, RemovingEverythingLeavesTheEmptyTree) {
+  MemoryTree tree =
+      TreeOf({MapRange(1, {0, 10}, 50), SetPoint(InodeKey(ObjectId{1}), InodeValue({ObjectId{1}, 1, "a"}))});
+  ASSERT_TRUE(tree.Merge({PunchHole(1, {0, kWhole}), ErasePoint(InodeKey(ObjectId{1}))}).ok());
+  EXPECT_EQ(tree.root, TreeRoot{});
+  EXPECT_TRUE(tree.blocks.empty());
+  EXPECT_EQ(tree.removed, std::vector<Extent>({{50, 10}}));
+}
+
+TEST(TreeMergeTest, EditInsideAnEntrySplitsIt) {
+  MemoryTree tree = TreeOf({MapRange(1, {0, 100}, 1000)});
+  ASSERT_TRUE(tree.Merge({MapRange(1, {10, 5}, 7000)}).ok());
+  EXPECT_EQ(Mappings(tree), "1:[0,10)@1000 1:[10,15)@7000 1:[15,100)@1015");
+  EXPECT_EQ(tree.removed, std::vector<Extent>({{1010, 5}}));
+}
+
+TEST(TreeMergeTest, SeveralEditsSplitOneEntry) {
+  MemoryTree tree = TreeOf({MapRange(1, {0, 100}, 1000, MappingState::kUnwritten)});
+  ASSERT_TRUE(tree.Merge({PunchHole(1, {10, 10}), MapRange(1, {30, 10}, 7000)}).ok());
+  EXPECT_EQ(Mappings(tree), "1:[0,10)@1000u 1:[20,30)@1020u 1:[30,40)@7000 1:[40,100)@1040u");
+  EXPECT_EQ(tree.removed, std::vector<Extent>({{1010, 10}, {1030, 10}}));
+}
+
+TEST(TreeMergeTest, EditAcrossEntriesAndGapsReplacesThemOnce) {
+  MemoryTree tree = TreeOf({MapRange(1, {0, 10}, 100), MapRange(1, {20, 10}, 200), MapRange(1, {40, 10}, 300),
+                            MapRange(2, {0, 10}, 400)});
+  ASSERT_TRUE(tree.Merge({MapRange(1, {5, 40}, 1000)}).ok());
+  EXPECT_EQ(Mappings(tree), "1:[0,5)@100 1:[5,45)@1000 1:[45,50)@305 2:[0,10)@400");
+  EXPECT_EQ(tree.removed, std::vector<Extent>({{105, 5}, {200, 10}, {300, 5}}));
+}
+
+TEST(TreeMergeTest, AdjacentEditsEachTakeTheirPart) {
+  MemoryTree tree = TreeOf({MapRange(1, {0, 30}, 100)});
+  ASSERT_TRUE(
+      tree.Merge({MapRange(1, {0, 10}, 500), PunchHole(1, {10, 10}), MapRange(1, {20, 10}, 700)}).ok());
+  EXPECT_EQ(Mappings(tree), "1:[0,10)@500 1:[20,30)@700");
+  EXPECT_EQ(tree.removed, std::vector<Extent>({{100, 10}, {110, 10}, {120, 10}}));
+}
+
+TEST(TreeMergeTest, ContiguousMappingsOfOneStateBecomeOneEntry) {
+  MemoryTree tree = TreeOf({MapRange(1, {0, 10}, 100)});
+  ASSERT_TRUE(tree.Merge({MapRange(1, {10, 10}, 110), MapRange(1, {20, 5}, 120, MappingState::kUnwritten),
+                          MapRange(2, {25, 5}, 125)})
+                  .ok());
+  EXPECT_EQ(Mappings(tree), "1:[0,20)@100 1:[20,25)@120u 2:[25,30)@125");
+  EXPECT_TRUE(tree.removed.empty());
+}
+
+TEST(TreeMergeTest, MappingTooLongForOneEntryBecomesSeveral) {
+  constexpr uint64_t kEntryMax = std::numeric_limits<uint32_t>::max();
+  MemoryTree tree = TreeOf({MapRange(1, {7, 2 * kEntryMax + 3}, 100)});
+  EXPECT_EQ(tree.Walk().entries.size(), 3u);
+  ASSERT_TRUE(tree.Merge({PunchHole(1, {kEntryMax, 20})}).ok());
+  // The last two are joined: they fit one entry now.
+  EXPECT_EQ(Mappings(tree), absl::StrCat("1:[7,", kEntryMax, ")@100 1:[", kEntryMax + 20, ",",
+                                         2 * kEntryMax + 10, ")@", kEntryMax + 113));
+  EXPECT_EQ(tree.removed, std::vector<Extent>({{kEntryMax + 93, 7}, {kEntryMax + 100, 13}}));
+  ASSERT_TRUE(tree.Merge({PunchHole(1, {0, kWhole})}).ok());
+  EXPECT_EQ(tree.root, TreeRoot{});
+}
+
+TEST(TreeMergeTest, LastBlockOfTheLargestObjectIsMapped) {
+  MemoryTree tree = TreeOf({MapRange(1, {kWhole - 1, 1}, 9)});
+  EXPECT_EQ(Mappings(tree), absl::StrCat("1:[", kWhole - 1, ",", kWhole, ")@9"));
+  ASSERT_TRUE(tree.Merge({PunchHole(1, {kWhole - 1, kWhole})}).ok());
+  EXPECT_EQ(tree.root, TreeRoot{});
+}
+
+TEST(TreeMergeTest, HoleOverManyLeavesRemovesThemAndKeepsTheOthers) {
+  std::vector<TreeEdit> edits;
+  for (uint64_t object = 1; object <= 3; ++object) {
+    for (uint64_t i = 0; i < 5000; ++i)
+      edits.push_back(MapRange(object, {2 * i, 1}, object * 100000 + 3 * i));
+  }
+  MemoryTree tree = TreeOf(std::move(edits));
+  const uint64_t nodes_before = tree.root.node_count;
+  ASSERT_TRUE(tree.Merge({PunchHole(2, {0, kWhole})}).ok());
+  EXPECT_EQ(tree.removed.size(), 5000u);
+  EXPECT_EQ(tree.Walk().entries.size(), 10000u);
+  EXPECT_EQ(tree.Walk().nodes.size(), tree.root.node_count);
+  EXPECT_LE(tree.root.node_count, nodes_before * 2 / 3 + 3);
+  EXPECT_LE(tree.written.size(), 10u);
+}
+
+TEST(TreeMergeTest, OneEditInAFullTreeRewritesOnlyItsPath) {
+  for (const uint64_t at : {uint64_t{1}, uint64_t{3001}, uint64_t{7999}}) {
+    MemoryTree tree = TreeOfNames(4000, 2);
+    const int height = tree.Walk().height;
+    ASSERT_GE(height, 4);
+    const uint64_t nodes_before = tree.root.node_count;
+    tree.loads = 0;
+    ASSERT_TRUE(tree.Merge({Name(at)}).ok());
+    EXPECT_LE(tree.loads, static_cast<uint64_t>(height) + 2);
+    EXPECT_LE(tree.written.size(), static_cast<size_t>(2 * height + 1));
+    EXPECT_EQ(tree.root.node_count, nodes_before - tree.retired.size() + tree.written.size());
+    EXPECT_EQ(tree.Walk().entries.size(), 4001u);
+  }
+}
+
+TEST(TreeMergeTest, AppendingKeepsNodesFull) {
+  MemoryTree tree;
+  for (uint64_t i = 0; i < 2000; ++i) ASSERT_TRUE(tree.Merge({Name(i)}).ok());
+  const auto contents = tree.Walk();
+  EXPECT_EQ(contents.entries.size(), 2000u);
+  EXPECT_GT(contents.leaf_bytes, contents.leaves * kBlockBytes * 9 / 10);
+}
+
+TEST(TreeMergeTest, ShrinkingTreeLosesHeight) {
+  MemoryTree tree = TreeOfNames(4000);
+  for (const auto& [begin, end] : {std::pair{0, 1999}, std::pair{2001, 4000}}) {
+    std::vector<TreeEdit> edits;
+    for (int i = begin; i < end; ++i) edits.push_back(ErasePoint(NameKey(LongName(i))));
+    ASSERT_TRUE(tree.Merge(std::move(edits)).ok());
+    EXPECT_EQ(tree.Walk().nodes.size(), tree.root.node_count);
+  }
+  EXPECT_EQ(tree.Walk().entries.size(), 2u);
+  EXPECT_EQ(tree.root.node_count, 1u);
+}
+
+// All but the last child of each level go: what stays is a chain of kept nodes with one child each.
+TEST(TreeMergeTest, KeptChainOfSingleChildrenCollapsesToItsLeaf) {
+  MemoryTree tree;
+  uint64_t names = 0;
+  auto is_chain = [&] {  // the last child of the root has one child, and so on
+    auto node = *tree.Load(tree.root.root);
+    if (node->level() < 3) return false;
+    for (node = *tree.Load(node->child(node->count() - 1)); node->level() > 0;
+         node = *tree.Load(node->child(0))) {
+      if (node->count() > 1) return false;
+    }
+    return true;
+  };
+  do {
+    ASSERT_TRUE(tree.Merge({Name(names++)}).ok());
+    ASSERT_LT(names, 20000u);
+  } while (!is_chain());
+  auto leaf = *tree.Load(tree.root.root);
+  while (leaf->level() > 0) leaf = *tree.Load(leaf->child(leaf->count() - 1));
+  const auto before = tree.Walk();
+  std::vector<TreeEdit> edits;
+  for (uint64_t i = 0; i + leaf->count() < names; ++i) edits.push_back(ErasePoint(NameKey(LongName(i))));
+  ASSERT_TRUE(tree.Merge(std::move(edits)).ok());
+  EXPECT_EQ(tree.root, (TreeRoot{leaf->pointer(), 1}));
+  EXPECT_TRUE(tree.written.empty());
+  EXPECT_EQ(tree.retired.size(), before.nodes.size() - 1);
+}
+
+TEST(TreeMergeTest, DamagedNodeOnThePathIsDataLossAndTheOldTreeStays) {
+  MemoryTree tree = TreeOfNames(4000);
+  auto node = *tree.Load(tree.root.root);
+  while (node->level() > 0) {
+    tree.blocks[node->pointer().block][3000] ^= std::byte{4};
+    const TreeRoot before = tree.root;
+    EXPECT_EQ(tree.Merge({Name(0)}).code(), absl::StatusCode::kDataLoss);
+    EXPECT_EQ(tree.root, before);
+    tree.blocks[node->pointer().block][3000] ^= std::byte{4};
+    node = *tree.Load(node->child(0));
+  }
+  EXPECT_TRUE(tree.Merge({Name(0)}).ok());
+}
+
+TEST(TreeMergeTest, DamageOffThePathIsNotTouched) {
+  MemoryTree tree = TreeOfNames(4000);
+  auto node = *tree.Load(tree.root.root);
+  while (node->level() > 0) node = *tree.Load(node->child(node->count() - 1));
+  tree.blocks[node->pointer().block][3000] ^= std::byte{4};
+  EXPECT_TRUE(tree.Merge({Name(0)}).ok());
+}
+
+// A tree of one leaf with the given entries, sound as a node.
+MemoryTree TreeOfLeaf(std::vector<std::pair<std::string, std::string>> entries) {
+  MemoryTree tree;
+  TreeNodeBuilder builder(0);
+  for (const auto& [key, value] : entries) builder.Add(key, value);
+  std::vector<std::byte> block(kBlockBytes);
+  tree.root = {builder.Finish(kTestUuid, 5, 1, block), 1};
+  EXPECT_TRUE(tree.WriteNode(5, block).ok());
+  return tree;
+}
+
+TEST(TreeMergeTest, IllFormedEntriesAreDataLoss) {
+  const std::string key = MappingKey(ObjectId{1}, 5), good = MappingValue(9, 10, MappingState::kWritten);
+  const std::vector<std::vector<std::pair<std::string, std::string>>> leaves = {
+      {{"", ""}},
+      {{"\x07zzz", "value"}},
+      {{key, "short"}},
+      {{key, MappingValue(0, 10, MappingState::kWritten)}},
+      {{key, MappingValue(9, 10, MappingState::kHole)}},
+      {{key, good}, {MappingKey(ObjectId{1}, 14), good}},
+      {{InodeKey(ObjectId{1}), "12345678"}},
+      {{NameKey("a"), NameValue(ObjectId::kNone)}},
+  };
+  for (const auto& entries : leaves) {
+    MemoryTree tree = TreeOfLeaf(entries);
+    const absl::Status status = tree.Merge({Name(1)});
+    EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
+    EXPECT_NE(std::string(status.message()).find("tree node at 5"), std::string::npos) << status;
+  }
+  EXPECT_TRUE(TreeOfLeaf({{key, good}, {MappingKey(ObjectId{1}, 15), good}}).Merge({Name(1)}).ok());
+}
+
+TEST(TreeMergeTest, ChildThatIsNotWhatItsParentSaysIsDataLoss) {
+  MemoryTree tree = TreeOfNames(4000);
+  const auto root = *tree.Load(tree.root.root);
+  TreeNodeBuilder builder(root->level());
+  for (int i = 0; i < root->count(); ++i) builder.Add(root->key(i), ChildValue(root->child(i == 0 ? 1 : i)));
+  std::vector<std::byte> block(kBlockBytes);
+  tree.root.root = builder.Finish(kTestUuid, 99, 1, block);
+  ASSERT_TRUE(tree.WriteNode(99, block).ok());
+  EXPECT_EQ(tree.Merge({Name(0)}).code(), absl::StatusCode::kDataLoss);
+}
+
+// Damage behind a right checksum: written by a bug, or made on purpose.
+TEST(TreeMergeTest, SealedDamageIsMergedOrRefusedButNeverAborts) {
+  std::mt19937_64 random(3);
+  std::vector<TreeEdit> edits;
+  for (uint64_t i = 0; i < 300; ++i) edits.push_back(MapRange(1, {3 * i, 2}, 1000 + 5 * i));
+  for (uint64_t i = 0; i < 20; ++i) edits.push_back(Name(i));
+  const MemoryTree sound = TreeOf(std::move(edits));
+  int merged = 0, refused = 0;
+  for (int round = 0; round < 3000; ++round) {
+    MemoryTree tree = sound;
+    const auto root = *tree.Load(tree.root.root);
+    ASSERT_EQ(root->level(), 1);
+    std::vector<std::byte>& root_block = tree.blocks[tree.root.root.block];
+    auto spoil = [&](std::vector<std::byte>& block) {
+      const size_t used = 8 * static_cast<size_t>(root->count() + 2);
+      const size_t at =
+          random() % 2 ? kHeaderBytes + random() % used : kBlockBytes - 1 - random() % (5 * used);
+      block[at] = random() % 2 ? block[at] ^ std::byte{1} : static_cast<std::byte>(random());
+    };
+    if (round % 3 == 0) {
+      spoil(root_block);
+    } else {
+      const int which = random() % root->count();
+      const BlockPointer before = root->child(which);
+      BlockPointer after = before;
+      spoil(tree.blocks[before.block]);
+      after.checksum = SealBlock(tree.blocks[before.block]);
+      const std::string from = ChildValue(before), to = ChildValue(after);
+      char* const text = reinterpret_cast<char*>(root_block.data());
+      to.copy(std::search(text, text + kBlockBytes, from.begin(), from.end()), to.size());
+    }
+    tree.root.root.checksum = SealBlock(root_block);
+    const absl::Status status =
+        tree.Merge({PunchHole(1, {random() % 900, 1 + random() % 300}), Name(random() % 40)});
+    ++(status.ok() ? merged : refused);
+    if (!status.ok()) {
+      EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << status;
+    }
+  }
+  EXPECT_GT(merged, 100);
+  EXPECT_GT(refused, 100);
+}
+
+TEST(TreeMergeTest, ErrorOfTheSinkIsHandedOn) {
+  for (uint64_t allowed = 0; allowed < 20; ++allowed) {
+    MemoryTree tree = TreeOfNames(1000);
+    const auto before = tree.Walk();
+    tree.allocations_left = allowed;
+    std::vector<TreeEdit> edits;
+    for (uint64_t i = 1000; i < 2000; ++i) edits.push_back(Name(i));
+    EXPECT_EQ(tree.Merge(std::move(edits)).code(), absl::StatusCode::kResourceExhausted);
+    EXPECT_EQ(tree.Walk().entries, before.entries);
+  }
+}
+
+TEST(TreeMergeDeathTest, WrongEditsAbort) {
+  MemoryTree tree;
+  EXPECT_DEATH((void)tree.Merge({Name(1), Name(0)}), "out of order");
+  EXPECT_DEATH((void)tree.Merge({MapRange(1, {0, 10}, 5), MapRange(1, {9, 1}, 50)}), "overlap");
+  EXPECT_DEATH((void)tree.Merge({MapRange(1, {0, 10}, 0)}), "ill-formed");
+  EXPECT_DEATH((void)tree.Merge({ErasePoint(MappingKey(ObjectId{1}, 0))}), "range edits are for mappings");
+}
+
+}  // namespace
+}  // namespace untorn
