@@ -82,7 +82,8 @@ struct WriteRecord {
 
 // A request between Submit() and Reap().
 struct Pending {
-  IoRequest* request = nullptr;
+  IoRequest* request = nullptr;  // may be gone once the device is being destroyed
+  IoOp op = IoOp::kRead;
   absl::Status status;        // decided at Submit(); not OK: the request fails
   bool refused = false;       // fails without an effect
   WriteRecord write;          // of a write: its content as of Submit()
@@ -251,7 +252,7 @@ SimulatedDevice::~SimulatedDevice() {
   if (impl_->disconnected) return;
   state.orphans.clear();
   for (Pending& pending : impl_->pending) {
-    if (IsWrite(pending.request->op) && !pending.refused) state.orphans.push_back(std::move(pending.write));
+    if (IsWrite(pending.op) && !pending.refused) state.orphans.push_back(std::move(pending.write));
   }
 }
 
@@ -261,6 +262,7 @@ void SimulatedDevice::Submit(absl::Span<IoRequest* const> requests) {
   for (IoRequest* request : requests) {
     Pending pending;
     pending.request = request;
+    pending.op = request->op;
     pending.status = CheckRequest(info_, *request);
     pending.refused = !pending.status.ok();
     if (pending.status.ok() && request->op == IoOp::kAtomicWrite && impl_->options.refuse_atomic) {
@@ -325,7 +327,7 @@ std::vector<WriteRecord> SimulatedDisk::State::CopyInFlight() const {
   for (const SimulatedDevice::Impl* device : devices) {
     if (device->disconnected) continue;
     for (const Pending& pending : device->pending) {
-      if (IsWrite(pending.request->op) && !pending.refused) writes.push_back(pending.write);
+      if (IsWrite(pending.op) && !pending.refused) writes.push_back(pending.write);
     }
   }
   return writes;
