@@ -95,8 +95,9 @@ absl::StatusOr<DirectOpen> OpenLocked(const std::string& path, const struct stat
     int error = 0;
     DirectOpen result = TryOpen(path, flags, &error);
     const bool claimed = !result.file.is_open() && error == EBUSY;
-    if (!result.file.is_open() && !claimed)
+    if (!result.file.is_open() && !claimed) {
       return ErrnoStatus(error, absl::StrCat(path, ": cannot be opened"));
+    }
     if (!claimed) {
       if (flock(result.file.fd(), lock) == 0) return result;
       if (errno != EWOULDBLOCK && errno != EINTR) {
@@ -104,9 +105,7 @@ absl::StatusOr<DirectOpen> OpenLocked(const std::string& path, const struct stat
       }
     }
     const LockHolder holder = FindLockHolder(before.st_dev, before.st_ino);
-    // A claim without a lock is not ours: a mount, say. It does not end by itself.
-    const bool foreign_claim = claimed && holder.pid == 0;
-    if (holder.alive || foreign_claim || std::chrono::steady_clock::now() >= deadline) {
+    if (holder.alive || std::chrono::steady_clock::now() >= deadline) {
       return LockedStatus(path, holder, claimed);
     }
     std::this_thread::sleep_for(kLockPollInterval);

@@ -2,6 +2,7 @@
 #ifndef UNTORN_DEVICE_OPEN_FILE_H_
 #define UNTORN_DEVICE_OPEN_FILE_H_
 
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <utility>
@@ -22,6 +23,9 @@ class OpenFile {
   }
 
   int fd() const { return fd_; }
+  // Ends an flock now. Closing need not: a child, or a ring that the kernel still takes down, may hold the
+  // same open file description.
+  void Unlock() const { flock(fd_, LOCK_UN); }
   bool is_open() const { return fd_ >= 0; }
 
  private:

@@ -16,6 +16,7 @@ namespace untorn {
 class SyscallDevice : public Device {
  public:
   SyscallDevice(OpenFile file, DeviceInfo info);
+  ~SyscallDevice() override { file_.Unlock(); }
 
   void Submit(absl::Span<IoRequest* const> requests) override;
   void Reap(bool wait, std::vector<IoRequest*>* completed) override;

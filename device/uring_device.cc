@@ -48,7 +48,14 @@ UringDevice::~UringDevice() {
   if (ring_.ring_fd < 0) return;
   std::vector<IoRequest*> abandoned;
   while (in_ring_ > 0) Reap(/*wait=*/true, &abandoned);
+  if (!file_.is_open()) {
+    io_uring_queue_exit(&ring_);
+    return;
+  }
+  // The kernel takes a ring down in the background, with the files registered in it.
+  io_uring_unregister_files(&ring_);
   io_uring_queue_exit(&ring_);
+  file_.Unlock();
 }
 
 UringDevice::Operation* UringDevice::NewOperation() {

@@ -1,0 +1,242 @@
+// Many threads, one device, no thread of the pump's own.
+#include "device/io_pump.h"
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <cstring>
+#include <random>
+#include <thread>
+
+#include "device/simulated_device.h"
+#include "tests/device/device_testing.h"
+
+namespace untorn {
+namespace {
+
+using std::chrono::milliseconds;
+
+// Completes what the test tells it to, in submission order.
+class ManualDevice : public Device {
+ public:
+  void Submit(absl::Span<IoRequest* const> requests) override {
+    std::lock_guard<std::mutex> lock(mu_);
+    submitted_.insert(submitted_.end(), requests.begin(), requests.end());
+  }
+  void Reap(bool wait, std::vector<IoRequest*>* completed) override {
+    std::unique_lock<std::mutex> lock(mu_);
+    ++reapers_;
+    if (wait) changed_.wait(lock, [this] { return allowed_ > 0 && !submitted_.empty(); });
+    --reapers_;
+    if (allowed_ == 0 || submitted_.empty()) return;
+    --allowed_;
+    completed->push_back(submitted_.front());
+    submitted_.erase(submitted_.begin());
+  }
+  void CompleteOne() {
+    std::lock_guard<std::mutex> lock(mu_);
+    ++allowed_;
+    changed_.notify_all();
+  }
+  void AwaitReaper() {
+    while (true) {
+      {
+        std::lock_guard<std::mutex> lock(mu_);
+        if (reapers_ > 0) return;
+      }
+      std::this_thread::sleep_for(milliseconds(1));
+    }
+  }
+
+ private:
+  std::mutex mu_;
+  std::condition_variable changed_;
+  std::vector<IoRequest*> submitted_;
+  int allowed_ = 0;
+  int reapers_ = 0;
+};
+
+void SetFlag(IoRequest* request) { *static_cast<bool*>(request->context) = true; }
+
+struct FlaggedRequest {
+  FlaggedRequest() {
+    request.op = IoOp::kFlush;
+    request.done = SetFlag;
+    request.context = &done;
+  }
+  bool done = false;  // guarded by the pump's mutex
+  IoRequest request;
+};
+
+class IoPumpTest : public testing::Test {
+ protected:
+  std::thread Waiter(bool* flag) {
+    return std::thread([this, flag] {
+      std::unique_lock<std::mutex> lock(mu_);
+      pump_.Wait(lock, [flag] { return *flag; });
+    });
+  }
+
+  ManualDevice device_;
+  std::mutex mu_;
+  IoPump pump_{device_, mu_};
+  bool stop_ = false;  // guarded by mu_
+};
+
+TEST_F(IoPumpTest, ReaperThatLeavesHandsOverToOneThatSleeps) {
+  FlaggedRequest first, second;
+  {
+    std::unique_lock<std::mutex> lock(mu_);
+    pump_.Queue(&first.request);
+    pump_.Queue(&second.request);
+  }
+  std::thread reaper = Waiter(&first.done);
+  device_.AwaitReaper();
+  std::thread sleeper = Waiter(&second.done);
+  std::this_thread::sleep_for(milliseconds(20));
+  device_.CompleteOne();
+  reaper.join();
+  device_.AwaitReaper();
+  device_.CompleteOne();
+  sleeper.join();
+  std::unique_lock<std::mutex> lock(mu_);
+  EXPECT_EQ(pump_.in_flight(), 0u);
+}
+
+TEST_F(IoPumpTest, KickWithoutWaitWakesASleeperToReap) {
+  FlaggedRequest request;
+  std::thread sleeper = Waiter(&request.done);
+  std::this_thread::sleep_for(milliseconds(20));
+  {
+    std::unique_lock<std::mutex> lock(mu_);
+    pump_.Queue(&request.request);
+    pump_.Kick(lock);
+  }
+  device_.AwaitReaper();
+  device_.CompleteOne();
+  sleeper.join();
+}
+
+TEST_F(IoPumpTest, NotifyWakesAWaiterWithoutIo) {
+  bool flag = false;
+  std::thread sleeper = Waiter(&flag);
+  std::this_thread::sleep_for(milliseconds(20));
+  {
+    std::unique_lock<std::mutex> lock(mu_);
+    flag = true;
+    pump_.Notify();
+  }
+  sleeper.join();
+}
+
+TEST_F(IoPumpTest, CompletionMayQueueTheNextRequest) {
+  struct Chain {
+    IoPump* pump;
+    FlaggedRequest next;
+  };
+  Chain chain = {&pump_, {}};
+  IoRequest first;
+  first.op = IoOp::kFlush;
+  first.context = &chain;
+  first.done = [](IoRequest* request) {
+    auto* c = static_cast<Chain*>(request->context);
+    c->next.request.context = &c->next.done;
+    c->pump->Queue(&c->next.request);
+  };
+  device_.CompleteOne();
+  device_.CompleteOne();
+  std::unique_lock<std::mutex> lock(mu_);
+  pump_.Queue(&first);
+  pump_.Wait(lock, [&] { return chain.next.done; });
+  EXPECT_EQ(pump_.in_flight(), 0u);
+}
+
+TEST_F(IoPumpTest, WaitForGivesUpAndSaysSo) {
+  std::unique_lock<std::mutex> lock(mu_);
+  EXPECT_FALSE(pump_.WaitFor(lock, 5, [] { return false; }));
+  EXPECT_TRUE(pump_.WaitFor(lock, 5, [] { return true; }));
+}
+
+TEST_F(IoPumpTest, WaitForThatGaveUpLeavesTheReapingToOthers) {
+  std::thread background([this] {
+    std::unique_lock<std::mutex> lock(mu_);
+    while (!stop_) pump_.WaitFor(lock, 1, [this] { return stop_; });
+  });
+  for (int i = 0; i < 20; ++i) {
+    FlaggedRequest request;
+    device_.CompleteOne();
+    std::unique_lock<std::mutex> lock(mu_);
+    pump_.Queue(&request.request);
+    pump_.Wait(lock, [&] { return request.done; });
+  }
+  {
+    std::unique_lock<std::mutex> lock(mu_);
+    stop_ = true;
+    pump_.Notify();
+  }
+  background.join();
+}
+
+TEST_F(IoPumpTest, RunAllReturnsAnErrorAmongTheResults) {
+  SimulatedDevice device(std::make_shared<SimulatedDisk>(1 << 20), {});
+  device.FailAfter(IoOp::kWrite, 2, absl::InternalError("asked"));
+  IoPump pump(device, mu_);
+  AlignedBuffer buffer = Filled(4096, 'x');
+  std::vector<IoRequest> requests(3, Request(IoOp::kWrite, 0, buffer));
+  std::vector<IoRequest*> pointers = {&requests[0], &requests[1], &requests[2]};
+  std::unique_lock<std::mutex> lock(mu_);
+  EXPECT_EQ(pump.RunAll(lock, pointers).code(), absl::StatusCode::kInternal);
+  EXPECT_TRUE(requests[0].status.ok());
+  EXPECT_TRUE(requests[2].status.ok());
+}
+
+class IoPumpOverDeviceTest : public testing::TestWithParam<DeviceKind> {};
+
+TEST_P(IoPumpOverDeviceTest, EveryThreadSeesItsOwnWrites) {
+  if (GetParam() == DeviceKind::kUring && !HasIoUring()) GTEST_SKIP() << "the kernel refuses io_uring here";
+  constexpr int kThreads = 6;
+  constexpr int kRounds = 200;
+  constexpr uint64_t kBlocksEach = 64;
+  TempPath path;
+  auto device = MakeDevice(GetParam(), path, kThreads * kBlocksEach * kBlockBytes, 0);
+  ASSERT_TRUE(device.ok()) << device.status();
+  std::mutex mu;
+  IoPump pump(**device, mu);
+  std::vector<std::thread> threads;
+  for (int t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&, t] {
+      std::mt19937_64 rng(t);
+      for (int round = 0; round < kRounds; ++round) {
+        const uint64_t offset_bytes = (t * kBlocksEach + rng() % (kBlocksEach - 4)) * kBlockBytes;
+        const char value = static_cast<char>(1 + rng() % 100);
+        AlignedBuffer one = Filled(kBlockBytes, value);
+        AlignedBuffer two = Filled(2 * kBlockBytes, value);
+        AlignedBuffer seen = Filled(3 * kBlockBytes, 0);
+        IoRequest write_one = Request(IoOp::kWrite, offset_bytes, one);
+        IoRequest write_two = Request(IoOp::kWrite, offset_bytes + kBlockBytes, two);
+        IoRequest read = Request(IoOp::kRead, offset_bytes, seen);
+        IoRequest* writes[] = {&write_one, &write_two};
+        std::unique_lock<std::mutex> lock(mu);
+        ASSERT_TRUE(pump.RunAll(lock, writes).ok());
+        if (round % 40 == 0) {
+          IoRequest flush;
+          flush.op = IoOp::kFlush;
+          ASSERT_TRUE(pump.Run(lock, &flush).ok());
+        }
+        ASSERT_TRUE(pump.Run(lock, &read).ok());
+        lock.unlock();
+        ASSERT_TRUE(AllAre(seen, value));
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  std::unique_lock<std::mutex> lock(mu);
+  EXPECT_EQ(pump.in_flight(), 0u);
+}
+
+INSTANTIATE_TEST_SUITE_P(EveryDevice, IoPumpOverDeviceTest,
+                         testing::Values(DeviceKind::kUring, DeviceKind::kSystemCalls, DeviceKind::kMemory),
+                         [](const auto& info) { return DeviceKindName(info.param); });
+
+}  // namespace
+}  // namespace untorn
