@@ -8,6 +8,20 @@ namespace untorn {
 void IoPump::Queue(IoRequest* request) {
   outbox_.push_back(request);
   ++in_flight_;
+  switch (request->op) {
+    case IoOp::kRead:
+      ++counts_.reads;
+      counts_.bytes_read += request->length_bytes();
+      break;
+    case IoOp::kWrite:
+    case IoOp::kAtomicWrite:
+      ++counts_.writes;
+      counts_.bytes_written += request->length_bytes();
+      break;
+    case IoOp::kFlush:
+      ++counts_.flushes;
+      break;
+  }
 }
 
 void IoPump::Kick(std::unique_lock<std::mutex>& lock) {

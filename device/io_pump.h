@@ -21,6 +21,12 @@
 
 namespace untorn {
 
+// What went through a pump since it was made.
+struct IoCounts {
+  uint64_t reads = 0, writes = 0, flushes = 0;
+  uint64_t bytes_read = 0, bytes_written = 0;
+};
+
 class IoPump {
  public:
   IoPump(Device& device, std::mutex& mu) : device_(device), mu_(mu) {}
@@ -47,6 +53,7 @@ class IoPump {
   absl::Status RunAll(std::unique_lock<std::mutex>& lock, absl::Span<IoRequest* const> requests);
 
   uint64_t in_flight() const { return in_flight_; }
+  const IoCounts& counts() const { return counts_; }
 
  private:
   using Deadline = std::chrono::steady_clock::time_point;
@@ -63,6 +70,7 @@ class IoPump {
   std::vector<IoRequest*> outbox_;
   uint64_t in_flight_ = 0;  // queued or submitted, not yet completed
   bool reaping_ = false;
+  IoCounts counts_;
   int sleepers_ = 0;
   std::vector<IoRequest*> completed_;  // the reaping thread's
 };

@@ -1,0 +1,92 @@
+// What durable log records changed since a checkpoint: an overlay over the mapping tree.
+//
+//     lookup:   active delta   ─ where it says nothing →   frozen delta (being checkpointed)   →   tree
+//
+// Invariants
+//  1. A delta holds whole durable records only, applied in LSN order: so it can be frozen at any moment, and
+//  a
+//     checkpoint of it never ends inside a transaction.
+//  2. Mappings of one object do not overlap. A hole is kept as an entry: it hides what lies below.
+//  3. A write into blocks that a layer below has mapped, unwritten, does not own them: the checkpoint that
+//  drops the
+//     layer's mapping frees them. Everything else mapped here is owned.
+//  4. An owned extent displaced inside one delta is reported at once: no checkpoint refers to it. What the
+//  delta hides in the
+//     layers below is found when it is merged into the tree.
+//
+// Threading: guarded by the caller's mutex; a frozen delta does not change.
+#ifndef UNTORN_EXTENT_DELTA_H_
+#define UNTORN_EXTENT_DELTA_H_
+
+#include <compare>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/container/btree_map.h"
+#include "absl/functional/function_ref.h"
+#include "extent/log_format.h"
+#include "extent/tree_merge.h"
+#include "extent/types.h"
+
+namespace untorn {
+
+// Called with an extent that is no longer mapped, and the LSN of the record that had mapped it.
+using DisplacedFn = absl::FunctionRef<void(Extent, Lsn mapped_by)>;
+
+class Delta {
+ public:
+  // Applies one entry of the durable record (or the last record of the chain) `lsn`.
+  void Apply(const LogEntry& entry, Lsn lsn, DisplacedFn displaced);
+
+  // Calls `piece` for what this delta says of `range`, and `gap` for what it says nothing of, in order.
+  void Visit(ObjectId object, BlockRange range, absl::FunctionRef<void(const Mapping&)> piece,
+             absl::FunctionRef<void(BlockRange)> gap) const;
+
+  // nullptr: says nothing. Otherwise the value, which may be "gone".
+  const std::optional<Inode>* FindInode(ObjectId object) const;
+  const std::optional<ObjectId>* FindName(const std::string& name) const;
+  const absl::btree_map<std::string, std::optional<ObjectId>>& names() const { return names_; }
+  const absl::btree_map<ObjectId, std::optional<Inode>>& inodes() const { return inodes_; }
+
+  bool empty() const { return entries() == 0; }
+  size_t entries() const { return mappings_.size() + inodes_.size() + names_.size(); }
+
+  // The delta as sorted edits for MergeTree. The delta must outlive it and not change.
+  std::unique_ptr<TreeEditSource> Edits() const;
+  // Calls `extent` for every extent mapped here.
+  void ForEachExtent(absl::FunctionRef<void(Extent)> extent) const;
+
+ private:
+  class EditSource;
+  struct Key {
+    ObjectId object;
+    uint64_t start;
+    auto operator<=>(const Key&) const = default;
+  };
+  struct Entry {
+    uint64_t count = 0;
+    uint64_t physical = 0;
+    Lsn lsn = 0;
+    MappingState state = MappingState::kHole;
+    uint8_t unsettled_rewrites = 0;
+    bool owned = true;
+  };
+  struct Piece {
+    Mapping mapping;
+    bool owned = true;
+  };
+  using Map = absl::btree_map<Key, Entry>;
+  static Mapping MakeMapping(const Map::value_type& v);
+  void Replace(ObjectId object, Mapping mapping, bool keeps_extent, DisplacedFn displaced);
+
+  Map mappings_;
+  absl::btree_map<ObjectId, std::optional<Inode>> inodes_;
+  absl::btree_map<std::string, std::optional<ObjectId>> names_;
+};
+
+}  // namespace untorn
+
+#endif  // UNTORN_EXTENT_DELTA_H_

@@ -1,0 +1,64 @@
+// The free-space map on disk: one bit a block, in bitmap blocks under a tree of tables of fixed shape.
+//
+//     root table ─┬─ table ─┬─ bitmap     every node has two slots at fixed places; a checkpoint writes a
+//                 │         └─ bitmap     changed node to the slot not in use, and its parent's entry then
+//                 └─ table ── …           points there. So writing the map allocates nothing.
+//
+// A null pointer: no block in use but those of the fixed areas.
+//
+// Bitmap block: BlockHeader (type kFreeMapBitmap), then bit i of byte j set: block 8 j + i of the group in
+// use. Table block: BlockHeader (type kFreeMapTable), then entries of 24 bytes: u64 block of the child's slot
+// in use (0: null), u64 its checksum, u64 blocks in use below it.
+#ifndef UNTORN_EXTENT_FREE_MAP_FORMAT_H_
+#define UNTORN_EXTENT_FREE_MAP_FORMAT_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "extent/block_header.h"
+#include "extent/types.h"
+
+namespace untorn {
+
+inline constexpr uint64_t kGroupBlocks = (kBlockBytes - kHeaderBytes) * 8;  // 32256: 126 MiB
+struct FreeMapEntry {
+  uint64_t block = 0;
+  uint64_t checksum = 0;
+  uint64_t used_blocks = 0;
+  BlockPointer pointer() const { return {block, checksum}; }
+};
+static_assert(sizeof(FreeMapEntry) == 24);
+inline constexpr uint64_t kTableFanout = (kBlockBytes - kHeaderBytes) / sizeof(FreeMapEntry);  // 168
+
+// How many nodes each level has. Level 0: bitmaps; the last level: the root table.
+struct FreeMapShape {
+  std::vector<uint64_t> nodes;  // by level
+
+  static FreeMapShape ForBlocks(uint64_t total_blocks) {
+    FreeMapShape shape;
+    uint64_t n = (total_blocks + kGroupBlocks - 1) / kGroupBlocks;
+    shape.nodes.push_back(n);
+    do {
+      n = (n + kTableFanout - 1) / kTableFanout;
+      shape.nodes.push_back(n);
+    } while (n > 1);
+    return shape;
+  }
+  int root_level() const { return static_cast<int>(nodes.size()) - 1; }
+  // All slots of all levels.
+  uint64_t blocks() const {
+    uint64_t n = 0;
+    for (uint64_t level : nodes) n += 2 * level;
+    return n;
+  }
+  // Where a node's slot (0 or 1) is, in blocks after the map's start.
+  uint64_t Slot(int level, uint64_t index, int slot) const {
+    uint64_t n = 0;
+    for (int l = 0; l < level; ++l) n += 2 * nodes[l];
+    return n + 2 * index + slot;
+  }
+};
+
+}  // namespace untorn
+
+#endif  // UNTORN_EXTENT_FREE_MAP_FORMAT_H_

@@ -1,0 +1,336 @@
+#include "extent/free_space.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "device/aligned_buffer.h"
+#include "device/check.h"
+
+namespace untorn {
+namespace {
+
+// Index of the first bit >= from (below limit) that is `set`; limit if there is none.
+uint64_t FindBit(const uint64_t* words, uint64_t from, uint64_t limit, bool set) {
+  while (from < limit) {
+    uint64_t word = words[from / 64];
+    if (!set) word = ~word;
+    word &= ~uint64_t{0} << (from % 64);
+    if (word != 0) return std::min<uint64_t>(limit, from / 64 * 64 + std::countr_zero(word));
+    from = (from / 64 + 1) * 64;
+  }
+  return limit;
+}
+
+// Sets or clears bits [from, to). Returns how many changed.
+uint64_t ChangeBits(uint64_t* words, uint64_t from, uint64_t to, bool set) {
+  uint64_t changed = 0;
+  while (from < to) {
+    const uint64_t in_word = std::min<uint64_t>(64 - from % 64, to - from);
+    const uint64_t mask = (in_word == 64 ? ~uint64_t{0} : ((uint64_t{1} << in_word) - 1)) << (from % 64);
+    uint64_t& word = words[from / 64];
+    changed += std::popcount(set ? mask & ~word : mask & word);
+    word = set ? word | mask : word & ~mask;
+    from += in_word;
+  }
+  return changed;
+}
+
+// Calls fn(group, part of the extent in it, as offsets within the group).
+template <typename Fn>
+void ForEachGroup(Extent extent, Fn fn) {
+  while (extent.count > 0) {
+    const uint64_t group = extent.start / kGroupBlocks, offset = extent.start % kGroupBlocks;
+    const uint64_t n = std::min(extent.count, kGroupBlocks - offset);
+    fn(group, Extent{offset, n});
+    extent.start += n;
+    extent.count -= n;
+  }
+}
+
+absl::Status Contradiction(uint64_t group, Extent part, bool used) {
+  return absl::DataLossError(absl::StrCat("free-space map: blocks ", group * kGroupBlocks + part.start,
+                                          " to ", group * kGroupBlocks + part.end() - 1, " are partly ",
+                                          used ? "in use already" : "free already"));
+}
+
+}  // namespace
+
+FreeSpace::FreeSpace(const Superblock& superblock)
+    : geometry_(superblock.geometry),
+      shape_(FreeMapShape::ForBlocks(geometry_.total_blocks)),
+      root_(superblock.free_map),
+      prepared_(superblock.prepared_blocks),
+      busy_blocks_(superblock.used_blocks),
+      base_blocks_(superblock.used_blocks),
+      cursor_(geometry_.data_start),
+      groups_(shape_.nodes[0]) {
+  for (int level = 1; level <= shape_.root_level(); ++level) tables_.emplace_back(shape_.nodes[level]);
+}
+
+void FreeSpace::SetPrepared(uint64_t blocks) { prepared_ = std::max(prepared_, blocks); }
+
+uint32_t FreeSpace::ApplyToGroup(Group& group, Extent part, bool busy) {
+  const uint64_t changed = ChangeBits(group.busy->data(), part.start, part.end(), busy);
+  group.busy_count += busy ? static_cast<uint32_t>(changed) : -static_cast<uint32_t>(changed);
+  return static_cast<uint32_t>(changed);
+}
+
+absl::Status FreeSpace::Mark(Extent extent, bool busy) {
+  absl::Status status;
+  ForEachGroup(extent, [&](uint64_t index, Extent part) {
+    Group& group = groups_[index];
+    uint64_t changed = part.count;
+    if (group.busy) {
+      changed = ApplyToGroup(group, part, busy);
+    } else {
+      group.pending.push_back({part, busy});
+    }
+    busy_blocks_ += busy ? changed : -changed;
+    if (changed != part.count) status = Contradiction(index, part, busy);
+  });
+  return status;
+}
+
+uint64_t FreeSpace::FreeIn(uint64_t index) const {
+  const uint64_t first = index * kGroupBlocks;
+  if (first >= prepared_) return 0;
+  return std::min(kGroupBlocks, prepared_ - first) -
+         std::min<uint64_t>(groups_[index].busy_count, kGroupBlocks);
+}
+
+std::optional<Extent> FreeSpace::Search(uint64_t index, uint64_t from, uint64_t want, uint64_t alignment,
+                                        Extent* best) const {
+  const uint64_t first = index * kGroupBlocks;
+  const uint64_t limit = std::min(kGroupBlocks, prepared_ - first);
+  const uint64_t* words = groups_[index].busy->data();
+  while (from < limit) {
+    const uint64_t start = FindBit(words, from, limit, false);
+    if (start == limit) break;
+    const uint64_t aligned = (first + start + alignment - 1) / alignment * alignment - first;
+    const uint64_t end = FindBit(words, start, limit, true);
+    if (aligned < end) {
+      if (end - aligned >= want) return Extent{first + aligned, want};
+      if (end - aligned > best->count) *best = {first + aligned, end - aligned};
+    }
+    from = end;
+  }
+  return std::nullopt;
+}
+
+std::optional<Extent> FreeSpace::Allocate(uint64_t want, uint64_t min, uint64_t alignment) {
+  // How many groups are looked at in vain before a shorter run is good enough.
+  constexpr int kGroupsBeforeShorter = 16;
+  const uint64_t limit_group = (prepared_ + kGroupBlocks - 1) / kGroupBlocks;
+  Extent best;
+  std::optional<Extent> found;
+  const uint64_t start_group = GroupOf(std::min(cursor_, prepared_ - 1));
+  int searched = 0;
+  for (uint64_t i = 0; i <= limit_group && !found; ++i) {
+    const uint64_t index = (start_group + i) % limit_group;
+    if (!groups_[index].busy || FreeIn(index) < min) continue;
+    const uint64_t from = i == 0 ? cursor_ % kGroupBlocks : 0;
+    found = Search(index, from, want, alignment, &best);
+    if (++searched >= kGroupsBeforeShorter && best.count >= min) break;
+  }
+  if (!found) {
+    if (best.count < min || best.count == 0) return std::nullopt;
+    found = best;
+  }
+  UNTORN_CHECK(Mark(*found, true).ok(), "a block is allocated twice");
+  cursor_ = found->end();
+  return found;
+}
+
+absl::Status FreeSpace::ChangeBase(Extent extent, bool used) {
+  absl::Status status;
+  ForEachGroup(extent, [&](uint64_t index, Extent part) {
+    Group& group = groups_[index];
+    UNTORN_CHECK(group.base != nullptr, "a group is changed before it is loaded");
+    if (!group.installed_base) group.installed_base = std::make_unique<Bits>(*group.base);
+    const uint64_t changed = ChangeBits(group.base->data(), part.start, part.end(), used);
+    base_blocks_ += used ? changed : -changed;
+    if (changed != part.count) status = Contradiction(index, part, used);
+  });
+  return status;
+}
+
+bool FreeSpace::InBase(uint64_t block) const {
+  const Group& group = groups_[GroupOf(block)];
+  UNTORN_CHECK(group.base != nullptr, "a group is read before it is loaded");
+  const uint64_t bit = block % kGroupBlocks;
+  return ((*group.base)[bit / 64] >> (bit % 64) & 1) != 0;
+}
+
+std::optional<FreeSpace::NodeAddress> FreeSpace::NextToLoad(uint64_t group) const {
+  if (groups_[group].busy) return std::nullopt;
+  NodeAddress at{shape_.root_level(), 0, root_};
+  uint64_t span = 1;  // groups below one entry of the table at this level
+  for (int level = 1; level < at.level; ++level) span *= kTableFanout;
+  while (at.level > 0) {
+    const Table& table = tables_[at.level - 1][at.index];
+    if (!table.loaded) return at;
+    const uint64_t child = group / span;
+    at = {at.level - 1, child, table.entries[child % kTableFanout].pointer()};
+    span /= kTableFanout;
+  }
+  return at;
+}
+
+absl::Status FreeSpace::LoadNode(const NodeAddress& at, std::span<const std::byte> block, const Uuid& uuid) {
+  if (at.pointer) {
+    const bool bitmap = at.level == 0;
+    const char* what = bitmap ? "free-space bitmap" : "free-space table";
+    if (absl::Status s = VerifyBlock(block, bitmap ? BlockType::kFreeMapBitmap : BlockType::kFreeMapTable,
+                                     uuid, at.pointer.block, what);
+        !s.ok()) {
+      return s;
+    }
+    BlockHeader header;
+    std::memcpy(&header, block.data(), sizeof(header));
+    if (header.checksum != at.pointer.checksum) {
+      return absl::DataLossError(
+          absl::StrCat(what, " at block ", at.pointer.block, ": stale: not the one its parent points to"));
+    }
+  }
+  if (at.level > 0) {
+    Table& table = tables_[at.level - 1][at.index];
+    if (table.loaded) return absl::OkStatus();
+    table.entries.assign(kTableFanout, {});
+    if (at.pointer) {
+      std::memcpy(table.entries.data(), block.data() + kHeaderBytes, kTableFanout * sizeof(FreeMapEntry));
+    }
+    for (uint64_t i = 0; i < kTableFanout; ++i) {
+      const uint64_t child = at.index * kTableFanout + i;
+      const uint64_t place = table.entries[i].block;
+      if (place == 0) continue;
+      const uint64_t slot0 = geometry_.map_start + shape_.Slot(at.level - 1, child, 0);
+      if (child >= shape_.nodes[at.level - 1] || (place != slot0 && place != slot0 + 1)) {
+        return absl::DataLossError(absl::StrCat("free-space table at block ", at.pointer.block, ": entry ", i,
+                                                " points to block ", place,
+                                                ", which is not a slot of its child"));
+      }
+    }
+    table.loaded = true;
+    return absl::OkStatus();
+  }
+  Group& group = groups_[at.index];
+  if (group.busy) return absl::OkStatus();
+  group.base = std::make_unique<Bits>();
+  const uint64_t first = at.index * kGroupBlocks;
+  if (at.pointer) {
+    std::memcpy(group.base->data(), block.data() + kHeaderBytes, sizeof(Bits));
+  } else {
+    group.base->fill(0);
+    if (first < geometry_.data_start) {
+      ChangeBits(group.base->data(), 0, std::min(kGroupBlocks, geometry_.data_start - first), true);
+    }
+  }
+  group.busy = std::make_unique<Bits>(*group.base);
+  for (uint64_t word : *group.busy) group.busy_count += std::popcount(word);
+  for (const Change& change : group.pending) {
+    // A damaged log could name blocks the map has in use; the total is kept exact here, and fsck reports it.
+    const uint32_t changed = ApplyToGroup(group, change.extent, change.busy);
+    const uint64_t off = change.extent.count - changed;
+    busy_blocks_ -= change.busy ? off : -off;
+  }
+  group.pending.clear();
+  group.pending.shrink_to_fit();
+  return absl::OkStatus();
+}
+
+std::optional<uint64_t> FreeSpace::UnloadedGroupWithSpace() const {
+  const uint64_t limit_group = (prepared_ + kGroupBlocks - 1) / kGroupBlocks;
+  const uint64_t start = GroupOf(std::min(cursor_, prepared_ - 1));
+  for (uint64_t i = 0; i < limit_group; ++i) {
+    const uint64_t index = (start + i) % limit_group;
+    if (groups_[index].busy) continue;
+    const Table& table = tables_[0][index / kTableFanout];
+    if (table.loaded && table.entries[index % kTableFanout].used_blocks >= kGroupBlocks &&
+        groups_[index].pending.empty()) {
+      continue;
+    }
+    return index;
+  }
+  return std::nullopt;
+}
+
+absl::StatusOr<BlockPointer> FreeSpace::WriteChanges(
+    const Uuid& uuid, uint64_t generation,
+    absl::FunctionRef<absl::Status(uint64_t block, std::span<const std::byte>)> write) {
+  AlignedBuffer block(kBlockBytes);
+  // Writes one node and puts the new pointer into its parent (or the root).
+  const auto put = [&](int level, uint64_t index, BlockType type, std::span<const std::byte> payload,
+                       uint64_t used) -> absl::Status {
+    FreeMapEntry* parent = nullptr;
+    if (level < shape_.root_level()) {
+      Table& table = tables_[level][index / kTableFanout];
+      table.dirty = true;
+      parent = &table.entries[index % kTableFanout];
+    }
+    const uint64_t in_use = parent ? parent->block : root_.block;
+    const uint64_t slot0 = geometry_.map_start + shape_.Slot(level, index, 0);
+    const uint64_t place = in_use == slot0 ? slot0 + 1 : slot0;
+    std::memset(block.data(), 0, kBlockBytes);
+    BlockHeader header;
+    header.type = static_cast<uint16_t>(type);
+    header.uuid = uuid;
+    header.address = place;
+    header.generation = generation;
+    header.payload_bytes = static_cast<uint32_t>(payload.size());
+    std::memcpy(block.data(), &header, sizeof(header));
+    std::memcpy(block.data() + kHeaderBytes, payload.data(), payload.size());
+    const uint64_t checksum = SealBlock(block.span());
+    if (parent) {
+      *parent = {place, checksum, used};
+    } else {
+      root_ = {place, checksum};
+    }
+    return write(place, block.span());
+  };
+  for (uint64_t i = 0; i < groups_.size(); ++i) {
+    Group& group = groups_[i];
+    if (!group.dirty()) continue;
+    uint64_t used = 0;
+    for (uint64_t word : *group.base) used += std::popcount(word);
+    if (absl::Status s = put(0, i, BlockType::kFreeMapBitmap, std::as_bytes(std::span(*group.base)), used);
+        !s.ok()) {
+      return s;
+    }
+  }
+  for (int level = 1; level <= shape_.root_level(); ++level) {
+    for (uint64_t i = 0; i < tables_[level - 1].size(); ++i) {
+      Table& table = tables_[level - 1][i];
+      if (!table.dirty) continue;
+      table.dirty = false;
+      uint64_t used = 0;
+      for (const FreeMapEntry& e : table.entries) used += e.used_blocks;
+      if (absl::Status s =
+              put(level, i, BlockType::kFreeMapTable, std::as_bytes(std::span(table.entries)), used);
+          !s.ok()) {
+        return s;
+      }
+    }
+  }
+  return root_;
+}
+
+void FreeSpace::Install(absl::FunctionRef<void(Extent)> freed) {
+  for (uint64_t i = 0; i < groups_.size(); ++i) {
+    Group& group = groups_[i];
+    if (!group.dirty()) continue;
+    Bits gone;
+    for (size_t w = 0; w < gone.size(); ++w) gone[w] = (*group.installed_base)[w] & ~(*group.base)[w];
+    group.installed_base.reset();
+    for (uint64_t from = 0; from < kGroupBlocks;) {
+      const uint64_t start = FindBit(gone.data(), from, kGroupBlocks, true);
+      if (start == kGroupBlocks) break;
+      const uint64_t end = FindBit(gone.data(), start, kGroupBlocks, false);
+      freed({i * kGroupBlocks + start, end - start});
+      from = end;
+    }
+  }
+}
+
+}  // namespace untorn

@@ -1,0 +1,119 @@
+// The free-space map in memory: which blocks may be allocated now, and which the last checkpoint has in use.
+//
+// Two bits a block, in groups that are loaded when first needed:
+//   busy  not allocatable: mapped, staged, pending free, or in use by the last checkpoint
+//   base  in use by the last checkpoint: its mappings and its tree nodes
+//
+// Invariants
+//  1. base implies busy.
+//  2. A block that is in base becomes allocatable only when a checkpoint without it is installed: what the
+//  last
+//     durable checkpoint refers to is never overwritten by an allocation.
+//  3. Only blocks in [data start, prepared) are ever allocated.
+//
+// Changes to groups that are not loaded are remembered and applied when they are. Loading is the caller's: it
+// reads the blocks this class names and hands them in, so that nothing here does I/O.
+//
+// Threading: guarded by the caller's mutex.
+#ifndef UNTORN_EXTENT_FREE_SPACE_H_
+#define UNTORN_EXTENT_FREE_SPACE_H_
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "extent/free_map_format.h"
+#include "extent/superblock.h"
+
+namespace untorn {
+
+class FreeSpace {
+ public:
+  explicit FreeSpace(const Superblock& superblock);
+
+  uint64_t prepared() const { return prepared_; }
+  // Adds newly prepared blocks to what may be allocated.
+  void SetPrepared(uint64_t blocks);
+  // Prepared blocks that are not busy.
+  uint64_t free_blocks() const { return prepared_ - busy_blocks_; }
+  uint64_t used_base_blocks() const { return base_blocks_; }
+
+  // A run of at most `want` blocks and at least `min`, starting at a multiple of `alignment`. Takes the first
+  // run of `want` after the last allocation, else the longest it saw. nullopt: none in the groups that are
+  // loaded.
+  std::optional<Extent> Allocate(uint64_t want, uint64_t min, uint64_t alignment);
+  // For blocks that became mapped or were freed in other ways (recovery; frees that are due).
+  //  kDataLoss: they were so already. What the log and the map say contradict each other.
+  absl::Status MarkBusy(Extent extent) { return Mark(extent, true); }
+  absl::Status MarkFree(Extent extent) { return Mark(extent, false); }
+
+  // The checkpoint's changes to base. Every group concerned is loaded. kDataLoss as above.
+  absl::Status SetBase(Extent extent) { return ChangeBase(extent, true); }
+  absl::Status ClearBase(Extent extent) { return ChangeBase(extent, false); }
+  bool InBase(uint64_t block) const;
+
+  // Loading. The map node (level, index) that has to be read next before group `group` is loaded, or nullopt
+  // if it is.
+  struct NodeAddress {
+    int level = 0;
+    uint64_t index = 0;
+    BlockPointer pointer;  // null: not on disk, call LoadNode with an empty span
+  };
+  std::optional<NodeAddress> NextToLoad(uint64_t group) const;
+  absl::Status LoadNode(const NodeAddress& address, std::span<const std::byte> block, const Uuid& uuid);
+  static uint64_t GroupOf(uint64_t block) { return block / kGroupBlocks; }
+  // A group that is not loaded and may have free blocks; nullopt: all such are loaded.
+  std::optional<uint64_t> UnloadedGroupWithSpace() const;
+
+  // The checkpoint: encodes every changed map node into its other slot through `write` (children first),
+  // returns the new root pointer. Nothing changes in what may be allocated until Install().
+  absl::StatusOr<BlockPointer> WriteChanges(
+      const Uuid& uuid, uint64_t generation,
+      absl::FunctionRef<absl::Status(uint64_t block, std::span<const std::byte>)> write);
+  // The superblock that refers to the new map is durable: `freed` is called for each run that the previous
+  // checkpoint had in use and this one has not; the callee frees it (MarkFree), now or later.
+  void Install(absl::FunctionRef<void(Extent)> freed);
+
+ private:
+  using Bits = std::array<uint64_t, kGroupBlocks / 64>;
+  struct Change {
+    Extent extent;
+    bool busy;
+  };
+  struct Group {
+    std::unique_ptr<Bits> busy, base,
+        installed_base;           // installed_base: base before this checkpoint's changes
+    uint32_t busy_count = 0;      // loaded groups
+    std::vector<Change> pending;  // groups that are not loaded
+    bool dirty() const { return installed_base != nullptr; }
+  };
+  struct Table {
+    bool loaded = false, dirty = false;
+    std::vector<FreeMapEntry> entries;
+  };
+  absl::Status Mark(Extent extent, bool busy);
+  static uint32_t ApplyToGroup(Group& group, Extent part, bool busy);
+  absl::Status ChangeBase(Extent extent, bool used);
+  std::optional<Extent> Search(uint64_t group, uint64_t from, uint64_t want, uint64_t alignment,
+                               Extent* best) const;
+  uint64_t FreeIn(uint64_t group) const;
+
+  const Geometry geometry_;
+  const FreeMapShape shape_;
+  BlockPointer root_;
+  uint64_t prepared_;
+  uint64_t busy_blocks_;
+  uint64_t base_blocks_;
+  uint64_t cursor_;  // block where the next search begins
+  std::vector<Group> groups_;
+  std::vector<std::vector<Table>> tables_;  // [level - 1][index]
+};
+
+}  // namespace untorn
+
+#endif  // UNTORN_EXTENT_FREE_SPACE_H_

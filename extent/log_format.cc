@@ -1,0 +1,289 @@
+#include "extent/log_format.h"
+
+#define XXH_STATIC_LINKING_ONLY  // a hash state on the stack
+#include <xxhash.h>
+
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace untorn {
+namespace {
+
+struct RecordFields {
+  uint64_t lsn, previous_checksum, claim, superblock_generation, prepared_blocks;
+  uint32_t entry_count, flags;
+};
+static_assert(kHeaderBytes + sizeof(RecordFields) == kRecordHeaderBytes);
+constexpr uint32_t kFlagLast = 1, kFlagSettling = 2;
+
+struct EntryHead {
+  uint16_t type, a;
+  uint32_t b;
+};
+static_assert(sizeof(EntryHead) == 8);
+constexpr uint16_t kReservedBefore = 0x8000;
+
+size_t PaddedName(size_t bytes) { return (bytes + 7) / 8 * 8; }
+
+class Writer {
+ public:
+  explicit Writer(std::byte* out) : out_(out) {}
+  template <typename T>
+  void Put(const T& value) {
+    std::memcpy(out_, &value, sizeof(value));
+    out_ += sizeof(value);
+  }
+  void PutName(const std::string& name) {
+    std::memcpy(out_, name.data(), name.size());
+    std::memset(out_ + name.size(), 0, PaddedName(name.size()) - name.size());
+    out_ += PaddedName(name.size());
+  }
+
+ private:
+  std::byte* out_;
+};
+
+class Reader {
+ public:
+  explicit Reader(std::span<const std::byte> in) : in_(in) {}
+  template <typename T>
+  bool Get(T* value) {
+    if (in_.size() < sizeof(T)) return false;
+    std::memcpy(value, in_.data(), sizeof(T));
+    in_ = in_.subspan(sizeof(T));
+    return true;
+  }
+  bool GetName(size_t bytes, std::string* name) {
+    if (bytes == 0 || bytes > kNameBytesMax || in_.size() < PaddedName(bytes)) return false;
+    name->assign(reinterpret_cast<const char*>(in_.data()), bytes);
+    in_ = in_.subspan(PaddedName(bytes));
+    return name->find('\0') == std::string::npos;
+  }
+  size_t left() const { return in_.size(); }
+
+ private:
+  std::span<const std::byte> in_;
+};
+
+bool RangeMakesSense(const BlockRange& r) {
+  return r.count > 0 && r.start < kObjectBlocksMax && r.count <= kObjectBlocksMax - r.start;
+}
+
+bool DecodeEntry(Reader& in, uint64_t data_start, uint64_t total_blocks, LogEntry* e) {
+  EntryHead head;
+  uint64_t object = 0;
+  if (!in.Get(&head)) return false;
+  e->type = static_cast<LogEntry::Type>(head.type);
+  if (e->type != LogEntry::Type::kNameGone && (!in.Get(&object) || object == 0)) return false;
+  e->object = static_cast<ObjectId>(object);
+  switch (e->type) {
+    case LogEntry::Type::kMap:
+      e->state = static_cast<MappingState>(head.a & ~kReservedBefore);
+      e->reserved_before = (head.a & kReservedBefore) != 0;
+      e->logical.count = head.b;
+      return in.Get(&e->logical.start) && in.Get(&e->physical) && in.Get(&e->hash) &&
+             RangeMakesSense(e->logical) &&
+             (e->state == MappingState::kWritten || e->state == MappingState::kUnwritten) &&
+             e->physical >= data_start && e->physical < total_blocks &&
+             e->logical.count <= total_blocks - e->physical;
+    case LogEntry::Type::kHole:
+      return in.Get(&e->logical.start) && in.Get(&e->logical.count) && RangeMakesSense(e->logical);
+    case LogEntry::Type::kInode:
+      return in.Get(&e->size_bytes) && e->size_bytes <= kObjectBytesMax && in.GetName(head.a, &e->name);
+    case LogEntry::Type::kInodeGone:
+      return true;
+    case LogEntry::Type::kName:
+    case LogEntry::Type::kNameGone:
+      return in.GetName(head.a, &e->name);
+  }
+  return false;
+}
+
+}  // namespace
+
+Hash128 HashData(std::span<const iovec> pieces) {
+  XXH128_hash_t h;
+  if (pieces.size() == 1) {
+    h = XXH3_128bits(pieces[0].iov_base, pieces[0].iov_len);
+  } else {
+    XXH3_state_t state;
+    XXH3_128bits_reset(&state);
+    for (const iovec& piece : pieces) XXH3_128bits_update(&state, piece.iov_base, piece.iov_len);
+    h = XXH3_128bits_digest(&state);
+  }
+  return {h.low64, h.high64};
+}
+
+LogEntry LogEntry::Map(ObjectId object, BlockRange logical, uint64_t physical, MappingState state,
+                       Hash128 hash, bool reserved_before) {
+  LogEntry e;
+  e.type = Type::kMap;
+  e.object = object;
+  e.logical = logical;
+  e.physical = physical;
+  e.state = state;
+  e.hash = hash;
+  e.reserved_before = reserved_before;
+  return e;
+}
+
+LogEntry LogEntry::Hole(ObjectId object, BlockRange logical) {
+  LogEntry e;
+  e.type = Type::kHole;
+  e.object = object;
+  e.logical = logical;
+  return e;
+}
+
+LogEntry LogEntry::SetInode(const Inode& inode) {
+  LogEntry e;
+  e.type = Type::kInode;
+  e.object = inode.id;
+  e.size_bytes = inode.size_bytes;
+  e.name = inode.name;
+  return e;
+}
+
+LogEntry LogEntry::InodeGone(ObjectId object) {
+  LogEntry e;
+  e.type = Type::kInodeGone;
+  e.object = object;
+  return e;
+}
+
+LogEntry LogEntry::Name(std::string name, ObjectId object) {
+  LogEntry e;
+  e.type = Type::kName;
+  e.object = object;
+  e.name = std::move(name);
+  return e;
+}
+
+LogEntry LogEntry::NameGone(std::string name) {
+  LogEntry e;
+  e.type = Type::kNameGone;
+  e.name = std::move(name);
+  return e;
+}
+
+size_t EncodedBytes(const LogEntry& e) {
+  switch (e.type) {
+    case LogEntry::Type::kMap:
+      return 8 + 8 + 8 + 8 + 16;
+    case LogEntry::Type::kHole:
+      return 8 + 8 + 8 + 8;
+    case LogEntry::Type::kInode:
+      return 8 + 8 + 8 + PaddedName(e.name.size());
+    case LogEntry::Type::kInodeGone:
+      return 8 + 8;
+    case LogEntry::Type::kName:
+      return 8 + 8 + PaddedName(e.name.size());
+    case LogEntry::Type::kNameGone:
+      return 8 + PaddedName(e.name.size());
+  }
+  return 0;
+}
+
+uint64_t EncodeRecord(const LogRecord& record, const Uuid& uuid, std::span<std::byte> out) {
+  size_t entry_bytes = 0;
+  for (const LogEntry& e : record.entries) entry_bytes += EncodedBytes(e);
+  BlockHeader header;
+  header.type = static_cast<uint16_t>(BlockType::kLogRecord);
+  header.uuid = uuid;
+  header.address = record.position;
+  header.generation = record.epoch;
+  header.payload_bytes = static_cast<uint32_t>(sizeof(RecordFields) + entry_bytes);
+  Writer w(out.data());
+  w.Put(header);
+  w.Put(RecordFields{record.lsn, record.previous_checksum, record.claim, record.superblock_generation,
+                     record.prepared_blocks, static_cast<uint32_t>(record.entries.size()),
+                     (record.last ? kFlagLast : 0) | (record.settling ? kFlagSettling : 0)});
+  for (const LogEntry& e : record.entries) {
+    EntryHead head{static_cast<uint16_t>(e.type), static_cast<uint16_t>(e.name.size()), 0};
+    if (e.type == LogEntry::Type::kMap) {
+      head.a =
+          static_cast<uint16_t>(static_cast<uint16_t>(e.state) | (e.reserved_before ? kReservedBefore : 0));
+      head.b = static_cast<uint32_t>(e.logical.count);
+    }
+    w.Put(head);
+    if (e.type != LogEntry::Type::kNameGone) w.Put(Value(e.object));
+    switch (e.type) {
+      case LogEntry::Type::kMap:
+        w.Put(e.logical.start);
+        w.Put(e.physical);
+        w.Put(e.hash);
+        break;
+      case LogEntry::Type::kHole:
+        w.Put(e.logical.start);
+        w.Put(e.logical.count);
+        break;
+      case LogEntry::Type::kInode:
+        w.Put(e.size_bytes);
+        w.PutName(e.name);
+        break;
+      case LogEntry::Type::kName:
+      case LogEntry::Type::kNameGone:
+        w.PutName(e.name);
+        break;
+      case LogEntry::Type::kInodeGone:
+        break;
+    }
+  }
+  const size_t used = kRecordHeaderBytes + entry_bytes;
+  std::memset(out.data() + used, 0, out.size() - used);
+  return SealBlock(out);
+}
+
+uint64_t PeekRecordBlocks(std::span<const std::byte> first_block, const Uuid& uuid, uint64_t position) {
+  BlockHeader header;
+  std::memcpy(&header, first_block.data(), sizeof(header));
+  if (header.magic != kMagic || header.type != static_cast<uint16_t>(BlockType::kLogRecord) ||
+      header.uuid != uuid || header.address != position || header.payload_bytes < sizeof(RecordFields)) {
+    return 0;
+  }
+  const uint64_t blocks = BlocksFor(kHeaderBytes + uint64_t{header.payload_bytes});
+  return blocks <= kRecordBlocksMax ? blocks : 0;
+}
+
+absl::StatusOr<LogRecord> DecodeRecord(std::span<const std::byte> bytes, const Uuid& uuid, uint64_t position,
+                                       uint64_t data_start, uint64_t total_blocks) {
+  if (absl::Status s = VerifyBlock(bytes, BlockType::kLogRecord, uuid, position, "log record"); !s.ok())
+    return s;
+  BlockHeader header;
+  RecordFields fields;
+  std::memcpy(&header, bytes.data(), sizeof(header));
+  if (header.payload_bytes < sizeof(fields) || kHeaderBytes + uint64_t{header.payload_bytes} > bytes.size()) {
+    return absl::DataLossError(absl::StrCat("log record at position ", position, ": impossible length"));
+  }
+  Reader in(bytes.subspan(kHeaderBytes, header.payload_bytes));
+  in.Get(&fields);
+  LogRecord r;
+  r.position = position;
+  r.epoch = header.generation;
+  r.lsn = fields.lsn;
+  r.previous_checksum = fields.previous_checksum;
+  r.claim = fields.claim;
+  r.superblock_generation = fields.superblock_generation;
+  r.prepared_blocks = fields.prepared_blocks;
+  r.last = (fields.flags & kFlagLast) != 0;
+  r.settling = (fields.flags & kFlagSettling) != 0;
+  r.blocks = bytes.size() / kBlockBytes;
+  r.checksum = header.checksum;
+  if (r.claim >= r.lsn || r.lsn == 0 || r.prepared_blocks > total_blocks ||
+      fields.entry_count > header.payload_bytes / 8) {
+    return absl::DataLossError(absl::StrCat("log record ", r.lsn, ": its fields contradict each other"));
+  }
+  r.entries.resize(fields.entry_count);
+  for (uint32_t i = 0; i < fields.entry_count; ++i) {
+    if (!DecodeEntry(in, data_start, total_blocks, &r.entries[i])) {
+      return absl::DataLossError(absl::StrCat("log record ", r.lsn, ": entry ", i, " makes no sense"));
+    }
+  }
+  if (in.left() != 0)
+    return absl::DataLossError(absl::StrCat("log record ", r.lsn, ": bytes after its last entry"));
+  return r;
+}
+
+}  // namespace untorn

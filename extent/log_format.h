@@ -1,0 +1,108 @@
+// Log records: what a commit changes, and what proves that its data arrived.
+//
+// The log is a ring of blocks. Positions count blocks since the store was made; position p is at block
+// log_start + p % log_blocks. A record takes whole blocks, and may wrap at the ring's end.
+//
+// OFFSET  SIZE  DESCRIPTION
+//      0    64  BlockHeader, type kLogRecord; address: position; generation: epoch
+//     64     8  LSN
+//     72     8  checksum of the record before it
+//     80     8  claim: the newest LSN known durable, together with all before it, when this was written
+//     88     8  generation of the newest durable superblock
+//     96     8  prepared blocks
+//    104     4  number of entries
+//    108     4  flags: 1 last record of its transaction; 2 settling (no entries)
+//    112     …  entries, each a multiple of 8 bytes:
+//               u16 type, u16 a, u32 b, then
+//      1 map          a: state (1 written, 2 unwritten) | 0x8000 if the blocks were reserved before; b:
+//      blocks
+//                     u64 object, u64 logical, u64 physical, 16 bytes XXH3-128 of the data (zero if
+//                     unwritten)
+//      2 hole         u64 object, u64 logical, u64 blocks
+//      3 inode        a: name length; u64 object, u64 size, name padded with zeros
+//      4 inode gone   u64 object
+//      5 name         a: name length; u64 object, name padded
+//      6 name gone    a: name length; name padded
+//      …     …  zero, to the end of the last block
+#ifndef UNTORN_EXTENT_LOG_FORMAT_H_
+#define UNTORN_EXTENT_LOG_FORMAT_H_
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "extent/block_header.h"
+#include "extent/types.h"
+
+namespace untorn {
+
+struct Hash128 {
+  uint64_t low = 0, high = 0;
+  bool operator==(const Hash128&) const = default;
+};
+Hash128 HashData(std::span<const iovec> pieces);
+
+struct LogEntry {
+  enum class Type : uint16_t { kMap = 1, kHole = 2, kInode = 3, kInodeGone = 4, kName = 5, kNameGone = 6 };
+  Type type = Type::kMap;
+  ObjectId object = ObjectId::kNone;
+  BlockRange logical;                           // kMap, kHole
+  MappingState state = MappingState::kWritten;  // kMap
+  bool reserved_before = false;  // kMap: writes into blocks that were already mapped, unwritten
+  uint64_t physical = 0;         // kMap
+  Hash128 hash;                  // kMap, written
+  uint64_t size_bytes = 0;       // kInode
+  std::string name;              // kInode, kName, kNameGone
+
+  static LogEntry Map(ObjectId object, BlockRange logical, uint64_t physical, MappingState state,
+                      Hash128 hash, bool reserved_before);
+  static LogEntry Hole(ObjectId object, BlockRange logical);
+  static LogEntry SetInode(const Inode& inode);
+  static LogEntry InodeGone(ObjectId object);
+  static LogEntry Name(std::string name, ObjectId object);
+  static LogEntry NameGone(std::string name);
+};
+
+struct LogRecord {
+  uint64_t position = 0;
+  uint64_t epoch = 0;
+  Lsn lsn = 0;
+  uint64_t previous_checksum = 0;
+  Lsn claim = 0;
+  uint64_t superblock_generation = 0;
+  uint64_t prepared_blocks = 0;
+  bool last = true;
+  bool settling = false;
+  std::vector<LogEntry> entries;
+
+  // Set by decoding.
+  uint64_t blocks = 0;
+  uint64_t checksum = 0;
+};
+
+inline constexpr uint64_t kRecordBlocksMax = 64;
+inline constexpr size_t kRecordHeaderBytes = 112;
+inline constexpr size_t kRecordEntryBytesMax = kRecordBlocksMax * kBlockBytes - kRecordHeaderBytes;
+// The largest extent one map entry names, in blocks (8 MiB): recovery hashes it in one piece.
+inline constexpr uint64_t kMapEntryBlocksMax = 2048;
+
+size_t EncodedBytes(const LogEntry& entry);
+// Blocks of a record with entries of this many encoded bytes in all.
+inline uint64_t RecordBlocks(size_t entry_bytes) { return BlocksFor(kRecordHeaderBytes + entry_bytes); }
+
+// Encodes and seals a record into `out` (RecordBlocks() blocks). Returns its checksum.
+uint64_t EncodeRecord(const LogRecord& record, const Uuid& uuid, std::span<std::byte> out);
+
+// How many blocks the record that begins with this block takes, judging by its header alone; 0 if this cannot
+// be the beginning of a record at `position`.
+uint64_t PeekRecordBlocks(std::span<const std::byte> first_block, const Uuid& uuid, uint64_t position);
+// Verifies and decodes a whole record. Every entry is checked for sense (bounds against `total_blocks`,
+// names, counts).
+absl::StatusOr<LogRecord> DecodeRecord(std::span<const std::byte> bytes, const Uuid& uuid, uint64_t position,
+                                       uint64_t data_start, uint64_t total_blocks);
+
+}  // namespace untorn
+
+#endif  // UNTORN_EXTENT_LOG_FORMAT_H_

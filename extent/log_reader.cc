@@ -1,0 +1,208 @@
+#include "extent/log_reader.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "device/aligned_buffer.h"
+
+namespace untorn {
+namespace {
+
+// Reads log blocks by position, a chunk of the ring at a time.
+class RingReader {
+ public:
+  RingReader(Device& device, const Geometry& geometry)
+      : device_(device), geometry_(geometry), chunk_(kChunkBlocks * kBlockBytes) {}
+
+  absl::Status Read(uint64_t position, uint64_t blocks, std::byte* out) {
+    for (uint64_t i = 0; i < blocks; ++i) {
+      const uint64_t ring = (position + i) % geometry_.log_blocks;
+      const uint64_t start = ring / kChunkBlocks * kChunkBlocks;
+      if (start != chunk_start_) {
+        const uint64_t n = std::min(kChunkBlocks, geometry_.log_blocks - start);
+        if (absl::Status s = ReadBlocking(device_, (geometry_.log_start + start) * kBlockBytes, chunk_.data(),
+                                          n * kBlockBytes);
+            !s.ok()) {
+          return s;
+        }
+        chunk_start_ = start;
+      }
+      std::memcpy(out + i * kBlockBytes, chunk_.data() + (ring - start) * kBlockBytes, kBlockBytes);
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  static constexpr uint64_t kChunkBlocks = 256;
+  Device& device_;
+  const Geometry& geometry_;
+  AlignedBuffer chunk_;
+  uint64_t chunk_start_ = UINT64_MAX;
+};
+
+class TailReader {
+ public:
+  TailReader(Device& device, const Superblock& sb)
+      : device_(device), sb_(sb), ring_(device, sb.geometry), bytes_(kRecordBlocksMax * kBlockBytes) {}
+
+  // The record at `position`. kNotFound: none begins there. kDataLoss: one that cannot be read.
+  absl::StatusOr<LogRecord> Record(uint64_t position) {
+    if (absl::Status s = ring_.Read(position, 1, bytes_.data()); !s.ok()) return s;
+    const uint64_t blocks = PeekRecordBlocks({bytes_.data(), kBlockBytes}, sb_.uuid, position);
+    if (blocks == 0) return absl::NotFoundError("");
+    if (absl::Status s = ring_.Read(position, blocks, bytes_.data()); !s.ok()) return s;
+    return DecodeRecord({bytes_.data(), blocks * kBlockBytes}, sb_.uuid, position, sb_.geometry.data_start,
+                        sb_.geometry.total_blocks);
+  }
+
+  absl::StatusOr<LogTail> Read() {
+    tail_.lsn = sb_.checkpoint_lsn;
+    tail_.position = sb_.checkpoint_position;
+    tail_.checksum = sb_.checkpoint_checksum;
+    tail_.prepared_blocks = sb_.prepared_blocks;
+    if (absl::Status s = WalkChain(); !s.ok()) return s;
+    if (tail_.damage.ok()) {
+      if (absl::Status s = LookForVouchers(); !s.ok()) return s;
+    }
+    if (absl::Status s = CutAtFirstWrongHash(); !s.ok()) return s;
+    return std::move(tail_);
+  }
+
+ private:
+  struct Chained {
+    LogTail::Summary summary;
+    uint64_t checksum, prepared_blocks;
+  };
+
+  static bool DeviceFailed(const absl::Status& s) { return !absl::IsNotFound(s) && !absl::IsDataLoss(s); }
+
+  absl::Status WalkChain() {
+    claim_ = sb_.durable_lsn;
+    end_lsn_ = sb_.checkpoint_lsn;
+    end_position_ = sb_.checkpoint_position;
+    uint64_t previous = sb_.checkpoint_checksum;
+    const uint64_t limit = sb_.checkpoint_position + sb_.geometry.log_blocks;
+    while (end_position_ < limit) {
+      absl::StatusOr<LogRecord> record = Record(end_position_);
+      if (!record.ok() && DeviceFailed(record.status())) return record.status();
+      if (!record.ok() || record->lsn != end_lsn_ + 1 || record->previous_checksum != previous ||
+          end_position_ + record->blocks > limit) {
+        break;
+      }
+      if (record->lsn > sb_.durable_lsn && record->epoch != sb_.epoch) break;
+      if (record->superblock_generation > sb_.generation) {
+        tail_.damage = absl::DataLossError(
+            absl::StrCat("log record ", record->lsn, " was written under superblock generation ",
+                         record->superblock_generation, ", but the newest readable one is ", sb_.generation,
+                         ": a superblock write was lost"));
+        return absl::OkStatus();
+      }
+      chain_.push_back({{record->position, record->blocks, record->lsn, 0, record->last},
+                        record->checksum,
+                        record->prepared_blocks});
+      claim_ = std::max(claim_, record->claim);
+      previous = record->checksum;
+      end_lsn_ = record->lsn;
+      end_position_ += record->blocks;
+    }
+    if (claim_ > end_lsn_) {
+      tail_.damage = absl::DataLossError(
+          absl::StrCat("log record ", end_lsn_ + 1, " at position ", end_position_,
+                       " is unreadable, but the log is known to be durable up to record ", claim_));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status LookForVouchers() {
+    const uint64_t limit = sb_.checkpoint_position + sb_.geometry.log_blocks;
+    for (uint64_t position = end_position_; position < limit; ++position) {
+      absl::StatusOr<LogRecord> record = Record(position);
+      if (!record.ok()) {
+        if (DeviceFailed(record.status())) return record.status();
+        continue;
+      }
+      if (record->epoch != sb_.epoch || record->lsn <= end_lsn_) continue;
+      if (record->claim > end_lsn_ || record->superblock_generation > sb_.generation) {
+        tail_.damage = absl::DataLossError(absl::StrCat(
+            "log record ", end_lsn_ + 1, " at position ", end_position_, " is unreadable, but record ",
+            record->lsn, " vouches for the log up to record ", record->claim));
+        return absl::OkStatus();
+      }
+      position += record->blocks - 1;
+    }
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<bool> DataIsThere(const LogRecord& record) {
+    for (const LogEntry& e : record.entries) {
+      if (e.type != LogEntry::Type::kMap || e.state != MappingState::kWritten) continue;
+      if (e.logical.count > kMapEntryBlocksMax) return false;
+      const size_t bytes = e.logical.count * kBlockBytes;
+      if (data_.size() < bytes) data_ = AlignedBuffer(bytes);
+      absl::Status read = ReadBlocking(device_, e.physical * kBlockBytes, data_.data(), bytes);
+      if (absl::IsDataLoss(read)) return false;  // a sector that a power cut left unreadable
+      if (!read.ok()) return read;
+      const iovec piece{data_.data(), bytes};
+      if (HashData({&piece, 1}) != e.hash) return false;
+    }
+    return true;
+  }
+
+  absl::Status CutAtFirstWrongHash() {
+    size_t keep = 0;
+    for (; keep < chain_.size(); ++keep) {
+      if (chain_[keep].summary.lsn <= claim_) continue;
+      absl::StatusOr<LogRecord> record = Record(chain_[keep].summary.position);
+      if (!record.ok()) return record.status();
+      absl::StatusOr<bool> there = DataIsThere(*record);
+      if (!there.ok()) return there.status();
+      if (!*there) break;
+    }
+    while (keep > 0 && !chain_[keep - 1].summary.last) --keep;
+    tail_.dropped = chain_.size() - keep;
+    Lsn chain_lsn = 0;
+    for (size_t i = keep; i-- > 0;) {
+      if (chain_[i].summary.last) chain_lsn = chain_[i].summary.lsn;
+      chain_[i].summary.chain_lsn = chain_lsn;
+    }
+    for (size_t i = 0; i < keep; ++i) {
+      const Chained& c = chain_[i];
+      tail_.kept.push_back(c.summary);
+      tail_.lsn = c.summary.lsn;
+      tail_.position = c.summary.position + c.summary.blocks;
+      tail_.checksum = c.checksum;
+      tail_.prepared_blocks = std::max(tail_.prepared_blocks, c.prepared_blocks);
+    }
+    return absl::OkStatus();
+  }
+
+  Device& device_;
+  const Superblock& sb_;
+  RingReader ring_;
+  AlignedBuffer bytes_, data_;
+  LogTail tail_;
+  std::vector<Chained> chain_;
+  Lsn claim_ = 0;
+  Lsn end_lsn_ = 0;
+  uint64_t end_position_ = 0;
+};
+
+}  // namespace
+
+absl::StatusOr<LogTail> ReadLogTail(Device& device, const Superblock& superblock) {
+  return TailReader(device, superblock).Read();
+}
+
+absl::Status ForEachRecord(Device& device, const Superblock& superblock, const LogTail& tail,
+                           absl::FunctionRef<void(const LogRecord&, Lsn chain_lsn)> fn) {
+  TailReader reader(device, superblock);
+  for (const LogTail::Summary& s : tail.kept) {
+    absl::StatusOr<LogRecord> record = reader.Record(s.position);
+    if (!record.ok()) return record.status();
+    fn(*record, s.chain_lsn);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace untorn

@@ -1,0 +1,55 @@
+// Reading the log at open: which records count, and where the log ends.
+//
+// The rules (docs/design.md has the argument)
+//  1. Records chain by LSN and by the checksum of the record before, from the checkpoint on.
+//  2. Beyond the superblock's durable LSN a record of another epoch ends the log; up to it, records of
+//  earlier epochs
+//     count and must be there.
+//  3. The highest claim of the chain (or the superblock's durable LSN) vouches for every record up to it.
+//  Beyond it a
+//     record counts only if the hash of every data extent it names is right.
+//  4. A transaction's records count only with its last.
+//  5. An unreadable record that a later one of this epoch, or the superblock, vouches for is kDataLoss, not
+//  the end of the
+//     log. So is a record that names a newer superblock than the one in use.
+#ifndef UNTORN_EXTENT_LOG_READER_H_
+#define UNTORN_EXTENT_LOG_READER_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "device/device.h"
+#include "extent/log_format.h"
+#include "extent/superblock.h"
+
+namespace untorn {
+
+struct LogTail {
+  struct Summary {
+    uint64_t position = 0, blocks = 0;
+    Lsn lsn = 0;
+    Lsn chain_lsn = 0;  // of its transaction's last record
+    bool last = true;
+  };
+  std::vector<Summary> kept;
+  uint64_t dropped = 0;          // records after the last one kept that could be read
+  Lsn lsn = 0;                   // of the last record kept, or of the checkpoint
+  uint64_t position = 0;         // after it
+  uint64_t checksum = 0;         // of it
+  uint64_t prepared_blocks = 0;  // the most that the superblock or a kept record names
+  absl::Status damage;           // rule 5; what is kept is then all that can be read
+};
+
+// Reads the log's tail. An error only where the device cannot be read.
+absl::StatusOr<LogTail> ReadLogTail(Device& device, const Superblock& superblock);
+
+// Calls `fn` for each kept record, in order, with the LSN of its transaction's last record.
+absl::Status ForEachRecord(Device& device, const Superblock& superblock, const LogTail& tail,
+                           absl::FunctionRef<void(const LogRecord&, Lsn chain_lsn)> fn);
+
+}  // namespace untorn
+
+#endif  // UNTORN_EXTENT_LOG_READER_H_

@@ -1,0 +1,165 @@
+#include "extent/superblock.h"
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "device/aligned_buffer.h"
+#include "extent/free_map_format.h"
+
+namespace untorn {
+namespace {
+
+// The fields after the header, in the order of the table in the header file.
+struct Payload {
+  uint64_t compatible, read_only_compatible, incompatible;
+  uint64_t total_blocks, log_start, log_blocks, map_start, data_start;
+  uint64_t epoch, checkpoint_lsn, checkpoint_position, checkpoint_checksum, durable_lsn;
+  uint64_t prepared_blocks, next_object;
+  uint64_t root_block, root_checksum, root_nodes;
+  uint64_t map_block, map_checksum, used_blocks;
+};
+static_assert(sizeof(Payload) == 21 * 8);
+static_assert(kHeaderBytes + offsetof(Payload, epoch) == 128);
+static_assert(kHeaderBytes + offsetof(Payload, root_block) == 184);
+static_assert(kHeaderBytes + offsetof(Payload, used_blocks) == 224);
+
+}  // namespace
+
+Geometry Geometry::ForSize(uint64_t total_blocks) {
+  Geometry g;
+  g.total_blocks = total_blocks;
+  g.log_start = 16;
+  g.log_blocks = std::clamp(total_blocks / 64, kLogBlocksMin, kLogBlocksMax);
+  g.map_start = g.log_start + g.log_blocks;
+  g.data_start = (g.map_start + FreeMapShape::ForBlocks(total_blocks).blocks() + 15) / 16 * 16;
+  return g;
+}
+
+void EncodeSuperblock(const Superblock& s, int slot, std::span<std::byte> block) {
+  std::memset(block.data(), 0, block.size());
+  BlockHeader header;
+  header.type = static_cast<uint16_t>(BlockType::kSuperblock);
+  header.uuid = s.uuid;
+  header.address = kSuperblockSlots[slot];
+  header.generation = s.generation;
+  header.payload_bytes = sizeof(Payload);
+  const Payload p{s.features.compatible,
+                  s.features.read_only_compatible,
+                  s.features.incompatible,
+                  s.geometry.total_blocks,
+                  s.geometry.log_start,
+                  s.geometry.log_blocks,
+                  s.geometry.map_start,
+                  s.geometry.data_start,
+                  s.epoch,
+                  s.checkpoint_lsn,
+                  s.checkpoint_position,
+                  s.checkpoint_checksum,
+                  s.durable_lsn,
+                  s.prepared_blocks,
+                  s.next_object,
+                  s.tree.root.block,
+                  s.tree.root.checksum,
+                  s.tree.node_count,
+                  s.free_map.block,
+                  s.free_map.checksum,
+                  s.used_blocks};
+  std::memcpy(block.data(), &header, sizeof(header));
+  std::memcpy(block.data() + sizeof(header), &p, sizeof(p));
+  SealBlock(block);
+}
+
+absl::StatusOr<Superblock> DecodeSuperblock(std::span<const std::byte> block, int slot) {
+  BlockHeader header;
+  std::memcpy(&header, block.data(), sizeof(header));
+  if (header.magic != kMagic) return absl::NotFoundError("no superblock");
+  const std::string what = absl::StrCat("superblock slot ", slot);
+  if (absl::Status s =
+          VerifyBlock(block, BlockType::kSuperblock, header.uuid, kSuperblockSlots[slot], what.c_str());
+      !s.ok()) {
+    return s;
+  }
+  Payload p;
+  std::memcpy(&p, block.data() + sizeof(header), sizeof(p));
+  Superblock s;
+  s.uuid = header.uuid;
+  s.generation = header.generation;
+  s.features = {p.compatible, p.read_only_compatible, p.incompatible};
+  s.geometry = {p.total_blocks, p.log_start, p.log_blocks, p.map_start, p.data_start};
+  s.epoch = p.epoch;
+  s.checkpoint_lsn = p.checkpoint_lsn;
+  s.checkpoint_position = p.checkpoint_position;
+  s.checkpoint_checksum = p.checkpoint_checksum;
+  s.durable_lsn = p.durable_lsn;
+  s.prepared_blocks = p.prepared_blocks;
+  s.next_object = p.next_object;
+  s.tree = {{p.root_block, p.root_checksum}, p.root_nodes};
+  s.free_map = {p.map_block, p.map_checksum};
+  s.used_blocks = p.used_blocks;
+  const Geometry& g = s.geometry;
+  if (g.total_blocks < kStoreBlocksMin || g.total_blocks > (uint64_t{1} << 48) ||
+      g != Geometry::ForSize(g.total_blocks) || g.data_start >= g.total_blocks) {
+    return absl::DataLossError(
+        absl::StrCat(what, ": the layout makes no sense for ", g.total_blocks, " blocks"));
+  }
+  if (s.prepared_blocks > g.total_blocks || s.prepared_blocks < g.data_start ||
+      s.used_blocks > g.total_blocks || s.durable_lsn < s.checkpoint_lsn || s.generation == 0 ||
+      s.tree.root.block >= g.total_blocks || s.tree.node_count > g.total_blocks ||
+      s.free_map.block >= g.total_blocks || s.next_object == 0) {
+    return absl::DataLossError(absl::StrCat(what, ": its fields contradict each other"));
+  }
+  return s;
+}
+
+SuperblockSlots ReadSuperblocks(Device& device) {
+  SuperblockSlots result{{absl::UnknownError(""), absl::UnknownError("")}, -1};
+  AlignedBuffer block(kBlockBytes);
+  for (int i = 0; i < 2; ++i) {
+    absl::Status read = ReadBlocking(device, kSuperblockSlots[i] * kBlockBytes, block.data(), kBlockBytes);
+    result.slots[i] = read.ok() ? DecodeSuperblock(block.span(), i) : absl::StatusOr<Superblock>(read);
+    if (!result.slots[i].ok()) continue;
+    if (result.current < 0 || result.slots[i]->generation > result.slots[result.current]->generation)
+      result.current = i;
+  }
+  return result;
+}
+
+absl::StatusOr<Superblock> UsableSuperblock(const SuperblockSlots& slots, const DeviceInfo& device,
+                                            bool for_writing) {
+  for (const auto& slot : slots.slots) {
+    if (!slot.ok() && absl::IsUnimplemented(slot.status())) {
+      return absl::UnimplementedError(absl::StrCat(device.path, ": ", std::string(slot.status().message())));
+    }
+  }
+  if (slots.current < 0) {
+    const absl::Status &a = slots.slots[0].status(), &b = slots.slots[1].status();
+    const auto foreign = [](const absl::Status& s) { return absl::IsNotFound(s) || absl::IsOutOfRange(s); };
+    if (foreign(a) && foreign(b)) {
+      return absl::InvalidArgumentError(absl::StrCat(device.path, ": not an untorn store (no superblock)"));
+    }
+    return absl::DataLossError(absl::StrCat(device.path, ": no usable superblock: ", std::string(a.message()),
+                                            "; ", std::string(b.message())));
+  }
+  const Superblock& s = *slots.slots[slots.current];
+  if (const uint64_t unknown = s.features.incompatible & ~kKnownFeatures.incompatible) {
+    return absl::UnimplementedError(absl::StrFormat(
+        "%s: uses features this version does not know (incompatible bits 0x%x)", device.path, unknown));
+  }
+  if (const uint64_t unknown = s.features.read_only_compatible & ~kKnownFeatures.read_only_compatible;
+      unknown && for_writing) {
+    return absl::UnimplementedError(absl::StrFormat(
+        "%s: uses features this version can only read (read-only compatible bits 0x%x); open it read-only",
+        device.path, unknown));
+  }
+  if (device.size_bytes / kBlockBytes < s.geometry.total_blocks) {
+    return absl::DataLossError(absl::StrCat(device.path, ": cut short: the store has ",
+                                            s.geometry.total_blocks * kBlockBytes, " bytes, the device ",
+                                            device.size_bytes));
+  }
+  return s;
+}
+
+}  // namespace untorn

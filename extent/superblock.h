@@ -1,0 +1,109 @@
+// The superblock: where everything is, and what the last checkpoint holds.
+//
+// Two slots at fixed blocks are written in turn; the valid one with the higher generation is in use. A
+// superblock is written only when all it refers to has been flushed, and counts only once it is flushed
+// itself.
+//
+// OFFSET  SIZE  DESCRIPTION
+//      0    64  BlockHeader, type kSuperblock; generation: of this superblock
+//     64     8  compatible feature bits: ignored where unknown
+//     72     8  read-only compatible bits: unknown ones forbid writing
+//     80     8  incompatible bits: unknown ones forbid opening
+//     88     8  blocks in all
+//     96     8  log: first block
+//    104     8  log: blocks
+//    112     8  free-space map: first block
+//    120     8  data area: first block
+//    128     8  epoch of the log
+//    136     8  checkpoint: LSN of the last record it holds
+//    144     8  checkpoint: log position after that record, in blocks since the store was made
+//    152     8  checkpoint: checksum of that record (0 before the first)
+//    160     8  LSN up to which the log was durable when this superblock was written
+//    168     8  prepared blocks: those before it may be allocated
+//    176     8  next object number
+//    184     8  mapping tree: root block (0: empty)
+//    192     8  mapping tree: root checksum
+//    200     8  mapping tree: nodes
+//    208     8  free-space map: root table block (0: nothing in use but the fixed areas)
+//    216     8  free-space map: root table checksum
+//    224     8  blocks in use, the fixed areas among them
+//    232     …  zero
+#ifndef UNTORN_EXTENT_SUPERBLOCK_H_
+#define UNTORN_EXTENT_SUPERBLOCK_H_
+
+#include <array>
+#include <span>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "device/device.h"
+#include "extent/block_header.h"
+#include "extent/tree.h"
+#include "extent/types.h"
+
+namespace untorn {
+
+inline constexpr std::array<uint64_t, 2> kSuperblockSlots = {0, 8};
+inline constexpr uint64_t kStoreBlocksMin = (8 << 20) / kBlockBytes;
+inline constexpr uint64_t kLogBlocksMin = (1 << 20) / kBlockBytes;
+inline constexpr uint64_t kLogBlocksMax = (32 << 20) / kBlockBytes;
+
+// Where the fixed areas are. A function of the store's size alone.
+struct Geometry {
+  uint64_t total_blocks = 0;
+  uint64_t log_start = 0;
+  uint64_t log_blocks = 0;
+  uint64_t map_start = 0;
+  uint64_t data_start = 0;
+
+  static Geometry ForSize(uint64_t total_blocks);
+  bool operator==(const Geometry&) const = default;
+};
+
+struct FeatureBits {
+  uint64_t compatible = 0, read_only_compatible = 0, incompatible = 0;
+};
+inline constexpr FeatureBits kKnownFeatures{};
+
+struct Superblock {
+  Uuid uuid{};
+  uint64_t generation = 0;
+  FeatureBits features;
+  Geometry geometry;
+  uint64_t epoch = 0;
+  Lsn checkpoint_lsn = 0;
+  uint64_t checkpoint_position = 0;
+  uint64_t checkpoint_checksum = 0;
+  Lsn durable_lsn = 0;
+  uint64_t prepared_blocks = 0;
+  uint64_t next_object = 1;
+  TreeRoot tree;
+  BlockPointer free_map;
+  uint64_t used_blocks = 0;
+};
+
+// Into a sealed block for slot 0 or 1.
+void EncodeSuperblock(const Superblock& superblock, int slot, std::span<std::byte> block);
+// Verifies and decodes what was read from a slot.
+//  kNotFound        no superblock at all (no magic): not a store
+//  kDataLoss        damaged
+//  kUnimplemented   another format version
+absl::StatusOr<Superblock> DecodeSuperblock(std::span<const std::byte> block, int slot);
+
+// Both slots of a device, and which of them is in use.
+struct SuperblockSlots {
+  std::array<absl::StatusOr<Superblock>, 2> slots;
+  int current = -1;  // -1: none is usable
+};
+SuperblockSlots ReadSuperblocks(Device& device);
+
+// The superblock in use, with everything checked that forbids opening.
+//  kInvalidArgument  not an untorn store
+//  kUnimplemented    another format version; unknown incompatible bits, or read-only compatible ones when
+//  writing kDataLoss         both slots damaged; device smaller than the store
+absl::StatusOr<Superblock> UsableSuperblock(const SuperblockSlots& slots, const DeviceInfo& device,
+                                            bool for_writing);
+
+}  // namespace untorn
+
+#endif  // UNTORN_EXTENT_SUPERBLOCK_H_

@@ -1,0 +1,76 @@
+// Offline inspection of a store that need not be openable: fsck and dump. Both open read-only, take a shared
+// lock, change nothing and replay the log in memory.
+#ifndef UNTORN_INSPECT_H_
+#define UNTORN_INSPECT_H_
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+namespace untorn {
+
+class Device;
+
+// What fsck can find. Append-only: numbers are stable, and listed with their meaning in docs/fsck.md.
+enum class FindingCode : uint16_t {
+  kSuperblockUnreadable = 1,  // one slot is damaged; the other is in use
+  kNoSuperblock = 2,          // no slot is usable: nothing else can be checked
+  kLogDamaged = 3,            // a record that something later vouches for is unreadable
+  kTreeNodeDamaged = 4,       // a node is damaged: the mappings, objects or names it held are unknown
+  kEntryIllFormed = 5,        // an entry of a sound node makes no sense
+  kMappingOutOfBounds = 6,    // points outside the data area
+  kMappingOverlap = 7,        // two mappings share blocks
+  kMappingOfNoObject = 8,     // mappings of an object that does not exist
+  kFreeMapDamaged = 9,        // a table or bitmap block is damaged
+  kUsedMarkedFree = 10,       // blocks in use that the free-space map says are free
+  kLeak = 11,                 // blocks marked in use that nothing uses
+  kNameWithoutObject = 12,
+  kObjectWithoutName = 13,
+  kNameMismatch = 14,       // the object's own record has another name
+  kMappingBeyondSize = 15,  // a mapping begins beyond the end of its object (not preallocated)
+  kCountMismatch = 16,      // a total in the superblock is wrong
+  kStoreCutShort = 17,      // the device is smaller than the store
+};
+const char* FindingCodeName(FindingCode code);
+
+struct Finding {
+  FindingCode code;
+  std::string what;  // the object, block or range, and the cause, in words an operator can act on
+};
+
+struct FsckResult {
+  std::vector<Finding> findings;  // at most 1000 in full; the rest are counted
+  uint64_t findings_total = 0;
+  uint64_t objects = 0, mappings = 0, mapped_blocks = 0, unwritten_blocks = 0, tree_nodes = 0, names = 0;
+  uint64_t blocks_total = 0, blocks_used = 0;
+  uint64_t generation = 0, epoch = 0;
+  uint64_t log_records = 0;          // live ones, replayed
+  uint64_t log_records_dropped = 0;  // incomplete ones at the end: normal after a crash, not a finding
+  uint64_t lsn_checkpoint = 0, lsn_recovered = 0;
+};
+
+// Checks everything: superblocks, log, tree, every mapping against the free-space map, overlaps, leaks,
+// names. `progress` is called with (done, total) blocks of metadata.
+//  An error only where the device cannot be opened or read as such; whatever is wrong with the store is a
+//  finding.
+absl::StatusOr<FsckResult> Fsck(const std::string& path,
+                                std::function<void(uint64_t, uint64_t)> progress = {});
+absl::StatusOr<FsckResult> FsckDevice(Device& device, std::function<void(uint64_t, uint64_t)> progress = {});
+
+// Everything a person needs to see of a store's metadata, as JSON text: superblock slots, log records, tree
+// nodes, objects with their mappings (physical, state, from checkpoint or log), free-space map. Damaged parts
+// appear with an "error" member and the rest goes on.
+struct DumpOptions {
+  bool log = true, tree = true, objects = true, free_map = true;
+  std::string object;  // only this one's mappings
+};
+absl::StatusOr<std::string> DumpJson(const std::string& path, const DumpOptions& options);
+absl::StatusOr<std::string> DumpJsonDevice(Device& device, const DumpOptions& options);
+
+}  // namespace untorn
+
+#endif  // UNTORN_INSPECT_H_

@@ -1,0 +1,36 @@
+#include "untorn/options.h"
+
+namespace untorn {
+namespace {
+
+struct ReasonText {
+  const char* name;
+  const char* sentence;
+};
+constexpr ReasonText kReasons[kPathReasonCount] = {
+    {"in-place", "qualified: one atomic overwrite"},
+    {"policy-always-cow", "the store's policy is always copy-on-write"},
+    {"no-atomic-limits", "the device promises no atomic unit"},
+    {"device-refused", "the device refused this atomic write"},
+    {"several-ranges", "one of several ranges that commit together"},
+    {"metadata-change", "changes a size or other metadata, which needs a record"},
+    {"barrier-unmet", "something before a barrier was not durable yet"},
+    {"unmapped", "first write of a block: nothing to overwrite"},
+    {"unwritten", "first write into preallocated space"},
+    {"fragmented", "its blocks are not one run on the device"},
+    {"unsettled", "the record of its mapping was not settled yet"},
+    {"length-not-power-of-two", "its length in blocks is not a power of two"},
+    {"below-unit-min", "shorter than the device's smallest atomic unit"},
+    {"above-unit-max", "longer than the device's largest atomic unit"},
+    {"misaligned", "its place on the device is not a multiple of its length"},
+    {"straddles-boundary", "crosses the device's atomic boundary"},
+    {"read-outstanding", "a read of its blocks was on its way to the device"},
+    {"cheaper-packed", "qualified, but a packed run was cheaper for the batch"},
+};
+
+}  // namespace
+
+const char* PathReasonName(PathReason reason) { return kReasons[static_cast<int>(reason)].name; }
+const char* PathReasonSentence(PathReason reason) { return kReasons[static_cast<int>(reason)].sentence; }
+
+}  // namespace untorn

@@ -1,0 +1,164 @@
+// Options, results and statistics of the public API. Plain values: std and absl::Status only.
+#ifndef UNTORN_OPTIONS_H_
+#define UNTORN_OPTIONS_H_
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace untorn {
+
+// When a call that changes the store returns.
+enum class Durability {
+  kBuffered,  // when the change is accepted; it becomes durable later, or at a sync
+  kSync,      // when the device has confirmed it
+};
+
+// How atomic writes reach the device.
+enum class WritePolicy {
+  kAutomatic,     // in place where the range qualifies and that is cheaper, else copy-on-write
+  kAlwaysCow,     // never in place
+  kHardwareOnly,  // an atomic write that can never qualify for the in-place path is refused
+};
+
+// Why a unit of writeback went in place or by copy-on-write. Append-only: the numbers are in statistics.
+enum class PathReason : uint8_t {
+  kInPlace = 0,      // qualified: one atomic overwrite
+  kPolicyAlwaysCow,  // the store's policy
+  kNoAtomicLimits,   // the device promises no atomic unit
+  kDeviceRefused,    // the device refused this atomic write at run time
+  kSeveralRanges,    // one of several ranges that commit together
+  kMetadataChange,   // changes size or other metadata, which needs a record
+  kBarrierUnmet,     // something before a barrier is not durable yet
+  kUnmapped,         // first write of a block: there is nothing to overwrite
+  kUnwritten,        // first write into preallocated space
+  kFragmented,       // not one physical run
+  kUnsettled,        // the record of its mapping is not settled yet
+  kLengthNotPowerOfTwo,
+  kBelowUnitMin,
+  kAboveUnitMax,
+  kMisaligned,         // its place on the device is not a multiple of its length
+  kStraddlesBoundary,  // crosses the device's atomic boundary
+  kReadOutstanding,    // a read of these blocks is on its way to the device
+  kCheaperPacked,      // qualified, but a batch of scattered ranges is cheaper as one packed run
+};
+inline constexpr int kPathReasonCount = 18;
+const char* PathReasonName(PathReason reason);      // "in-place", "unsettled"
+const char* PathReasonSentence(PathReason reason);  // for people
+
+enum class LogLevel { kInfo, kWarning, kError };
+using LogCallback = std::function<void(LogLevel, std::string_view)>;
+
+struct CreateOptions {
+  // Size of the store. 0 on a block device: all of it. At least 8 MiB. Fixed for the store's life; a file is
+  // sparse at first.
+  uint64_t size_bytes = 0;
+  // Operator's statement: see OpenOptions. Only checked and used while creating.
+  // Overwrite something that looks like another file system or store.
+  bool force = false;
+  // Called with (done, total) bytes while space is prepared.
+  std::function<void(uint64_t, uint64_t)> progress;
+};
+
+struct OpenOptions {
+  bool read_only = false;
+  WritePolicy policy = WritePolicy::kAutomatic;
+  // The operator's word that the device keeps any aligned power-of-two write up to this size whole although
+  // the kernel does not report it. 0: rely on the kernel's report.
+  uint64_t stated_atomic_unit_bytes = 0;
+  // Memory for cached data and metadata. At least 4 MiB.
+  uint64_t cache_bytes = 64 << 20;
+  bool use_io_uring = true;  // false: system calls
+  LogCallback log;           // called from any thread, never with a lock held that the store needs
+};
+
+struct WriteOptions {
+  // The whole write, of any offset and length up to StoreInfo::atomic_write_bytes_max, is one atomic write.
+  // Otherwise each block of it is one.
+  bool atomic = true;
+  Durability durability = Durability::kBuffered;
+  // Drop the data from the cache once it is durable: for engines with a buffer pool of their own.
+  bool bypass_cache = false;
+};
+
+struct ReadOptions {
+  bool bypass_cache = false;  // do not keep in the cache what had to be read from the device
+};
+
+struct ObjectInfo {
+  std::string name;
+  uint64_t id = 0;
+  uint64_t size_bytes = 0;
+};
+
+struct StoreInfo {
+  std::string path;
+  std::string uuid;
+  int format_version = 0;
+  uint64_t size_bytes = 0;
+  uint64_t block_bytes = 0;
+  uint64_t log_bytes = 0;
+  std::string engine;         // "io_uring" or "system calls"
+  std::string engine_reason;  // why, where it is not the best one
+  bool direct_io = false;
+  std::string atomic_source;  // "hardware", "file system (not used)", "stated", "none"
+  std::string atomic_note;
+  uint64_t atomic_unit_min_bytes = 0;  // of the in-place path
+  uint64_t atomic_unit_max_bytes = 0;
+  uint64_t atomic_boundary_bytes = 0;
+  uint64_t atomic_write_bytes_max = 0;  // the promise: atomic writes up to this size, on any device
+  bool read_only = false;
+};
+
+struct Stats {
+  uint64_t bytes_written = 0;  // by the application
+  uint64_t bytes_read = 0;
+  uint64_t writes = 0;
+  uint64_t reads = 0;
+  uint64_t transactions = 0;
+  uint64_t commits = 0;  // batches made durable
+  uint64_t log_records = 0;
+  uint64_t log_bytes = 0;
+  uint64_t flushes = 0;
+  uint64_t settling_records = 0;
+  uint64_t checkpoints = 0;
+  uint64_t device_writes = 0;  // requests
+  uint64_t device_reads = 0;
+  uint64_t device_bytes_written = 0;
+  uint64_t device_bytes_read = 0;
+  uint64_t in_place_bytes = 0;
+  uint64_t cow_bytes = 0;
+  std::array<uint64_t, kPathReasonCount> units_by_reason{};  // units of writeback
+  uint64_t units_in_place() const { return units_by_reason[0]; }
+  uint64_t units_cow() const {
+    uint64_t n = 0;
+    for (int i = 1; i < kPathReasonCount; ++i) n += units_by_reason[i];
+    return n;
+  }
+  // Space, in bytes.
+  uint64_t space_total = 0;
+  uint64_t space_free = 0;  // can be claimed by a write now or after preparing
+  uint64_t space_prepared = 0;
+  uint64_t space_claimed = 0;  // promised to accepted writes that are not on the device yet
+  uint64_t space_pending = 0;  // freed, not reusable yet
+  // Cache, in bytes.
+  uint64_t cache_limit = 0;
+  uint64_t cache_used = 0;
+  uint64_t cache_dirty = 0;
+  uint64_t page_hits = 0;
+  uint64_t page_misses = 0;
+  // Log.
+  uint64_t lsn_last = 0;
+  uint64_t lsn_durable = 0;
+  uint64_t lsn_settled = 0;
+  uint64_t epoch = 0;
+  uint64_t recovered_records = 0;  // replayed when the store was opened
+  uint64_t dropped_records = 0;    // of the log's end, found incomplete when the store was opened
+};
+
+}  // namespace untorn
+
+#endif  // UNTORN_OPTIONS_H_

@@ -1,0 +1,269 @@
+// Committing a transaction.
+//
+// Crash states. Staged: one unit, see writeback/commit.cc. Written ahead: its extents are referred to by
+// nothing until the record chain that names all of them counts, which it does only as a whole and with all
+// its data: old or new.
+#include <algorithm>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "untorn/transaction_impl.h"
+
+namespace untorn::internal {
+
+void TransactionImpl::Abandon() {
+  if (finished_ || !engine_.CheckProcess().ok()) return;
+  finished_ = true;
+  for (auto& [id, t] : touched_) CutAhead(t, {0, kObjectBlocksMax});
+  touched_.clear();
+  Lock lock = engine_.Acquire();
+  engine_.volume().Unclaim(0, claimed_entries_);
+  claimed_entries_ = 0;
+}
+
+absl::Status TransactionImpl::Commit(Durability durability) {
+  if (absl::Status s = CheckUsable(); !s.ok()) return s;
+  // A block of which only parts are known has to be in the cache when the others are added.
+  absl::Status status = AnyAhead() || BlocksInMemory() > engine_.unit_limit_blocks() / 2
+                            ? CommitLarge()
+                            : CommitStaged(durability);
+  if (status.ok()) {
+    Lock lock = engine_.Acquire();
+    ++engine_.stats().transactions;
+  }
+  Abandon();
+  return status;
+}
+
+// Everything is still as the transaction saw it: objects there, names unchanged.
+absl::StatusOr<bool> TransactionImpl::CheckAtCommit(Lock& lock) {
+  if (absl::Status s = engine_.CheckWritable(); !s.ok()) return s;
+  for (auto& [id, t] : touched_) {
+    if (t.created()) continue;
+    if (t.state->removed) {
+      return absl::AbortedError(absl::StrCat("object '", t.state->name, "' was removed by others meanwhile"));
+    }
+    absl::StatusOr<bool> ok = engine_.AwaitObject(lock, *t.state);
+    if (!ok.ok() || !*ok) return ok;
+  }
+  if (expected_.empty()) return true;
+  absl::StatusOr<bool> ok = store_->AwaitNames(lock);
+  if (!ok.ok() || !*ok) return ok;
+  for (const auto& [name, id] : expected_) {
+    std::shared_ptr<ObjectState> now;
+    ok = store_->TryFind(lock, name, &now);
+    if (!ok.ok() || !*ok) return ok;
+    if ((now ? now->id : ObjectId::kNone) != id) {
+      return absl::AbortedError(
+          absl::StrCat("the name '", name, "' was ", now ? "taken" : "removed", " by others meanwhile"));
+    }
+  }
+  return true;
+}
+
+// ---- Staged ----
+
+absl::StatusOr<bool> TransactionImpl::ReadyToStage(Lock& lock, uint64_t* claim) {
+  absl::StatusOr<bool> ok = CheckAtCommit(lock);
+  if (ok.ok() && *ok) ok = engine_.Throttle(lock);
+  if (!ok.ok() || !*ok) return ok;
+  uint64_t blocks = 0, entries = 4 * names_.size();
+  for (auto& [id, t] : touched_) {
+    entries += 4 + t.holes.runs();
+    for (auto& [number, block] : t.blocks) {
+      if (!block.whole() && t.state) ok = engine_.EnsureCached(lock, *t.state, number);
+      if (!ok.ok() || !*ok) return ok;
+      blocks += t.state ? engine_.fork().BlocksToClaim(*t.state, {number, 1}) : 1;
+      entries += 2;
+    }
+  }
+  *claim = blocks;
+  claimed_entries_ = entries;
+  ok = engine_.Claim(lock, blocks, entries, blocks == 0);
+  if (!ok.ok() || !*ok) claimed_entries_ = 0;
+  return ok;
+}
+
+absl::Status TransactionImpl::CommitStaged(Durability durability) {
+  CowFork& fork = engine_.fork();
+  Lock lock = engine_.Acquire();
+  uint64_t claim = 0;
+  while (true) {
+    absl::StatusOr<bool> ok = ReadyToStage(lock, &claim);
+    if (!ok.ok()) return ok.status();
+    if (*ok) break;
+  }
+  std::shared_ptr<Unit> unit = fork.NewUnit();
+  unit->transaction = true;
+  store_->NoteClaim(*unit, claim, claimed_entries_);
+  claimed_entries_ = 0;
+  // Names that go first, so that others can take their place.
+  for (auto& [id, t] : touched_) {
+    if (t.removed && t.state) unit = store_->StageRemove(unit, t.state);
+  }
+  for (auto& [id, t] : touched_) {
+    if (t.removed || !t.state || !t.renamed) continue;
+    unit = store_->StageRename(unit, t.state, t.name);
+  }
+  // A name may have gone through several hands: what it refers to in the end counts.
+  for (auto& [id, t] : touched_) {
+    if (t.removed) continue;
+    std::shared_ptr<ObjectState>& object = t.state;
+    if (t.created()) {
+      object = fork.AddObject({t.id, 0, t.name});
+      t.handle->state = object;
+      unit = store_->StageCreate(unit, object);
+    } else if (t.renamed) {
+      fork.StageName(unit, t.name, object);
+    }
+    if (t.set_size || !t.holes.empty()) unit = fork.Join(unit, fork.UnitForObject(object));
+    t.holes.ForEach([&](BlockRange r) { store_->StageHoles(unit, object, r); });
+    for (auto& [number, block] : t.blocks) {
+      unit = fork.Join(unit, fork.UnitForRange(object, {number, 1}));
+      BufferRef buffer = block.buffer;
+      if (!block.whole()) {
+        buffer = engine_.CopyOfBlock(*object, number);
+        for (const auto& [from, to] : block.written) {
+          std::memcpy(buffer.data() + from, block.buffer.data() + from, to - from);
+        }
+      }
+      fork.StageBlock(unit, object, number, std::move(buffer));
+    }
+    if (t.set_size) {
+      store_->StageSize(unit, object, t.size);
+    } else {
+      fork.StageGrowth(unit, object, t.grow_to);
+    }
+  }
+  return store_->Finish(lock, {unit}, durability);
+}
+
+// ---- Written ahead ----
+
+// Adds the bytes that the transaction did not write.
+absl::Status TransactionImpl::CompleteBlock(Lock& lock, Touched& t, uint64_t number, Block& block) {
+  if (block.whole()) return absl::OkStatus();
+  while (t.state) {
+    absl::StatusOr<bool> ok = engine_.EnsureCached(lock, *t.state, number);
+    if (!ok.ok()) return ok.status();
+    if (*ok) break;
+  }
+  BufferRef buffer;
+  if (t.state) {
+    buffer = engine_.CopyOfBlock(*t.state, number);
+    for (const auto& [from, to] : block.written) {
+      std::memcpy(buffer.data() + from, block.buffer.data() + from, to - from);
+    }
+    block.buffer = std::move(buffer);
+  }
+  block.written.clear();
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<LogEntry>> TransactionImpl::BuildEntries(Lock& lock) {
+  std::vector<LogEntry> entries;
+  for (const auto& [name, id] : names_) {
+    entries.push_back(id == ObjectId::kNone ? LogEntry::NameGone(name) : LogEntry::Name(name, id));
+  }
+  for (auto& [id, t] : touched_) {
+    if (t.removed) {
+      if (!t.created()) entries.push_back(LogEntry::InodeGone(id));
+      continue;
+    }
+    t.holes.ForEach([&, id = id](BlockRange r) { entries.push_back(LogEntry::Hole(id, r)); });
+    const uint64_t size = t.set_size ? t.size : std::max(t.state->size_bytes, t.grow_to);
+    if (t.created() || t.renamed || size != t.state->size_bytes)
+      entries.push_back(LogEntry::SetInode({id, size, t.name}));
+    for (auto& [start, a] : t.ahead) {
+      if (!a.hash) {
+        std::vector<std::byte> bytes(a.count * kBlockBytes);
+        lock.unlock();
+        absl::Status read = ReadAheadBytes(a.physical, a.count, bytes.data());
+        lock.lock();
+        if (!read.ok()) return read;
+        const iovec piece{bytes.data(), bytes.size()};
+        a.hash = HashData({&piece, 1});
+      }
+      entries.push_back(
+          LogEntry::Map(id, {start, a.count}, a.physical, MappingState::kWritten, *a.hash, false));
+    }
+  }
+  return entries;
+}
+
+// At the moment it is durable, with its mappings in place: the cache follows.
+void TransactionImpl::ApplyLarge() {
+  CowFork& fork = engine_.fork();
+  for (auto& [id, t] : touched_) {
+    if (t.removed) {
+      if (t.state) {
+        t.state->removed = true;
+        fork.DropClean(*t.state, {0, kObjectBlocksMax});
+      }
+      continue;
+    }
+    if (t.created()) {
+      t.state = fork.AddObject({id, t.size, t.name});
+      t.handle->state = t.state;
+    } else {
+      t.state->size_bytes = t.state->sent_size_bytes =
+          t.set_size ? t.size : std::max(t.state->size_bytes, t.grow_to);
+      if (t.renamed) t.state->name = t.state->sent_name = t.name;
+      t.holes.ForEach([&, &t = t](BlockRange r) { fork.DropClean(*t.state, r); });
+      for (const auto& [start, a] : t.ahead) fork.DropClean(*t.state, {start, a.count});
+    }
+    t.ahead.clear();  // the store's now
+  }
+}
+
+absl::Status TransactionImpl::CommitLargeLocked(Lock& lock) {
+  while (true) {
+    absl::StatusOr<bool> ok = CheckAtCommit(lock);
+    if (!ok.ok()) return ok.status();
+    if (*ok) break;
+  }
+  // From here on nobody else changes these objects, or any name if names are changed.
+  std::vector<std::shared_ptr<ObjectState>> held;
+  for (auto& [id, t] : touched_) {
+    if (!t.state) continue;
+    t.state->exclusive = true;
+    held.push_back(t.state);
+  }
+  const bool names = !expected_.empty();
+  if (names) store_->SetNamesExclusive(true);
+  const auto commit = [&]() -> absl::Status {
+    const auto touches = [&](const Unit& unit) {
+      for (const auto& [id, t] : touched_) {
+        if (unit.changes.contains(id)) return true;
+      }
+      return names && !unit.names.empty();
+    };
+    if (absl::Status s = engine_.SyncUnits(lock, engine_.UnitsWhere(touches)); !s.ok()) return s;
+    for (auto& [id, t] : touched_) {
+      for (auto& [number, block] : t.blocks) {
+        if (absl::Status s = CompleteBlock(lock, t, number, block); !s.ok()) return s;
+      }
+      lock.unlock();
+      absl::Status spilled = Spill(t);
+      lock.lock();
+      if (!spilled.ok()) return spilled;
+    }
+    absl::StatusOr<std::vector<LogEntry>> entries = BuildEntries(lock);
+    if (!entries.ok()) return entries.status();
+    return engine_.CommitEntries(lock, *std::move(entries), [this] { ApplyLarge(); });
+  };
+  absl::Status status = commit();
+  for (const auto& object : held) object->exclusive = false;
+  if (names) store_->SetNamesExclusive(false);
+  engine_.NotifyProgress();
+  return status;
+}
+
+absl::Status TransactionImpl::CommitLarge() {
+  Lock lock = engine_.Acquire();
+  absl::Status status = CommitLargeLocked(lock);
+  engine_.AfterChange(lock);
+  return status;
+}
+
+}  // namespace untorn::internal

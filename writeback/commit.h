@@ -1,0 +1,73 @@
+// One commit on its way to the device: the units it carries, their data, and their log record.
+#ifndef UNTORN_WRITEBACK_COMMIT_H_
+#define UNTORN_WRITEBACK_COMMIT_H_
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "cow/unit.h"
+#include "device/aligned_buffer.h"
+#include "device/device.h"
+#include "extent/volume.h"
+#include "untorn/options.h"
+#include "writeback/decision.h"
+#include "writeback/engine.h"
+#include "writeback/layout.h"
+
+namespace untorn {
+
+struct Engine::Commit {
+  enum class State { kWriting, kWritten, kFlushing, kFlushed };
+  struct Write {
+    IoRequest request;
+    Commit* commit = nullptr;
+    std::vector<Unit*>
+        in_place_units;  // that this write overwrites; empty for data of a record and for records
+  };
+
+  Engine* engine = nullptr;
+  State state = State::kWriting;
+  std::vector<std::shared_ptr<Unit>> units;
+  bool has_record = false;
+  LogAppend log;
+  std::deque<Write> writes;  // log writes included
+  std::vector<AlignedBuffer> bounces;
+  size_t outstanding = 0;
+  std::vector<Unit*> refused;
+  bool in_place = false;  // some of it
+  uint64_t epoch_min = 0;
+  std::function<void()> durable;
+};
+
+// What is decided for a batch before it is frozen.
+struct Engine::Plan {
+  struct UnitPlan {
+    std::shared_ptr<Unit> unit;
+    PathReason reason = PathReason::kInPlace;
+    Extent in_place;  // where, if kInPlace
+    // Blocks that overwrite reserved, unwritten ones: those take the new data.
+    std::vector<std::pair<ObjectId, Mapping>> reserved;
+  };
+  struct CowPiece {
+    size_t unit = 0;
+    ObjectId object = ObjectId::kNone;
+    BlockRange blocks;
+    uint64_t physical = 0;
+    bool reserved = false;
+    std::vector<iovec> data;
+    std::vector<LogEntry> entries;  // with the hashes
+  };
+  std::vector<UnitPlan> units;
+  std::vector<InPlaceRun> in_place;  // indices into units
+  std::vector<CowPiece> cow;
+  uint64_t log_blocks_bound = 0;
+  bool settle_first = false;
+};
+
+}  // namespace untorn
+
+#endif  // UNTORN_WRITEBACK_COMMIT_H_

@@ -1,0 +1,93 @@
+#include "writeback/decision.h"
+
+#include <algorithm>
+#include <bit>
+#include <numeric>
+
+namespace untorn {
+namespace {
+
+bool PlaceQualifies(const Extent& extent, const AtomicLimits& limits) {
+  const uint64_t length = extent.count * kBlockBytes, offset = extent.start * kBlockBytes;
+  return std::has_single_bit(length) && length >= limits.unit_min_bytes && length <= limits.unit_max_bytes &&
+         offset % length == 0 &&
+         (limits.boundary_bytes == 0 ||
+          offset / limits.boundary_bytes == (offset + length - 1) / limits.boundary_bytes);
+}
+
+}  // namespace
+
+PathReason DecideForever(WritePolicy policy, const AtomicLimits& limits, bool several_ranges,
+                         uint64_t length_bytes) {
+  if (policy == WritePolicy::kAlwaysCow) return PathReason::kPolicyAlwaysCow;
+  if (!limits.usable()) return PathReason::kNoAtomicLimits;
+  // Each range could arrive without the others.
+  if (several_ranges) return PathReason::kSeveralRanges;
+  if (!std::has_single_bit(length_bytes)) return PathReason::kLengthNotPowerOfTwo;
+  if (length_bytes < limits.unit_min_bytes) return PathReason::kBelowUnitMin;
+  if (length_bytes > limits.unit_max_bytes) return PathReason::kAboveUnitMax;
+  return PathReason::kInPlace;
+}
+
+PathReason Decide(const DecisionInput& in) {
+  const PathReason forever = DecideForever(in.policy, in.limits, in.several_ranges, in.length_bytes);
+  if (forever != PathReason::kInPlace) return forever;
+  if (in.device_refused) return PathReason::kDeviceRefused;
+  // A new size or name is in no data block: it needs a record, and the data must not be there without it.
+  if (in.metadata_change) return PathReason::kMetadataChange;
+  // The device orders nothing: in place, this could be durable before what the barrier puts first.
+  if (in.barrier_unmet) return PathReason::kBarrierUnmet;
+  for (const Mapping& m : in.mappings) {
+    if (m.state == MappingState::kHole) return PathReason::kUnmapped;
+  }
+  for (const Mapping& m : in.mappings) {
+    // Only a record can say that the blocks now hold data.
+    if (m.state == MappingState::kUnwritten) return PathReason::kUnwritten;
+  }
+  for (size_t i = 1; i < in.mappings.size(); ++i) {
+    if (in.mappings[i].physical != in.mappings[i - 1].extent().end()) return PathReason::kFragmented;
+  }
+  // Recovery would hash the new data against the record of the old, and drop a version that was acknowledged.
+  for (const Mapping& m : in.mappings) {
+    if (m.lsn > in.settled) return PathReason::kUnsettled;
+  }
+  const uint64_t offset = in.mappings.front().physical * kBlockBytes;
+  if (offset % in.length_bytes != 0) return PathReason::kMisaligned;
+  if (in.limits.boundary_bytes != 0 &&
+      offset / in.limits.boundary_bytes != (offset + in.length_bytes - 1) / in.limits.boundary_bytes) {
+    return PathReason::kStraddlesBoundary;
+  }
+  // The reader could get half of each.
+  if (in.read_outstanding) return PathReason::kReadOutstanding;
+  return PathReason::kInPlace;
+}
+
+std::vector<InPlaceRun> MergeInPlace(std::span<const Extent> candidates, const AtomicLimits& limits) {
+  std::vector<size_t> order(candidates.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::sort(order.begin(), order.end(),
+            [&](size_t a, size_t b) { return candidates[a].start < candidates[b].start; });
+  // Buddies merge like carries: each new run is joined with the one before it while the two make one that
+  // qualifies.
+  std::vector<InPlaceRun> runs;
+  for (size_t i : order) {
+    runs.push_back({candidates[i], {i}});
+    while (runs.size() >= 2) {
+      InPlaceRun& before = runs[runs.size() - 2];
+      const InPlaceRun& last = runs.back();
+      const Extent both{before.extent.start, before.extent.count + last.extent.count};
+      if (before.extent.end() != last.extent.start || !PlaceQualifies(both, limits)) break;
+      before.extent = both;
+      before.units.insert(before.units.end(), last.units.begin(), last.units.end());
+      runs.pop_back();
+    }
+  }
+  return runs;
+}
+
+bool InPlaceIsCheaper(size_t in_place_runs, size_t cow_units) {
+  // Two scattered overwrites cost what a packed run and its record cost, and keep the layout.
+  return cow_units == 0 && in_place_runs <= 2;
+}
+
+}  // namespace untorn

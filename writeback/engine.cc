@@ -1,0 +1,415 @@
+#include "writeback/engine.h"
+
+#include <pthread.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "device/check.h"
+#include "writeback/commit.h"
+
+namespace untorn {
+namespace {
+
+constexpr int64_t kWritebackAgeMs = 1000;  // how long accepted data may stay in memory only
+constexpr int kBackgroundWakeMs = 500;
+constexpr size_t kDeltaEntriesMax = 64 * 1024;  // a checkpoint is due
+constexpr uint64_t kPrepareStepBlocks = (64 << 20) / kBlockBytes;
+constexpr int kAsyncThreads = 4;
+
+// Counts fork()s in this process and its ancestors: a child has another number than its parent had at open.
+std::atomic<uint64_t> fork_generation{0};
+void CountForks() {
+  static const int once = pthread_atfork(nullptr, nullptr, [] { fork_generation.fetch_add(1); });
+  (void)once;
+}
+
+int64_t NowMs() {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(
+             std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
+
+}  // namespace
+
+Engine::Engine(std::unique_ptr<Device> device, const OpenOptions& options)
+
+    : options_(options),
+      device_(std::move(device)),
+      device_info_(device_->info()),
+      pump_(std::make_unique<IoPump>(*device_, mu_)) {
+  CountForks();
+  fork_generation_ = fork_generation.load();
+}
+
+absl::StatusOr<std::unique_ptr<Engine>> Engine::Open(std::unique_ptr<Device> device,
+                                                     const OpenOptions& options, bool background) {
+  constexpr uint64_t kCacheMin = 4 << 20;
+  if (options.cache_bytes < kCacheMin) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a cache of ", options.cache_bytes, " bytes: at least ", kCacheMin));
+  }
+  std::unique_ptr<Engine> engine(new Engine(std::move(device), options));
+  const uint64_t node_bytes = options.cache_bytes / 8;
+  engine->page_limit_bytes_ = options.cache_bytes - node_bytes;
+  absl::StatusOr<std::unique_ptr<Volume>> volume =
+      Volume::Open(*engine->pump_, options.read_only, node_bytes / sizeof(TreeNode));
+  if (!volume.ok()) return volume.status();
+  engine->volume_ = *std::move(volume);
+  engine->background_ = background && !options.read_only;
+  if (engine->background_) engine->thread_ = std::thread([e = engine.get()] { e->BackgroundLoop(); });
+  return engine;
+}
+
+Engine::~Engine() {
+  if (!CheckProcess().ok()) {
+    // In a child of fork() the threads are not here and the lock may be held for ever: leave everything
+    // alone.
+    if (thread_.joinable()) thread_.detach();
+    for (std::thread& t : async_threads_) t.detach();
+    (void)device_.release();
+    return;
+  }
+  {
+    Lock lock = Acquire();
+    stop_ = true;
+    WakeBackground();
+  }
+  if (thread_.joinable()) thread_.join();
+  for (std::thread& t : async_threads_) t.join();
+  Lock lock = Acquire();
+  pump_->Wait(lock, [&] { return pump_->in_flight() == 0; });
+}
+
+absl::Status Engine::Close() {
+  Lock lock = Acquire();
+  if (closed_) return absl::FailedPreconditionError("the store is closed");
+  pump_->Wait(lock, [&] { return async_work_.empty() && async_busy_ == 0; });
+  absl::Status status = failed_;
+  if (status.ok() && !options_.read_only) {
+    status = SyncAll(lock);
+    if (status.ok() && volume_->log_blocks_used() > 0) status = Checkpoint(lock);
+  }
+  closed_ = true;
+  RunCalls(lock);
+  stop_ = true;
+  ++progress_;
+  WakeBackground();
+  lock.unlock();
+  if (thread_.joinable()) thread_.join();
+  for (std::thread& t : async_threads_) t.join();
+  async_threads_.clear();
+  lock.lock();
+  pump_->Wait(lock, [&] { return pump_->in_flight() == 0; });
+  device_.reset();  // and the lock on the file with it
+  return status;
+}
+
+void Engine::Log(LogLevel level, std::string message) {
+  if (!options_.log) return;
+  CallLater([this, level, message = std::move(message)] { options_.log(level, message); });
+}
+
+absl::Status Engine::CheckProcess() const {
+  if (fork_generation.load(std::memory_order_relaxed) == fork_generation_) return absl::OkStatus();
+  return absl::FailedPreconditionError("the store was opened by a process that this one was forked from");
+}
+
+absl::Status Engine::CheckOpen() const {
+  return closed_ ? absl::FailedPreconditionError("the store is closed") : absl::OkStatus();
+}
+
+absl::Status Engine::CheckWritable() const {
+  if (closed_) return CheckOpen();
+  if (options_.read_only) return absl::FailedPreconditionError("the store is open read-only");
+  return failed_;
+}
+
+Stats Engine::CollectStats(Lock&) {
+  Stats s = stats_;
+  const IoCounts& io = pump_->counts();
+  s.flushes = io.flushes;
+  s.device_writes = io.writes;
+  s.device_reads = io.reads;
+  s.device_bytes_written = io.bytes_written;
+  s.device_bytes_read = io.bytes_read;
+  const VolumeCounters& v = volume_->counters();
+  s.log_records = v.log_records;
+  s.log_bytes = v.log_bytes;
+  s.checkpoints = v.checkpoints;
+  s.recovered_records = v.recovered_records;
+  s.dropped_records = v.dropped_records;
+  s.space_total = volume_->geometry().total_blocks * kBlockBytes;
+  s.space_free = volume_->ClaimableBlocks() * kBlockBytes;
+  s.space_prepared = volume_->prepared_blocks() * kBlockBytes;
+  s.space_claimed = volume_->claimed_blocks() * kBlockBytes;
+  s.space_pending = volume_->pending_blocks() * kBlockBytes;
+  s.cache_limit = options_.cache_bytes;
+  s.cache_used = fork_.page_memory_bytes() + volume_->node_cache().size() * sizeof(TreeNode);
+  s.cache_dirty = fork_.dirty_blocks() * kBlockBytes;
+  s.lsn_last = volume_->last_lsn();
+  s.lsn_durable = volume_->durable_lsn();
+  s.lsn_settled = volume_->settled_lsn();
+  s.epoch = volume_->superblock().epoch;
+  return s;
+}
+
+// ---- For staging ----
+
+absl::StatusOr<bool> Engine::Throttle(Lock& lock) {
+  if (fork_.dirty_blocks() <= dirty_limit_blocks()) return true;
+  while (failed_.ok() && fork_.dirty_blocks() > dirty_limit_blocks()) {
+    if (CanDispatch() && Dispatch(lock, Take::kOldest)) continue;
+    const uint64_t seen = progress_;
+    pump_->Wait(lock, [&] { return progress_ != seen || !failed_.ok(); });
+  }
+  if (!failed_.ok()) return failed_;
+  return false;
+}
+
+absl::StatusOr<bool> Engine::AwaitObject(Lock& lock, ObjectState& object) {
+  if (object.removed) return absl::NotFoundError(absl::StrCat("object '", object.name, "' was removed"));
+  if (!object.exclusive) return true;
+  pump_->Wait(lock, [&] { return !object.exclusive || !failed_.ok(); });
+  if (!failed_.ok()) return failed_;
+  return false;
+}
+
+absl::StatusOr<bool> Engine::Claim(Lock& lock, uint64_t blocks, uint64_t entries, bool reserve) {
+  if (volume_->TryClaim(blocks, entries, reserve)) return true;
+  // The checkpoint may be about to give space back; others may have taken what was prepared; the blocks that
+  // dirty data will displace come back once it is durable and checkpointed, twice where their own mapping is
+  // young.
+  const uint64_t prepare = std::max(kPrepareStepBlocks, blocks);
+  absl::StatusOr<bool> more = volume_->PrepareMore(lock, prepare);
+  if (absl::IsResourceExhausted(more.status())) more = false;
+  if (!more.ok()) return more.status();
+  for (int round = 0; !*more && round < 2; ++round) {
+    if (absl::Status s = SyncAll(lock); !s.ok()) return s;
+    if (absl::Status s = Checkpoint(lock); !s.ok()) return s;
+    if (volume_->TryClaim(blocks, entries, reserve)) {
+      volume_->Unclaim(blocks, entries);
+      return false;
+    }
+  }
+  if (*more) return false;
+  return absl::ResourceExhaustedError(absl::StrCat(
+      "no space: ", blocks * kBlockBytes, " bytes are needed and ", volume_->ClaimableBlocks() * kBlockBytes,
+      " are free in a store of ", volume_->geometry().total_blocks * kBlockBytes));
+}
+
+absl::StatusOr<bool> Engine::EnsureCached(Lock& lock, ObjectState& object, uint64_t block) {
+  Page* page = fork_.FindPage(object, block);
+  if (page != nullptr && page->buffer) return true;
+  if (block * kBlockBytes >= object.size_bytes || fork_.InPendingHole(object, block)) return true;
+  std::vector<Mapping> mappings;
+  absl::StatusOr<bool> found = volume_->TryLookup(object.id, {block, 1}, &mappings);
+  if (!found.ok()) return found.status();
+  if (!*found) {
+    if (absl::Status s = LoadMissing(lock); !s.ok()) return s;
+    return false;
+  }
+  if (mappings.front().state != MappingState::kWritten) return true;
+  const uint64_t token = next_read_token_++;
+  if (page != nullptr) page->read_token = token;  // ours replaces a read under way
+  if (page == nullptr) fork_.AddReading(object, block, token);
+  BufferRef buffer = fork_.pool().New();
+  IoRequest request;
+  request.op = IoOp::kRead;
+  request.offset_bytes = mappings.front().physical * kBlockBytes;
+  request.iov = {{buffer.data(), kBlockBytes}};
+  const Volume::ReadPin pin = volume_->PinRead(mappings.front().extent());
+  absl::Status read = pump_->Run(lock, &request);
+  volume_->UnpinRead(pin);
+  fork_.FillRead(object, block, token, read.ok() ? std::move(buffer) : BufferRef());
+  if (!read.ok()) return read;
+  return false;
+}
+
+BufferRef Engine::CopyOfBlock(ObjectState& object, uint64_t block) {
+  BufferRef copy = fork_.pool().New();
+  const Page* page = fork_.FindPage(object, block);
+  if (page != nullptr && page->buffer) {
+    std::memcpy(copy.data(), page->buffer.data(), kBlockBytes);
+  } else {
+    std::memset(copy.data(), 0, kBlockBytes);
+  }
+  return copy;
+}
+
+// ---- Committing ----
+
+std::vector<std::shared_ptr<Unit>> Engine::UnitsWhere(const std::function<bool(const Unit&)>& filter) const {
+  std::vector<std::shared_ptr<Unit>> units;
+  for (const auto& [order, unit] : fork_.pending()) {
+    if (filter(*unit)) units.push_back(unit);
+  }
+  for (const auto& commit : commits_) {
+    for (const auto& unit : commit->units) {
+      if (filter(*unit)) units.push_back(unit);
+    }
+  }
+  return units;
+}
+
+absl::Status Engine::SyncUnits(Lock& lock, std::vector<std::shared_ptr<Unit>> units) {
+  const auto all_done = [&] {
+    std::erase_if(units, [](std::shared_ptr<Unit>& unit) {
+      unit = Resolve(unit);
+      return unit->state == Unit::State::kDone;
+    });
+    return units.empty();
+  };
+  for (std::shared_ptr<Unit>& unit : units) {
+    unit = Resolve(unit);
+    unit->wanted = true;
+    if (unit->state == Unit::State::kPending) wanted_.push_back(unit);
+  }
+  while (!all_done()) {
+    if (!failed_.ok()) return failed_;
+    if (CanDispatch() && Dispatch(lock, Take::kWanted)) continue;
+    const uint64_t seen = progress_;
+    pump_->Wait(lock, [&] { return progress_ != seen || !failed_.ok(); });
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Engine::SyncAll(Lock& lock) {
+  return SyncUnits(lock, UnitsWhere([](const Unit&) { return true; }));
+}
+
+absl::Status Engine::Checkpoint(Lock& lock) {
+  if (checkpointing_) {
+    pump_->Wait(lock, [&] { return !checkpointing_ || !failed_.ok(); });
+    if (!failed_.ok()) return failed_;
+  }
+  if (!failed_.ok()) return failed_;
+  if (checkpointing_) return absl::OkStatus();
+  checkpointing_ = true;
+  absl::Status status = volume_->RunCheckpoint(lock);
+  checkpointing_ = false;
+  ++progress_;
+  if (!status.ok()) Fail(status);
+  pump_->Notify();
+  return status.ok() ? absl::OkStatus() : failed_;
+}
+
+// ---- Background ----
+
+bool Engine::WritebackDue() const {
+  if (fork_.pending().empty() || !CanDispatch()) return false;
+  if (fork_.dirty_blocks() > dirty_limit_blocks() / 2) return true;
+  return background_ && fork_.pending().begin()->second->born_ms + kWritebackAgeMs <= NowMs();
+}
+
+bool Engine::CheckpointDue() const {
+  return !checkpointing_ && (volume_->log_blocks_used() > volume_->geometry().log_blocks / 2 ||
+                             volume_->active_entries() > kDeltaEntriesMax);
+}
+
+bool Engine::PrepareDue() const {
+  return volume_->prepared_blocks() < volume_->geometry().total_blocks &&
+         volume_->free_blocks() < volume_->claimed_blocks() + kPrepareStepBlocks / 2;
+}
+
+bool Engine::BackgroundStep(Lock& lock) {
+  if (!failed_.ok() || closed_) return false;
+  if (!wanted_.empty() && CanDispatch() && Dispatch(lock, Take::kWanted)) return true;
+  if (CheckpointDue()) return Checkpoint(lock).ok();
+  if (WritebackDue() && Dispatch(lock, Take::kOldest)) return true;
+  if (PrepareDue()) {
+    // An error here is told to the write that needs the space.
+    absl::StatusOr<bool> more = volume_->PrepareMore(lock, kPrepareStepBlocks);
+    return more.ok() && *more;
+  }
+  return false;
+}
+
+void Engine::AfterChange(Lock& lock) {
+  fork_.Evict(page_limit_bytes_);
+  if (background_) {
+    if (CheckpointDue() || WritebackDue()) WakeBackground();
+    return;
+  }
+  while (BackgroundStep(lock)) {
+  }
+  RunCalls(lock);
+}
+
+void Engine::WakeBackground() {
+  ++background_wakes_;
+  background_cv_.notify_one();
+  pump_->Notify();
+}
+
+void Engine::Want(const std::shared_ptr<Unit>& unit) {
+  unit->wanted = true;
+  wanted_.push_back(unit);
+  WakeBackground();
+}
+
+int64_t Engine::NowMs() const { return background_ ? untorn::NowMs() : 0; }
+
+void Engine::RunCalls(Lock& lock) {
+  while (!calls_.empty()) {
+    std::vector<std::function<void()>> calls = std::exchange(calls_, {});
+    lock.unlock();
+    for (auto& call : calls) call();
+    calls.clear();
+    lock.lock();
+  }
+}
+
+void Engine::BackgroundLoop() {
+  Lock lock = Acquire();
+  while (!stop_) {
+    RunCalls(lock);
+    if (BackgroundStep(lock)) continue;
+    fork_.ForgetIdleObjects();
+    const uint64_t seen = progress_, wakes = background_wakes_;
+    const auto due = [&] {
+      return stop_ || !calls_.empty() || background_wakes_ != wakes ||
+             (progress_ != seen && (CheckpointDue() || WritebackDue() || !wanted_.empty()));
+    };
+    if (pump_->in_flight() > 0) {
+      pump_->WaitFor(lock, kBackgroundWakeMs, due);
+    } else {
+      background_cv_.wait_for(lock, std::chrono::milliseconds(kBackgroundWakeMs), due);
+    }
+  }
+  RunCalls(lock);
+}
+
+void Engine::RunAsync(std::function<void()> work) {
+  if (!background_) {
+    work();
+    return;
+  }
+  Lock lock = Acquire();
+  async_work_.push_back(std::move(work));
+  if (async_threads_.size() < kAsyncThreads && async_work_.size() > async_threads_.size() - async_busy_) {
+    async_threads_.emplace_back([this] { AsyncLoop(); });
+  }
+  pump_->Notify();
+}
+
+void Engine::AsyncLoop() {
+  Lock lock = Acquire();
+  while (true) {
+    pump_->Wait(lock, [&] { return stop_ || !async_work_.empty(); });
+    if (async_work_.empty()) return;
+    std::function<void()> work = std::move(async_work_.front());
+    async_work_.pop_front();
+    ++async_busy_;
+    lock.unlock();
+    work();
+    work = nullptr;
+    lock.lock();
+    --async_busy_;
+    pump_->Notify();
+  }
+}
+
+}  // namespace untorn

@@ -1,0 +1,202 @@
+// Reading: a snapshot taken under the lock — references to cached blocks, pinned extents for the rest — and
+// copied without it. So a reader sees all of an atomic write or none of it (promise 2), however long it
+// takes.
+#include <algorithm>
+#include <cstring>
+
+#include "absl/container/inlined_vector.h"
+#include "device/aligned_buffer.h"
+#include "writeback/engine.h"
+
+namespace untorn {
+namespace {
+
+constexpr uint64_t kPieceBlocks = 256;  // one device read
+constexpr size_t kPiecesAtOnce = 8;
+constexpr uint64_t kKeepBlocksMax = 256;  // larger reads from the device do not displace the cache
+
+struct CachedBlock {
+  uint64_t block;
+  BufferRef buffer;
+};
+struct DevicePiece {
+  Mapping mapping;
+  AlignedBuffer bytes;
+  IoRequest request;
+};
+
+// The part of [offset, offset + bytes) in these blocks: where in the blocks, where in the buffer, how much.
+struct Overlap {
+  uint64_t in_blocks, in_buffer, bytes;
+};
+Overlap OverlapOf(BlockRange blocks, uint64_t offset, uint64_t bytes) {
+  const uint64_t start = std::max(blocks.start * kBlockBytes, offset);
+  const uint64_t end = std::min(blocks.end() * kBlockBytes, offset + bytes);
+  return {start - blocks.start * kBlockBytes, start - offset, end - start};
+}
+
+}  // namespace
+
+void IoVector::Copy(uint64_t at, std::byte* other, uint64_t n, bool out) const {
+  for (const iovec& piece : pieces) {
+    if (n == 0) return;
+    if (at >= piece.iov_len) {
+      at -= piece.iov_len;
+      continue;
+    }
+    const uint64_t part = std::min<uint64_t>(n, piece.iov_len - at);
+    std::byte* user = static_cast<std::byte*>(piece.iov_base) + at;
+    if (out) {
+      std::memcpy(other, user, part);
+    } else {
+      std::memcpy(user, other, part);
+    }
+    other += part;
+    n -= part;
+    at = 0;
+  }
+}
+
+void IoVector::Zero(uint64_t at, uint64_t n) const {
+  for (const iovec& piece : pieces) {
+    if (n == 0) return;
+    if (at >= piece.iov_len) {
+      at -= piece.iov_len;
+      continue;
+    }
+    const uint64_t part = std::min<uint64_t>(n, piece.iov_len - at);
+    std::memset(static_cast<std::byte*>(piece.iov_base) + at, 0, part);
+    n -= part;
+    at = 0;
+  }
+}
+
+absl::StatusOr<size_t> Engine::Read(const std::shared_ptr<ObjectState>& object, uint64_t offset, IoVector out,
+                                    const ReadOptions& options) {
+  absl::InlinedVector<CachedBlock, 4> cached;
+  std::vector<Mapping> mappings, missed;
+  uint64_t bytes = 0;
+  uint64_t missed_blocks = 0;
+  Lock lock = Acquire();
+  while (true) {
+    if (absl::Status s = CheckOpen(); !s.ok()) return s;
+    if (object->removed) return absl::NotFoundError("object '" + object->name + "' was removed");
+    if (offset >= object->size_bytes) return 0;
+    bytes = std::min(out.bytes, object->size_bytes - offset);
+    const uint64_t first = offset / kBlockBytes, end = BlocksFor(offset + bytes);
+    cached.clear();
+    missed.clear();
+    missed_blocks = 0;
+    bool complete = true;
+    for (uint64_t b = first; b < end && complete;) {
+      Page* page = fork_.FindPage(*object, b);
+      if (page != nullptr && page->buffer) {
+        page->referenced = true;
+        cached.push_back({b, page->buffer});
+        ++b;
+        continue;
+      }
+      if (fork_.InPendingHole(*object, b)) {
+        missed.push_back({{b, 1}, MappingState::kHole, 0, 0, 0});
+        ++b;
+        continue;
+      }
+      BlockRange run{b, 1};
+      while (run.end() < end) {
+        const Page* next = fork_.FindPage(*object, run.end());
+        if ((next != nullptr && next->buffer) || fork_.InPendingHole(*object, run.end())) break;
+        ++run.count;
+      }
+      absl::StatusOr<bool> found = volume_->TryLookup(object->id, run, &mappings);
+      if (!found.ok()) return found.status();
+      complete = *found;
+      missed.insert(missed.end(), mappings.begin(), mappings.end());
+      missed_blocks += run.count;
+      b = run.end();
+    }
+    if (complete) break;
+    cached.clear();
+    if (absl::Status s = LoadMissing(lock); !s.ok()) return s;
+  }
+  ++stats_.reads;
+  stats_.bytes_read += bytes;
+  stats_.page_hits += cached.size();
+  stats_.page_misses += missed_blocks;
+
+  const bool keep = !options.bypass_cache && missed_blocks <= kKeepBlocksMax;
+  const uint64_t token = next_read_token_++;
+  std::vector<DevicePiece> pieces;
+  std::vector<Volume::ReadPin> pins;
+  for (const Mapping& m : missed) {
+    if (m.state != MappingState::kWritten) continue;
+    pins.push_back(volume_->PinRead(m.extent()));
+    for (uint64_t at = 0; at < m.logical.count; at += kPieceBlocks) {
+      DevicePiece& piece = pieces.emplace_back();
+      piece.mapping = m;
+      piece.mapping.logical = {m.logical.start + at, std::min(kPieceBlocks, m.logical.count - at)};
+      piece.mapping.physical += at;
+    }
+    for (uint64_t b = m.logical.start; keep && b < m.logical.end(); ++b) fork_.AddReading(*object, b, token);
+  }
+  lock.unlock();
+
+  for (const CachedBlock& c : cached) {
+    const Overlap o = OverlapOf({c.block, 1}, offset, bytes);
+    out.CopyIn(o.in_buffer, c.buffer.data() + o.in_blocks, o.bytes);
+  }
+  cached.clear();
+  for (const Mapping& m : missed) {
+    if (m.state == MappingState::kWritten) continue;
+    const Overlap o = OverlapOf(m.logical, offset, bytes);
+    out.Zero(o.in_buffer, o.bytes);
+  }
+  if (pieces.empty()) return bytes;
+
+  absl::Status status;
+  for (size_t from = 0; from < pieces.size(); from += kPiecesAtOnce) {
+    const size_t to = std::min(pieces.size(), from + kPiecesAtOnce);
+    std::vector<IoRequest*> requests;
+    for (size_t i = from; i < to; ++i) {
+      DevicePiece& p = pieces[i];
+      p.bytes = AlignedBuffer(p.mapping.logical.count * kBlockBytes);
+      p.request.op = IoOp::kRead;
+      p.request.offset_bytes = p.mapping.physical * kBlockBytes;
+      p.request.iov = {{p.bytes.data(), p.bytes.size()}};
+      requests.push_back(&p.request);
+    }
+    lock.lock();
+    if (status.ok()) status = pump_->RunAll(lock, requests);
+    lock.unlock();
+    std::vector<std::pair<uint64_t, BufferRef>> kept;
+    for (size_t i = from; i < to; ++i) {
+      DevicePiece& p = pieces[i];
+      const BlockRange blocks = p.mapping.logical;
+      if (status.ok()) {
+        const Overlap o = OverlapOf(blocks, offset, bytes);
+        out.CopyIn(o.in_buffer, p.bytes.data() + o.in_blocks, o.bytes);
+      }
+      for (uint64_t b = 0; keep && b < blocks.count; ++b) {
+        BufferRef buffer;
+        if (status.ok()) {
+          buffer = fork_.pool().New();
+          std::memcpy(buffer.data(), p.bytes.data() + b * kBlockBytes, kBlockBytes);
+        }
+        kept.push_back({blocks.start + b, std::move(buffer)});
+      }
+      p.bytes = AlignedBuffer();
+    }
+    lock.lock();
+    for (auto& [block, buffer] : kept) fork_.FillRead(*object, block, token, std::move(buffer));
+    lock.unlock();
+  }
+  lock.lock();
+  for (const Volume::ReadPin& pin : pins) volume_->UnpinRead(pin);
+  if (volume_->pending_blocks() > 0) {
+    if (absl::Status s = volume_->ReleasePending(); !s.ok() && status.ok()) status = s;
+  }
+  fork_.Evict(page_limit_bytes_);
+  if (!status.ok()) return status;
+  return bytes;
+}
+
+}  // namespace untorn
