@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "absl/container/inlined_vector.h"
 #include "device/check.h"
 
 namespace untorn {
@@ -165,16 +166,17 @@ uint64_t CowFork::BlocksToClaim(const ObjectState& object, BlockRange range) con
 
 uint64_t CowFork::JoinedBlocks(const ObjectState& object, BlockRange range,
                                std::shared_ptr<Unit>* largest) const {
-  absl::flat_hash_set<Unit*> units;
-  for (Unit* unit : object.pending) {
-    if (unit->epoch != epoch_) continue;
-    auto change = unit->changes.find(object.id);
-    if (change != unit->changes.end() && change->second.metadata()) units.insert(unit);
-  }
+  absl::InlinedVector<Unit*, 4> units;
+  const auto add = [&](Unit* unit) {
+    if (unit != nullptr && unit->epoch == epoch_ &&
+        std::find(units.begin(), units.end(), unit) == units.end()) {
+      units.push_back(unit);
+    }
+  };
+  add(object.metadata_unit);
   for (uint64_t b = range.start; b < range.end(); ++b) {
     const Page* page = FindPage(const_cast<ObjectState&>(object), b);
-    if (page != nullptr && page->pending != nullptr && page->pending->epoch == epoch_)
-      units.insert(page->pending);
+    if (page != nullptr) add(page->pending);
   }
   uint64_t n = 0;
   Unit* most = nullptr;
@@ -220,6 +222,7 @@ std::shared_ptr<Unit> CowFork::Join(std::shared_ptr<Unit> into, std::shared_ptr<
   for (auto& [id, theirs] : from->changes) {
     ObjectState& object = *theirs.object;
     object.pending.erase(from.get());
+    if (object.metadata_unit == from.get()) object.metadata_unit = into.get();
     ObjectChange& ours = Change(*into, theirs.object);
     ForEachBlock(theirs.data, [&](uint64_t b) {
       Page* page = FindPage(object, b);
@@ -275,13 +278,7 @@ std::shared_ptr<Unit> CowFork::UnitForRange(const std::shared_ptr<ObjectState>& 
     std::shared_ptr<Unit> shared = Shared(other);
     unit = unit ? Join(unit, shared) : shared;
   };
-  for (Unit* other : object->pending) {
-    auto change = other->changes.find(object->id);
-    if (other->epoch == epoch_ && change != other->changes.end() && change->second.metadata()) {
-      add(other);
-      break;  // invariant 2: there is only one
-    }
-  }
+  if (object->metadata_unit != nullptr) add(object->metadata_unit);
   for (uint64_t b = range.start; b < range.end(); ++b) {
     const Page* page = FindPage(*object, b);
     if (page != nullptr && page->pending != nullptr && page->pending != unit.get()) add(page->pending);
@@ -301,6 +298,7 @@ std::shared_ptr<Unit> CowFork::UnitForObject(const std::shared_ptr<ObjectState>&
   }
   if (!unit) unit = NewUnit();
   Change(*unit, object);
+  object->metadata_unit = unit.get();
   return unit;
 }
 
@@ -406,6 +404,7 @@ void CowFork::Freeze(const std::shared_ptr<Unit>& unit) {
   for (auto& [id, change] : unit->changes) {
     ObjectState& object = *change.object;
     object.pending.erase(unit.get());
+    if (object.metadata_unit == unit.get()) object.metadata_unit = nullptr;
     ++object.committing;
     if (change.metadata()) ++object.committing_metadata;
     change.data.ForEach([&](BlockRange r) {

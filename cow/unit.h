@@ -68,6 +68,7 @@ struct ObjectState {
 
   absl::btree_map<uint64_t, std::unique_ptr<Chunk>> chunks;
   absl::flat_hash_set<Unit*> pending;
+  Unit* metadata_unit = nullptr;  // the newest pending unit with metadata changes of it
   std::vector<Unit*> hole_units;  // pending and committing units that punch holes in it, oldest first
   int committing = 0;             // units
   int committing_metadata = 0;    // those that change metadata of it

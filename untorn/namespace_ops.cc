@@ -69,6 +69,7 @@ absl::StatusOr<bool> StoreImpl::TryFind(Lock& lock, const std::string& name,
 std::shared_ptr<Unit> StoreImpl::StageCreate(std::shared_ptr<Unit> unit,
                                              const std::shared_ptr<ObjectState>& object) {
   CowFork& fork = engine_->fork();
+  unit = fork.Join(unit, fork.UnitForObject(object));
   if (std::shared_ptr<Unit> other = fork.UnitOfName(object->name)) unit = fork.Join(unit, other);
   fork.Change(*unit, object).name = object->name;
   fork.StageName(unit, object->name, object);
