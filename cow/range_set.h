@@ -27,12 +27,15 @@ class RangeSet {
   void Remove(BlockRange range) {
     auto it = runs_.upper_bound(range.start);
     if (it != runs_.begin() && std::prev(it)->second > range.start) --it;
+    // At most the first run reaches out of the range at its start, and the last one at its end.
+    uint64_t head = range.start, tail = range.end();
     while (it != runs_.end() && it->first < range.end()) {
-      const uint64_t start = it->first, end = it->second;
+      head = std::min(head, it->first);
+      tail = std::max(tail, it->second);
       it = runs_.erase(it);
-      if (start < range.start) runs_[start] = range.start;
-      if (end > range.end()) it = std::next(runs_.insert({range.end(), end}).first);
     }
+    if (head < range.start) runs_[head] = range.start;
+    if (tail > range.end()) runs_[range.end()] = tail;
   }
   bool Contains(uint64_t block) const {
     auto it = runs_.upper_bound(block);
