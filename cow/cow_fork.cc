@@ -213,6 +213,9 @@ ObjectChange& CowFork::Change(Unit& unit, const std::shared_ptr<ObjectState>& ob
 }
 
 std::shared_ptr<Unit> CowFork::Join(std::shared_ptr<Unit> into, std::shared_ptr<Unit> from) {
+  // Either may have been joined to something on the way here, even to the other.
+  into = Resolve(std::move(into));
+  from = Resolve(std::move(from));
   if (into == from) return into;
   UNTORN_CHECK(into->epoch == from->epoch && into->state == Unit::State::kPending &&
                    from->state == Unit::State::kPending,
@@ -271,8 +274,8 @@ std::shared_ptr<Unit> CowFork::Join(std::shared_ptr<Unit> into, std::shared_ptr<
   return into;
 }
 
-std::shared_ptr<Unit> CowFork::UnitForRange(const std::shared_ptr<ObjectState>& object, BlockRange range) {
-  std::shared_ptr<Unit> unit;
+std::shared_ptr<Unit> CowFork::UnitForRange(const std::shared_ptr<ObjectState>& object, BlockRange range,
+                                            std::shared_ptr<Unit> unit) {
   const auto add = [&](Unit* other) {
     if (other->epoch != epoch_) return;
     std::shared_ptr<Unit> shared = Shared(other);

@@ -75,7 +75,9 @@ class CowFork {
   std::shared_ptr<Unit> NewUnit();
   // The pending unit of this epoch that an atomic change of these blocks belongs to: existing ones are
   // joined.
-  std::shared_ptr<Unit> UnitForRange(const std::shared_ptr<ObjectState>& object, BlockRange range);
+  // They are joined to `unit`, if that is given.
+  std::shared_ptr<Unit> UnitForRange(const std::shared_ptr<ObjectState>& object, BlockRange range,
+                                     std::shared_ptr<Unit> unit = nullptr);
   // ... that a metadata change of this object belongs to.
   std::shared_ptr<Unit> UnitForObject(const std::shared_ptr<ObjectState>& object);
   // ... that changes what this name refers to. `object` null: the name goes.

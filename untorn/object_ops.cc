@@ -414,6 +414,7 @@ absl::Status StoreImpl::Preallocate(const std::shared_ptr<ObjectState>& object, 
 absl::Status StoreImpl::SyncObject(const std::shared_ptr<ObjectState>& object) {
   Lock lock = engine_->Acquire();
   if (absl::Status s = engine_->CheckWritable(); !s.ok()) return s;
+  if (object->removed) return absl::NotFoundError("the object was removed");
   const auto of_object = [&](const Unit& unit) { return unit.changes.contains(object->id); };
   return Finish(lock, engine_->UnitsWhere(of_object), Durability::kSync);
 }
@@ -424,6 +425,7 @@ absl::Status StoreImpl::SyncRange(const std::shared_ptr<ObjectState>& object, ui
   const BlockRange range = BlocksOf(offset, length);
   Lock lock = engine_->Acquire();
   if (absl::Status s = engine_->CheckWritable(); !s.ok()) return s;
+  if (object->removed) return absl::NotFoundError("the object was removed");
   const auto covers = [&](const Unit& unit) {
     auto change = unit.changes.find(object->id);
     if (change == unit.changes.end()) return false;

@@ -63,7 +63,7 @@ absl::StatusOr<bool> TransactionImpl::CheckAtCommit(Lock& lock) {
 
 // ---- Staged ----
 
-absl::StatusOr<bool> TransactionImpl::ReadyToStage(Lock& lock, uint64_t* claim) {
+absl::StatusOr<bool> TransactionImpl::ReadyToStage(Lock& lock, StagedClaim* claim) {
   absl::StatusOr<bool> ok = CheckAtCommit(lock);
   if (ok.ok() && *ok) ok = engine_.Throttle(lock);
   if (!ok.ok() || !*ok) return ok;
@@ -77,17 +77,15 @@ absl::StatusOr<bool> TransactionImpl::ReadyToStage(Lock& lock, uint64_t* claim) 
       entries += 2;
     }
   }
-  *claim = blocks;
-  claimed_entries_ = entries;
-  ok = engine_.Claim(lock, blocks, entries, blocks == 0);
-  if (!ok.ok() || !*ok) claimed_entries_ = 0;
-  return ok;
+  claim->blocks = blocks;
+  claim->entries = entries;
+  return engine_.Claim(lock, blocks, entries, blocks == 0);
 }
 
 absl::Status TransactionImpl::CommitStaged(Durability durability) {
   CowFork& fork = engine_.fork();
   Lock lock = engine_.Acquire();
-  uint64_t claim = 0;
+  StagedClaim claim;
   while (true) {
     absl::StatusOr<bool> ok = ReadyToStage(lock, &claim);
     if (!ok.ok()) return ok.status();
@@ -95,8 +93,7 @@ absl::Status TransactionImpl::CommitStaged(Durability durability) {
   }
   std::shared_ptr<Unit> unit = fork.NewUnit();
   unit->transaction = true;
-  store_->NoteClaim(*unit, claim, claimed_entries_);
-  claimed_entries_ = 0;
+  store_->NoteClaim(*unit, claim.blocks, claim.entries);
   // Names that go first, so that others can take their place.
   for (auto& [id, t] : touched_) {
     if (t.removed && t.state) unit = store_->StageRemove(unit, t.state);
@@ -119,7 +116,7 @@ absl::Status TransactionImpl::CommitStaged(Durability durability) {
     if (t.set_size || !t.holes.empty()) unit = fork.Join(unit, fork.UnitForObject(object));
     t.holes.ForEach([&](BlockRange r) { store_->StageHoles(unit, object, r); });
     for (auto& [number, block] : t.blocks) {
-      unit = fork.Join(unit, fork.UnitForRange(object, {number, 1}));
+      unit = fork.UnitForRange(object, {number, 1}, unit);
       BufferRef buffer = block.buffer;
       if (!block.whole()) {
         buffer = engine_.CopyOfBlock(*object, number);

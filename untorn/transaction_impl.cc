@@ -49,7 +49,6 @@ absl::StatusOr<TransactionImpl::Touched*> TransactionImpl::Touch(const ObjectHan
     t.state = object.state;
     t.id = object.id;
     t.name = object.state->name;
-    t.size = object.state->size_bytes;
     return &t;
   }
   if (it->second.removed) {
@@ -57,6 +56,12 @@ absl::StatusOr<TransactionImpl::Touched*> TransactionImpl::Touch(const ObjectHan
         absl::StrCat("object '", it->second.name, "' was removed in this transaction"));
   }
   return &it->second;
+}
+
+uint64_t TransactionImpl::SizeOf(const Touched& t) {
+  if (t.set_size) return t.size;
+  Lock lock = engine_.Acquire();
+  return std::max(t.state->size_bytes, t.grow_to);
 }
 
 absl::StatusOr<ObjectId> TransactionImpl::Resolve(const std::string& name) {
@@ -267,7 +272,7 @@ absl::Status TransactionImpl::Truncate(const ObjectHandle& object, uint64_t size
   absl::StatusOr<Touched*> touched = Touch(object);
   if (!touched.ok()) return touched.status();
   Touched& t = **touched;
-  if (size < t.size) {
+  if (size < SizeOf(t)) {
     const uint64_t first = BlocksFor(size);
     if (size % kBlockBytes != 0 && !t.holes.Contains(size / kBlockBytes)) {
       if (absl::Status s = ZeroBytes(t, size, first * kBlockBytes); !s.ok()) return s;
@@ -285,7 +290,7 @@ absl::Status TransactionImpl::PunchHole(const ObjectHandle& object, uint64_t off
   absl::StatusOr<Touched*> touched = Touch(object);
   if (!touched.ok()) return touched.status();
   Touched& t = **touched;
-  const uint64_t end = std::min(offset + length, t.size);
+  const uint64_t end = std::min(offset + length, SizeOf(t));
   if (end <= offset) return absl::OkStatus();
   const uint64_t first = BlocksFor(offset), last = end / kBlockBytes;
   if (first > last) return ZeroBytes(t, offset, end);
@@ -297,10 +302,9 @@ absl::Status TransactionImpl::PunchHole(const ObjectHandle& object, uint64_t off
 
 absl::StatusOr<uint64_t> TransactionImpl::Size(const ObjectHandle& object) {
   if (absl::Status s = CheckUsable(); !s.ok()) return s;
-  if (auto it = touched_.find(object.id); it != touched_.end() && !it->second.removed) return it->second.size;
   absl::StatusOr<Touched*> t = Touch(object);
   if (!t.ok()) return t.status();
-  return (*t)->size;
+  return SizeOf(**t);
 }
 
 absl::StatusOr<size_t> TransactionImpl::Read(const ObjectHandle& object, uint64_t offset, IoVector out) {
@@ -308,8 +312,9 @@ absl::StatusOr<size_t> TransactionImpl::Read(const ObjectHandle& object, uint64_
   absl::StatusOr<Touched*> touched = Touch(object);
   if (!touched.ok()) return touched.status();
   Touched& t = **touched;
-  if (offset >= t.size) return 0;
-  const uint64_t bytes = std::min(out.bytes, t.size - offset);
+  const uint64_t size = SizeOf(t);
+  if (offset >= size) return 0;
+  const uint64_t bytes = std::min(out.bytes, size - offset);
   uint64_t base = 0;
   if (t.state) {
     absl::StatusOr<size_t> read = engine_.Read(t.state, offset, {out.pieces, bytes}, {});

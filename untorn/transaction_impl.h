@@ -66,7 +66,7 @@ class TransactionImpl {
     bool renamed = false;
     uint64_t size = 0;      // as the transaction sees it
     bool set_size = false;  // by truncate, or created here
-    uint64_t grow_to = 0;
+    uint64_t grow_to = 0;      // at least this
     RangeSet holes;
     std::map<uint64_t, Block> blocks;
     std::map<uint64_t, Ahead> ahead;
@@ -74,6 +74,7 @@ class TransactionImpl {
   };
 
   absl::Status CheckUsable() const;
+  uint64_t SizeOf(const Touched& t);
   absl::StatusOr<Touched*> Touch(const ObjectHandle& object);
   // The object a name refers to, as the transaction sees it; kNone: nothing.
   absl::StatusOr<ObjectId> Resolve(const std::string& name);
@@ -92,7 +93,10 @@ class TransactionImpl {
 
   absl::StatusOr<bool> CheckAtCommit(Lock& lock);
   absl::Status CommitStaged(Durability durability);
-  absl::StatusOr<bool> ReadyToStage(Lock& lock, uint64_t* claim);
+  struct StagedClaim {
+    uint64_t blocks = 0, entries = 0;
+  };
+  absl::StatusOr<bool> ReadyToStage(Lock& lock, StagedClaim* claim);
   absl::Status CommitLarge();
   absl::Status CommitLargeLocked(Lock& lock);
   absl::StatusOr<std::vector<LogEntry>> BuildEntries(Lock& lock);
@@ -105,7 +109,7 @@ class TransactionImpl {
   std::map<ObjectId, Touched> touched_;
   std::map<std::string, ObjectId> names_;     // kNone: gone
   std::map<std::string, ObjectId> expected_;  // what the changed names referred to when first changed
-  uint64_t claimed_entries_ = 0;
+  uint64_t claimed_entries_ = 0;  // for what was written ahead
 };
 
 }  // namespace untorn::internal
