@@ -1,0 +1,205 @@
+#!/bin/bash
+# The command line tool, from outside: exit codes, messages, round trips.
+set -u
+untorn=$(readlink -f "$1")
+work=$(mktemp -d "${TEST_TMPDIR:-/tmp}/cli.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+cd "$work" || exit 1
+failures=0
+
+fail() {
+  echo "FAILED: $*" >&2
+  failures=$((failures + 1))
+}
+
+# expect CODE PATTERN ARGUMENTS...: the exit code, and a pattern that stdout or stderr must match.
+expect() {
+  local code=$1 pattern=$2 actual=0
+  shift 2
+  "$untorn" "$@" >out 2>err </dev/null || actual=$?
+  [[ $actual -eq $code ]] || fail "untorn $*: exit code $actual instead of $code: $(cat err)"
+  [[ -z $pattern ]] || grep -qE -- "$pattern" out err || fail "untorn $*: no '$pattern' in: $(cat out err)"
+  if grep -qE 'Stack trace|terminate called|Aborted|    @ ' err; then fail "untorn $*: stack trace"; fi
+}
+
+same() { cmp "$1" "$2" || fail "$1 and $2 differ"; }
+
+json() { python3 -c 'import json,sys; d=json.load(open("out")); print(eval(sys.argv[1]))' "$1" || fail "no JSON: $1"; }
+
+commands='create info stats ls rm mv truncate put get write read dump fsck'
+echo "== help"
+expect 0 'Usage: untorn COMMAND' help
+expect 0 'Usage: untorn COMMAND' --help
+expect 2 'Usage: untorn COMMAND'
+for command in $commands; do
+  expect 0 "Usage: untorn $command " "$command" --help
+  grep -q 'Examples:' out && grep -q 'Exit code:' out || fail "help of $command teaches too little"
+  expect 0 "Usage: untorn $command " help "$command"
+  expect 2 "unknown option '--frobnicate'" "$command" store --frobnicate
+  expect 2 'missing argument' "$command"
+done
+
+echo "== wrong usage"
+expect 2 "Did you mean 'put'" putt a b
+expect 2 "there is no command 'nonsense'" nonsense
+expect 2 "there is no command 'nonsense'" help nonsense
+expect 2 "Did you mean '--force'" create s --forse --size=16M
+expect 2 'not an option of this command' ls s --size=1G
+expect 2 'options come after the command' --json ls s
+expect 2 'is not a size' create s --size=lots
+expect 2 'is not a size' create s --size=-1
+expect 2 'is not a size' create s --size=1.5G
+expect 2 'too large' create s --size=99999999T
+expect 2 'needs a value' create s --size
+expect 2 'takes no value' put s f --no-sync=1
+expect 2 'not a policy' info s --policy=maybe
+expect 2 'not an engine' info s --engine=steam
+expect 2 'too many arguments' info s t
+expect 2 'needs --size' create s
+expect 2 'unknown option .-x' info s -x
+expect 2 'no part' dump s --parts=log,soul
+expect 2 'needs a NAME' put s -
+expect 2 'new size is needed' truncate s a
+
+echo "== create"
+expect 0 'created s.untorn: 64.0 MiB' create s.untorn --size=64M
+expect 1 'untorn: create: .*exist' create s.untorn --size=64M
+expect 0 '' create s.untorn --size 64M --force --quiet
+[[ -s err ]] && fail "--quiet is not quiet: $(cat err)"
+expect 1 'untorn: create: ' create small.untorn --size=1M
+[[ -e small.untorn ]] && fail "a refused create left a file"
+expect 1 'untorn: create: ' create no/such/directory --size=16M
+
+echo "== put, get"
+real=$untorn
+head -c 300001 "$real" >part
+cp part 'odd size'
+expect 0 'put: ' put s.untorn part
+expect 1 '(exist|already).*--force' put s.untorn part
+expect 0 '' put s.untorn 'odd size' other --quiet
+expect 0 '' get s.untorn part part.out
+same part part.out
+expect 1 'exists \(--force' get s.untorn part part.out
+expect 0 '' get s.untorn other part.out --force
+head -c 20000000 "$real" >whole
+expect 0 '' put s.untorn whole part --force
+expect 0 '' get s.untorn part whole.out
+same whole whole.out
+"$untorn" get s.untorn part - 2>/dev/null | cmp - whole || fail "get to stdout"
+"$untorn" put s.untorn - piped --quiet <part || fail "put from a pipe"
+"$untorn" get s.untorn piped - 2>/dev/null | cmp - part || fail "get of what came from a pipe"
+: >empty
+expect 0 '' put s.untorn empty
+expect 0 '' get s.untorn empty empty.out
+same empty empty.out
+expect 1 'No such file' put s.untorn nowhere
+expect 1 'directory' put s.untorn . dot
+expect 1 'untorn: get: ' get s.untorn nowhere
+expect 1 'No such file' get s.untorn part no/such/directory
+if [[ -c /dev/full ]]; then expect 1 'No space' get s.untorn part /dev/full; fi
+[[ -e nowhere ]] && fail "get of nothing left a file"
+compgen -G '*.untorn-*' >/dev/null && fail "unfinished files are left: $(ls)"
+
+echo "== write, read"
+printf 'hello, world' >words
+expect 0 '' write s.untorn part words --offset=4090 --atomic-unit=64K
+printf 'hello, world' | dd of=whole bs=1 seek=4090 conv=notrunc status=none
+expect 0 '' get s.untorn part whole.out --force
+same whole whole.out
+"$untorn" write s.untorn part --offset=1M --quiet --no-atomic <part || fail "write from stdin"
+dd if=part of=whole bs=1M seek=1 conv=notrunc status=none
+"$untorn" read s.untorn part --offset=1M --length=300001 | cmp - part || fail "read"
+expect 0 '' read s.untorn part all
+same whole all
+expect 0 '' read s.untorn part --offset=1T
+[[ -s out ]] && fail "read beyond the end gave something"
+expect 1 'untorn: write: ' write s.untorn nowhere words
+expect 0 '' write s.untorn new words --create --policy=cow
+"$untorn" read s.untorn new | cmp - words || fail "write --create"
+expect 1 'untorn: write: ' write s.untorn new empty
+expect 1 'untorn: write: ' write s.untorn new words --offset=18446744073709551614
+expect 0 'log_records|commits' write s.untorn new words --show-stats
+
+echo "== ls, mv, rm, truncate"
+expect 0 '300001  other' ls s.untorn
+expect 0 '' ls s.untorn --json
+[[ $(json '[o["size_bytes"] for o in d if o["name"]=="other"]') == '[300001]' ]] || fail "ls --json: $(cat out)"
+expect 1 'untorn: mv: ' mv s.untorn other part
+expect 1 'untorn: mv: ' mv s.untorn nowhere somewhere
+expect 0 '' mv s.untorn other renamed
+expect 0 '' mv s.untorn renamed new --force
+"$untorn" get s.untorn new - 2>/dev/null | cmp - part || fail "mv --force"
+expect 0 '' truncate s.untorn new --size=5000
+"$untorn" get s.untorn new - 2>/dev/null | cmp - <(head -c 5000 part) || fail "truncate"
+expect 1 'untorn: rm: ' rm s.untorn new nowhere
+expect 0 ' new$' ls s.untorn
+expect 0 '' rm s.untorn new piped
+expect 1 'untorn: rm: ' rm s.untorn new
+expect 0 '' put s.untorn part --quiet -- --strange
+expect 1 'untorn: put: ' put s.untorn part "$(printf '%0256d' 0)"
+expect 1 'untorn: put: ' put s.untorn part ''
+expect 0 '' put s.untorn part $'tab\there \xff'
+expect 0 'tab.there' ls s.untorn
+expect 0 '' ls s.untorn --json
+json 'len(d)' >/dev/null
+
+echo "== info, stats, dump, fsck"
+expect 0 'atomic writes +up to' info s.untorn
+expect 0 '64.0 KiB' info s.untorn --atomic-unit=64K
+expect 0 '' info s.untorn --json
+[[ $(json 'd["size_bytes"]') == 67108864 ]] || fail "info --json: $(cat out)"
+expect 0 'by this command' stats s.untorn
+expect 0 '' stats s.untorn --json --engine=syscalls
+[[ $(json 'd["state"]["space_free"] > 0') == True ]] || fail "stats --json: $(cat out)"
+expect 0 's.untorn: clean' fsck s.untorn
+expect 0 '' fsck s.untorn --json
+[[ $(json 'd["clean"], d["findings"]') == '(True, [])' ]] || fail "fsck --json: $(cat out)"
+[[ -s err ]] && fail "progress with --json"
+expect 0 'part' dump s.untorn
+expect 0 '' dump s.untorn --json
+json 'len(d)' >/dev/null
+expect 0 '' dump s.untorn --object=part --parts=objects
+
+echo "== things that are no store"
+head -c 10000000 "$real" >none
+for command in info ls stats; do expect 1 "untorn: $command: .*" "$command" none; done
+cp none none.before
+expect 1 'untorn: put: ' put none part
+same none none.before
+expect 1 'nowhere' info nowhere
+expect 1 '' fsck nowhere
+head -c 30M s.untorn >short
+expect 1 'untorn: info: .*short|untorn: info: .*small' info short
+expect 1 'store-cut-short|cut short' fsck short
+expect 0 '' dump short --parts=log
+expect 1 'no-superblock|superblock' fsck none
+cp s.untorn damaged
+printf 'garbage' | dd of=damaged bs=1 conv=notrunc status=none
+expect 1 'damaged: [0-9]+ finding' fsck damaged
+
+echo "== a store in use"
+mkfifo pipe
+"$untorn" put s.untorn - held --quiet <pipe &
+holder=$!
+exec 9>pipe
+for _ in $(seq 100); do
+  "$untorn" ls s.untorn >/dev/null 2>&1 || break
+  sleep 0.1
+done
+expect 1 "open for writing by process $holder" put s.untorn part again
+expect 1 "process $holder" ls s.untorn
+expect 1 "process $holder" fsck s.untorn
+kill -9 "$holder"
+wait "$holder" 2>/dev/null
+exec 9>&-
+expect 0 's.untorn: clean' fsck s.untorn
+expect 0 '' ls s.untorn
+grep -q held out && fail "an import that was killed left an object"
+
+echo "== a store that cannot be written"
+chmod a-w s.untorn
+[[ $(id -u) -eq 0 ]] || expect 1 'untorn: put: ' put s.untorn part in-use
+expect 0 '' ls s.untorn
+
+[[ $failures -eq 0 ]] || { echo "$failures failures" >&2; exit 1; }
+echo "all passed"

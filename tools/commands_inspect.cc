@@ -1,0 +1,89 @@
+// dump, fsck.
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "tools/commands.h"
+#include "tools/flags.h"
+#include "tools/output.h"
+#include "tools/progress.h"
+#include "untorn/inspect.h"
+
+namespace untorn::tools {
+namespace {
+
+int RunDump(const Invocation& invocation) {
+  DumpOptions options{.log = false, .tree = false, .objects = false, .free_map = false};
+  options.object = absl::GetFlag(FLAGS_object);
+  const std::string parts = absl::GetFlag(FLAGS_parts);
+  for (absl::string_view part : absl::StrSplit(parts, ',', absl::SkipEmpty())) {
+    bool* member = part == "log"        ? &options.log
+                   : part == "tree"     ? &options.tree
+                   : part == "objects"  ? &options.objects
+                   : part == "free-map" ? &options.free_map
+                                        : nullptr;
+    if (member == nullptr) {
+      return invocation.Misuse(
+          absl::StrCat("--parts: there is no part '", part, "': log, tree, objects, free-map"));
+    }
+    *member = true;
+  }
+  absl::StatusOr<std::string> dump = DumpJson(invocation.arguments[0], options);
+  if (!dump.ok()) return invocation.Fail(dump.status());
+  if (absl::GetFlag(FLAGS_json)) {
+    PrintText(absl::StrCat(*dump, dump->ends_with('\n') ? "" : "\n"));
+  } else {
+    PrintText(JsonAsText(Json::parse(*dump)));
+  }
+  return kExitOk;
+}
+
+int RunFsck(const Invocation& invocation) {
+  const std::string& path = invocation.arguments[0];
+  const bool as_json = absl::GetFlag(FLAGS_json);
+  absl::StatusOr<FsckResult> result;
+  {
+    Progress progress("fsck", !as_json && !absl::GetFlag(FLAGS_quiet));
+    result = Fsck(path, [&progress](uint64_t done, uint64_t total) { progress.Update(done, total); });
+  }
+  if (!result.ok()) return invocation.Fail(result.status());
+  as_json ? PrintJson(FsckJson(path, *result)) : PrintText(FsckText(path, *result));
+  return result->findings_total == 0 ? kExitOk : kExitFailed;
+}
+
+}  // namespace
+
+std::vector<Command> InspectCommands() {
+  return {
+      {.name = "dump",
+       .arguments = "STORE",
+       .summary = "Shows a store's metadata, also of one that cannot be opened",
+       .description =
+           "Prints superblock slots, log records, tree nodes, the objects with their mappings, and the "
+           "free-space map. Damaged parts are shown with what is wrong with them, and the rest goes on. "
+           "Opens the store for reading only and changes nothing: the log is replayed in memory.",
+       .options = {{"object", "NAME"}, {"parts", "LIST"}, {"json"}},
+       .examples = "untorn dump app.untorn --parts=log\nuntorn dump app.untorn --object=data.bin\n"
+                   "untorn dump app.untorn --json",
+       .min_arguments = 1,
+       .max_arguments = 1,
+       .run = RunDump,
+       .findings = "the device cannot be read"},
+      {.name = "fsck",
+       .arguments = "STORE",
+       .summary = "Checks a store, also one that cannot be opened",
+       .description =
+           "Checks superblocks, log, tree, every mapping against the free-space map, overlaps, leaks and "
+           "names. Prints one line for each finding: what it is, its number, and where. Incomplete log "
+           "records at the log's end are normal after a crash and no finding. Opens the store for "
+           "reading only and changes nothing.",
+       .options = {{"json"}, {"quiet"}},
+       .examples = "untorn fsck app.untorn\nuntorn fsck app.untorn --json",
+       .min_arguments = 1,
+       .max_arguments = 1,
+       .run = RunFsck,
+       .findings = "there are findings, or the device cannot be read"},
+  };
+}
+
+}  // namespace untorn::tools

@@ -1,0 +1,106 @@
+// create, info, stats.
+#include <sys/stat.h>
+
+#include <cstdio>
+#include <memory>
+#include <string>
+
+#include "tools/byte_size.h"
+#include "tools/commands.h"
+#include "tools/flags.h"
+#include "tools/output.h"
+#include "tools/progress.h"
+#include "untorn/store.h"
+
+namespace untorn::tools {
+namespace {
+
+int RunCreate(const Invocation& invocation) {
+  const std::string& path = invocation.arguments[0];
+  const bool quiet = absl::GetFlag(FLAGS_quiet);
+  const ByteSize size = absl::GetFlag(FLAGS_size);
+  struct stat status;
+  const bool block_device = stat(path.c_str(), &status) == 0 && S_ISBLK(status.st_mode);
+  if (!block_device && !size.given()) return invocation.Misuse("a store in a file needs --size");
+  CreateOptions options;
+  options.size_bytes = size.given() ? size.bytes : 0;
+  options.force = absl::GetFlag(FLAGS_force);
+  {
+    Progress progress("create", !quiet);
+    options.progress = [&progress](uint64_t done, uint64_t total) { progress.Update(done, total); };
+    if (absl::Status created = Store::Create(path, options); !created.ok()) return invocation.Fail(created);
+  }
+  OpenOptions open_options = OpenOptionsFromFlags(/*read_only=*/true);
+  absl::StatusOr<std::unique_ptr<Store>> store = Store::Open(path, open_options);
+  if (!store.ok()) return invocation.Fail(store.status());
+  if (!quiet) {
+    std::fprintf(stderr, "created %s: %s, store %s\n", PrintableName(path).c_str(),
+                 HumanBytes((*store)->info().size_bytes).c_str(), (*store)->info().uuid.c_str());
+  }
+  return kExitOk;
+}
+
+int RunInfo(const Invocation& invocation) {
+  auto store = Store::Open(invocation.arguments[0], OpenOptionsFromFlags(/*read_only=*/true));
+  if (!store.ok()) return invocation.Fail(store.status());
+  const StoreInfo info = (*store)->info();
+  absl::GetFlag(FLAGS_json) ? PrintJson(InfoJson(info)) : PrintText(InfoText(info));
+  return kExitOk;
+}
+
+int RunStats(const Invocation& invocation) {
+  auto store = Store::Open(invocation.arguments[0], OpenOptionsFromFlags(/*read_only=*/true));
+  if (!store.ok()) return invocation.Fail(store.status());
+  const Stats stats = (*store)->stats();
+  absl::GetFlag(FLAGS_json) ? PrintJson(StatsJson(stats)) : PrintText(StatsText(stats));
+  return kExitOk;
+}
+
+}  // namespace
+
+std::vector<Command> StoreCommands() {
+  return {
+      {.name = "create",
+       .arguments = "STORE",
+       .summary = "Makes a store in a new file or on a block device",
+       .description =
+           "The size is fixed for the store's life; 8M is the least. A file is sparse at first. A block "
+           "device is used whole unless --size says less.\n\n"
+           "Refuses to overwrite an existing file, and a device that holds anything recognisable, unless "
+           "--force is given: then everything there is lost.",
+       .options =
+           WithCommonOptions({{"size", "SIZE", "size of the store; needed for a file"},
+                              {"force", "", "overwrite an existing file or whatever the device holds"}}),
+       .examples = "untorn create app.untorn --size=4G\nuntorn create /dev/sdx1",
+       .min_arguments = 1,
+       .max_arguments = 1,
+       .run = RunCreate},
+      {.name = "info",
+       .arguments = "STORE",
+       .summary = "Shows what a store is, and how atomic writes reach its device",
+       .description =
+           "Prints size, format, the largest atomic write the store promises, the range of sizes its device "
+           "can overwrite atomically in place and where that is known from, and the I/O engine in use "
+           "with the reason why it is not a better one. Changes nothing.",
+       .options = WithOpenOptions({{"json"}}),
+       .examples = "untorn info app.untorn\nuntorn info app.untorn --atomic-unit=64K --json",
+       .min_arguments = 1,
+       .max_arguments = 1,
+       .run = RunInfo},
+      {.name = "stats",
+       .arguments = "STORE",
+       .summary = "Shows space, log positions and counters",
+       .description =
+           "Opens the store for reading only and prints its space, cache and log. Counters (writes, flushes, "
+           "units per path) belong to one open of a store and are not kept in it: here they tell what "
+           "opening alone took, such as log records replayed. To see what a write did, use "
+           "'untorn write --show-stats' or 'untorn put --show-stats'.",
+       .options = WithOpenOptions({{"json"}}),
+       .examples = "untorn stats app.untorn\nuntorn stats app.untorn --json",
+       .min_arguments = 1,
+       .max_arguments = 1,
+       .run = RunStats},
+  };
+}
+
+}  // namespace untorn::tools

@@ -1,0 +1,77 @@
+// What must hold of the demo's ranges, after a crash and while they are written.
+#ifndef UNTORN_TOOLS_DEMO_CHECK_H_
+#define UNTORN_TOOLS_DEMO_CHECK_H_
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "tools/demo_plan.h"
+#include "tools/demo_shared.h"
+#include "untorn/store.h"
+
+namespace untorn::demo {
+
+struct Objects {
+  Object file, second, appends;
+  const Object& operator[](TargetObject target) const;
+};
+
+struct Verdict {
+  uint64_t torn = 0;  // not whole: a mix of versions, a transaction in part, bytes nobody wrote
+  uint64_t lost =
+      0;  // whole, but older than what was durable or ordered before, or a version that was never there
+  std::vector<std::string> notes;
+
+  void Torn(std::string note);
+  void Lost(std::string note);
+};
+
+class Checker {
+ public:
+  Checker(const std::vector<Track>& tracks, const Shared& shared, Objects objects)
+      : tracks_(tracks), shared_(shared), objects_(std::move(objects)) {}
+
+  // Checks a track after a crash and returns the versions found, as TrackState::base holds them.
+  //  An error only where the store cannot be read.
+  absl::StatusOr<std::array<uint64_t, kPiecesMax>> CheckTrack(size_t track, Verdict* verdict);
+  // Checks what can be checked while writers are at work: one piece, or the whole of a kOverlap.
+  absl::Status CheckLive(size_t track, size_t piece, Verdict* verdict);
+
+ private:
+  struct Bounds {
+    uint64_t durable, submitted;
+  };
+  struct Overlap {
+    uint64_t last, before;
+  };
+  absl::Status Read(const Piece& piece, uint64_t length);
+  // nullopt: zeros.
+  std::optional<uint64_t> PieceVersion(size_t track, size_t piece, const Bounds& bounds, Verdict* verdict);
+  std::optional<Overlap> OverlapVersions(size_t track, const Bounds& bounds, Verdict* verdict);
+  absl::StatusOr<uint64_t> AppendCount(size_t track, Verdict* verdict);
+  bool IsAllowed(size_t track, size_t piece, uint64_t version, const Bounds& bounds) const;
+  std::string Name(size_t track, size_t piece) const;
+
+  const std::vector<Track>& tracks_;
+  const Shared& shared_;
+  const Objects objects_;
+  std::vector<std::byte> content_;
+};
+
+// A hash of the bytes of an object, or of a file, that no track writes.
+using ReadAt = std::function<absl::Status(uint64_t offset, std::span<std::byte> out)>;
+absl::StatusOr<uint64_t> HashRanges(const std::vector<std::pair<uint64_t, uint64_t>>& ranges,
+                                    const ReadAt& read);
+
+}  // namespace untorn::demo
+
+#endif  // UNTORN_TOOLS_DEMO_CHECK_H_

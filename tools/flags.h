@@ -1,0 +1,50 @@
+// The options of all subcommands. Each subcommand names those it takes (see Command in command_line.h).
+#ifndef UNTORN_TOOLS_FLAGS_H_
+#define UNTORN_TOOLS_FLAGS_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/flags/declare.h"
+#include "absl/flags/flag.h"
+#include "tools/byte_size.h"
+#include "untorn/options.h"
+
+namespace untorn {
+
+bool AbslParseFlag(absl::string_view text, WritePolicy* policy, std::string* error);
+std::string AbslUnparseFlag(WritePolicy policy);
+
+namespace tools {
+
+enum class Engine { kAuto, kSyscalls };
+
+bool AbslParseFlag(absl::string_view text, Engine* engine, std::string* error);
+std::string AbslUnparseFlag(Engine engine);
+
+// What the flags say about opening a store.
+OpenOptions OpenOptionsFromFlags(bool read_only);
+Durability DurabilityFromFlags();
+
+}  // namespace tools
+}  // namespace untorn
+
+ABSL_DECLARE_FLAG(untorn::tools::ByteSize, size);
+ABSL_DECLARE_FLAG(untorn::tools::ByteSize, offset);
+ABSL_DECLARE_FLAG(untorn::tools::ByteSize, length);
+ABSL_DECLARE_FLAG(untorn::tools::ByteSize, cache);
+ABSL_DECLARE_FLAG(untorn::tools::ByteSize, atomic_unit);
+ABSL_DECLARE_FLAG(untorn::WritePolicy, policy);
+ABSL_DECLARE_FLAG(untorn::tools::Engine, engine);
+ABSL_DECLARE_FLAG(bool, force);
+ABSL_DECLARE_FLAG(bool, create);
+ABSL_DECLARE_FLAG(bool, atomic);
+ABSL_DECLARE_FLAG(bool, sync);
+ABSL_DECLARE_FLAG(bool, show_stats);
+ABSL_DECLARE_FLAG(bool, json);
+ABSL_DECLARE_FLAG(bool, quiet);
+ABSL_DECLARE_FLAG(bool, verbose);
+ABSL_DECLARE_FLAG(std::string, object);
+ABSL_DECLARE_FLAG(std::string, parts);
+
+#endif  // UNTORN_TOOLS_FLAGS_H_

@@ -1,0 +1,305 @@
+#include "tools/output.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "tools/byte_size.h"
+
+namespace untorn::tools {
+namespace {
+
+bool IsUtf8(const std::string& text) {
+  try {
+    Json(text).dump();
+    return true;
+  } catch (const Json::exception&) {
+    return false;
+  }
+}
+
+std::string Line(absl::string_view name, absl::string_view value) {
+  return absl::StrFormat("%-24s%s\n", name, value);
+}
+
+std::string Size(uint64_t bytes) {
+  return bytes < 1024 ? HumanBytes(bytes) : absl::StrCat(HumanBytes(bytes), " (", bytes, ")");
+}
+
+// How a scalar is shown in a table or after a name.
+std::string Scalar(const Json& value) {
+  if (value.is_string()) return PrintableName(value.get<std::string>());
+  return value.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+bool IsFlatObject(const Json& value) {
+  return value.is_object() &&
+         std::all_of(value.begin(), value.end(), [](const Json& member) { return member.is_primitive(); });
+}
+
+void AppendTable(const Json& rows, const std::string& indent, std::string* out) {
+  std::vector<std::string> columns;
+  for (const Json& row : rows) {
+    for (const auto& [name, value] : row.items()) {
+      if (std::find(columns.begin(), columns.end(), name) == columns.end()) columns.push_back(name);
+    }
+  }
+  std::vector<std::vector<std::string>> cells = {columns};
+  std::vector<size_t> widths;
+  for (const std::string& column : columns) widths.push_back(column.size());
+  for (const Json& row : rows) {
+    std::vector<std::string> line;
+    for (size_t i = 0; i < columns.size(); ++i) {
+      line.push_back(row.contains(columns[i]) ? Scalar(row[columns[i]]) : "-");
+      widths[i] = std::max(widths[i], line.back().size());
+    }
+    cells.push_back(std::move(line));
+  }
+  for (const auto& line : cells) {
+    std::string text = indent;
+    for (size_t i = 0; i < line.size(); ++i)
+      absl::StrAppend(&text, line[i], std::string(widths[i] - line[i].size() + 2, ' '));
+    text.erase(text.find_last_not_of(' ') + 1);
+    absl::StrAppend(out, text, "\n");
+  }
+}
+
+void AppendValue(const std::string& name, const Json& value, const std::string& indent, std::string* out) {
+  if (value.is_primitive()) {
+    absl::StrAppend(out, indent, name, ": ", Scalar(value), "\n");
+    return;
+  }
+  if (value.empty()) {
+    absl::StrAppend(out, indent, name, ": none\n");
+    return;
+  }
+  const std::string deeper = indent + "  ";
+  if (value.is_object()) {
+    absl::StrAppend(out, indent, name, "\n");
+    for (const auto& [member, inner] : value.items()) AppendValue(member, inner, deeper, out);
+    return;
+  }
+  if (std::all_of(value.begin(), value.end(), [](const Json& item) { return item.is_primitive(); })) {
+    std::string line;
+    for (const Json& item : value) absl::StrAppend(&line, line.empty() ? "" : " ", Scalar(item));
+    absl::StrAppend(out, indent, name, ": ", line, "\n");
+    return;
+  }
+  absl::StrAppend(out, indent, name, " (", value.size(), ")\n");
+  if (std::all_of(value.begin(), value.end(), IsFlatObject)) {
+    AppendTable(value, deeper, out);
+    return;
+  }
+  for (size_t i = 0; i < value.size(); ++i) AppendValue(absl::StrCat("[", i, "]"), value[i], deeper, out);
+}
+
+struct Counter {
+  const char* name;  // in JSON; with spaces for underscores in text
+  uint64_t Stats::*value;
+  bool bytes = false;
+};
+
+constexpr Counter kCounters[] = {
+    {"writes", &Stats::writes},
+    {"bytes_written", &Stats::bytes_written, true},
+    {"reads", &Stats::reads},
+    {"bytes_read", &Stats::bytes_read, true},
+    {"transactions", &Stats::transactions},
+    {"commits", &Stats::commits},
+    {"log_records", &Stats::log_records},
+    {"log_bytes", &Stats::log_bytes, true},
+    {"flushes", &Stats::flushes},
+    {"settling_records", &Stats::settling_records},
+    {"checkpoints", &Stats::checkpoints},
+    {"device_writes", &Stats::device_writes},
+    {"device_bytes_written", &Stats::device_bytes_written, true},
+    {"device_reads", &Stats::device_reads},
+    {"device_bytes_read", &Stats::device_bytes_read, true},
+    {"in_place_bytes", &Stats::in_place_bytes, true},
+    {"cow_bytes", &Stats::cow_bytes, true},
+    {"page_hits", &Stats::page_hits},
+    {"page_misses", &Stats::page_misses},
+    {"recovered_records", &Stats::recovered_records},
+    {"dropped_records", &Stats::dropped_records},
+};
+
+constexpr Counter kState[] = {
+    {"space_total", &Stats::space_total, true},
+    {"space_free", &Stats::space_free, true},
+    {"space_prepared", &Stats::space_prepared, true},
+    {"space_claimed", &Stats::space_claimed, true},
+    {"space_pending", &Stats::space_pending, true},
+    {"cache_limit", &Stats::cache_limit, true},
+    {"cache_used", &Stats::cache_used, true},
+    {"cache_dirty", &Stats::cache_dirty, true},
+    {"lsn_last", &Stats::lsn_last},
+    {"lsn_durable", &Stats::lsn_durable},
+    {"lsn_settled", &Stats::lsn_settled},
+    {"epoch", &Stats::epoch},
+};
+
+std::string CounterText(std::span<const Counter> counters, const Stats& stats) {
+  std::string out;
+  for (const Counter& counter : counters) {
+    std::string name = counter.name;
+    std::replace(name.begin(), name.end(), '_', ' ');
+    const uint64_t value = stats.*counter.value;
+    out += Line(absl::StrCat("  ", name), counter.bytes ? Size(value) : absl::StrCat(value));
+  }
+  return out;
+}
+
+std::string Unit(uint64_t minimum, uint64_t maximum) {
+  return maximum == 0 ? "none: every write goes by copy-on-write"
+                      : absl::StrCat(HumanBytes(minimum), " to ", HumanBytes(maximum));
+}
+
+}  // namespace
+
+std::string PrintableName(const std::string& name) {
+  return IsUtf8(name) ? std::string(absl::Utf8SafeCEscape(name)) : absl::CHexEscape(name);
+}
+
+Json NameJson(const std::string& name) {
+  Json json = {{"name", IsUtf8(name) ? name : absl::CHexEscape(name)}};
+  if (!IsUtf8(name)) json["name_hex"] = absl::BytesToHexString(name);
+  return json;
+}
+
+Json InfoJson(const StoreInfo& info) {
+  return {{"path", NameJson(info.path)["name"]},
+          {"uuid", info.uuid},
+          {"format_version", info.format_version},
+          {"size_bytes", info.size_bytes},
+          {"block_bytes", info.block_bytes},
+          {"log_bytes", info.log_bytes},
+          {"engine", info.engine},
+          {"engine_reason", info.engine_reason},
+          {"direct_io", info.direct_io},
+          {"atomic_source", info.atomic_source},
+          {"atomic_note", info.atomic_note},
+          {"atomic_unit_min_bytes", info.atomic_unit_min_bytes},
+          {"atomic_unit_max_bytes", info.atomic_unit_max_bytes},
+          {"atomic_boundary_bytes", info.atomic_boundary_bytes},
+          {"atomic_write_bytes_max", info.atomic_write_bytes_max},
+          {"read_only", info.read_only}};
+}
+
+std::string InfoText(const StoreInfo& info) {
+  std::string out;
+  out += Line("store", PrintableName(info.path));
+  out += Line("uuid", info.uuid);
+  out += Line("format version", absl::StrCat(info.format_version));
+  out += Line("size", Size(info.size_bytes));
+  out += Line("log", Size(info.log_bytes));
+  out += Line("block", HumanBytes(info.block_bytes));
+  out += Line("atomic writes",
+              absl::StrCat("up to ", HumanBytes(info.atomic_write_bytes_max), ", any byte range"));
+  out += Line("in-place unit", Unit(info.atomic_unit_min_bytes, info.atomic_unit_max_bytes));
+  if (info.atomic_boundary_bytes != 0)
+    out += Line("in-place boundary", HumanBytes(info.atomic_boundary_bytes));
+  out += Line("atomic support", info.atomic_source);
+  if (!info.atomic_note.empty()) out += Line("", info.atomic_note);
+  out += Line("engine", info.engine);
+  if (!info.engine_reason.empty()) out += Line("", info.engine_reason);
+  out += Line("direct I/O", info.direct_io ? "yes" : "no");
+  return out;
+}
+
+Json StatsJson(const Stats& stats) {
+  Json counters;
+  for (const Counter& counter : kCounters) counters[counter.name] = stats.*counter.value;
+  Json reasons = Json::object();
+  for (int i = 0; i < kPathReasonCount; ++i) {
+    reasons[PathReasonName(static_cast<PathReason>(i))] = stats.units_by_reason[i];
+  }
+  Json state;
+  for (const Counter& counter : kState) state[counter.name] = stats.*counter.value;
+  return {{"state", state}, {"since_open", counters}, {"units_by_reason", reasons}};
+}
+
+std::string ReasonsText(const Stats& stats) {
+  std::string out;
+  for (int i = 0; i < kPathReasonCount; ++i) {
+    if (stats.units_by_reason[i] == 0) continue;
+    const auto reason = static_cast<PathReason>(i);
+    absl::StrAppendFormat(&out, "  %-24s%8d  %s\n", PathReasonName(reason), stats.units_by_reason[i],
+                          PathReasonSentence(reason));
+  }
+  return out.empty() ? "  none\n" : out;
+}
+
+std::string StatsText(const Stats& stats) {
+  return absl::StrCat("Now\n", CounterText(kState, stats),
+                      "\nSince the store was opened, which was by this command\n",
+                      CounterText(kCounters, stats), "\nUnits of writeback by path and reason, since then\n",
+                      ReasonsText(stats));
+}
+
+Json FsckJson(const std::string& path, const FsckResult& result) {
+  Json findings = Json::array();
+  for (const Finding& finding : result.findings) {
+    findings.push_back({{"code", static_cast<int>(finding.code)},
+                        {"name", FindingCodeName(finding.code)},
+                        {"what", NameJson(finding.what)["name"]}});
+  }
+  return {{"path", NameJson(path)["name"]},
+          {"clean", result.findings_total == 0},
+          {"findings_total", result.findings_total},
+          {"findings", findings},
+          {"objects", result.objects},
+          {"names", result.names},
+          {"mappings", result.mappings},
+          {"mapped_blocks", result.mapped_blocks},
+          {"unwritten_blocks", result.unwritten_blocks},
+          {"tree_nodes", result.tree_nodes},
+          {"blocks_total", result.blocks_total},
+          {"blocks_used", result.blocks_used},
+          {"generation", result.generation},
+          {"epoch", result.epoch},
+          {"log_records", result.log_records},
+          {"log_records_dropped", result.log_records_dropped},
+          {"lsn_checkpoint", result.lsn_checkpoint},
+          {"lsn_recovered", result.lsn_recovered}};
+}
+
+std::string FsckText(const std::string& path, const FsckResult& result) {
+  std::string out;
+  for (const Finding& finding : result.findings) {
+    absl::StrAppendFormat(&out, "%s (%d): %s\n", FindingCodeName(finding.code),
+                          static_cast<int>(finding.code), PrintableName(finding.what));
+  }
+  if (result.findings_total > result.findings.size()) {
+    absl::StrAppend(&out, "and ", result.findings_total - result.findings.size(), " more\n");
+  }
+  absl::StrAppend(&out, "objects ", result.objects, ", mappings ", result.mappings, ", tree nodes ",
+                  result.tree_nodes, ", blocks used ", result.blocks_used, " of ", result.blocks_total,
+                  ", log records ", result.log_records, " (", result.log_records_dropped,
+                  " incomplete at the end)\n");
+  absl::StrAppend(&out, PrintableName(path), ": ",
+                  result.findings_total == 0 ? "clean" : absl::StrCat(result.findings_total, " findings"),
+                  "\n");
+  return out;
+}
+
+std::string JsonAsText(const Json& json) {
+  std::string out;
+  if (!json.is_object()) {
+    AppendValue("value", json, "", &out);
+    return out;
+  }
+  for (const auto& [name, value] : json.items()) AppendValue(name, value, "", &out);
+  return out;
+}
+
+void PrintText(const std::string& text) { std::fwrite(text.data(), 1, text.size(), stdout); }
+
+void PrintJson(const Json& json) {
+  PrintText(json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+}
+
+}  // namespace untorn::tools

@@ -1,0 +1,39 @@
+// What the commands print: values of the API as JSON and as text.
+#ifndef UNTORN_TOOLS_OUTPUT_H_
+#define UNTORN_TOOLS_OUTPUT_H_
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "untorn/inspect.h"
+#include "untorn/options.h"
+
+namespace untorn::tools {
+
+using Json = nlohmann::ordered_json;
+
+// A name as one printable word: control characters and bytes that are not UTF-8 are escaped.
+std::string PrintableName(const std::string& name);
+
+// {"name": ...}, with "name_hex" beside it where the name is not UTF-8.
+Json NameJson(const std::string& name);
+Json InfoJson(const StoreInfo& info);
+Json StatsJson(const Stats& stats);
+Json FsckJson(const std::string& path, const FsckResult& result);
+
+std::string InfoText(const StoreInfo& info);
+std::string StatsText(const Stats& stats);
+std::string FsckText(const std::string& path, const FsckResult& result);
+// The units of writeback by path and reason, those that occurred.
+std::string ReasonsText(const Stats& stats);
+
+// Any JSON as indented text: members one to a line, arrays of plain objects as tables.
+std::string JsonAsText(const Json& json);
+
+void PrintText(const std::string& text);
+void PrintJson(const Json& json);
+
+}  // namespace untorn::tools
+
+#endif  // UNTORN_TOOLS_OUTPUT_H_

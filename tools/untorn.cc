@@ -1,0 +1,21 @@
+#include <exception>
+#include <iterator>
+#include <vector>
+
+#include "tools/command_line.h"
+#include "tools/commands.h"
+
+int main(int argc, char* argv[]) {
+  std::vector<untorn::tools::Command> commands;
+  for (auto& group : {untorn::tools::StoreCommands(), untorn::tools::ObjectCommands(),
+                      untorn::tools::TransferCommands(), untorn::tools::InspectCommands()}) {
+    commands.insert(commands.end(), group.begin(), group.end());
+  }
+  const std::vector<const char*> arguments(argv + (argc > 0 ? 1 : 0), argv + argc);
+  try {
+    return untorn::tools::RunCommandLine(commands, arguments);
+  } catch (const std::exception& error) {  // Out of memory, for one.
+    std::fprintf(stderr, "untorn: %s\n", error.what());
+    return untorn::tools::kExitFailed;
+  }
+}
