@@ -29,7 +29,7 @@ std::shared_ptr<ObjectState> CowFork::AddObject(const Inode& inode) {
   auto object = std::make_shared<ObjectState>();
   object->id = inode.id;
   object->name = object->sent_name = inode.name;
-  object->size_bytes = object->sent_size_bytes = inode.size_bytes;
+  object->size_bytes = object->sent_size_bytes = object->durable_size_bytes = inode.size_bytes;
   objects_[inode.id] = object;
   return object;
 }
@@ -343,8 +343,8 @@ void CowFork::StageBlock(const std::shared_ptr<Unit>& unit, const std::shared_pt
 
 void CowFork::StageGrowth(const std::shared_ptr<Unit>& unit, const std::shared_ptr<ObjectState>& object,
                           uint64_t size_bytes) {
-  if (size_bytes <= object->size_bytes) return;
-  object->size_bytes = size_bytes;
+  // Recorded even where a pending unit makes the object larger still: this one may become durable without it.
+  object->size_bytes = std::max(object->size_bytes, size_bytes);
   ObjectChange& change = Change(*unit, object);
   change.grow_to_bytes = std::max(change.grow_to_bytes, size_bytes);
   if (change.set_size_bytes) change.set_size_bytes = std::max(*change.set_size_bytes, size_bytes);
@@ -452,7 +452,9 @@ void CowFork::Complete(const std::shared_ptr<Unit>& unit, bool durable) {
     ObjectState& object = *change.object;
     --object.committing;
     if (change.metadata()) --object.committing_metadata;
-    if (durable) std::erase(object.hole_units, unit.get());
+    if (!durable) continue;
+    std::erase(object.hole_units, unit.get());
+    if (change.recorded_size_bytes) object.durable_size_bytes = *change.recorded_size_bytes;
   }
   if (!durable) return;
   for (const auto& [name, target] : unit->names) {

@@ -91,7 +91,7 @@ class CowFork {
   // Puts new content of one block into the unit.
   void StageBlock(const std::shared_ptr<Unit>& unit, const std::shared_ptr<ObjectState>& object,
                   uint64_t block, BufferRef buffer);
-  // Extends the object.
+  // Makes the object at least this large.
   void StageGrowth(const std::shared_ptr<Unit>& unit, const std::shared_ptr<ObjectState>& object,
                    uint64_t size_bytes);
   // Makes the blocks read as zeros: drops their pages, takes them out of the unit (which holds all of the

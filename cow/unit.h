@@ -62,9 +62,10 @@ struct ObjectState {
   uint64_t size_bytes = 0;
   bool removed = false;
 
-  // As the records say that have been sent.
+  // As the records say that have been sent, and those that are durable.
   uint64_t sent_size_bytes = 0;
   std::string sent_name;
+  uint64_t durable_size_bytes = 0;
 
   absl::btree_map<uint64_t, std::unique_ptr<Chunk>> chunks;
   absl::flat_hash_set<Unit*> pending;
@@ -83,6 +84,7 @@ struct ObjectChange {
   RangeSet data;                           // blocks with new content
   std::optional<uint64_t> set_size_bytes;  // truncate, with later growth; otherwise
   uint64_t grow_to_bytes = 0;              // the size becomes at least this
+  std::optional<uint64_t> recorded_size_bytes;  // what its record says, once it is sent
   std::optional<std::string> name;         // create, rename
   bool removed = false;
 

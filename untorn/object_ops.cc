@@ -69,6 +69,12 @@ absl::Status StoreImpl::Finish(Lock& lock, std::vector<std::shared_ptr<Unit>> un
   return status;
 }
 
+std::vector<std::shared_ptr<Unit>> StoreImpl::UnitsBefore(const ObjectState& object) {
+  const uint64_t epoch = engine_->fork().epoch();
+  return engine_->UnitsWhere(
+      [&](const Unit& unit) { return unit.changes.contains(object.id) || unit.epoch < epoch; });
+}
+
 absl::Status StoreImpl::Stage(Lock& lock, const std::shared_ptr<ObjectState>& object, uint64_t offset,
                               IoVector data, uint64_t data_offset, uint64_t bytes,
                               const WriteOptions& options, std::vector<std::shared_ptr<Unit>>* units) {
@@ -213,6 +219,9 @@ absl::Status StoreImpl::Write(const std::shared_ptr<ObjectState>& object, uint64
       const PathReason reason = DecideForever(WritePolicy::kHardwareOnly, engine_->device_info().atomic,
                                               false, range.count * kBlockBytes);
       if (reason != PathReason::kInPlace) {
+        Lock lock = engine_->Acquire();
+        if (absl::Status s = engine_->CheckWritable(); !s.ok()) return s;
+        if (object->removed) return absl::NotFoundError("the object was removed");
         return absl::FailedPreconditionError(
             absl::StrCat("policy hardware-only: bytes ", offset, " to ", offset + data.bytes - 1,
                          " can never be one atomic overwrite: ", PathReasonName(reason), " (",
@@ -327,7 +336,10 @@ absl::Status StoreImpl::PunchHole(const std::shared_ptr<ObjectState>& object, ui
     if (!ok.ok()) return ok.status();
     if (*ok) break;
   }
-  if (end <= offset) return absl::OkStatus();
+  if (end <= offset) {
+    // Nothing to change; but if it is to be durable, so is all that has to be before it.
+    return Finish(lock, UnitsBefore(*object), durability);
+  }
   std::shared_ptr<Unit> unit = fork.UnitForObject(object);
   NoteClaim(*unit, claim, 4);
   const uint64_t first = BlocksFor(offset);
@@ -355,8 +367,7 @@ absl::Status StoreImpl::Preallocate(const std::shared_ptr<ObjectState>& object, 
     if (*ok) break;
   }
   ExclusiveGuard guard(*engine_, lock, *object);
-  const auto of_object = [&](const Unit& unit) { return unit.changes.contains(object->id); };
-  if (absl::Status s = engine_->SyncUnits(lock, engine_->UnitsWhere(of_object)); !s.ok()) return s;
+  if (absl::Status s = engine_->SyncUnits(lock, UnitsBefore(*object)); !s.ok()) return s;
   std::vector<Mapping> mappings;
   while (true) {
     absl::StatusOr<bool> found = volume.TryLookup(object->id, BlocksOf(offset, length), &mappings);
@@ -399,7 +410,7 @@ absl::Status StoreImpl::Preallocate(const std::shared_ptr<ObjectState>& object, 
   if (size != object->size_bytes) entries.push_back(LogEntry::SetInode({object->id, size, object->name}));
   if (status.ok() && !entries.empty()) {
     status = engine_->CommitEntries(lock, std::move(entries),
-                                    [&] { object->size_bytes = object->sent_size_bytes = size; });
+                                    [&] { object->size_bytes = object->sent_size_bytes = object->durable_size_bytes = size; });
   }
   volume.Unclaim(0, claimed_entries);
   if (!status.ok() && engine_->CheckWritable().ok()) {

@@ -83,6 +83,8 @@ class StoreImpl : public std::enable_shared_from_this<StoreImpl> {
   absl::Status WriteInParts(const std::shared_ptr<ObjectState>& object, uint64_t offset, IoVector data,
                             const WriteOptions& options, WhenDone done);
   absl::Status WriteLarge(const std::shared_ptr<ObjectState>& object, uint64_t offset, IoVector data);
+  // What has to be durable before a metadata change of the object that becomes so now.
+  std::vector<std::shared_ptr<Unit>> UnitsBefore(const ObjectState& object);
   // Stages one write; `units` gets the units that hold it.
   absl::Status Stage(Lock& lock, const std::shared_ptr<ObjectState>& object, uint64_t offset, IoVector data,
                      uint64_t data_offset, uint64_t bytes, const WriteOptions& options,

@@ -203,8 +203,8 @@ void TransactionImpl::ApplyLarge() {
       t.state = fork.AddObject({id, t.size, t.name});
       t.handle->state = t.state;
     } else {
-      t.state->size_bytes = t.state->sent_size_bytes =
-          t.set_size ? t.size : std::max(t.state->size_bytes, t.grow_to);
+      const uint64_t size = t.set_size ? t.size : std::max(t.state->size_bytes, t.grow_to);
+      t.state->size_bytes = t.state->sent_size_bytes = t.state->durable_size_bytes = size;
       if (t.renamed) t.state->name = t.state->sent_name = t.name;
       t.holes.ForEach([&, &t = t](BlockRange r) { fork.DropClean(*t.state, r); });
       for (const auto& [start, a] : t.ahead) fork.DropClean(*t.state, {start, a.count});

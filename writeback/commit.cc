@@ -98,7 +98,7 @@ absl::StatusOr<bool> Engine::PlanUnits(Lock& lock, const std::vector<std::shared
     bool read_outstanding = false;
     for (const auto& [id, change] : unit->changes) {
       ranges += change.data.runs();
-      metadata |= change.grow_to_bytes > change.object->sent_size_bytes;
+      metadata |= change.grow_to_bytes > change.object->durable_size_bytes;
       entry_bytes += 512 + 48 * change.unwritten.size() + 32 * change.holes.runs();
       absl::Status failed;
       change.data.ForEach([&](BlockRange range) {
@@ -305,6 +305,7 @@ std::vector<LogEntry> Engine::BuildEntries(Plan& plan) {
                                                     : std::max(object.sent_size_bytes, change.grow_to_bytes);
         if (change.name || size != object.sent_size_bytes) {
           object.sent_size_bytes = size;
+          change.recorded_size_bytes = size;
           if (change.name) object.sent_name = *change.name;
           entries.push_back(LogEntry::SetInode({id, size, object.sent_name}));
         }
@@ -410,14 +411,14 @@ bool Engine::DispatchSelected(Lock& lock, Take take) {
     if (absl::Status s = PlaceCow(lock, plan, *commit); !s.ok()) {
       Fail(absl::InternalError(
           absl::StrCat("claimed space could not be allocated: ", std::string(s.message()))));
-      failed_commits_.push_back(std::move(commit));
+      Keep(std::move(commit));
       return false;
     }
     lock.unlock();
     BuildData(plan, *commit);
     lock.lock();
     if (!failed_.ok()) {
-      failed_commits_.push_back(std::move(commit));
+      Keep(std::move(commit));
       return false;
     }
     Send(std::move(commit), record ? BuildEntries(plan) : std::vector<LogEntry>(), record);
@@ -442,6 +443,10 @@ absl::Status Engine::CommitEntries(Lock& lock, std::vector<LogEntry> entries, st
                                                      " blocks of the log, more than the ",
                                                      commit_log_blocks_max(), " it may"));
   }
+  // Whatever a barrier put before this.
+  const uint64_t epoch = fork_.epoch();
+  absl::Status earlier = SyncUnits(lock, UnitsWhere([epoch](const Unit& unit) { return unit.epoch < epoch; }));
+  if (!earlier.ok()) return earlier;
   pump_->Wait(lock, [&] { return CanDispatch() || !failed_.ok(); });
   if (!failed_.ok()) return failed_;
   dispatching_ = true;

@@ -98,6 +98,18 @@ void Engine::FinishUnit(const std::shared_ptr<Unit>& unit, const absl::Status& s
   unit->when_done.clear();
 }
 
+void Engine::TellFailure(Unit& unit) {
+  for (auto& call : unit.when_done) {
+    CallLater([call = std::move(call), status = failed_] { call(status); });
+  }
+  unit.when_done.clear();
+}
+
+void Engine::Keep(std::unique_ptr<Commit> commit) {
+  for (const auto& unit : commit->units) TellFailure(*unit);
+  failed_commits_.push_back(std::move(commit));
+}
+
 void Engine::Fail(const absl::Status& cause) {
   if (!failed_.ok()) return;
   failed_ = absl::FailedPreconditionError(absl::StrCat(
@@ -106,15 +118,9 @@ void Engine::Fail(const absl::Status& cause) {
       std::string(cause.message())));
   Log(LogLevel::kError, std::string(failed_.message()));
   // Every waiter is told. What was accepted stays in memory for readers, so units keep their pages.
-  const auto tell = [this](Unit& unit) {
-    for (auto& call : unit.when_done) {
-      CallLater([call = std::move(call), status = failed_] { call(status); });
-    }
-    unit.when_done.clear();
-  };
-  for (const auto& [order, unit] : fork_.pending()) tell(*unit);
+  for (const auto& [order, unit] : fork_.pending()) TellFailure(*unit);
   for (const auto& commit : commits_) {
-    for (const auto& unit : commit->units) tell(*unit);
+    for (const auto& unit : commit->units) TellFailure(*unit);
   }
   ++progress_;
   pump_->Notify();

@@ -164,6 +164,9 @@ class Engine {
   std::vector<LogEntry> BuildEntries(Plan& plan);
   absl::StatusOr<bool> EnsureLogRoom(Lock& lock, uint64_t blocks);
   absl::Status Settle(Lock& lock);
+  // A commit that is not sent because the store has failed: its units stay frozen.
+  void Keep(std::unique_ptr<Commit> commit);
+  void TellFailure(Unit& unit);
   void Send(std::unique_ptr<Commit> commit, std::vector<LogEntry> entries, bool record);
 
   // Completing (commit_completion.cc).
