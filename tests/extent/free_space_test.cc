@@ -1,0 +1,520 @@
+// The free-space map: what may be allocated, and what the last checkpoint has in use. An allocation over a
+// block in use breaks promises 1 and 3; a lost block breaks promise 7.
+#include "extent/free_space.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <map>
+#include <random>
+#include <set>
+#include <vector>
+
+#include "tests/extent/memory_tree.h"
+
+namespace untorn {
+namespace {
+
+constexpr uint64_t kTotal = 80000;  // two groups and a half
+
+Superblock EmptyStore(uint64_t total_blocks) {
+  Superblock s;
+  s.uuid = kTestUuid;
+  s.generation = 1;
+  s.geometry = Geometry::ForSize(total_blocks);
+  s.prepared_blocks = total_blocks;
+  s.used_blocks = s.geometry.data_start;
+  return s;
+}
+
+// The map's blocks as a checkpoint leaves them on the device.
+class MapBlocks {
+ public:
+  absl::Status Load(FreeSpace& space, uint64_t group) {
+    while (const auto at = space.NextToLoad(group)) {
+      std::span<const std::byte> block;
+      if (at->pointer) {
+        const auto it = blocks.find(at->pointer.block);
+        if (it == blocks.end()) return absl::NotFoundError("a node that was never written");
+        block = it->second;
+      }
+      if (absl::Status s = space.LoadNode(*at, block, kTestUuid); !s.ok()) return s;
+    }
+    return absl::OkStatus();
+  }
+  absl::Status LoadAll(FreeSpace& space, uint64_t total_blocks) {
+    for (uint64_t g = 0; g <= FreeSpace::GroupOf(total_blocks - 1); ++g) {
+      if (absl::Status s = Load(space, g); !s.ok()) return s;
+    }
+    return absl::OkStatus();
+  }
+  // Writes the changes; none of it may overwrite a block that the map of the root before still needs.
+  BlockPointer Write(FreeSpace& space, const Superblock& before) {
+    std::set<uint64_t> needed;
+    if (before.free_map) Collect(before.free_map.block, needed);
+    const auto root =
+        space.WriteChanges(kTestUuid, ++generation_, [&](uint64_t place, std::span<const std::byte> bytes) {
+          EXPECT_FALSE(needed.contains(place))
+              << "block " << place << " of the last checkpoint is overwritten";
+          EXPECT_GE(place, before.geometry.map_start);
+          EXPECT_LT(place, before.geometry.data_start);
+          blocks[place].assign(bytes.begin(), bytes.end());
+          return absl::OkStatus();
+        });
+    EXPECT_TRUE(root.ok()) << root.status();
+    return root.ok() ? *root : BlockPointer{};
+  }
+
+  std::map<uint64_t, std::vector<std::byte>> blocks;
+
+ private:
+  void Collect(uint64_t block, std::set<uint64_t>& needed) {
+    needed.insert(block);
+    BlockHeader header;
+    std::memcpy(&header, blocks.at(block).data(), sizeof(header));
+    if (header.type != static_cast<uint16_t>(BlockType::kFreeMapTable)) return;
+    for (uint64_t i = 0; i < kTableFanout; ++i) {
+      FreeMapEntry entry;
+      std::memcpy(&entry, blocks.at(block).data() + kHeaderBytes + i * sizeof(entry), sizeof(entry));
+      if (entry.block != 0) Collect(entry.block, needed);
+    }
+  }
+  uint64_t generation_ = 1;
+};
+
+class FreeSpaceTest : public testing::Test {
+ protected:
+  void LoadAll() { ASSERT_TRUE(map_.LoadAll(space_, kTotal).ok()); }
+  // A checkpoint with the changes made since the last one. What it frees goes back at once.
+  void Checkpoint() {
+    superblock_.free_map = map_.Write(space_, superblock_);
+    superblock_.used_blocks = space_.used_base_blocks();
+    space_.Install([&](Extent extent) { EXPECT_TRUE(space_.MarkFree(extent).ok()); });
+  }
+  Extent Take(uint64_t count) {
+    const std::optional<Extent> extent = space_.Allocate(count, count, 1);
+    EXPECT_TRUE(extent.has_value());
+    return extent.value_or(Extent{});
+  }
+
+  Superblock superblock_ = EmptyStore(kTotal);
+  FreeSpace space_{superblock_};
+  MapBlocks map_;
+};
+
+// ---- Allocation ----
+
+TEST_F(FreeSpaceTest, NothingIsAllocatedFromAGroupThatIsNotLoaded) {
+  EXPECT_EQ(space_.Allocate(1, 1, 1), std::nullopt);
+  EXPECT_EQ(space_.UnloadedGroupWithSpace(), 0u);
+  ASSERT_TRUE(map_.Load(space_, 1).ok());
+  const auto extent = space_.Allocate(8, 8, 8);
+  ASSERT_TRUE(extent.has_value());
+  EXPECT_EQ(FreeSpace::GroupOf(extent->start), 1u);
+}
+
+TEST_F(FreeSpaceTest, EmptyStoreHasAllButTheFixedAreasFree) {
+  EXPECT_EQ(space_.free_blocks(), kTotal - superblock_.geometry.data_start);
+  LoadAll();
+  EXPECT_EQ(space_.free_blocks(), kTotal - superblock_.geometry.data_start);
+  EXPECT_EQ(space_.UnloadedGroupWithSpace(), std::nullopt);
+  uint64_t blocks = 0;
+  while (const auto extent = space_.Allocate(1 << 20, 1, 1)) {
+    EXPECT_GE(extent->start, superblock_.geometry.data_start);
+    EXPECT_LE(extent->end(), kTotal);
+    blocks += extent->count;
+  }
+  EXPECT_EQ(blocks, kTotal - superblock_.geometry.data_start);
+  EXPECT_EQ(space_.free_blocks(), 0u);
+}
+
+TEST_F(FreeSpaceTest, OnlyPreparedBlocksAreAllocated) {
+  superblock_.prepared_blocks = superblock_.geometry.data_start + 100;
+  FreeSpace space(superblock_);
+  ASSERT_TRUE(map_.LoadAll(space, kTotal).ok());
+  const auto first = space.Allocate(1000, 1, 1);
+  ASSERT_TRUE(first.has_value());
+  EXPECT_EQ(*first, (Extent{superblock_.geometry.data_start, 100}));
+  EXPECT_EQ(space.Allocate(1, 1, 1), std::nullopt);
+  space.SetPrepared(superblock_.prepared_blocks + 50);
+  EXPECT_EQ(space.free_blocks(), 50u);
+  EXPECT_EQ(space.Allocate(1000, 1, 1), (Extent{first->end(), 50}));
+  space.SetPrepared(1);  // never back
+  EXPECT_EQ(space.prepared(), superblock_.prepared_blocks + 50);
+}
+
+TEST_F(FreeSpaceTest, RunIsAlignedAndOfAtLeastTheMinimum) {
+  LoadAll();
+  Take(3);
+  for (uint64_t alignment = 1; alignment <= 1024; alignment *= 2) {
+    const auto extent = space_.Allocate(alignment, alignment, alignment);
+    ASSERT_TRUE(extent.has_value());
+    EXPECT_EQ(extent->start % alignment, 0u);
+    EXPECT_EQ(extent->count, alignment);
+  }
+  EXPECT_EQ(space_.Allocate(kTotal, kTotal, 1), std::nullopt);
+}
+
+// ---- Base (invariants 1 and 2) ----
+
+TEST_F(FreeSpaceTest, BlockInBaseIsNotAllocatableBeforeACheckpointWithoutItIsInstalled) {
+  LoadAll();
+  const Extent all = Take(100);
+  ASSERT_TRUE(space_.SetBase(all).ok());
+  Checkpoint();
+  std::vector<Extent> rest;
+  while (const auto extent = space_.Allocate(1 << 20, 1, 1)) rest.push_back(*extent);
+
+  ASSERT_TRUE(space_.ClearBase({all.start + 10, 20}).ok());
+  EXPECT_EQ(space_.Allocate(1, 1, 1), std::nullopt) << "the last durable checkpoint refers to it";
+  superblock_.free_map = map_.Write(space_, superblock_);
+  EXPECT_EQ(space_.Allocate(1, 1, 1), std::nullopt) << "the new superblock is not durable yet";
+  std::vector<Extent> freed;
+  space_.Install([&](Extent extent) { freed.push_back(extent); });
+  EXPECT_EQ(freed, (std::vector<Extent>{{all.start + 10, 20}}));
+  EXPECT_EQ(space_.Allocate(1, 1, 1), std::nullopt) << "freeing it is the caller's";
+  ASSERT_TRUE(space_.MarkFree(freed[0]).ok());
+  EXPECT_EQ(space_.Allocate(100, 1, 1), (Extent{all.start + 10, 20}));
+}
+
+TEST_F(FreeSpaceTest, WhatAChangeTakesBackIsNotFreed) {
+  LoadAll();
+  const Extent extent = Take(10);
+  ASSERT_TRUE(space_.SetBase(extent).ok());
+  Checkpoint();
+  ASSERT_TRUE(space_.ClearBase(extent).ok());
+  ASSERT_TRUE(space_.SetBase({extent.start, 5}).ok());  // dropped by one edit and mapped again by another
+  map_.Write(space_, superblock_);
+  std::vector<Extent> freed;
+  space_.Install([&](Extent e) { freed.push_back(e); });
+  EXPECT_EQ(freed, (std::vector<Extent>{{extent.start + 5, 5}}));
+}
+
+TEST_F(FreeSpaceTest, ACheckpointWithoutChangesWritesNothing) {
+  LoadAll();
+  ASSERT_TRUE(space_.SetBase(Take(1)).ok());
+  Checkpoint();
+  const BlockPointer root = superblock_.free_map;
+  map_.blocks.clear();
+  const auto again = space_.WriteChanges(kTestUuid, 9, [](uint64_t, std::span<const std::byte>) {
+    ADD_FAILURE() << "nothing has changed";
+    return absl::OkStatus();
+  });
+  ASSERT_TRUE(again.ok());
+  EXPECT_EQ(*again, root);
+}
+
+TEST_F(FreeSpaceTest, AnErrorOfTheWriteIsHandedOn) {
+  LoadAll();
+  ASSERT_TRUE(space_.SetBase(Take(1)).ok());
+  EXPECT_TRUE(absl::IsInternal(
+      space_
+          .WriteChanges(kTestUuid, 2,
+                        [](uint64_t, std::span<const std::byte>) { return absl::InternalError(""); })
+          .status()));
+}
+
+// ---- Contradictions (promise 9) ----
+
+TEST_F(FreeSpaceTest, ContradictionsAreDataLossAndTheTotalsStayExact) {
+  LoadAll();
+  const Extent extent = Take(10);
+  const uint64_t free = space_.free_blocks();
+  EXPECT_TRUE(absl::IsDataLoss(space_.MarkBusy({extent.start - 1, 3}))) << "half of it is busy already";
+  EXPECT_TRUE(absl::IsDataLoss(space_.MarkFree({extent.end(), 1})));
+  EXPECT_TRUE(absl::IsDataLoss(space_.MarkFree({extent.end() - 1, 5}))) << "half of it is free already";
+  EXPECT_EQ(space_.free_blocks(), free + 1);
+  ASSERT_TRUE(space_.SetBase({extent.start, 4}).ok());
+  EXPECT_TRUE(absl::IsDataLoss(space_.SetBase({extent.start + 3, 2})));
+  EXPECT_TRUE(absl::IsDataLoss(space_.ClearBase({extent.start + 4, 2})));
+  EXPECT_EQ(space_.used_base_blocks(), superblock_.geometry.data_start + 4);
+}
+
+// ---- Loading ----
+
+TEST_F(FreeSpaceTest, ChangesToAGroupThatIsNotLoadedTakeEffectWhenItIs) {
+  const uint64_t start = superblock_.geometry.data_start, before = space_.free_blocks();
+  ASSERT_TRUE(space_.MarkBusy({start, 50}).ok());
+  ASSERT_TRUE(space_.MarkFree({start + 10, 5}).ok());
+  ASSERT_TRUE(space_.MarkBusy({kGroupBlocks - 3, 6}).ok());  // over the border of two groups
+  EXPECT_EQ(space_.free_blocks(), before - 51);
+  LoadAll();
+  EXPECT_EQ(space_.free_blocks(), before - 51);
+  EXPECT_EQ(space_.Allocate(100, 100, 1), (Extent{start + 50, 100}));
+  EXPECT_EQ(space_.free_blocks(), before - 151);
+  std::set<uint64_t> allocated;
+  while (const auto extent = space_.Allocate(1 << 20, 1, 1)) {
+    for (uint64_t b = extent->start; b < extent->end(); ++b) allocated.insert(b);
+  }
+  EXPECT_EQ(allocated.size(), before - 151);
+  for (uint64_t b = start; b < start + 50; ++b) {
+    EXPECT_EQ(allocated.contains(b), b >= start + 10 && b < start + 15) << b;
+  }
+  for (uint64_t b = kGroupBlocks - 3; b < kGroupBlocks + 3; ++b) EXPECT_FALSE(allocated.contains(b));
+}
+
+TEST_F(FreeSpaceTest, ContradictionInAGroupThatIsNotLoadedLeavesTheTotalExact) {
+  LoadAll();
+  const Extent extent = Take(10);
+  ASSERT_TRUE(space_.SetBase(extent).ok());
+  Checkpoint();
+  FreeSpace reloaded(superblock_);
+  const uint64_t free = reloaded.free_blocks();
+  EXPECT_TRUE(reloaded.MarkBusy({extent.start, 20}).ok()) << "nobody can tell yet";
+  ASSERT_TRUE(map_.LoadAll(reloaded, kTotal).ok());
+  EXPECT_EQ(reloaded.free_blocks(), free - 10);
+}
+
+TEST_F(FreeSpaceTest, FullGroupIsNotLoadedToAllocate) {
+  LoadAll();
+  const Extent full{kGroupBlocks, kGroupBlocks};
+  ASSERT_TRUE(space_.MarkBusy(full).ok());
+  ASSERT_TRUE(space_.SetBase(full).ok());
+  Checkpoint();
+  FreeSpace reloaded(superblock_);
+  ASSERT_TRUE(map_.Load(reloaded, 0).ok());
+  EXPECT_EQ(reloaded.UnloadedGroupWithSpace(), 2u);
+  ASSERT_TRUE(map_.Load(reloaded, 2).ok());
+  EXPECT_EQ(reloaded.UnloadedGroupWithSpace(), std::nullopt);
+  ASSERT_TRUE(reloaded.MarkFree({kGroupBlocks + 5, 1}).ok());
+  EXPECT_EQ(reloaded.UnloadedGroupWithSpace(), 1u) << "a record freed a block of it";
+}
+
+TEST_F(FreeSpaceTest, AStoreOfMillionsOfBlocksIsReloadedThroughTwoLevelsOfTables) {
+  constexpr uint64_t kHuge = 400 * kGroupBlocks + 77;
+  Superblock superblock = EmptyStore(kHuge);
+  ASSERT_EQ(FreeMapShape::ForBlocks(kHuge).root_level(), 2);
+  FreeSpace space(superblock);
+  const std::vector<Extent> used = {{kGroupBlocks - 1, 2}, {200 * kGroupBlocks, 30}, {kHuge - 5, 5}};
+  for (const Extent& extent : used) {
+    for (uint64_t b = extent.start; b < extent.end(); ++b) {
+      ASSERT_TRUE(map_.Load(space, FreeSpace::GroupOf(b)).ok());
+    }
+    ASSERT_TRUE(space.MarkBusy(extent).ok());
+    ASSERT_TRUE(space.SetBase(extent).ok());
+  }
+  superblock.free_map = map_.Write(space, superblock);
+  superblock.used_blocks = space.used_base_blocks();
+  EXPECT_EQ(superblock.used_blocks, superblock.geometry.data_start + 37);
+
+  FreeSpace reloaded(superblock);
+  for (const uint64_t group :
+       {uint64_t{0}, uint64_t{1}, uint64_t{199}, uint64_t{200}, uint64_t{399}, uint64_t{400}}) {
+    ASSERT_TRUE(map_.Load(reloaded, group).ok()) << group;
+  }
+  for (const Extent& extent : used) {
+    EXPECT_FALSE(reloaded.InBase(extent.start - 1));
+    for (uint64_t b = extent.start; b < extent.end(); ++b) EXPECT_TRUE(reloaded.InBase(b)) << b;
+  }
+  EXPECT_EQ(reloaded.free_blocks(), kHuge - superblock.used_blocks);
+}
+
+// ---- Damage (promise 9) ----
+
+class FreeSpaceDamageTest : public FreeSpaceTest {
+ protected:
+  void SetUp() override {
+    LoadAll();
+    ASSERT_TRUE(space_.SetBase(Take(10)).ok());
+    Checkpoint();
+  }
+  absl::Status Reload() {
+    FreeSpace reloaded(superblock_);
+    return map_.LoadAll(reloaded, kTotal);
+  }
+};
+
+TEST_F(FreeSpaceDamageTest, AnyFlippedByteOfAnyNodeIsDataLoss) {
+  ASSERT_TRUE(Reload().ok());
+  for (auto& [place, block] : map_.blocks) {
+    for (size_t at = 0; at < block.size(); at += 61) {
+      block[at] ^= std::byte{0x10};
+      EXPECT_TRUE(absl::IsDataLoss(Reload())) << "block " << place << " byte " << at;
+      block[at] ^= std::byte{0x10};
+    }
+  }
+}
+
+TEST_F(FreeSpaceDamageTest, AnOlderVersionOfANodeInItsSlotIsDataLoss) {
+  const auto old_blocks = map_.blocks;
+  for (int i = 0; i < 2; ++i) {  // two more checkpoints: back to the same slots
+    ASSERT_TRUE(space_.SetBase(Take(1)).ok());
+    Checkpoint();
+  }
+  ASSERT_TRUE(Reload().ok());
+  for (const auto& [place, block] : old_blocks) {
+    const auto now = map_.blocks.at(place);
+    map_.blocks[place] = block;
+    EXPECT_TRUE(absl::IsDataLoss(Reload())) << "block " << place;
+    map_.blocks[place] = now;
+  }
+}
+
+TEST_F(FreeSpaceDamageTest, ATableThatPointsOutsideItsChildsSlotsIsDataLoss) {
+  auto& root = map_.blocks.at(superblock_.free_map.block);
+  FreeMapEntry entry;
+  std::memcpy(&entry, root.data() + kHeaderBytes, sizeof(entry));
+  ++entry.block, ++entry.block;
+  std::memcpy(root.data() + kHeaderBytes, &entry, sizeof(entry));
+  superblock_.free_map.checksum = SealBlock(root);
+  EXPECT_TRUE(absl::IsDataLoss(Reload()));
+}
+
+// ---- Against a model that knows every block by itself ----
+
+class Model {
+ public:
+  explicit Model(uint64_t seed) : random_(seed) {
+    superblock_.prepared_blocks = kTotal - random_() % 30000;
+    busy_.assign(kTotal, false);
+    for (uint64_t b = 0; b < superblock_.geometry.data_start; ++b) busy_[b] = true;
+    base_ = installed_ = busy_;
+    Reopen();
+  }
+
+  void Step() {
+    const uint64_t kind = random_() % 100;
+    if (kind < 40) {
+      Allocate();
+    } else if (kind < 60) {
+      Free();
+    } else if (kind < 75) {
+      ChangeBase(true);
+    } else if (kind < 88) {
+      ChangeBase(false);
+    } else if (kind < 94) {
+      Checkpoint();
+    } else if (kind < 97) {
+      space_->SetPrepared(std::min(kTotal, space_->prepared() + random_() % 2000));
+      superblock_.prepared_blocks = space_->prepared();
+    } else {
+      CheckTotals();
+      if (!changed_) Reopen();
+    }
+  }
+
+  void CheckTotals() {
+    uint64_t busy = 0, base = 0;
+    for (uint64_t b = 0; b < kTotal; ++b) {
+      busy += busy_[b];
+      base += base_[b];
+      ASSERT_EQ(space_->InBase(b), base_[b]) << "block " << b;
+    }
+    ASSERT_EQ(space_->free_blocks(), space_->prepared() - busy);
+    ASSERT_EQ(space_->used_base_blocks(), base);
+  }
+
+  void Checkpoint() {
+    superblock_.free_map = map_.Write(*space_, superblock_);
+    superblock_.used_blocks = space_->used_base_blocks();
+    std::vector<bool> freed(kTotal, false);
+    std::vector<Extent> extents;
+    space_->Install([&](Extent extent) { extents.push_back(extent); });
+    for (const Extent& extent : extents) {
+      for (uint64_t b = extent.start; b < extent.end(); ++b) freed[b] = true;
+      ASSERT_TRUE(space_->MarkFree(extent).ok());
+    }
+    for (uint64_t b = 0; b < kTotal; ++b) {
+      ASSERT_EQ(freed[b], installed_[b] && !base_[b]) << "block " << b;
+      if (freed[b]) busy_[b] = false;
+    }
+    installed_ = base_;
+    changed_ = false;
+  }
+
+ private:
+  // A crash: what no checkpoint holds is free again. Log records mark it busy while nothing is loaded.
+  void Reopen() {
+    space_ = std::make_unique<FreeSpace>(superblock_);
+    for (uint64_t b = 0; b < kTotal; ++b) {
+      if (busy_[b] && !installed_[b] && random_() % 2) busy_[b] = false;
+    }
+    for (uint64_t b = 0; b < kTotal; ++b) {
+      if (busy_[b] && !installed_[b]) {
+        ASSERT_TRUE(space_->MarkBusy({b, 1}).ok());
+      }
+    }
+    ASSERT_TRUE(map_.LoadAll(*space_, kTotal).ok());
+    CheckTotals();
+  }
+
+  void Allocate() {
+    const uint64_t alignment = uint64_t{1} << random_() % 8;
+    const uint64_t want = 1 + random_() % (random_() % 8 ? 200 : 20000), min = 1 + random_() % want;
+    uint64_t longest = 0;  // aligned, within one group
+    for (uint64_t start = 0; start < space_->prepared(); start += alignment) {
+      if (busy_[start]) continue;
+      const uint64_t group_end = (FreeSpace::GroupOf(start) + 1) * kGroupBlocks;
+      const uint64_t end = std::min({start + want, group_end, space_->prepared()});
+      uint64_t n = 1;
+      while (start + n < end && !busy_[start + n]) ++n;
+      longest = std::max(longest, n);
+      if (longest == want) break;
+    }
+    const std::optional<Extent> extent = space_->Allocate(want, min, alignment);
+    if (!extent) {
+      ASSERT_LT(longest, min) << "want " << want << " min " << min << " alignment " << alignment;
+      return;
+    }
+    ASSERT_EQ(extent->count, longest) << "want " << want << " min " << min << " alignment " << alignment;
+    ASSERT_GE(extent->count, min);
+    ASSERT_EQ(extent->start % alignment, 0u);
+    ASSERT_GE(extent->start, superblock_.geometry.data_start);
+    ASSERT_LE(extent->end(), space_->prepared());
+    for (uint64_t b = extent->start; b < extent->end(); ++b) {
+      ASSERT_FALSE(installed_[b] || base_[b]) << "block " << b << " is in base";
+      ASSERT_FALSE(busy_[b]);
+      busy_[b] = true;
+    }
+  }
+
+  // A run of data blocks for which `good` holds.
+  template <typename Fn>
+  Extent Find(Fn good) {
+    const uint64_t data = superblock_.geometry.data_start;
+    uint64_t start = data + random_() % (kTotal - data), steps = 0;
+    while (!good(start) && ++steps < kTotal) start = start + 1 < kTotal ? start + 1 : data;
+    Extent extent{start, 0};
+    const uint64_t most = 1 + random_() % 300;
+    while (extent.count < most && extent.end() < kTotal && good(extent.end())) ++extent.count;
+    return extent;
+  }
+
+  void Free() {
+    const Extent extent = Find([&](uint64_t b) { return busy_[b] && !base_[b] && !installed_[b]; });
+    if (extent.count == 0) return;
+    ASSERT_TRUE(space_->MarkFree(extent).ok());
+    for (uint64_t b = extent.start; b < extent.end(); ++b) busy_[b] = false;
+  }
+
+  void ChangeBase(bool set) {
+    const Extent extent = Find([&](uint64_t b) { return busy_[b] && base_[b] != set; });
+    if (extent.count == 0) return;
+    ASSERT_TRUE((set ? space_->SetBase(extent) : space_->ClearBase(extent)).ok());
+    for (uint64_t b = extent.start; b < extent.end(); ++b) base_[b] = set;
+    changed_ = true;
+  }
+
+  std::mt19937_64 random_;
+  Superblock superblock_ = EmptyStore(kTotal);
+  MapBlocks map_;
+  std::unique_ptr<FreeSpace> space_;
+  std::vector<bool> busy_, base_, installed_;
+  bool changed_ = false;  // base, since the last checkpoint
+};
+
+TEST(FreeSpaceModelTest, RandomUseAllocatesAndFreesWhatTheModelSays) {
+  for (uint64_t seed = 1; seed <= 12; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    Model model(seed);
+    for (int step = 0; step < 300; ++step) {
+      model.Step();
+      if (testing::Test::HasFatalFailure()) FAIL() << "at step " << step;
+    }
+    model.Checkpoint();
+    model.CheckTotals();
+  }
+}
+
+}  // namespace
+}  // namespace untorn

@@ -1,0 +1,316 @@
+// Log records as bytes: the table in extent/log_format.h, and promise 9 for whatever else the bytes may be.
+#include "extent/log_format.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <functional>
+#include <random>
+#include <string>
+#include <tuple>
+#include <vector>
+
+namespace untorn {
+namespace {
+
+constexpr Uuid kUuid = {9, 8, 7};
+constexpr uint64_t kDataStart = 288, kTotal = 4096;
+
+LogRecord Record(std::vector<LogEntry> entries) {
+  LogRecord r;
+  r.position = 1234;
+  r.epoch = 5;
+  r.lsn = 40;
+  r.previous_checksum = 0x1122334455667788;
+  r.claim = 38;
+  r.superblock_generation = 17;
+  r.prepared_blocks = 2000;
+  r.entries = std::move(entries);
+  return r;
+}
+
+std::vector<std::byte> Encode(const LogRecord& record) {
+  size_t bytes = 0;
+  for (const LogEntry& e : record.entries) bytes += EncodedBytes(e);
+  std::vector<std::byte> out(RecordBlocks(bytes) * kBlockBytes, std::byte{0xee});
+  EncodeRecord(record, kUuid, out);
+  return out;
+}
+
+absl::StatusOr<LogRecord> Decode(std::span<const std::byte> bytes, uint64_t position = 1234) {
+  return DecodeRecord(bytes, kUuid, position, kDataStart, kTotal);
+}
+
+template <typename T>
+T At(const std::vector<std::byte>& bytes, size_t offset) {
+  T value;
+  std::memcpy(&value, bytes.data() + offset, sizeof(value));
+  return value;
+}
+
+void ExpectEqual(const LogEntry& a, const LogEntry& b) {
+  EXPECT_EQ(a.type, b.type);
+  EXPECT_EQ(a.object, b.object);
+  EXPECT_EQ(a.logical, b.logical);
+  EXPECT_EQ(a.state, b.state);
+  EXPECT_EQ(a.reserved_before, b.reserved_before);
+  EXPECT_EQ(a.physical, b.physical);
+  EXPECT_EQ(a.hash, b.hash);
+  EXPECT_EQ(a.size_bytes, b.size_bytes);
+  EXPECT_EQ(a.name, b.name);
+}
+
+void ExpectRoundTrip(const LogRecord& record) {
+  const std::vector<std::byte> bytes = Encode(record);
+  EXPECT_EQ(PeekRecordBlocks({bytes.data(), kBlockBytes}, kUuid, record.position),
+            bytes.size() / kBlockBytes);
+  const auto decoded = Decode(bytes, record.position);
+  ASSERT_TRUE(decoded.ok()) << decoded.status();
+  EXPECT_EQ(decoded->position, record.position);
+  EXPECT_EQ(decoded->epoch, record.epoch);
+  EXPECT_EQ(decoded->lsn, record.lsn);
+  EXPECT_EQ(decoded->previous_checksum, record.previous_checksum);
+  EXPECT_EQ(decoded->claim, record.claim);
+  EXPECT_EQ(decoded->superblock_generation, record.superblock_generation);
+  EXPECT_EQ(decoded->prepared_blocks, record.prepared_blocks);
+  EXPECT_EQ(decoded->last, record.last);
+  EXPECT_EQ(decoded->settling, record.settling);
+  EXPECT_EQ(decoded->blocks, bytes.size() / kBlockBytes);
+  EXPECT_EQ(decoded->checksum, At<uint64_t>(bytes, 40));
+  ASSERT_EQ(decoded->entries.size(), record.entries.size());
+  for (size_t i = 0; i < record.entries.size(); ++i) ExpectEqual(decoded->entries[i], record.entries[i]);
+}
+
+std::vector<LogEntry> OneOfEach() {
+  return {
+      LogEntry::Map(ObjectId{3}, {100, 8}, 300, MappingState::kWritten, {11, 12}, false),
+      LogEntry::Map(ObjectId{3}, {108, 2}, 400, MappingState::kWritten, {13, 14}, true),
+      LogEntry::Map(ObjectId{3}, {110, 100}, 500, MappingState::kUnwritten, {}, false),
+      LogEntry::Hole(ObjectId{4}, {0, kObjectBlocksMax}),
+      LogEntry::SetInode({ObjectId{5}, 1234567, "an object"}),
+      LogEntry::InodeGone(ObjectId{6}),
+      LogEntry::Name("a", ObjectId{7}),
+      LogEntry::NameGone(std::string(255, 'z')),
+  };
+}
+
+TEST(LogFormatTest, EveryTypeOfEntryComesBackAsItWas) {
+  ExpectRoundTrip(Record(OneOfEach()));
+  for (const LogEntry& e : OneOfEach()) ExpectRoundTrip(Record({e}));
+}
+
+TEST(LogFormatTest, FlagsComeBackAsTheyWere) {
+  LogRecord settling = Record({});
+  settling.settling = true;
+  ExpectRoundTrip(settling);
+  LogRecord first = Record(OneOfEach());
+  first.last = false;
+  ExpectRoundTrip(first);
+}
+
+TEST(LogFormatTest, FieldsAreWhereTheTableSaysAndTheRestIsZero) {
+  const std::vector<std::byte> bytes =
+      Encode(Record({LogEntry::Map(ObjectId{3}, {100, 8}, 300, MappingState::kUnwritten, {11, 12}, true),
+                     LogEntry::SetInode({ObjectId{5}, 77, "abc"})}));
+  ASSERT_EQ(bytes.size(), kBlockBytes);
+  EXPECT_EQ(At<uint32_t>(bytes, 0), kMagic);
+  EXPECT_EQ(At<uint16_t>(bytes, 4), 2);
+  EXPECT_EQ(At<uint64_t>(bytes, 24), 1234u);
+  EXPECT_EQ(At<uint64_t>(bytes, 32), 5u);
+  EXPECT_EQ(At<uint64_t>(bytes, 64), 40u);
+  EXPECT_EQ(At<uint64_t>(bytes, 72), 0x1122334455667788u);
+  EXPECT_EQ(At<uint64_t>(bytes, 80), 38u);
+  EXPECT_EQ(At<uint64_t>(bytes, 88), 17u);
+  EXPECT_EQ(At<uint64_t>(bytes, 96), 2000u);
+  EXPECT_EQ(At<uint32_t>(bytes, 104), 2u);
+  EXPECT_EQ(At<uint32_t>(bytes, 108), 1u);
+  EXPECT_EQ(At<uint16_t>(bytes, 112), 1);
+  EXPECT_EQ(At<uint16_t>(bytes, 114), 0x8002);
+  EXPECT_EQ(At<uint32_t>(bytes, 116), 8u);
+  EXPECT_EQ(At<uint64_t>(bytes, 120), 3u);
+  EXPECT_EQ(At<uint64_t>(bytes, 128), 100u);
+  EXPECT_EQ(At<uint64_t>(bytes, 136), 300u);
+  EXPECT_EQ(At<uint64_t>(bytes, 144), 11u);
+  EXPECT_EQ(At<uint64_t>(bytes, 152), 12u);
+  EXPECT_EQ(At<uint16_t>(bytes, 160), 3);
+  EXPECT_EQ(At<uint16_t>(bytes, 162), 3) << "name length";
+  EXPECT_EQ(At<uint64_t>(bytes, 168), 5u);
+  EXPECT_EQ(At<uint64_t>(bytes, 176), 77u);
+  EXPECT_EQ(At<uint64_t>(bytes, 184), 0x636261u) << "name, padded";
+  for (size_t i = 192; i < bytes.size(); ++i) ASSERT_EQ(bytes[i], std::byte{0}) << i;
+}
+
+TEST(LogFormatTest, RandomRecordsOfAnyLengthComeBackAsTheyWere) {
+  for (uint64_t seed = 1; seed <= 200; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    std::mt19937_64 random(seed);
+    const auto below = [&](uint64_t n) { return random() % n; };
+    LogRecord record = Record({});
+    record.position = random();
+    record.last = below(2);
+    size_t bytes = 0;
+    for (uint64_t n = below(seed % 20 == 0 ? 8000 : 100); n > 0; --n) {
+      std::string name(1 + below(255), 'n');
+      for (char& c : name) c = static_cast<char>(1 + below(255));
+      const ObjectId object{1 + random() / 2};
+      const uint64_t start = below(kObjectBlocksMax), physical = kDataStart + below(kTotal - kDataStart);
+      LogEntry e;
+      switch (below(6)) {
+        case 0:
+          e = LogEntry::Map(object, {start, 1 + below(std::min(kTotal - physical, kObjectBlocksMax - start))},
+                            physical, below(2) ? MappingState::kWritten : MappingState::kUnwritten,
+                            {random(), random()}, below(2));
+          break;
+        case 1:
+          e = LogEntry::Hole(object, {start, 1 + below(kObjectBlocksMax - start)});
+          break;
+        case 2:
+          e = LogEntry::SetInode({object, below(kObjectBytesMax + 1), name});
+          break;
+        case 3:
+          e = LogEntry::InodeGone(object);
+          break;
+        case 4:
+          e = LogEntry::Name(name, object);
+          break;
+        default:
+          e = LogEntry::NameGone(name);
+      }
+      ASSERT_EQ(EncodedBytes(e) % 8, 0u);
+      if (bytes + EncodedBytes(e) > kRecordEntryBytesMax) break;
+      bytes += EncodedBytes(e);
+      record.entries.push_back(std::move(e));
+    }
+    ExpectRoundTrip(record);
+  }
+}
+
+// ---- Damage (promise 9) ----
+
+TEST(LogFormatTest, AnyFlippedBitIsDataLoss) {
+  std::vector<std::byte> bytes = Encode(Record(OneOfEach()));
+  for (size_t bit = 0; bit < bytes.size() * 8; ++bit) {
+    bytes[bit / 8] ^= std::byte{1} << bit % 8;
+    ASSERT_TRUE(absl::IsDataLoss(Decode(bytes).status())) << "bit " << bit;
+    bytes[bit / 8] ^= std::byte{1} << bit % 8;
+  }
+}
+
+TEST(LogFormatTest, RecordOfAnotherStoreOrPlaceIsDataLossAndNoBeginning) {
+  const std::vector<std::byte> bytes = Encode(Record(OneOfEach()));
+  EXPECT_TRUE(absl::IsDataLoss(Decode(bytes, 1235).status()));
+  EXPECT_EQ(PeekRecordBlocks({bytes.data(), kBlockBytes}, kUuid, 1235), 0u);
+  EXPECT_TRUE(absl::IsDataLoss(DecodeRecord(bytes, Uuid{1}, 1234, kDataStart, kTotal).status()));
+  EXPECT_EQ(PeekRecordBlocks({bytes.data(), kBlockBytes}, Uuid{1}, 1234), 0u);
+}
+
+TEST(LogFormatTest, WhatIsNoRecordIsNoBeginning) {
+  const std::vector<std::byte> zeros(kBlockBytes), ones(kBlockBytes, std::byte{0xff});
+  EXPECT_EQ(PeekRecordBlocks(zeros, kUuid, 0), 0u);
+  EXPECT_EQ(PeekRecordBlocks(ones, kUuid, ~uint64_t{0}), 0u);
+  std::vector<std::byte> bytes = Encode(Record(OneOfEach()));
+  bytes[4] = std::byte{3};  // a tree node
+  EXPECT_EQ(PeekRecordBlocks({bytes.data(), kBlockBytes}, kUuid, 1234), 0u);
+  bytes = Encode(Record(OneOfEach()));
+  for (const uint32_t payload : {uint32_t{0}, uint32_t{47}, uint32_t{64 * kBlockBytes}, ~uint32_t{0}}) {
+    std::memcpy(bytes.data() + 48, &payload, 4);
+    EXPECT_EQ(PeekRecordBlocks({bytes.data(), kBlockBytes}, kUuid, 1234), 0u) << payload;
+  }
+}
+
+TEST(LogFormatTest, SoundRecordWhoseFieldsMakeNoSenseIsDataLoss) {
+  const auto map = [](BlockRange logical, uint64_t physical, MappingState state = MappingState::kWritten,
+                      ObjectId object = ObjectId{1}) {
+    return LogEntry::Map(object, logical, physical, state, {}, false);
+  };
+  const std::pair<const char*, std::vector<LogEntry>> kEntries[] = {
+      {"object 0", {map({0, 1}, 300, MappingState::kWritten, ObjectId::kNone)}},
+      {"no blocks", {map({0, 0}, 300)}},
+      {"state hole", {map({0, 1}, 300, MappingState::kHole)}},
+      {"state unknown", {map({0, 1}, 300, static_cast<MappingState>(3))}},
+      {"beyond the object's end", {map({kObjectBlocksMax - 1, 2}, 300)}},
+      {"in the fixed areas", {map({0, 1}, kDataStart - 1)}},
+      {"beyond the store's end", {map({0, 2}, kTotal - 1)}},
+      {"far beyond it", {map({0, 1}, ~uint64_t{0})}},
+      {"hole of no blocks", {LogEntry::Hole(ObjectId{1}, {5, 0})}},
+      {"hole that overflows", {LogEntry::Hole(ObjectId{1}, {5, ~uint64_t{0}})}},
+      {"size too large", {LogEntry::SetInode({ObjectId{1}, kObjectBytesMax + 1, "a"})}},
+      {"object without a name", {LogEntry::SetInode({ObjectId{1}, 0, ""})}},
+      {"empty name", {LogEntry::Name("", ObjectId{1})}},
+      {"name too long", {LogEntry::Name(std::string(256, 'a'), ObjectId{1})}},
+      {"name with NUL", {LogEntry::NameGone(std::string("a\0b", 3))}},
+      {"name of no object", {LogEntry::Name("a", ObjectId::kNone)}},
+      {"no object gone", {LogEntry::InodeGone(ObjectId::kNone)}},
+  };
+  for (const auto& [what, entries] : kEntries) {
+    EXPECT_TRUE(absl::IsDataLoss(Decode(Encode(Record(entries))).status())) << what;
+  }
+
+  const std::pair<const char*, std::function<void(LogRecord&)>> kFields[] = {
+      {"claims itself", [](LogRecord& r) { r.claim = r.lsn; }},
+      {"LSN 0", [](LogRecord& r) { r.lsn = r.claim = 0; }},
+      {"more prepared than there is", [](LogRecord& r) { r.prepared_blocks = kTotal + 1; }},
+  };
+  for (const auto& [what, change] : kFields) {
+    LogRecord record = Record(OneOfEach());
+    change(record);
+    EXPECT_TRUE(absl::IsDataLoss(Decode(Encode(record)).status())) << what;
+  }
+
+  const std::tuple<const char*, size_t, uint32_t> kBytes[] = {
+      {"fewer entries than bytes", 104, 7},
+      {"more entries than bytes", 104, 9},
+      {"absurdly many entries", 104, ~0u},
+      {"entry type 0", 112, 0},
+      {"entry type 7", 112, 7},
+      {"payload beyond the record", 48, kBlockBytes},
+      {"payload too short", 48, 16},
+      {"payload cuts an entry", 48, 48 + 44},
+  };
+  for (const auto& [what, offset, value] : kBytes) {
+    std::vector<std::byte> bytes = Encode(Record(OneOfEach()));
+    std::memcpy(bytes.data() + offset, &value, offset == 112 ? 2 : 4);
+    SealBlock(bytes);
+    EXPECT_TRUE(absl::IsDataLoss(Decode(bytes).status())) << what;
+  }
+}
+
+TEST(LogFormatTest, RandomPayloadUnderAValidChecksumNeverDecodesToNonsense) {
+  for (uint64_t seed = 1; seed <= 3000; ++seed) {
+    std::mt19937_64 random(seed);
+    std::vector<std::byte> bytes = Encode(Record(OneOfEach()));
+    for (int n = 1 + random() % 4; n > 0; --n)
+      bytes[48 + random() % 600] = static_cast<std::byte>(random() % 9);
+    SealBlock(bytes);
+    const auto decoded = Decode(bytes);
+    if (!decoded.ok()) {
+      EXPECT_TRUE(absl::IsDataLoss(decoded.status())) << "seed " << seed;
+      continue;
+    }
+    for (const LogEntry& e : decoded->entries) {
+      if (e.type != LogEntry::Type::kMap) continue;
+      EXPECT_GE(e.physical, kDataStart) << "seed " << seed;
+      EXPECT_LE(e.physical + e.logical.count, kTotal) << "seed " << seed;
+    }
+  }
+}
+
+// ---- Hash ----
+
+TEST(LogFormatTest, HashOfPiecesIsTheHashOfTheWhole) {
+  std::mt19937_64 random(1);
+  std::vector<char> data(5 * kBlockBytes);
+  for (char& c : data) c = static_cast<char>(random());
+  const iovec whole{data.data(), data.size()};
+  const Hash128 hash = HashData({&whole, 1});
+  std::vector<iovec> pieces;
+  for (size_t at = 0; at < data.size(); at += kBlockBytes) pieces.push_back({data.data() + at, kBlockBytes});
+  EXPECT_EQ(HashData(pieces), hash);
+  std::swap(pieces[1], pieces[2]);
+  EXPECT_NE(HashData(pieces), hash);
+  data[777] ^= 1;
+  EXPECT_NE(HashData({&whole, 1}), hash);
+}
+
+}  // namespace
+}  // namespace untorn
