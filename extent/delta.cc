@@ -143,6 +143,10 @@ void Delta::ForEachExtent(absl::FunctionRef<void(Extent)> extent) const {
   }
 }
 
+void Delta::ForEachMapping(absl::FunctionRef<void(ObjectId, const Mapping&, bool owned)> mapping) const {
+  for (const auto& v : mappings_) mapping(v.first.object, MakeMapping(v), v.second.owned);
+}
+
 class Delta::EditSource : public TreeEditSource {
  public:
   explicit EditSource(const Delta& d)

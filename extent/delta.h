@@ -58,6 +58,8 @@ class Delta {
   std::unique_ptr<TreeEditSource> Edits() const;
   // Calls `extent` for every extent mapped here.
   void ForEachExtent(absl::FunctionRef<void(Extent)> extent) const;
+  // Calls `mapping` for everything said here of mappings, holes too, in order of object and logical block.
+  void ForEachMapping(absl::FunctionRef<void(ObjectId, const Mapping&, bool owned)> mapping) const;
 
  private:
   class EditSource;

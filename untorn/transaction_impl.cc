@@ -274,9 +274,7 @@ absl::Status TransactionImpl::Truncate(const ObjectHandle& object, uint64_t size
   Touched& t = **touched;
   if (size < SizeOf(t)) {
     const uint64_t first = BlocksFor(size);
-    if (size % kBlockBytes != 0 && !t.holes.Contains(size / kBlockBytes)) {
-      if (absl::Status s = ZeroBytes(t, size, first * kBlockBytes); !s.ok()) return s;
-    }
+    if (absl::Status s = ZeroBytes(t, size, first * kBlockBytes); !s.ok()) return s;
     MakeHole(t, {first, kObjectBlocksMax - first});
   }
   t.size = size;
