@@ -464,6 +464,16 @@ void CowFork::Complete(const std::shared_ptr<Unit>& unit, bool durable) {
   unit->changes.clear();
 }
 
+Unit* CowFork::PendingWith(const ObjectState& object, uint64_t block, uint64_t epoch,
+                           const Unit* except) const {
+  for (Unit* other : object.pending) {
+    if (other == except || other->epoch != epoch) continue;
+    auto change = other->changes.find(object.id);
+    if (change != other->changes.end() && change->second.data.Contains(block)) return other;
+  }
+  return nullptr;
+}
+
 void CowFork::Unfreeze(const std::shared_ptr<Unit>& unit) {
   --committing_units_;
   unit->state = Unit::State::kPending;
@@ -488,6 +498,12 @@ void CowFork::Unfreeze(const std::shared_ptr<Unit>& unit) {
         }
       } else if (page.pending->epoch == unit->epoch) {
         overlapping.push_back(Shared(page.pending));
+        unit->changes[range.object->id].data.Remove({b, 1});
+        --unit->data_blocks;
+        --dirty_blocks_;
+      } else if (Unit* newer = PendingWith(*range.object, b, unit->epoch, unit.get())) {
+        // A newer version of the same epoch, itself overwritten after a barrier.
+        overlapping.push_back(Shared(newer));
         unit->changes[range.object->id].data.Remove({b, 1});
         --unit->data_blocks;
         --dirty_blocks_;

@@ -122,6 +122,7 @@ class CowFork {
 
  private:
   Page& GetPage(ObjectState& object, uint64_t block);
+  Unit* PendingWith(const ObjectState& object, uint64_t block, uint64_t epoch, const Unit* except) const;
   Chunk* FindChunk(ObjectState& object, uint64_t block) const;
   void DropPage(ObjectState& object, uint64_t block);
   void EraseChunkIfUnused(Chunk* chunk);

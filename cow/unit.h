@@ -80,12 +80,12 @@ struct ObjectState {
 struct ObjectChange {
   std::shared_ptr<ObjectState> object;
   RangeSet holes;
-  std::vector<Mapping> unwritten;          // preallocated extents
-  RangeSet data;                           // blocks with new content
-  std::optional<uint64_t> set_size_bytes;  // truncate, with later growth; otherwise
-  uint64_t grow_to_bytes = 0;              // the size becomes at least this
+  std::vector<Mapping> unwritten;               // preallocated extents
+  RangeSet data;                                // blocks with new content
+  std::optional<uint64_t> set_size_bytes;       // truncate, with later growth; otherwise
+  uint64_t grow_to_bytes = 0;                   // the size becomes at least this
   std::optional<uint64_t> recorded_size_bytes;  // what its record says, once it is sent
-  std::optional<std::string> name;         // create, rename
+  std::optional<std::string> name;              // create, rename
   bool removed = false;
 
   // Something besides data and growth, which orders it against all other changes of the object.

@@ -179,6 +179,10 @@ std::optional<FreeSpace::NodeAddress> FreeSpace::NextToLoad(uint64_t group) cons
 }
 
 absl::Status FreeSpace::LoadNode(const NodeAddress& at, std::span<const std::byte> block, const Uuid& uuid) {
+  // Another thread may have loaded it meanwhile, and a checkpoint have written the slot again.
+  if (at.level > 0 ? tables_[at.level - 1][at.index].loaded : groups_[at.index].busy != nullptr) {
+    return absl::OkStatus();
+  }
   if (at.pointer) {
     const bool bitmap = at.level == 0;
     const char* what = bitmap ? "free-space bitmap" : "free-space table";
@@ -196,7 +200,6 @@ absl::Status FreeSpace::LoadNode(const NodeAddress& at, std::span<const std::byt
   }
   if (at.level > 0) {
     Table& table = tables_[at.level - 1][at.index];
-    if (table.loaded) return absl::OkStatus();
     table.entries.assign(kTableFanout, {});
     if (at.pointer) {
       std::memcpy(table.entries.data(), block.data() + kHeaderBytes, kTableFanout * sizeof(FreeMapEntry));
@@ -216,7 +219,6 @@ absl::Status FreeSpace::LoadNode(const NodeAddress& at, std::span<const std::byt
     return absl::OkStatus();
   }
   Group& group = groups_[at.index];
-  if (group.busy) return absl::OkStatus();
   group.base = std::make_unique<Bits>();
   const uint64_t first = at.index * kGroupBlocks;
   if (at.pointer) {

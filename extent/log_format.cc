@@ -171,7 +171,7 @@ LogEntry LogEntry::NameGone(std::string name) {
 size_t EncodedBytes(const LogEntry& e) {
   switch (e.type) {
     case LogEntry::Type::kMap:
-      return 8 + 8 + 8 + 8 + 16;
+      return kMapEntryBytes;
     case LogEntry::Type::kHole:
       return 8 + 8 + 8 + 8;
     case LogEntry::Type::kInode:

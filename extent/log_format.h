@@ -88,6 +88,7 @@ inline constexpr size_t kRecordEntryBytesMax = kRecordBlocksMax * kBlockBytes - 
 // The largest extent one map entry names, in blocks (8 MiB): recovery hashes it in one piece.
 inline constexpr uint64_t kMapEntryBlocksMax = 2048;
 
+inline constexpr size_t kMapEntryBytes = 48;
 size_t EncodedBytes(const LogEntry& entry);
 // Blocks of a record with entries of this many encoded bytes in all.
 inline uint64_t RecordBlocks(size_t entry_bytes) { return BlocksFor(kRecordHeaderBytes + entry_bytes); }

@@ -24,6 +24,10 @@ void NodeCache::Insert(std::shared_ptr<const TreeNode> node) {
   Erase(block);
   lru_.push_front(std::move(node));
   map_[block] = lru_.begin();
+  if (holds_ == 0) Trim();
+}
+
+void NodeCache::Trim() {
   while (map_.size() > std::max<size_t>(limit_nodes_, 1)) Erase(lru_.back()->pointer().block);
 }
 

@@ -39,13 +39,28 @@ class NodeCache {
   std::shared_ptr<const TreeNode> Find(BlockPointer pointer);
   void Insert(std::shared_ptr<const TreeNode> node);
   void Erase(uint64_t block);
+  // While one of these lives nothing is evicted: for work that needs many nodes at once.
+  class Hold {
+   public:
+    explicit Hold(NodeCache& cache) : cache_(cache) { ++cache_.holds_; }
+    ~Hold() {
+      if (--cache_.holds_ == 0) cache_.Trim();
+    }
+    Hold(const Hold&) = delete;
+
+   private:
+    NodeCache& cache_;
+  };
   size_t size() const { return map_.size(); }
   uint64_t hits() const { return hits_; }
   uint64_t misses() const { return misses_; }
 
  private:
   using Lru = std::list<std::shared_ptr<const TreeNode>>;
+  void Trim();
+
   size_t limit_nodes_;
+  int holds_ = 0;
   uint64_t hits_ = 0, misses_ = 0;
   Lru lru_;
   absl::flat_hash_map<uint64_t, Lru::iterator> map_;

@@ -422,6 +422,7 @@ absl::StatusOr<bool> Volume::PrepareMore(std::unique_lock<std::mutex>& lock, uin
     IoRequest flush;
     flush.op = IoOp::kFlush;
     status = pump_.Run(lock, &flush);
+    if (absl::IsResourceExhausted(status)) status = absl::InternalError(status.message());
   }
   preparing_ = false;
   pump_.Notify();

@@ -66,6 +66,21 @@ absl::StatusOr<bool> StoreImpl::TryFind(Lock& lock, const std::string& name,
   return TryObject(lock, *id, out);
 }
 
+// Sends the unit that holds a change of this name, where it has grown too large to join more to it.
+absl::StatusOr<bool> StoreImpl::AwaitNameUnit(Lock& lock, const std::string& name) {
+  std::shared_ptr<Unit> unit = engine_->fork().UnitOfName(name);
+  if (!unit || !engine_->FullForLog(*unit)) return true;
+  absl::Status synced = engine_->SyncUnits(lock, {unit});
+  return synced.ok() ? absl::StatusOr<bool>(false) : absl::StatusOr<bool>(synced);
+}
+
+// The object's own record must agree with the name it was found by: what follows changes that name.
+absl::Status StoreImpl::CheckNamed(const ObjectState& object, const std::string& name) {
+  if (object.name == name) return absl::OkStatus();
+  return absl::DataLossError(absl::StrCat("the name '", name, "' leads to object ", Value(object.id),
+                                          ", whose own record has the name '", object.name, "'"));
+}
+
 std::shared_ptr<Unit> StoreImpl::StageCreate(std::shared_ptr<Unit> unit,
                                              const std::shared_ptr<ObjectState>& object) {
   CowFork& fork = engine_->fork();
@@ -114,6 +129,7 @@ absl::StatusOr<std::shared_ptr<ObjectState>> StoreImpl::Create(std::string_view 
     std::shared_ptr<ObjectState> existing;
     if (ok.ok() && *ok) ok = TryFind(lock, name, &existing);
     if (ok.ok() && *ok && existing) return NameTaken(name);
+    if (ok.ok() && *ok) ok = AwaitNameUnit(lock, name);
     if (ok.ok() && *ok) ok = engine_->Claim(lock, 0, kEntriesOfNameChange, false);
     if (!ok.ok()) return ok.status();
     if (*ok) break;
@@ -154,8 +170,13 @@ absl::Status StoreImpl::Rename(std::string_view from_view, std::string_view to_v
     std::shared_ptr<ObjectState> existing;
     if (ok.ok() && *ok) ok = TryFind(lock, from, &object);
     if (ok.ok() && *ok && !object) return NoSuchObject(from);
+    if (ok.ok() && *ok) {
+      if (absl::Status s = CheckNamed(*object, from); !s.ok()) return s;
+    }
     if (ok.ok() && *ok) ok = TryFind(lock, to, &existing);
     if (ok.ok() && *ok && existing) return NameTaken(to);
+    if (ok.ok() && *ok) ok = AwaitNameUnit(lock, from);
+    if (ok.ok() && *ok) ok = AwaitNameUnit(lock, to);
     if (ok.ok() && *ok) ok = engine_->AwaitObject(lock, *object);
     if (ok.ok() && *ok) ok = engine_->Claim(lock, 0, kEntriesOfNameChange, true);
     if (!ok.ok()) return ok.status();
@@ -176,6 +197,10 @@ absl::Status StoreImpl::Remove(std::string_view name_view, Durability durability
     absl::StatusOr<bool> ok = AwaitNames(lock);
     if (ok.ok() && *ok) ok = TryFind(lock, name, &object);
     if (ok.ok() && *ok && !object) return NoSuchObject(name);
+    if (ok.ok() && *ok) {
+      if (absl::Status s = CheckNamed(*object, name); !s.ok()) return s;
+      ok = AwaitNameUnit(lock, name);
+    }
     if (ok.ok() && *ok) ok = engine_->AwaitObject(lock, *object);
     if (ok.ok() && *ok) ok = engine_->Claim(lock, 0, kEntriesOfNameChange, true);
     if (!ok.ok()) return ok.status();

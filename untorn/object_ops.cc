@@ -180,11 +180,21 @@ absl::Status StoreImpl::WriteInParts(const std::shared_ptr<ObjectState>& object,
   } else {
     for (std::shared_ptr<Unit>& unit : units) unit = Resolve(unit);
     std::erase_if(units, [](const auto& u) { return u->state == Unit::State::kDone; });
-    auto left = std::make_shared<size_t>(units.size() + 1);
-    auto first_error = std::make_shared<absl::Status>();
-    const auto one_done = [left, first_error, done = std::move(done)](absl::Status s) {
-      if (first_error->ok()) *first_error = std::move(s);
-      if (--*left == 0) done(*first_error);
+    struct Waiting {
+      std::mutex mu;
+      size_t left;
+      absl::Status first_error;
+      WhenDone done;
+    };
+    auto waiting = std::make_shared<Waiting>();
+    waiting->left = units.size() + 1;
+    waiting->done = std::move(done);
+    const auto one_done = [waiting](absl::Status s) {
+      std::unique_lock guard(waiting->mu);
+      if (waiting->first_error.ok()) waiting->first_error = std::move(s);
+      if (--waiting->left > 0) return;
+      guard.unlock();
+      waiting->done(waiting->first_error);
     };
     for (const std::shared_ptr<Unit>& unit : units) {
       unit->when_done.push_back(one_done);
@@ -369,6 +379,7 @@ absl::Status StoreImpl::Preallocate(const std::shared_ptr<ObjectState>& object, 
   ExclusiveGuard guard(*engine_, lock, *object);
   if (absl::Status s = engine_->SyncUnits(lock, UnitsBefore(*object)); !s.ok()) return s;
   std::vector<Mapping> mappings;
+  const NodeCache::Hold hold(volume.node_cache());
   while (true) {
     absl::StatusOr<bool> found = volume.TryLookup(object->id, BlocksOf(offset, length), &mappings);
     if (!found.ok()) return found.status();
@@ -409,8 +420,9 @@ absl::Status StoreImpl::Preallocate(const std::shared_ptr<ObjectState>& object, 
   const uint64_t size = std::max(object->size_bytes, offset + length);
   if (size != object->size_bytes) entries.push_back(LogEntry::SetInode({object->id, size, object->name}));
   if (status.ok() && !entries.empty()) {
-    status = engine_->CommitEntries(lock, std::move(entries),
-                                    [&] { object->size_bytes = object->sent_size_bytes = object->durable_size_bytes = size; });
+    status = engine_->CommitEntries(lock, std::move(entries), [&] {
+      object->size_bytes = object->sent_size_bytes = object->durable_size_bytes = size;
+    });
   }
   volume.Unclaim(0, claimed_entries);
   if (!status.ok() && engine_->CheckWritable().ok()) {

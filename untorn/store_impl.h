@@ -66,6 +66,8 @@ class StoreImpl : public std::enable_shared_from_this<StoreImpl> {
   absl::StatusOr<bool> TryFind(Lock& lock, const std::string& name, std::shared_ptr<ObjectState>* out);
   absl::StatusOr<bool> TryObject(Lock& lock, ObjectId id, std::shared_ptr<ObjectState>* out);
   absl::StatusOr<bool> AwaitNames(Lock& lock);
+  absl::StatusOr<bool> AwaitNameUnit(Lock& lock, const std::string& name);
+  static absl::Status CheckNamed(const ObjectState& object, const std::string& name);
   // Stage, with everything there. They return the unit that holds the change.
   std::shared_ptr<Unit> StageCreate(std::shared_ptr<Unit> unit, const std::shared_ptr<ObjectState>& object);
   std::shared_ptr<Unit> StageRemove(std::shared_ptr<Unit> unit, const std::shared_ptr<ObjectState>& object);

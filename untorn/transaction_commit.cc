@@ -39,7 +39,7 @@ absl::Status TransactionImpl::Commit(Durability durability) {
 absl::StatusOr<bool> TransactionImpl::CheckAtCommit(Lock& lock) {
   if (absl::Status s = engine_.CheckWritable(); !s.ok()) return s;
   for (auto& [id, t] : touched_) {
-    if (t.created()) continue;
+    if (t.created() || !t.changed()) continue;
     if (t.state->removed) {
       return absl::AbortedError(absl::StrCat("object '", t.state->name, "' was removed by others meanwhile"));
     }
@@ -73,9 +73,16 @@ absl::StatusOr<bool> TransactionImpl::ReadyToStage(Lock& lock, StagedClaim* clai
     for (auto& [number, block] : t.blocks) {
       if (!block.whole() && t.state) ok = engine_.EnsureCached(lock, *t.state, number);
       if (!ok.ok() || !*ok) return ok;
-      blocks += t.state ? engine_.fork().BlocksToClaim(*t.state, {number, 1}) : 1;
+      // What is pending of a block in a hole is given back with its claim first.
+      const bool claimed = t.state && !t.holes.Contains(number);
+      blocks += claimed ? engine_.fork().BlocksToClaim(*t.state, {number, 1}) : 1;
       entries += 2;
     }
+  }
+  const uint64_t log_bytes = entries * kMapEntryBytes + (names_.size() + touched_.size()) * (24 + 256);
+  if (log_bytes / kBlockBytes > engine_.commit_log_blocks_max() / 2) {
+    return absl::ResourceExhaustedError(absl::StrCat("the transaction's changes may take ", log_bytes,
+                                                     " bytes of the log, more than one commit may"));
   }
   claim->blocks = blocks;
   claim->entries = entries;
@@ -104,7 +111,7 @@ absl::Status TransactionImpl::CommitStaged(Durability durability) {
   }
   // A name may have gone through several hands: what it refers to in the end counts.
   for (auto& [id, t] : touched_) {
-    if (t.removed) continue;
+    if (t.removed || !t.changed()) continue;
     std::shared_ptr<ObjectState>& object = t.state;
     if (t.created()) {
       object = fork.AddObject({t.id, 0, t.name});
@@ -169,8 +176,9 @@ absl::StatusOr<std::vector<LogEntry>> TransactionImpl::BuildEntries(Lock& lock) 
     }
     t.holes.ForEach([&, id = id](BlockRange r) { entries.push_back(LogEntry::Hole(id, r)); });
     const uint64_t size = t.set_size ? t.size : std::max(t.state->size_bytes, t.grow_to);
-    if (t.created() || t.renamed || size != t.state->size_bytes)
-      entries.push_back(LogEntry::SetInode({id, size, t.name}));
+    if (t.created() || t.renamed || size != t.state->size_bytes) {
+      entries.push_back(LogEntry::SetInode({id, size, t.created() || t.renamed ? t.name : t.state->name}));
+    }
     for (auto& [start, a] : t.ahead) {
       if (!a.hash) {
         std::vector<std::byte> bytes(a.count * kBlockBytes);
@@ -222,7 +230,7 @@ absl::Status TransactionImpl::CommitLargeLocked(Lock& lock) {
   // From here on nobody else changes these objects, or any name if names are changed.
   std::vector<std::shared_ptr<ObjectState>> held;
   for (auto& [id, t] : touched_) {
-    if (!t.state) continue;
+    if (!t.state || !t.changed()) continue;
     t.state->exclusive = true;
     held.push_back(t.state);
   }
@@ -231,7 +239,7 @@ absl::Status TransactionImpl::CommitLargeLocked(Lock& lock) {
   const auto commit = [&]() -> absl::Status {
     const auto touches = [&](const Unit& unit) {
       for (const auto& [id, t] : touched_) {
-        if (unit.changes.contains(id)) return true;
+        if (t.changed() && unit.changes.contains(id)) return true;
       }
       return names && !unit.names.empty();
     };

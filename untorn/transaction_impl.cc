@@ -272,11 +272,10 @@ absl::Status TransactionImpl::Truncate(const ObjectHandle& object, uint64_t size
   absl::StatusOr<Touched*> touched = Touch(object);
   if (!touched.ok()) return touched.status();
   Touched& t = **touched;
-  if (size < SizeOf(t)) {
-    const uint64_t first = BlocksFor(size);
-    if (absl::Status s = ZeroBytes(t, size, first * kBlockBytes); !s.ok()) return s;
-    MakeHole(t, {first, kObjectBlocksMax - first});
-  }
+  // Even where the object is not larger: by the commit others may have made it so.
+  const uint64_t first = BlocksFor(size);
+  if (absl::Status s = ZeroBytes(t, size, first * kBlockBytes); !s.ok()) return s;
+  if (first < kObjectBlocksMax) MakeHole(t, {first, kObjectBlocksMax - first});
   t.size = size;
   t.set_size = true;
   t.grow_to = 0;

@@ -66,11 +66,16 @@ class TransactionImpl {
     bool renamed = false;
     uint64_t size = 0;      // as the transaction sees it
     bool set_size = false;  // by truncate, or created here
-    uint64_t grow_to = 0;      // at least this
+    uint64_t grow_to = 0;   // at least this
     RangeSet holes;
     std::map<uint64_t, Block> blocks;
     std::map<uint64_t, Ahead> ahead;
     bool created() const { return handle != nullptr; }
+    // Anything besides reads.
+    bool changed() const {
+      return created() || removed || renamed || set_size || grow_to > 0 || !holes.empty() ||
+             !blocks.empty() || !ahead.empty();
+    }
   };
 
   absl::Status CheckUsable() const;
@@ -109,7 +114,7 @@ class TransactionImpl {
   std::map<ObjectId, Touched> touched_;
   std::map<std::string, ObjectId> names_;     // kNone: gone
   std::map<std::string, ObjectId> expected_;  // what the changed names referred to when first changed
-  uint64_t claimed_entries_ = 0;  // for what was written ahead
+  uint64_t claimed_entries_ = 0;              // for what was written ahead
 };
 
 }  // namespace untorn::internal

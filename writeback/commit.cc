@@ -25,6 +25,27 @@ constexpr uint64_t kAlignBlocksMin = (64 << 10) / kBlockBytes;
 
 }  // namespace
 
+// An upper bound of what the unit's entries take in the log.
+uint64_t Engine::LogBytesBound(const Unit& unit) {
+  constexpr uint64_t kNamed = 24 + 256, kHole = 32, kGone = 16;
+  uint64_t bytes = unit.names.size() * kNamed + unit.data_blocks * kMapEntryBytes;
+  for (const auto& [id, change] : unit.changes) {
+    bytes += change.unwritten.size() * kMapEntryBytes + change.holes.runs() * kHole + kGone;
+    if (change.name || change.set_size_bytes || change.grow_to_bytes > change.object->durable_size_bytes)
+      bytes += kNamed;
+  }
+  return bytes;
+}
+
+uint64_t Engine::LogBlocksBound(uint64_t bytes) {
+  // A record may end early by an entry that no longer fits.
+  return 1 + bytes / (kRecordEntryBytesMax - 512) + BlocksFor(bytes + kRecordHeaderBytes);
+}
+
+bool Engine::FullForLog(const Unit& unit) const {
+  return LogBlocksBound(LogBytesBound(unit)) > volume_->geometry().log_blocks / 4;
+}
+
 bool Engine::InPlaceBefore(uint64_t epoch) const {
   return std::any_of(commits_.begin(), commits_.end(),
                      [&](const auto& c) { return c->in_place && c->epoch_min < epoch; });
@@ -58,7 +79,7 @@ std::vector<std::shared_ptr<Unit>> Engine::Select(Take take) {
     }
   }
   std::vector<std::shared_ptr<Unit>> selected;
-  uint64_t blocks = 0;
+  uint64_t blocks = 0, log_bytes = 0;
   uint64_t held_epoch = UINT64_MAX;
   for (const std::shared_ptr<Unit>& unit : candidates) {
     if (unit->epoch > held_epoch) break;
@@ -66,15 +87,30 @@ std::vector<std::shared_ptr<Unit>> Engine::Select(Take take) {
       held_epoch = std::min(held_epoch, unit->epoch);
       continue;
     }
-    if (!selected.empty() && blocks + unit->data_blocks > kBatchBlocks) break;
+    const uint64_t bytes = LogBytesBound(*unit);
+    if (!selected.empty() && (blocks + unit->data_blocks > kBatchBlocks ||
+                              LogBlocksBound(log_bytes + bytes) > volume_->geometry().log_blocks / 4)) {
+      break;
+    }
     blocks += unit->data_blocks;
+    log_bytes += bytes;
     selected.push_back(unit);
   }
   return selected;
 }
 
-absl::Status Engine::LoadAllMissing(Lock& lock, const std::vector<BlockPointer>& missing) {
-  return volume_->LoadNodes(lock, missing);
+// New data goes to the reserved blocks themselves, but for those that a hole of the same unit gives back, and
+// not for a unit of a later epoch than others in the batch: what those do to the blocks comes first.
+void Engine::Plan::UnitPlan::AddReserved(ObjectId id, const ObjectChange& change, const Mapping& m) {
+  RangeSet kept;
+  kept.Add(m.logical);
+  change.holes.ForEach([&](BlockRange hole) { kept.Remove(hole); });
+  kept.ForEach([&](BlockRange r) {
+    Mapping part = m;
+    part.physical += r.start - m.logical.start;
+    part.logical = r;
+    reserved.push_back({id, part});
+  });
 }
 
 // Decides for every unit. False: nodes were loaded, with the lock released.
@@ -99,10 +135,8 @@ absl::StatusOr<bool> Engine::PlanUnits(Lock& lock, const std::vector<std::shared
     for (const auto& [id, change] : unit->changes) {
       ranges += change.data.runs();
       metadata |= change.grow_to_bytes > change.object->durable_size_bytes;
-      entry_bytes += 512 + 48 * change.unwritten.size() + 32 * change.holes.runs();
       absl::Status failed;
       change.data.ForEach([&](BlockRange range) {
-        entry_bytes += range.count * 48;
         length = range.count * kBlockBytes;
         if (!failed.ok() || missing.size() >= kNodesPerLoad) return;
         absl::StatusOr<bool> found = volume_->TryLookup(id, range, &mappings);
@@ -112,16 +146,15 @@ absl::StatusOr<bool> Engine::PlanUnits(Lock& lock, const std::vector<std::shared
           missing.push_back(volume_->missing());
         } else {
           for (const Mapping& m : mappings) {
-            if (m.state == MappingState::kUnwritten && !change.holes.Contains(m.logical.start)) {
-              up.reserved.push_back({id, m});
-            }
+            if (m.state == MappingState::kUnwritten && unit->epoch == units.front()->epoch)
+              up.AddReserved(id, change, m);
             read_outstanding |= m.state == MappingState::kWritten && volume_->ReadOutstanding(m.extent());
           }
         }
       });
       if (!failed.ok()) return failed;
     }
-    entry_bytes += unit->names.size() * 280;
+    entry_bytes += LogBytesBound(*unit);
     if (!missing.empty()) continue;
     DecisionInput in;
     in.policy = options_.policy;
@@ -145,11 +178,11 @@ absl::StatusOr<bool> Engine::PlanUnits(Lock& lock, const std::vector<std::shared
     plan->units.push_back(std::move(up));
   }
   if (!missing.empty()) {
-    if (absl::Status s = LoadAllMissing(lock, missing); !s.ok()) return s;
+    if (absl::Status s = volume_->LoadNodes(lock, missing); !s.ok()) return s;
     return false;
   }
   plan->settle_first = may_settle && units.size() == 1;
-  plan->log_blocks_bound = 2 + entry_bytes / (kBlockBytes - kRecordHeaderBytes - 512);
+  plan->log_blocks_bound = LogBlocksBound(entry_bytes);
   if (!candidates.empty()) {
     std::vector<InPlaceRun> runs = MergeInPlace(candidates, device_info_.atomic);
     const bool cheaper = options_.policy == WritePolicy::kHardwareOnly ||
@@ -166,7 +199,7 @@ absl::StatusOr<bool> Engine::PlanUnits(Lock& lock, const std::vector<std::shared
 }
 
 // Gives every block of the plan's COW units its place.
-absl::Status Engine::PlaceCow(Lock& lock, Plan& plan, Commit& commit) {
+absl::Status Engine::PlaceCow(Lock& lock, Plan& plan) {
   std::vector<LayoutItem> items;
   std::vector<size_t> unit_of;  // by LayoutItem::source
   for (size_t u = 0; u < plan.units.size(); ++u) {
@@ -204,7 +237,6 @@ absl::Status Engine::PlaceCow(Lock& lock, Plan& plan, Commit& commit) {
     volume_->Unclaim(up.unit->claimed_blocks, 0);
     up.unit->claimed_blocks = 0;
   }
-  (void)commit;
   return absl::OkStatus();
 }
 
@@ -362,6 +394,7 @@ void Engine::Send(std::unique_ptr<Commit> commit, std::vector<LogEntry> entries,
     ++commit->outstanding;
     pump_->Queue(&write.request);
   }
+  building_.clear();
   commits_.push_back(std::move(commit));
   ++progress_;
 }
@@ -380,6 +413,7 @@ absl::Status Engine::Settle(Lock& lock) {
 }
 
 bool Engine::DispatchSelected(Lock& lock, Take take) {
+  const NodeCache::Hold hold(volume_->node_cache());  // all nodes of the batch are needed at once
   bool settled = false;
   while (true) {
     const std::vector<std::shared_ptr<Unit>> units = Select(take);
@@ -400,6 +434,7 @@ bool Engine::DispatchSelected(Lock& lock, Take take) {
 
     auto commit = std::make_unique<Commit>();
     commit->units = units;
+    building_ = units;
     for (const auto& unit : units) fork_.Freeze(unit);
     bool record = false;
     for (const Plan::UnitPlan& up : plan.units) {
@@ -408,7 +443,7 @@ bool Engine::DispatchSelected(Lock& lock, Take take) {
       (up.reason == PathReason::kInPlace ? stats_.in_place_bytes : stats_.cow_bytes) += bytes;
       record |= up.reason != PathReason::kInPlace;
     }
-    if (absl::Status s = PlaceCow(lock, plan, *commit); !s.ok()) {
+    if (absl::Status s = PlaceCow(lock, plan); !s.ok()) {
       Fail(absl::InternalError(
           absl::StrCat("claimed space could not be allocated: ", std::string(s.message()))));
       Keep(std::move(commit));
@@ -445,7 +480,8 @@ absl::Status Engine::CommitEntries(Lock& lock, std::vector<LogEntry> entries, st
   }
   // Whatever a barrier put before this.
   const uint64_t epoch = fork_.epoch();
-  absl::Status earlier = SyncUnits(lock, UnitsWhere([epoch](const Unit& unit) { return unit.epoch < epoch; }));
+  absl::Status earlier =
+      SyncUnits(lock, UnitsWhere([epoch](const Unit& unit) { return unit.epoch < epoch; }));
   if (!earlier.ok()) return earlier;
   pump_->Wait(lock, [&] { return CanDispatch() || !failed_.ok(); });
   if (!failed_.ok()) return failed_;

@@ -51,6 +51,7 @@ struct Engine::Plan {
     Extent in_place;  // where, if kInPlace
     // Blocks that overwrite reserved, unwritten ones: those take the new data.
     std::vector<std::pair<ObjectId, Mapping>> reserved;
+    void AddReserved(ObjectId id, const ObjectChange& change, const Mapping& m);
   };
   struct CowPiece {
     size_t unit = 0;

@@ -106,6 +106,7 @@ void Engine::TellFailure(Unit& unit) {
 }
 
 void Engine::Keep(std::unique_ptr<Commit> commit) {
+  building_.clear();
   for (const auto& unit : commit->units) TellFailure(*unit);
   failed_commits_.push_back(std::move(commit));
 }
@@ -119,6 +120,7 @@ void Engine::Fail(const absl::Status& cause) {
   Log(LogLevel::kError, std::string(failed_.message()));
   // Every waiter is told. What was accepted stays in memory for readers, so units keep their pages.
   for (const auto& [order, unit] : fork_.pending()) TellFailure(*unit);
+  for (const auto& unit : building_) TellFailure(*unit);
   for (const auto& commit : commits_) {
     for (const auto& unit : commit->units) TellFailure(*unit);
   }

@@ -58,6 +58,11 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Open(std::unique_ptr<Device> dev
       Volume::Open(*engine->pump_, options.read_only, node_bytes / sizeof(TreeNode));
   if (!volume.ok()) return volume.status();
   engine->volume_ = *std::move(volume);
+  // A unit has a bounded share of the cache, and of the log even where every block of it is an entry of its
+  // own.
+  engine->unit_limit_blocks_ =
+      std::min(engine->page_limit_bytes_ / 4 / kBlockBytes,
+               engine->volume_->geometry().log_blocks * kBlockBytes / 4 / kMapEntryBytes);
   engine->background_ = background && !options.read_only;
   if (engine->background_) engine->thread_ = std::thread([e = engine.get()] { e->BackgroundLoop(); });
   return engine;
@@ -93,7 +98,6 @@ absl::Status Engine::Close() {
     if (status.ok() && volume_->log_blocks_used() > 0) status = Checkpoint(lock);
   }
   closed_ = true;
-  RunCalls(lock);
   stop_ = true;
   ++progress_;
   WakeBackground();
@@ -103,6 +107,7 @@ absl::Status Engine::Close() {
   async_threads_.clear();
   lock.lock();
   pump_->Wait(lock, [&] { return pump_->in_flight() == 0; });
+  RunCalls(lock);
   device_.reset();  // and the lock on the file with it
   return status;
 }
@@ -171,7 +176,11 @@ absl::StatusOr<bool> Engine::Throttle(Lock& lock) {
 
 absl::StatusOr<bool> Engine::AwaitObject(Lock& lock, ObjectState& object) {
   if (object.removed) return absl::NotFoundError(absl::StrCat("object '", object.name, "' was removed"));
-  if (!object.exclusive) return true;
+  if (!object.exclusive) {
+    if (object.metadata_unit == nullptr || !FullForLog(*object.metadata_unit)) return true;
+    absl::Status synced = SyncUnits(lock, {fork_.Shared(object.metadata_unit)});
+    return synced.ok() ? absl::StatusOr<bool>(false) : absl::StatusOr<bool>(synced);
+  }
   pump_->Wait(lock, [&] { return !object.exclusive || !failed_.ok(); });
   if (!failed_.ok()) return failed_;
   return false;
@@ -185,7 +194,11 @@ absl::StatusOr<bool> Engine::Claim(Lock& lock, uint64_t blocks, uint64_t entries
   const uint64_t prepare = std::max(kPrepareStepBlocks, blocks);
   absl::StatusOr<bool> more = volume_->PrepareMore(lock, prepare);
   if (absl::IsResourceExhausted(more.status())) more = false;
-  if (!more.ok()) return more.status();
+  if (!more.ok()) {
+    // The failed flush may have been the one that would have told of accepted data.
+    Fail(more.status());
+    return failed_;
+  }
   for (int round = 0; !*more && round < 2; ++round) {
     if (absl::Status s = SyncAll(lock); !s.ok()) return s;
     if (absl::Status s = Checkpoint(lock); !s.ok()) return s;
@@ -246,11 +259,12 @@ std::vector<std::shared_ptr<Unit>> Engine::UnitsWhere(const std::function<bool(c
   for (const auto& [order, unit] : fork_.pending()) {
     if (filter(*unit)) units.push_back(unit);
   }
-  for (const auto& commit : commits_) {
-    for (const auto& unit : commit->units) {
-      if (filter(*unit)) units.push_back(unit);
-    }
-  }
+  const auto add = [&](const std::vector<std::shared_ptr<Unit>>& some) {
+    std::copy_if(some.begin(), some.end(), std::back_inserter(units),
+                 [&](const auto& u) { return filter(*u); });
+  };
+  add(building_);
+  for (const auto& commit : commits_) add(commit->units);
   return units;
 }
 
@@ -310,7 +324,7 @@ bool Engine::CheckpointDue() const {
 }
 
 bool Engine::PrepareDue() const {
-  return volume_->prepared_blocks() < volume_->geometry().total_blocks &&
+  return !prepare_failed_ && volume_->prepared_blocks() < volume_->geometry().total_blocks &&
          volume_->free_blocks() < volume_->claimed_blocks() + kPrepareStepBlocks / 2;
 }
 
@@ -320,8 +334,10 @@ bool Engine::BackgroundStep(Lock& lock) {
   if (CheckpointDue()) return Checkpoint(lock).ok();
   if (WritebackDue() && Dispatch(lock, Take::kOldest)) return true;
   if (PrepareDue()) {
-    // An error here is told to the write that needs the space.
+    // Lack of space is told to the write that needs it.
     absl::StatusOr<bool> more = volume_->PrepareMore(lock, kPrepareStepBlocks);
+    if (!more.ok() && !absl::IsResourceExhausted(more.status())) Fail(more.status());
+    prepare_failed_ = !more.ok();
     return more.ok() && *more;
   }
   return false;
@@ -383,11 +399,12 @@ void Engine::BackgroundLoop() {
 }
 
 void Engine::RunAsync(std::function<void()> work) {
-  if (!background_) {
+  Lock lock = Acquire();
+  if (!background_ || closed_) {
+    lock.unlock();
     work();
     return;
   }
-  Lock lock = Acquire();
   async_work_.push_back(std::move(work));
   if (async_threads_.size() < kAsyncThreads && async_work_.size() > async_threads_.size() - async_busy_) {
     async_threads_.emplace_back([this] { AsyncLoop(); });

@@ -88,8 +88,12 @@ class Engine {
   // ---- Limits ----
   uint64_t dirty_limit_blocks() const { return page_limit_bytes_ / 2 / kBlockBytes; }
   // The largest unit that joining may make, and the largest write that is staged in the cache.
-  uint64_t unit_limit_blocks() const { return page_limit_bytes_ / 4 / kBlockBytes; }
+  uint64_t unit_limit_blocks() const { return unit_limit_blocks_; }
   uint64_t page_limit_bytes() const { return page_limit_bytes_; }
+
+  // True if this unit has grown so large in the log that it should be sent before anything more is joined to
+  // it.
+  bool FullForLog(const Unit& unit) const;
 
   // ---- For staging. Each returns false if it released the lock: then look at everything again. ----
   // Waits while too much is dirty.
@@ -113,7 +117,7 @@ class Engine {
   // ---- Committing ----
   // Waits until all these units are durable.
   absl::Status SyncUnits(Lock& lock, std::vector<std::shared_ptr<Unit>> units);
-  // All units, pending and committing, that `filter` accepts.
+  // All units, pending, being sent and committing, that `filter` accepts.
   std::vector<std::shared_ptr<Unit>> UnitsWhere(const std::function<bool(const Unit&)>& filter) const;
   absl::Status SyncAll(Lock& lock);
   // Commits entries whose data extents are written (not necessarily flushed) as one transaction. `durable`
@@ -157,9 +161,10 @@ class Engine {
   bool DispatchSelected(Lock& lock, Take take);
   std::vector<std::shared_ptr<Unit>> Select(Take take);
   bool InPlaceBefore(uint64_t epoch) const;
+  static uint64_t LogBytesBound(const Unit& unit);
+  static uint64_t LogBlocksBound(uint64_t bytes);
   absl::StatusOr<bool> PlanUnits(Lock& lock, const std::vector<std::shared_ptr<Unit>>& units, Plan* plan);
-  absl::Status LoadAllMissing(Lock& lock, const std::vector<BlockPointer>& missing);
-  absl::Status PlaceCow(Lock& lock, Plan& plan, Commit& commit);
+  absl::Status PlaceCow(Lock& lock, Plan& plan);
   void BuildData(Plan& plan, Commit& commit);
   std::vector<LogEntry> BuildEntries(Plan& plan);
   absl::StatusOr<bool> EnsureLogRoom(Lock& lock, uint64_t blocks);
@@ -195,6 +200,7 @@ class Engine {
   std::unique_ptr<Volume> volume_;
   CowFork fork_;
   uint64_t page_limit_bytes_ = 0;
+  uint64_t unit_limit_blocks_ = 0;
   uint64_t fork_generation_ = 0;
   absl::Status failed_;
   bool closed_ = false;
@@ -205,12 +211,14 @@ class Engine {
   uint64_t progress_ = 0;  // changes whenever a waiter should look again
   std::vector<std::shared_ptr<Unit>> wanted_;
   std::deque<std::unique_ptr<Commit>> commits_;  // in order of sending
+  std::vector<std::shared_ptr<Unit>> building_;  // frozen, and not yet in a commit that is sent
   std::vector<std::unique_ptr<Commit>> failed_commits_;
   IoRequest flush_;
   bool flushing_ = false;
   uint64_t next_read_token_ = 1;
 
   std::vector<std::function<void()>> calls_;
+  bool prepare_failed_ = false;  // the file system below is full: not tried again in the background
   bool background_ = false, stop_ = false;
   uint64_t background_wakes_ = 0;
   std::condition_variable background_cv_;

@@ -3,6 +3,7 @@
 // takes.
 #include <algorithm>
 #include <cstring>
+#include <optional>
 
 #include "absl/container/inlined_vector.h"
 #include "device/aligned_buffer.h"
@@ -78,6 +79,7 @@ absl::StatusOr<size_t> Engine::Read(const std::shared_ptr<ObjectState>& object, 
   uint64_t bytes = 0;
   uint64_t missed_blocks = 0;
   Lock lock = Acquire();
+  std::optional<NodeCache::Hold> hold(std::in_place, volume_->node_cache());
   while (true) {
     if (absl::Status s = CheckOpen(); !s.ok()) return s;
     if (object->removed) return absl::NotFoundError("object '" + object->name + "' was removed");
@@ -118,6 +120,7 @@ absl::StatusOr<size_t> Engine::Read(const std::shared_ptr<ObjectState>& object, 
     cached.clear();
     if (absl::Status s = LoadMissing(lock); !s.ok()) return s;
   }
+  hold.reset();
   ++stats_.reads;
   stats_.bytes_read += bytes;
   stats_.page_hits += cached.size();

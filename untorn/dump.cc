@@ -1,0 +1,491 @@
+// dump: a store's metadata as JSON text. Written piece by piece, so that memory holds the text and little
+// else.
+#include <array>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "device/aligned_buffer.h"
+#include "device/file_device.h"
+#include "untorn/inspect.h"
+#include "untorn/inspect_reader.h"
+
+namespace untorn {
+namespace internal {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+std::string Text(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
+Json ErrorJson(const absl::Status& status) { return std::string(status.message()); }
+std::string Hex(uint64_t v) { return absl::StrFormat("0x%016x", v); }
+
+// "name", and "name_hex" where it is not text.
+void PutName(Json& json, const std::string& name) {
+  json["name"] = IsUtf8(name) ? name : absl::CHexEscape(name);
+  if (!IsUtf8(name)) json["name_hex"] = absl::BytesToHexString(name);
+}
+
+Json PointerJson(BlockPointer pointer) {
+  if (!pointer) return nullptr;
+  return {{"block", pointer.block}, {"checksum", Hex(pointer.checksum)}};
+}
+
+const char* StateName(MappingState state) {
+  switch (state) {
+    case MappingState::kHole:
+      return "hole";
+    case MappingState::kWritten:
+      return "written";
+    case MappingState::kUnwritten:
+      return "unwritten";
+  }
+  return "unknown";
+}
+
+// Appends the members of objects and arrays, one a line.
+class Writer {
+ public:
+  void Begin(char bracket) {
+    out_ += bracket;
+    first_ = true;
+  }
+  void End(char bracket) {
+    out_ += '\n';
+    out_ += bracket;
+    first_ = false;
+  }
+  void Key(const char* key) {
+    Separate();
+    absl::StrAppend(&out_, "\"", key, "\": ");
+  }
+  void Member(const char* key, const Json& value) {
+    Key(key);
+    out_ += Text(value);
+  }
+  void Element(const Json& value) {
+    Separate();
+    out_ += Text(value);
+  }
+  void Separate() {
+    out_ += first_ ? "\n" : ",\n";
+    first_ = false;
+  }
+  std::string Take() { return std::move(out_); }
+
+ private:
+  std::string out_;
+  bool first_ = true;
+};
+
+Json SuperblockJson(const Superblock& s) {
+  return {{"uuid", UuidString(s.uuid)},
+          {"generation", s.generation},
+          {"features",
+           {{"compatible", Hex(s.features.compatible)},
+            {"read_only_compatible", Hex(s.features.read_only_compatible)},
+            {"incompatible", Hex(s.features.incompatible)}}},
+          {"total_blocks", s.geometry.total_blocks},
+          {"epoch", s.epoch},
+          {"checkpoint_lsn", s.checkpoint_lsn},
+          {"checkpoint_position", s.checkpoint_position},
+          {"checkpoint_checksum", Hex(s.checkpoint_checksum)},
+          {"durable_lsn", s.durable_lsn},
+          {"prepared_blocks", s.prepared_blocks},
+          {"next_object", s.next_object},
+          {"tree_root", PointerJson(s.tree.root)},
+          {"tree_nodes", s.tree.node_count},
+          {"free_map", PointerJson(s.free_map)},
+          {"used_blocks", s.used_blocks}};
+}
+
+Json EntryJson(const LogEntry& e) {
+  Json json;
+  switch (e.type) {
+    case LogEntry::Type::kMap:
+      json = {{"type", "map"},          {"object", Value(e.object)}, {"logical", e.logical.start},
+              {"physical", e.physical}, {"count", e.logical.count},  {"state", StateName(e.state)}};
+      if (e.reserved_before) json["reserved_before"] = true;
+      if (e.state == MappingState::kWritten)
+        json["hash"] = absl::StrFormat("%016x%016x", e.hash.high, e.hash.low);
+      break;
+    case LogEntry::Type::kHole:
+      json = {{"type", "hole"},
+              {"object", Value(e.object)},
+              {"logical", e.logical.start},
+              {"count", e.logical.count}};
+      break;
+    case LogEntry::Type::kInode:
+      json = {{"type", "inode"}, {"object", Value(e.object)}, {"size_bytes", e.size_bytes}};
+      PutName(json, e.name);
+      break;
+    case LogEntry::Type::kInodeGone:
+      json = {{"type", "inode-gone"}, {"object", Value(e.object)}};
+      break;
+    case LogEntry::Type::kName:
+      json = {{"type", "name"}, {"object", Value(e.object)}};
+      PutName(json, e.name);
+      break;
+    case LogEntry::Type::kNameGone:
+      json = {{"type", "name-gone"}};
+      PutName(json, e.name);
+      break;
+  }
+  return json;
+}
+
+Json RecordJson(const LogRecord& r) {
+  Json entries = Json::array();
+  for (const LogEntry& e : r.entries) entries.push_back(EntryJson(e));
+  return {{"position", r.position},
+          {"blocks", r.blocks},
+          {"lsn", r.lsn},
+          {"epoch", r.epoch},
+          {"claim", r.claim},
+          {"superblock_generation", r.superblock_generation},
+          {"prepared_blocks", r.prepared_blocks},
+          {"last", r.last},
+          {"settling", r.settling},
+          {"checksum", Hex(r.checksum)},
+          {"previous_checksum", Hex(r.previous_checksum)},
+          {"entries", std::move(entries)}};
+}
+
+// The first walk: nodes, and who the objects are.
+class NodeDump : public TreeVisitor {
+ public:
+  explicit NodeDump(Writer* out) : out_(out) {}
+  void Node(const TreeNode& node) override {
+    if (out_ == nullptr) return;
+    Json json = {{"block", node.pointer().block}, {"level", node.level()}, {"count", node.count()}};
+    if (node.count() > 0) json["first_key"] = DescribeKey(node.key(0));
+    Json children = Json::array(), ill_formed = Json::array();
+    for (int i = 0; i < node.count(); ++i) {
+      if (node.level() > 0) {
+        children.push_back(node.child(i).block);
+      } else if (!ParseMapping(node.key(i), node.value(i)) && !ParseInode(node.key(i), node.value(i)) &&
+                 !ParseName(node.key(i), node.value(i))) {
+        ill_formed.push_back(absl::StrCat(i, " (", DescribeKey(node.key(i)), ")"));
+      }
+    }
+    if (node.level() > 0) json["children"] = std::move(children);
+    if (!ill_formed.empty()) {
+      json["error"] = "entries that make no sense";
+      json["ill_formed"] = std::move(ill_formed);
+    }
+    out_->Element(json);
+  }
+  void Damaged(BlockPointer pointer, const absl::Status& why, std::string_view first,
+               std::optional<std::string_view> limit) override {
+    ++damaged_;
+    if (out_ == nullptr) return;
+    out_->Element(
+        {{"block", pointer.block}, {"error", ErrorJson(why)}, {"covers", DescribeRange(first, limit)}});
+  }
+  void Entry(const TreeNode& leaf, int index) override {
+    if (KeySpaceOf(leaf.key(index)) != KeySpace::kInode) return;
+    if (auto inode = ParseInode(leaf.key(index), leaf.value(index))) inodes_[inode->id] = *std::move(inode);
+  }
+
+  uint64_t damaged() const { return damaged_; }
+  std::map<ObjectId, Inode>& inodes() { return inodes_; }
+
+ private:
+  Writer* const out_;  // nullptr: the nodes are not wanted
+  uint64_t damaged_ = 0;
+  std::map<ObjectId, Inode> inodes_;
+};
+
+// The second walk: mappings, object by object, in order of their numbers.
+class ObjectDump : public TreeVisitor {
+ public:
+  // `only`: leaves the others out.
+  ObjectDump(Writer& out, const Delta& delta, const std::map<ObjectId, Inode>& inodes,
+             std::optional<ObjectId> only)
+      : out_(out), inodes_(inodes), only_(only), next_(inodes.begin()), final_(delta) {}
+
+  void Node(const TreeNode&) override {}
+  void Damaged(BlockPointer, const absl::Status&, std::string_view,
+               std::optional<std::string_view>) override {}
+  void Entry(const TreeNode& leaf, int index) override {
+    if (const auto entry = ParseMapping(leaf.key(index), leaf.value(index))) Tree(&*entry);
+  }
+  void Finish() {
+    Tree(nullptr);
+    while (next_ != inodes_.end()) Begin(next_->first);
+    End();
+  }
+
+ private:
+  void Tree(const MappingEntry* entry) {
+    final_.Tree(entry, [this](ObjectId id, const Mapping& m, bool from_log) {
+      if (only_ && id != *only_) return;
+      while (current_ != id) {
+        Begin(next_ != inodes_.end() && next_->first < id ? next_->first : id);
+      }
+      Json json = {{"logical", m.logical.start},
+                   {"physical", m.physical},
+                   {"count", m.logical.count},
+                   {"state", StateName(m.state)},
+                   {"from", from_log ? "log" : "checkpoint"}};
+      if (from_log) json["lsn"] = m.lsn;
+      out_.Element(json);
+    });
+  }
+
+  void Begin(ObjectId id) {
+    End();
+    const bool known = next_ != inodes_.end() && next_->first == id;
+    current_ = id;
+    if (known && only_ && id != *only_) {
+      ++next_;
+      return;
+    }
+    out_.Separate();
+    out_.Begin('{');
+    if (known) {
+      Json name = Json::object();
+      PutName(name, next_->second.name);
+      for (const auto& [key, value] : name.items()) out_.Member(key.c_str(), value);
+    }
+    out_.Member("id", Value(id));
+    if (known) {
+      out_.Member("size_bytes", next_->second.size_bytes);
+      ++next_;
+    } else {
+      out_.Member("error", "mappings of an object that has no readable record");
+    }
+    out_.Key("mappings");
+    out_.Begin('[');
+    open_ = true;
+  }
+  void End() {
+    if (!open_) return;
+    out_.End(']');
+    out_.End('}');
+    open_ = false;
+  }
+
+  Writer& out_;
+  const std::map<ObjectId, Inode>& inodes_;
+  const std::optional<ObjectId> only_;
+  std::map<ObjectId, Inode>::const_iterator next_;  // the first object that has not begun
+  FinalMappings final_;
+  ObjectId current_ = ObjectId::kNone;
+  bool open_ = false;
+};
+
+class FreeMapDump : public FreeMapVisitor {
+ public:
+  explicit FreeMapDump(Writer& out) : out_(out) {}
+  void Table(const FreeMapNode& node, uint64_t used) override {
+    Json json = NodeJson(node);
+    json["used_blocks"] = used;
+    out_.Element(json);
+  }
+  void Bitmap(const FreeMapNode& node, const BlockSet::Words&, uint64_t used) override {
+    Json json = NodeJson(node);
+    json["used_blocks"] = used;
+    out_.Element(json);
+  }
+  void Null(const FreeMapNode& node) override {
+    Json json = NodeJson(node);
+    json["note"] = "not on disk: nothing in use but the fixed areas";
+    out_.Element(json);
+  }
+  void Damaged(const FreeMapNode& node, const absl::Status& why) override {
+    Json json = NodeJson(node);
+    json["error"] = ErrorJson(why);
+    out_.Element(json);
+  }
+  void WrongCount(const FreeMapNode& node, uint64_t said, uint64_t used) override {
+    out_.Element(
+        {{"level", node.level},
+         {"index", node.index},
+         {"error", absl::StrCat("its table says that ", said, " blocks are in use, it says ", used)}});
+  }
+
+ private:
+  static Json NodeJson(const FreeMapNode& node) {
+    Json json = {{"level", node.level}, {"index", node.index}};
+    if (node.pointer) json["block"] = node.pointer.block;
+    json["first_group"] = node.first_group;
+    json["groups"] = node.last_group - node.first_group;
+    return json;
+  }
+  Writer& out_;
+};
+
+class Dump {
+ public:
+  Dump(Device& device, const DumpOptions& options) : device_(device), options_(options) {}
+
+  absl::StatusOr<std::string> Run() {
+    const SuperblockSlots slots = ReadSuperblocks(device_);
+    const absl::StatusOr<Superblock> usable = UsableSuperblock(slots, device_.info(), /*for_writing=*/false);
+    out_.Begin('{');
+    out_.Member("path", Printable(device_.info().path));
+    out_.Member("device_bytes", device_.info().size_bytes);
+    if (!usable.ok()) out_.Member("error", ErrorJson(usable.status()));
+    DumpSlots(slots);
+    if (slots.current >= 0) {
+      if (absl::Status s = DumpStore(*slots.slots[slots.current]); !s.ok()) return s;
+    }
+    out_.End('}');
+    return out_.Take() + "\n";
+  }
+
+ private:
+  void DumpSlots(const SuperblockSlots& slots) {
+    out_.Key("superblocks");
+    out_.Begin('[');
+    for (int i = 0; i < 2; ++i) {
+      Json json = {{"slot", i}, {"block", kSuperblockSlots[i]}, {"in_use", i == slots.current}};
+      if (slots.slots[i].ok()) {
+        json.update(SuperblockJson(*slots.slots[i]));
+      } else {
+        json["error"] = ErrorJson(slots.slots[i].status());
+        AlignedBuffer block(kBlockBytes);
+        if (ReadBlocking(device_, kSuperblockSlots[i] * kBlockBytes, block.data(), kBlockBytes).ok()) {
+          const auto* bytes = reinterpret_cast<const char*>(block.data());
+          json["first_bytes"] = absl::BytesToHexString(absl::string_view(bytes, kSuperblockBytes));
+        }
+      }
+      out_.Element(json);
+    }
+    out_.End(']');
+  }
+
+  absl::Status DumpStore(const Superblock& sb) {
+    const Geometry& g = sb.geometry;
+    out_.Member("geometry", {{"block_bytes", kBlockBytes},
+                             {"total_blocks", g.total_blocks},
+                             {"log_start", g.log_start},
+                             {"log_blocks", g.log_blocks},
+                             {"map_start", g.map_start},
+                             {"data_start", g.data_start}});
+    Delta delta;
+    const absl::Status log = DumpLog(sb, &delta);
+    if (!log.ok() && !options_.log) out_.Member("log_error", ErrorJson(log));
+    if (options_.tree) {
+      out_.Key("tree");
+      out_.Begin('{');
+      out_.Member("root", PointerJson(sb.tree.root));
+      out_.Member("node_count", sb.tree.node_count);
+      out_.Key("nodes");
+      out_.Begin('[');
+    }
+    NodeDump nodes(options_.tree ? &out_ : nullptr);
+    if (options_.tree || options_.objects) WalkTree(device_, sb, "", "", nodes);
+    if (options_.tree) {
+      out_.End(']');
+      out_.End('}');
+    }
+    if (options_.objects) {
+      if (absl::Status s = DumpObjects(sb, delta, nodes, log.ok()); !s.ok()) return s;
+    }
+    if (options_.free_map) {
+      out_.Key("free_map");
+      out_.Begin('{');
+      out_.Member("root", PointerJson(sb.free_map));
+      out_.Member("group_blocks", kGroupBlocks);
+      out_.Key("nodes");
+      out_.Begin('[');
+      FreeMapDump map(out_);
+      WalkFreeMap(device_, sb, map);
+      out_.End(']');
+      out_.End('}');
+    }
+    return absl::OkStatus();
+  }
+
+  // Replays it too, wanted or not. Returns what is wrong with it.
+  absl::Status DumpLog(const Superblock& sb, Delta* delta) {
+    if (options_.log) {
+      out_.Key("log");
+      out_.Begin('{');
+      out_.Key("records");
+      out_.Begin('[');
+    }
+    const absl::StatusOr<LogTail> tail = ReplayLog(device_, sb, delta, [&](const LogRecord& record) {
+      if (options_.log) out_.Element(RecordJson(record));
+    });
+    const absl::Status damage = tail.ok() ? tail->damage : tail.status();
+    if (!options_.log) return damage;
+    out_.End(']');
+    if (!damage.ok()) out_.Member("error", ErrorJson(damage));
+    if (tail.ok()) {
+      out_.Member("records_dropped", tail->dropped);
+      out_.Member("lsn", tail->lsn);
+      out_.Member("position", tail->position);
+      out_.Member("prepared_blocks", tail->prepared_blocks);
+    }
+    out_.End('}');
+    return damage;
+  }
+
+  absl::Status DumpObjects(const Superblock& sb, const Delta& delta, NodeDump& nodes, bool log_sound) {
+    std::map<ObjectId, Inode>& inodes = nodes.inodes();
+    for (const auto& [id, inode] : delta.inodes()) {
+      if (inode) {
+        inodes[id] = *inode;
+      } else {
+        inodes.erase(id);
+      }
+    }
+    std::optional<ObjectId> only;
+    if (!options_.object.empty()) {
+      for (const auto& [id, inode] : inodes) {
+        if (inode.name == options_.object) only = id;
+      }
+      if (!only && log_sound && nodes.damaged() == 0) {
+        return absl::NotFoundError(
+            absl::StrCat(device_.info().path, ": no object '", Printable(options_.object), "'"));
+      }
+    }
+    std::string error;
+    if (nodes.damaged() > 0)
+      error = absl::StrCat(nodes.damaged(), " tree nodes are damaged: what they held is missing here. ");
+    if (!log_sound) error += "The log is damaged: what it said from there on is missing here. ";
+    if (!options_.object.empty() && !only)
+      error += "No object of this name is readable: " + Printable(options_.object);
+    if (!error.empty()) out_.Member("objects_error", error);
+    out_.Key("objects");
+    out_.Begin('[');
+    if (options_.object.empty() || only) {
+      ObjectDump objects(out_, delta, inodes, only);
+      // Just the mappings: those of one object, or of all.
+      const std::string from = only ? MappingKey(*only, 0) : "";
+      const std::string to = only ? MappingKey(*only, UINT64_MAX) : InodeKey(ObjectId::kNone);
+      WalkTree(device_, sb, from, to, objects);
+      objects.Finish();
+    }
+    out_.End(']');
+    return absl::OkStatus();
+  }
+
+  static constexpr size_t kSuperblockBytes = 232;  // the part that is not zero
+  Device& device_;
+  const DumpOptions& options_;
+  Writer out_;
+};
+
+}  // namespace
+}  // namespace internal
+
+absl::StatusOr<std::string> DumpJsonDevice(Device& device, const DumpOptions& options) {
+  return internal::Dump(device, options).Run();
+}
+
+absl::StatusOr<std::string> DumpJson(const std::string& path, const DumpOptions& options) {
+  absl::StatusOr<std::unique_ptr<Device>> device = OpenFileDevice(path, {.read_only = true});
+  if (!device.ok()) return device.status();
+  return DumpJsonDevice(**device, options);
+}
+
+}  // namespace untorn
