@@ -172,6 +172,7 @@ class Writer {
   }
 
   void Reshape(size_t track) {
+    if (OneIn(30)) Check(context_, context_.store.Checkpoint(), "checkpoint");
     const Durability durability = OneIn(2) ? Durability::kSync : Durability::kBuffered;
     if (next_[track] % 2 == 0) return WriteTrack(track, durability);
     const Piece& piece = context_.tracks[track].pieces[0];

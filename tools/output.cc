@@ -13,6 +13,8 @@
 namespace untorn::tools {
 namespace {
 
+constexpr size_t kOneLineMembersMax = 3;
+
 bool IsUtf8(const std::string& text) {
   try {
     Json(text).dump();
@@ -78,6 +80,14 @@ void AppendValue(const std::string& name, const Json& value, const std::string& 
     return;
   }
   const std::string deeper = indent + "  ";
+  if (value.is_object() && value.size() <= kOneLineMembersMax && IsFlatObject(value)) {
+    std::string line;
+    for (const auto& [member, inner] : value.items()) {
+      absl::StrAppend(&line, line.empty() ? "" : ", ", member, " ", Scalar(inner));
+    }
+    absl::StrAppend(out, indent, name, ": ", line, "\n");
+    return;
+  }
   if (value.is_object()) {
     absl::StrAppend(out, indent, name, "\n");
     for (const auto& [member, inner] : value.items()) AppendValue(member, inner, deeper, out);

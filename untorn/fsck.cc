@@ -246,12 +246,14 @@ class TreeCheck : public TreeVisitor {
                           DescribeRun({m.logical.start, m.logical.count}), " of it, mapped to ",
                           DescribeRun(m.extent()));
     };
-    if (entry.object == last_object_ && m.logical.start < last_end_) {
+    if (entry.object != last_object_) last_end_ = 0;
+    last_object_ = entry.object;
+    const uint64_t first_new =
+        std::max(m.logical.start, std::exchange(last_end_, std::max(last_end_, m.logical.end())));
+    if (first_new > m.logical.start) {
       findings_.Add(FindingCode::kEntryIllFormed, "tree node at block ", leaf.pointer().block, ": ", what(),
                     ": an earlier entry maps some of these too");
     }
-    last_object_ = entry.object;
-    last_end_ = m.logical.end();
     if (m.physical < g.data_start || m.extent().end() > g.total_blocks) {
       findings_.Add(FindingCode::kMappingOutOfBounds, what(), ": outside the data area, ",
                     DescribeRun({g.data_start, g.total_blocks - g.data_start}));
@@ -264,10 +266,10 @@ class TreeCheck : public TreeVisitor {
                       " mapped or used by the tree already");
       });
     }
-    if (m.state == MappingState::kUnwritten) {
+    if (m.state == MappingState::kUnwritten && first_new < m.logical.end()) {
       // What the log writes in there stays the object's own.
       delta_.Visit(
-          entry.object, m.logical,
+          entry.object, {first_new, m.logical.end() - first_new},
           [&](const Mapping& piece) {
             const uint64_t place = m.physical + (piece.logical.start - m.logical.start);
             if (piece.state == MappingState::kHole || piece.physical != place) return;

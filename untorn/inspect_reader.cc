@@ -63,8 +63,12 @@ absl::StatusOr<LogTail> ReplayLog(Device& device, const Superblock& superblock, 
                                   absl::FunctionRef<void(const LogRecord&)> each) {
   absl::StatusOr<LogTail> tail = ReadLogTail(device, superblock);
   if (!tail.ok()) {
-    // A part of the device that cannot be read is damage; anything else is the device's failure.
-    if (!absl::IsDataLoss(tail.status()) && !absl::IsOutOfRange(tail.status())) return tail;
+    // A part of the device that cannot be read is damage, and so is a record that no version wrote in a store
+    // of this one; anything else is the device's failure.
+    if (!absl::IsDataLoss(tail.status()) && !absl::IsOutOfRange(tail.status()) &&
+        !absl::IsUnimplemented(tail.status())) {
+      return tail;
+    }
     LogTail none;
     none.lsn = superblock.checkpoint_lsn;
     none.position = superblock.checkpoint_position;
@@ -268,7 +272,16 @@ void FinalMappings::LogBefore(ObjectId object, uint64_t logical, bool all, Fn fn
 
 void FinalMappings::Tree(const MappingEntry* entry, Fn fn) {
   if (entry == nullptr) return LogBefore(ObjectId::kNone, 0, true, fn);
-  const Mapping& m = entry->mapping;
+  Mapping m = entry->mapping;
+  if (entry->object == object_ && m.logical.start < end_) {
+    // Damage: what an earlier entry maps too is left out.
+    if (m.logical.end() <= end_) return;
+    const uint64_t skip = end_ - m.logical.start;
+    m.logical = {end_, m.logical.count - skip};
+    m.physical += skip;
+  }
+  object_ = entry->object;
+  end_ = m.logical.end();
   delta_.Visit(
       entry->object, m.logical, [](const Mapping&) {},
       [&](BlockRange gap) {

@@ -94,6 +94,8 @@ class FinalMappings {
   const Delta& delta_;
   std::vector<MappingEntry> log_;  // the delta's, holes left out
   size_t next_ = 0;
+  ObjectId object_ = ObjectId::kNone;  // of the last mapping of the tree
+  uint64_t end_ = 0;
 };
 
 }  // namespace untorn::internal

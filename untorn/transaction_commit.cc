@@ -170,6 +170,7 @@ absl::StatusOr<std::vector<LogEntry>> TransactionImpl::BuildEntries(Lock& lock) 
     entries.push_back(id == ObjectId::kNone ? LogEntry::NameGone(name) : LogEntry::Name(name, id));
   }
   for (auto& [id, t] : touched_) {
+    if (!t.changed()) continue;
     if (t.removed) {
       if (!t.created()) entries.push_back(LogEntry::InodeGone(id));
       continue;
@@ -200,6 +201,7 @@ absl::StatusOr<std::vector<LogEntry>> TransactionImpl::BuildEntries(Lock& lock) 
 void TransactionImpl::ApplyLarge() {
   CowFork& fork = engine_.fork();
   for (auto& [id, t] : touched_) {
+    if (!t.changed()) continue;
     if (t.removed) {
       if (t.state) {
         t.state->removed = true;
