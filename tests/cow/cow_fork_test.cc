@@ -405,6 +405,24 @@ TEST_F(CowForkTest, UnfrozenUnitGivesUpWhatAHoleOfItsEpochTookMeanwhile) {
   EXPECT_EQ(fork_.dirty_blocks(), 0u);
 }
 
+TEST_F(CowForkTest, UnfrozenUnitJoinsTheOneOfItsEpochWhoseBlockALaterEpochDetached) {
+  const UnitPtr first = Write({0, 1}, 'a');
+  fork_.Freeze(first);
+  const UnitPtr second = Write({0, 1}, 'b');
+  fork_.Barrier();
+  const UnitPtr third = Write({0, 1}, 'c');
+  fork_.Unfreeze(first);
+  // Invariant 1: the first and the second are of one epoch and share a block.
+  EXPECT_EQ(Resolve(first), Resolve(second));
+  EXPECT_EQ(fork_.dirty_blocks(), 2u);
+  fork_.Freeze(Resolve(second));
+  EXPECT_EQ(Frozen(*Resolve(second)), "0:b ");
+  EXPECT_EQ(Content({0, 1}), "c");
+  fork_.Complete(Resolve(second), true);
+  Commit(third);
+  EXPECT_EQ(fork_.dirty_blocks(), 0u);
+}
+
 // ---- Reading ----
 
 TEST_F(CowForkTest, ReadFillsItsPageUnlessSomebodyWroteItFirst) {
@@ -660,13 +678,15 @@ class CowForkModel {
     fork_.Complete(sent.unit, true);
   }
 
-  // A refusal in this state is not tried: the two units would stay apart although they share a block.
-  bool AnotherOfItsEpochWasDetached(const Unit& unit) const {
+  // Not tried: a later epoch's hole over a block that this unit and a newer one of its epoch have written.
+  bool HoleDetachedAnotherOfItsEpoch(const Unit& unit) {
     for (const auto& [order, other] : fork_.pending()) {
       if (other->epoch != unit.epoch) continue;
       for (const auto& [place, buffer] : other->detached) {
         const auto change = unit.changes.find(place.first);
-        if (change != unit.changes.end() && change->second.data.Contains(place.second)) return true;
+        if (change == unit.changes.end() || !change->second.data.Contains(place.second)) continue;
+        const Page* page = fork_.FindPage(*objects_[Value(place.first) - 1], place.second);
+        if (page == nullptr || !page->buffer) return true;
       }
     }
     return false;
@@ -676,7 +696,7 @@ class CowForkModel {
     for (size_t i = 0; i < committing_.size(); ++i) {
       if (!committing_[i].in_place) continue;
       const UnitPtr unit = committing_[i].unit;
-      if (AnotherOfItsEpochWasDetached(*unit)) continue;
+      if (HoleDetachedAnotherOfItsEpoch(*unit)) continue;
       committing_.erase(committing_.begin() + static_cast<ptrdiff_t>(i));
       fork_.Unfreeze(unit);
       return;
