@@ -45,7 +45,7 @@ absl::Status Volume::Format(Device& device, uint64_t size_bytes,
                                                    kStoreBlocksMin * kBlockBytes, " bytes, not ",
                                                    size_bytes));
   }
-  if (size_bytes > device.info().size_bytes) {
+  if (total * kBlockBytes > device.info().size_bytes) {
     return absl::InvalidArgumentError(absl::StrCat(device.info().path, ": has ", device.info().size_bytes,
                                                    " bytes, fewer than the ", size_bytes, " asked for"));
   }

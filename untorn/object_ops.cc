@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "absl/container/inlined_vector.h"
@@ -404,7 +405,8 @@ absl::Status StoreImpl::Preallocate(const std::shared_ptr<ObjectState>& object, 
     if (m.state != MappingState::kHole) continue;
     for (uint64_t at = m.logical.start; at < m.logical.end() && status.ok();) {
       const uint64_t left = m.logical.end() - at;
-      absl::StatusOr<Extent> extent = volume.Allocate(lock, left, std::min(left, kAlignment), kAlignment);
+      const uint64_t alignment = std::min(kAlignment, std::bit_floor(left));
+      absl::StatusOr<Extent> extent = volume.Allocate(lock, left, alignment, alignment);
       if (absl::IsResourceExhausted(extent.status())) extent = volume.Allocate(lock, left, 1, 1);
       if (!extent.ok()) {
         status = extent.status();

@@ -86,7 +86,11 @@ absl::StatusOr<bool> TransactionImpl::ReadyToStage(Lock& lock, StagedClaim* clai
   }
   claim->blocks = blocks;
   claim->entries = entries;
-  return engine_.Claim(lock, blocks, entries, blocks == 0);
+  // A transaction that only gives back may use what is kept back for that, as Remove and Truncate do.
+  const bool gives_back = std::none_of(touched_.begin(), touched_.end(), [](const auto& v) {
+    return v.second.grow_to > 0 || v.second.created();
+  });
+  return engine_.Claim(lock, blocks, entries, gives_back);
 }
 
 absl::Status TransactionImpl::CommitStaged(Durability durability) {
