@@ -1,10 +1,7 @@
 // dump: a store's metadata as JSON text. Written piece by piece, so that memory holds the text and little
 // else.
-#include <array>
-#include <cstring>
 #include <map>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "absl/strings/escaping.h"
@@ -12,76 +9,14 @@
 #include "absl/strings/str_format.h"
 #include "device/aligned_buffer.h"
 #include "device/file_device.h"
+#include "untorn/dump_json.h"
+#include "untorn/dump_walks.h"
 #include "untorn/inspect.h"
 #include "untorn/inspect_reader.h"
 
 namespace untorn {
 namespace internal {
 namespace {
-
-using Json = nlohmann::ordered_json;
-
-std::string Text(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
-Json ErrorJson(const absl::Status& status) { return std::string(status.message()); }
-std::string Hex(uint64_t v) { return absl::StrFormat("0x%016x", v); }
-
-// "name", and "name_hex" where it is not text.
-void PutName(Json& json, const std::string& name) {
-  json["name"] = IsUtf8(name) ? name : absl::CHexEscape(name);
-  if (!IsUtf8(name)) json["name_hex"] = absl::BytesToHexString(name);
-}
-
-Json PointerJson(BlockPointer pointer) {
-  if (!pointer) return nullptr;
-  return {{"block", pointer.block}, {"checksum", Hex(pointer.checksum)}};
-}
-
-const char* StateName(MappingState state) {
-  switch (state) {
-    case MappingState::kHole:
-      return "hole";
-    case MappingState::kWritten:
-      return "written";
-    case MappingState::kUnwritten:
-      return "unwritten";
-  }
-  return "unknown";
-}
-
-// Appends the members of objects and arrays, one a line.
-class Writer {
- public:
-  void Begin(char bracket) {
-    out_ += bracket;
-    first_ = true;
-  }
-  void End(char bracket) {
-    out_ += '\n';
-    out_ += bracket;
-    first_ = false;
-  }
-  void Key(const char* key) {
-    Separate();
-    absl::StrAppend(&out_, "\"", key, "\": ");
-  }
-  void Member(const char* key, const Json& value) {
-    Key(key);
-    out_ += Text(value);
-  }
-  void Element(const Json& value) {
-    Separate();
-    out_ += Text(value);
-  }
-  void Separate() {
-    out_ += first_ ? "\n" : ",\n";
-    first_ = false;
-  }
-  std::string Take() { return std::move(out_); }
-
- private:
-  std::string out_;
-  bool first_ = true;
-};
 
 Json SuperblockJson(const Superblock& s) {
   return {{"uuid", UuidString(s.uuid)},
@@ -155,171 +90,6 @@ Json RecordJson(const LogRecord& r) {
           {"previous_checksum", Hex(r.previous_checksum)},
           {"entries", std::move(entries)}};
 }
-
-// The first walk: nodes, and who the objects are.
-class NodeDump : public TreeVisitor {
- public:
-  explicit NodeDump(Writer* out) : out_(out) {}
-  void Node(const TreeNode& node) override {
-    if (out_ == nullptr) return;
-    Json json = {{"block", node.pointer().block}, {"level", node.level()}, {"count", node.count()}};
-    if (node.count() > 0) json["first_key"] = DescribeKey(node.key(0));
-    Json children = Json::array(), ill_formed = Json::array();
-    for (int i = 0; i < node.count(); ++i) {
-      if (node.level() > 0) {
-        children.push_back(node.child(i).block);
-      } else if (!ParseMapping(node.key(i), node.value(i)) && !ParseInode(node.key(i), node.value(i)) &&
-                 !ParseName(node.key(i), node.value(i))) {
-        ill_formed.push_back(absl::StrCat(i, " (", DescribeKey(node.key(i)), ")"));
-      }
-    }
-    if (node.level() > 0) json["children"] = std::move(children);
-    if (!ill_formed.empty()) {
-      json["error"] = "entries that make no sense";
-      json["ill_formed"] = std::move(ill_formed);
-    }
-    out_->Element(json);
-  }
-  void Damaged(BlockPointer pointer, const absl::Status& why, std::string_view first,
-               std::optional<std::string_view> limit) override {
-    ++damaged_;
-    if (out_ == nullptr) return;
-    out_->Element(
-        {{"block", pointer.block}, {"error", ErrorJson(why)}, {"covers", DescribeRange(first, limit)}});
-  }
-  void Entry(const TreeNode& leaf, int index) override {
-    if (KeySpaceOf(leaf.key(index)) != KeySpace::kInode) return;
-    if (auto inode = ParseInode(leaf.key(index), leaf.value(index))) inodes_[inode->id] = *std::move(inode);
-  }
-
-  uint64_t damaged() const { return damaged_; }
-  std::map<ObjectId, Inode>& inodes() { return inodes_; }
-
- private:
-  Writer* const out_;  // nullptr: the nodes are not wanted
-  uint64_t damaged_ = 0;
-  std::map<ObjectId, Inode> inodes_;
-};
-
-// The second walk: mappings, object by object, in order of their numbers.
-class ObjectDump : public TreeVisitor {
- public:
-  // `only`: leaves the others out.
-  ObjectDump(Writer& out, const Delta& delta, const std::map<ObjectId, Inode>& inodes,
-             std::optional<ObjectId> only)
-      : out_(out), inodes_(inodes), only_(only), next_(inodes.begin()), final_(delta) {}
-
-  void Node(const TreeNode&) override {}
-  void Damaged(BlockPointer, const absl::Status&, std::string_view,
-               std::optional<std::string_view>) override {}
-  void Entry(const TreeNode& leaf, int index) override {
-    if (const auto entry = ParseMapping(leaf.key(index), leaf.value(index))) Tree(&*entry);
-  }
-  void Finish() {
-    Tree(nullptr);
-    while (next_ != inodes_.end()) Begin(next_->first);
-    End();
-  }
-
- private:
-  void Tree(const MappingEntry* entry) {
-    final_.Tree(entry, [this](ObjectId id, const Mapping& m, bool from_log) {
-      if (only_ && id != *only_) return;
-      while (current_ != id) {
-        Begin(next_ != inodes_.end() && next_->first < id ? next_->first : id);
-      }
-      Json json = {{"logical", m.logical.start},
-                   {"physical", m.physical},
-                   {"count", m.logical.count},
-                   {"state", StateName(m.state)},
-                   {"from", from_log ? "log" : "checkpoint"}};
-      if (from_log) json["lsn"] = m.lsn;
-      out_.Element(json);
-    });
-  }
-
-  void Begin(ObjectId id) {
-    End();
-    const bool known = next_ != inodes_.end() && next_->first == id;
-    current_ = id;
-    if (known && only_ && id != *only_) {
-      ++next_;
-      return;
-    }
-    out_.Separate();
-    out_.Begin('{');
-    if (known) {
-      Json name = Json::object();
-      PutName(name, next_->second.name);
-      for (const auto& [key, value] : name.items()) out_.Member(key.c_str(), value);
-    }
-    out_.Member("id", Value(id));
-    if (known) {
-      out_.Member("size_bytes", next_->second.size_bytes);
-      ++next_;
-    } else {
-      out_.Member("error", "mappings of an object that has no readable record");
-    }
-    out_.Key("mappings");
-    out_.Begin('[');
-    open_ = true;
-  }
-  void End() {
-    if (!open_) return;
-    out_.End(']');
-    out_.End('}');
-    open_ = false;
-  }
-
-  Writer& out_;
-  const std::map<ObjectId, Inode>& inodes_;
-  const std::optional<ObjectId> only_;
-  std::map<ObjectId, Inode>::const_iterator next_;  // the first object that has not begun
-  FinalMappings final_;
-  ObjectId current_ = ObjectId::kNone;
-  bool open_ = false;
-};
-
-class FreeMapDump : public FreeMapVisitor {
- public:
-  explicit FreeMapDump(Writer& out) : out_(out) {}
-  void Table(const FreeMapNode& node, uint64_t used) override {
-    Json json = NodeJson(node);
-    json["used_blocks"] = used;
-    out_.Element(json);
-  }
-  void Bitmap(const FreeMapNode& node, const BlockSet::Words&, uint64_t used) override {
-    Json json = NodeJson(node);
-    json["used_blocks"] = used;
-    out_.Element(json);
-  }
-  void Null(const FreeMapNode& node) override {
-    Json json = NodeJson(node);
-    json["note"] = "not on disk: nothing in use but the fixed areas";
-    out_.Element(json);
-  }
-  void Damaged(const FreeMapNode& node, const absl::Status& why) override {
-    Json json = NodeJson(node);
-    json["error"] = ErrorJson(why);
-    out_.Element(json);
-  }
-  void WrongCount(const FreeMapNode& node, uint64_t said, uint64_t used) override {
-    out_.Element(
-        {{"level", node.level},
-         {"index", node.index},
-         {"error", absl::StrCat("its table says that ", said, " blocks are in use, it says ", used)}});
-  }
-
- private:
-  static Json NodeJson(const FreeMapNode& node) {
-    Json json = {{"level", node.level}, {"index", node.index}};
-    if (node.pointer) json["block"] = node.pointer.block;
-    json["first_group"] = node.first_group;
-    json["groups"] = node.last_group - node.first_group;
-    return json;
-  }
-  Writer& out_;
-};
 
 class Dump {
  public:

@@ -1,0 +1,87 @@
+// JSON text put together piece by piece, and the words of dump in it.
+#ifndef UNTORN_DUMP_JSON_H_
+#define UNTORN_DUMP_JSON_H_
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "extent/types.h"
+#include "untorn/inspect_reader.h"
+
+namespace untorn::internal {
+
+using Json = nlohmann::ordered_json;
+
+inline std::string Text(const Json& json) {
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+inline Json ErrorJson(const absl::Status& status) { return std::string(status.message()); }
+inline std::string Hex(uint64_t v) { return absl::StrFormat("0x%016x", v); }
+
+// "name", and "name_hex" where it is not text.
+inline void PutName(Json& json, const std::string& name) {
+  json["name"] = IsUtf8(name) ? name : absl::CHexEscape(name);
+  if (!IsUtf8(name)) json["name_hex"] = absl::BytesToHexString(name);
+}
+
+inline Json PointerJson(BlockPointer pointer) {
+  if (!pointer) return nullptr;
+  return {{"block", pointer.block}, {"checksum", Hex(pointer.checksum)}};
+}
+
+inline const char* StateName(MappingState state) {
+  switch (state) {
+    case MappingState::kHole:
+      return "hole";
+    case MappingState::kWritten:
+      return "written";
+    case MappingState::kUnwritten:
+      return "unwritten";
+  }
+  return "unknown";
+}
+
+// Appends the members of objects and arrays, one a line.
+class Writer {
+ public:
+  void Begin(char bracket) {
+    out_ += bracket;
+    first_ = true;
+  }
+  void End(char bracket) {
+    out_ += '\n';
+    out_ += bracket;
+    first_ = false;
+  }
+  void Key(const char* key) {
+    Separate();
+    absl::StrAppend(&out_, "\"", key, "\": ");
+  }
+  void Member(const char* key, const Json& value) {
+    Key(key);
+    out_ += Text(value);
+  }
+  void Element(const Json& value) {
+    Separate();
+    out_ += Text(value);
+  }
+  void Separate() {
+    out_ += first_ ? "\n" : ",\n";
+    first_ = false;
+  }
+  std::string Take() { return std::move(out_); }
+
+ private:
+  std::string out_;
+  bool first_ = true;
+};
+
+}  // namespace untorn::internal
+
+#endif  // UNTORN_DUMP_JSON_H_
