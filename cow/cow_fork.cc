@@ -489,24 +489,13 @@ void CowFork::Unfreeze(const std::shared_ptr<Unit>& unit) {
       Page& page = GetPage(*range.object, b);
       page.committing = nullptr;
       BufferRef& buffer = range.buffers[b - range.blocks.start];
-      if (page.pending == nullptr) {
-        // Dropped by a hole, or still the newest content.
-        if (page.buffer) {
-          page.pending = unit.get();
-        } else {
-          unit->detached[{range.object->id, b}] = std::move(buffer);
-        }
-      } else if (page.pending->epoch == unit->epoch) {
-        overlapping.push_back(Shared(page.pending));
-        unit->changes[range.object->id].data.Remove({b, 1});
-        --unit->data_blocks;
-        --dirty_blocks_;
-      } else if (Unit* newer = PendingWith(*range.object, b, unit->epoch, unit.get())) {
-        // A newer version of the same epoch, itself overwritten after a barrier.
+      if (Unit* newer = PendingWith(*range.object, b, unit->epoch, unit.get())) {
         overlapping.push_back(Shared(newer));
         unit->changes[range.object->id].data.Remove({b, 1});
         --unit->data_blocks;
         --dirty_blocks_;
+      } else if (page.pending == nullptr && page.buffer) {
+        page.pending = unit.get();  // still the newest content
       } else {
         unit->detached[{range.object->id, b}] = std::move(buffer);
       }

@@ -1,0 +1,65 @@
+// A simulated device whose power fails at a chosen moment, also in the middle of a call.
+//
+// Every request that is submitted and every one that completes is an event. When the power goes, at an event
+// or by CutNow(), everything in flight stays in flight for good (SimulatedDisk::Crash or Kill decides what of
+// it lands), and its submitter is told kInternal; so is whoever submits anything later. The simulated device
+// works on copies of the buffers, so that its requests may outlive the store that made them.
+//
+// Threading: as Device. CutNow and CutAfter may be called by any thread.
+#ifndef UNTORN_TESTS_UNTORN_CUT_DEVICE_H_
+#define UNTORN_TESTS_UNTORN_CUT_DEVICE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <unordered_map>
+#include <vector>
+
+#include "device/device.h"
+#include "device/simulated_device.h"
+
+namespace untorn {
+
+class CutDevice : public Device {
+ public:
+  explicit CutDevice(std::unique_ptr<SimulatedDevice> inner);
+  ~CutDevice() override;
+
+  void Submit(absl::Span<IoRequest* const> requests) override;
+  void Reap(bool wait, std::vector<IoRequest*>* completed) override;
+
+  // The power goes at the n-th event from now (1: the next). 0: not at all.
+  void CutAfter(uint64_t events);
+  void CutNow();
+  bool cut() const;
+  // Holds back the next `count` reads that come in, until they are released.
+  void HoldReads(int count);
+  void ReleaseReads();
+  // Reads held back now.
+  size_t held_reads() const;
+
+  SimulatedDevice& simulated() { return *inner_; }
+
+ private:
+  struct Copy;  // what the simulated device gets in place of a request
+
+  void CutLocked();
+  bool CountEventLocked();
+  void WakeReaperLocked();
+
+  mutable std::mutex mu_;
+  std::unique_ptr<SimulatedDevice> inner_;
+  std::unordered_map<IoRequest*, std::unique_ptr<Copy>> in_flight_;  // by the copy's request
+  std::vector<IoRequest*> failed_;                                   // to be handed back
+  std::vector<std::unique_ptr<Copy>> held_;
+  std::unique_ptr<Copy> waker_;
+  uint64_t events_left_ = 0;  // 0: no cut is planned
+  bool cut_ = false;
+  bool reaping_ = false;
+  int reads_to_hold_ = 0;
+};
+
+}  // namespace untorn
+
+#endif  // UNTORN_TESTS_UNTORN_CUT_DEVICE_H_

@@ -1,0 +1,162 @@
+// Promise 7: lack of space is told at submit, an accepted write never fails for it, and a full store can be
+// emptied.
+#include <gtest/gtest.h>
+
+#include <random>
+#include <string>
+#include <vector>
+
+#include "tests/untorn/test_store.h"
+#include "tests/untorn/test_util.h"
+#include "untorn/store.h"
+
+namespace untorn {
+namespace {
+
+using absl::StatusCode;
+
+// Writes pieces of `length` at the object's end until one is refused; returns how many were accepted.
+uint64_t Fill(const Object& object, uint64_t length, const WriteOptions& options) {
+  for (uint64_t n = 0;; ++n) {
+    const uint64_t size = object.Size().value_or(0);
+    const absl::Status status = object.Write(size, Stamped(n, length), options);
+    if (status.ok()) continue;
+    EXPECT_TRUE(Fails(status, StatusCode::kResourceExhausted));
+    EXPECT_EQ(object.Size().value_or(7), size);
+    return n;
+  }
+}
+
+void ExpectFilled(const Object& object, uint64_t n, uint64_t length) {
+  ASSERT_EQ(object.Size().value_or(7), n * length);
+  for (uint64_t i = 0; i < n; ++i)
+    ASSERT_TRUE(ReadAll(object, i * length, length) == Stamped(i, length)) << i;
+}
+
+struct Filling {
+  const char* name;
+  uint64_t length;
+  WriteOptions write;
+};
+
+class FullStoreTest : public testing::TestWithParam<Filling> {
+ protected:
+  FullStoreTest() : store_({.size_bytes = 16 << 20}) {}
+  TestStore store_;
+};
+
+TEST_P(FullStoreTest, WhatIsAcceptedStaysAndSpaceComesBack) {
+  ASSERT_TRUE(store_.is_open());
+  const auto [name, length, write] = GetParam();
+  for (int round = 0; round < 4; ++round) {
+    auto object = store_->CreateObject("a");
+    ASSERT_TRUE(IsOk(object));
+    const uint64_t n = Fill(*object, length, write);
+    // A store of 16 MiB has room for half of it at least, each time again.
+    EXPECT_GT(n * length, 8u << 20) << round;
+    ASSERT_TRUE(IsOk(store_->Sync())) << round;
+    ExpectFilled(*object, n, length);
+    switch (round) {
+      case 0:
+        ASSERT_TRUE(IsOk(store_->Remove("a", Durability::kSync)));
+        break;
+      case 1:
+        ASSERT_TRUE(IsOk(store_->Remove("a")));
+        break;
+      case 2:
+        ASSERT_TRUE(IsOk(object->Truncate(length)));
+        ExpectFilled(*object, 1, length);
+        ASSERT_TRUE(IsOk(object->Truncate(0)));
+        ASSERT_TRUE(IsOk(store_->Remove("a")));
+        break;
+      case 3:
+        store_.CrashAndOpen(0);
+        object = store_->OpenObject("a");
+        ASSERT_TRUE(IsOk(object));
+        ExpectFilled(*object, n, length);
+        EXPECT_TRUE(IsOk(store_->Remove("a", Durability::kSync)));
+        break;
+    }
+  }
+  EXPECT_TRUE(IsOk(store_.Close()));
+}
+
+TEST_P(FullStoreTest, FullStoreStillTakesOverwritesOrRefusesThemWhole) {
+  ASSERT_TRUE(store_.is_open());
+  const auto [name, length, write] = GetParam();
+  auto object = store_->CreateObject("a");
+  ASSERT_TRUE(IsOk(object));
+  const uint64_t n = Fill(*object, length, write);
+  std::vector<uint64_t> stamp(n);
+  for (uint64_t i = 0; i < n; ++i) stamp[i] = i;
+  std::mt19937_64 rng(TestSeed(1));
+  for (int i = 0; i < 200; ++i) {
+    const uint64_t at = rng() % n;
+    const absl::Status status = object->Write(at * length, Stamped(1000 + i, length), write);
+    if (status.ok()) {
+      stamp[at] = 1000 + i;
+    } else {
+      ASSERT_TRUE(Fails(status, StatusCode::kResourceExhausted));
+    }
+    ASSERT_TRUE(ReadAll(*object, at * length, length) == Stamped(stamp[at], length));
+  }
+  ASSERT_TRUE(IsOk(store_->Sync()));
+  store_.CrashAndOpen(0);
+  object = store_->OpenObject("a");
+  ASSERT_TRUE(IsOk(object));
+  for (uint64_t i = 0; i < n; ++i) {
+    ASSERT_TRUE(ReadAll(*object, i * length, length) == Stamped(stamp[i], length)) << i;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Fillings, FullStoreTest,
+                         testing::Values(Filling{"BufferedPages", 4096, {}},
+                                         Filling{"SyncPages", 16384, {.durability = Durability::kSync}},
+                                         Filling{"PlainAndOdd", 30001, {.atomic = false}},
+                                         Filling{"Large", 1 << 20, {.bypass_cache = true}}),
+                         [](const testing::TestParamInfo<Filling>& info) {
+                           return std::string(info.param.name);
+                         });
+
+TEST(FullStoreTransactionTest, IsRefusedWholeAndLeavesNoClaim) {
+  TestStore store({.size_bytes = 16 << 20});
+  ASSERT_TRUE(store.is_open());
+  auto a = store->CreateObject("a");
+  ASSERT_TRUE(IsOk(a));
+  ASSERT_TRUE(IsOk(a->Write(0, Stamped(1, 100000))));
+  ASSERT_TRUE(IsOk(store->Sync()));
+  const auto before = Contents(*store);
+  const uint64_t free_before = store->stats().space_free;
+  {
+    Transaction transaction = store->Begin();
+    absl::Status status;
+    for (uint64_t i = 0; i < 64 && status.ok(); ++i)
+      status = transaction.Write(*a, i << 20, Stamped(i, 1 << 20));
+    if (status.ok()) status = transaction.Commit();
+    EXPECT_TRUE(Fails(status, StatusCode::kResourceExhausted));
+  }
+  EXPECT_TRUE(Contents(*store) == before);
+  EXPECT_TRUE(Fails(a->Preallocate(0, 64 << 20), StatusCode::kResourceExhausted));
+  EXPECT_TRUE(Contents(*store) == before);
+  ASSERT_TRUE(IsOk(store->Checkpoint()));
+  ASSERT_TRUE(IsOk(store->Checkpoint()));
+  EXPECT_GE(store->stats().space_free + (128 << 10), free_before);
+  EXPECT_TRUE(IsOk(store.Close()));
+}
+
+TEST(FullStoreTransactionTest, RemovesAndTruncatesInATransactionWorkOnAFullStore) {
+  TestStore store({.size_bytes = 16 << 20});
+  ASSERT_TRUE(store.is_open());
+  auto a = store->CreateObject("a"), b = store->CreateObject("b");
+  ASSERT_TRUE(IsOk(a) && IsOk(b));
+  ASSERT_TRUE(IsOk(a->Write(0, Stamped(1, 100000))));
+  Fill(*b, 4096, {});
+  Transaction transaction = store->Begin();
+  ASSERT_TRUE(IsOk(transaction.Remove("b")));
+  ASSERT_TRUE(IsOk(transaction.Truncate(*a, 10)));
+  ASSERT_TRUE(IsOk(transaction.Commit()));
+  EXPECT_TRUE(IsOk(store->CreateObject("c")->Write(0, Stamped(3, 4 << 20))));
+}
+
+}  // namespace
+}  // namespace untorn
