@@ -70,6 +70,33 @@ absl::Status StoreImpl::Finish(Lock& lock, std::vector<std::shared_ptr<Unit>> un
   return status;
 }
 
+// Space claimed for the parts of one write, and given up part by part as each claims its own.
+class StoreImpl::HeldClaim {
+ public:
+  HeldClaim(Volume& volume, Lock& lock) : volume_(volume), lock_(lock) {}
+  ~HeldClaim() {
+    if (blocks_ == 0 && entries_ == 0) return;
+    if (!lock_.owns_lock()) lock_.lock();
+    Release(blocks_, entries_);
+  }
+  void Hold(uint64_t blocks, uint64_t entries) {
+    blocks_ = blocks;
+    entries_ = entries;
+  }
+  void Release(uint64_t blocks, uint64_t entries) {
+    blocks = std::min(blocks, blocks_);
+    entries = std::min(entries, entries_);
+    volume_.Unclaim(blocks, entries);
+    blocks_ -= blocks;
+    entries_ -= entries;
+  }
+
+ private:
+  Volume& volume_;
+  Lock& lock_;
+  uint64_t blocks_ = 0, entries_ = 0;
+};
+
 std::vector<std::shared_ptr<Unit>> StoreImpl::UnitsBefore(const ObjectState& object) {
   const uint64_t epoch = engine_->fork().epoch();
   return engine_->UnitsWhere(
@@ -78,7 +105,8 @@ std::vector<std::shared_ptr<Unit>> StoreImpl::UnitsBefore(const ObjectState& obj
 
 absl::Status StoreImpl::Stage(Lock& lock, const std::shared_ptr<ObjectState>& object, uint64_t offset,
                               IoVector data, uint64_t data_offset, uint64_t bytes,
-                              const WriteOptions& options, std::vector<std::shared_ptr<Unit>>* units) {
+                              const WriteOptions& options, HeldClaim* held,
+                              std::vector<std::shared_ptr<Unit>>* units) {
   const BlockRange range = BlocksOf(offset, bytes);
   const uint64_t end = offset + bytes;
   const bool head_partial = offset % kBlockBytes != 0 || bytes < kBlockBytes;
@@ -119,6 +147,7 @@ absl::Status StoreImpl::Stage(Lock& lock, const std::shared_ptr<ObjectState>& ob
     if (!ok.ok() || !*ok) return ok;
     claim = fork.BlocksToClaim(*object, range);
     entries = options.atomic ? claim + 2 : 2 * claim;
+    if (held != nullptr) held->Release(range.count, 2 * range.count);
     return engine_->Claim(lock, claim, entries, false);
   };
   while (true) {
@@ -166,11 +195,25 @@ absl::Status StoreImpl::WriteInParts(const std::shared_ptr<ObjectState>& object,
                                      IoVector data, const WriteOptions& options, WhenDone done) {
   std::vector<std::shared_ptr<Unit>> units;
   Lock lock = engine_->Acquire();
+  // Space for all parts first: a write that is refused has changed nothing.
+  HeldClaim held(engine_->volume(), lock);
+  if (const uint64_t blocks = BlocksOf(offset, data.bytes).count;
+      !options.atomic && blocks * kBlockBytes > kPlainPartBytes) {
+    while (true) {
+      if (absl::Status s = engine_->CheckWritable(); !s.ok()) return s;
+      absl::StatusOr<bool> claimed = engine_->Claim(lock, blocks + 1, 2 * (blocks + 1), false);
+      if (!claimed.ok()) return claimed.status();
+      if (*claimed) break;
+    }
+    held.Hold(blocks + 1, 2 * (blocks + 1));
+  }
   const uint64_t part_max = options.atomic ? data.bytes : kPlainPartBytes;
   for (uint64_t at = 0; at < data.bytes;) {
-    const uint64_t n = std::min(data.bytes - at, part_max - (offset + at) % (options.atomic ? 1 : part_max));
+    const uint64_t n =
+        std::min(data.bytes - at, part_max - (options.atomic ? 0 : (offset + at) % kBlockBytes));
     lock.unlock();
-    if (absl::Status s = Stage(lock, object, offset + at, data, at, n, options, &units); !s.ok()) return s;
+    if (absl::Status s = Stage(lock, object, offset + at, data, at, n, options, &held, &units); !s.ok())
+      return s;
     at += n;
     if (options.durability == Durability::kBuffered) units.clear();
   }

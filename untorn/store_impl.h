@@ -82,6 +82,7 @@ class StoreImpl : public std::enable_shared_from_this<StoreImpl> {
   absl::Status Finish(Lock& lock, std::vector<std::shared_ptr<Unit>> units, Durability durability);
 
  private:
+  class HeldClaim;
   absl::Status WriteInParts(const std::shared_ptr<ObjectState>& object, uint64_t offset, IoVector data,
                             const WriteOptions& options, WhenDone done);
   absl::Status WriteLarge(const std::shared_ptr<ObjectState>& object, uint64_t offset, IoVector data);
@@ -89,7 +90,7 @@ class StoreImpl : public std::enable_shared_from_this<StoreImpl> {
   std::vector<std::shared_ptr<Unit>> UnitsBefore(const ObjectState& object);
   // Stages one write; `units` gets the units that hold it.
   absl::Status Stage(Lock& lock, const std::shared_ptr<ObjectState>& object, uint64_t offset, IoVector data,
-                     uint64_t data_offset, uint64_t bytes, const WriteOptions& options,
+                     uint64_t data_offset, uint64_t bytes, const WriteOptions& options, HeldClaim* held,
                      std::vector<std::shared_ptr<Unit>>* units);
 
   std::unique_ptr<Engine> engine_;

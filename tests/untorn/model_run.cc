@@ -116,8 +116,8 @@ void ModelRun::Configure() {
       break;
     case 3:
       profile = "full";
-      options_.size_bytes = 16 << 20;
-      span_bytes_ = 1536 << 10;
+      options_.size_bytes = 10 << 20;
+      span_bytes_ = 3 << 20;
       sync_one_in_ = 10;
       weights_[kRemove] = 3;
       weights_[kPreallocate] *= 3;
