@@ -52,6 +52,51 @@ class ConcurrencyTest : public testing::TestWithParam<WritePolicy> {
   std::vector<std::thread> threads_;
 };
 
+// Promise 3: between leaving the cache and being sent, data is in neither place. Sync waits for it all the
+// same.
+TEST(BackgroundWritebackTest, SyncCoversWhatIsBeingSentByTheBackground) {
+  TestStoreOptions options;
+  options.size_bytes = 128 << 20;
+  options.background = true;
+  options.open.cache_bytes = 16 << 20;
+  TestStore store(options);
+  ASSERT_TRUE(store.is_open());
+  auto object = store->CreateObject("a", Durability::kSync);
+  ASSERT_TRUE(IsOk(object));
+  const std::vector<std::byte> data(2 << 20, std::byte{1});
+  for (int i = 0; i < 100; ++i) {
+    for (uint64_t part : {0, 4}) {
+      ASSERT_TRUE(IsOk(object->Write(static_cast<uint64_t>(i % 8) * (8 << 20) + part * (1 << 20), data)));
+    }
+    ASSERT_TRUE(IsOk(store->Sync()));
+    ASSERT_EQ(store->stats().cache_dirty, 0u) << "round " << i;
+  }
+}
+
+// Promises 3 and 7: space reserved beside data that is being sent does not hide the data.
+TEST(BackgroundWritebackTest, PreallocateKeepsWhatIsBeingSentByTheBackground) {
+  TestStoreOptions options;
+  options.size_bytes = 128 << 20;
+  options.background = true;
+  options.open.cache_bytes = 16 << 20;
+  TestStore store(options);
+  ASSERT_TRUE(store.is_open());
+  const std::vector<std::byte> data(2 << 20, std::byte{1});
+  for (int i = 0; i < 50; ++i) {
+    auto object = store->CreateObject("o", Durability::kSync);
+    ASSERT_TRUE(IsOk(object));
+    for (uint64_t part : {0, 4}) {
+      ASSERT_TRUE(IsOk(object->Write(part * (1 << 20), data, {.bypass_cache = true})));
+    }
+    ASSERT_TRUE(IsOk(object->Preallocate(0, 8 << 20)));
+    ASSERT_TRUE(IsOk(store->Sync()));
+    std::vector<std::byte> seen(data.size());
+    ASSERT_TRUE(IsOk(object->Read(0, seen)));
+    ASSERT_TRUE(seen == data) << "round " << i;
+    ASSERT_TRUE(IsOk(store->Remove("o", Durability::kSync)));
+  }
+}
+
 // Promise 2, and 1, 3 and 6 at the end.
 TEST_P(ConcurrencyTest, WritesAreSeenWholeAndDurableOnesSurviveAPowerCut) {
   ASSERT_TRUE(store_->is_open());
