@@ -54,7 +54,10 @@ CutDevice::CutDevice(std::unique_ptr<SimulatedDevice> inner) : inner_(std::move(
   info_ = inner_->info();
 }
 
-CutDevice::~CutDevice() { inner_.reset(); }  // before the copies that are in flight on it
+CutDevice::~CutDevice() {
+  inner_.reset();  // before the copies that are in flight on it
+  if (pointer_to_this_ != nullptr) *pointer_to_this_ = nullptr;
+}
 
 bool CutDevice::cut() const {
   std::lock_guard lock(mu_);

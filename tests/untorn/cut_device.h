@@ -40,6 +40,8 @@ class CutDevice : public Device {
   size_t held_reads() const;
 
   SimulatedDevice& simulated() { return *inner_; }
+  // `*pointer` becomes null when the device goes, whoever owns it.
+  void ClearWhenGone(CutDevice** pointer) { pointer_to_this_ = pointer; }
 
  private:
   struct Copy;  // what the simulated device gets in place of a request
@@ -58,6 +60,7 @@ class CutDevice : public Device {
   bool cut_ = false;
   bool reaping_ = false;
   int reads_to_hold_ = 0;
+  CutDevice** pointer_to_this_ = nullptr;
 };
 
 }  // namespace untorn

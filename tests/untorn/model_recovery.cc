@@ -169,7 +169,6 @@ void ModelRun::CheckFailedStore() {
   if (store.Sync().ok()) return Fail("a failed store says that everything is durable");
   if (OneIn(2)) {
     if (store.Close().ok()) Fail("a failed store closes as if nothing had happened");
-    store_->DeviceIsGone();
   }
 }
 

@@ -57,6 +57,7 @@ absl::Status TestStore::Open(const OpenOptions& open, uint64_t cut_after) {
   auto store = Store::OpenOnDevice(std::move(device), open, options_.background);
   if (!store.ok()) return store.status();
   device_ = raw;
+  device_->ClearWhenGone(&device_);
   store_ = *std::move(store);
   return absl::OkStatus();
 }
@@ -64,7 +65,6 @@ absl::Status TestStore::Open(const OpenOptions& open, uint64_t cut_after) {
 absl::Status TestStore::Close() {
   absl::Status status = store_->Close();
   store_.reset();
-  device_ = nullptr;
   EXPECT_EQ(Fsck(), "");
   return status;
 }
@@ -72,14 +72,12 @@ absl::Status TestStore::Close() {
 void TestStore::Kill() {
   if (device_ != nullptr) device_->CutNow();
   store_.reset();
-  device_ = nullptr;
   disk_->Kill(rng_);
 }
 
 void TestStore::Crash(int keep_per_mille) {
   if (device_ != nullptr) device_->CutNow();
   store_.reset();
-  device_ = nullptr;
   disk_->Crash(rng_, keep_per_mille);
 }
 

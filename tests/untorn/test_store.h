@@ -70,8 +70,6 @@ class TestStore {
 
   // Those of the current open.
   CutDevice& device() { return *device_; }
-  // After Close() on the store itself, which lets go of the device.
-  void DeviceIsGone() { device_ = nullptr; }
   const DeviceCounts& counts() { return device_->simulated().counts(); }
   std::shared_ptr<SimulatedDisk> disk() { return disk_; }
   std::mt19937_64& rng() { return rng_; }
@@ -82,7 +80,7 @@ class TestStore {
   TestStoreOptions options_;
   std::mt19937_64 rng_;
   std::shared_ptr<SimulatedDisk> disk_;
-  CutDevice* device_ = nullptr;  // the store's
+  CutDevice* device_ = nullptr;  // the store's, until that lets go of it
   std::unique_ptr<Store> store_;
 };
 
