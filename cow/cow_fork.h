@@ -3,17 +3,13 @@
 //
 // Invariants
 //  1. Units of one epoch that share a block are joined when the later one is staged: pending units of one
-//  epoch never
-//     overlap.
+//     epoch never overlap.
 //  2. A pending unit with metadata changes of an object holds all pending changes of that object of its
-//  epoch, and
-//     later ones join it: so whatever is durable of it brings all before it.
+//     epoch, and later ones join it: so whatever is durable of it brings all before it.
 //  3. Joining never crosses a barrier: where a later epoch overwrites a block of a pending unit, that unit
-//  keeps
-//     its version (Unit::detached).
+//     keeps its version (Unit::detached).
 //  4. A page with a pending or committing unit is never evicted; so a block that is being overwritten in
-//  place is
-//     always read from memory.
+//     place is always read from memory.
 //
 // Does no I/O and knows no extents but those of preallocation. Threading: guarded by the store's mutex.
 #ifndef UNTORN_COW_COW_FORK_H_
@@ -73,9 +69,8 @@ class CowFork {
   uint64_t JoinedBlocks(const ObjectState& object, BlockRange range, std::shared_ptr<Unit>* largest) const;
   // A new pending unit.
   std::shared_ptr<Unit> NewUnit();
-  // The pending unit of this epoch that an atomic change of these blocks belongs to: existing ones are
-  // joined.
-  // They are joined to `unit`, if that is given.
+  // The pending unit of this epoch that an atomic change of these blocks belongs to: existing ones are joined,
+  // to `unit` if that is given.
   std::shared_ptr<Unit> UnitForRange(const std::shared_ptr<ObjectState>& object, BlockRange range,
                                      std::shared_ptr<Unit> unit = nullptr);
   // ... that a metadata change of this object belongs to.

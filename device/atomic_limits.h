@@ -23,8 +23,8 @@ struct AtomicFacts {
   // statx() of the file itself, STATX_WRITE_ATOMIC.
   uint32_t file_unit_min_bytes = 0;
   uint32_t file_unit_max_bytes = 0;
-  uint32_t file_unit_max_opt_bytes =
-      0;  // Linux 6.16: the largest that is not emulated, where emulation exists
+  // Linux 6.16: the largest that is not emulated, where emulation exists.
+  uint32_t file_unit_max_opt_bytes = 0;
 
   // /sys: the request queue of the disk below (for a partition, of the whole disk).
   std::string disk;  // its name; empty if the file is on no single disk (btrfs, tmpfs, network)

@@ -2,14 +2,14 @@
 // or memory. It knows blocks and bytes, and nothing of extents.
 //
 // Invariants
-//  1. A request belongs to the device from Submit() until Reap() hands it back; its buffers stay
-//     valid and, for writes, unchanged for that long.
+//  1. A request belongs to the device from Submit() until Reap() hands it back; its buffers stay valid and,
+//     for writes, unchanged for that long.
 //  2. Every submitted request is handed back by Reap() exactly once, with `status` set.
 //  3. A flush makes durable every write whose request was handed back by Reap() before the flush was
 //     submitted. It promises nothing about writes still in flight.
 //  4. Nothing is promised about the order of two requests in flight together.
-//  5. After a power cut a kAtomicWrite within `AtomicLimits` is there whole or not at all; a kWrite may
-//     be torn at any 512-byte sector, in any pattern.
+//  5. After a power cut a kAtomicWrite within `AtomicLimits` is there whole or not at all; a kWrite may be
+//     torn at any 512-byte sector, in any pattern.
 //
 // Threading: Submit() may be called by any thread at any time. Reap() may be called by one thread at a
 // time, concurrently with Submit().

@@ -1,11 +1,11 @@
 // A disk in memory, for tests, with a volatile write cache and a stated fault model.
 //
 // Fault model
-//  1. Writes go to a volatile cache. A flush moves to the medium every write that was handed back by
-//     Reap() before the flush was submitted.
+//  1. Writes go to a volatile cache. A flush moves to the medium every write that was handed back by Reap()
+//     before the flush was submitted.
 //  2. At a power cut (Crash) every other write, in flight or not flushed, may or may not have reached the
-//     medium, in any order. A write that is not a promised atomic unit may be torn at every 512-byte
-//     sector, in any pattern.
+//     medium, in any order. A write that is not a promised atomic unit may be torn at every 512-byte sector,
+//     in any pattern.
 //  3. A kAtomicWrite within the limits is there whole or not at all.
 //  4. After a process kill (Kill) writes in flight may land or not, whole or torn; the cache survives.
 //  5. Requests complete in an order drawn from the seed, one per Reap() when `shuffle` is set, otherwise in

@@ -4,15 +4,12 @@
 //
 // Invariants
 //  1. A delta holds whole durable records only, applied in LSN order: so it can be frozen at any moment, and
-//  a
-//     checkpoint of it never ends inside a transaction.
+//     a checkpoint of it never ends inside a transaction.
 //  2. Mappings of one object do not overlap. A hole is kept as an entry: it hides what lies below.
 //  3. A write into blocks that a layer below has mapped, unwritten, does not own them: the checkpoint that
-//  drops the
-//     layer's mapping frees them. Everything else mapped here is owned.
+//     drops the layer's mapping frees them. Everything else mapped here is owned.
 //  4. An owned extent displaced inside one delta is reported at once: no checkpoint refers to it. What the
-//  delta hides in the
-//     layers below is found when it is merged into the tree.
+//     delta hides in the layers below is found when it is merged into the tree.
 //
 // Threading: guarded by the caller's mutex; a frozen delta does not change.
 #ifndef UNTORN_EXTENT_DELTA_H_

@@ -7,8 +7,7 @@
 // Invariants
 //  1. base implies busy.
 //  2. A block that is in base becomes allocatable only when a checkpoint without it is installed: what the
-//  last
-//     durable checkpoint refers to is never overwritten by an allocation.
+//     last durable checkpoint refers to is never overwritten by an allocation.
 //  3. Only blocks in [data start, prepared) are ever allocated.
 //
 // Changes to groups that are not loaded are remembered and applied when they are. Loading is the caller's: it

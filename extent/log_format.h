@@ -14,8 +14,8 @@
 //    108     4  flags: 1 last record of its transaction; 2 settling (no entries)
 //    112     …  entries, each a multiple of 8 bytes:
 //               u16 type, u16 a, u32 b, then
-//      1 map          a: state (1 written, 2 unwritten) | 0x8000 if the blocks were reserved before; b:
-//      blocks
+//      1 map          a: state (1 written, 2 unwritten) | 0x8000 if the blocks were reserved before;
+//                     b: blocks
 //                     u64 object, u64 logical, u64 physical, 16 bytes XXH3-128 of the data (zero if
 //                     unwritten)
 //      2 hole         u64 object, u64 logical, u64 blocks

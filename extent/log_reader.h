@@ -3,15 +3,12 @@
 // The rules (docs/design.md has the argument)
 //  1. Records chain by LSN and by the checksum of the record before, from the checkpoint on.
 //  2. Beyond the superblock's durable LSN a record of another epoch ends the log; up to it, records of
-//  earlier epochs
-//     count and must be there.
+//     earlier epochs count and must be there.
 //  3. The highest claim of the chain (or the superblock's durable LSN) vouches for every record up to it.
-//  Beyond it a
-//     record counts only if the hash of every data extent it names is right.
+//     Beyond it a record counts only if the hash of every data extent it names is right.
 //  4. A transaction's records count only with its last.
 //  5. An unreadable record that a later one of this epoch, or the superblock, vouches for is kDataLoss, not
-//  the end of the
-//     log. So is a record that names a newer superblock than the one in use.
+//     the end of the log. So is a record that names a newer superblock than the one in use.
 #ifndef UNTORN_EXTENT_LOG_READER_H_
 #define UNTORN_EXTENT_LOG_READER_H_
 

@@ -99,8 +99,8 @@ SuperblockSlots ReadSuperblocks(Device& device);
 
 // The superblock in use, with everything checked that forbids opening.
 //  kInvalidArgument  not an untorn store
-//  kUnimplemented    another format version; unknown incompatible bits, or read-only compatible ones when
-//  writing kDataLoss         both slots damaged; device smaller than the store
+//  kUnimplemented    another format version; unknown feature bits that forbid this way of opening
+//  kDataLoss         both slots damaged; device smaller than the store
 absl::StatusOr<Superblock> UsableSuperblock(const SuperblockSlots& slots, const DeviceInfo& device,
                                             bool for_writing);
 

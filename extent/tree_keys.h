@@ -1,9 +1,10 @@
 // The key spaces of the mapping tree, and how keys and values are encoded.
 //
-// KEY                                           VALUE
-// 0x01, object u64 BE, logical block u64 BE     u64 physical block, u32 blocks, u32 state (1 written, 2
-// unwritten) 0x02, object u64 BE                           u64 size in bytes, name 0x03, name bytes u64
-// object
+// KEY                                        VALUE
+// 0x01, u64 BE object, u64 BE logical block  u64 physical block, u32 blocks, u32 state (1 written,
+//                                            2 unwritten)
+// 0x02, u64 BE object                        u64 size in bytes, name
+// 0x03, name                                 u64 object
 //
 // Big-endian inside keys, so that byte order is numeric order; values are little-endian. A mapping of more
 // than 2^32-1 blocks is several entries. Holes have no entry.

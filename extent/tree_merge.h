@@ -9,12 +9,10 @@
 //  1. Nodes are emitted children before parents, each exactly once, with the block number the sink gave.
 //  2. A node of the old tree is either kept (its pointer is in the new tree) or retired (reported once).
 //  3. A mapping of the old tree that the edits cover is reported removed, exactly the covered part
-//  (MappingRemoved); where an
-//     edit covers only part of an entry the rest stays, as one or two entries.
+//     (MappingRemoved); where an edit covers only part of an entry the rest stays, as one or two entries.
 //  4. Nodes other than the root and the last of each level are at least one third full where their neighbours
-//  allow it:
-//     an underfull pending node shares evenly with the full one before it, or else absorbs the following
-//     sibling.
+//     allow it: an underfull pending node shares evenly with the full one before it, or else absorbs the
+//     following sibling.
 //  5. Memory: two pending nodes per level and one path of the old tree, whatever the number of edits.
 //
 // Threading: none of its own; the sink may block (it does the I/O).

@@ -4,15 +4,12 @@
 //
 // Invariants
 //  1. The mappings seen here are those of durable records only. What is on its way to the device is known to
-//  the layers
-//     above.
+//     the layers above.
 //  2. A displaced extent is allocatable only when the record that mapped it is settled, the one that
-//  displaced it is
-//     durable together with all before it, no read of it is outstanding, and no durable checkpoint refers to
-//     it.
+//     displaced it is durable together with all before it, no read of it is outstanding, and no durable
+//     checkpoint refers to it.
 //  3. A record is settled once a durable superblock, or a record that is itself durable together with every
-//  record
-//     before it, claims that the log is durable up to it.
+//     record before it, claims that the log is durable up to it.
 //  4. Log blocks since the last durable checkpoint are not overwritten.
 //
 // Lookups that need a tree node which is not cached return false; LoadMissing() reads it, and the caller asks

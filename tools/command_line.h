@@ -36,8 +36,8 @@ struct Command {
   size_t min_arguments;
   size_t max_arguments;
   int (*run)(const Invocation&);  // returns the exit code
-  const char* findings =
-      "the operation failed; nothing was changed unless the message says so";  // exit code 1
+  // What exit code 1 means.
+  const char* findings = "the operation failed; nothing was changed unless the message says so";
 };
 
 struct Invocation {

@@ -26,9 +26,10 @@ struct Objects {
 };
 
 struct Verdict {
-  uint64_t torn = 0;  // not whole: a mix of versions, a transaction in part, bytes nobody wrote
-  uint64_t lost =
-      0;  // whole, but older than what was durable or ordered before, or a version that was never there
+  // Not whole: a mix of versions, a transaction in part, bytes nobody wrote.
+  uint64_t torn = 0;
+  // Whole, but older than what was durable or ordered before, or a version that was never there.
+  uint64_t lost = 0;
   std::vector<std::string> notes;
 
   void Torn(std::string note);

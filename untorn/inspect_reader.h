@@ -2,8 +2,7 @@
 //
 // Invariants
 //  1. Nothing read from the device is believed before it is verified; every walk ends, because no tree node
-//  is read twice
-//     and levels only go down.
+//     is read twice and levels only go down.
 //  2. Damage is handed to the visitor, with what it covers, and the walk goes on with the rest.
 #ifndef UNTORN_INSPECT_READER_H_
 #define UNTORN_INSPECT_READER_H_

@@ -22,8 +22,7 @@
 //
 // Errors common to all methods, besides those each one names
 //   kFailedPrecondition  the store has failed (promise 8; the message has the cause), is closed or is
-//   read-only; or
-//                        the process is a fork()ed child of the one that opened it
+//                        read-only; or the process is a fork()ed child of the one that opened it
 //   kDataLoss            metadata or data on the device is damaged; the message names it
 //   kInvalidArgument     an argument is out of range; nothing was done
 //
@@ -84,7 +83,7 @@ class Object {
   //                       StoreInfo::atomic_write_bytes_max
   //  kResourceExhausted   no space; nothing was changed
   //  kFailedPrecondition  policy kHardwareOnly and the range can never go in place; the message names the
-  //  reason
+  //                       reason
   absl::Status Write(uint64_t offset, std::span<const std::byte> data, WriteOptions options = {}) const;
   absl::Status WriteV(uint64_t offset, std::span<const iovec> data, WriteOptions options = {}) const;
 
@@ -149,8 +148,8 @@ class Transaction {
 
   // All or nothing; afterwards the transaction is finished either way. With kSync it returns once durable. A
   // transaction that was written ahead is always durable when this returns.
-  //  kAborted             an object it writes was removed, or a name was taken or removed, by others
-  //  meanwhile kResourceExhausted   no space, or more changes than the log can hold in one commit
+  //  kAborted             an object it writes was removed, or a name was taken or removed, by others meanwhile
+  //  kResourceExhausted   no space, or more changes than the log can hold in one commit
   absl::Status Commit(Durability durability = Durability::kSync);
   void Abandon();
 
@@ -164,8 +163,7 @@ class Store {
  public:
   // Makes a store at `path`: a new file, or a block device.
   //  kAlreadyExists       the file exists (without options.force), or the device holds something
-  //  recognisable: the
-  //                       message says what
+  //                       recognisable: the message says what
   //  kInvalidArgument     size too small or not given for a file
   //  kResourceExhausted   the file system below has no space
   static absl::Status Create(const std::string& path, const CreateOptions& options);

@@ -4,10 +4,10 @@
 // Invariants
 //  1. Nothing of it is visible outside before Commit.
 //  2. Blocks in memory take precedence over what was written ahead; both over holes; all over the committed
-//  content.
+//     content.
 //  3. A block in memory knows which of its bytes the transaction wrote; the others are taken from the
-//  committed content at
-//     commit, so transactions that write different bytes of one block do not undo each other.
+//     committed content at commit, so transactions that write different bytes of one block do not undo each
+//     other.
 //
 // Threading: one thread at a time.
 #ifndef UNTORN_TRANSACTION_IMPL_H_

@@ -21,8 +21,8 @@ struct DecisionInput {
   bool device_refused = false;   // this unit, before
   bool several_ranges = false;   // the unit has more than this one
   bool metadata_change = false;  // size, names, holes
-  bool barrier_unmet =
-      false;  // something of an earlier epoch is not durable, or something of a later one goes along
+  // Something of an earlier epoch is not durable, or something of a later one goes along.
+  bool barrier_unmet = false;
   bool read_outstanding = false;      // on any of its blocks
   uint64_t length_bytes = 0;          // whole blocks
   Lsn settled = 0;                    // records up to this one are settled

@@ -6,12 +6,10 @@
 //
 // Invariants
 //  1. One thread at a time sends a commit (the dispatcher), so records enter the log in the order in which
-//  their
-//     units were frozen.
+//     their units were frozen.
 //  2. A commit is flushed by a flush submitted after all its writes completed, and acknowledged in LSN order.
 //  3. A unit is not sent while anything is committing that it overlaps, that is ordered before it by metadata
-//  of the same
-//     object, or that went in place in an earlier epoch (CowFork::MustWait, InPlaceBefore).
+//     of the same object, or that went in place in an earlier epoch (CowFork::MustWait, InPlaceBefore).
 //  4. After the first failure of a write or flush nothing is sent any more; every waiter gets the failure.
 //
 // Threading: one mutex, released during I/O, hashing and copying. Methods that take a Lock are called with it

@@ -9,6 +9,7 @@
 
 #include "extent/tree_merge.h"
 #include "tests/extent/memory_tree.h"
+#include "tests/rounds.h"
 
 namespace untorn {
 namespace {
@@ -238,11 +239,11 @@ void RunSeeds(uint64_t names, int rounds) {
   }
 }
 
-TEST(TreeMergeModelTest, MergesOfMostlyMappingsEqualTheModel) { RunSeeds(100, 800); }
+TEST(TreeMergeModelTest, MergesOfMostlyMappingsEqualTheModel) { RunSeeds(100, Rounds(800)); }
 
-TEST(TreeMergeModelTest, MergesOfAllKeySpacesEqualTheModel) { RunSeeds(1500, 600); }
+TEST(TreeMergeModelTest, MergesOfAllKeySpacesEqualTheModel) { RunSeeds(1500, Rounds(600)); }
 
-TEST(TreeMergeModelTest, MergesInTallTreesEqualTheModel) { RunSeeds(6000, 300); }
+TEST(TreeMergeModelTest, MergesInTallTreesEqualTheModel) { RunSeeds(6000, Rounds(300)); }
 
 }  // namespace
 }  // namespace untorn

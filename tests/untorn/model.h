@@ -6,8 +6,7 @@
 // the *base*, the last state known to be durable in every part. A crash leaves a set of ops such that
 //  - every cell holds the value of a prefix of its history: overlapping ops keep their order (promise 4);
 //  - with an op are there the creation of its objects and, if it renames, removes or resizes an object, every
-//  earlier
-//    op on that object (promise 3), and, if it came after a barrier, every op before that (promise 5);
+//    earlier op on that object (promise 3), and, if it came after a barrier, every op before that (promise 5);
 //  - every op known to be durable is there (promise 3).
 // Sizes are no cells: the size follows from the last Set that is there and the writes after it that are
 // there.
