@@ -3,7 +3,9 @@
 // Crash states. Until the new superblock is durable everything the old one refers to is untouched: its tree
 // nodes and mapped extents are in `base`, so nothing is allocated over them; its map nodes are in their other
 // slots; the log since it is not overwritten. So a crash leaves the old superblock with all it needs, or the
-// new one, whose tree, map and records were flushed before it was sent.
+// new one, whose tree, map and records were flushed before it was sent. It counts as durable once both copies
+// are: the second is sent when the first is flushed, so at any moment at least one is whole, and from then on
+// either is enough.
 #include <algorithm>
 #include <deque>
 
@@ -136,19 +138,19 @@ class Volume::MergeSink : public TreeMergeSink {
 };
 
 absl::Status Volume::WriteSuperblock(std::unique_lock<std::mutex>& lock, const Superblock& next) {
-  const int slot = 1 - slot_;
   AlignedBuffer block(kBlockBytes);
-  EncodeSuperblock(next, slot, block.span());
-  IoRequest write;
-  write.op = IoOp::kWrite;
-  write.offset_bytes = kSuperblockSlots[slot] * kBlockBytes;
-  write.iov = {{block.data(), kBlockBytes}};
-  if (absl::Status s = pump_.Run(lock, &write); !s.ok()) return s;
-  IoRequest flush;
-  flush.op = IoOp::kFlush;
-  if (absl::Status s = pump_.Run(lock, &flush); !s.ok()) return s;
+  for (int slot : {1 - slot_, slot_}) {
+    EncodeSuperblock(next, slot, block.span());
+    IoRequest write;
+    write.op = IoOp::kWrite;
+    write.offset_bytes = kSuperblockSlots[slot] * kBlockBytes;
+    write.iov = {{block.data(), kBlockBytes}};
+    if (absl::Status s = pump_.Run(lock, &write); !s.ok()) return s;
+    IoRequest flush;
+    flush.op = IoOp::kFlush;
+    if (absl::Status s = pump_.Run(lock, &flush); !s.ok()) return s;
+  }
   superblock_ = next;
-  slot_ = slot;
   settled_lsn_ = std::max(settled_lsn_, next.durable_lsn);
   return absl::OkStatus();
 }

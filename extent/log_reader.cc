@@ -9,7 +9,8 @@
 namespace untorn {
 namespace {
 
-// Reads log blocks by position, a chunk of the ring at a time.
+// Reads log blocks by position, a chunk of the ring at a time; where a chunk cannot be read, block by block: one
+// sector that a power cut left unreadable hides nothing else.
 class RingReader {
  public:
   RingReader(Device& device, const Geometry& geometry)
@@ -21,24 +22,33 @@ class RingReader {
       const uint64_t start = ring / kChunkBlocks * kChunkBlocks;
       if (start != chunk_start_) {
         const uint64_t n = std::min(kChunkBlocks, geometry_.log_blocks - start);
-        if (absl::Status s = ReadBlocking(device_, (geometry_.log_start + start) * kBlockBytes, chunk_.data(),
-                                          n * kBlockBytes);
-            !s.ok()) {
-          return s;
-        }
+        chunk_status_ = ReadBlocks(start, n);
         chunk_start_ = start;
       }
-      std::memcpy(out + i * kBlockBytes, chunk_.data() + (ring - start) * kBlockBytes, kBlockBytes);
+      uint64_t at = ring - start;
+      if (absl::IsDataLoss(chunk_status_)) {
+        if (absl::Status s = ReadBlocks(ring, 1); !s.ok()) return s;
+        at = 0;
+      } else if (!chunk_status_.ok()) {
+        return chunk_status_;
+      }
+      std::memcpy(out + i * kBlockBytes, chunk_.data() + at * kBlockBytes, kBlockBytes);
     }
     return absl::OkStatus();
   }
 
  private:
+  absl::Status ReadBlocks(uint64_t ring, uint64_t count) {
+    return ReadBlocking(device_, (geometry_.log_start + ring) * kBlockBytes, chunk_.data(),
+                        count * kBlockBytes);
+  }
+
   static constexpr uint64_t kChunkBlocks = 256;
   Device& device_;
   const Geometry& geometry_;
   AlignedBuffer chunk_;
   uint64_t chunk_start_ = UINT64_MAX;
+  absl::Status chunk_status_;
 };
 
 class TailReader {
@@ -49,6 +59,21 @@ class TailReader {
   // The record at `position`. kNotFound: none begins there. kDataLoss: one that cannot be read.
   absl::StatusOr<LogRecord> Record(uint64_t position) {
     if (absl::Status s = ring_.Read(position, 1, bytes_.data()); !s.ok()) return s;
+    return RecordInBytes(position);
+  }
+
+  // The record that begins in the ring where `at` is, whatever its own position.
+  absl::StatusOr<LogRecord> RecordInRing(uint64_t at) {
+    if (absl::Status s = ring_.Read(at, 1, bytes_.data()); !s.ok()) return s;
+    BlockHeader header;
+    std::memcpy(&header, bytes_.data(), sizeof(header));
+    const uint64_t log_blocks = sb_.geometry.log_blocks;
+    if (header.address % log_blocks != at % log_blocks) return absl::NotFoundError("");
+    return RecordInBytes(header.address);
+  }
+
+  // The record whose first block is in bytes_.
+  absl::StatusOr<LogRecord> RecordInBytes(uint64_t position) {
     const uint64_t blocks = PeekRecordBlocks({bytes_.data(), kBlockBytes}, sb_.uuid, position);
     if (blocks == 0) return absl::NotFoundError("");
     if (absl::Status s = ring_.Read(position, blocks, bytes_.data()); !s.ok()) return s;
@@ -72,7 +97,7 @@ class TailReader {
  private:
   struct Chained {
     LogTail::Summary summary;
-    uint64_t checksum, prepared_blocks;
+    uint64_t checksum, prepared_blocks, superblock_generation;
   };
 
   static bool DeviceFailed(const absl::Status& s) { return !absl::IsNotFound(s) && !absl::IsDataLoss(s); }
@@ -90,17 +115,12 @@ class TailReader {
           end_position_ + record->blocks > limit) {
         break;
       }
+      if (SuperblockIsLost(*record)) return absl::OkStatus();
       if (record->lsn > sb_.durable_lsn && record->epoch != sb_.epoch) break;
-      if (record->superblock_generation > sb_.generation) {
-        tail_.damage = absl::DataLossError(
-            absl::StrCat("log record ", record->lsn, " was written under superblock generation ",
-                         record->superblock_generation, ", but the newest readable one is ", sb_.generation,
-                         ": a superblock write was lost"));
-        return absl::OkStatus();
-      }
       chain_.push_back({{record->position, record->blocks, record->lsn, 0, record->last},
                         record->checksum,
-                        record->prepared_blocks});
+                        record->prepared_blocks,
+                        record->superblock_generation});
       claim_ = std::max(claim_, record->claim);
       previous = record->checksum;
       end_lsn_ = record->lsn;
@@ -114,22 +134,34 @@ class TailReader {
     return absl::OkStatus();
   }
 
+  bool SuperblockIsLost(const LogRecord& record) {
+    if (record.superblock_generation <= sb_.generation) return false;
+    tail_.damage = absl::DataLossError(absl::StrCat(
+        "log record ", record.lsn, " was written under superblock generation ", record.superblock_generation,
+        ", but the newest readable one is ", sb_.generation, ": both copies of a newer one are lost"));
+    return true;
+  }
+
+  // Looks at every record in the ring behind the chain's end. If newer superblocks are lost, the log may have
+  // gone on beyond what this one knows as its limit: positions are taken from the blocks themselves.
   absl::Status LookForVouchers() {
     const uint64_t limit = sb_.checkpoint_position + sb_.geometry.log_blocks;
-    for (uint64_t position = end_position_; position < limit; ++position) {
-      absl::StatusOr<LogRecord> record = Record(position);
+    for (uint64_t at = end_position_; at < limit;) {
+      absl::StatusOr<LogRecord> record = RecordInRing(at);
       if (!record.ok()) {
         if (DeviceFailed(record.status())) return record.status();
+        ++at;
         continue;
       }
-      if (record->epoch != sb_.epoch || record->lsn <= end_lsn_) continue;
-      if (record->claim > end_lsn_ || record->superblock_generation > sb_.generation) {
+      if (SuperblockIsLost(*record)) return absl::OkStatus();
+      if (record->position == at && record->epoch == sb_.epoch && record->lsn > end_lsn_ &&
+          record->claim > end_lsn_) {
         tail_.damage = absl::DataLossError(absl::StrCat(
             "log record ", end_lsn_ + 1, " at position ", end_position_, " is unreadable, but record ",
             record->lsn, " vouches for the log up to record ", record->claim));
         return absl::OkStatus();
       }
-      position += record->blocks - 1;
+      at += record->blocks;
     }
     return absl::OkStatus();
   }
@@ -173,6 +205,7 @@ class TailReader {
       tail_.position = c.summary.position + c.summary.blocks;
       tail_.checksum = c.checksum;
       tail_.prepared_blocks = std::max(tail_.prepared_blocks, c.prepared_blocks);
+      tail_.superblock_generation = std::max(tail_.superblock_generation, c.superblock_generation);
     }
     return absl::OkStatus();
   }

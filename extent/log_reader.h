@@ -8,7 +8,8 @@
 //     Beyond it a record counts only if the hash of every data extent it names is right.
 //  4. A transaction's records count only with its last.
 //  5. An unreadable record that a later one of this epoch, or the superblock, vouches for is kDataLoss, not
-//     the end of the log. So is a record that names a newer superblock than the one in use.
+//     the end of the log. So is any record, wherever in the ring, that names a newer superblock than the one in
+//     use: records name only superblocks that are durable.
 #ifndef UNTORN_EXTENT_LOG_READER_H_
 #define UNTORN_EXTENT_LOG_READER_H_
 
@@ -32,12 +33,13 @@ struct LogTail {
     bool last = true;
   };
   std::vector<Summary> kept;
-  uint64_t dropped = 0;          // records after the last one kept that could be read
-  Lsn lsn = 0;                   // of the last record kept, or of the checkpoint
-  uint64_t position = 0;         // after it
-  uint64_t checksum = 0;         // of it
-  uint64_t prepared_blocks = 0;  // the most that the superblock or a kept record names
-  absl::Status damage;           // rule 5; what is kept is then all that can be read
+  uint64_t dropped = 0;                // records after the last one kept that could be read
+  Lsn lsn = 0;                         // of the last record kept, or of the checkpoint
+  uint64_t position = 0;               // after it
+  uint64_t checksum = 0;               // of it
+  uint64_t prepared_blocks = 0;        // the most that the superblock or a kept record names
+  uint64_t superblock_generation = 0;  // the newest that a kept record names
+  absl::Status damage;                 // rule 5; what is kept is then all that can be read
 };
 
 // Reads the log's tail. An error only where the device cannot be read.

@@ -1,8 +1,9 @@
 // The superblock: where everything is, and what the last checkpoint holds.
 //
-// Two slots at fixed blocks are written in turn; the valid one with the higher generation is in use. A
-// superblock is written only when all it refers to has been flushed, and counts only once it is flushed
-// itself.
+// Two slots at fixed blocks hold copies of it: the valid one with the higher generation is in use. A superblock
+// is written only when all it refers to has been flushed, first to the slot not in use, then, that one flushed,
+// to the other; and nothing relies on it before both are flushed. So whatever a crash leaves, one slot is whole
+// and is enough; and between two writes damage to one slot loses nothing.
 //
 // OFFSET  SIZE  DESCRIPTION
 //      0    64  BlockHeader, type kSuperblock; generation: of this superblock
@@ -62,6 +63,7 @@ struct Geometry {
 
 struct FeatureBits {
   uint64_t compatible = 0, read_only_compatible = 0, incompatible = 0;
+  bool operator==(const FeatureBits&) const = default;
 };
 inline constexpr FeatureBits kKnownFeatures{};
 
@@ -80,6 +82,7 @@ struct Superblock {
   TreeRoot tree;
   BlockPointer free_map;
   uint64_t used_blocks = 0;
+  bool operator==(const Superblock&) const = default;
 };
 
 // Into a sealed block for slot 0 or 1.

@@ -78,8 +78,8 @@ absl::Status Volume::Format(Device& device, uint64_t size_bytes,
   }
   if (absl::Status s = FlushBlocking(device); !s.ok()) return s;
   AlignedBuffer block(kBlockBytes);
-  for (int slot : {1, 0}) {
-    sb.generation = slot == 1 ? 1 : 2;
+  sb.generation = 1;
+  for (int slot : {0, 1}) {
     EncodeSuperblock(sb, slot, block.span());
     absl::Status s = WriteBlocking(device, kSuperblockSlots[slot] * kBlockBytes, block.data(), kBlockBytes);
     if (s.ok()) s = FlushBlocking(device);

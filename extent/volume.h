@@ -161,7 +161,7 @@ class Volume {
 
   IoPump& pump_;
   Superblock superblock_;  // the newest durable one
-  int slot_;               // where it is
+  const int slot_;         // one that held it when it was read: the other is written first
   NodeCache nodes_;
   FreeSpace free_;
   std::unique_ptr<Delta> active_ = std::make_unique<Delta>();

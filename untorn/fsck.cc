@@ -8,7 +8,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "device/aligned_buffer.h"
 #include "device/file_device.h"
 #include "untorn/block_set.h"
 #include "untorn/fsck_free_map.h"
@@ -76,14 +75,6 @@ class Fsck {
   }
 
  private:
-  bool SlotIsZero(int slot) {
-    AlignedBuffer block(kBlockBytes);
-    absl::Status read =
-        ReadBlocking(device_, kSuperblockSlots[slot] * kBlockBytes, block.data(), kBlockBytes);
-    return read.ok() && std::all_of(block.data(), block.data() + kBlockBytes,
-                                    [](std::byte b) { return b == std::byte{0}; });
-  }
-
   // Nothing: no further check makes sense.
   std::optional<Superblock> CheckSuperblocks() {
     const SuperblockSlots slots = ReadSuperblocks(device_);
@@ -94,18 +85,16 @@ class Fsck {
       return std::nullopt;
     }
     const Superblock& current = *slots.slots[slots.current];
-    const int other = 1 - slots.current;
-    const auto& spare = slots.slots[other];
-    const auto damaged = [&](const std::string& why) {
-      findings_.Add(FindingCode::kSuperblockUnreadable, "superblock slot ", other, ": ", why, "; slot ",
-                    slots.current, " with generation ", current.generation, " is in use");
-    };
+    const auto& spare = slots.slots[1 - slots.current];
+    current_slot_ = slots.current;
     if (!spare.ok()) {
-      if (!SlotIsZero(other)) damaged(Message(spare.status()));
+      SpareIsDamaged(current, Message(spare.status()));
     } else if (spare->uuid != current.uuid || spare->geometry != current.geometry) {
-      damaged("belongs to another store, " + UuidString(spare->uuid));
-    } else if (spare->generation == current.generation) {
-      damaged("has the same generation");
+      SpareIsDamaged(current, "belongs to another store, " + UuidString(spare->uuid));
+    } else if (spare->generation == current.generation && *spare != current) {
+      SpareIsDamaged(current, "has the same generation and other contents");
+    } else {
+      spare_generation_ = spare->generation;
     }
     result_.generation = current.generation;
     result_.epoch = current.epoch;
@@ -116,6 +105,11 @@ class Fsck {
       return std::nullopt;
     }
     return current;
+  }
+
+  void SpareIsDamaged(const Superblock& current, const std::string& why) {
+    findings_.Add(FindingCode::kSuperblockUnreadable, "superblock slot ", 1 - current_slot_, ": ", why,
+                  "; slot ", current_slot_, " with generation ", current.generation, " is in use");
   }
 
   absl::Status CheckStore(const Superblock& sb) {
@@ -129,6 +123,11 @@ class Fsck {
     if (!tail->damage.ok()) {
       findings_.Add(FindingCode::kLogDamaged, Message(tail->damage), "; the log counts up to record ",
                     tail->lsn);
+    }
+    // A crash between the two leaves an older copy; but a record names only what both slots held.
+    if (spare_generation_ && *spare_generation_ < tail->superblock_generation) {
+      SpareIsDamaged(sb, absl::StrCat("is stale, of generation ", *spare_generation_,
+                                      ", while log records name ", tail->superblock_generation));
     }
     result_.log_records = tail->kept.size();
     result_.log_records_dropped = tail->dropped;
@@ -194,6 +193,8 @@ class Fsck {
   const std::function<void(uint64_t, uint64_t)> report_;
   FsckResult result_;
   Findings findings_{result_};
+  int current_slot_ = 0;
+  std::optional<uint64_t> spare_generation_;  // of the slot not in use, if it is sound
 };
 
 }  // namespace

@@ -17,7 +17,7 @@ class Device;
 
 // What fsck can find. Append-only: numbers are stable, and listed with their meaning in docs/fsck.md.
 enum class FindingCode : uint16_t {
-  kSuperblockUnreadable = 1,  // one slot is damaged; the other is in use
+  kSuperblockUnreadable = 1,  // one slot is damaged or stale; the other is in use
   kNoSuperblock = 2,          // no slot is usable: nothing else can be checked
   kLogDamaged = 3,            // a record that something later vouches for is unreadable
   kTreeNodeDamaged = 4,       // a node is damaged: the mappings, objects or names it held are unknown

@@ -31,6 +31,25 @@ Superblock FreshSuperblock(uint64_t total_blocks) {
   return s;
 }
 
+// A device with one block that cannot be read.
+class BadBlockDevice : public Device {
+ public:
+  BadBlockDevice(Device& inner, uint64_t block) : inner_(inner), block_(block) { info_ = inner.info(); }
+  void Submit(absl::Span<IoRequest* const> requests) override { inner_.Submit(requests); }
+  void Reap(bool wait, std::vector<IoRequest*>* completed) override {
+    inner_.Reap(wait, completed);
+    for (IoRequest* r : *completed) {
+      const uint64_t start = r->offset_bytes / kBlockBytes;
+      if (start <= block_ && block_ < start + r->length_bytes() / kBlockBytes)
+        r->status = absl::DataLossError("bad block");
+    }
+  }
+
+ private:
+  Device& inner_;
+  const uint64_t block_;
+};
+
 class LogReaderTest : public testing::Test {
  protected:
   LogReaderTest() { StartAt(0, 0); }
@@ -118,7 +137,8 @@ class LogReaderTest : public testing::Test {
   }
 
   LogTail Read() {
-    SimulatedDevice device(disk_, {.size_bytes = disk_->size_bytes()});
+    SimulatedDevice simulated(disk_, {.size_bytes = disk_->size_bytes()});
+    BadBlockDevice device(simulated, bad_block_);
     absl::StatusOr<LogTail> tail = ReadLogTail(device, superblock_);
     EXPECT_TRUE(tail.ok()) << tail.status();
     if (!tail.ok()) return {};
@@ -152,6 +172,7 @@ class LogReaderTest : public testing::Test {
   Superblock superblock_ = FreshSuperblock(kTotal);
   LogRecord next_;
   uint64_t next_data_ = 400;
+  uint64_t bad_block_ = UINT64_MAX;
 };
 
 // ---- Rule 1: the chain ----
@@ -430,6 +451,33 @@ TEST_F(LogReaderTest, RecordBehindAGapThatNamesANewerSuperblockIsDamage) {
   Tear(Append({Data()}));
   Append({Data()}, {.generation = superblock_.generation + 1});
   ExpectDamage(0);
+}
+
+// The superblock that is lost was written when the store was opened: so the epoch is newer too.
+TEST_F(LogReaderTest, RecordOfANewerEpochThatNamesANewerSuperblockIsDamage) {
+  Append({Data()});
+  Append({Data()}, {.epoch = kEpoch + 1, .generation = superblock_.generation + 1});
+  ExpectDamage(1);
+  Tear(Append({Data()}));
+  Append({Data()}, {.epoch = kEpoch + 1, .generation = superblock_.generation + 1});
+  ExpectDamage(1);
+}
+
+// With the superblock a checkpoint is lost, and the log went on over what was before it.
+TEST_F(LogReaderTest, RecordOnALaterRoundOfTheRingThatNamesANewerSuperblockIsDamage) {
+  const Superblock before = superblock_;
+  StartAt(50, before.checkpoint_position + before.geometry.log_blocks);
+  Append({Data()}, {.epoch = kEpoch + 1, .generation = before.generation + 1});
+  superblock_ = before;
+  ExpectDamage(0);
+}
+
+// One sector of the log that cannot be read any more after a power cut.
+TEST_F(LogReaderTest, UnreadableSectorHidesNothingElse) {
+  Append({Data()});
+  Append({Data()});
+  bad_block_ = BlockAt(next_.position);
+  ExpectKept(2);
 }
 
 TEST_F(LogReaderTest, RecordThatNamesAnOlderSuperblockCounts) {

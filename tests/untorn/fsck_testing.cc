@@ -43,8 +43,10 @@ void StoreEditor::Write(uint64_t block, const std::vector<std::byte>& bytes) {
 
 void StoreEditor::PutSuperblock() {
   std::vector<std::byte> block(kBlockBytes);
-  EncodeSuperblock(superblock_, slot_, block);
-  Write(kSuperblockSlots[slot_], block);
+  for (int slot : {0, 1}) {
+    EncodeSuperblock(superblock_, slot, block);
+    Write(kSuperblockSlots[slot], block);
+  }
 }
 
 uint64_t StoreEditor::ChangeBlock(uint64_t block,

@@ -127,11 +127,12 @@ TEST(RandomDamageTest, SealedNonsense) {
         break;
       }
       case 4:
-        editor.PutSuperblock();
         editor.ChangeBlock(kSuperblockSlots[editor.slot()], flip);
-        break;
+        RunFsck(editor.disk());
+        RunDump(editor.disk());
+        continue;
     }
-    if (i % 5 != 4) editor.PutSuperblock();
+    editor.PutSuperblock();
     RunFsck(editor.disk());
     RunDump(editor.disk());
   }
