@@ -10,6 +10,7 @@
 
 #include <cerrno>
 #include <chrono>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <thread>
@@ -96,7 +97,8 @@ absl::StatusOr<DirectOpen> OpenLocked(const std::string& path, const struct stat
     DirectOpen result = TryOpen(path, flags, &error);
     const bool claimed = !result.file.is_open() && error == EBUSY;
     if (!result.file.is_open() && !claimed) {
-      return ErrnoStatus(error, absl::StrCat(path, ": cannot be opened"));
+      return ErrnoStatus(
+          error, absl::StrCat(path, ": cannot be opened for ", options.read_only ? "reading" : "writing"));
     }
     if (!claimed) {
       if (flock(result.file.fd(), lock) == 0) return result;
@@ -195,6 +197,12 @@ absl::Status CreateStoreFile(const std::string& path, uint64_t size_bytes) {
     return status;
   }
   return SyncDirectoryOf(path);
+}
+
+absl::Status ReplaceStoreFile(const std::string& from, const std::string& to) {
+  if (rename(from.c_str(), to.c_str()) != 0)
+    return ErrnoStatus(errno, absl::StrCat(to, ": cannot be replaced"));
+  return SyncDirectoryOf(to);
 }
 
 absl::StatusOr<std::string> ProbeForeignContent(const std::string& path) {

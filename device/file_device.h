@@ -36,6 +36,8 @@ absl::StatusOr<std::unique_ptr<Device>> OpenFileDevice(const std::string& path,
 
 // Creates an empty sparse regular file of `size_bytes`. kAlreadyExists if there is one.
 absl::Status CreateStoreFile(const std::string& path, uint64_t size_bytes);
+// Renames `from` to `to`, replacing it, durably.
+absl::Status ReplaceStoreFile(const std::string& from, const std::string& to);
 
 // What already lives on `path` ("ext4 file system", "GPT partition table"), by libblkid's low-level probe;
 // empty if nothing is recognised.

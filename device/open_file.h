@@ -2,6 +2,7 @@
 #ifndef UNTORN_DEVICE_OPEN_FILE_H_
 #define UNTORN_DEVICE_OPEN_FILE_H_
 
+#include <fcntl.h>
 #include <sys/file.h>
 #include <unistd.h>
 
@@ -12,7 +13,13 @@ namespace untorn {
 class OpenFile {
  public:
   OpenFile() = default;
-  explicit OpenFile(int fd) : fd_(fd) {}
+  // Takes over `fd` (-1: none), as a number above those of the standard streams: where a process runs with one
+  // of them closed, whatever it prints would land in the file.
+  explicit OpenFile(int fd) : fd_(fd) {
+    if (fd < 0 || fd > STDERR_FILENO) return;
+    fd_ = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    close(fd);
+  }
   OpenFile(OpenFile&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
   OpenFile& operator=(OpenFile&& other) noexcept {
     std::swap(fd_, other.fd_);

@@ -100,7 +100,7 @@ absl::StatusOr<Superblock> DecodeSuperblock(std::span<const std::byte> block, in
   s.free_map = {p.map_block, p.map_checksum};
   s.used_blocks = p.used_blocks;
   const Geometry& g = s.geometry;
-  if (g.total_blocks < kStoreBlocksMin || g.total_blocks > (uint64_t{1} << 48) ||
+  if (g.total_blocks < kStoreBlocksMin || g.total_blocks > kStoreBlocksMax ||
       g != Geometry::ForSize(g.total_blocks) || g.data_start >= g.total_blocks) {
     return absl::DataLossError(
         absl::StrCat(what, ": the layout makes no sense for ", g.total_blocks, " blocks"));

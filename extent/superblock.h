@@ -46,6 +46,7 @@ namespace untorn {
 
 inline constexpr std::array<uint64_t, 2> kSuperblockSlots = {0, 8};
 inline constexpr uint64_t kStoreBlocksMin = (8 << 20) / kBlockBytes;
+inline constexpr uint64_t kStoreBlocksMax = uint64_t{1} << 48;
 inline constexpr uint64_t kLogBlocksMin = (1 << 20) / kBlockBytes;
 inline constexpr uint64_t kLogBlocksMax = (32 << 20) / kBlockBytes;
 

@@ -40,10 +40,10 @@ absl::Status Volume::Format(Device& device, uint64_t size_bytes,
                             const std::function<void(uint64_t, uint64_t)>& progress) {
   if (size_bytes == 0) size_bytes = device.info().size_bytes;
   const uint64_t total = size_bytes / kBlockBytes;
-  if (total < kStoreBlocksMin) {
-    return absl::InvalidArgumentError(absl::StrCat(device.info().path, ": a store needs at least ",
-                                                   kStoreBlocksMin * kBlockBytes, " bytes, not ",
-                                                   size_bytes));
+  if (total < kStoreBlocksMin || total > kStoreBlocksMax) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(device.info().path, ": a store has ", kStoreBlocksMin * kBlockBytes, " to ",
+                     kStoreBlocksMax * kBlockBytes, " bytes, not ", size_bytes));
   }
   if (total * kBlockBytes > device.info().size_bytes) {
     return absl::InvalidArgumentError(absl::StrCat(device.info().path, ": has ", device.info().size_bytes,
@@ -112,6 +112,11 @@ absl::StatusOr<std::unique_ptr<Volume>> Volume::Open(IoPump& pump, bool read_onl
   }
   std::unique_ptr<Volume> volume(new Volume(pump, *superblock, slots.current, node_cache_nodes));
   if (absl::Status s = volume->Recover(*tail); !s.ok()) return s;
+  if (const auto& spare = slots.slots[1 - slots.current]; !spare.ok()) {
+    volume->open_warnings_.push_back(absl::StrCat(
+        "superblock slot ", 1 - slots.current, " is unusable (", std::string(spare.status().message()),
+        "); the other one is in use and nothing is lost", read_only ? "" : "; it is written anew"));
+  }
   if (read_only) return volume;
 
   Superblock next = *superblock;
@@ -349,6 +354,10 @@ void Volume::Unclaim(uint64_t blocks, uint64_t entries) {
                "more space is unclaimed than was claimed");
   claimed_blocks_ -= blocks;
   claimed_entries_ -= entries;
+}
+
+uint64_t Volume::BlocksOfClaim(uint64_t blocks, uint64_t entries) {
+  return blocks + (entries + kEntriesPerReservedBlock - 1) / kEntriesPerReservedBlock;
 }
 
 uint64_t Volume::ClaimableBlocks() const {

@@ -73,6 +73,8 @@ class Volume {
   const Superblock& superblock() const { return superblock_; }
   const Geometry& geometry() const { return superblock_.geometry; }
   const VolumeCounters& counters() const { return counters_; }
+  // What was amiss when it was opened, and did not keep it from opening.
+  const std::vector<std::string>& open_warnings() const { return open_warnings_; }
   NodeCache& node_cache() { return nodes_; }
 
   // ---- Lookups ----
@@ -101,6 +103,8 @@ class Volume {
   uint64_t prepared_blocks() const { return free_.prepared(); }
   // Blocks a write could claim now; more after preparing.
   uint64_t ClaimableBlocks() const;
+  // What a claim takes of them in all: a change of mappings needs a share of tree nodes.
+  static uint64_t BlocksOfClaim(uint64_t blocks, uint64_t entries);
   // Allocates as FreeSpace::Allocate, loading parts of the map as needed. kResourceExhausted: no run of `min`
   // blocks.
   absl::StatusOr<Extent> Allocate(std::unique_lock<std::mutex>& lock, uint64_t want, uint64_t min,
@@ -180,6 +184,7 @@ class Volume {
   std::list<Extent> reads_;
   bool preparing_ = false;
   VolumeCounters counters_;
+  std::vector<std::string> open_warnings_;
 };
 
 }  // namespace untorn

@@ -15,10 +15,6 @@ constexpr absl::string_view kSuffixes = "KMGTP";
 
 bool AbslParseFlag(absl::string_view text, ByteSize* size, std::string* error) {
   const absl::string_view whole = text;
-  if (text == "none") {
-    *size = {};
-    return true;
-  }
   int shift = 0;
   if (!text.empty() && absl::ascii_isalpha(text.back())) {
     if (text.size() > 2 && absl::EndsWithIgnoreCase(text, "iB")) text.remove_suffix(2);

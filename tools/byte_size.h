@@ -11,7 +11,7 @@ namespace untorn::tools {
 
 // The type of flags that take a size.
 struct ByteSize {
-  static constexpr uint64_t kNotGiven = UINT64_MAX;  // written "none"
+  static constexpr uint64_t kNotGiven = UINT64_MAX;  // shown as "none"; cannot be written
   uint64_t bytes = kNotGiven;
   bool given() const { return bytes != kNotGiven; }
 };

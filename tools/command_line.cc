@@ -184,11 +184,22 @@ class Parser {
 int Invocation::Fail(const absl::Status& status) const {
   std::string message(status.message());
   if (message.empty()) message = status.ToString();
+  const bool damaged = absl::IsDataLoss(status) && !arguments.empty();
+  if (damaged && !absl::StrContains(message, arguments[0]))
+    message = absl::StrCat(arguments[0], ": ", message);
   std::fprintf(stderr, "untorn: %s: %s\n", command.name, message.c_str());
-  if (absl::IsDataLoss(status) && !arguments.empty()) {
+  if (damaged) {
     std::fprintf(stderr, "Try 'untorn fsck %s' to see what is damaged.\n", arguments[0].c_str());
   }
   return kExitFailed;
+}
+
+int Invocation::Finish(const absl::Status& changed, const absl::Status& closed) const {
+  if (!changed.ok()) return Fail(changed);
+  if (closed.ok()) return kExitOk;
+  return Fail(
+      absl::Status(closed.code(), absl::StrCat("the change was made, but the store could not be closed: ",
+                                               std::string(closed.message()))));
 }
 
 int Invocation::Misuse(const std::string& message) const {
@@ -204,8 +215,7 @@ std::vector<Option> WithCommonOptions(std::vector<Option> options) {
 }
 
 std::vector<Option> WithOpenOptions(std::vector<Option> options) {
-  options.insert(options.end(),
-                 {{"atomic_unit", "SIZE"}, {"policy", "POLICY"}, {"cache", "SIZE"}, {"engine", "ENGINE"}});
+  options.insert(options.end(), {{"atomic_unit", "SIZE"}, {"cache", "SIZE"}, {"engine", "ENGINE"}});
   return WithCommonOptions(std::move(options));
 }
 
@@ -262,6 +272,10 @@ int RunCommandLine(std::span<const Command> commands, std::span<const char* cons
   const std::string name = argv[0];
   if (name == "help" || name == "--help" || name == "-h") {
     if (argv.size() < 2) {
+      std::fputs(GeneralHelp(commands).c_str(), stdout);
+      return kExitOk;
+    }
+    if (argv[1] == name) {
       std::fputs(GeneralHelp(commands).c_str(), stdout);
       return kExitOk;
     }

@@ -46,6 +46,8 @@ struct Invocation {
 
   // These print the reason on stderr and return the exit code.
   int Fail(const absl::Status& status) const;
+  // The end of a command that changes the store, and has closed it.
+  int Finish(const absl::Status& changed, const absl::Status& closed) const;
   int Misuse(const std::string& message) const;
 };
 

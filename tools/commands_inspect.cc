@@ -15,7 +15,8 @@ namespace {
 int RunDump(const Invocation& invocation) {
   DumpOptions options{.log = false, .tree = false, .objects = false, .free_map = false};
   options.object = absl::GetFlag(FLAGS_object);
-  const std::string parts = absl::GetFlag(FLAGS_parts);
+  std::string parts = absl::GetFlag(FLAGS_parts);
+  if (parts.empty()) parts = options.object.empty() ? "log,tree,objects,free-map" : "objects";
   for (absl::string_view part : absl::StrSplit(parts, ',', absl::SkipEmpty())) {
     bool* member = part == "log"        ? &options.log
                    : part == "tree"     ? &options.tree
@@ -27,6 +28,9 @@ int RunDump(const Invocation& invocation) {
           absl::StrCat("--parts: there is no part '", part, "': log, tree, objects, free-map"));
     }
     *member = true;
+  }
+  if (!options.object.empty() && !options.objects) {
+    return invocation.Misuse("--object names what to print of the part 'objects', which --parts leaves out");
   }
   absl::StatusOr<std::string> dump = DumpJson(invocation.arguments[0], options);
   if (!dump.ok()) return invocation.Fail(dump.status());

@@ -10,6 +10,7 @@
 #include "tools/commands.h"
 #include "tools/flags.h"
 #include "tools/output.h"
+#include "untorn/printable.h"
 #include "untorn/store.h"
 
 namespace untorn::tools {
@@ -24,9 +25,7 @@ int RunChange(const Invocation& invocation, Change change) {
   auto store = Store::Open(invocation.arguments[0], OpenOptionsFromFlags(/*read_only=*/false));
   if (!store.ok()) return invocation.Fail(store.status());
   const absl::Status changed = change(invocation, **store);
-  const absl::Status closed = (*store)->Close();
-  if (!changed.ok()) return invocation.Fail(changed);
-  return closed.ok() ? kExitOk : invocation.Fail(closed);
+  return invocation.Finish(changed, (*store)->Close());
 }
 
 int RunLs(const Invocation& invocation) {
@@ -46,7 +45,7 @@ int RunLs(const Invocation& invocation) {
         json["size_bytes"] = object.size_bytes;
         objects.push_back(std::move(json));
       } else {
-        PrintText(absl::StrFormat("%14d  %s\n", object.size_bytes, PrintableName(object.name)));
+        PrintText(absl::StrFormat("%14d  %s\n", object.size_bytes, Printable(object.name)));
       }
     }
     after = page->back().name;

@@ -10,6 +10,7 @@
 #include "tools/flags.h"
 #include "tools/output.h"
 #include "tools/progress.h"
+#include "untorn/printable.h"
 #include "untorn/store.h"
 
 namespace untorn::tools {
@@ -34,7 +35,7 @@ int RunCreate(const Invocation& invocation) {
   absl::StatusOr<std::unique_ptr<Store>> store = Store::Open(path, open_options);
   if (!store.ok()) return invocation.Fail(store.status());
   if (!quiet) {
-    std::fprintf(stderr, "created %s: %s, store %s\n", PrintableName(path).c_str(),
+    std::fprintf(stderr, "created %s: %s, store %s\n", Printable(path).c_str(),
                  HumanBytes((*store)->info().size_bytes).c_str(), (*store)->info().uuid.c_str());
   }
   return kExitOk;
@@ -92,8 +93,9 @@ std::vector<Command> StoreCommands() {
        .summary = "Shows space, log positions and counters",
        .description =
            "Opens the store for reading only and prints its space, cache and log. Counters (writes, flushes, "
-           "units per path) belong to one open of a store and are not kept in it: here they tell what "
-           "opening alone took, such as log records replayed. To see what a write did, use "
+           "units per path) belong to one open of a store and are not kept in it, so that here they tell "
+           "little "
+           "but the log records that opening replayed. To see what a write did, use "
            "'untorn write --show-stats' or 'untorn put --show-stats'.",
        .options = WithOpenOptions({{"json"}}),
        .examples = "untorn stats app.untorn\nuntorn stats app.untorn --json",

@@ -1,4 +1,6 @@
 // put, get, write, read.
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
@@ -15,6 +17,7 @@
 #include "tools/flags.h"
 #include "tools/output.h"
 #include "tools/progress.h"
+#include "untorn/printable.h"
 #include "untorn/store.h"
 
 namespace untorn::tools {
@@ -27,7 +30,7 @@ class Summary {
   void Print(const Invocation& invocation, const std::string& what, uint64_t bytes) const {
     if (absl::GetFlag(FLAGS_quiet)) return;
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-    std::fprintf(stderr, "%s: %s: %s in %.2f s\n", invocation.command.name, PrintableName(what).c_str(),
+    std::fprintf(stderr, "%s: %s: %s in %.2f s\n", invocation.command.name, Printable(what).c_str(),
                  HumanBytes(bytes).c_str(), seconds);
   }
 
@@ -35,21 +38,47 @@ class Summary {
   const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
-void MaybePrintStats(Store& store) {
-  if (!absl::GetFlag(FLAGS_show_stats)) return;
-  const Stats stats = store.stats();
-  std::fprintf(stderr, "Units of writeback by path and reason\n%s", ReasonsText(stats).c_str());
-  std::fprintf(stderr, "commits %s, flushes %s, device writes %s\n", absl::StrCat(stats.commits).c_str(),
-               absl::StrCat(stats.flushes).c_str(), absl::StrCat(stats.device_writes).c_str());
+void PrintStats(const Stats& before, const Stats& after) {
+  std::fprintf(stderr, "Units of writeback by path and reason\n%s", ReasonsText(after).c_str());
+  std::fprintf(
+      stderr, "%s\n",
+      absl::StrCat("commits ", after.commits - before.commits, ", flushes ", after.flushes - before.flushes,
+                   ", device writes ", after.device_writes - before.device_writes)
+          .c_str());
+}
+
+// A store opened for a change, and what it had counted by then.
+struct OpenStore {
+  std::unique_ptr<Store> store;
+  Stats before;
+};
+absl::StatusOr<OpenStore> OpenForChange(const Invocation& invocation) {
+  auto store = Store::Open(invocation.arguments[0], OpenOptionsFromFlags(/*read_only=*/false));
+  if (!store.ok()) return store.status();
+  const Stats before = (*store)->stats();
+  return OpenStore{*std::move(store), before};
 }
 
 // Makes the change durable, so that what --show-stats shows is all of it, and closes the store.
-int Finish(const Invocation& invocation, Store& store, absl::Status changed) {
-  if (changed.ok() && absl::GetFlag(FLAGS_show_stats)) changed = store.Sync();
-  if (changed.ok()) MaybePrintStats(store);
-  const absl::Status closed = store.Close();
-  if (!changed.ok()) return invocation.Fail(changed);
-  return closed.ok() ? kExitOk : invocation.Fail(closed);
+int Finish(const Invocation& invocation, OpenStore& open, absl::Status changed) {
+  if (changed.ok() && absl::GetFlag(FLAGS_show_stats)) {
+    changed = open.store->Sync();
+    if (changed.ok()) PrintStats(open.before, open.store->stats());
+  }
+  return invocation.Finish(changed, open.store->Close());
+}
+
+// That a command does not overwrite the store it reads, or read the store it writes into.
+bool IsStore(const Invocation& invocation, const std::string& path) {
+  struct stat file, store;
+  return path != "-" && stat(path.c_str(), &file) == 0 &&
+         stat(invocation.arguments[0].c_str(), &store) == 0 && file.st_dev == store.st_dev &&
+         file.st_ino == store.st_ino;
+}
+constexpr char kFileIsStore[] = "FILE is the store itself";
+
+absl::Status WithProgress(const absl::Status& status, const char* before, uint64_t bytes, const char* after) {
+  return absl::Status(status.code(), absl::StrCat(std::string(status.message()), before, bytes, after));
 }
 
 // The whole import is one transaction: the object is there complete, or not at all, or still the old one.
@@ -73,7 +102,7 @@ absl::StatusOr<uint64_t> Import(Store& store, InputFile& input, const std::strin
     if (*count == 0) break;
     if (absl::Status written = transaction.Write(*object, offset, std::span(piece).first(*count));
         !written.ok()) {
-      return written;
+      return WithProgress(written, " (after ", offset, " bytes of the input; the store is as before)");
     }
     offset += *count;
     progress.Update(offset, input.size());
@@ -89,12 +118,13 @@ int RunPut(const Invocation& invocation) {
     return invocation.Misuse("input from stdin needs a NAME");
   const std::string name = invocation.arguments.size() > 2 ? invocation.arguments[2] : LastComponent(path);
   const Summary summary;
+  if (IsStore(invocation, path)) return invocation.Misuse(kFileIsStore);
   absl::StatusOr<InputFile> input = InputFile::Open(path);
   if (!input.ok()) return invocation.Fail(input.status());
-  auto store = Store::Open(invocation.arguments[0], OpenOptionsFromFlags(/*read_only=*/false));
-  if (!store.ok()) return invocation.Fail(store.status());
-  const absl::StatusOr<uint64_t> imported = Import(**store, *input, name);
-  const int exit_code = Finish(invocation, **store, imported.status());
+  absl::StatusOr<OpenStore> open = OpenForChange(invocation);
+  if (!open.ok()) return invocation.Fail(open.status());
+  const absl::StatusOr<uint64_t> imported = Import(*open->store, *input, name);
+  const int exit_code = Finish(invocation, *open, imported.status());
   if (exit_code == kExitOk) summary.Print(invocation, name, *imported);
   return exit_code;
 }
@@ -124,6 +154,7 @@ int RunGet(const Invocation& invocation) {
   if (path.empty() || path == "." || path == "..") {
     return invocation.Misuse("the object's name cannot be a file's: name the FILE");
   }
+  if (IsStore(invocation, path)) return invocation.Misuse(kFileIsStore);
   const Summary summary;
   auto store = Store::Open(invocation.arguments[0], OpenOptionsFromFlags(/*read_only=*/true));
   if (!store.ok()) return invocation.Fail(store.status());
@@ -144,11 +175,12 @@ int RunGet(const Invocation& invocation) {
 }
 
 int RunRead(const Invocation& invocation) {
+  const std::string path = invocation.arguments.size() > 2 ? invocation.arguments[2] : "-";
+  if (IsStore(invocation, path)) return invocation.Misuse(kFileIsStore);
   auto store = Store::Open(invocation.arguments[0], OpenOptionsFromFlags(/*read_only=*/true));
   if (!store.ok()) return invocation.Fail(store.status());
   absl::StatusOr<Object> object = (*store)->OpenObject(invocation.arguments[1]);
   if (!object.ok()) return invocation.Fail(object.status());
-  const std::string path = invocation.arguments.size() > 2 ? invocation.arguments[2] : "-";
   absl::StatusOr<OutputFile> output = OutputFile::Create(path, absl::GetFlag(FLAGS_force));
   if (!output.ok()) return invocation.Fail(output.status());
   const absl::StatusOr<uint64_t> done =
@@ -199,13 +231,12 @@ absl::StatusOr<uint64_t> WriteInPieces(Store& store, const std::string& name, ui
   uint64_t done = 0;
   while (true) {
     absl::StatusOr<size_t> count = input.Read(piece);
-    if (!count.ok()) return count.status();
-    if (*count == 0) break;
-    absl::Status written = object->Write(offset + done, std::span(piece).first(*count), {.atomic = false});
-    if (!written.ok()) {
-      return absl::Status(written.code(), absl::StrCat(std::string(written.message()), " (the ", done,
-                                                       " bytes before are written)"));
+    absl::Status status = count.status();
+    if (status.ok() && *count == 0) break;
+    if (status.ok()) {
+      status = object->Write(offset + done, std::span(piece).first(*count), {.atomic = false});
     }
+    if (!status.ok()) return WithProgress(status, " (the ", done, " bytes before are written)");
     done += *count;
   }
   if (absl::GetFlag(FLAGS_sync)) {
@@ -216,17 +247,18 @@ absl::StatusOr<uint64_t> WriteInPieces(Store& store, const std::string& name, ui
 
 int RunWrite(const Invocation& invocation) {
   const std::string& name = invocation.arguments[1];
+  const std::string path = invocation.arguments.size() > 2 ? invocation.arguments[2] : "-";
+  if (IsStore(invocation, path)) return invocation.Misuse(kFileIsStore);
   const Summary summary;
-  absl::StatusOr<InputFile> input =
-      InputFile::Open(invocation.arguments.size() > 2 ? invocation.arguments[2] : "-");
+  absl::StatusOr<InputFile> input = InputFile::Open(path);
   if (!input.ok()) return invocation.Fail(input.status());
-  auto store = Store::Open(invocation.arguments[0], OpenOptionsFromFlags(/*read_only=*/false));
-  if (!store.ok()) return invocation.Fail(store.status());
+  absl::StatusOr<OpenStore> open = OpenForChange(invocation);
+  if (!open.ok()) return invocation.Fail(open.status());
   const uint64_t offset = absl::GetFlag(FLAGS_offset).bytes;
   const absl::StatusOr<uint64_t> written = absl::GetFlag(FLAGS_atomic)
-                                               ? WriteAtomically(**store, name, offset, *input)
-                                               : WriteInPieces(**store, name, offset, *input);
-  const int exit_code = Finish(invocation, **store, written.status());
+                                               ? WriteAtomically(*open->store, name, offset, *input)
+                                               : WriteInPieces(*open->store, name, offset, *input);
+  const int exit_code = Finish(invocation, *open, written.status());
   if (exit_code == kExitOk) summary.Print(invocation, name, *written);
   return exit_code;
 }
@@ -243,7 +275,8 @@ std::vector<Command> TransferCommands() {
            "transaction, of any size: if it fails or is interrupted, the store is as before.\n\n"
            "Fails if the object exists, unless --force is given: then it is replaced in the same atomic "
            "step.",
-       .options = WithOpenOptions({{"force", "", "replace an existing object"}, {"sync"}, {"show_stats"}}),
+       .options = WithOpenOptions(
+           {{"force", "", "replace an existing object"}, {"sync"}, {"policy", "POLICY"}, {"show_stats"}}),
        .examples = "untorn put app.untorn data.bin\nuntorn put app.untorn /backup/data.bin data --force\n"
                    "tar c dir | untorn put app.untorn - dir.tar",
        .min_arguments = 2,
@@ -268,7 +301,8 @@ std::vector<Command> TransferCommands() {
            "Takes the data from FILE, or from stdin, to its end. After a crash, at any moment, the object "
            "holds all of the write or none of it. The object must exist unless --create is given, and grows "
            "if the write ends beyond its end. 'untorn info' tells how large one atomic write may be.",
-       .options = WithOpenOptions({{"offset", "N"}, {"atomic"}, {"create"}, {"sync"}, {"show_stats"}}),
+       .options = WithOpenOptions(
+           {{"offset", "N"}, {"atomic"}, {"create"}, {"sync"}, {"policy", "POLICY"}, {"show_stats"}}),
        .examples =
            "untorn write app.untorn data.bin --offset=64K < page\n"
            "untorn write app.untorn settings new-settings.json --create\n"

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <random>
 #include <thread>
 #include <vector>
@@ -27,6 +28,9 @@ struct Context {
   Shared& shared;
   const std::vector<Track>& tracks;
   const Objects& objects;
+  // Held by a writer that wants to be alone for a while: the others wait before their next write. Commits of
+  // many writers are packed into one run; a lone one goes in place.
+  std::mutex& alone;
 };
 
 [[noreturn]] void Die(const Context& context, const std::string& message) {
@@ -52,7 +56,10 @@ class Writer {
   }
 
   void Run() {
-    while (!mine_.empty()) {
+    const bool goes_alone = !mine_.empty() && context_.tracks[mine_[0]].thread == kSyncThreads[0];
+    for (bool first = true; !mine_.empty(); first = false) {
+      if (goes_alone && (first || OneIn(8))) WriteAlone();
+      { std::lock_guard wait(context_.alone); }
       const size_t track = Pick();
       switch (context_.tracks[track].kind) {
         case TrackKind::kSync:
@@ -116,6 +123,12 @@ class Writer {
                                                {.durability = durability}),
           "write");
     Accepted(track, version, durability);
+  }
+
+  void WriteAlone() {
+    std::lock_guard hold(context_.alone);
+    const size_t track = mine_[Random(std::min<size_t>(4, mine_.size()))];
+    for (uint64_t i = 4 + Random(12); i > 0; --i) WriteTrack(track, Durability::kSync);
   }
 
   void WriteBurst() {
@@ -277,7 +290,8 @@ int RunChild(const std::string& store_path, const OpenOptions& options, const st
     *object = *opened;
   }
   const std::vector<Track> tracks = MakeTracks((*shared)->file_bytes);
-  const Context context{**store, **shared, tracks, objects};
+  std::mutex alone;
+  const Context context{**store, **shared, tracks, objects, alone};
   std::vector<std::jthread> threads;
   for (int i = 0; i < kWriterThreads; ++i) {
     threads.emplace_back([&context, i, seed] { Writer(context, i, seed).Run(); });

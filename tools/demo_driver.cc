@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <csignal>
 #include <cstdio>
 #include <thread>
 
@@ -26,6 +27,8 @@ namespace {
 
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
+
+volatile std::sig_atomic_t interrupted = 0;
 
 constexpr uint64_t kAppendsBytesMax = 8 << 20;
 // Larger files are compared whole in every fifth round only.
@@ -69,6 +72,8 @@ Driver::Driver(DriverOptions options)
 }
 
 absl::StatusOr<ModeReport> Driver::Run() {
+  // The stores are removed, and the child does not outlive a round.
+  for (int signal_number : {SIGINT, SIGTERM, SIGHUP}) signal(signal_number, [](int) { interrupted = 1; });
   if (absl::Status done = SetUp(); !done.ok()) return done;
   for (int round = 1; round <= options_.rounds; ++round) {
     if (absl::Status done = RunRound(round); !done.ok()) return done;
@@ -97,6 +102,7 @@ absl::Status Driver::SetUp() {
   CreateOptions create;
   constexpr uint64_t kMiB = 1 << 20;
   create.size_bytes = std::max(256 * kMiB, (2 * options_.file_bytes / kMiB + 192) * kMiB);
+  create.force = true;  // a kept one of an earlier run
   if (absl::Status created = Store::Create(store_path_, create); !created.ok()) return created;
   absl::StatusOr<std::unique_ptr<Store>> store = Store::Open(store_path_, options_.open);
   if (!store.ok()) return store.status();
@@ -297,6 +303,7 @@ absl::Status Driver::CheckStore(Store& store, bool whole_file) {
 }
 
 absl::Status Driver::RunRound(int round) {
+  if (interrupted) return absl::CancelledError("interrupted");
   const milliseconds delay(50 + random_() % 351);
   if (absl::Status done = RunChildAndKill(random_(), delay); !done.ok()) return done;
   const uint64_t writes = (*shared_)->LastSnapshot().writes + (*shared_)->LastSnapshot().transactions;

@@ -21,7 +21,8 @@ ABSL_FLAG(
 ABSL_FLAG(untorn::tools::Engine, engine, untorn::tools::Engine::kAuto,
           "auto (io_uring where the system allows it) or syscalls");
 ABSL_FLAG(bool, force, false, "replace what is there");
-ABSL_FLAG(bool, create, false, "create the object if it does not exist, in the same atomic step");
+ABSL_FLAG(bool, create, false,
+          "create the object if it does not exist, in the same atomic step (with --no-atomic, before it)");
 ABSL_FLAG(
     bool, atomic, true,
     "the whole write is there or not at all after a crash; --no-atomic makes that true of each 4 KiB block "
@@ -35,7 +36,10 @@ ABSL_FLAG(bool, json, false, "print JSON");
 ABSL_FLAG(bool, quiet, false, "no progress and no summary on stderr");
 ABSL_FLAG(bool, verbose, false, "print the store's log messages on stderr");
 ABSL_FLAG(std::string, object, "", "only the mappings of this object");
-ABSL_FLAG(std::string, parts, "log,tree,objects,free-map", "what to print, separated by commas");
+ABSL_FLAG(
+    std::string, parts, "",
+    "what to print, separated by commas: log, tree, objects, free-map; without it, all of them, or objects "
+    "alone where --object is given");
 
 namespace untorn {
 
@@ -85,7 +89,8 @@ OpenOptions OpenOptionsFromFlags(bool read_only) {
   options.use_io_uring = absl::GetFlag(FLAGS_engine) == Engine::kAuto;
   const bool verbose = absl::GetFlag(FLAGS_verbose);
   options.log = [verbose](LogLevel level, std::string_view message) {
-    if (!verbose && level == LogLevel::kInfo) return;
+    // An error is told by the call that meets it too.
+    if (!verbose && level != LogLevel::kWarning) return;
     const char* name = level == LogLevel::kInfo ? "info" : level == LogLevel::kWarning ? "warning" : "error";
     std::fprintf(stderr, "untorn: %s: %.*s\n", name, static_cast<int>(message.size()), message.data());
   };

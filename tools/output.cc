@@ -5,24 +5,15 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "tools/byte_size.h"
+#include "untorn/printable.h"
 
 namespace untorn::tools {
 namespace {
 
 constexpr size_t kOneLineMembersMax = 3;
-
-bool IsUtf8(const std::string& text) {
-  try {
-    Json(text).dump();
-    return true;
-  } catch (const Json::exception&) {
-    return false;
-  }
-}
 
 std::string Line(absl::string_view name, absl::string_view value) {
   return absl::StrFormat("%-24s%s\n", name, value);
@@ -32,10 +23,26 @@ std::string Size(uint64_t bytes) {
   return bytes < 1024 ? HumanBytes(bytes) : absl::StrCat(HumanBytes(bytes), " (", bytes, ")");
 }
 
-// How a scalar is shown in a table or after a name.
+// How a scalar is shown in a table or after a name: long hexadecimal is cut.
 std::string Scalar(const Json& value) {
-  if (value.is_string()) return PrintableName(value.get<std::string>());
-  return value.dump(-1, ' ', false, Json::error_handler_t::replace);
+  constexpr size_t kWordMax = 200, kCutTo = 64;
+  if (!value.is_string()) return value.dump(-1, ' ', false, Json::error_handler_t::replace);
+  std::string text;
+  for (const char c : value.get<std::string>()) {
+    const bool control = static_cast<unsigned char>(c) < 0x20 || c == 0x7f;
+    if (control) {
+      absl::StrAppendFormat(&text, "\\x%02x", c);
+    } else {
+      text += c;
+    }
+  }
+  if (text.size() > kWordMax && text.find(' ') == std::string::npos) text = text.substr(0, kCutTo) + "...";
+  return text;
+}
+
+// "1 finding", "2 findings".
+std::string Count(uint64_t number, const char* what) {
+  return absl::StrCat(number, " ", what, number == 1 ? "" : "s");
 }
 
 bool IsFlatObject(const Json& value) {
@@ -170,13 +177,9 @@ std::string Unit(uint64_t minimum, uint64_t maximum) {
 
 }  // namespace
 
-std::string PrintableName(const std::string& name) {
-  return IsUtf8(name) ? std::string(absl::Utf8SafeCEscape(name)) : absl::CHexEscape(name);
-}
-
 Json NameJson(const std::string& name) {
-  Json json = {{"name", IsUtf8(name) ? name : absl::CHexEscape(name)}};
-  if (!IsUtf8(name)) json["name_hex"] = absl::BytesToHexString(name);
+  Json json;
+  PutName(json, name);
   return json;
 }
 
@@ -201,7 +204,7 @@ Json InfoJson(const StoreInfo& info) {
 
 std::string InfoText(const StoreInfo& info) {
   std::string out;
-  out += Line("store", PrintableName(info.path));
+  out += Line("store", Printable(info.path));
   out += Line("uuid", info.uuid);
   out += Line("format version", absl::StrCat(info.format_version));
   out += Line("size", Size(info.size_bytes));
@@ -212,8 +215,7 @@ std::string InfoText(const StoreInfo& info) {
   out += Line("in-place unit", Unit(info.atomic_unit_min_bytes, info.atomic_unit_max_bytes));
   if (info.atomic_boundary_bytes != 0)
     out += Line("in-place boundary", HumanBytes(info.atomic_boundary_bytes));
-  out += Line("atomic support", info.atomic_source);
-  if (!info.atomic_note.empty()) out += Line("", info.atomic_note);
+  out += Line("atomic support", info.atomic_note);
   out += Line("engine", info.engine);
   if (!info.engine_reason.empty()) out += Line("", info.engine_reason);
   out += Line("direct I/O", info.direct_io ? "yes" : "no");
@@ -281,18 +283,19 @@ std::string FsckText(const std::string& path, const FsckResult& result) {
   std::string out;
   for (const Finding& finding : result.findings) {
     absl::StrAppendFormat(&out, "%s (%d): %s\n", FindingCodeName(finding.code),
-                          static_cast<int>(finding.code), PrintableName(finding.what));
+                          static_cast<int>(finding.code), finding.what);
   }
   if (result.findings_total > result.findings.size()) {
     absl::StrAppend(&out, "and ", result.findings_total - result.findings.size(), " more\n");
   }
-  absl::StrAppend(&out, "objects ", result.objects, ", mappings ", result.mappings, ", tree nodes ",
-                  result.tree_nodes, ", blocks used ", result.blocks_used, " of ", result.blocks_total,
-                  ", log records ", result.log_records, " (", result.log_records_dropped,
-                  " incomplete at the end)\n");
-  absl::StrAppend(&out, PrintableName(path), ": ",
-                  result.findings_total == 0 ? "clean" : absl::StrCat(result.findings_total, " findings"),
-                  "\n");
+  if (result.blocks_total > 0) {
+    absl::StrAppend(&out, Count(result.objects, "object"), ", ", Count(result.mappings, "mapping"), ", ",
+                    Count(result.tree_nodes, "tree node"), ", ", result.blocks_used, " of ",
+                    result.blocks_total, " blocks used, ", Count(result.log_records, "log record"), " (",
+                    result.log_records_dropped, " incomplete at the end)\n");
+  }
+  absl::StrAppend(&out, Printable(path), ": ",
+                  result.findings_total == 0 ? "clean" : Count(result.findings_total, "finding"), "\n");
   return out;
 }
 

@@ -13,9 +13,6 @@ namespace untorn::tools {
 
 using Json = nlohmann::ordered_json;
 
-// A name as one printable word: control characters and bytes that are not UTF-8 are escaped.
-std::string PrintableName(const std::string& name);
-
 // {"name": ...}, with "name_hex" beside it where the name is not UTF-8.
 Json NameJson(const std::string& name);
 Json InfoJson(const StoreInfo& info);

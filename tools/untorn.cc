@@ -1,3 +1,7 @@
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cstdio>
 #include <exception>
 #include <iterator>
 #include <vector>
@@ -6,6 +10,11 @@
 #include "tools/commands.h"
 
 int main(int argc, char* argv[]) {
+  // Where a standard stream is closed, the next file opened would take its place. What is opened here fails as the
+  // closed one would.
+  for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (fcntl(stream, F_GETFD) < 0) (void)open("/dev/null", stream == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+  }
   std::vector<untorn::tools::Command> commands;
   for (auto& group : {untorn::tools::StoreCommands(), untorn::tools::ObjectCommands(),
                       untorn::tools::TransferCommands(), untorn::tools::InspectCommands()}) {

@@ -8,11 +8,11 @@
 #include <utility>
 
 #include "absl/status/status.h"
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "extent/types.h"
 #include "untorn/inspect_reader.h"
+#include "untorn/printable.h"
 
 namespace untorn::internal {
 
@@ -23,12 +23,6 @@ inline std::string Text(const Json& json) {
 }
 inline Json ErrorJson(const absl::Status& status) { return std::string(status.message()); }
 inline std::string Hex(uint64_t v) { return absl::StrFormat("0x%016x", v); }
-
-// "name", and "name_hex" where it is not text.
-inline void PutName(Json& json, const std::string& name) {
-  json["name"] = IsUtf8(name) ? name : absl::CHexEscape(name);
-  if (!IsUtf8(name)) json["name_hex"] = absl::BytesToHexString(name);
-}
 
 inline Json PointerJson(BlockPointer pointer) {
   if (!pointer) return nullptr;

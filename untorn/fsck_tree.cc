@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "untorn/printable.h"
+
 namespace untorn::internal {
 
 TreeCheck::TreeCheck(const Superblock& superblock, const Delta& delta, FsckResult& result, Progress& progress)

@@ -4,27 +4,14 @@
 #include <bit>
 #include <cstring>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "device/aligned_buffer.h"
+#include "untorn/printable.h"
 
 namespace untorn::internal {
-
-bool IsUtf8(const std::string& text) {
-  try {
-    nlohmann::json(text).dump();
-    return true;
-  } catch (const nlohmann::json::exception&) {
-    return false;
-  }
-}
-
-std::string Printable(const std::string& name) {
-  return IsUtf8(name) ? std::string(absl::Utf8SafeCEscape(name)) : absl::CHexEscape(name);
-}
 
 std::string DescribeKey(std::string_view key) {
   if (const std::optional<KeySpace> space = KeySpaceOf(key)) {

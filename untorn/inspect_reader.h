@@ -29,9 +29,6 @@ namespace untorn::internal {
 
 inline absl::string_view View(std::string_view v) { return {v.data(), v.size()}; }
 
-bool IsUtf8(const std::string& text);
-// A name, or anything else with bytes from the disk, as printable UTF-8.
-std::string Printable(const std::string& name);
 // "mapping of object 5 at block 100", "object 7", "name 'a'"; any bytes.
 std::string DescribeKey(std::string_view key);
 // What the keys from `first` to before `limit` (nullopt: the end) hold.

@@ -56,11 +56,10 @@ struct CreateOptions {
   // Size of the store. 0 on a block device: all of it. At least 8 MiB. Fixed for the store's life; a file is
   // sparse at first.
   uint64_t size_bytes = 0;
-  // Operator's statement: see OpenOptions. Only checked and used while creating.
   // Overwrite something that looks like another file system or store.
   bool force = false;
   // Called with (done, total) bytes while space is prepared.
-  std::function<void(uint64_t, uint64_t)> progress;
+  std::function<void(uint64_t, uint64_t)> progress = nullptr;
 };
 
 struct OpenOptions {
@@ -71,8 +70,8 @@ struct OpenOptions {
   uint64_t stated_atomic_unit_bytes = 0;
   // Memory for cached data and metadata. At least 4 MiB.
   uint64_t cache_bytes = 64 << 20;
-  bool use_io_uring = true;  // false: system calls
-  LogCallback log;           // called from any thread, never with a lock held that the store needs
+  bool use_io_uring = true;   // false: system calls
+  LogCallback log = nullptr;  // called from any thread, never with a lock held that the store needs
 };
 
 struct WriteOptions {

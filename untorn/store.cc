@@ -3,6 +3,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <cstdlib>
+
 #include "absl/strings/str_cat.h"
 #include "device/file_device.h"
 #include "extent/superblock.h"
@@ -112,7 +115,7 @@ absl::Status Object::PunchHole(uint64_t offset, uint64_t length, Durability dura
   return handle_->store->PunchHole(handle_->state, offset, length, durability);
 }
 
-absl::Status Object::Preallocate(uint64_t offset, uint64_t length, Durability) const {
+absl::Status Object::Preallocate(uint64_t offset, uint64_t length) const {
   if (absl::Status s = Usable(handle_); !s.ok()) return s;
   return handle_->store->Preallocate(handle_->state, offset, length);
 }
@@ -190,45 +193,70 @@ void Transaction::Abandon() { impl_->Abandon(); }
 
 // ---- Store ----
 
+namespace {
+
+absl::Status CreateInFile(const std::string& path, const CreateOptions& options) {
+  if (absl::Status s = CreateStoreFile(path, options.size_bytes / kBlockBytes * kBlockBytes); !s.ok())
+    return s;
+  absl::StatusOr<std::unique_ptr<Device>> device = OpenFileDevice(path, {});
+  absl::Status status = device.ok() ? Store::CreateOnDevice(**device, options) : device.status();
+  if (!status.ok()) unlink(path.c_str());
+  return status;
+}
+
+// The new store is made beside the old one and takes its place when it is complete.
+absl::Status ReplaceFile(const std::string& path, const CreateOptions& options) {
+  // Held until the end: a store in use is not taken away from its owner.
+  absl::StatusOr<std::unique_ptr<Device>> old = OpenFileDevice(path, {});
+  if (!old.ok()) return old.status();
+  const std::unique_ptr<char, void (*)(void*)> real(realpath(path.c_str(), nullptr), std::free);
+  if (real == nullptr) return absl::ErrnoToStatus(errno, absl::StrCat(path, ": cannot be replaced"));
+  const std::string fresh = absl::StrCat(real.get(), ".new-", getpid());
+  if (absl::Status s = CreateInFile(fresh, options); !s.ok()) return s;
+  absl::Status replaced = ReplaceStoreFile(fresh, real.get());
+  if (!replaced.ok()) unlink(fresh.c_str());
+  return replaced;
+}
+
+absl::Status CreateOnBlockDevice(const std::string& path, const CreateOptions& options) {
+  const auto holds = [&](const std::string& what) {
+    return absl::AlreadyExistsError(
+        absl::StrCat(path, ": in use already (", what, "); it is overwritten only with force (--force)"));
+  };
+  if (!options.force) {
+    absl::StatusOr<std::string> found = ProbeForeignContent(path);
+    if (!found.ok()) return found.status();
+    if (!found->empty()) return holds(*found);
+  }
+  absl::StatusOr<std::unique_ptr<Device>> device = OpenFileDevice(path, {});
+  if (!device.ok()) return device.status();
+  if (!options.force) {
+    // Also one that this version cannot open.
+    for (const auto& slot : ReadSuperblocks(**device).slots) {
+      if (!absl::IsNotFound(slot.status()) && !absl::IsOutOfRange(slot.status()))
+        return holds("untorn store");
+    }
+  }
+  return Store::CreateOnDevice(**device, options);
+}
+
+}  // namespace
+
 absl::Status Store::Create(const std::string& path, const CreateOptions& options) {
   struct stat st;
   const bool exists = stat(path.c_str(), &st) == 0;
-  if (exists && S_ISREG(st.st_mode) && !options.force) {
-    return absl::AlreadyExistsError(absl::StrCat(path, ": the file exists; use force to overwrite it"));
+  if (exists && S_ISBLK(st.st_mode)) return CreateOnBlockDevice(path, options);
+  if (exists && !options.force) {
+    return absl::AlreadyExistsError(
+        absl::StrCat(path, ": the file exists; it is overwritten only with force (--force)"));
   }
-  const bool block_device = exists && S_ISBLK(st.st_mode);
-  if (!block_device) {
-    const uint64_t min = kStoreBlocksMin * kBlockBytes;
-    if (options.size_bytes < min) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(path, ": a store needs a size of at least ", min, " bytes, not ", options.size_bytes));
-    }
-  } else if (!options.force) {
-    absl::StatusOr<std::string> found = ProbeForeignContent(path);
-    if (!found.ok()) return found.status();
-    if (!found->empty()) {
-      return absl::AlreadyExistsError(
-          absl::StrCat(path, ": holds a ", *found, "; use force to overwrite it"));
-    }
+  const uint64_t blocks = options.size_bytes / kBlockBytes;
+  if (blocks < kStoreBlocksMin || blocks > kStoreBlocksMax) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": a store has ", kStoreBlocksMin * kBlockBytes,
+                                                   " to ", kStoreBlocksMax * kBlockBytes, " bytes, not ",
+                                                   options.size_bytes));
   }
-  if (exists && !block_device) {
-    // Opened first: a store in use is not taken away from its owner.
-    absl::StatusOr<std::unique_ptr<Device>> in_use = OpenFileDevice(path, {});
-    if (!in_use.ok()) return in_use.status();
-    if (unlink(path.c_str()) != 0) return absl::InternalError(absl::StrCat(path, ": cannot be replaced"));
-  }
-  if (!block_device) {
-    if (absl::Status s = CreateStoreFile(path, options.size_bytes / kBlockBytes * kBlockBytes); !s.ok())
-      return s;
-  }
-  absl::StatusOr<std::unique_ptr<Device>> device = OpenFileDevice(path, {});
-  absl::Status status = device.status();
-  if (status.ok() && block_device && !options.force && ReadSuperblocks(**device).current >= 0) {
-    return absl::AlreadyExistsError(absl::StrCat(path, ": holds an untorn store; use force to overwrite it"));
-  }
-  if (status.ok()) status = CreateOnDevice(**device, options);
-  if (!status.ok() && !block_device) unlink(path.c_str());
-  return status;
+  return exists ? ReplaceFile(path, options) : CreateInFile(path, options);
 }
 
 absl::Status Store::CreateOnDevice(Device& device, const CreateOptions& options) {
@@ -249,13 +277,11 @@ absl::StatusOr<std::unique_ptr<Store>> Store::OpenOnDevice(std::unique_ptr<Devic
 }
 
 Store::~Store() {
-  absl::Status status = impl_->Close();
-  if (!status.ok() && impl_->engine().options().log && impl_->engine().CheckProcess().ok()) {
-    Lock lock = impl_->engine().Acquire();
-    const bool closed_before = status.message() == "the store is closed";
-    lock.unlock();
-    if (!closed_before) impl_->engine().options().log(LogLevel::kError, std::string(status.message()));
-  }
+  Engine& engine = impl_->engine();
+  if (!engine.CheckProcess().ok() || engine.closed()) return;
+  absl::Status status = engine.Close();
+  if (!status.ok() && engine.options().log)
+    engine.options().log(LogLevel::kError, std::string(status.message()));
 }
 
 absl::Status Store::Close() { return impl_->Close(); }
@@ -345,6 +371,7 @@ StoreInfo Store::info() const {
 }
 
 Stats Store::stats() const {
+  if (!impl_->engine().CheckProcess().ok()) return {};
   Lock lock = impl_->engine().Acquire();
   return impl_->engine().CollectStats(lock);
 }

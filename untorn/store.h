@@ -104,9 +104,9 @@ class Object {
   absl::Status PunchHole(uint64_t offset, uint64_t length,
                          Durability durability = Durability::kBuffered) const;
   // Reserves aligned, contiguous space for the blocks of [offset, offset + length) that have none, and
-  // extends the size to its end. They read as zeros. kResourceExhausted: no space; nothing was changed.
-  absl::Status Preallocate(uint64_t offset, uint64_t length,
-                           Durability durability = Durability::kBuffered) const;
+  // extends the size to its end. They read as zeros. Atomic, and durable on return.
+  // kResourceExhausted: no space; nothing was changed.
+  absl::Status Preallocate(uint64_t offset, uint64_t length) const;
 
   // Returns once everything accepted before it, of this object or this range of it, is durable.
   absl::Status Sync() const;
@@ -126,8 +126,9 @@ class Object {
 // larger than the cache: then its data is written ahead to space that nothing refers to until the commit.
 //
 // Transactions do not lock what they touch: at commit its writes take effect over whatever is there then,
-// byte for byte. Names and objects are checked again at commit. An open Transaction must not outlive its
-// Store.
+// byte for byte. Names and objects are checked again at commit. Blocks of which it writes only a part stay in
+// memory until the commit: all of them must fit an eighth of the cache (kResourceExhausted). An open Transaction
+// must not outlive its Store.
 class Transaction {
  public:
   ~Transaction();  // Abandons it, unless committed.
@@ -148,6 +149,7 @@ class Transaction {
 
   // All or nothing; afterwards the transaction is finished either way. With kSync it returns once durable. A
   // transaction that was written ahead is always durable when this returns.
+  //  kFailedPrecondition  policy kHardwareOnly, and its data can never be one atomic overwrite
   //  kAborted             an object it writes was removed, or a name was taken or removed, by others meanwhile
   //  kResourceExhausted   no space, or more changes than the log can hold in one commit
   absl::Status Commit(Durability durability = Durability::kSync);
@@ -210,7 +212,7 @@ class Store {
   Transaction Begin();
 
   StoreInfo info() const;
-  Stats stats() const;
+  Stats stats() const;  // all zero in a fork()ed child
 
  private:
   explicit Store(std::shared_ptr<internal::StoreImpl> impl) : impl_(std::move(impl)) {}

@@ -24,9 +24,9 @@ void TransactionImpl::Abandon() {
 absl::Status TransactionImpl::Commit(Durability durability) {
   if (absl::Status s = CheckUsable(); !s.ok()) return s;
   // A block of which only parts are known has to be in the cache when the others are added.
-  absl::Status status = AnyAhead() || BlocksInMemory() > engine_.unit_limit_blocks() / 2
-                            ? CommitLarge()
-                            : CommitStaged(durability);
+  const bool large = AnyAhead() || BlocksInMemory() > engine_.unit_limit_blocks() / 2;
+  absl::Status status = CheckPolicy();
+  if (status.ok()) status = large ? CommitLarge() : CommitStaged(durability);
   if (status.ok()) {
     Lock lock = engine_.Acquire();
     ++engine_.stats().transactions;
@@ -61,15 +61,48 @@ absl::StatusOr<bool> TransactionImpl::CheckAtCommit(Lock& lock) {
   return true;
 }
 
+uint64_t TransactionImpl::MetadataEntries() const {
+  uint64_t entries = 4 * names_.size();
+  for (const auto& [id, t] : touched_) entries += 4 + t.holes.runs();
+  return entries;
+}
+
+// Then it may use what is kept back for that, as Remove and Truncate do.
+bool TransactionImpl::OnlyGivesBack() const {
+  return std::none_of(touched_.begin(), touched_.end(),
+                      [](const auto& v) { return v.second.grow_to > 0 || v.second.created(); });
+}
+
+// Under kHardwareOnly: whether its data could be one atomic overwrite one day.
+absl::Status TransactionImpl::CheckPolicy() const {
+  if (engine_.options().policy != WritePolicy::kHardwareOnly) return absl::OkStatus();
+  RangeSet data;
+  size_t ranges = 0;
+  uint64_t blocks = 0;
+  for (const auto& [id, t] : touched_) {
+    data.clear();
+    for (const auto& [number, block] : t.blocks) data.Add({number, 1});
+    for (const auto& [start, ahead] : t.ahead) data.Add({start, ahead.count});
+    ranges += data.runs();
+    data.ForEach([&](BlockRange r) { blocks += r.count; });
+  }
+  if (ranges == 0) return absl::OkStatus();
+  const PathReason reason = DecideForever(WritePolicy::kHardwareOnly, engine_.device_info().atomic,
+                                          ranges > 1, blocks * kBlockBytes);
+  if (reason == PathReason::kInPlace) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat(
+      "policy hardware-only: the transaction can never be one atomic overwrite: ", PathReasonName(reason),
+      " (", PathReasonSentence(reason), ")"));
+}
+
 // ---- Staged ----
 
 absl::StatusOr<bool> TransactionImpl::ReadyToStage(Lock& lock, StagedClaim* claim) {
   absl::StatusOr<bool> ok = CheckAtCommit(lock);
   if (ok.ok() && *ok) ok = engine_.Throttle(lock);
   if (!ok.ok() || !*ok) return ok;
-  uint64_t blocks = 0, entries = 4 * names_.size();
+  uint64_t blocks = 0, entries = MetadataEntries();
   for (auto& [id, t] : touched_) {
-    entries += 4 + t.holes.runs();
     for (auto& [number, block] : t.blocks) {
       if (!block.whole() && t.state) ok = engine_.EnsureCached(lock, *t.state, number);
       if (!ok.ok() || !*ok) return ok;
@@ -86,11 +119,7 @@ absl::StatusOr<bool> TransactionImpl::ReadyToStage(Lock& lock, StagedClaim* clai
   }
   claim->blocks = blocks;
   claim->entries = entries;
-  // A transaction that only gives back may use what is kept back for that, as Remove and Truncate do.
-  const bool gives_back = std::none_of(touched_.begin(), touched_.end(), [](const auto& v) {
-    return v.second.grow_to > 0 || v.second.created();
-  });
-  return engine_.Claim(lock, blocks, entries, gives_back);
+  return engine_.Claim(lock, blocks, entries, OnlyGivesBack());
 }
 
 absl::Status TransactionImpl::CommitStaged(Durability durability) {
@@ -228,11 +257,14 @@ void TransactionImpl::ApplyLarge() {
 }
 
 absl::Status TransactionImpl::CommitLargeLocked(Lock& lock) {
+  const uint64_t entries = MetadataEntries();
   while (true) {
     absl::StatusOr<bool> ok = CheckAtCommit(lock);
+    if (ok.ok() && *ok) ok = engine_.Claim(lock, 0, entries, OnlyGivesBack());
     if (!ok.ok()) return ok.status();
     if (*ok) break;
   }
+  claimed_entries_ += entries;
   // From here on nobody else changes these objects, or any name if names are changed.
   std::vector<std::shared_ptr<ObjectState>> held;
   for (auto& [id, t] : touched_) {

@@ -410,14 +410,16 @@ absl::Status TransactionImpl::Spill(Touched& t) {
 absl::Status TransactionImpl::WriteAhead(Touched& t, BlockRange range, std::vector<BufferRef>& buffers) {
   Volume& volume = engine_.volume();
   Lock lock = engine_.Acquire();
+  // At worst every block is a piece of its own. One more entry, for the older piece that CutAhead has split here.
+  const uint64_t entries_max = range.count + 1;
   while (true) {
     if (absl::Status s = engine_.CheckWritable(); !s.ok()) return s;
-    absl::StatusOr<bool> claimed = engine_.Claim(lock, range.count, range.count, false);
+    absl::StatusOr<bool> claimed = engine_.Claim(lock, range.count, entries_max, false);
     if (!claimed.ok()) return claimed.status();
     if (*claimed) break;
   }
-  claimed_entries_ += range.count;
-  uint64_t unplaced = range.count;
+  claimed_entries_ += entries_max;
+  uint64_t unplaced = range.count, pieces = 0;
   for (uint64_t at = 0; at < range.count;) {
     const uint64_t left = range.count - at;
     const uint64_t alignment = left >= 16 ? 16 : 1;
@@ -450,7 +452,10 @@ absl::Status TransactionImpl::WriteAhead(Touched& t, BlockRange range, std::vect
     engine_.stats().cow_bytes += extent->count * kBlockBytes;
     t.ahead[range.start + at] = {extent->count, extent->start, hash};
     at += extent->count;
+    ++pieces;
   }
+  volume.Unclaim(0, range.count - pieces);
+  claimed_entries_ -= range.count - pieces;
   return absl::OkStatus();
 }
 

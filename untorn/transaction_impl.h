@@ -96,6 +96,10 @@ class TransactionImpl {
   uint64_t BlocksInMemory() const;
   bool AnyAhead() const;
 
+  absl::Status CheckPolicy() const;
+  // For changes other than data.
+  uint64_t MetadataEntries() const;
+  bool OnlyGivesBack() const;
   absl::StatusOr<bool> CheckAtCommit(Lock& lock);
   absl::Status CommitStaged(Durability durability);
   struct StagedClaim {

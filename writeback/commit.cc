@@ -386,6 +386,7 @@ void Engine::Send(std::unique_ptr<Commit> commit, std::vector<LogEntry> entries,
       Commit& c = *w.commit;
       if (absl::IsUnimplemented(r->status) && !w.in_place_units.empty()) {
         c.refused.insert(c.refused.end(), w.in_place_units.begin(), w.in_place_units.end());
+        c.refusal = r->status;
       } else if (!r->status.ok()) {
         c.engine->Fail(r->status);
       }

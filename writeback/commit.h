@@ -38,6 +38,7 @@ struct Engine::Commit {
   std::vector<AlignedBuffer> bounces;
   size_t outstanding = 0;
   std::vector<Unit*> refused;
+  absl::Status refusal;   // the last one
   bool in_place = false;  // some of it
   uint64_t epoch_min = 0;
   std::function<void()> durable;

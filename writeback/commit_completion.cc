@@ -18,6 +18,9 @@ void Engine::Written(Commit& commit) {
       std::shared_ptr<Unit> unit = std::move(*it);
       commit.units.erase(it);
       unit->device_refused = true;
+      Log(LogLevel::kWarning, std::string(commit.refusal.message()) +
+                                  ": the device refused an atomic write that it promised to take; the range "
+                                  "goes by copy-on-write");
       stats_.in_place_bytes -= unit->data_blocks * kBlockBytes;
       --stats_.units_by_reason[static_cast<int>(PathReason::kInPlace)];
       fork_.Unfreeze(unit);
@@ -113,10 +116,11 @@ void Engine::Keep(std::unique_ptr<Commit> commit) {
 
 void Engine::Fail(const absl::Status& cause) {
   if (!failed_.ok()) return;
-  failed_ = absl::FailedPreconditionError(absl::StrCat(
-      "the store has failed and takes no more changes; close it and open it again to recover what was "
-      "durable. Cause: ",
-      std::string(cause.message())));
+  failed_ = absl::FailedPreconditionError(
+      absl::StrCat("the store has failed and takes no more changes; ",
+                   absl::IsDataLoss(cause) ? "something on the device is damaged, fsck tells what"
+                                           : "open it again to recover what was durable",
+                   ". Cause: ", std::string(cause.message())));
   Log(LogLevel::kError, std::string(failed_.message()));
   // Every waiter is told. What was accepted stays in memory for readers, so units keep their pages.
   for (const auto& [order, unit] : fork_.pending()) TellFailure(*unit);

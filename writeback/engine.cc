@@ -35,7 +35,6 @@ int64_t NowMs() {
 }  // namespace
 
 Engine::Engine(std::unique_ptr<Device> device, const OpenOptions& options)
-
     : options_(options),
       device_(std::move(device)),
       device_info_(device_->info()),
@@ -58,6 +57,7 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Open(std::unique_ptr<Device> dev
       Volume::Open(*engine->pump_, options.read_only, node_bytes / sizeof(TreeNode));
   if (!volume.ok()) return volume.status();
   engine->volume_ = *std::move(volume);
+  engine->LogOpen();
   // A unit has a bounded share of the cache, and of the log even where every block of it is an entry of its
   // own.
   engine->unit_limit_blocks_ =
@@ -66,6 +66,23 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Open(std::unique_ptr<Device> dev
   engine->background_ = background && !options.read_only;
   if (engine->background_) engine->thread_ = std::thread([e = engine.get()] { e->BackgroundLoop(); });
   return engine;
+}
+
+void Engine::LogOpen() {
+  if (!options_.log) return;
+  if (!device_info_.engine_reason.empty()) {
+    options_.log(LogLevel::kInfo, absl::StrCat(device_info_.path, ": I/O by ", device_info_.engine, ": ",
+                                               device_info_.engine_reason));
+  }
+  for (const std::string& note : volume_->open_warnings()) {
+    options_.log(LogLevel::kWarning, absl::StrCat(device_info_.path, ": ", note));
+  }
+  const VolumeCounters& v = volume_->counters();
+  if (v.recovered_records + v.dropped_records > 0) {
+    options_.log(LogLevel::kInfo, absl::StrCat(device_info_.path, ": recovered: ", v.recovered_records,
+                                               " log records replayed, ", v.dropped_records,
+                                               " incomplete ones at the log's end dropped"));
+  }
 }
 
 Engine::~Engine() {
@@ -208,9 +225,10 @@ absl::StatusOr<bool> Engine::Claim(Lock& lock, uint64_t blocks, uint64_t entries
     }
   }
   if (*more) return false;
-  return absl::ResourceExhaustedError(absl::StrCat(
-      "no space: ", blocks * kBlockBytes, " bytes are needed and ", volume_->ClaimableBlocks() * kBlockBytes,
-      " are free in a store of ", volume_->geometry().total_blocks * kBlockBytes));
+  return absl::ResourceExhaustedError(
+      absl::StrCat("no space: ", Volume::BlocksOfClaim(blocks, entries) * kBlockBytes,
+                   " bytes are needed, metadata included, and ", volume_->ClaimableBlocks() * kBlockBytes,
+                   " are free in a store of ", volume_->geometry().total_blocks * kBlockBytes));
 }
 
 absl::StatusOr<bool> Engine::EnsureCached(Lock& lock, ObjectState& object, uint64_t block) {

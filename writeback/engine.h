@@ -78,8 +78,9 @@ class Engine {
   // Called first by every call, without the lock: the process is not a fork()ed child of the one that opened
   // the store.
   absl::Status CheckProcess() const;
-  absl::Status CheckOpen() const;      // not closed
-  absl::Status CheckWritable() const;  // nor failed, nor read-only
+  absl::Status CheckOpen() const;          // not closed
+  bool closed() const { return closed_; }  // by Close(), which nothing runs beside
+  absl::Status CheckWritable() const;      // nor failed, nor read-only
   // The first failure wins; the store refuses further changes.
   void Fail(const absl::Status& cause);
 
@@ -151,6 +152,7 @@ class Engine {
 
   Engine(std::unique_ptr<Device> device, const OpenOptions& options);
   void Log(LogLevel level, std::string message);
+  void LogOpen();
 
   // Sending (commit.cc).
   enum class Take { kWanted, kOldest, kAll };

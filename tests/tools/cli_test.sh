@@ -52,7 +52,7 @@ expect 2 'is not a size' create s --size=1.5G
 expect 2 'too large' create s --size=99999999T
 expect 2 'needs a value' create s --size
 expect 2 'takes no value' put s f --no-sync=1
-expect 2 'not a policy' info s --policy=maybe
+expect 2 'not a policy' put s f --policy=maybe
 expect 2 'not an engine' info s --engine=steam
 expect 2 'too many arguments' info s t
 expect 2 'needs --size' create s
@@ -60,6 +60,9 @@ expect 2 'unknown option .-x' info s -x
 expect 2 'no part' dump s --parts=log,soul
 expect 2 'needs a NAME' put s -
 expect 2 'new size is needed' truncate s a
+expect 2 'is not a size' write s a --offset=none
+expect 2 "leaves out" dump s --parts=log --object=a
+expect 0 'Usage: untorn COMMAND' help help
 
 echo "== create"
 expect 0 'created s.untorn: 64.0 MiB' create s.untorn --size=64M
@@ -69,6 +72,19 @@ expect 0 '' create s.untorn --size 64M --force --quiet
 expect 1 'untorn: create: ' create small.untorn --size=1M
 [[ -e small.untorn ]] && fail "a refused create left a file"
 expect 1 'untorn: create: ' create no/such/directory --size=16M
+expect 0 '' create kept.untorn --size=16M
+ln -s kept.untorn link.untorn
+cp kept.untorn kept.before
+expect 1 'untorn: create: ' create kept.untorn --size=2000000T --force
+if ! truncate -s 1000000T huge 2>/dev/null; then
+  expect 1 'untorn: create: .*large' create kept.untorn --size=1000000T --force
+fi
+rm -f huge
+expect 1 'untorn: create: ' create kept.untorn --size=1M --force
+same kept.untorn kept.before
+expect 0 '' create link.untorn --size=8M --force
+[[ -L link.untorn && $(stat -c %s kept.untorn) == 8388608 ]] || fail "create --force through a link"
+compgen -G '*.new-*' >/dev/null && fail "create left something: $(ls)"
 
 echo "== put, get"
 real=$untorn
@@ -92,6 +108,8 @@ same whole whole.out
 expect 0 '' put s.untorn empty
 expect 0 '' get s.untorn empty empty.out
 same empty empty.out
+expect 2 'the store itself' get s.untorn part s.untorn --force
+expect 2 'the store itself' put s.untorn ./s.untorn self
 expect 1 'No such file' put s.untorn nowhere
 expect 1 'directory' put s.untorn . dot
 expect 1 'untorn: get: ' get s.untorn nowhere
@@ -118,7 +136,18 @@ expect 0 '' write s.untorn new words --create --policy=cow
 "$untorn" read s.untorn new | cmp - words || fail "write --create"
 expect 1 'untorn: write: ' write s.untorn new empty
 expect 1 'untorn: write: ' write s.untorn new words --offset=18446744073709551614
-expect 0 'log_records|commits' write s.untorn new words --show-stats
+expect 0 'commits 1, flushes 1, ' write s.untorn new words --show-stats
+expect 1 'hardware-only.*no-atomic-limits' write s.untorn new words --policy=hardware
+expect 1 'hardware-only.*no-atomic-limits' write s.untorn newer words --policy=hardware --create
+expect 1 'hardware-only' put s.untorn part newer --policy=hardware
+expect 1 'at most 67108864|larger than the' write s.untorn new /dev/zero
+# A closed stream's number must not become the store's.
+cp s.untorn closed.untorn
+"$untorn" write closed.untorn new --show-stats --verbose <words 2>&- || fail "stderr closed"
+"$untorn" ls closed.untorn --verbose <&- >out 2>err || fail "stdin closed"
+"$untorn" put closed.untorn - nothing <&- 2>err && fail "read from a closed stdin"
+expect 0 'closed.untorn: clean' fsck closed.untorn
+rm closed.untorn
 
 echo "== ls, mv, rm, truncate"
 expect 0 '300001  other' ls s.untorn
@@ -143,6 +172,22 @@ expect 0 'tab.there' ls s.untorn
 expect 0 '' ls s.untorn --json
 json 'len(d)' >/dev/null
 
+echo "== a full store"
+cat whole whole >big
+i=0
+expect 0 '' create full.untorn --size=16M
+expect 1 'no space: .*after [0-9]+ bytes.*as before' put full.untorn big
+expect 0 '' ls full.untorn
+[[ -s out ]] && fail "a refused import left an object"
+expect 0 '' put full.untorn part a
+while "$untorn" write full.untorn a part --offset=$((i += 300000)) --quiet 2>err; do :; done
+grep -q 'no space' err || fail "no word of space: $(cat err)"
+expect 0 'full.untorn: clean' fsck full.untorn
+expect 0 '' truncate full.untorn a --size=1
+expect 0 '' write full.untorn a part
+expect 0 '' rm full.untorn a
+expect 0 '' put full.untorn part again
+
 echo "== info, stats, dump, fsck"
 expect 0 'atomic writes +up to' info s.untorn
 expect 0 '64.0 KiB' info s.untorn --atomic-unit=64K
@@ -158,7 +203,8 @@ expect 0 '' fsck s.untorn --json
 expect 0 'part' dump s.untorn
 expect 0 '' dump s.untorn --json
 json 'len(d)' >/dev/null
-expect 0 '' dump s.untorn --object=part --parts=objects
+expect 0 '' dump s.untorn --object=part
+grep -qE "^(log|tree) " out && fail "dump of one object shows everything"
 
 echo "== things that are no store"
 head -c 10000000 "$real" >none
@@ -175,7 +221,10 @@ expect 0 '' dump short --parts=log
 expect 1 'no-superblock|superblock' fsck none
 cp s.untorn damaged
 printf 'garbage' | dd of=damaged bs=1 conv=notrunc status=none
-expect 1 'damaged: [0-9]+ finding' fsck damaged
+expect 1 'damaged: 1 finding$' fsck damaged
+expect 0 'superblock slot 0 is unusable' ls damaged
+expect 0 'written anew' put damaged 'odd size' --quiet
+expect 0 'damaged: clean' fsck damaged
 
 echo "== a store in use"
 mkfifo pipe

@@ -144,6 +144,28 @@ TEST(FullStoreTransactionTest, IsRefusedWholeAndLeavesNoClaim) {
   EXPECT_TRUE(IsOk(store.Close()));
 }
 
+// Written ahead in long pieces, it needs little space besides that of its data.
+TEST(FullStoreTransactionTest, LargeTransactionMayFillTheStore) {
+  TestStore store({.size_bytes = 64 << 20});
+  ASSERT_TRUE(store.is_open());
+  constexpr uint64_t kBytes = 61 << 20;
+  {
+    Transaction transaction = store->Begin();
+    auto a = transaction.CreateObject("a");
+    ASSERT_TRUE(IsOk(a));
+    for (uint64_t at = 0; at < kBytes; at += 1 << 20) {
+      ASSERT_TRUE(IsOk(transaction.Write(*a, at, Stamped(at, 1 << 20)))) << at;
+    }
+    ASSERT_TRUE(IsOk(transaction.Commit()));
+  }
+  auto a = store->OpenObject("a");
+  ASSERT_TRUE(IsOk(a));
+  for (uint64_t at = 0; at < kBytes; at += 1 << 20) {
+    ASSERT_TRUE(ReadAll(*a, at, 1 << 20) == Stamped(at, 1 << 20)) << at;
+  }
+  EXPECT_TRUE(IsOk(store.Close()));
+}
+
 TEST(FullStoreTransactionTest, RemovesAndTruncatesInATransactionWorkOnAFullStore) {
   TestStore store({.size_bytes = 16 << 20});
   ASSERT_TRUE(store.is_open());

@@ -252,14 +252,12 @@ void ModelRun::PreallocateStep() {
   const uint64_t id = PickObject();
   if (id == 0) return;
   const Range range = PickRange(id);
-  const Durability durability = PickDurability();
-  const std::string what = absl::StrCat("preallocate ", range.offset, "+", range.length, " of ", id,
-                                        durability == Durability::kSync ? " sync" : "");
+  const std::string what = absl::StrCat("preallocate ", range.offset, "+", range.length, " of ", id);
   Note(what);
-  const Fate fate = Judge(handles_.at(id).Preallocate(range.offset, range.length, durability), kSpace, what);
+  const Fate fate = Judge(handles_.at(id).Preallocate(range.offset, range.length), kSpace, what);
   if (fate == Fate::kRefused) return CheckRead(handles_.at(id), model_.data(id), range);
   if (range.end() <= model_.data(id).size()) return;  // reserves space, which shows nowhere
-  Apply(fate, durability == Durability::kSync, id, what, [&] { model_.Grow(id, range.end()); });
+  Apply(fate, /*durable=*/true, id, what, [&] { model_.Grow(id, range.end()); });
 }
 
 void ModelRun::SyncStep() {

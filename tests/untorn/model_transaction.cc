@@ -194,7 +194,8 @@ void ModelRun::TransactionStep() {
   }
   const Durability durability = PickDurability();
   Note(durability == Durability::kSync ? "commit sync" : "commit");
-  const Fate fate = Judge(transaction.Commit(durability), kSpace, "Commit");
+  const bool by_policy = options_.open.policy == WritePolicy::kHardwareOnly;
+  const Fate fate = Judge(transaction.Commit(durability), kSpace | (by_policy ? kPolicy : 0), "Commit");
   if (fate == Fate::kRefused) return;
   model_.Begin(absl::StrCat(counts_.ops, ": transaction"));
   ApplyToModel(changes);

@@ -149,7 +149,7 @@ TEST_F(ReasonsTest, Unmapped) {
 
 TEST_F(ReasonsTest, Unwritten) {
   ASSERT_NO_FATAL_FAILURE(Make(kUnit64K));
-  ASSERT_TRUE(IsOk(a_.Preallocate(2 << 20, 64 * kKiB, Durability::kSync)));
+  ASSERT_TRUE(IsOk(a_.Preallocate(2 << 20, 64 * kKiB)));
   ASSERT_TRUE(IsOk(store()->Checkpoint()));
   ASSERT_TRUE(IsOk(WriteSync(2 << 20, 16 * kKiB)));
   ExpectMet(PathReason::kUnwritten);
