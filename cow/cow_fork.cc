@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "absl/container/inlined_vector.h"
 #include "device/check.h"
 
 namespace untorn {
@@ -164,28 +163,26 @@ uint64_t CowFork::BlocksToClaim(const ObjectState& object, BlockRange range) con
   return n;
 }
 
-uint64_t CowFork::JoinedBlocks(const ObjectState& object, BlockRange range,
-                               std::shared_ptr<Unit>* largest) const {
-  absl::InlinedVector<Unit*, 4> units;
-  const auto add = [&](Unit* unit) {
-    if (unit != nullptr && unit->epoch == epoch_ &&
-        std::find(units.begin(), units.end(), unit) == units.end()) {
-      units.push_back(unit);
-    }
-  };
-  add(object.metadata_unit);
+void CowFork::AddUnitsOfRange(const ObjectState& object, BlockRange range, UnitSet* units) const {
+  if (object.metadata_unit != nullptr && object.metadata_unit->epoch == epoch_) {
+    units->insert(object.metadata_unit);
+  }
   for (uint64_t b = range.start; b < range.end(); ++b) {
     const Page* page = FindPage(const_cast<ObjectState&>(object), b);
-    if (page != nullptr) add(page->pending);
+    if (page != nullptr && page->pending != nullptr && page->pending->epoch == epoch_) {
+      units->insert(page->pending);
+    }
   }
-  uint64_t n = 0;
-  Unit* most = nullptr;
-  for (Unit* unit : units) {
-    n += unit->data_blocks;
-    if (most == nullptr || unit->data_blocks > most->data_blocks) most = unit;
+}
+
+void CowFork::AddUnitsOfObject(const ObjectState& object, UnitSet* units) const {
+  for (Unit* unit : object.pending) {
+    if (unit->epoch == epoch_) units->insert(unit);
   }
-  if (most != nullptr) *largest = Shared(most);
-  return n;
+}
+
+void CowFork::AddUnitOfName(const std::string& name, UnitSet* units) const {
+  if (const std::shared_ptr<Unit> unit = UnitOfName(name)) units->insert(unit.get());
 }
 
 std::shared_ptr<Unit> CowFork::Shared(const Unit* unit) const {
@@ -482,6 +479,9 @@ void CowFork::Unfreeze(const std::shared_ptr<Unit>& unit) {
     --change.object->committing;
     if (change.metadata()) --change.object->committing_metadata;
     NotePending(unit.get(), *change.object);
+    // What goes in place ends within the durable size. That may be truncated by now: joined to it, this must not
+    // make the object larger again.
+    change.grow_to_bytes = 0;
   }
   std::vector<std::shared_ptr<Unit>> overlapping;
   for (FrozenRange& range : unit->frozen) {

@@ -25,6 +25,7 @@
 
 #include "absl/container/btree_map.h"
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "cow/buffer_pool.h"
 #include "cow/unit.h"
 #include "extent/types.h"
@@ -65,8 +66,6 @@ class CowFork {
   void Barrier();
   // Blocks of the range that are not part of a pending unit of this epoch: those need space of their own.
   uint64_t BlocksToClaim(const ObjectState& object, BlockRange range) const;
-  // How many blocks the unit would have that an atomic write of `range` joins; 0 if it joins none.
-  uint64_t JoinedBlocks(const ObjectState& object, BlockRange range, std::shared_ptr<Unit>* largest) const;
   // A new pending unit.
   std::shared_ptr<Unit> NewUnit();
   // The pending unit of this epoch that an atomic change of these blocks belongs to: existing ones are joined,
@@ -80,6 +79,11 @@ class CowFork {
                  const std::shared_ptr<ObjectState>& object);
   // The pending unit of this epoch that holds this name, if there is one.
   std::shared_ptr<Unit> UnitOfName(const std::string& name) const;
+  // The units that UnitForRange, UnitForObject and UnitOfName would join.
+  using UnitSet = absl::flat_hash_set<Unit*>;
+  void AddUnitsOfRange(const ObjectState& object, BlockRange range, UnitSet* units) const;
+  void AddUnitsOfObject(const ObjectState& object, UnitSet* units) const;
+  void AddUnitOfName(const std::string& name, UnitSet* units) const;
   // Makes `into` and `from` one unit; both pending, of one epoch. Returns it.
   std::shared_ptr<Unit> Join(std::shared_ptr<Unit> into, std::shared_ptr<Unit> from);
   ObjectChange& Change(Unit& unit, const std::shared_ptr<ObjectState>& object);
@@ -103,7 +107,8 @@ class CowFork {
   void Freeze(const std::shared_ptr<Unit>& unit);
   // The unit is durable, or has failed: then its pages stay in memory for readers.
   void Complete(const std::shared_ptr<Unit>& unit, bool durable);
-  // Makes a frozen unit pending again, as the older part of whatever overlaps it now.
+  // Makes a frozen unit, of one range within the durable size of its object, pending again, as the older part of
+  // whatever overlaps it now.
   void Unfreeze(const std::shared_ptr<Unit>& unit);
   uint64_t committing_units() const { return committing_units_; }
   // Drops clean pages of blocks whose mapping was changed behind the cache.

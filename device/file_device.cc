@@ -173,16 +173,16 @@ absl::StatusOr<std::unique_ptr<Device>> OpenFileDevice(const std::string& path,
   info.atomic = verdict->limits;
   info.atomic_note = verdict->note;
 
-  info.engine_reason = opened->buffered_reason;
-  if (options.use_io_uring) {
+  if (!info.direct_io) {
+    info.engine_reason = opened->buffered_reason;
+  } else if (!options.use_io_uring) {
+    info.engine_reason = "io_uring was not asked for";
+  } else {
     absl::StatusOr<std::unique_ptr<Device>> device = UringDevice::Create(opened->file, info);
     if (device.ok() || !absl::IsUnavailable(device.status())) return device;
-    absl::StrAppend(&info.engine_reason, info.engine_reason.empty() ? "" : "; ",
-                    std::string(device.status().message()),
-                    " (a container's seccomp profile or the sysctl kernel.io_uring_disabled may forbid it)");
-  } else {
-    absl::StrAppend(&info.engine_reason, info.engine_reason.empty() ? "" : "; ",
-                    "io_uring was not asked for");
+    info.engine_reason =
+        absl::StrCat(std::string(device.status().message()),
+                     " (a container's seccomp profile or the sysctl kernel.io_uring_disabled may forbid it)");
   }
   return std::make_unique<SyscallDevice>(std::move(opened->file), std::move(info));
 }

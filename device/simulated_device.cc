@@ -265,7 +265,9 @@ void SimulatedDevice::Submit(absl::Span<IoRequest* const> requests) {
     pending.op = request->op;
     pending.status = CheckRequest(info_, *request);
     pending.refused = !pending.status.ok();
-    if (pending.status.ok() && request->op == IoOp::kAtomicWrite && impl_->options.refuse_atomic) {
+    if (pending.status.ok() && request->op == IoOp::kAtomicWrite &&
+        impl_->options.refuse_atomic_per_mille > 0 &&
+        impl_->rng() % 1000 < static_cast<uint64_t>(impl_->options.refuse_atomic_per_mille)) {
       pending.status = absl::UnimplementedError(absl::StrCat(
           "memory: atomic write at offset ", request->offset_bytes, ": refused, as the test asked"));
       pending.refused = true;

@@ -35,8 +35,8 @@ struct SimulatedDeviceOptions {
   uint64_t size_bytes = 64 << 20;
   uint64_t seed = 1;
   bool shuffle = true;
-  AtomicLimits atomic;         // source kNone: no fast path
-  bool refuse_atomic = false;  // report limits, but refuse every atomic write at run time
+  AtomicLimits atomic;              // source kNone: no fast path
+  int refuse_atomic_per_mille = 0;  // of atomic writes within the limits, refused at run time all the same
   bool needs_preparing = false;
 };
 

@@ -37,9 +37,21 @@ SyscallDevice::SyscallDevice(OpenFile file, DeviceInfo info) : file_(std::move(f
 void SyscallDevice::Execute(IoRequest* request) {
   request->status = CheckRequest(info_, *request);
   if (!request->status.ok()) return;
+  if (request->op == IoOp::kFlush) return Flush(request);
   Transfer transfer(&info_, request);
   while (!transfer.Finished(Call(file_.fd(), &transfer))) {
   }
+}
+
+void SyscallDevice::Flush(IoRequest* request) {
+  std::lock_guard<std::mutex> lock(flush_mu_);
+  if (flush_failed_.ok()) {
+    Transfer transfer(&info_, request);
+    while (!transfer.Finished(Call(file_.fd(), &transfer))) {
+    }
+    flush_failed_ = request->status;
+  }
+  request->status = flush_failed_;
 }
 
 void SyscallDevice::Submit(absl::Span<IoRequest* const> requests) {

@@ -1,6 +1,11 @@
-// A Device by plain system calls (preadv2, pwritev2, fdatasync), for systems that forbid io_uring.
-// Invariant: the thread that calls Submit() carries the requests out, one after another; Reap() only hands
-// them back. Threading: as Device.
+// A Device by plain system calls (preadv2, pwritev2, fdatasync), for systems that forbid io_uring and files that
+// refuse direct I/O.
+//
+// Invariants
+//  1. The thread that calls Submit() carries the requests out, one after another; Reap() only hands them back.
+//  2. Flushes run one at a time, and after one has failed all fail: of two at once the kernel tells only one that
+//     the page cache could not write something back (Linux, errseq_t), and none later.
+// Threading: as Device.
 #ifndef UNTORN_DEVICE_SYSCALL_DEVICE_H_
 #define UNTORN_DEVICE_SYSCALL_DEVICE_H_
 
@@ -23,11 +28,14 @@ class SyscallDevice : public Device {
 
  private:
   void Execute(IoRequest* request);
+  void Flush(IoRequest* request);
 
   const OpenFile file_;
   std::mutex mu_;
   std::condition_variable some_done_;
   std::vector<IoRequest*> done_;  // guarded by mu_
+  std::mutex flush_mu_;
+  absl::Status flush_failed_;  // guarded by flush_mu_
 };
 
 }  // namespace untorn

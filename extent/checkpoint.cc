@@ -44,7 +44,11 @@ class Volume::MergeSink : public TreeMergeSink {
     std::lock_guard guard(lock_);
     if (run_used_ == run_.count) {
       if (absl::Status s = SendRun(); !s.ok()) return s;
-      absl::StatusOr<Extent> run = v_.Allocate(lock_, kNodeRunBlocks, 1, 1);
+      // Not of what is claimed for data.
+      const uint64_t unclaimed =
+          v_.free_.free_blocks() - std::min(v_.free_.free_blocks(), v_.claimed_blocks_);
+      const uint64_t want = std::clamp<uint64_t>(unclaimed, 1, kNodeRunBlocks);
+      absl::StatusOr<Extent> run = v_.Allocate(lock_, want, 1, 1);
       if (!run.ok()) return run.status();
       run_ = *run;
       bytes_ = AlignedBuffer(run_.count * kBlockBytes);

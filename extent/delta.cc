@@ -94,11 +94,13 @@ void Delta::Apply(const LogEntry& e, Lsn lsn, DisplacedFn displaced) {
       Replace(e.object, m, false, displaced);
       break;
     case LogEntry::Type::kName:
-      names_[e.name] = e.object;
+    case LogEntry::Type::kNameGone: {
+      std::optional<ObjectId>& object = names_[e.name];
+      if (object) --names_set_;
+      object = e.type == LogEntry::Type::kName ? std::optional(e.object) : std::nullopt;
+      if (object) ++names_set_;
       break;
-    case LogEntry::Type::kNameGone:
-      names_[e.name] = std::nullopt;
-      break;
+    }
   }
 }
 

@@ -50,6 +50,8 @@ class Delta {
 
   bool empty() const { return entries() == 0; }
   size_t entries() const { return mappings_.size() + inodes_.size() + names_.size(); }
+  // As TreeGrowthMax counts them.
+  uint64_t tree_entries() const { return entries() + names_set_ * (kTreeEntriesOfName - 1); }
 
   // The delta as sorted edits for MergeTree. The delta must outlive it and not change.
   std::unique_ptr<TreeEditSource> Edits() const;
@@ -84,6 +86,7 @@ class Delta {
   Map mappings_;
   absl::btree_map<ObjectId, std::optional<Inode>> inodes_;
   absl::btree_map<std::string, std::optional<ObjectId>> names_;
+  uint64_t names_set_ = 0;  // those that are not gone
 };
 
 }  // namespace untorn

@@ -20,8 +20,9 @@ struct Payload {
   uint64_t prepared_blocks, next_object;
   uint64_t root_block, root_checksum, root_nodes;
   uint64_t map_block, map_checksum, used_blocks;
+  uint64_t leaf_bytes, tree_levels;
 };
-static_assert(sizeof(Payload) == 21 * 8);
+static_assert(sizeof(Payload) == 23 * 8);
 static_assert(kHeaderBytes + offsetof(Payload, epoch) == 128);
 static_assert(kHeaderBytes + offsetof(Payload, root_block) == 184);
 static_assert(kHeaderBytes + offsetof(Payload, used_blocks) == 224);
@@ -66,7 +67,9 @@ void EncodeSuperblock(const Superblock& s, int slot, std::span<std::byte> block)
                   s.tree.node_count,
                   s.free_map.block,
                   s.free_map.checksum,
-                  s.used_blocks};
+                  s.used_blocks,
+                  s.tree.leaf_bytes,
+                  s.tree.levels};
   std::memcpy(block.data(), &header, sizeof(header));
   std::memcpy(block.data() + sizeof(header), &p, sizeof(p));
   SealBlock(block);
@@ -96,7 +99,7 @@ absl::StatusOr<Superblock> DecodeSuperblock(std::span<const std::byte> block, in
   s.durable_lsn = p.durable_lsn;
   s.prepared_blocks = p.prepared_blocks;
   s.next_object = p.next_object;
-  s.tree = {{p.root_block, p.root_checksum}, p.root_nodes};
+  s.tree = {{p.root_block, p.root_checksum}, p.root_nodes, p.leaf_bytes, p.tree_levels};
   s.free_map = {p.map_block, p.map_checksum};
   s.used_blocks = p.used_blocks;
   const Geometry& g = s.geometry;
@@ -108,6 +111,7 @@ absl::StatusOr<Superblock> DecodeSuperblock(std::span<const std::byte> block, in
   if (s.prepared_blocks > g.total_blocks || s.prepared_blocks < g.data_start ||
       s.used_blocks > g.total_blocks || s.durable_lsn < s.checkpoint_lsn || s.generation == 0 ||
       s.tree.root.block >= g.total_blocks || s.tree.node_count > g.total_blocks ||
+      s.tree.leaf_bytes > s.tree.node_count * kBlockBytes || s.tree.levels > kTreeLevelMax + 1 ||
       s.free_map.block >= g.total_blocks || s.next_object == 0) {
     return absl::DataLossError(absl::StrCat(what, ": its fields contradict each other"));
   }

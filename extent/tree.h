@@ -26,7 +26,10 @@ namespace untorn {
 // The root of one version of the tree. A null pointer: an empty tree.
 struct TreeRoot {
   BlockPointer root;
-  uint64_t node_count = 0;  // nodes in all, for space accounting
+  // For space accounting:
+  uint64_t node_count = 0;  // nodes in all
+  uint64_t leaf_bytes = 0;  // of the entries of all leaves, their offsets included
+  uint64_t levels = 0;
   bool operator==(const TreeRoot&) const = default;
 };
 

@@ -56,6 +56,7 @@ class Packer {
   struct Root {
     BlockPointer pointer;
     bool kept = false;
+    uint64_t levels = 0;
   };
   // Writes all that is pending.
   absl::StatusOr<Root> Finish() {
@@ -66,10 +67,11 @@ class Packer {
                           std::all_of(levels_.begin() + l + 1, levels_.end(),
                                       [](const Level& above) { return above.pending.empty(); });
       if (is_top && at.full.empty()) {
-        if (l > 0 && at.pending.count() == 1) return Root{at.sole_child(), at.last_is_kept};
+        const uint64_t below = static_cast<uint64_t>(l);
+        if (l > 0 && at.pending.count() == 1) return Root{at.sole_child(), at.last_is_kept, below};
         absl::StatusOr<Written> root = Write(at.pending);
         if (!root.ok()) return root.status();
-        return Root{root->pointer, false};
+        return Root{root->pointer, false, below + 1};
       }
       RETURN_IF_ERROR(WriteLevel(l));
     }
@@ -77,6 +79,7 @@ class Packer {
   }
 
   uint64_t written() const { return written_; }
+  uint64_t written_leaf_bytes() const { return written_leaf_bytes_; }
 
  private:
   // `full` is held back until the fate of `pending` is known; it is empty unless `pending` has entries.
@@ -125,6 +128,7 @@ class Packer {
     absl::StatusOr<uint64_t> address = sink_.AllocateNode();
     if (!address.ok()) return address.status();
     UNTORN_CHECK(*address != 0, "block 0 is no place for a node");
+    if (builder.level() == 0) written_leaf_bytes_ += builder.entry_bytes();
     Written node{std::string(builder.first_key()), builder.Finish(uuid_, *address, generation_, block_)};
     RETURN_IF_ERROR(sink_.WriteNode(*address, block_));
     ++written_;
@@ -144,7 +148,7 @@ class Packer {
   const uint64_t generation_;
   TreeMergeSink& sink_;
   std::deque<Level> levels_;  // references stay valid while a level is added
-  uint64_t written_ = 0;
+  uint64_t written_ = 0, written_leaf_bytes_ = 0;
   std::string last_key_;
   alignas(kBlockBytes) std::array<std::byte, kBlockBytes> block_;
 };
@@ -214,15 +218,19 @@ class Merger {
     RETURN_IF_ERROR(leaf_.Flush());
     absl::StatusOr<Packer::Root> top = packer_.Finish();
     if (!top.ok()) return top.status();
-    if (top->kept) RETURN_IF_ERROR(Collapse(top->pointer));
-    const uint64_t before = old_root.node_count + packer_.written();
-    if (retired_ > before) return absl::DataLossError("mapping tree: more nodes than the root counts");
-    return TreeRoot{top->pointer, before - retired_};
+    if (top->kept) RETURN_IF_ERROR(Collapse(*top));
+    const uint64_t nodes = old_root.node_count + packer_.written();
+    const uint64_t leaf_bytes = old_root.leaf_bytes + packer_.written_leaf_bytes();
+    if (retired_ > nodes || retired_leaf_bytes_ > leaf_bytes) {
+      return absl::DataLossError("mapping tree: more nodes, or more in them, than the root counts");
+    }
+    return TreeRoot{top->pointer, nodes - retired_, leaf_bytes - retired_leaf_bytes_, top->levels};
   }
 
  private:
   void Retire(const TreeNode& node) {
     ++retired_;
+    if (node.level() == 0) retired_leaf_bytes_ += node.entry_bytes();
     sink_.NodeRetired(node.pointer().block);
   }
 
@@ -346,13 +354,14 @@ class Merger {
   }
 
   // A kept node that is now the root gives way to its child while it has only one.
-  absl::Status Collapse(BlockPointer& root) {
+  absl::Status Collapse(Packer::Root& root) {
     for (;;) {
-      absl::StatusOr<std::shared_ptr<const TreeNode>> node = sink_.Load(root);
+      absl::StatusOr<std::shared_ptr<const TreeNode>> node = sink_.Load(root.pointer);
       if (!node.ok()) return node.status();
       if ((*node)->level() == 0 || (*node)->count() > 1) return absl::OkStatus();
       Retire(**node);
-      root = (*node)->child(0);
+      root.pointer = (*node)->child(0);
+      --root.levels;
     }
   }
 
@@ -369,12 +378,25 @@ class Merger {
   LeafWriter leaf_;
   const TreeEdit* edit_ = nullptr;
   bool applied_ = false;
-  uint64_t retired_ = 0;
+  uint64_t retired_ = 0, retired_leaf_bytes_ = 0;
   ObjectId old_object_ = ObjectId::kNone;  // of the last old mapping seen
   uint64_t old_end_ = 0;
 };
 
 }  // namespace
+
+uint64_t TreeGrowthMax(const TreeRoot& root, uint64_t entries) {
+  if (entries == 0) return 0;
+  // Where it is lower now it may become higher meanwhile.
+  const uint64_t levels = std::max<uint64_t>(root.levels, 6);
+  const uint64_t splits = entries * (levels + 1);
+  // A leaf that is a third full holds 1301 bytes. Of long names, a node above leaves holds four or more: they add a
+  // third at most. Of every level the last node may be emptier.
+  constexpr uint64_t kLeafBytesMin = kUnderfullBytes - kHeaderBytes;
+  const uint64_t leaves = (root.leaf_bytes + entries * kTreeEntryBytes) / kLeafBytesMin + 1;
+  const uint64_t nodes = leaves + leaves / 3 + levels + 1;
+  return std::min(splits, nodes - std::min(nodes, root.node_count));
+}
 
 absl::StatusOr<TreeRoot> MergeTree(TreeRoot old_root, TreeEditSource& edits, const Uuid& uuid,
                                    uint64_t generation, TreeMergeSink& sink) {

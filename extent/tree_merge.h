@@ -70,7 +70,19 @@ class TreeMergeSink {
   virtual void MappingRemoved(Extent extent) = 0;
 };
 
-// Merges all of `edits` into `old_root`. New nodes carry `uuid` and `generation`. node_count of the result is
+// How many nodes at most a tree has more after `entries` more changes, however many merges they are spread over.
+// A change is a range edit, or a point edit for every kTreeEntryBytes of the entry it sets; one that erases is one
+// too. A merge writes no more nodes than the tree has after it.
+//   - A change splits at most one node of every level, and adds a root.
+//   - All nodes together are no emptier than invariant 4 allows.
+// The bound may be taken part by part: what a merge leaves of it covers the changes still to come.
+inline constexpr uint64_t kTreeEntryBytes =
+    78;  // two mappings: a range edit may leave its own and split another
+inline constexpr uint64_t kTreeEntriesOfName =
+    8;  // a new name, and the record of its object with the name in it
+uint64_t TreeGrowthMax(const TreeRoot& root, uint64_t entries);
+
+// Merges all of `edits` into `old_root`. New nodes carry `uuid` and `generation`. The counts of the result are
 // exact. An empty result is TreeRoot{}.
 //  kDataLoss: a node of the old tree is damaged or holds an ill-formed entry (named in the message).
 //  Any error of the sink.

@@ -113,6 +113,12 @@ std::string_view TreeNode::Field(int i, bool want_value) const {
   return {data + key_bytes, Load16(entry + 2)};
 }
 
+uint64_t TreeNode::entry_bytes() const {
+  uint64_t bytes = 0;
+  for (int i = 0; i < count_; ++i) bytes += EntryBytes(key(i), value(i));
+  return bytes;
+}
+
 std::string_view TreeNode::key(int i) const { return Field(i, false); }
 std::string_view TreeNode::value(int i) const { return Field(i, true); }
 

@@ -44,6 +44,8 @@ class TreeNode {
 
   int level() const { return level_; }
   int count() const { return count_; }
+  // Of the entries and their offsets.
+  uint64_t entry_bytes() const;
   std::string_view key(int i) const;
   std::string_view value(int i) const;
   BlockPointer child(int i) const;  // internal nodes
@@ -72,6 +74,7 @@ class TreeNodeBuilder {
  public:
   explicit TreeNodeBuilder(int level) : level_(level) {}
   bool empty() const { return entries_.empty(); }
+  int level() const { return level_; }
   int count() const { return static_cast<int>(entries_.size()); }
   size_t used_bytes() const { return used_bytes_; }  // of kBlockBytes, header included
   bool Fits(std::string_view key, std::string_view value) const;
@@ -79,6 +82,8 @@ class TreeNodeBuilder {
   std::string_view first_key() const { return entries_.front().first; }
   // Writes the sealed node for device block `address` into `out` (kBlockBytes) and empties the builder.
   BlockPointer Finish(const Uuid& uuid, uint64_t address, uint64_t generation, std::span<std::byte> out);
+  // As TreeNode::entry_bytes.
+  uint64_t entry_bytes() const { return used_bytes_ - kHeaderBytes; }
   // The entries so far, for redistribution; empties the builder.
   std::vector<std::pair<std::string, std::string>> Take();
 

@@ -8,16 +8,15 @@
 #include "absl/strings/str_cat.h"
 #include "device/check.h"
 #include "extent/tree_keys.h"
+#include "extent/tree_merge.h"
 
 namespace untorn {
 namespace {
 
-// Kept back so that removing and truncating work on a full store, and what of it they leave for the
-// checkpoint.
-constexpr uint64_t kReserveBlocks = 64;
+// Kept back so that removing and truncating work on a full store, and what of it they leave: each has a few
+// changes of the tree, and a truncate or a punched hole has edges to write.
+constexpr uint64_t kReserveBlocks = 96;
 constexpr uint64_t kReserveBlocksMin = 16;
-// A third-full leaf holds 36 mappings or more and a change adds at most two, in two tree versions at a time.
-constexpr uint64_t kEntriesPerReservedBlock = 8;
 constexpr uint64_t kInitiallyPreparedBlocks = (32 << 20) / kBlockBytes;
 constexpr uint64_t kZeroRunBytes = 1 << 20;
 
@@ -142,7 +141,7 @@ absl::Status Volume::Recover(const LogTail& tail) {
           active_->Apply(e, chain_lsn, [&](Extent extent, Lsn) { note(free_.MarkFree(extent)); });
           if (e.type == LogEntry::Type::kMap && !e.reserved_before)
             note(free_.MarkBusy({e.physical, e.logical.count}));
-          if (e.type == LogEntry::Type::kInode) next_object_ = std::max(next_object_, Value(e.object) + 1);
+          next_object_ = std::max(next_object_, Value(e.object) + 1);
         }
       });
   if (!read.ok()) return read;
@@ -337,8 +336,11 @@ absl::StatusOr<std::shared_ptr<const TreeNode>> Volume::ReadNode(std::unique_loc
 // ---- Space ----
 
 uint64_t Volume::MetadataReserve(uint64_t extra_entries) const {
-  return superblock_.tree.node_count +
-         (delta_entries() + claimed_entries_ + extra_entries) / kEntriesPerReservedBlock;
+  const uint64_t entries =
+      claimed_entries_ + extra_entries + active_->tree_entries() + (frozen_ ? frozen_->tree_entries() : 0);
+  const TreeRoot& tree = superblock_.tree;
+  // The tree grows by this much at most, and then is copied: that it grew is paid for once, as nodes in use.
+  return tree.node_count + 2 * TreeGrowthMax(tree, entries);
 }
 
 bool Volume::TryClaim(uint64_t blocks, uint64_t entries, bool reserve) {
@@ -356,8 +358,8 @@ void Volume::Unclaim(uint64_t blocks, uint64_t entries) {
   claimed_entries_ -= entries;
 }
 
-uint64_t Volume::BlocksOfClaim(uint64_t blocks, uint64_t entries) {
-  return blocks + (entries + kEntriesPerReservedBlock - 1) / kEntriesPerReservedBlock;
+uint64_t Volume::BlocksOfClaim(uint64_t blocks, uint64_t entries) const {
+  return blocks + MetadataReserve(entries) - MetadataReserve(0);
 }
 
 uint64_t Volume::ClaimableBlocks() const {

@@ -93,8 +93,10 @@ class Volume {
   ObjectId NewObjectId() { return static_cast<ObjectId>(next_object_++); }
 
   // ---- Space ----
-  // Promises `blocks` blocks and `entries` changes of mappings to an accepted write. False: there is not that
-  // much. `reserve` lets removes and truncates use what is kept back for them.
+  // Promises `blocks` blocks and `entries` changes of the tree (counted as for TreeGrowthMax) to an accepted
+  // change. False: there is not that much. `reserve` lets removes and truncates use what is kept back for them.
+  // Invariant: the prepared free blocks suffice for all that is claimed, for the checkpoints of all changes that
+  // are claimed or in the deltas, and for one more copy of the tree as they leave it.
   bool TryClaim(uint64_t blocks, uint64_t entries, bool reserve);
   void Unclaim(uint64_t blocks, uint64_t entries);
   uint64_t claimed_blocks() const { return claimed_blocks_; }
@@ -103,8 +105,8 @@ class Volume {
   uint64_t prepared_blocks() const { return free_.prepared(); }
   // Blocks a write could claim now; more after preparing.
   uint64_t ClaimableBlocks() const;
-  // What a claim takes of them in all: a change of mappings needs a share of tree nodes.
-  static uint64_t BlocksOfClaim(uint64_t blocks, uint64_t entries);
+  // What a claim takes of them in all, its share of tree nodes included.
+  uint64_t BlocksOfClaim(uint64_t blocks, uint64_t entries) const;
   // Allocates as FreeSpace::Allocate, loading parts of the map as needed. kResourceExhausted: no run of `min`
   // blocks.
   absl::StatusOr<Extent> Allocate(std::unique_lock<std::mutex>& lock, uint64_t want, uint64_t min,
@@ -140,7 +142,6 @@ class Volume {
 
   // ---- Checkpoint ----
   bool checkpoint_running() const { return frozen_ != nullptr; }
-  size_t delta_entries() const { return active_->entries() + (frozen_ ? frozen_->entries() : 0); }
   size_t active_entries() const { return active_->entries(); }
   // Writes one. The caller makes sure that no other is running. After an error the volume must not be written
   // any more.
@@ -160,6 +161,7 @@ class Volume {
   absl::Status WriteSuperblock(std::unique_lock<std::mutex>& lock, const Superblock& next);
   absl::StatusOr<std::shared_ptr<const TreeNode>> ReadNode(std::unique_lock<std::mutex>& lock,
                                                            BlockPointer pointer);
+  // Blocks kept for checkpoints, with that many entries more.
   uint64_t MetadataReserve(uint64_t extra_entries) const;
   absl::StatusOr<bool> Walked(WalkResult result, const TreeCursor& cursor);
 

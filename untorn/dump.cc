@@ -35,6 +35,8 @@ Json SuperblockJson(const Superblock& s) {
           {"next_object", s.next_object},
           {"tree_root", PointerJson(s.tree.root)},
           {"tree_nodes", s.tree.node_count},
+          {"tree_leaf_bytes", s.tree.leaf_bytes},
+          {"tree_levels", s.tree.levels},
           {"free_map", PointerJson(s.free_map)},
           {"used_blocks", s.used_blocks}};
 }
@@ -239,7 +241,7 @@ class Dump {
     return absl::OkStatus();
   }
 
-  static constexpr size_t kSuperblockBytes = 232;  // the part that is not zero
+  static constexpr size_t kSuperblockBytes = 248;  // the part that is not zero
   Device& device_;
   const DumpOptions& options_;
   Writer out_;

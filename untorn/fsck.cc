@@ -141,6 +141,12 @@ class Fsck {
       findings_.Add(FindingCode::kCountMismatch, "the superblock says that the tree has ", sb.tree.node_count,
                     " nodes, it has ", result_.tree_nodes);
     }
+    if (tree.nodes_lost() == 0 &&
+        (tree.leaf_bytes() != sb.tree.leaf_bytes || tree.levels() != sb.tree.levels)) {
+      findings_.Add(FindingCode::kCountMismatch, "the superblock says that the tree has ", sb.tree.levels,
+                    " levels and ", sb.tree.leaf_bytes, " bytes in its leaves, it has ", tree.levels(),
+                    " and ", tree.leaf_bytes());
+    }
     CheckLogSpace(sb, *tail, delta, tree);
 
     if (tree.mappings_lost()) {

@@ -1,5 +1,6 @@
 #include "untorn/fsck_tree.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "untorn/printable.h"
@@ -16,6 +17,8 @@ TreeCheck::TreeCheck(const Superblock& superblock, const Delta& delta, FsckResul
 
 void TreeCheck::Node(const TreeNode& node) {
   ++result_.tree_nodes;
+  levels_ = std::max(levels_, static_cast<uint64_t>(node.level()) + 1);
+  if (node.level() == 0) leaf_bytes_ += node.entry_bytes();
   progress_.Add(1);
   const uint64_t block = node.pointer().block;
   base_.Add({block, 1}, [&](Extent) {

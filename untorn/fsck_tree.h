@@ -58,6 +58,8 @@ class TreeCheck : public TreeVisitor {
   // Some of the blocks in use are unknown.
   bool mappings_lost() const { return nodes_lost_ > 0 || mappings_ill_formed_; }
   uint64_t nodes_lost() const { return nodes_lost_; }
+  uint64_t leaf_bytes() const { return leaf_bytes_; }
+  uint64_t levels() const { return levels_; }
 
   void Node(const TreeNode& node) override;
   void Damaged(BlockPointer pointer, const absl::Status& why, std::string_view first,
@@ -85,7 +87,7 @@ class TreeCheck : public TreeVisitor {
   BlockSet base_;      // in use by the checkpoint
   BlockSet reserved_;  // of those, what the log writes into for the same object
   LostKeys lost_;
-  uint64_t nodes_lost_ = 0;
+  uint64_t nodes_lost_ = 0, leaf_bytes_ = 0, levels_ = 0;
   bool mappings_ill_formed_ = false;
   ObjectId last_object_ = ObjectId::kNone;
   uint64_t last_end_ = 0;

@@ -1,4 +1,5 @@
 #include "absl/strings/str_cat.h"
+#include "extent/tree_merge.h"
 #include "untorn/store_impl.h"
 
 namespace untorn::internal {
@@ -21,7 +22,10 @@ absl::Status NoSuchObject(const std::string& name) {
 absl::Status NameTaken(const std::string& name) {
   return absl::AlreadyExistsError(absl::StrCat("there is an object '", name, "' already"));
 }
-constexpr uint64_t kEntriesOfNameChange = 6;
+// Claims, as Volume::TryClaim counts them: a new name, with a record of its object; one that goes; a hole.
+constexpr uint64_t kEntriesOfCreate = kTreeEntriesOfName + 1;
+constexpr uint64_t kEntriesOfRename = kTreeEntriesOfName + 2;
+constexpr uint64_t kEntriesOfRemove = 3;
 }  // namespace
 
 absl::StatusOr<bool> StoreImpl::AwaitNames(Lock& lock) {
@@ -66,12 +70,17 @@ absl::StatusOr<bool> StoreImpl::TryFind(Lock& lock, const std::string& name,
   return TryObject(lock, *id, out);
 }
 
-// Sends the unit that holds a change of this name, where it has grown too large to join more to it.
-absl::StatusOr<bool> StoreImpl::AwaitNameUnit(Lock& lock, const std::string& name) {
-  std::shared_ptr<Unit> unit = engine_->fork().UnitOfName(name);
-  if (!unit || !engine_->FullForLog(*unit)) return true;
-  absl::Status synced = engine_->SyncUnits(lock, {unit});
-  return synced.ok() ? absl::StatusOr<bool>(false) : absl::StatusOr<bool>(synced);
+absl::StatusOr<bool> StoreImpl::AwaitNamedUnits(Lock& lock, ObjectState* object,
+                                                const std::vector<std::string>& names) {
+  CowFork& fork = engine_->fork();
+  Engine::UnitSet units;
+  for (const std::string& name : names) fork.AddUnitOfName(name, &units);
+  if (object != nullptr) {
+    absl::StatusOr<bool> ok = engine_->AwaitObject(lock, *object);
+    if (!ok.ok() || !*ok) return ok;
+    fork.AddUnitsOfObject(*object, &units);
+  }
+  return engine_->AwaitJoin(lock, units);
 }
 
 // The object's own record must agree with the name it was found by: what follows changes that name.
@@ -129,15 +138,15 @@ absl::StatusOr<std::shared_ptr<ObjectState>> StoreImpl::Create(std::string_view 
     std::shared_ptr<ObjectState> existing;
     if (ok.ok() && *ok) ok = TryFind(lock, name, &existing);
     if (ok.ok() && *ok && existing) return NameTaken(name);
-    if (ok.ok() && *ok) ok = AwaitNameUnit(lock, name);
-    if (ok.ok() && *ok) ok = engine_->Claim(lock, 0, kEntriesOfNameChange, false);
+    if (ok.ok() && *ok) ok = AwaitNamedUnits(lock, nullptr, {name});
+    if (ok.ok() && *ok) ok = engine_->Claim(lock, 0, kEntriesOfCreate, false);
     if (!ok.ok()) return ok.status();
     if (*ok) break;
   }
   CowFork& fork = engine_->fork();
   std::shared_ptr<ObjectState> object = fork.AddObject({engine_->volume().NewObjectId(), 0, name});
   std::shared_ptr<Unit> unit = StageCreate(fork.NewUnit(), object);
-  NoteClaim(*unit, 0, kEntriesOfNameChange);
+  NoteClaim(*unit, 0, kEntriesOfCreate);
   if (absl::Status s = Finish(lock, {unit}, durability); !s.ok()) return s;
   return object;
 }
@@ -175,15 +184,13 @@ absl::Status StoreImpl::Rename(std::string_view from_view, std::string_view to_v
     }
     if (ok.ok() && *ok) ok = TryFind(lock, to, &existing);
     if (ok.ok() && *ok && existing) return NameTaken(to);
-    if (ok.ok() && *ok) ok = AwaitNameUnit(lock, from);
-    if (ok.ok() && *ok) ok = AwaitNameUnit(lock, to);
-    if (ok.ok() && *ok) ok = engine_->AwaitObject(lock, *object);
-    if (ok.ok() && *ok) ok = engine_->Claim(lock, 0, kEntriesOfNameChange, true);
+    if (ok.ok() && *ok) ok = AwaitNamedUnits(lock, object.get(), {from, to});
+    if (ok.ok() && *ok) ok = engine_->Claim(lock, 0, kEntriesOfRename, false);
     if (!ok.ok()) return ok.status();
     if (*ok) break;
   }
   std::shared_ptr<Unit> unit = StageRename(engine_->fork().NewUnit(), object, to);
-  NoteClaim(*unit, 0, kEntriesOfNameChange);
+  NoteClaim(*unit, 0, kEntriesOfRename);
   return Finish(lock, {unit}, durability);
 }
 
@@ -199,15 +206,14 @@ absl::Status StoreImpl::Remove(std::string_view name_view, Durability durability
     if (ok.ok() && *ok && !object) return NoSuchObject(name);
     if (ok.ok() && *ok) {
       if (absl::Status s = CheckNamed(*object, name); !s.ok()) return s;
-      ok = AwaitNameUnit(lock, name);
+      ok = AwaitNamedUnits(lock, object.get(), {name});
     }
-    if (ok.ok() && *ok) ok = engine_->AwaitObject(lock, *object);
-    if (ok.ok() && *ok) ok = engine_->Claim(lock, 0, kEntriesOfNameChange, true);
+    if (ok.ok() && *ok) ok = engine_->Claim(lock, 0, kEntriesOfRemove, true);
     if (!ok.ok()) return ok.status();
     if (*ok) break;
   }
   std::shared_ptr<Unit> unit = StageRemove(engine_->fork().NewUnit(), object);
-  NoteClaim(*unit, 0, kEntriesOfNameChange);
+  NoteClaim(*unit, 0, kEntriesOfRemove);
   return Finish(lock, {unit}, durability);
 }
 

@@ -11,6 +11,11 @@ namespace untorn::internal {
 namespace {
 
 constexpr uint64_t kPlainPartBytes = 1 << 20;
+// Truncate and PunchHole: the hole, what is left of a mapping behind it, and two edges, or one and the size.
+constexpr uint64_t kEntriesOfHole = 4;
+// A plain write: of `blocks` units, the blocks that are new to their unit may each have a mapping and split another
+// one, and any may bring a new size.
+constexpr uint64_t EntriesOfPlain(uint64_t new_blocks, uint64_t blocks) { return 2 * new_blocks + blocks; }
 
 BlockRange BlocksOf(uint64_t offset, uint64_t bytes) {
   const uint64_t first = offset / kBlockBytes;
@@ -70,25 +75,25 @@ absl::Status StoreImpl::Finish(Lock& lock, std::vector<std::shared_ptr<Unit>> un
   return status;
 }
 
-// Space claimed for the parts of one write, and given up part by part as each claims its own.
+// Space claimed for the parts of one write before the first is staged.
 class StoreImpl::HeldClaim {
  public:
   HeldClaim(Volume& volume, Lock& lock) : volume_(volume), lock_(lock) {}
   ~HeldClaim() {
     if (blocks_ == 0 && entries_ == 0) return;
     if (!lock_.owns_lock()) lock_.lock();
-    Release(blocks_, entries_);
+    volume_.Unclaim(blocks_, entries_);
   }
   void Hold(uint64_t blocks, uint64_t entries) {
     blocks_ = blocks;
     entries_ = entries;
   }
-  void Release(uint64_t blocks, uint64_t entries) {
-    blocks = std::min(blocks, blocks_);
-    entries = std::min(entries, entries_);
-    volume_.Unclaim(blocks, entries);
+  // Passes so much of it on to a part. False, and nothing, if it is not as much.
+  bool Take(uint64_t blocks, uint64_t entries) {
+    if (blocks > blocks_ || entries > entries_) return false;
     blocks_ -= blocks;
     entries_ -= entries;
+    return true;
   }
 
  private:
@@ -96,6 +101,35 @@ class StoreImpl::HeldClaim {
   Lock& lock_;
   uint64_t blocks_ = 0, entries_ = 0;
 };
+
+absl::StatusOr<bool> StoreImpl::AwaitJoinOfRange(Lock& lock, const ObjectState& object, BlockRange range,
+                                                 bool atomic) {
+  Engine::UnitSet units;
+  engine_->fork().AddUnitsOfRange(object, range, &units);
+  if (units.empty()) return true;
+  uint64_t blocks = 0;
+  Unit* largest = nullptr;
+  for (Unit* unit : units) {
+    blocks += unit->data_blocks;
+    if (largest == nullptr || unit->data_blocks > largest->data_blocks) largest = unit;
+  }
+  // The blocks of a plain write join only what they meet, one by one.
+  if (!atomic) {
+    blocks = largest->data_blocks;
+    units = {largest};
+  }
+  if (blocks + range.count <= engine_->unit_limit_blocks()) return engine_->AwaitJoin(lock, units);
+  absl::Status synced = engine_->SyncUnits(lock, {engine_->fork().Shared(largest)});
+  return synced.ok() ? absl::StatusOr<bool>(false) : absl::StatusOr<bool>(synced);
+}
+
+absl::StatusOr<bool> StoreImpl::AwaitObjectUnits(Lock& lock, ObjectState& object) {
+  absl::StatusOr<bool> ok = engine_->AwaitObject(lock, object);
+  if (!ok.ok() || !*ok) return ok;
+  Engine::UnitSet units;
+  engine_->fork().AddUnitsOfObject(object, &units);
+  return engine_->AwaitJoin(lock, units);
+}
 
 std::vector<std::shared_ptr<Unit>> StoreImpl::UnitsBefore(const ObjectState& object) {
   const uint64_t epoch = engine_->fork().epoch();
@@ -134,20 +168,13 @@ absl::Status StoreImpl::Stage(Lock& lock, const std::shared_ptr<ObjectState>& ob
     if (absl::Status s = engine_->CheckWritable(); !s.ok()) return s;
     absl::StatusOr<bool> ok = engine_->AwaitObject(lock, *object);
     if (ok.ok() && *ok) ok = engine_->Throttle(lock);
-    if (ok.ok() && *ok && options.atomic) {
-      std::shared_ptr<Unit> largest;
-      const uint64_t joined = fork.JoinedBlocks(*object, range, &largest);
-      if (joined > 0 && joined + range.count > engine_->unit_limit_blocks()) {
-        absl::Status synced = engine_->SyncUnits(lock, {largest});
-        return synced.ok() ? absl::StatusOr<bool>(false) : absl::StatusOr<bool>(synced);
-      }
-    }
+    if (ok.ok() && *ok) ok = AwaitJoinOfRange(lock, *object, range, options.atomic);
     if (ok.ok() && *ok && head_partial) ok = engine_->EnsureCached(lock, *object, range.start);
     if (ok.ok() && *ok && tail_partial) ok = engine_->EnsureCached(lock, *object, range.end() - 1);
     if (!ok.ok() || !*ok) return ok;
     claim = fork.BlocksToClaim(*object, range);
-    entries = options.atomic ? claim + 2 : 2 * claim;
-    if (held != nullptr) held->Release(range.count, 2 * range.count);
+    entries = options.atomic ? claim + 2 : EntriesOfPlain(claim, range.count);
+    if (held != nullptr && held->Take(claim, entries)) return true;
     return engine_->Claim(lock, claim, entries, false);
   };
   while (true) {
@@ -179,7 +206,7 @@ absl::Status StoreImpl::Stage(Lock& lock, const std::shared_ptr<ObjectState>& ob
     for (uint64_t b = range.start; b < range.end(); ++b) {
       const uint64_t n = fork.BlocksToClaim(*object, {b, 1});
       std::shared_ptr<Unit> unit = fork.UnitForRange(object, {b, 1});
-      NoteClaim(*unit, n, 2 * n);
+      NoteClaim(*unit, n, EntriesOfPlain(n, 1));
       note_bypass(*unit);
       stage_block(unit, b);
       fork.StageGrowth(unit, object, std::min(end, (b + 1) * kBlockBytes));
@@ -201,11 +228,11 @@ absl::Status StoreImpl::WriteInParts(const std::shared_ptr<ObjectState>& object,
       !options.atomic && blocks * kBlockBytes > kPlainPartBytes) {
     while (true) {
       if (absl::Status s = engine_->CheckWritable(); !s.ok()) return s;
-      absl::StatusOr<bool> claimed = engine_->Claim(lock, blocks + 1, 2 * (blocks + 1), false);
+      absl::StatusOr<bool> claimed = engine_->Claim(lock, blocks, EntriesOfPlain(blocks, blocks), false);
       if (!claimed.ok()) return claimed.status();
       if (*claimed) break;
     }
-    held.Hold(blocks + 1, 2 * (blocks + 1));
+    held.Hold(blocks, EntriesOfPlain(blocks, blocks));
   }
   const uint64_t part_max = options.atomic ? data.bytes : kPlainPartBytes;
   for (uint64_t at = 0; at < data.bytes;) {
@@ -324,14 +351,14 @@ absl::Status StoreImpl::Truncate(const std::shared_ptr<ObjectState>& object, uin
   uint64_t claim = 0;
   const auto ready = [&]() -> absl::StatusOr<bool> {
     if (absl::Status s = engine_->CheckWritable(); !s.ok()) return s;
-    absl::StatusOr<bool> ok = engine_->AwaitObject(lock, *object);
+    absl::StatusOr<bool> ok = AwaitObjectUnits(lock, *object);
     cut_edge = size < object->size_bytes && size % kBlockBytes != 0;
     if (ok.ok() && *ok && cut_edge) ok = engine_->EnsureCached(lock, *object, edge);
     if (!ok.ok() || !*ok) return ok;
     const Page* page = fork.FindPage(*object, edge);
     cut_edge &= page != nullptr && page->buffer;  // else it is zeros already
     claim = cut_edge ? fork.BlocksToClaim(*object, {edge, 1}) : 0;
-    return engine_->Claim(lock, claim, 3, true);
+    return engine_->Claim(lock, claim, kEntriesOfHole, true);
   };
   while (true) {
     absl::StatusOr<bool> ok = ready();
@@ -339,7 +366,7 @@ absl::Status StoreImpl::Truncate(const std::shared_ptr<ObjectState>& object, uin
     if (*ok) break;
   }
   std::shared_ptr<Unit> unit = fork.UnitForObject(object);
-  NoteClaim(*unit, claim, 3);
+  NoteClaim(*unit, claim, kEntriesOfHole);
   if (size < object->size_bytes) {
     StageHoles(unit, object, {BlocksFor(size), kObjectBlocksMax - BlocksFor(size)});
     if (cut_edge) {
@@ -362,7 +389,7 @@ absl::Status StoreImpl::PunchHole(const std::shared_ptr<ObjectState>& object, ui
   uint64_t claim = 0;
   const auto ready = [&]() -> absl::StatusOr<bool> {
     if (absl::Status s = engine_->CheckWritable(); !s.ok()) return s;
-    absl::StatusOr<bool> ok = engine_->AwaitObject(lock, *object);
+    absl::StatusOr<bool> ok = AwaitObjectUnits(lock, *object);
     if (!ok.ok() || !*ok) return ok;
     end = std::min(offset + length, object->size_bytes);
     edges.clear();
@@ -383,7 +410,7 @@ absl::Status StoreImpl::PunchHole(const std::shared_ptr<ObjectState>& object, ui
       return page == nullptr || !page->buffer;
     });
     for (uint64_t edge : edges) claim += fork.BlocksToClaim(*object, {edge, 1});
-    return engine_->Claim(lock, claim, 4, true);
+    return engine_->Claim(lock, claim, kEntriesOfHole, true);
   };
   while (true) {
     absl::StatusOr<bool> ok = ready();
@@ -395,7 +422,7 @@ absl::Status StoreImpl::PunchHole(const std::shared_ptr<ObjectState>& object, ui
     return Finish(lock, UnitsBefore(*object), durability);
   }
   std::shared_ptr<Unit> unit = fork.UnitForObject(object);
-  NoteClaim(*unit, claim, 4);
+  NoteClaim(*unit, claim, kEntriesOfHole);
   const uint64_t first = BlocksFor(offset);
   const uint64_t last = end == object->size_bytes ? BlocksFor(end) : end / kBlockBytes;
   if (first < last) StageHoles(unit, object, {first, last - first});
@@ -423,8 +450,7 @@ absl::Status StoreImpl::Preallocate(const std::shared_ptr<ObjectState>& object, 
   ExclusiveGuard guard(*engine_, lock, *object);
   if (absl::Status s = engine_->SyncUnits(lock, UnitsBefore(*object)); !s.ok()) return s;
   std::vector<Mapping> mappings;
-  const NodeCache::Hold hold(volume.node_cache());
-  while (true) {
+  for (const NodeCache::Hold hold(volume.node_cache());;) {
     absl::StatusOr<bool> found = volume.TryLookup(object->id, BlocksOf(offset, length), &mappings);
     if (!found.ok()) return found.status();
     if (*found) break;
@@ -436,7 +462,7 @@ absl::Status StoreImpl::Preallocate(const std::shared_ptr<ObjectState>& object, 
     return absl::ResourceExhaustedError(
         absl::StrCat("no space: ", blocks * kBlockBytes, " bytes are more than the store has"));
   }
-  const uint64_t claimed_entries = mappings.size() + 1;
+  uint64_t claimed_entries = mappings.size() + 1;
   while (true) {
     absl::StatusOr<bool> claimed = engine_->Claim(lock, blocks, claimed_entries, false);
     if (!claimed.ok()) return claimed.status();
@@ -461,6 +487,15 @@ absl::Status StoreImpl::Preallocate(const std::shared_ptr<ObjectState>& object, 
     }
   }
   volume.Unclaim(blocks, 0);
+  // Fragmented space makes more mappings of a hole than one.
+  if (const uint64_t needed = entries.size() + 1; status.ok() && needed > claimed_entries) {
+    if (volume.TryClaim(0, needed - claimed_entries, false)) {
+      claimed_entries = needed;
+    } else {
+      status = absl::ResourceExhaustedError(
+          absl::StrCat("no space: the free space is in ", entries.size(), " pieces, too many to be mapped"));
+    }
+  }
   const std::vector<LogEntry> extents = entries;
   const uint64_t size = std::max(object->size_bytes, offset + length);
   if (size != object->size_bytes) entries.push_back(LogEntry::SetInode({object->id, size, object->name}));

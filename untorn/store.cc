@@ -345,9 +345,13 @@ absl::Status Store::Checkpoint() {
 Transaction Store::Begin() { return Transaction(std::make_unique<TransactionImpl>(impl_)); }
 
 StoreInfo Store::info() const {
-  const Engine& engine = impl_->engine();
+  Engine& engine = impl_->engine();
   const DeviceInfo& device = engine.device_info();
-  const Superblock& sb = impl_->engine().volume().superblock();
+  Superblock sb;
+  if (engine.CheckProcess().ok()) {
+    Lock lock = engine.Acquire();
+    sb = engine.volume().superblock();
+  }
   StoreInfo info;
   info.path = device.path;
   info.uuid = UuidString(sb.uuid);

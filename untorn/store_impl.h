@@ -66,7 +66,13 @@ class StoreImpl : public std::enable_shared_from_this<StoreImpl> {
   absl::StatusOr<bool> TryFind(Lock& lock, const std::string& name, std::shared_ptr<ObjectState>* out);
   absl::StatusOr<bool> TryObject(Lock& lock, ObjectId id, std::shared_ptr<ObjectState>* out);
   absl::StatusOr<bool> AwaitNames(Lock& lock);
-  absl::StatusOr<bool> AwaitNameUnit(Lock& lock, const std::string& name);
+  // For a change of these names, and of the object (if not null) besides its data: waits for what must not be
+  // joined to it.
+  absl::StatusOr<bool> AwaitNamedUnits(Lock& lock, ObjectState* object,
+                                       const std::vector<std::string>& names);
+  absl::StatusOr<bool> AwaitObjectUnits(Lock& lock, ObjectState& object);
+  // For a write.
+  absl::StatusOr<bool> AwaitJoinOfRange(Lock& lock, const ObjectState& object, BlockRange range, bool atomic);
   static absl::Status CheckNamed(const ObjectState& object, const std::string& name);
   // Stage, with everything there. They return the unit that holds the change.
   std::shared_ptr<Unit> StageCreate(std::shared_ptr<Unit> unit, const std::shared_ptr<ObjectState>& object);

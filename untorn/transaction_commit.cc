@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
+#include "extent/tree_merge.h"
 #include "untorn/transaction_impl.h"
 
 namespace untorn::internal {
@@ -62,15 +63,31 @@ absl::StatusOr<bool> TransactionImpl::CheckAtCommit(Lock& lock) {
 }
 
 uint64_t TransactionImpl::MetadataEntries() const {
-  uint64_t entries = 4 * names_.size();
-  for (const auto& [id, t] : touched_) entries += 4 + t.holes.runs();
+  uint64_t entries = 0;
+  for (const auto& [name, id] : names_) entries += id == ObjectId::kNone ? 1 : kTreeEntriesOfName;
+  // A hole may split what was written ahead, or mapped before; then the object's record, or what removing it makes.
+  for (const auto& [id, t] : touched_) entries += 3 * t.holes.runs() + 2;
   return entries;
 }
 
 // Then it may use what is kept back for that, as Remove and Truncate do.
 bool TransactionImpl::OnlyGivesBack() const {
-  return std::none_of(touched_.begin(), touched_.end(),
-                      [](const auto& v) { return v.second.grow_to > 0 || v.second.created(); });
+  return std::none_of(touched_.begin(), touched_.end(), [](const auto& v) {
+    return v.second.grow_to > 0 || v.second.created() || v.second.renamed;
+  });
+}
+
+// For the units that staging would make one of.
+absl::StatusOr<bool> TransactionImpl::AwaitJoin(Lock& lock) {
+  const CowFork& fork = engine_.fork();
+  Engine::UnitSet units;
+  for (const auto& [name, id] : names_) fork.AddUnitOfName(name, &units);
+  for (const auto& [id, t] : touched_) {
+    if (!t.state || !t.changed()) continue;
+    if (t.removed || t.renamed || t.set_size || !t.holes.empty()) fork.AddUnitsOfObject(*t.state, &units);
+    for (const auto& [number, block] : t.blocks) fork.AddUnitsOfRange(*t.state, {number, 1}, &units);
+  }
+  return engine_.AwaitJoin(lock, units);
 }
 
 // Under kHardwareOnly: whether its data could be one atomic overwrite one day.
@@ -100,6 +117,7 @@ absl::Status TransactionImpl::CheckPolicy() const {
 absl::StatusOr<bool> TransactionImpl::ReadyToStage(Lock& lock, StagedClaim* claim) {
   absl::StatusOr<bool> ok = CheckAtCommit(lock);
   if (ok.ok() && *ok) ok = engine_.Throttle(lock);
+  if (ok.ok() && *ok) ok = AwaitJoin(lock);
   if (!ok.ok() || !*ok) return ok;
   uint64_t blocks = 0, entries = MetadataEntries();
   for (auto& [id, t] : touched_) {
@@ -171,6 +189,12 @@ absl::Status TransactionImpl::CommitStaged(Durability durability) {
     } else {
       fork.StageGrowth(unit, object, t.grow_to);
     }
+  }
+  // A name that came and went here: it is gone if the transaction is there, whatever is lost of what came before.
+  for (const auto& [name, id] : names_) {
+    if (id != ObjectId::kNone || unit->names.contains(name)) continue;
+    if (std::shared_ptr<Unit> other = fork.UnitOfName(name)) unit = fork.Join(unit, other);
+    fork.StageName(unit, name, nullptr);
   }
   return store_->Finish(lock, {unit}, durability);
 }

@@ -97,6 +97,7 @@ class TransactionImpl {
   bool AnyAhead() const;
 
   absl::Status CheckPolicy() const;
+  absl::StatusOr<bool> AwaitJoin(Lock& lock);
   // For changes other than data.
   uint64_t MetadataEntries() const;
   bool OnlyGivesBack() const;

@@ -25,14 +25,16 @@ constexpr uint64_t kAlignBlocksMin = (64 << 10) / kBlockBytes;
 
 }  // namespace
 
-// An upper bound of what the unit's entries take in the log.
+// An upper bound of what the unit's entries take in the log, whatever else is sent before it.
 uint64_t Engine::LogBytesBound(const Unit& unit) {
-  constexpr uint64_t kNamed = 24 + 256, kHole = 32, kGone = 16;
-  uint64_t bytes = unit.names.size() * kNamed + unit.data_blocks * kMapEntryBytes;
+  constexpr uint64_t kNamed = 24 + 8, kHole = 32, kGone = 16;
+  uint64_t bytes = unit.data_blocks * kMapEntryBytes;
+  for (const auto& [name, target] : unit.names) bytes += kNamed + name.size();
   for (const auto& [id, change] : unit.changes) {
+    const ObjectState& object = *change.object;
     bytes += change.unwritten.size() * kMapEntryBytes + change.holes.runs() * kHole + kGone;
-    if (change.name || change.set_size_bytes || change.grow_to_bytes > change.object->durable_size_bytes)
-      bytes += kNamed;
+    bytes += kNamed + std::max(object.name.size(), object.sent_name.size());
+    if (change.name) bytes += change.name->size();
   }
   return bytes;
 }
@@ -42,8 +44,18 @@ uint64_t Engine::LogBlocksBound(uint64_t bytes) {
   return 1 + bytes / (kRecordEntryBytesMax - 512) + BlocksFor(bytes + kRecordHeaderBytes);
 }
 
-bool Engine::FullForLog(const Unit& unit) const {
-  return LogBlocksBound(LogBytesBound(unit)) > volume_->geometry().log_blocks / 4;
+absl::StatusOr<bool> Engine::AwaitJoin(Lock& lock, const UnitSet& units) {
+  uint64_t bytes = 0, largest_bytes = 0;
+  Unit* largest = nullptr;
+  for (Unit* unit : units) {
+    const uint64_t own = LogBytesBound(*unit);
+    bytes += own;
+    if (own >= largest_bytes) largest = unit;
+    largest_bytes = std::max(largest_bytes, own);
+  }
+  if (largest == nullptr || LogBlocksBound(bytes) <= volume_->geometry().log_blocks / 4) return true;
+  absl::Status synced = SyncUnits(lock, {fork_.Shared(largest)});
+  return synced.ok() ? absl::StatusOr<bool>(false) : absl::StatusOr<bool>(synced);
 }
 
 bool Engine::InPlaceBefore(uint64_t epoch) const {
@@ -413,25 +425,45 @@ absl::Status Engine::Settle(Lock& lock) {
   return failed_;
 }
 
+// Selects and plans until all nodes that the plan needs are there. No units: there is nothing to send.
+absl::Status Engine::SelectAndPlan(Lock& lock, Take take, Plan* plan) {
+  const NodeCache::Hold hold(volume_->node_cache());  // all of them are needed at once
+  while (true) {
+    *plan = Plan();
+    const std::vector<std::shared_ptr<Unit>> units = Select(take);
+    if (units.empty() || !failed_.ok()) return absl::OkStatus();
+    absl::StatusOr<bool> planned = PlanUnits(lock, units, plan);
+    if (!planned.ok()) return planned.status();
+    if (*planned) return absl::OkStatus();
+    ++progress_;  // the lock was released: others may have found that they cannot send
+  }
+}
+
 bool Engine::DispatchSelected(Lock& lock, Take take) {
-  const NodeCache::Hold hold(volume_->node_cache());  // all nodes of the batch are needed at once
   bool settled = false;
   while (true) {
-    const std::vector<std::shared_ptr<Unit>> units = Select(take);
-    if (units.empty() || !failed_.ok()) return false;
     Plan plan;
-    absl::StatusOr<bool> planned = PlanUnits(lock, units, &plan);
-    if (planned.ok() && *planned && plan.settle_first && !settled) {
-      settled = true;
-      absl::Status s = Settle(lock);
-      planned = s.ok() ? absl::StatusOr<bool>(false) : absl::StatusOr<bool>(s);
+    absl::Status status = SelectAndPlan(lock, take, &plan);
+    if (status.ok() && plan.units.empty()) return false;
+    bool released = false;
+    if (status.ok() && plan.settle_first && !settled) {
+      released = settled = true;
+      status = Settle(lock);
+    } else if (status.ok()) {
+      absl::StatusOr<bool> room = EnsureLogRoom(lock, plan.log_blocks_bound);
+      status = room.status();
+      released = room.ok() && !*room;
     }
-    if (planned.ok() && *planned) planned = EnsureLogRoom(lock, plan.log_blocks_bound);
-    if (!planned.ok()) {
-      Fail(planned.status());
+    if (!status.ok()) {
+      Fail(status);
       return false;
     }
-    if (!*planned) continue;
+    if (released) {
+      ++progress_;
+      continue;
+    }
+    std::vector<std::shared_ptr<Unit>> units;
+    for (const Plan::UnitPlan& up : plan.units) units.push_back(up.unit);
 
     auto commit = std::make_unique<Commit>();
     commit->units = units;
@@ -464,11 +496,16 @@ bool Engine::DispatchSelected(Lock& lock, Take take) {
 
 bool Engine::Dispatch(Lock& lock, Take take) {
   dispatching_ = true;
+  const uint64_t progress_before = progress_;
   const bool sent = DispatchSelected(lock, take);
   dispatching_ = false;
-  ++progress_;
-  pump_->Kick(lock);
-  pump_->Notify();
+  // Not where it found nothing to send, at once: then all who wait would wake one another for ever.
+  if (sent || progress_ != progress_before) {
+    ++progress_;
+    pump_->Kick(lock);
+    pump_->Notify();
+    ServeBackground();
+  }
   return sent;
 }
 
@@ -501,6 +538,7 @@ absl::Status Engine::CommitEntries(Lock& lock, std::vector<LogEntry> entries, st
   dispatching_ = false;
   ++progress_;
   pump_->Notify();
+  ServeBackground();
   if (!room.ok()) return room.status();
   pump_->Wait(lock, [&] { return done || !failed_.ok(); });
   return done ? absl::OkStatus() : failed_;

@@ -79,6 +79,7 @@ void Engine::Advance() {
     it = commits_.erase(it);
   }
   ++progress_;
+  ServeBackground();
 }
 
 void Engine::Finish(Commit& commit) {

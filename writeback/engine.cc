@@ -64,7 +64,10 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Open(std::unique_ptr<Device> dev
       std::min(engine->page_limit_bytes_ / 4 / kBlockBytes,
                engine->volume_->geometry().log_blocks * kBlockBytes / 4 / kMapEntryBytes);
   engine->background_ = background && !options.read_only;
-  if (engine->background_) engine->thread_ = std::thread([e = engine.get()] { e->BackgroundLoop(); });
+  if (engine->background_) {
+    engine->writeback_thread_ = std::thread([e = engine.get()] { e->WritebackLoop(); });
+    engine->maintenance_thread_ = std::thread([e = engine.get()] { e->MaintenanceLoop(); });
+  }
   return engine;
 }
 
@@ -89,7 +92,9 @@ Engine::~Engine() {
   if (!CheckProcess().ok()) {
     // In a child of fork() the threads are not here and the lock may be held for ever: leave everything
     // alone.
-    if (thread_.joinable()) thread_.detach();
+    for (std::thread* t : {&writeback_thread_, &maintenance_thread_}) {
+      if (t->joinable()) t->detach();
+    }
     for (std::thread& t : async_threads_) t.detach();
     (void)device_.release();
     return;
@@ -99,10 +104,17 @@ Engine::~Engine() {
     stop_ = true;
     WakeBackground();
   }
-  if (thread_.joinable()) thread_.join();
-  for (std::thread& t : async_threads_) t.join();
+  JoinThreads();
   Lock lock = Acquire();
   pump_->Wait(lock, [&] { return pump_->in_flight() == 0; });
+}
+
+void Engine::JoinThreads() {
+  for (std::thread* t : {&writeback_thread_, &maintenance_thread_}) {
+    if (t->joinable()) t->join();
+  }
+  for (std::thread& t : async_threads_) t.join();
+  async_threads_.clear();
 }
 
 absl::Status Engine::Close() {
@@ -119,9 +131,7 @@ absl::Status Engine::Close() {
   ++progress_;
   WakeBackground();
   lock.unlock();
-  if (thread_.joinable()) thread_.join();
-  for (std::thread& t : async_threads_) t.join();
-  async_threads_.clear();
+  JoinThreads();
   lock.lock();
   pump_->Wait(lock, [&] { return pump_->in_flight() == 0; });
   RunCalls(lock);
@@ -193,11 +203,7 @@ absl::StatusOr<bool> Engine::Throttle(Lock& lock) {
 
 absl::StatusOr<bool> Engine::AwaitObject(Lock& lock, ObjectState& object) {
   if (object.removed) return absl::NotFoundError(absl::StrCat("object '", object.name, "' was removed"));
-  if (!object.exclusive) {
-    if (object.metadata_unit == nullptr || !FullForLog(*object.metadata_unit)) return true;
-    absl::Status synced = SyncUnits(lock, {fork_.Shared(object.metadata_unit)});
-    return synced.ok() ? absl::StatusOr<bool>(false) : absl::StatusOr<bool>(synced);
-  }
+  if (!object.exclusive) return true;
   pump_->Wait(lock, [&] { return !object.exclusive || !failed_.ok(); });
   if (!failed_.ok()) return failed_;
   return false;
@@ -208,8 +214,7 @@ absl::StatusOr<bool> Engine::Claim(Lock& lock, uint64_t blocks, uint64_t entries
   // The checkpoint may be about to give space back; others may have taken what was prepared; the blocks that
   // dirty data will displace come back once it is durable and checkpointed, twice where their own mapping is
   // young.
-  const uint64_t prepare = std::max(kPrepareStepBlocks, blocks);
-  absl::StatusOr<bool> more = volume_->PrepareMore(lock, prepare);
+  absl::StatusOr<bool> more = volume_->PrepareMore(lock, kPrepareStepBlocks);
   if (absl::IsResourceExhausted(more.status())) more = false;
   if (!more.ok()) {
     // The failed flush may have been the one that would have told of accepted data.
@@ -226,7 +231,7 @@ absl::StatusOr<bool> Engine::Claim(Lock& lock, uint64_t blocks, uint64_t entries
   }
   if (*more) return false;
   return absl::ResourceExhaustedError(
-      absl::StrCat("no space: ", Volume::BlocksOfClaim(blocks, entries) * kBlockBytes,
+      absl::StrCat("no space: ", volume_->BlocksOfClaim(blocks, entries) * kBlockBytes,
                    " bytes are needed, metadata included, and ", volume_->ClaimableBlocks() * kBlockBytes,
                    " are free in a store of ", volume_->geometry().total_blocks * kBlockBytes));
 }
@@ -346,47 +351,55 @@ bool Engine::PrepareDue() const {
          volume_->free_blocks() < volume_->claimed_blocks() + kPrepareStepBlocks / 2;
 }
 
-bool Engine::BackgroundStep(Lock& lock) {
+bool Engine::WritebackStep(Lock& lock) {
   if (!failed_.ok() || closed_) return false;
   if (!wanted_.empty() && CanDispatch() && Dispatch(lock, Take::kWanted)) return true;
+  if (wanted_.empty()) async_wanted_ = false;
+  return WritebackDue() && Dispatch(lock, Take::kOldest);
+}
+
+bool Engine::MaintenanceStep(Lock& lock) {
+  if (!failed_.ok() || closed_) return false;
   if (CheckpointDue()) return Checkpoint(lock).ok();
-  if (WritebackDue() && Dispatch(lock, Take::kOldest)) return true;
-  if (PrepareDue()) {
-    // Lack of space is told to the write that needs it.
-    absl::StatusOr<bool> more = volume_->PrepareMore(lock, kPrepareStepBlocks);
-    if (!more.ok() && !absl::IsResourceExhausted(more.status())) Fail(more.status());
-    prepare_failed_ = !more.ok();
-    return more.ok() && *more;
-  }
-  return false;
+  if (!PrepareDue()) return false;
+  // Lack of space is told to the write that needs it.
+  absl::StatusOr<bool> more = volume_->PrepareMore(lock, kPrepareStepBlocks);
+  if (!more.ok() && !absl::IsResourceExhausted(more.status())) Fail(more.status());
+  prepare_failed_ = !more.ok();
+  return more.ok() && *more;
 }
 
 void Engine::AfterChange(Lock& lock) {
   fork_.Evict(page_limit_bytes_);
   if (background_) {
-    if (CheckpointDue() || WritebackDue()) WakeBackground();
+    if (WritebackDue() || CheckpointDue()) WakeBackground();
     return;
   }
-  while (BackgroundStep(lock)) {
+  while (MaintenanceStep(lock) || WritebackStep(lock)) {
   }
   RunCalls(lock);
 }
 
 void Engine::WakeBackground() {
   ++background_wakes_;
-  background_cv_.notify_one();
+  writeback_cv_.notify_one();
+  maintenance_cv_.notify_one();
   pump_->Notify();
 }
 
 void Engine::Want(const std::shared_ptr<Unit>& unit) {
   unit->wanted = true;
   wanted_.push_back(unit);
+  async_wanted_ = true;
   WakeBackground();
 }
 
 int64_t Engine::NowMs() const { return background_ ? untorn::NowMs() : 0; }
 
 void Engine::RunCalls(Lock& lock) {
+  // A call may make another store call, whose own calls are then made here.
+  if (running_calls_) return;
+  running_calls_ = true;
   while (!calls_.empty()) {
     std::vector<std::function<void()>> calls = std::exchange(calls_, {});
     lock.unlock();
@@ -394,26 +407,37 @@ void Engine::RunCalls(Lock& lock) {
     calls.clear();
     lock.lock();
   }
+  running_calls_ = false;
 }
 
-void Engine::BackgroundLoop() {
+void Engine::WritebackLoop() {
   Lock lock = Acquire();
   while (!stop_) {
     RunCalls(lock);
-    if (BackgroundStep(lock)) continue;
-    fork_.ForgetIdleObjects();
+    if (WritebackStep(lock)) continue;
     const uint64_t seen = progress_, wakes = background_wakes_;
     const auto due = [&] {
       return stop_ || !calls_.empty() || background_wakes_ != wakes ||
-             (progress_ != seen && (CheckpointDue() || WritebackDue() || !wanted_.empty()));
+             (progress_ != seen && ((async_wanted_ && CanDispatch()) || WritebackDue()));
     };
     if (pump_->in_flight() > 0) {
       pump_->WaitFor(lock, kBackgroundWakeMs, due);
     } else {
-      background_cv_.wait_for(lock, std::chrono::milliseconds(kBackgroundWakeMs), due);
+      writeback_cv_.wait_for(lock, std::chrono::milliseconds(kBackgroundWakeMs), due);
     }
   }
   RunCalls(lock);
+}
+
+void Engine::MaintenanceLoop() {
+  Lock lock = Acquire();
+  while (!stop_) {
+    if (MaintenanceStep(lock)) continue;
+    fork_.ForgetIdleObjects();
+    const uint64_t wakes = background_wakes_;
+    maintenance_cv_.wait_for(lock, std::chrono::milliseconds(kBackgroundWakeMs),
+                             [&] { return stop_ || background_wakes_ != wakes; });
+  }
 }
 
 void Engine::RunAsync(std::function<void()> work) {

@@ -1,4 +1,4 @@
-// The engine of one open store: cache, writeback, group commit, checkpoint, and the thread that does them in
+// The engine of one open store: cache, writeback, group commit, checkpoint, and the threads that do them in
 // the background.
 //
 // One write's way: request → COW fork (claims space) → pending unit → Freeze → plan (in place or COW, with
@@ -30,6 +30,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "cow/cow_fork.h"
@@ -90,15 +91,15 @@ class Engine {
   uint64_t unit_limit_blocks() const { return unit_limit_blocks_; }
   uint64_t page_limit_bytes() const { return page_limit_bytes_; }
 
-  // True if this unit has grown so large in the log that it should be sent before anything more is joined to
-  // it.
-  bool FullForLog(const Unit& unit) const;
-
   // ---- For staging. Each returns false if it released the lock: then look at everything again. ----
   // Waits while too much is dirty.
   absl::StatusOr<bool> Throttle(Lock& lock);
   // Waits while a large commit changes the object. kNotFound if it was removed.
   absl::StatusOr<bool> AwaitObject(Lock& lock, ObjectState& object);
+  // For a change that makes one unit of these, which are pending: sends the largest first where together they
+  // would take too much of the log.
+  using UnitSet = absl::flat_hash_set<Unit*>;
+  absl::StatusOr<bool> AwaitJoin(Lock& lock, const UnitSet& units);
   // Claims space, or makes some. kResourceExhausted: there is none.
   absl::StatusOr<bool> Claim(Lock& lock, uint64_t blocks, uint64_t entries, bool reserve);
   // Makes sure that the block's content is in the cache, if it has any besides zeros.
@@ -129,8 +130,11 @@ class Engine {
   // ---- Background ----
   // At the end of every call that changed something: does what is due, where there is no thread for it.
   void AfterChange(Lock& lock);
-  // Calls `done` later, without the lock.
-  void CallLater(std::function<void()> call) { calls_.push_back(std::move(call)); }
+  // Calls `call` later, without the lock.
+  void CallLater(std::function<void()> call) {
+    calls_.push_back(std::move(call));
+    ServeBackground();
+  }
   void RunCalls(Lock& lock);
   void WakeBackground();
   // Asks for a pending unit to be sent soon, without waiting for it.
@@ -153,11 +157,13 @@ class Engine {
   Engine(std::unique_ptr<Device> device, const OpenOptions& options);
   void Log(LogLevel level, std::string message);
   void LogOpen();
+  void JoinThreads();
 
   // Sending (commit.cc).
   enum class Take { kWanted, kOldest, kAll };
   bool CanDispatch() const { return !dispatching_ && commits_.size() < kCommitsInFlight; }
   bool Dispatch(Lock& lock, Take take);
+  absl::Status SelectAndPlan(Lock& lock, Take take, Plan* plan);
   bool DispatchSelected(Lock& lock, Take take);
   std::vector<std::shared_ptr<Unit>> Select(Take take);
   bool InPlaceBefore(uint64_t epoch) const;
@@ -182,13 +188,19 @@ class Engine {
   void Finish(Commit& commit);
   void FinishUnit(const std::shared_ptr<Unit>& unit, const absl::Status& status);
 
-  // Background.
+  // Background. Two threads: one sends what nobody waits for and calls back, the other does what takes long.
   bool WritebackDue() const;
   bool CheckpointDue() const;
   bool PrepareDue() const;
-  bool BackgroundStep(Lock& lock);
-  void BackgroundLoop();
+  bool WritebackStep(Lock& lock);
+  bool MaintenanceStep(Lock& lock);
+  void WritebackLoop();
+  void MaintenanceLoop();
   void AsyncLoop();
+  // Wakes the first thread if it has something to do that it may have found itself unable to do before.
+  void ServeBackground() {
+    if (background_ && (!calls_.empty() || async_wanted_)) writeback_cv_.notify_one();
+  }
 
   static constexpr size_t kCommitsInFlight = 2;
 
@@ -219,10 +231,12 @@ class Engine {
 
   std::vector<std::function<void()>> calls_;
   bool prepare_failed_ = false;  // the file system below is full: not tried again in the background
+  bool running_calls_ = false;
+  bool async_wanted_ = false;  // something in wanted_ has nobody who waits
   bool background_ = false, stop_ = false;
   uint64_t background_wakes_ = 0;
-  std::condition_variable background_cv_;
-  std::thread thread_;
+  std::condition_variable writeback_cv_, maintenance_cv_;
+  std::thread writeback_thread_, maintenance_thread_;
   std::deque<std::function<void()>> async_work_;
   int async_busy_ = 0;
   std::vector<std::thread> async_threads_;

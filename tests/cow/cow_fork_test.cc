@@ -77,6 +77,19 @@ class CowForkTest : public testing::Test {
 
 // ---- Joining (invariant 1) ----
 
+TEST_F(CowForkTest, UnfrozenUnitDoesNotUndoATruncateOfItsEpoch) {
+  const UnitPtr unit = Write({1, 1}, 'a');
+  fork_.StageGrowth(unit, object_, 2 * kBlockBytes);
+  fork_.Freeze(unit);
+  const UnitPtr cut = Punch({1, 1});
+  fork_.Change(*cut, object_).set_size_bytes = 100;
+  fork_.Unfreeze(unit);
+  const UnitPtr both = Resolve(unit);
+  EXPECT_EQ(both, Resolve(cut));
+  EXPECT_EQ(both->changes[object_->id].set_size_bytes, 100u);
+  EXPECT_EQ(both->data_blocks, 0u);
+}
+
 TEST_F(CowForkTest, UnfrozenUnitJoinsTheOneOfItsEpochWhoseBlockALaterHoleDetached) {
   const UnitPtr first = Write({0, 1}, 'a');
   fork_.Freeze(first);
@@ -113,9 +126,11 @@ TEST_F(CowForkTest, WritesThatDoNotShareABlockStayApart) {
 TEST_F(CowForkTest, AWriteOverSeveralUnitsJoinsThemAll) {
   const UnitPtr a = Write({0, 2}, 'a'), b = Write({4, 8}, 'b'), c = Write({20, 2}, 'c'),
                 d = Write({40, 2}, 'd');
-  std::shared_ptr<Unit> largest;
-  EXPECT_EQ(fork_.JoinedBlocks(*object_, {1, 20}, &largest), 12u);
-  EXPECT_EQ(largest, b);
+  CowFork::UnitSet joined;
+  fork_.AddUnitsOfRange(*object_, {1, 20}, &joined);
+  EXPECT_EQ(joined, (CowFork::UnitSet{a.get(), b.get(), c.get()}));
+  fork_.AddUnitsOfObject(*object_, &joined);
+  EXPECT_EQ(joined, (CowFork::UnitSet{a.get(), b.get(), c.get(), d.get()}));
   EXPECT_EQ(fork_.BlocksToClaim(*object_, {1, 20}), 10u);
   const UnitPtr all = Write({1, 20}, 'e');
   EXPECT_EQ(Resolve(a), Resolve(all));

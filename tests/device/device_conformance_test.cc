@@ -43,6 +43,7 @@ class DeviceConformanceTest : public testing::TestWithParam<DeviceKind> {
 TEST_P(DeviceConformanceTest, NamesItsEngineAndSize) {
   const std::map<DeviceKind, std::string> engines = {{DeviceKind::kUring, "io_uring"},
                                                      {DeviceKind::kSystemCalls, "system calls"},
+                                                     {DeviceKind::kBuffered, "system calls"},
                                                      {DeviceKind::kMemory, "memory"}};
   EXPECT_EQ(device_->info().engine, engines.at(GetParam()));
   EXPECT_EQ(device_->info().size_bytes, kDeviceBytes);
@@ -222,7 +223,8 @@ TEST_P(DeviceConformanceTest, ThreadsSubmitWhileAnotherReaps) {
 }
 
 INSTANTIATE_TEST_SUITE_P(EveryDevice, DeviceConformanceTest,
-                         testing::Values(DeviceKind::kUring, DeviceKind::kSystemCalls, DeviceKind::kMemory),
+                         testing::Values(DeviceKind::kUring, DeviceKind::kSystemCalls, DeviceKind::kBuffered,
+                                         DeviceKind::kMemory),
                          [](const auto& info) { return DeviceKindName(info.param); });
 
 }  // namespace

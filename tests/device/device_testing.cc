@@ -1,5 +1,6 @@
 #include "tests/device/device_testing.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <liburing.h>
 #include <unistd.h>
@@ -10,6 +11,7 @@
 
 #include "device/file_device.h"
 #include "device/simulated_device.h"
+#include "device/syscall_device.h"
 
 namespace untorn {
 
@@ -60,6 +62,8 @@ std::string DeviceKindName(DeviceKind kind) {
       return "IoUring";
     case DeviceKind::kSystemCalls:
       return "SystemCalls";
+    case DeviceKind::kBuffered:
+      return "Buffered";
     case DeviceKind::kMemory:
       return "Memory";
   }
@@ -77,6 +81,16 @@ absl::StatusOr<std::unique_ptr<Device>> MakeDevice(DeviceKind kind, const TempPa
     return std::make_unique<SimulatedDevice>(std::make_shared<SimulatedDisk>(size_bytes), options);
   }
   if (absl::Status status = CreateStoreFile(path.str(), size_bytes); !status.ok()) return status;
+  if (kind == DeviceKind::kBuffered) {
+    // As where the file system refuses direct I/O, which those at hand do not.
+    DeviceInfo info;
+    info.path = path.str();
+    info.size_bytes = size_bytes;
+    if (stated_unit_bytes != 0) {
+      info.atomic = {AtomicSource::kStated, kBlockBytes, static_cast<uint32_t>(stated_unit_bytes), 0};
+    }
+    return std::make_unique<SyscallDevice>(OpenFile(open(path.str().c_str(), O_RDWR | O_CLOEXEC)), info);
+  }
   FileDeviceOptions options;
   options.use_io_uring = kind == DeviceKind::kUring;
   options.stated_unit_bytes = stated_unit_bytes;

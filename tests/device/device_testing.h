@@ -39,7 +39,7 @@ absl::Status Execute(Device& device, IoRequest* request);
 // True if the kernel lets this process have a ring.
 bool HasIoUring();
 
-enum class DeviceKind { kUring, kSystemCalls, kMemory };
+enum class DeviceKind { kUring, kSystemCalls, kBuffered, kMemory };
 std::string DeviceKindName(DeviceKind kind);
 
 // A device of `size_bytes` of zeros that takes atomic writes of up to `stated_unit_bytes` (0: none).

@@ -214,7 +214,7 @@ TEST_F(SimulatedDeviceTest, FailedFlushLeavesItsWritesVolatile) {  // 7
 
 TEST_F(SimulatedDeviceTest, RefusedAtomicWriteHasNoEffect) {
   SimulatedDeviceOptions options;
-  options.refuse_atomic = true;
+  options.refuse_atomic_per_mille = 1000;
   auto device = Open(options);
   IoRequest request = Request(IoOp::kAtomicWrite, 0, a_);
   EXPECT_EQ(Execute(*device, &request).code(), absl::StatusCode::kUnimplemented);

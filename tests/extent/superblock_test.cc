@@ -29,7 +29,7 @@ Superblock Full() {
   s.durable_lsn = 1001;
   s.prepared_blocks = 3500;
   s.next_object = 77;
-  s.tree = {{600, 601}, 9};
+  s.tree = {{600, 601}, 9, 20000, 2};
   s.free_map = {272, 273};
   s.used_blocks = 900;
   return s;
@@ -102,13 +102,15 @@ TEST(SuperblockTest, FieldsAreWhereTheTableSaysAndTheRestIsZero) {
                               9,
                               272,
                               273,
-                              900};
+                              900,
+                              20000,
+                              2};
   size_t offset = 64;
   for (const uint64_t field : kFields) {
     EXPECT_EQ(At(block, offset), field) << "offset " << offset;
     offset += 8;
   }
-  EXPECT_EQ(offset, 232u);
+  EXPECT_EQ(offset, 248u);
   for (; offset < kBlockBytes; ++offset) ASSERT_EQ(block[offset], std::byte{0}) << offset;
 }
 
@@ -170,6 +172,8 @@ TEST(SuperblockTest, FieldsThatContradictEachOtherAreDataLoss) {
       {"checkpoint not durable", [](Superblock& s) { s.durable_lsn = s.checkpoint_lsn - 1; }},
       {"root beyond the end", [](Superblock& s) { s.tree.root.block = kTotal; }},
       {"more nodes than blocks", [](Superblock& s) { s.tree.node_count = kTotal + 1; }},
+      {"more in leaves than they hold", [](Superblock& s) { s.tree.leaf_bytes = 9 * kBlockBytes + 1; }},
+      {"too many levels", [](Superblock& s) { s.tree.levels = 17; }},
       {"map root beyond the end", [](Superblock& s) { s.free_map.block = kTotal; }},
       {"no next object", [](Superblock& s) { s.next_object = 0; }},
   };

@@ -183,12 +183,23 @@ class Model {
   uint64_t next_physical_ = 1000, last_end_ = 0;
 };
 
+// As TreeGrowthMax counts them.
+uint64_t Entries(const std::vector<TreeEdit>& edits) {
+  uint64_t entries = 0;
+  for (const TreeEdit& edit : edits) {
+    const size_t bytes = edit.value ? 6 + edit.key.size() + edit.value->size() : 0;
+    entries += std::max<uint64_t>(1, (bytes + kTreeEntryBytes - 1) / kTreeEntryBytes);
+  }
+  return entries;
+}
+
 void RunRounds(uint64_t seed, uint64_t names, int rounds) {
   SCOPED_TRACE("seed " + std::to_string(seed));
   Model model(seed, names);
   MemoryTree tree;
   std::set<uint64_t> nodes;
   uint64_t edits_made = 0, nodes_written = 0;
+  uint64_t budget = 0, entries_left = 0;
   int height_max = 0;
   Mood mood = kMoods[0];
   for (int round = 0; round < rounds; ++round) {
@@ -197,6 +208,13 @@ void RunRounds(uint64_t seed, uint64_t names, int rounds) {
     std::vector<TreeEdit> edits = model.Round(mood);
     edits_made += edits.size();
     const uint64_t count_before = tree.root.node_count;
+    const uint64_t entries = Entries(edits);
+    // Space is kept back by this bound, and taken merge by merge.
+    const uint64_t growth_max = TreeGrowthMax(tree.root, entries);
+    if (round % 7 == 0) {
+      budget = count_before + TreeGrowthMax(tree.root, 8 * entries + 100);
+      entries_left = 8 * entries + 100;
+    }
     const absl::Status merged = tree.Merge(std::move(edits));
     ASSERT_TRUE(merged.ok()) << merged;
 
@@ -209,6 +227,16 @@ void RunRounds(uint64_t seed, uint64_t names, int rounds) {
     ASSERT_EQ(tree.root.node_count, contents.nodes.size());
     ASSERT_EQ(tree.root.node_count, count_before - tree.retired.size() + tree.written.size());
     nodes = contents.nodes;
+    ASSERT_EQ(tree.root.leaf_bytes, contents.leaf_bytes - contents.leaves * kHeaderBytes);
+    ASSERT_EQ(tree.root.levels, static_cast<uint64_t>(contents.height));
+    ASSERT_LE(tree.root.node_count, count_before + growth_max);
+    ASSERT_LE(tree.written.size(), tree.root.node_count);
+    if (entries <= entries_left) {
+      entries_left -= entries;
+      ASSERT_LE(tree.root.node_count + TreeGrowthMax(tree.root, entries_left), budget);
+    } else {
+      entries_left = 0;
+    }
     if (contents.leaves > 20) {
       ASSERT_GT(contents.leaf_bytes, contents.leaves * kBlockBytes / 2) << "average fill";
     }

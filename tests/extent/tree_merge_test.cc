@@ -202,7 +202,7 @@ TEST(TreeMergeTest, KeptChainOfSingleChildrenCollapsesToItsLeaf) {
   std::vector<TreeEdit> edits;
   for (uint64_t i = 0; i + leaf->count() < names; ++i) edits.push_back(ErasePoint(NameKey(LongName(i))));
   ASSERT_TRUE(tree.Merge(std::move(edits)).ok());
-  EXPECT_EQ(tree.root, (TreeRoot{leaf->pointer(), 1}));
+  EXPECT_EQ(tree.root, (TreeRoot{leaf->pointer(), 1, leaf->entry_bytes(), 1}));
   EXPECT_TRUE(tree.written.empty());
   EXPECT_EQ(tree.retired.size(), before.nodes.size() - 1);
 }

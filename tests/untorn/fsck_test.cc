@@ -303,6 +303,8 @@ TEST(FsckTest, FreeMap) {
 TEST(FsckTest, Counts) {
   EXPECT_EQ(FoundWithSuperblock([](Superblock& s) { ++s.used_blocks; }), Codes{16});
   EXPECT_EQ(FoundWithSuperblock([](Superblock& s) { ++s.tree.node_count; }), Codes{16});
+  EXPECT_EQ(FoundWithSuperblock([](Superblock& s) { --s.tree.leaf_bytes; }), Codes{16});
+  EXPECT_EQ(FoundWithSuperblock([](Superblock& s) { ++s.tree.levels; }), Codes{16});
   EXPECT_EQ(FoundWithSuperblock([](Superblock& s) { s.next_object = 2; }), Codes{16});
   StoreEditor editor(SmallStore());
   std::vector<FreeMapEntry> table = editor.RootTable();

@@ -70,6 +70,8 @@ StoreEditor::Entries StoreEditor::RootEntries() {
 void StoreEditor::PutRoot(int level, uint64_t block, const Entries& entries) {
   TreeNodeBuilder builder(level);
   for (const auto& [key, value] : entries) builder.Add(key, value);
+  if (level == 0) superblock_.tree.leaf_bytes = builder.entry_bytes();
+  superblock_.tree.levels = static_cast<uint64_t>(level) + 1;
   std::vector<std::byte> bytes(kBlockBytes);
   superblock_.tree.root = builder.Finish(superblock_.uuid, block, superblock_.generation, bytes);
   Write(block, bytes);

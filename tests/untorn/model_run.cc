@@ -76,7 +76,7 @@ void ModelRun::Configure() {
   const uint32_t unit = kUnits[seed_ % 4];
   if (unit > 0) options_.atomic = HardwareUnit(4096, unit, OneIn(4) ? unit : 0);
   if (OneIn(3)) options_.atomic.source = unit > 0 ? AtomicSource::kStated : AtomicSource::kNone;
-  options_.refuse_atomic = OneIn(8);
+  options_.refuse_atomic_per_mille = OneIn(8) ? 1000 : OneIn(3) ? 300 : 0;
   options_.needs_preparing = OneIn(3);
   options_.shuffle = !OneIn(5);
   options_.open.policy = OneIn(6)   ? WritePolicy::kAlwaysCow
@@ -134,8 +134,8 @@ void ModelRun::Configure() {
   name_pool_.push_back(std::string(255, 'n'));
   name_pool_.push_back(std::string(254, 'n'));
   std::cout << "seed " << seed_ << ": " << profile << ", " << (options_.size_bytes >> 20) << " MiB, unit "
-            << unit << " (" << AtomicSourceName(options_.atomic.source)
-            << (options_.refuse_atomic ? ", refused" : "") << "), policy "
+            << unit << " (" << AtomicSourceName(options_.atomic.source) << ", refused "
+            << options_.refuse_atomic_per_mille / 10 << " %), policy "
             << static_cast<int>(options_.open.policy) << std::endl;
 }
 

@@ -25,7 +25,7 @@ class ReasonsTest : public testing::Test {
             bool refuse_atomic = false, bool background = false) {
     TestStoreOptions options;
     options.atomic = limits;
-    options.refuse_atomic = refuse_atomic;
+    options.refuse_atomic_per_mille = refuse_atomic ? 1000 : 0;
     options.background = background;
     store_ = std::make_unique<TestStore>(options);
     ASSERT_TRUE(store_->is_open());

@@ -45,7 +45,7 @@ std::unique_ptr<CutDevice> TestStore::NewDevice(const std::shared_ptr<SimulatedD
   device.seed = rng_();
   device.shuffle = options_.shuffle;
   device.atomic = options_.atomic;
-  device.refuse_atomic = options_.refuse_atomic;
+  device.refuse_atomic_per_mille = options_.refuse_atomic_per_mille;
   device.needs_preparing = options_.needs_preparing;
   return std::make_unique<CutDevice>(std::make_unique<SimulatedDevice>(disk, device));
 }

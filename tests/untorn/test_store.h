@@ -33,7 +33,7 @@ struct TestStoreOptions {
   uint64_t size_bytes = 32 << 20;
   uint64_t seed = 1;
   AtomicLimits atomic;  // none by default
-  bool refuse_atomic = false;
+  int refuse_atomic_per_mille = 0;
   bool needs_preparing = false;
   bool shuffle = true;
   bool background = false;
