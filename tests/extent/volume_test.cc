@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "device/simulated_device.h"
+#include "tests/rounds.h"
 
 namespace untorn {
 namespace {
@@ -868,7 +869,7 @@ TEST(VolumeModelTest, RandomCommitsCheckpointsAndCutsLeaveWhatWasDurable) {
   for (uint64_t seed = 1; seed <= 12; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     VolumeModel model(seed, seed % 3 == 0 ? 1 : 1000);
-    for (int step = 0; step < 60; ++step) {
+    for (int step = 0; step < Rounds(60); ++step) {
       model.Step();
       if (testing::Test::HasFailure()) FAIL() << "at step " << step;
     }

@@ -77,7 +77,7 @@ TEST(RandomDamageTest, FlippedBytes) {
   for (const auto& disk : {SmallStore(true), LargeStore(true)}) {
     const std::vector<uint64_t> in_use = BlocksInUse(disk);
     const uint64_t data_start = StoreEditor(disk).superblock().geometry.data_start;
-    for (int i = 0; i < Rounds(400); ++i) {
+    for (int i = 0; i < Rounds(200); ++i) {
       auto damaged = disk->Clone();
       const bool used = i % 2 == 0;
       const uint64_t block = used ? in_use[rng() % in_use.size()] : rng() % data_start;
@@ -105,7 +105,7 @@ TEST(RandomDamageTest, SealedNonsense) {
       if (at >= from) block[at] ^= static_cast<std::byte>(1 << rng() % 8);
     }
   };
-  for (int i = 0; i < Rounds(1500); ++i) {
+  for (int i = 0; i < Rounds(800); ++i) {
     StoreEditor editor(disk->Clone());
     Superblock& sb = editor.superblock();
     switch (rng() % 5) {
