@@ -2,34 +2,47 @@
 //
 // Fault model
 //  1. Writes go to a volatile cache. A flush moves to the medium every write that was handed back by Reap()
-//     before the flush was submitted.
-//  2. At a power cut (Crash) every other write, in flight or not flushed, may or may not have reached the
-//     medium, in any order. A write that is not a promised atomic unit may be torn at every 512-byte sector,
-//     in any pattern.
+//     before the flush was submitted, and nothing else.
+//  2. At a power cut (Crash, AfterCut) every other write, in flight or not flushed, may or may not have
+//     reached the medium, in any order. A write that is not a promised atomic unit may be torn at every
+//     512-byte sector, in any pattern.
 //  3. A kAtomicWrite within the limits is there whole or not at all.
-//  4. After a process kill (Kill) writes in flight may land or not, whole or torn; the cache survives.
+//  4. After a process kill (Kill, AfterKill) writes in flight may land or not, whole or torn; the cache
+//     survives. They land before the next device is made: the lock of a store, which lies on the file
+//     description that does the I/O, keeps the next owner out until then.
 //  5. Requests complete in an order drawn from the seed, one per Reap() when `shuffle` is set, otherwise in
-//     order of submission.
+//     order of submission. With a latency model they complete in the order of virtual time; nothing sleeps.
 //  6. A device made before a Crash() or Kill() is cut off by it: every request it still has, or gets, fails
 //     without effect. So an engine may be destroyed after the crash as well as before.
-//  7. On demand the n-th operation of a kind fails (FailAfter).
-// Every decision comes from the seed. Threading: as Device; Crash, Kill and the accessors must not run
-// concurrently with anything else.
+// On demand (Inject, FailAfter, `lies`)
+//  7. The n-th operation of a kind fails. A failed write keeps nothing, or all, or some of its sectors; of
+//     what a failed flush covers each write stays in the cache, or some of its sectors do, or none: as real
+//     disks and kernels lose it.
+//  8. The n-th write is lost (acknowledged, never done) or misdirected (done at another place).
+//  9. The n-th read finds a bit rotted, on the medium and for good, or returns what a block held before it
+//     was written last.
+// 10. A disk that ignores flush, or that tears the atomic writes it promised.
+// Every decision comes from the seed. Threading: as Device; what ends a process (SimulatedDisk::Crash, Kill)
+// and the accessors must not run concurrently with anything else.
 #ifndef UNTORN_DEVICE_SIMULATED_DEVICE_H_
 #define UNTORN_DEVICE_SIMULATED_DEVICE_H_
 
-#include <condition_variable>
 #include <cstdint>
-#include <deque>
 #include <memory>
-#include <mutex>
-#include <random>
+#include <optional>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "device/device.h"
+#include "device/simulated_disk.h"
 
 namespace untorn {
+
+// How long requests take, in virtual time: each by itself, however many there are.
+struct SimulatedLatency {
+  uint64_t read_ns = 0, write_ns = 0, flush_ns = 0;
+  uint64_t block_ns = 0;   // for every block read or written
+  uint64_t jitter_ns = 0;  // up to this much more, by the seed
+};
 
 struct SimulatedDeviceOptions {
   uint64_t size_bytes = 64 << 20;
@@ -38,15 +51,27 @@ struct SimulatedDeviceOptions {
   AtomicLimits atomic;              // source kNone: no fast path
   int refuse_atomic_per_mille = 0;  // of atomic writes within the limits, refused at run time all the same
   bool needs_preparing = false;
+  std::optional<SimulatedLatency> latency;
+  struct Lies {
+    bool ignore_flush = false;
+    bool tear_atomic = false;
+  } lies;
+  bool keep_previous = false;  // for kStaleRead, which costs memory
+  bool track_reads = false;    // for reads_fingerprint()
 };
-
-// The medium and the volatile cache, which outlive a process (a SimulatedDevice) that uses them. Sparse:
-// blocks never written read as zeros and take no memory.
-class SimulatedDisk;
 
 struct DeviceCounts {
   uint64_t reads = 0, writes = 0, atomic_writes = 0, flushes = 0;
   uint64_t bytes_read = 0, bytes_written = 0;
+};
+
+// Something that goes wrong with the operations number `first` (1: the next), `first` + 1, … of a kind.
+struct SimulatedFault {
+  enum Kind { kError, kLostWrite, kMisdirectedWrite, kBitRot, kStaleRead } kind = kError;
+  IoOp op = IoOp::kWrite;
+  uint64_t first = 1;
+  uint64_t count = 1;
+  absl::Status status;  // kError
 };
 
 class SimulatedDevice : public Device {
@@ -57,46 +82,25 @@ class SimulatedDevice : public Device {
   void Submit(absl::Span<IoRequest* const> requests) override;
   void Reap(bool wait, std::vector<IoRequest*>* completed) override;
 
-  // The n-th operation of this kind from now (1: the next) fails with `status`, and `count` in all (default:
-  // just that one). A failed write keeps nothing, or all, or some of its sectors, as drawn from the seed. A
-  // failed flush keeps what it covered volatile.
+  void Inject(const SimulatedFault& fault);
   void FailAfter(IoOp op, uint64_t n, absl::Status status, uint64_t count = 1);
+  // Faults that came to pass.
+  uint64_t faults_seen() const;
+
+  // Holds back the next `count` operations of this kind that come in, until they are released.
+  void Hold(IoOp op, uint64_t count);
+  void Release();
+  uint64_t held() const;
 
   const DeviceCounts& counts() const { return counts_; }
+  uint64_t virtual_ns() const;
+  // Identifies what the device has read: blocks and contents, each block as it was read first.
+  uint64_t reads_fingerprint() const;
 
  private:
-  friend class SimulatedDisk;
   struct Impl;
   std::unique_ptr<Impl> impl_;
   DeviceCounts counts_;
-};
-
-class SimulatedDisk {
- public:
-  explicit SimulatedDisk(uint64_t size_bytes);
-  ~SimulatedDisk();
-
-  // Power cut: each unflushed write (completed, or in flight on the device that was destroyed last without
-  // reaping it) lands wholly, partly or not, by `rng`. keep_per_mille: the chance of a write to land; of
-  // those that land and are not atomic half are torn. Afterwards the medium is all there is.
-  void Crash(std::mt19937_64& rng, int keep_per_mille = 500);
-  // The process is gone but the power is on: writes that were completed stay in the cache, those in flight
-  // land wholly, partly or not.
-  void Kill(std::mt19937_64& rng);
-
-  // What a read would return now (cache over medium); tests damage the disk with Poke (to the medium and
-  // cache).
-  void Peek(uint64_t offset_bytes, void* out, uint64_t length_bytes) const;
-  void Poke(uint64_t offset_bytes, const void* data, uint64_t length_bytes);
-  // A copy of this disk, cache and all: to try many crashes from one state.
-  std::shared_ptr<SimulatedDisk> Clone() const;
-  uint64_t size_bytes() const;
-
- private:
-  friend class SimulatedDevice;
-  friend struct SimulatedDevice::Impl;
-  struct State;
-  std::unique_ptr<State> state_;
 };
 
 }  // namespace untorn

@@ -1,0 +1,271 @@
+#include "device/simulated_disk.h"
+
+#include <xxhash.h>
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "device/check.h"
+#include "device/simulated_disk_state.h"
+
+namespace untorn {
+namespace {
+
+constexpr uint64_t kSectorsPerBlock = kBlockBytes / kSectorBytes;
+
+}  // namespace
+
+DiskBlockPtr MakeDiskBlock(const char* bytes) {
+  auto block = std::make_shared<DiskBlock>();
+  std::memcpy(block->bytes, bytes, kBlockBytes);
+  block->hash = XXH3_64bits(bytes, kBlockBytes);
+  return block;
+}
+
+const DiskBlock& FindDiskBlock(const DiskBlocks& blocks, uint64_t number) {
+  static const DiskBlockPtr zeros = MakeDiskBlock(std::vector<char>(kBlockBytes).data());
+  auto it = blocks.find(number);
+  return it == blocks.end() ? *zeros : *it->second;
+}
+
+uint64_t DiskBlockFingerprint(uint64_t number, const DiskBlock& block) {
+  const uint64_t pair[] = {number, block.hash};
+  return XXH3_64bits(pair, sizeof(pair));
+}
+
+void DiskWrite::ApplyTo(DiskBlocks& to) const {
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    if (sectors.empty()) {
+      to[first_block + i] = blocks[i];
+      continue;
+    }
+    const auto first = sectors.begin() + static_cast<ptrdiff_t>(i * kSectorsPerBlock);
+    if (std::none_of(first, first + kSectorsPerBlock, [](bool lands) { return lands; })) continue;
+    char merged[kBlockBytes];
+    std::memcpy(merged, FindDiskBlock(to, first_block + i).bytes, kBlockBytes);
+    for (uint64_t s = 0; s < kSectorsPerBlock; ++s) {
+      if (!first[static_cast<ptrdiff_t>(s)]) continue;
+      std::memcpy(merged + s * kSectorBytes, blocks[i]->bytes + s * kSectorBytes, kSectorBytes);
+    }
+    to[first_block + i] = MakeDiskBlock(merged);
+  }
+}
+
+void DiskWrite::Tear(std::mt19937_64& rng) {
+  const size_t count = blocks.size() * kSectorsPerBlock;
+  sectors.assign(count, false);
+  const uint64_t pattern = rng() % 4;
+  const size_t cut = rng() % (count + 1);
+  for (size_t i = 0; i < count; ++i) {
+    if (pattern == 0) {
+      sectors[i] = i < cut;
+    } else if (pattern == 1) {
+      sectors[i] = i >= cut;
+    } else {
+      sectors[i] = rng() % 2 == 0;
+    }
+  }
+}
+
+void SimulatedDisk::State::Cache(DiskWrite write) {
+  for (uint64_t b = write.first_block; keep_previous && b < write.first_block + write.blocks.size(); ++b) {
+    auto it = current.find(b);
+    if (it != current.end()) previous[b] = it->second;
+  }
+  write.ApplyTo(current);
+  unflushed.push_back(std::move(write));
+}
+
+void SimulatedDisk::State::FlushBefore(uint64_t end) {
+  while (!unflushed.empty() && unflushed_first < end) {
+    unflushed.front().ApplyTo(medium);
+    unflushed.pop_front();
+    ++unflushed_first;
+  }
+}
+
+void SimulatedDisk::State::FailFlushBefore(uint64_t end, std::mt19937_64& rng) {
+  std::deque<DiskWrite> kept;
+  for (DiskWrite& write : unflushed) {
+    const uint64_t fate = unflushed_first + kept.size() < end ? rng() % 3 : 0;
+    if (fate == 1 && !write.atomic) write.Tear(rng);
+    if (fate == 2) write.sectors.assign(write.blocks.size() * kSectorsPerBlock, false);
+    kept.push_back(std::move(write));
+  }
+  unflushed = std::move(kept);
+  current = medium;
+  for (const DiskWrite& write : unflushed) write.ApplyTo(current);
+}
+
+std::vector<DiskWrite> SimulatedDisk::State::CopyInFlight() const {
+  std::vector<DiskWrite> writes = orphans;
+  for (const DiskUser* user : users) {
+    if (user->disconnected) continue;
+    for (const DiskWrite* write : user->InFlight()) writes.push_back(*write);
+  }
+  return writes;
+}
+
+std::vector<DiskWrite> SimulatedDisk::State::TakeInFlight(std::mt19937_64& rng) {
+  std::vector<DiskWrite> writes = CopyInFlight();
+  orphans.clear();
+  for (DiskUser* user : users) user->disconnected = true;
+  std::shuffle(writes.begin(), writes.end(), rng);
+  return writes;
+}
+
+SimulatedDisk::SimulatedDisk(uint64_t size_bytes)
+    : state_(std::make_unique<State>(size_bytes / kBlockBytes * kBlockBytes)) {}
+
+SimulatedDisk::~SimulatedDisk() = default;
+
+uint64_t SimulatedDisk::size_bytes() const { return state_->size_bytes; }
+
+void SimulatedDisk::Crash(std::mt19937_64& rng, int keep_per_mille) {
+  std::lock_guard<std::mutex> lock(state_->mu);
+  auto land = [&](DiskWrite write) {
+    if (rng() % 1000 >= static_cast<uint64_t>(keep_per_mille)) return;
+    if (!write.atomic && rng() % 2 == 0) write.Tear(rng);
+    write.ApplyTo(state_->medium);
+  };
+  // Completed writes keep their order where they overlap; those in flight have none.
+  std::vector<DiskWrite> in_flight = state_->TakeInFlight(rng);
+  for (DiskWrite& write : state_->unflushed) land(std::move(write));
+  for (DiskWrite& write : in_flight) land(std::move(write));
+  state_->unflushed_first += state_->unflushed.size();
+  state_->unflushed.clear();
+  state_->current = state_->medium;
+}
+
+void SimulatedDisk::Kill(std::mt19937_64& rng) {
+  std::lock_guard<std::mutex> lock(state_->mu);
+  for (DiskWrite& write : state_->TakeInFlight(rng)) {
+    const uint64_t outcome = rng() % 3;
+    if (outcome == 0) continue;
+    if (outcome == 1 && !write.atomic) write.Tear(rng);
+    state_->Cache(std::move(write));
+  }
+}
+
+std::vector<SimulatedDisk::Unflushed> SimulatedDisk::unflushed() const {
+  std::lock_guard<std::mutex> lock(state_->mu);
+  std::vector<Unflushed> all;
+  const auto add = [&](const DiskWrite& write, bool in_flight) {
+    all.push_back({write.first_block, write.blocks.size() * kSectorsPerBlock, !write.atomic, in_flight});
+  };
+  for (const DiskWrite& write : state_->unflushed) add(write, false);
+  for (const DiskWrite& write : state_->CopyInFlight()) add(write, true);
+  return all;
+}
+
+namespace {
+
+void Land(DiskWrite write, const SimulatedDisk::Landing& landing, DiskBlocks& to) {
+  if (!landing.lands) return;
+  if (!landing.sectors.empty()) write.sectors = landing.sectors;
+  write.ApplyTo(to);
+}
+
+}  // namespace
+
+std::shared_ptr<SimulatedDisk> SimulatedDisk::AfterCut(std::span<const Landing> landings) const {
+  std::lock_guard<std::mutex> lock(state_->mu);
+  auto after = std::make_shared<SimulatedDisk>(state_->size_bytes);
+  after->state_->medium = state_->medium;
+  size_t i = 0;
+  for (const DiskWrite& write : state_->unflushed) Land(write, landings[i++], after->state_->medium);
+  for (const DiskWrite& write : state_->CopyInFlight()) Land(write, landings[i++], after->state_->medium);
+  UNTORN_CHECK(i == landings.size(), "AfterCut needs a landing for each unflushed write");
+  after->state_->current = after->state_->medium;
+  return after;
+}
+
+std::shared_ptr<SimulatedDisk> SimulatedDisk::AfterKill(std::span<const Landing> landings) const {
+  std::lock_guard<std::mutex> lock(state_->mu);
+  auto after = std::make_shared<SimulatedDisk>(state_->size_bytes);
+  after->state_->medium = state_->medium;
+  after->state_->current = state_->current;
+  after->state_->unflushed = state_->unflushed;
+  size_t i = state_->unflushed.size();
+  for (DiskWrite& write : state_->CopyInFlight()) {
+    const Landing& landing = landings[i++];
+    if (!landing.lands) continue;
+    if (!landing.sectors.empty()) write.sectors = landing.sectors;
+    after->state_->Cache(std::move(write));
+  }
+  UNTORN_CHECK(i == landings.size(), "AfterKill needs a landing for each unflushed write");
+  return after;
+}
+
+void SimulatedDisk::SetObserver(std::function<void()> observer) {
+  std::lock_guard<std::mutex> lock(state_->mu);
+  state_->observer = std::move(observer);
+}
+
+uint64_t SimulatedDisk::Fingerprint() const {
+  std::lock_guard<std::mutex> lock(state_->mu);
+  uint64_t all = 0;
+  for (const auto& [number, block] : state_->medium) all += DiskBlockFingerprint(number, *block);
+  for (const DiskWrite& write : state_->unflushed) {
+    for (size_t i = 0; i < write.blocks.size(); ++i) {
+      const uint64_t number = write.first_block + i;
+      all = all * 31 + DiskBlockFingerprint(number, FindDiskBlock(state_->current, number));
+    }
+  }
+  return all;
+}
+
+void SimulatedDisk::Peek(uint64_t offset_bytes, void* out, uint64_t length_bytes) const {
+  UNTORN_CHECK(offset_bytes + length_bytes <= state_->size_bytes, "beyond the simulated disk");
+  std::lock_guard<std::mutex> lock(state_->mu);
+  char* to = static_cast<char*>(out);
+  while (length_bytes > 0) {
+    const uint64_t in_block = offset_bytes % kBlockBytes;
+    const uint64_t count = std::min(length_bytes, kBlockBytes - in_block);
+    std::memcpy(to, FindDiskBlock(state_->current, offset_bytes / kBlockBytes).bytes + in_block, count);
+    to += count;
+    offset_bytes += count;
+    length_bytes -= count;
+  }
+}
+
+void SimulatedDisk::Poke(uint64_t offset_bytes, const void* data, uint64_t length_bytes) {
+  UNTORN_CHECK(offset_bytes + length_bytes <= state_->size_bytes, "beyond the simulated disk");
+  std::lock_guard<std::mutex> lock(state_->mu);
+  const char* from = static_cast<const char*>(data);
+  while (length_bytes > 0) {
+    const uint64_t in_block = offset_bytes % kBlockBytes;
+    const uint64_t count = std::min(length_bytes, kBlockBytes - in_block);
+    for (DiskBlocks* map : {&state_->medium, &state_->current}) {
+      char bytes[kBlockBytes];
+      std::memcpy(bytes, FindDiskBlock(*map, offset_bytes / kBlockBytes).bytes, kBlockBytes);
+      std::memcpy(bytes + in_block, from, count);
+      (*map)[offset_bytes / kBlockBytes] = MakeDiskBlock(bytes);
+    }
+    from += count;
+    offset_bytes += count;
+    length_bytes -= count;
+  }
+}
+
+std::vector<uint64_t> SimulatedDisk::WrittenBlocks() const {
+  std::lock_guard<std::mutex> lock(state_->mu);
+  std::vector<uint64_t> numbers;
+  for (const auto& [number, block] : state_->current) numbers.push_back(number);
+  std::sort(numbers.begin(), numbers.end());
+  return numbers;
+}
+
+std::shared_ptr<SimulatedDisk> SimulatedDisk::Clone() const {
+  std::lock_guard<std::mutex> lock(state_->mu);
+  auto clone = std::make_shared<SimulatedDisk>(state_->size_bytes);
+  clone->state_->medium = state_->medium;
+  clone->state_->current = state_->current;
+  clone->state_->unflushed = state_->unflushed;
+  clone->state_->unflushed_first = state_->unflushed_first;
+  clone->state_->orphans = state_->CopyInFlight();
+  return clone;
+}
+
+}  // namespace untorn
