@@ -260,7 +260,8 @@ std::shared_ptr<Unit> CowFork::Join(std::shared_ptr<Unit> into, std::shared_ptr<
   into->bypass_cache &= from->bypass_cache;
   into->wanted |= from->wanted;
   into->device_refused |= from->device_refused;
-  into->born_ms = std::min(into->born_ms, from->born_ms);
+  if (into->born_ms == 0 || (from->born_ms != 0 && from->born_ms < into->born_ms))
+    into->born_ms = from->born_ms;
   std::move(from->when_done.begin(), from->when_done.end(), std::back_inserter(into->when_done));
   from->when_done.clear();
   from->changes.clear();
@@ -428,11 +429,11 @@ void CowFork::Freeze(const std::shared_ptr<Unit>& unit) {
   unit->detached.clear();
 }
 
-void CowFork::Complete(const std::shared_ptr<Unit>& unit, bool durable) {
+void CowFork::Complete(const std::shared_ptr<Unit>& unit) {
   --committing_units_;
   unit->state = Unit::State::kDone;
   for (FrozenRange& range : unit->frozen) {
-    for (uint64_t b = range.blocks.start; durable && b < range.blocks.end(); ++b) {
+    for (uint64_t b = range.blocks.start; b < range.blocks.end(); ++b) {
       Page* page = FindPage(*range.object, b);
       if (page == nullptr || page->committing != unit.get()) continue;
       page->committing = nullptr;
@@ -449,11 +450,9 @@ void CowFork::Complete(const std::shared_ptr<Unit>& unit, bool durable) {
     ObjectState& object = *change.object;
     --object.committing;
     if (change.metadata()) --object.committing_metadata;
-    if (!durable) continue;
     std::erase(object.hole_units, unit.get());
     if (change.recorded_size_bytes) object.durable_size_bytes = *change.recorded_size_bytes;
   }
-  if (!durable) return;
   for (const auto& [name, target] : unit->names) {
     auto it = names_.find(name);
     if (it != names_.end() && it->second.unit == unit.get()) names_.erase(it);

@@ -105,8 +105,8 @@ class CowFork {
   bool MustWait(const Unit& unit) const;
   // Freezes a pending unit: its content moves to Unit::frozen.
   void Freeze(const std::shared_ptr<Unit>& unit);
-  // The unit is durable, or has failed: then its pages stay in memory for readers.
-  void Complete(const std::shared_ptr<Unit>& unit, bool durable);
+  // The unit is durable.
+  void Complete(const std::shared_ptr<Unit>& unit);
   // Makes a frozen unit, of one range within the durable size of its object, pending again, as the older part of
   // whatever overlaps it now.
   void Unfreeze(const std::shared_ptr<Unit>& unit);

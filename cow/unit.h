@@ -104,7 +104,6 @@ struct Unit {
   uint64_t sequence = 0;
   uint64_t epoch = 0;
   State state = State::kPending;
-  absl::Status status;              // when done
   std::shared_ptr<Unit> joined_to;  // this unit is now part of that one
 
   absl::btree_map<ObjectId, ObjectChange> changes;

@@ -84,11 +84,11 @@ absl::Status LockedStatus(const std::string& path, const LockHolder& holder, boo
 }
 
 // Opens and locks. Polls while the lock is held by no live process.
-absl::StatusOr<DirectOpen> OpenLocked(const std::string& path, const struct stat& before,
+absl::StatusOr<DirectOpen> OpenLocked(const std::string& path, bool block_device,
                                       const FileDeviceOptions& options) {
   int flags = O_CLOEXEC | (options.read_only ? O_RDONLY : O_RDWR);
   // On a block device O_EXCL refuses one that is mounted or otherwise claimed.
-  if (S_ISBLK(before.st_mode) && !options.read_only) flags |= O_EXCL;
+  if (block_device && !options.read_only) flags |= O_EXCL;
   const int lock = (options.read_only ? LOCK_SH : LOCK_EX) | LOCK_NB;
 
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(options.lock_wait_ms);
@@ -100,13 +100,24 @@ absl::StatusOr<DirectOpen> OpenLocked(const std::string& path, const struct stat
       return ErrnoStatus(
           error, absl::StrCat(path, ": cannot be opened for ", options.read_only ? "reading" : "writing"));
     }
+    struct stat now;
+    if (stat(path.c_str(), &now) != 0) return ErrnoStatus(errno, absl::StrCat(path, ": cannot be opened"));
     if (!claimed) {
-      if (flock(result.file.fd(), lock) == 0) return result;
+      struct stat opened;
+      if (fstat(result.file.fd(), &opened) != 0)
+        return ErrnoStatus(errno, absl::StrCat(path, ": cannot be examined"));
+      if (flock(result.file.fd(), lock) == 0) {
+        // Another file may have taken its place (ReplaceStoreFile) before the lock was taken.
+        if (stat(path.c_str(), &now) != 0)
+          return ErrnoStatus(errno, absl::StrCat(path, ": cannot be opened"));
+        if (opened.st_dev == now.st_dev && opened.st_ino == now.st_ino) return result;
+        continue;
+      }
       if (errno != EWOULDBLOCK && errno != EINTR) {
         return ErrnoStatus(errno, absl::StrCat(path, ": cannot be locked"));
       }
     }
-    const LockHolder holder = FindLockHolder(before.st_dev, before.st_ino);
+    const LockHolder holder = FindLockHolder(now.st_dev, now.st_ino);
     if (holder.alive || std::chrono::steady_clock::now() >= deadline) {
       return LockedStatus(path, holder, claimed);
     }
@@ -155,7 +166,7 @@ absl::StatusOr<std::unique_ptr<Device>> OpenFileDevice(const std::string& path,
   if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)) {
     return absl::InvalidArgumentError(absl::StrCat(path, ": neither a regular file nor a block device"));
   }
-  absl::StatusOr<DirectOpen> opened = OpenLocked(path, st, options);
+  absl::StatusOr<DirectOpen> opened = OpenLocked(path, S_ISBLK(st.st_mode), options);
   if (!opened.ok()) return opened.status();
 
   DeviceInfo info;
@@ -200,6 +211,14 @@ absl::Status CreateStoreFile(const std::string& path, uint64_t size_bytes) {
 }
 
 absl::Status ReplaceStoreFile(const std::string& from, const std::string& to) {
+  struct stat st;
+  if (stat(to.c_str(), &st) != 0) return ErrnoStatus(errno, absl::StrCat(to, ": cannot be replaced"));
+  // Only root may give a file away; the group at least.
+  if (chown(from.c_str(), st.st_uid, st.st_gid) != 0 && chown(from.c_str(), -1, st.st_gid) != 0) {
+    st.st_mode &= ~S_IRWXG;
+  }
+  if (chmod(from.c_str(), st.st_mode & ALLPERMS) != 0)
+    return ErrnoStatus(errno, absl::StrCat(from, ": cannot be given the permissions of ", to));
   if (rename(from.c_str(), to.c_str()) != 0)
     return ErrnoStatus(errno, absl::StrCat(to, ": cannot be replaced"));
   return SyncDirectoryOf(to);

@@ -458,11 +458,6 @@ absl::Status Volume::ReleasePending() {
   return status;
 }
 
-bool Volume::HasUnsettledPending() const {
-  return std::any_of(pending_.begin(), pending_.end(),
-                     [&](const PendingFree& p) { return p.mapped_by > settled_lsn_; });
-}
-
 // ---- Log ----
 
 uint64_t Volume::LogBlocksFor(const std::vector<LogEntry>& entries) {

@@ -116,9 +116,8 @@ class Volume {
   // Writes zeros to the next blocks ahead of use, so that later writes cost one I/O. Returns false if all are
   // prepared.
   absl::StatusOr<bool> PrepareMore(std::unique_lock<std::mutex>& lock, uint64_t blocks);
-  // Frees that became due. True if there are none that only wait for a settling record or a checkpoint.
+  // Frees what has become due.
   absl::Status ReleasePending();
-  bool HasUnsettledPending() const;
 
   // Device reads of data that are outstanding.
   using ReadPin = std::list<Extent>::iterator;

@@ -94,8 +94,7 @@ std::vector<Command> StoreCommands() {
        .description =
            "Opens the store for reading only and prints its space, cache and log. Counters (writes, flushes, "
            "units per path) belong to one open of a store and are not kept in it, so that here they tell "
-           "little "
-           "but the log records that opening replayed. To see what a write did, use "
+           "little but the log records that opening replayed. To see what a write did, use "
            "'untorn write --show-stats' or 'untorn put --show-stats'.",
        .options = WithOpenOptions({{"json"}}),
        .examples = "untorn stats app.untorn\nuntorn stats app.untorn --json",

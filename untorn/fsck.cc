@@ -124,8 +124,10 @@ class Fsck {
       findings_.Add(FindingCode::kLogDamaged, Message(tail->damage), "; the log counts up to record ",
                     tail->lsn);
     }
-    // A crash between the two leaves an older copy; but a record names only what both slots held.
-    if (spare_generation_ && *spare_generation_ < tail->superblock_generation) {
+    // A crash between the two leaves the copy before; but a record names only what both slots held.
+    if (spare_generation_ && *spare_generation_ + 1 < sb.generation) {
+      SpareIsDamaged(sb, absl::StrCat("is stale, of generation ", *spare_generation_));
+    } else if (spare_generation_ && *spare_generation_ < tail->superblock_generation) {
       SpareIsDamaged(sb, absl::StrCat("is stale, of generation ", *spare_generation_,
                                       ", while log records name ", tail->superblock_generation));
     }

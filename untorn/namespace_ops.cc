@@ -73,7 +73,7 @@ absl::StatusOr<bool> StoreImpl::TryFind(Lock& lock, const std::string& name,
 absl::StatusOr<bool> StoreImpl::AwaitNamedUnits(Lock& lock, ObjectState* object,
                                                 const std::vector<std::string>& names) {
   CowFork& fork = engine_->fork();
-  Engine::UnitSet units;
+  CowFork::UnitSet units;
   for (const std::string& name : names) fork.AddUnitOfName(name, &units);
   if (object != nullptr) {
     absl::StatusOr<bool> ok = engine_->AwaitObject(lock, *object);

@@ -13,9 +13,11 @@ namespace {
 constexpr uint64_t kPlainPartBytes = 1 << 20;
 // Truncate and PunchHole: the hole, what is left of a mapping behind it, and two edges, or one and the size.
 constexpr uint64_t kEntriesOfHole = 4;
-// A plain write: of `blocks` units, the blocks that are new to their unit may each have a mapping and split another
-// one, and any may bring a new size.
-constexpr uint64_t EntriesOfPlain(uint64_t new_blocks, uint64_t blocks) { return 2 * new_blocks + blocks; }
+// Writes, by the blocks that are new to their unit. Of an atomic one each block may have a mapping of its own, and
+// together they may split another one and bring a new size. A plain one is that for each block by itself. Where
+// nothing is new the unit has it all already.
+constexpr uint64_t EntriesOfAtomic(uint64_t new_blocks) { return new_blocks == 0 ? 0 : new_blocks + 2; }
+constexpr uint64_t EntriesOfPlain(uint64_t new_blocks) { return 3 * new_blocks; }
 
 BlockRange BlocksOf(uint64_t offset, uint64_t bytes) {
   const uint64_t first = offset / kBlockBytes;
@@ -104,7 +106,7 @@ class StoreImpl::HeldClaim {
 
 absl::StatusOr<bool> StoreImpl::AwaitJoinOfRange(Lock& lock, const ObjectState& object, BlockRange range,
                                                  bool atomic) {
-  Engine::UnitSet units;
+  CowFork::UnitSet units;
   engine_->fork().AddUnitsOfRange(object, range, &units);
   if (units.empty()) return true;
   uint64_t blocks = 0;
@@ -126,7 +128,7 @@ absl::StatusOr<bool> StoreImpl::AwaitJoinOfRange(Lock& lock, const ObjectState& 
 absl::StatusOr<bool> StoreImpl::AwaitObjectUnits(Lock& lock, ObjectState& object) {
   absl::StatusOr<bool> ok = engine_->AwaitObject(lock, object);
   if (!ok.ok() || !*ok) return ok;
-  Engine::UnitSet units;
+  CowFork::UnitSet units;
   engine_->fork().AddUnitsOfObject(object, &units);
   return engine_->AwaitJoin(lock, units);
 }
@@ -173,7 +175,7 @@ absl::Status StoreImpl::Stage(Lock& lock, const std::shared_ptr<ObjectState>& ob
     if (ok.ok() && *ok && tail_partial) ok = engine_->EnsureCached(lock, *object, range.end() - 1);
     if (!ok.ok() || !*ok) return ok;
     claim = fork.BlocksToClaim(*object, range);
-    entries = options.atomic ? claim + 2 : EntriesOfPlain(claim, range.count);
+    entries = options.atomic ? EntriesOfAtomic(claim) : EntriesOfPlain(claim);
     if (held != nullptr && held->Take(claim, entries)) return true;
     return engine_->Claim(lock, claim, entries, false);
   };
@@ -206,7 +208,7 @@ absl::Status StoreImpl::Stage(Lock& lock, const std::shared_ptr<ObjectState>& ob
     for (uint64_t b = range.start; b < range.end(); ++b) {
       const uint64_t n = fork.BlocksToClaim(*object, {b, 1});
       std::shared_ptr<Unit> unit = fork.UnitForRange(object, {b, 1});
-      NoteClaim(*unit, n, EntriesOfPlain(n, 1));
+      NoteClaim(*unit, n, EntriesOfPlain(n));
       note_bypass(*unit);
       stage_block(unit, b);
       fork.StageGrowth(unit, object, std::min(end, (b + 1) * kBlockBytes));
@@ -228,11 +230,11 @@ absl::Status StoreImpl::WriteInParts(const std::shared_ptr<ObjectState>& object,
       !options.atomic && blocks * kBlockBytes > kPlainPartBytes) {
     while (true) {
       if (absl::Status s = engine_->CheckWritable(); !s.ok()) return s;
-      absl::StatusOr<bool> claimed = engine_->Claim(lock, blocks, EntriesOfPlain(blocks, blocks), false);
+      absl::StatusOr<bool> claimed = engine_->Claim(lock, blocks, EntriesOfPlain(blocks), false);
       if (!claimed.ok()) return claimed.status();
       if (*claimed) break;
     }
-    held.Hold(blocks, EntriesOfPlain(blocks, blocks));
+    held.Hold(blocks, EntriesOfPlain(blocks));
   }
   const uint64_t part_max = options.atomic ? data.bytes : kPlainPartBytes;
   for (uint64_t at = 0; at < data.bytes;) {

@@ -103,7 +103,7 @@ struct StoreInfo {
   std::string engine;         // "io_uring" or "system calls"
   std::string engine_reason;  // why, where it is not the best one
   bool direct_io = false;
-  std::string atomic_source;  // "hardware", "file system (not used)", "stated", "none"
+  std::string atomic_source;  // "hardware", "file system" (which is not used), "stated", "none"
   std::string atomic_note;
   uint64_t atomic_unit_min_bytes = 0;  // of the in-place path
   uint64_t atomic_unit_max_bytes = 0;

@@ -5,6 +5,7 @@
 #include "absl/strings/escaping.h"
 
 namespace untorn {
+namespace {
 
 bool IsUtf8(const std::string& text) {
   try {
@@ -14,6 +15,8 @@ bool IsUtf8(const std::string& text) {
     return false;
   }
 }
+
+}  // namespace
 
 std::string Printable(const std::string& name) {
   return IsUtf8(name) ? std::string(absl::Utf8SafeCEscape(name)) : absl::CHexEscape(name);

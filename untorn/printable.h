@@ -7,7 +7,6 @@
 
 namespace untorn {
 
-bool IsUtf8(const std::string& text);
 // As one printable word: control characters, and bytes that are not UTF-8, are escaped.
 std::string Printable(const std::string& name);
 // Sets the members "name" and, where the name is not UTF-8, "name_hex".

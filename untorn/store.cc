@@ -212,6 +212,7 @@ absl::Status ReplaceFile(const std::string& path, const CreateOptions& options) 
   const std::unique_ptr<char, void (*)(void*)> real(realpath(path.c_str(), nullptr), std::free);
   if (real == nullptr) return absl::ErrnoToStatus(errno, absl::StrCat(path, ": cannot be replaced"));
   const std::string fresh = absl::StrCat(real.get(), ".new-", getpid());
+  unlink(fresh.c_str());  // what an earlier process of this number left when it was killed
   if (absl::Status s = CreateInFile(fresh, options); !s.ok()) return s;
   absl::Status replaced = ReplaceStoreFile(fresh, real.get());
   if (!replaced.ok()) unlink(fresh.c_str());
@@ -381,6 +382,12 @@ Stats Store::stats() const {
 }
 
 namespace internal {
+
+StoreImpl::~StoreImpl() {
+  // In a child of fork() the engine's threads are not here, its lock may be held for ever, and a condition
+  // variable waits for waiters that are gone: it is left alone.
+  if (!engine_->CheckProcess().ok()) (void)engine_.release();
+}
 
 absl::Status StoreImpl::Close() {
   if (absl::Status s = engine_->CheckProcess(); !s.ok()) return s;

@@ -38,6 +38,7 @@ uint64_t TotalBytes(std::span<const iovec> pieces);
 class StoreImpl : public std::enable_shared_from_this<StoreImpl> {
  public:
   explicit StoreImpl(std::unique_ptr<Engine> engine) : engine_(std::move(engine)) {}
+  ~StoreImpl();
 
   Engine& engine() { return *engine_; }
   absl::Status Close();

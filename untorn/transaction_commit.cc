@@ -80,7 +80,7 @@ bool TransactionImpl::OnlyGivesBack() const {
 // For the units that staging would make one of.
 absl::StatusOr<bool> TransactionImpl::AwaitJoin(Lock& lock) {
   const CowFork& fork = engine_.fork();
-  Engine::UnitSet units;
+  CowFork::UnitSet units;
   for (const auto& [name, id] : names_) fork.AddUnitOfName(name, &units);
   for (const auto& [id, t] : touched_) {
     if (!t.state || !t.changed()) continue;
@@ -97,6 +97,7 @@ absl::Status TransactionImpl::CheckPolicy() const {
   size_t ranges = 0;
   uint64_t blocks = 0;
   for (const auto& [id, t] : touched_) {
+    if (!t.wrote) continue;  // what it has are the edges of holes
     data.clear();
     for (const auto& [number, block] : t.blocks) data.Add({number, 1});
     for (const auto& [start, ahead] : t.ahead) data.Add({start, ahead.count});

@@ -244,6 +244,7 @@ absl::Status TransactionImpl::Write(const ObjectHandle& object, uint64_t offset,
   if (!t.ok()) return t.status();
   if (absl::Status s = WriteBlocks(**t, offset, data); !s.ok()) return s;
   (*t)->size = std::max((*t)->size, offset + data.bytes);
+  (*t)->wrote = true;
   (*t)->grow_to = std::max((*t)->grow_to, offset + data.bytes);
   Lock lock = engine_.Acquire();
   ++engine_.stats().writes;

@@ -64,6 +64,7 @@ class TransactionImpl {
     std::string name;
     bool removed = false;
     bool renamed = false;
+    bool wrote = false;     // data, besides zeros at the edges of holes
     uint64_t size = 0;      // as the transaction sees it
     bool set_size = false;  // by truncate, or created here
     uint64_t grow_to = 0;   // at least this

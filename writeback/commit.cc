@@ -25,7 +25,7 @@ constexpr uint64_t kAlignBlocksMin = (64 << 10) / kBlockBytes;
 
 }  // namespace
 
-// An upper bound of what the unit's entries take in the log, whatever else is sent before it.
+// What the unit's entries take in the log at most, but for the name of an object that units sent with it rename.
 uint64_t Engine::LogBytesBound(const Unit& unit) {
   constexpr uint64_t kNamed = 24 + 8, kHole = 32, kGone = 16;
   uint64_t bytes = unit.data_blocks * kMapEntryBytes;
@@ -44,7 +44,7 @@ uint64_t Engine::LogBlocksBound(uint64_t bytes) {
   return 1 + bytes / (kRecordEntryBytesMax - 512) + BlocksFor(bytes + kRecordHeaderBytes);
 }
 
-absl::StatusOr<bool> Engine::AwaitJoin(Lock& lock, const UnitSet& units) {
+absl::StatusOr<bool> Engine::AwaitJoin(Lock& lock, const CowFork::UnitSet& units) {
   uint64_t bytes = 0, largest_bytes = 0;
   Unit* largest = nullptr;
   for (Unit* unit : units) {
@@ -379,6 +379,12 @@ absl::StatusOr<bool> Engine::EnsureLogRoom(Lock& lock, uint64_t blocks) {
   return false;
 }
 
+absl::Status Engine::AwaitLogRoom(Lock& lock, uint64_t blocks) {
+  absl::StatusOr<bool> room = false;
+  while (room.ok() && !*room) room = EnsureLogRoom(lock, blocks);
+  return room.status();
+}
+
 // Hands a commit to the device. With a record, its entries go to the log's end (none: a settling record).
 void Engine::Send(std::unique_ptr<Commit> commit, std::vector<LogEntry> entries, bool record) {
   commit->engine = this;
@@ -413,11 +419,7 @@ void Engine::Send(std::unique_ptr<Commit> commit, std::vector<LogEntry> entries,
 }
 
 absl::Status Engine::Settle(Lock& lock) {
-  while (true) {
-    absl::StatusOr<bool> room = EnsureLogRoom(lock, 1);
-    if (!room.ok()) return room.status();
-    if (*room) break;
-  }
+  if (absl::Status s = AwaitLogRoom(lock, 1); !s.ok()) return s;
   const Lsn lsn = volume_->last_lsn() + 1;
   ++stats_.settling_records;
   Send(std::make_unique<Commit>(), {}, true);
@@ -489,7 +491,14 @@ bool Engine::DispatchSelected(Lock& lock, Take take) {
       Keep(std::move(commit));
       return false;
     }
-    Send(std::move(commit), record ? BuildEntries(plan) : std::vector<LogEntry>(), record);
+    std::vector<LogEntry> entries;
+    if (record) entries = BuildEntries(plan);
+    if (absl::Status s = AwaitLogRoom(lock, record ? Volume::LogBlocksFor(entries) : 0); !s.ok()) {
+      Fail(s);
+      Keep(std::move(commit));
+      return false;
+    }
+    Send(std::move(commit), std::move(entries), record);
     return true;
   }
 }
@@ -524,8 +533,7 @@ absl::Status Engine::CommitEntries(Lock& lock, std::vector<LogEntry> entries, st
   pump_->Wait(lock, [&] { return CanDispatch() || !failed_.ok(); });
   if (!failed_.ok()) return failed_;
   dispatching_ = true;
-  absl::StatusOr<bool> room = false;
-  while (room.ok() && !*room) room = EnsureLogRoom(lock, blocks);
+  const absl::Status room = AwaitLogRoom(lock, blocks);
   bool done = false;
   if (room.ok()) {
     auto commit = std::make_unique<Commit>();
@@ -539,7 +547,7 @@ absl::Status Engine::CommitEntries(Lock& lock, std::vector<LogEntry> entries, st
   ++progress_;
   pump_->Notify();
   ServeBackground();
-  if (!room.ok()) return room.status();
+  if (!room.ok()) return room;
   pump_->Wait(lock, [&] { return done || !failed_.ok(); });
   return done ? absl::OkStatus() : failed_;
 }

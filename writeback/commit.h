@@ -25,8 +25,8 @@ struct Engine::Commit {
   struct Write {
     IoRequest request;
     Commit* commit = nullptr;
-    std::vector<Unit*>
-        in_place_units;  // that this write overwrites; empty for data of a record and for records
+    // Those that this write overwrites in place.
+    std::vector<Unit*> in_place_units;
   };
 
   Engine* engine = nullptr;

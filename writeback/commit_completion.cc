@@ -12,20 +12,23 @@ void Engine::Written(Commit& commit) {
   commit.state = Commit::State::kWritten;
   if (failed_.ok() && !commit.refused.empty()) {
     // The device would not write these whole: they go by copy-on-write, once.
+    if (!std::exchange(refusal_told_, true)) {
+      Log(LogLevel::kWarning,
+          absl::StrCat(std::string(commit.refusal.message()),
+                       ": the device refused an atomic write that it promised to take; the range goes by "
+                       "copy-on-write, as others may; the statistics count them as device-refused"));
+    }
     for (Unit* refused : commit.refused) {
       auto it = std::find_if(commit.units.begin(), commit.units.end(),
                              [&](const auto& u) { return u.get() == refused; });
       std::shared_ptr<Unit> unit = std::move(*it);
       commit.units.erase(it);
       unit->device_refused = true;
-      Log(LogLevel::kWarning, std::string(commit.refusal.message()) +
-                                  ": the device refused an atomic write that it promised to take; the range "
-                                  "goes by copy-on-write");
       stats_.in_place_bytes -= unit->data_blocks * kBlockBytes;
       --stats_.units_by_reason[static_cast<int>(PathReason::kInPlace)];
       fork_.Unfreeze(unit);
       unit = Resolve(unit);
-      if (unit->wanted) wanted_.push_back(unit);
+      if (unit->wanted) Want(unit);
     }
     commit.refused.clear();
     ++progress_;
@@ -87,17 +90,16 @@ void Engine::Finish(Commit& commit) {
     if (absl::Status s = volume_->RecordsDurable(commit.log); !s.ok()) Fail(s);
   }
   ++stats_.commits;
-  for (const std::shared_ptr<Unit>& unit : commit.units) FinishUnit(unit, absl::OkStatus());
+  for (const std::shared_ptr<Unit>& unit : commit.units) FinishUnit(unit);
   if (commit.durable) commit.durable();
 }
 
-void Engine::FinishUnit(const std::shared_ptr<Unit>& unit, const absl::Status& status) {
+void Engine::FinishUnit(const std::shared_ptr<Unit>& unit) {
   volume_->Unclaim(unit->claimed_blocks, unit->claimed_entries);
   unit->claimed_blocks = unit->claimed_entries = 0;
-  unit->status = status;
-  fork_.Complete(unit, status.ok());
+  fork_.Complete(unit);
   for (auto& call : unit->when_done) {
-    CallLater([call = std::move(call), status] { call(status); });
+    CallLater([call = std::move(call)] { call(absl::OkStatus()); });
   }
   unit->when_done.clear();
 }

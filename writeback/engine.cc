@@ -89,16 +89,6 @@ void Engine::LogOpen() {
 }
 
 Engine::~Engine() {
-  if (!CheckProcess().ok()) {
-    // In a child of fork() the threads are not here and the lock may be held for ever: leave everything
-    // alone.
-    for (std::thread* t : {&writeback_thread_, &maintenance_thread_}) {
-      if (t->joinable()) t->detach();
-    }
-    for (std::thread& t : async_threads_) t.detach();
-    (void)device_.release();
-    return;
-  }
   {
     Lock lock = Acquire();
     stop_ = true;
@@ -193,8 +183,8 @@ Stats Engine::CollectStats(Lock&) {
 absl::StatusOr<bool> Engine::Throttle(Lock& lock) {
   if (fork_.dirty_blocks() <= dirty_limit_blocks()) return true;
   while (failed_.ok() && fork_.dirty_blocks() > dirty_limit_blocks()) {
+    const uint64_t seen = progress_;  // before Dispatch, which may release the lock
     if (CanDispatch() && Dispatch(lock, Take::kOldest)) continue;
-    const uint64_t seen = progress_;
     pump_->Wait(lock, [&] { return progress_ != seen || !failed_.ok(); });
   }
   if (!failed_.ok()) return failed_;
@@ -215,7 +205,11 @@ absl::StatusOr<bool> Engine::Claim(Lock& lock, uint64_t blocks, uint64_t entries
   // dirty data will displace come back once it is durable and checkpointed, twice where their own mapping is
   // young.
   absl::StatusOr<bool> more = volume_->PrepareMore(lock, kPrepareStepBlocks);
-  if (absl::IsResourceExhausted(more.status())) more = false;
+  std::string below_full;
+  if (absl::IsResourceExhausted(more.status())) {
+    below_full = absl::StrCat("; more cannot be prepared: ", std::string(more.status().message()));
+    more = false;
+  }
   if (!more.ok()) {
     // The failed flush may have been the one that would have told of accepted data.
     Fail(more.status());
@@ -233,7 +227,7 @@ absl::StatusOr<bool> Engine::Claim(Lock& lock, uint64_t blocks, uint64_t entries
   return absl::ResourceExhaustedError(
       absl::StrCat("no space: ", volume_->BlocksOfClaim(blocks, entries) * kBlockBytes,
                    " bytes are needed, metadata included, and ", volume_->ClaimableBlocks() * kBlockBytes,
-                   " are free in a store of ", volume_->geometry().total_blocks * kBlockBytes));
+                   " are free in a store of ", volume_->geometry().total_blocks * kBlockBytes, below_full));
 }
 
 absl::StatusOr<bool> Engine::EnsureCached(Lock& lock, ObjectState& object, uint64_t block) {
@@ -306,8 +300,8 @@ absl::Status Engine::SyncUnits(Lock& lock, std::vector<std::shared_ptr<Unit>> un
   }
   while (!all_done()) {
     if (!failed_.ok()) return failed_;
+    const uint64_t seen = progress_;  // before Dispatch, which may release the lock
     if (CanDispatch() && Dispatch(lock, Take::kWanted)) continue;
-    const uint64_t seen = progress_;
     pump_->Wait(lock, [&] { return progress_ != seen || !failed_.ok(); });
   }
   return absl::OkStatus();

@@ -64,7 +64,7 @@ class Engine {
   static absl::StatusOr<std::unique_ptr<Engine>> Open(std::unique_ptr<Device> device,
                                                       const OpenOptions& options, bool background);
   ~Engine();
-  // Makes everything durable, writes a checkpoint, stops the thread. Later calls find the store closed.
+  // Makes everything durable, writes a checkpoint, stops the threads. Later calls find the store closed.
   absl::Status Close();
 
   Lock Acquire() { return Lock(mu_); }
@@ -98,8 +98,7 @@ class Engine {
   absl::StatusOr<bool> AwaitObject(Lock& lock, ObjectState& object);
   // For a change that makes one unit of these, which are pending: sends the largest first where together they
   // would take too much of the log.
-  using UnitSet = absl::flat_hash_set<Unit*>;
-  absl::StatusOr<bool> AwaitJoin(Lock& lock, const UnitSet& units);
+  absl::StatusOr<bool> AwaitJoin(Lock& lock, const CowFork::UnitSet& units);
   // Claims space, or makes some. kResourceExhausted: there is none.
   absl::StatusOr<bool> Claim(Lock& lock, uint64_t blocks, uint64_t entries, bool reserve);
   // Makes sure that the block's content is in the cache, if it has any besides zeros.
@@ -174,6 +173,7 @@ class Engine {
   void BuildData(Plan& plan, Commit& commit);
   std::vector<LogEntry> BuildEntries(Plan& plan);
   absl::StatusOr<bool> EnsureLogRoom(Lock& lock, uint64_t blocks);
+  absl::Status AwaitLogRoom(Lock& lock, uint64_t blocks);
   absl::Status Settle(Lock& lock);
   // A commit that is not sent because the store has failed: its units stay frozen.
   void Keep(std::unique_ptr<Commit> commit);
@@ -186,7 +186,7 @@ class Engine {
   void Flushed(const absl::Status& status);
   void Advance();
   void Finish(Commit& commit);
-  void FinishUnit(const std::shared_ptr<Unit>& unit, const absl::Status& status);
+  void FinishUnit(const std::shared_ptr<Unit>& unit);
 
   // Background. Two threads: one sends what nobody waits for and calls back, the other does what takes long.
   bool WritebackDue() const;
@@ -233,6 +233,7 @@ class Engine {
   bool prepare_failed_ = false;  // the file system below is full: not tried again in the background
   bool running_calls_ = false;
   bool async_wanted_ = false;  // something in wanted_ has nobody who waits
+  bool refusal_told_ = false;  // that the device refuses atomic writes
   bool background_ = false, stop_ = false;
   uint64_t background_wakes_ = 0;
   std::condition_variable writeback_cv_, maintenance_cv_;

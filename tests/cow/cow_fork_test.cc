@@ -67,7 +67,7 @@ class CowForkTest : public testing::Test {
   }
   void Commit(const UnitPtr& unit) {
     fork_.Freeze(unit);
-    fork_.Complete(unit, true);
+    fork_.Complete(unit);
   }
 
   CowFork fork_;
@@ -101,7 +101,7 @@ TEST_F(CowForkTest, UnfrozenUnitJoinsTheOneOfItsEpochWhoseBlockALaterHoleDetache
   EXPECT_EQ(fork_.dirty_blocks(), 1u);
   fork_.Freeze(Resolve(second));
   EXPECT_EQ(Frozen(*Resolve(second)), "0:b ");
-  fork_.Complete(Resolve(second), true);
+  fork_.Complete(Resolve(second));
   EXPECT_EQ(Content({0, 1}), "0");
   Commit(hole);
   EXPECT_EQ(fork_.dirty_blocks(), 0u);
@@ -182,7 +182,7 @@ TEST_F(CowForkTest, BarrierWithNothingPendingBeginsNoEpoch) {
   fork_.Freeze(unit);
   fork_.Barrier();
   EXPECT_EQ(fork_.epoch(), 1u) << "something is committing";
-  fork_.Complete(unit, true);
+  fork_.Complete(unit);
   fork_.Barrier();
   EXPECT_EQ(fork_.epoch(), 1u);
 }
@@ -201,11 +201,11 @@ TEST_F(CowForkTest, WriteBehindABarrierLeavesTheEarlierUnitItsVersion) {
   fork_.Freeze(before);
   EXPECT_EQ(Frozen(*before), "0:aaaa ");
   EXPECT_TRUE(fork_.MustWait(*behind)) << "the device orders nothing";
-  fork_.Complete(before, true);
+  fork_.Complete(before);
   EXPECT_FALSE(fork_.MustWait(*behind));
   fork_.Freeze(behind);
   EXPECT_EQ(Frozen(*behind), "2:bbbb ");
-  fork_.Complete(behind, true);
+  fork_.Complete(behind);
   EXPECT_EQ(fork_.dirty_blocks(), 0u);
 }
 
@@ -242,7 +242,7 @@ TEST_F(CowForkTest, NothingOfAnObjectIsSentWhileItsMetadataIsCommitting) {
   const UnitPtr later = Write({50, 1}, 'a');
   EXPECT_TRUE(fork_.MustWait(*later));
   EXPECT_FALSE(fork_.MustWait(*Write({50, 1}, 'a', other_)));
-  fork_.Complete(metadata, true);
+  fork_.Complete(metadata);
   EXPECT_FALSE(fork_.MustWait(*later));
 }
 
@@ -252,7 +252,7 @@ TEST_F(CowForkTest, MetadataIsNotSentWhileDataOfItsObjectIsCommitting) {
   const UnitPtr metadata = fork_.UnitForObject(object_);
   fork_.Change(*metadata, object_).set_size_bytes = 5;
   EXPECT_TRUE(fork_.MustWait(*metadata));
-  fork_.Complete(data, true);
+  fork_.Complete(data);
   EXPECT_FALSE(fork_.MustWait(*metadata));
 }
 
@@ -284,7 +284,7 @@ TEST_F(CowForkTest, NamesBelongToTheUnitThatStagedThemLast) {
   const UnitPtr b = fork_.UnitForObject(other_);
   fork_.StageName(b, "x", nullptr);
   EXPECT_EQ(fork_.FindName("x")->object, nullptr);
-  fork_.Complete(a, true);
+  fork_.Complete(a);
   ASSERT_NE(fork_.FindName("x"), nullptr) << "a newer change of it is pending";
   Commit(b);
   EXPECT_EQ(fork_.FindName("x"), nullptr);
@@ -304,7 +304,7 @@ TEST_F(CowForkTest, HoleTakesBlocksOutOfItsUnitAndReadsAsZerosUntilItIsDurable) 
   fork_.Freeze(unit);
   EXPECT_EQ(Frozen(*unit), "0:aa 5:b ");
   EXPECT_EQ(Content({0, 8}), "aa000b00") << "still not durable";
-  fork_.Complete(unit, true);
+  fork_.Complete(unit);
   EXPECT_EQ(Content({0, 8}), "aa...b..") << "the mappings tell from here on";
 }
 
@@ -316,7 +316,7 @@ TEST_F(CowForkTest, HoleBehindABarrierLeavesTheEarlierUnitItsBlocks) {
   EXPECT_EQ(Content({0, 4}), "a00a");
   fork_.Freeze(before);
   EXPECT_EQ(Frozen(*before), "0:aaaa ");
-  fork_.Complete(before, true);
+  fork_.Complete(before);
   EXPECT_EQ(Content({0, 4}), "a00a");
   Commit(hole);
   EXPECT_EQ(fork_.dirty_blocks(), 0u);
@@ -329,7 +329,7 @@ TEST_F(CowForkTest, HoleWhileABlockIsCommittingKeepsTheBlockUntilThen) {
   EXPECT_TRUE(fork_.MustWait(*hole));
   fork_.Evict(0);
   EXPECT_EQ(Frozen(*data), "0:aa ");
-  fork_.Complete(data, true);
+  fork_.Complete(data);
   EXPECT_EQ(Content({0, 2}), "00");
   Commit(hole);
   EXPECT_EQ(fork_.page_memory_bytes(), 0u);
@@ -347,7 +347,7 @@ TEST_F(CowForkTest, WriteToACommittingBlockGetsANewBufferAndANewUnit) {
   EXPECT_EQ(Frozen(*first), "0:aa ");
   EXPECT_EQ(Content({0, 2}), "ba");
   EXPECT_TRUE(fork_.MustWait(*second));
-  fork_.Complete(first, true);
+  fork_.Complete(first);
   EXPECT_EQ(first->state, Unit::State::kDone);
   EXPECT_EQ(fork_.dirty_blocks(), 1u);
   Commit(second);
@@ -357,10 +357,7 @@ TEST_F(CowForkTest, WriteToACommittingBlockGetsANewBufferAndANewUnit) {
 
 TEST_F(CowForkTest, FailedUnitStaysInMemoryForReaders) {
   const UnitPtr unit = Write({0, 2}, 'a');
-  fork_.Freeze(unit);
-  fork_.Complete(unit, false);
-  EXPECT_EQ(fork_.dirty_blocks(), 0u);
-  EXPECT_EQ(fork_.committing_units(), 0u);
+  fork_.Freeze(unit);  // and it is never completed
   fork_.Evict(0);
   EXPECT_EQ(Content({0, 2}), "aa") << "promise 8: reads go on";
 }
@@ -372,7 +369,7 @@ TEST_F(CowForkTest, BypassedBlocksLeaveTheCacheOnceDurable) {
   fork_.StageBlock(unit, object_, 1, Filled('a'));
   fork_.Freeze(unit);
   const UnitPtr later = Write({1, 1}, 'b');
-  fork_.Complete(unit, true);
+  fork_.Complete(unit);
   EXPECT_EQ(Content({0, 2}), ".b");
   Commit(later);
   EXPECT_EQ(Content({0, 2}), ".b");
@@ -416,7 +413,7 @@ TEST_F(CowForkTest, UnfrozenUnitKeepsItsVersionOfABlockThatALaterEpochWrote) {
   EXPECT_EQ(Content({0, 2}), "ab");
   fork_.Freeze(unit);
   EXPECT_EQ(Frozen(*unit), "0:aa ");
-  fork_.Complete(unit, true);
+  fork_.Complete(unit);
   Commit(later);
   EXPECT_EQ(fork_.dirty_blocks(), 0u);
 }
@@ -433,7 +430,7 @@ TEST_F(CowForkTest, UnfrozenUnitGivesUpWhatAHoleOfItsEpochTookMeanwhile) {
   EXPECT_EQ(fork_.dirty_blocks(), 2u);
   fork_.Freeze(both);
   EXPECT_EQ(Frozen(*both), "0:a 3:a ");
-  fork_.Complete(both, true);
+  fork_.Complete(both);
   EXPECT_EQ(fork_.dirty_blocks(), 0u);
 }
 
@@ -450,7 +447,7 @@ TEST_F(CowForkTest, UnfrozenUnitJoinsTheOneOfItsEpochWhoseBlockALaterEpochDetach
   fork_.Freeze(Resolve(second));
   EXPECT_EQ(Frozen(*Resolve(second)), "0:b ");
   EXPECT_EQ(Content({0, 1}), "c");
-  fork_.Complete(Resolve(second), true);
+  fork_.Complete(Resolve(second));
   Commit(third);
   EXPECT_EQ(fork_.dirty_blocks(), 0u);
 }
@@ -498,7 +495,7 @@ TEST_F(CowForkTest, EvictionDropsEveryCleanPageAndNoOther) {
   fork_.Evict(0);
   EXPECT_EQ(Content({0, 40}),
             std::string(10, '.') + "ff" + std::string(8, '.') + "pp" + std::string(18, '.'));
-  fork_.Complete(committing, true);
+  fork_.Complete(committing);
   fork_.Evict(0);
   EXPECT_EQ(Content({10, 2}), "..");
 }
@@ -707,7 +704,7 @@ class CowForkModel {
       std::string& durable = durable_[Value(range.object->id) - 1];
       durable.replace(range.blocks.start, range.blocks.count, sent.content[r]);
     }
-    fork_.Complete(sent.unit, true);
+    fork_.Complete(sent.unit);
   }
 
   void Unfreeze() {

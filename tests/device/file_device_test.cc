@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -188,6 +189,21 @@ TEST_F(FileDeviceTest, StatedUnitThatIsNoPowerOfTwoIsRefused) {
   FileDeviceOptions options;
   options.stated_unit_bytes = 12288;
   EXPECT_EQ(OpenFileDevice(path_.str(), options).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+// Whatever a program prints to a stream that it was started without must not go into a store.
+TEST_F(FileDeviceTest, NumbersOfTheStandardStreamsAreLeftAlone) {
+  const int input = dup(0);
+  close(0);
+  auto device = OpenFileDevice(path_.str(), {});
+  struct stat now, store;
+  const bool taken = fstat(0, &now) == 0 && stat(path_.str().c_str(), &store) == 0 && now.st_ino == store.st_ino;
+  if (input >= 0) {
+    dup2(input, 0);
+    close(input);
+  }
+  ASSERT_TRUE(device.ok()) << device.status();
+  EXPECT_FALSE(taken);
 }
 
 TEST_F(FileDeviceTest, ZerosAreNoForeignContent) {

@@ -381,7 +381,6 @@ TEST_F(VolumeTest, DisplacedExtentIsNotReusedBeforeTheRecordThatMappedItIsSettle
   open_->Durable(second);
   EXPECT_EQ(volume().settled_lsn(), 0u);
   EXPECT_EQ(volume().pending_blocks(), 4u);
-  EXPECT_TRUE(volume().HasUnsettledPending());
   EXPECT_FALSE(open_->IsAllocatable(Place(a))) << "recovery would compare its hash with another's data";
 
   LogAppend& settling = open_->Send({});
@@ -390,7 +389,6 @@ TEST_F(VolumeTest, DisplacedExtentIsNotReusedBeforeTheRecordThatMappedItIsSettle
   open_->Durable(settling);
   EXPECT_EQ(volume().settled_lsn(), 2u);
   EXPECT_EQ(volume().pending_blocks(), 0u);
-  EXPECT_FALSE(volume().HasUnsettledPending());
   EXPECT_TRUE(open_->IsAllocatable(Place(a)));
 }
 
@@ -440,7 +438,6 @@ TEST_F(VolumeTest, ExtentIsNotReusedWhileItIsRead) {
   EXPECT_FALSE(volume().ReadOutstanding({a.physical, 3}));
   open_->Commit({open_->NewData(kObject, {0, 4}, 'b')});
   open_->Commit({});
-  EXPECT_FALSE(volume().HasUnsettledPending());
   EXPECT_EQ(volume().pending_blocks(), 4u);
   EXPECT_FALSE(open_->IsAllocatable(Place(a))) << "a slow reader would get another object's data";
   volume().UnpinRead(pin);

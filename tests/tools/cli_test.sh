@@ -82,7 +82,9 @@ fi
 rm -f huge
 expect 1 'untorn: create: ' create kept.untorn --size=1M --force
 same kept.untorn kept.before
+chmod 600 kept.untorn
 expect 0 '' create link.untorn --size=8M --force
+[[ $(stat -c %a kept.untorn) == 600 ]] || fail "create --force keeps the permissions"
 [[ -L link.untorn && $(stat -c %s kept.untorn) == 8388608 ]] || fail "create --force through a link"
 compgen -G '*.new-*' >/dev/null && fail "create left something: $(ls)"
 

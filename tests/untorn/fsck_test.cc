@@ -88,6 +88,9 @@ TEST(FsckTest, Superblocks) {
   };
   put_older(*disk, other);
   EXPECT_EQ(Found(disk), Codes{});
+  --older.generation;
+  put_older(*disk, other);
+  EXPECT_EQ(Found(disk), Codes{1}) << "no crash leaves two behind";
   StoreEditor with_log(SmallStore(true));
   older = with_log.superblock();
   --older.generation;

@@ -172,6 +172,39 @@ TEST_F(FullStoreMetadataTest, PreallocationInFragmentedSpace) {
   ExpectThatItCanBeEmptied("reserved");
 }
 
+// A write that grows an object records the name that the object has by then, which a unit sent with it may have
+// made longer. Wherever the log's end is: there must be room.
+TEST(LogRoomTest, NamesThatGrowInTheSameCommitFitTheLog) {
+  constexpr int kGroup = 150, kGroups = 3;
+  const auto short_name = [](int i) { return "a" + std::to_string(i); };
+  const auto long_name = [](int i) { return std::string(250, 'n') + std::to_string(i); };
+  for (int position = 118; position < 128; ++position) {
+    SCOPED_TRACE(position);
+    TestStore store({.size_bytes = 64 << 20, .shuffle = false, .open = {.cache_bytes = 64 << 20}});
+    std::vector<Object> objects;
+    for (int i = 0; i < kGroup * kGroups; ++i) objects.push_back(*store->CreateObject(short_name(i)));
+    Object pages = *store->CreateObject("pages");
+    ASSERT_TRUE(IsOk(store->Sync()));
+    ASSERT_TRUE(IsOk(store->Checkpoint()));
+    for (int i = 0; i < position; ++i) {
+      ASSERT_TRUE(IsOk(pages.Write(0, Stamped(i + 1, 4096), {.durability = Durability::kSync})));
+    }
+    for (int first = 0; first < kGroup * kGroups; first += kGroup) {
+      for (int i = first; i < first + kGroup; ++i) {
+        ASSERT_TRUE(IsOk(store->Rename(short_name(i), long_name(i))));
+      }
+      ASSERT_TRUE(IsOk(store->Barrier()));
+      for (int i = first; i < first + kGroup; ++i) ASSERT_TRUE(IsOk(objects[i].Write(0, Stamped(1, 4096))));
+      ASSERT_TRUE(IsOk(store->Barrier()));
+      for (int i = first; i < first + kGroup; ++i) {
+        ASSERT_TRUE(IsOk(store->Rename(long_name(i), short_name(i))));
+      }
+      ASSERT_TRUE(IsOk(store->Barrier()));
+    }
+    ASSERT_TRUE(IsOk(store->Sync()));
+  }
+}
+
 TEST_F(FullStoreMetadataTest, RenamesToLongNamesLeaveWhatRemovingNeeds) {
   ASSERT_NO_FATAL_FAILURE(Make(32 << 20));
   for (uint64_t i = 0; i < 2000; ++i) ASSERT_TRUE(IsOk(store().CreateObject(NameAt(i, 20))));

@@ -118,6 +118,20 @@ INSTANTIATE_TEST_SUITE_P(Fillings, FullStoreTest,
                            return std::string(info.param.name);
                          });
 
+TEST(SpaceClaimTest, RewritingWhatIsPendingClaimsNothingMore) {
+  TestStore store({.size_bytes = 8 << 20});
+  Object object = *store->CreateObject("a");
+  for (bool atomic : {true, false}) {
+    ASSERT_TRUE(IsOk(object.Write(100, Stamped(1, 9000), {.atomic = atomic})));
+    const uint64_t claimed = store->stats().space_claimed, free = store->stats().space_free;
+    for (int i = 0; i < 1000; ++i) {
+      ASSERT_TRUE(IsOk(object.Write(100 + i, Stamped(i + 2, 8000), {.atomic = atomic})));
+    }
+    EXPECT_EQ(store->stats().space_claimed, claimed);
+    EXPECT_EQ(store->stats().space_free, free);
+  }
+}
+
 TEST(FullStoreTransactionTest, IsRefusedWholeAndLeavesNoClaim) {
   TestStore store({.size_bytes = 16 << 20});
   ASSERT_TRUE(store.is_open());

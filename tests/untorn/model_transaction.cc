@@ -1,4 +1,5 @@
 // Transactions of the model run (promise 6).
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -194,7 +195,9 @@ void ModelRun::TransactionStep() {
   }
   const Durability durability = PickDurability();
   Note(durability == Durability::kSync ? "commit sync" : "commit");
-  const bool by_policy = options_.open.policy == WritePolicy::kHardwareOnly;
+  const bool has_data =
+      std::any_of(changes.begin(), changes.end(), [](const Change& c) { return c.kind == Change::kWrite; });
+  const bool by_policy = has_data && options_.open.policy == WritePolicy::kHardwareOnly;
   const Fate fate = Judge(transaction.Commit(durability), kSpace | (by_policy ? kPolicy : 0), "Commit");
   if (fate == Fate::kRefused) return;
   model_.Begin(absl::StrCat(counts_.ops, ": transaction"));

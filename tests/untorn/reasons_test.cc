@@ -262,6 +262,16 @@ TEST_F(ReasonsTest, HardwareOnlyNamesTheReason) {
   }
 }
 
+TEST_F(ReasonsTest, HardwareOnlyTakesTransactionsWithoutData) {
+  ASSERT_NO_FATAL_FAILURE(Make(kUnit64K, WritePolicy::kHardwareOnly));
+  const auto size = a_.Size();
+  ASSERT_TRUE(IsOk(size));
+  Transaction transaction = store()->Begin();
+  ASSERT_TRUE(IsOk(transaction.PunchHole(a_, 20100, 10000)));
+  ASSERT_TRUE(IsOk(transaction.Truncate(a_, *size - 100)));
+  EXPECT_TRUE(IsOk(transaction.Commit()));
+}
+
 TEST_F(ReasonsTest, HardwareOnlyWaitsOutWhatPasses) {
   ASSERT_NO_FATAL_FAILURE(Make(kUnit64K, WritePolicy::kHardwareOnly));
   for (int i = 0; i < 3; ++i) {

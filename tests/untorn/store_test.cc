@@ -9,6 +9,7 @@
 #include <atomic>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -223,12 +224,14 @@ TEST(StoreForkTest, ChildCanUseNothingAndHarmsNothing) {
   ASSERT_TRUE(IsOk(a));
   ASSERT_TRUE(IsOk(a->Write(0, Stamped(1, 50000))));
   {
-    Transaction transaction = (*store)->Begin();
+    auto transaction = std::make_optional((*store)->Begin());
     const pid_t child = fork();
     ASSERT_GE(child, 0);
     if (child == 0) {
-      ExpectUseless(**store, *a, transaction);
-      transaction.Abandon();
+      ExpectUseless(**store, *a, *transaction);
+      // All that refers to the store, so that it is destroyed.
+      transaction.reset();
+      *a = Object();
       store->reset();
       _exit(testing::Test::HasFailure() ? 1 : 0);
     }
