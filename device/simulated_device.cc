@@ -125,7 +125,8 @@ struct SimulatedDevice::Impl final : DiskUser {
     const auto free = std::count_if(pending.begin(), pending.end(), is_free);
     if (free == 0) return pending.end();
     uint64_t n = options.shuffle ? rng() % free : 0;
-    return std::find_if(pending.begin(), pending.end(), [&](const Pending& p) { return !p.held && n-- == 0; });
+    return std::find_if(pending.begin(), pending.end(),
+                        [&](const Pending& p) { return !p.held && n-- == 0; });
   }
 
   void Complete(Pending pending);

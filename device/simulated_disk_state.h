@@ -59,7 +59,7 @@ struct SimulatedDisk::State {
   mutable std::mutex mu;
   const uint64_t size_bytes;
   DiskBlocks medium;
-  DiskBlocks current;               // the medium with the cache over it
+  DiskBlocks current;  // the medium with the cache over it
   bool keep_previous = false;
   DiskBlocks previous;              // if so: what each block held before it was written last
   std::deque<DiskWrite> unflushed;  // completed writes that are only in the cache, in order of completion

@@ -3,8 +3,8 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
-#include <sys/stat.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -197,7 +197,8 @@ TEST_F(FileDeviceTest, NumbersOfTheStandardStreamsAreLeftAlone) {
   close(0);
   auto device = OpenFileDevice(path_.str(), {});
   struct stat now, store;
-  const bool taken = fstat(0, &now) == 0 && stat(path_.str().c_str(), &store) == 0 && now.st_ino == store.st_ino;
+  const bool taken =
+      fstat(0, &now) == 0 && stat(path_.str().c_str(), &store) == 0 && now.st_ino == store.st_ino;
   if (input >= 0) {
     dup2(input, 0);
     close(input);
