@@ -75,6 +75,7 @@ struct SimulatedDevice::Impl final : DiskUser {
   uint64_t faults_seen = 0;
   IoOp hold_op = IoOp::kRead;
   uint64_t to_hold = 0;
+  bool hold_forever = false;
   uint64_t virtual_ns = 0;
   absl::flat_hash_set<uint64_t> read_blocks;
   uint64_t reads_fingerprint = 0;
@@ -130,29 +131,36 @@ struct SimulatedDevice::Impl final : DiskUser {
   }
 
   void Complete(Pending pending);
-  void Read(const IoRequest& request, std::optional<SimulatedFault::Kind> fault);
+  absl::Status Read(const IoRequest& request, std::optional<SimulatedFault::Kind> fault);
   void Write(Pending pending);
 };
 
-void SimulatedDevice::Impl::Read(const IoRequest& request, std::optional<SimulatedFault::Kind> fault) {
+absl::Status SimulatedDevice::Impl::Read(const IoRequest& request,
+                                         std::optional<SimulatedFault::Kind> fault) {
+  absl::Status status;
   uint64_t number = request.offset_bytes / kBlockBytes;
   if (fault == SimulatedFault::kBitRot) {
     const uint64_t rotten = number + rng() % (request.length_bytes() / kBlockBytes);
     char bytes[kBlockBytes];
-    std::memcpy(bytes, FindDiskBlock(state().current, rotten).bytes, kBlockBytes);
+    std::memcpy(bytes, FindDiskBlock(state().current.get(), rotten).bytes, kBlockBytes);
     bytes[rng() % kBlockBytes] ^= static_cast<char>(1 << rng() % 8);
-    state().medium[rotten] = state().current[rotten] = MakeDiskBlock(bytes);
+    state().medium.Mutable()[rotten] = state().current.Mutable()[rotten] = MakeDiskBlock(bytes);
   }
   for (const iovec& v : request.iov) {
     for (size_t at = 0; at < v.iov_len; at += kBlockBytes, ++number) {
       const bool stale = fault == SimulatedFault::kStaleRead && state().previous.contains(number);
-      const DiskBlock& block = FindDiskBlock(stale ? state().previous : state().current, number);
+      const DiskBlock& block = FindDiskBlock(stale ? state().previous : state().current.get(), number);
       std::memcpy(static_cast<char*>(v.iov_base) + at, block.bytes, kBlockBytes);
       if (options.track_reads && read_blocks.insert(number).second) {
         reads_fingerprint += DiskBlockFingerprint(number, block);
       }
+      if (block.unreadable != 0 && status.ok()) {
+        status = absl::DataLossError(absl::StrCat(
+            "memory: block ", number, " has unreadable sectors, which were being written at a power cut"));
+      }
     }
   }
+  return status;
 }
 
 void SimulatedDevice::Impl::Write(Pending p) {
@@ -181,7 +189,7 @@ void SimulatedDevice::Impl::Complete(Pending p) {
   if (p.refused) return;
   switch (request->op) {
     case IoOp::kRead:
-      if (p.status.ok()) Read(*request, p.fault);
+      if (p.status.ok()) request->status = Read(*request, p.fault);
       break;
     case IoOp::kFlush:
       if (options.lies.ignore_flush) break;
@@ -283,6 +291,10 @@ void SimulatedDevice::Reap(bool wait, std::vector<IoRequest*>* completed) {
   SimulatedDisk::State& state = impl_->state();
   std::unique_lock<std::mutex> lock(state.mu);
   auto next = impl_->Next();
+  if (wait && next == impl_->pending.end() && !impl_->pending.empty() && !impl_->hold_forever) {
+    for (Pending& pending : impl_->pending) pending.held = false;
+    next = impl_->Next();
+  }
   if (wait) {
     impl_->submitted.wait(lock, [&] { return (next = impl_->Next()) != impl_->pending.end(); });
   }
@@ -320,8 +332,9 @@ uint64_t SimulatedDevice::faults_seen() const {
   return impl_->faults_seen;
 }
 
-void SimulatedDevice::Hold(IoOp op, uint64_t count) {
+void SimulatedDevice::Hold(IoOp op, uint64_t count, HoldUntil until) {
   std::lock_guard<std::mutex> lock(impl_->state().mu);
+  impl_->hold_forever = until == HoldUntil::kForever;
   impl_->hold_op = op;
   impl_->to_hold = count;
 }

@@ -5,7 +5,8 @@
 //     before the flush was submitted, and nothing else.
 //  2. At a power cut (Crash, AfterCut) every other write, in flight or not flushed, may or may not have
 //     reached the medium, in any order. A write that is not a promised atomic unit may be torn at every
-//     512-byte sector, in any pattern.
+//     512-byte sector, in any pattern; sectors of it that do not land hold what they held before, or, of a
+//     write that is cut short (AfterCut), are unreadable until they are written again.
 //  3. A kAtomicWrite within the limits is there whole or not at all.
 //  4. After a process kill (Kill, AfterKill) writes in flight may land or not, whole or torn; the cache
 //     survives. They land before the next device is made: the lock of a store, which lies on the file
@@ -87,8 +88,10 @@ class SimulatedDevice : public Device {
   // Faults that came to pass.
   uint64_t faults_seen() const;
 
-  // Holds back the next `count` operations of this kind that come in, until they are released.
-  void Hold(IoOp op, uint64_t count);
+  // Holds back the next `count` operations of this kind that come in, until they are released, or, but for
+  // kForever, until a Reap() that waits has nothing else to hand back.
+  enum class HoldUntil { kNothingElse, kForever };
+  void Hold(IoOp op, uint64_t count, HoldUntil until);
   void Release();
   uint64_t held() const;
 

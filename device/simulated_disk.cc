@@ -16,17 +16,26 @@ constexpr uint64_t kSectorsPerBlock = kBlockBytes / kSectorBytes;
 
 }  // namespace
 
-DiskBlockPtr MakeDiskBlock(const char* bytes) {
+DiskBlockPtr MakeDiskBlock(const char* bytes, uint8_t unreadable) {
   auto block = std::make_shared<DiskBlock>();
   std::memcpy(block->bytes, bytes, kBlockBytes);
-  block->hash = XXH3_64bits(bytes, kBlockBytes);
+  block->hash = XXH3_64bits(bytes, kBlockBytes) + unreadable;
+  block->unreadable = unreadable;
   return block;
 }
 
-const DiskBlock& FindDiskBlock(const DiskBlocks& blocks, uint64_t number) {
+namespace {
+
+const DiskBlock& ZeroBlock() {
   static const DiskBlockPtr zeros = MakeDiskBlock(std::vector<char>(kBlockBytes).data());
+  return *zeros;
+}
+
+}  // namespace
+
+const DiskBlock& FindDiskBlock(const DiskBlocks& blocks, uint64_t number) {
   auto it = blocks.find(number);
-  return it == blocks.end() ? *zeros : *it->second;
+  return it == blocks.end() ? ZeroBlock() : *it->second;
 }
 
 uint64_t DiskBlockFingerprint(uint64_t number, const DiskBlock& block) {
@@ -37,18 +46,29 @@ uint64_t DiskBlockFingerprint(uint64_t number, const DiskBlock& block) {
 void DiskWrite::ApplyTo(DiskBlocks& to) const {
   for (size_t i = 0; i < blocks.size(); ++i) {
     if (sectors.empty()) {
-      to[first_block + i] = blocks[i];
+      if (blocks[i]->hash == ZeroBlock().hash) {
+        to.erase(first_block + i);
+      } else {
+        to[first_block + i] = blocks[i];
+      }
       continue;
     }
     const auto first = sectors.begin() + static_cast<ptrdiff_t>(i * kSectorsPerBlock);
-    if (std::none_of(first, first + kSectorsPerBlock, [](bool lands) { return lands; })) continue;
+    if (!shorn && std::none_of(first, first + kSectorsPerBlock, [](bool lands) { return lands; })) continue;
+    const DiskBlock& before = FindDiskBlock(to, first_block + i);
+    uint8_t unreadable = before.unreadable;
     char merged[kBlockBytes];
-    std::memcpy(merged, FindDiskBlock(to, first_block + i).bytes, kBlockBytes);
+    std::memcpy(merged, before.bytes, kBlockBytes);
     for (uint64_t s = 0; s < kSectorsPerBlock; ++s) {
-      if (!first[static_cast<ptrdiff_t>(s)]) continue;
-      std::memcpy(merged + s * kSectorBytes, blocks[i]->bytes + s * kSectorBytes, kSectorBytes);
+      const uint8_t bit = 1 << s;
+      if (first[static_cast<ptrdiff_t>(s)]) {
+        std::memcpy(merged + s * kSectorBytes, blocks[i]->bytes + s * kSectorBytes, kSectorBytes);
+        unreadable &= ~bit;
+      } else if (shorn) {
+        unreadable |= bit;
+      }
     }
-    to[first_block + i] = MakeDiskBlock(merged);
+    to[first_block + i] = MakeDiskBlock(merged, unreadable);
   }
 }
 
@@ -70,16 +90,16 @@ void DiskWrite::Tear(std::mt19937_64& rng) {
 
 void SimulatedDisk::State::Cache(DiskWrite write) {
   for (uint64_t b = write.first_block; keep_previous && b < write.first_block + write.blocks.size(); ++b) {
-    auto it = current.find(b);
-    if (it != current.end()) previous[b] = it->second;
+    auto it = current.get().find(b);
+    if (it != current.get().end()) previous[b] = it->second;
   }
-  write.ApplyTo(current);
+  write.ApplyTo(current.Mutable());
   unflushed.push_back(std::move(write));
 }
 
 void SimulatedDisk::State::FlushBefore(uint64_t end) {
   while (!unflushed.empty() && unflushed_first < end) {
-    unflushed.front().ApplyTo(medium);
+    unflushed.front().ApplyTo(medium.Mutable());
     unflushed.pop_front();
     ++unflushed_first;
   }
@@ -95,7 +115,7 @@ void SimulatedDisk::State::FailFlushBefore(uint64_t end, std::mt19937_64& rng) {
   }
   unflushed = std::move(kept);
   current = medium;
-  for (const DiskWrite& write : unflushed) write.ApplyTo(current);
+  for (const DiskWrite& write : unflushed) write.ApplyTo(current.Mutable());
 }
 
 std::vector<DiskWrite> SimulatedDisk::State::CopyInFlight() const {
@@ -127,7 +147,7 @@ void SimulatedDisk::Crash(std::mt19937_64& rng, int keep_per_mille) {
   auto land = [&](DiskWrite write) {
     if (rng() % 1000 >= static_cast<uint64_t>(keep_per_mille)) return;
     if (!write.atomic && rng() % 2 == 0) write.Tear(rng);
-    write.ApplyTo(state_->medium);
+    write.ApplyTo(state_->medium.Mutable());
   };
   // Completed writes keep their order where they overlap; those in flight have none.
   std::vector<DiskWrite> in_flight = state_->TakeInFlight(rng);
@@ -164,6 +184,7 @@ namespace {
 void Land(DiskWrite write, const SimulatedDisk::Landing& landing, DiskBlocks& to) {
   if (!landing.lands) return;
   if (!landing.sectors.empty()) write.sectors = landing.sectors;
+  write.shorn = landing.shorn;
   write.ApplyTo(to);
 }
 
@@ -174,8 +195,10 @@ std::shared_ptr<SimulatedDisk> SimulatedDisk::AfterCut(std::span<const Landing> 
   auto after = std::make_shared<SimulatedDisk>(state_->size_bytes);
   after->state_->medium = state_->medium;
   size_t i = 0;
-  for (const DiskWrite& write : state_->unflushed) Land(write, landings[i++], after->state_->medium);
-  for (const DiskWrite& write : state_->CopyInFlight()) Land(write, landings[i++], after->state_->medium);
+  for (const DiskWrite& write : state_->unflushed)
+    Land(write, landings[i++], after->state_->medium.Mutable());
+  for (const DiskWrite& write : state_->CopyInFlight())
+    Land(write, landings[i++], after->state_->medium.Mutable());
   UNTORN_CHECK(i == landings.size(), "AfterCut needs a landing for each unflushed write");
   after->state_->current = after->state_->medium;
   return after;
@@ -192,6 +215,7 @@ std::shared_ptr<SimulatedDisk> SimulatedDisk::AfterKill(std::span<const Landing>
     const Landing& landing = landings[i++];
     if (!landing.lands) continue;
     if (!landing.sectors.empty()) write.sectors = landing.sectors;
+    write.shorn = landing.shorn;
     after->state_->Cache(std::move(write));
   }
   UNTORN_CHECK(i == landings.size(), "AfterKill needs a landing for each unflushed write");
@@ -206,11 +230,11 @@ void SimulatedDisk::SetObserver(std::function<void()> observer) {
 uint64_t SimulatedDisk::Fingerprint() const {
   std::lock_guard<std::mutex> lock(state_->mu);
   uint64_t all = 0;
-  for (const auto& [number, block] : state_->medium) all += DiskBlockFingerprint(number, *block);
+  for (const auto& [number, block] : state_->medium.get()) all += DiskBlockFingerprint(number, *block);
   for (const DiskWrite& write : state_->unflushed) {
     for (size_t i = 0; i < write.blocks.size(); ++i) {
       const uint64_t number = write.first_block + i;
-      all = all * 31 + DiskBlockFingerprint(number, FindDiskBlock(state_->current, number));
+      all = all * 31 + DiskBlockFingerprint(number, FindDiskBlock(state_->current.get(), number));
     }
   }
   return all;
@@ -223,7 +247,7 @@ void SimulatedDisk::Peek(uint64_t offset_bytes, void* out, uint64_t length_bytes
   while (length_bytes > 0) {
     const uint64_t in_block = offset_bytes % kBlockBytes;
     const uint64_t count = std::min(length_bytes, kBlockBytes - in_block);
-    std::memcpy(to, FindDiskBlock(state_->current, offset_bytes / kBlockBytes).bytes + in_block, count);
+    std::memcpy(to, FindDiskBlock(state_->current.get(), offset_bytes / kBlockBytes).bytes + in_block, count);
     to += count;
     offset_bytes += count;
     length_bytes -= count;
@@ -237,11 +261,12 @@ void SimulatedDisk::Poke(uint64_t offset_bytes, const void* data, uint64_t lengt
   while (length_bytes > 0) {
     const uint64_t in_block = offset_bytes % kBlockBytes;
     const uint64_t count = std::min(length_bytes, kBlockBytes - in_block);
-    for (DiskBlocks* map : {&state_->medium, &state_->current}) {
+    for (SharedDiskBlocks* map : {&state_->medium, &state_->current}) {
+      DiskBlocks& blocks = map->Mutable();
       char bytes[kBlockBytes];
-      std::memcpy(bytes, FindDiskBlock(*map, offset_bytes / kBlockBytes).bytes, kBlockBytes);
+      std::memcpy(bytes, FindDiskBlock(blocks, offset_bytes / kBlockBytes).bytes, kBlockBytes);
       std::memcpy(bytes + in_block, from, count);
-      (*map)[offset_bytes / kBlockBytes] = MakeDiskBlock(bytes);
+      blocks[offset_bytes / kBlockBytes] = MakeDiskBlock(bytes);
     }
     from += count;
     offset_bytes += count;
@@ -249,10 +274,15 @@ void SimulatedDisk::Poke(uint64_t offset_bytes, const void* data, uint64_t lengt
   }
 }
 
+bool SimulatedDisk::IsReadable(uint64_t block) const {
+  std::lock_guard<std::mutex> lock(state_->mu);
+  return FindDiskBlock(state_->current.get(), block).unreadable == 0;
+}
+
 std::vector<uint64_t> SimulatedDisk::WrittenBlocks() const {
   std::lock_guard<std::mutex> lock(state_->mu);
   std::vector<uint64_t> numbers;
-  for (const auto& [number, block] : state_->current) numbers.push_back(number);
+  for (const auto& [number, block] : state_->current.get()) numbers.push_back(number);
   std::sort(numbers.begin(), numbers.end());
   return numbers;
 }

@@ -44,6 +44,7 @@ class SimulatedDisk {
   struct Landing {
     bool lands = false;
     std::vector<bool> sectors;  // which of them do; empty: all
+    bool shorn = false;         // the others were being written, and are unreadable
   };
   // Completed ones in their order, then those in flight in order of submission.
   std::vector<Unflushed> unflushed() const;
@@ -62,7 +63,8 @@ class SimulatedDisk {
   // cache).
   void Peek(uint64_t offset_bytes, void* out, uint64_t length_bytes) const;
   void Poke(uint64_t offset_bytes, const void* data, uint64_t length_bytes);
-  // Blocks that were ever written, in order.
+  bool IsReadable(uint64_t block) const;
+  // Blocks that hold anything but zeros, in order.
   std::vector<uint64_t> WrittenBlocks() const;
   // A copy of this disk, cache and all: to try many crashes from one state.
   std::shared_ptr<SimulatedDisk> Clone() const;

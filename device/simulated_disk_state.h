@@ -3,6 +3,7 @@
 #ifndef UNTORN_DEVICE_SIMULATED_DISK_STATE_H_
 #define UNTORN_DEVICE_SIMULATED_DISK_STATE_H_
 
+#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -21,15 +22,30 @@ namespace untorn {
 struct alignas(64) DiskBlock {
   char bytes[kBlockBytes];
   uint64_t hash;
+  uint8_t unreadable = 0;  // a bit for each sector
 };
 using DiskBlockPtr = std::shared_ptr<const DiskBlock>;
 using DiskBlocks = absl::flat_hash_map<uint64_t, DiskBlockPtr>;
 
-DiskBlockPtr MakeDiskBlock(const char* bytes);
+DiskBlockPtr MakeDiskBlock(const char* bytes, uint8_t unreadable = 0);
 // Zeros where there is none.
 const DiskBlock& FindDiskBlock(const DiskBlocks& blocks, uint64_t number);
 // What a block contributes to fingerprints.
 uint64_t DiskBlockFingerprint(uint64_t number, const DiskBlock& block);
+
+// Blocks that copies of a disk share until one of them changes.
+class SharedDiskBlocks {
+ public:
+  const DiskBlocks& get() const { return *blocks_; }
+  DiskBlocks& Mutable() {
+    if (blocks_.use_count() > 1) blocks_ = std::make_shared<DiskBlocks>(*blocks_);
+    std::atomic_thread_fence(std::memory_order_acquire);  // of the count that others have let go of
+    return *blocks_;
+  }
+
+ private:
+  std::shared_ptr<DiskBlocks> blocks_ = std::make_shared<DiskBlocks>();
+};
 
 // A write as the disk keeps it: whole blocks, and which of their sectors it reaches.
 struct DiskWrite {
@@ -37,6 +53,7 @@ struct DiskWrite {
   bool atomic = false;
   std::vector<DiskBlockPtr> blocks;
   std::vector<bool> sectors;  // empty: all of them land
+  bool shorn = false;         // the others are unreadable
 
   void ApplyTo(DiskBlocks& to) const;
   // Keeps some sectors only: scattered ones, or a prefix, or a suffix.
@@ -58,8 +75,8 @@ struct SimulatedDisk::State {
 
   mutable std::mutex mu;
   const uint64_t size_bytes;
-  DiskBlocks medium;
-  DiskBlocks current;  // the medium with the cache over it
+  SharedDiskBlocks medium;
+  SharedDiskBlocks current;  // the medium with the cache over it
   bool keep_previous = false;
   DiskBlocks previous;              // if so: what each block held before it was written last
   std::deque<DiskWrite> unflushed;  // completed writes that are only in the cache, in order of completion

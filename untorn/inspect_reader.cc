@@ -207,7 +207,7 @@ class FreeMapWalker {
     std::memcpy(&header, block_.data(), sizeof(header));
     if (header.checksum == node.pointer.checksum) return s;
     return absl::DataLossError(
-        absl::StrCat(what, " at ", node.pointer.block, ": stale: not the one its parent points to"));
+        absl::StrCat(what, " at block ", node.pointer.block, ": stale: not the one its parent points to"));
   }
 
   absl::Status CheckPlaces(const FreeMapNode& node, const std::vector<FreeMapEntry>& entries) const {
@@ -215,7 +215,7 @@ class FreeMapWalker {
       const uint64_t child = node.index * kTableFanout + i;
       if (entries[i].block == 0) continue;
       if (child < shape_.nodes[node.level - 1] && IsSlot(node.level - 1, child, entries[i].block)) continue;
-      return absl::DataLossError(absl::StrCat("free-space table at ", node.pointer.block, ": entry ", i,
+      return absl::DataLossError(absl::StrCat("free-space table at block ", node.pointer.block, ": entry ", i,
                                               " points to block ", entries[i].block,
                                               ", which is not a slot of its child"));
     }

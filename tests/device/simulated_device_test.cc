@@ -251,6 +251,121 @@ TEST_F(SimulatedDeviceTest, OperationsAndBytesAreCounted) {
   EXPECT_EQ(device->counts().bytes_read, 4096u);
 }
 
+TEST_F(SimulatedDeviceTest, EachPossibleCutLeavesWhatItSays) {  // 2
+  SimulatedDeviceOptions in_order;
+  in_order.shuffle = false;
+  auto device = Open(in_order);
+  ASSERT_TRUE(WriteBlocking(*device, 0, a_.data(), 16384).ok());
+  IoRequest write = Request(IoOp::kWrite, 16384, b_);
+  IoRequest* pointer = &write;
+  device->Submit(absl::MakeConstSpan(&pointer, 1));
+  const auto unflushed = disk_->unflushed();
+  ASSERT_EQ(unflushed.size(), 2u);
+  EXPECT_FALSE(unflushed[0].in_flight);
+  EXPECT_TRUE(unflushed[1].in_flight);
+  EXPECT_EQ(unflushed[1].first_block, 4u);
+  EXPECT_EQ(unflushed[1].sectors, static_cast<uint64_t>(kSectors));
+
+  using Landing = SimulatedDisk::Landing;
+  Landing half{.lands = true, .sectors = std::vector<bool>(kSectors)};
+  for (int s = 0; s < kSectors / 2; ++s) half.sectors[s] = true;
+  auto cut = disk_->AfterCut(std::vector<Landing>{{}, half});
+  EXPECT_EQ(CountSectors(*cut, 0, 16384, 'a', 0), 0);
+  EXPECT_EQ(CountSectors(*cut, 16384, 16384, 'b', 0), kSectors / 2);
+  EXPECT_TRUE(cut->unflushed().empty());
+  auto killed = disk_->AfterKill(std::vector<Landing>{{}, half});
+  EXPECT_EQ(CountSectors(*killed, 0, 16384, 'a', 0), kSectors) << "completed writes are in the cache";
+  EXPECT_EQ(killed->unflushed().size(), 2u);
+  EXPECT_NE(cut->Fingerprint(), killed->Fingerprint());
+  EXPECT_EQ(cut->Fingerprint(), cut->Clone()->Fingerprint());
+
+  half.shorn = true;
+  cut = disk_->AfterCut(std::vector<Landing>{{.lands = true}, half});
+  EXPECT_TRUE(cut->IsReadable(5));
+  EXPECT_FALSE(cut->IsReadable(6));
+  SimulatedDevice after(cut, in_order);
+  AlignedBuffer seen(4096);
+  EXPECT_EQ(ReadBlocking(after, 6 * 4096, seen.data(), 4096).code(), absl::StatusCode::kDataLoss);
+  ASSERT_TRUE(WriteBlocking(after, 6 * 4096, a_.data(), 4096).ok());
+  EXPECT_TRUE(ReadBlocking(after, 6 * 4096, seen.data(), 4096).ok());
+}
+
+TEST_F(SimulatedDeviceTest, WritesAreLostAndMisdirected) {  // 8
+  auto device = Open();
+  device->Inject({.kind = SimulatedFault::kLostWrite, .first = 2});
+  device->Inject({.kind = SimulatedFault::kMisdirectedWrite, .first = 3});
+  for (uint64_t at : {0, 16384, 32768}) ASSERT_TRUE(WriteBlocking(*device, at, a_.data(), 16384).ok());
+  EXPECT_EQ(device->faults_seen(), 2u);
+  EXPECT_EQ(CountSectors(*disk_, 0, 16384, 'a', 0), kSectors);
+  EXPECT_LT(CountSectors(*disk_, 32768, 16384, 'a', 0), kSectors);
+  EXPECT_GT(CountSectors(*disk_, 16384, kDiskBytes - 16384, 'a', 0), 0);
+}
+
+TEST_F(SimulatedDeviceTest, ReadsRotAndAreStale) {  // 9
+  SimulatedDeviceOptions options;
+  options.keep_previous = true;
+  auto device = Open(options);
+  ASSERT_TRUE(WriteBlocking(*device, 0, a_.data(), 4096).ok());
+  ASSERT_TRUE(WriteBlocking(*device, 0, b_.data(), 4096).ok());
+  device->Inject({.kind = SimulatedFault::kStaleRead, .op = IoOp::kRead, .first = 1});
+  device->Inject({.kind = SimulatedFault::kBitRot, .op = IoOp::kRead, .first = 3});
+  AlignedBuffer seen(4096);
+  ASSERT_TRUE(ReadBlocking(*device, 0, seen.data(), 4096).ok());
+  EXPECT_TRUE(AllAre(seen, 'a'));
+  ASSERT_TRUE(ReadBlocking(*device, 0, seen.data(), 4096).ok());
+  EXPECT_TRUE(AllAre(seen, 'b'));
+  for (int i = 0; i < 2; ++i) {
+    ASSERT_TRUE(ReadBlocking(*device, 0, seen.data(), 4096).ok());
+    EXPECT_FALSE(AllAre(seen, 'b')) << "for good";
+  }
+}
+
+TEST_F(SimulatedDeviceTest, LyingDiskIgnoresFlushAndTearsAtomicWrites) {  // 10
+  SimulatedDeviceOptions options;
+  options.lies = {.ignore_flush = true, .tear_atomic = true};
+  auto device = Open(options);
+  IoRequest atomic = Request(IoOp::kAtomicWrite, 0, a_);
+  ASSERT_TRUE(Execute(*device, &atomic).ok());
+  ASSERT_TRUE(FlushBlocking(*device).ok());
+  const auto unflushed = disk_->unflushed();
+  ASSERT_EQ(unflushed.size(), 1u);
+  EXPECT_TRUE(unflushed[0].may_tear);
+}
+
+TEST_F(SimulatedDeviceTest, LatencyPassesInVirtualTimeAndOrdersCompletions) {  // 5
+  SimulatedDeviceOptions options;
+  options.latency = {.read_ns = 10, .write_ns = 100, .flush_ns = 1000, .block_ns = 1};
+  auto device = Open(options);
+  IoRequest write = Request(IoOp::kWrite, 0, a_);
+  IoRequest read = Request(IoOp::kRead, 65536, b_);
+  IoRequest* both[] = {&write, &read};
+  device->Submit(both);
+  std::vector<IoRequest*> completed;
+  device->Reap(/*wait=*/true, &completed);
+  ASSERT_EQ(completed.size(), 1u);
+  EXPECT_EQ(completed[0], &read);
+  EXPECT_EQ(device->virtual_ns(), 14u);
+  device->Reap(/*wait=*/true, &completed);
+  EXPECT_EQ(device->virtual_ns(), 104u);
+  ASSERT_TRUE(FlushBlocking(*device).ok());
+  EXPECT_EQ(device->virtual_ns(), 1104u);
+}
+
+TEST_F(SimulatedDeviceTest, HeldOperationsCompleteLast) {
+  auto device = Open();
+  device->Hold(IoOp::kWrite, 1, SimulatedDevice::HoldUntil::kNothingElse);
+  IoRequest first = Request(IoOp::kWrite, 0, a_), second = Request(IoOp::kWrite, 16384, b_);
+  IoRequest* both[] = {&first, &second};
+  device->Submit(both);
+  EXPECT_EQ(device->held(), 1u);
+  std::vector<IoRequest*> completed;
+  device->Reap(/*wait=*/true, &completed);
+  device->Reap(/*wait=*/false, &completed);
+  EXPECT_EQ(completed, std::vector<IoRequest*>{&second});
+  device->Reap(/*wait=*/true, &completed);
+  EXPECT_EQ(completed, (std::vector<IoRequest*>{&second, &first}));
+}
+
 using SimulatedDeviceDeathTest = SimulatedDeviceTest;
 
 TEST_F(SimulatedDeviceDeathTest, BufferChangedInFlightIsReported) {

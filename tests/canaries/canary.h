@@ -1,0 +1,32 @@
+// Stores that are deliberately broken, each by leaving out one rule that recovery relies on. break_sources.py
+// makes them: the product's own sources with a switch at each of these places. They exist in the tests only.
+#ifndef UNTORN_TESTS_CANARIES_CANARY_H_
+#define UNTORN_TESTS_CANARIES_CANARY_H_
+
+#include <atomic>
+
+namespace untorn {
+
+enum class Canary : int {
+  kNone,
+  kNoDataHash,           // recovery takes a record's word for its data
+  kReuseUnsettled,       // freed extents are reused before the record that mapped them is settled
+  kReuseUnderRead,       // ... with a read of them outstanding
+  kReuseUnderWrite,      // ... with a write in place outstanding
+  kOverwriteUnsettled,   // an extent is overwritten in place before its record is settled
+  kClaimPastGap,         // a record counts as durable although one before it does not
+  kPathByRange,          // each range of a transaction goes its own way
+  kFlushTooEarly,        // the flush is sent before the writes it is to cover have completed
+  kOpenWithoutFlush,     // what a dead owner left in the disk's cache is built on
+  kOpenWithoutEpoch,     // a dropped record of the log may chain on again
+  kSuperblocksTogether,  // both slots are written at once
+  kCanaries,
+};
+
+// The one that is active in this process.
+extern std::atomic<Canary> active_canary;
+inline bool Broken(Canary canary) { return active_canary.load(std::memory_order_relaxed) == canary; }
+
+}  // namespace untorn
+
+#endif  // UNTORN_TESTS_CANARIES_CANARY_H_

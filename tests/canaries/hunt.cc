@@ -1,0 +1,117 @@
+#include "tests/canaries/hunt.h"
+
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "tests/explore/campaign.h"
+#include "tests/explore/workloads.h"
+
+namespace untorn {
+namespace {
+
+constexpr size_t kImages = 32;
+constexpr uint64_t kFaultyWrites = 12;
+
+std::optional<std::string> HuntOnce(const CanaryCase& canary, uint64_t seed, uint64_t nth_write) {
+  uint64_t scenario = 0;
+  while (Scenarios()[scenario].name != std::string(canary.situation)) ++scenario;
+  Exploration exploration = ScenarioExploration(scenario, seed, kImages);
+  exploration.options.lies = canary.lies;
+  if (canary.fault) {
+    exploration.options.faults = {{.kind = *canary.fault, .op = IoOp::kWrite, .first = nth_write}};
+  }
+  StateSet states;
+  active_canary = canary.canary;
+  const std::optional<Violation> violation =
+      Explorer(exploration.options, &states).Run(*exploration.base, exploration.steps);
+  active_canary = Canary::kNone;
+  if (!violation) return std::nullopt;
+  return absl::StrCat(canary.situation, ", seed ", seed, ": ", violation->what, ", at ", violation->where);
+}
+
+std::optional<std::string> HuntFor(const CanaryCase& canary, uint64_t seeds, uint64_t nth_write) {
+  for (uint64_t seed = 1; seed <= seeds; ++seed) {
+    if (auto caught = HuntOnce(canary, seed, nth_write)) return caught;
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+std::vector<CanaryCase> AllCanaries() {
+  return {
+      {.name = "NoDataHash",
+       .situation = "two commits in flight",
+       .what = "recovery takes a record's word for its data",
+       .canary = Canary::kNoDataHash},
+      {.name = "ReuseUnsettled",
+       .situation = "an extent that is mapped and freed by one record",
+       .what = "freed extents are reused before the record that mapped them is settled",
+       .canary = Canary::kReuseUnsettled},
+      {.name = "ReuseUnderRead",
+       .situation = "a read that outlives its blocks",
+       .what = "freed extents are reused with a read of them outstanding",
+       .canary = Canary::kReuseUnderRead},
+      {.name = "ReuseUnderWrite",
+       .situation = "a write in place that outlives what came after it",
+       .what = "freed extents are reused with a write in place outstanding",
+       .canary = Canary::kReuseUnderWrite},
+      {.name = "OverwriteUnsettled",
+       .situation = "rewritten again and again until in place",
+       .what = "an extent is overwritten in place before its record is settled",
+       .canary = Canary::kOverwriteUnsettled},
+      {.name = "ClaimPastGap",
+       .situation = "a record that is there before the one before it",
+       .what = "a record counts as durable although one before it does not",
+       .canary = Canary::kClaimPastGap},
+      {.name = "PathByRange",
+       .situation = "a transaction over what could go in place",
+       .what = "each range of a transaction goes its own way",
+       .canary = Canary::kPathByRange},
+      {.name = "FlushTooEarly",
+       .situation = "a write in place and a record in flight",
+       .what = "the flush is sent before the writes it is to cover have completed",
+       .canary = Canary::kFlushTooEarly},
+      {.name = "OpenWithoutFlush",
+       .situation = "two commits in flight",
+       .what = "opening builds on what a dead owner left in the disk's cache",
+       .canary = Canary::kOpenWithoutFlush},
+      {.name = "OpenWithoutEpoch",
+       .situation = "a dropped transaction whose bytes are written again",
+       .what = "opening begins no new epoch of the log",
+       .canary = Canary::kOpenWithoutEpoch},
+      {.name = "SuperblocksTogether",
+       .situation = "freed extents come back",
+       .what = "both superblock slots are written at once",
+       .canary = Canary::kSuperblocksTogether},
+      {.name = "DiskIgnoresFlush",
+       .situation = "two commits in flight",
+       .what = "the disk ignores flush",
+       .lies = {.ignore_flush = true}},
+      {.name = "DiskTearsAtomicWrites",
+       .situation = "a write in place and a record in flight",
+       .what = "the disk tears the atomic writes that it promised to keep whole",
+       .lies = {.tear_atomic = true}},
+      {.name = "DiskLosesWrites",
+       .situation = "checkpoints between records",
+       .what = "the disk acknowledges a write and never does it",
+       .fault = SimulatedFault::kLostWrite},
+      {.name = "DiskMisdirectsWrites",
+       .situation = "checkpoints between records",
+       .what = "the disk writes to another place",
+       .fault = SimulatedFault::kMisdirectedWrite},
+  };
+}
+
+std::optional<std::string> Hunt(const CanaryCase& canary, uint64_t seeds) {
+  if (!canary.fault) return HuntFor(canary, seeds, 0);
+  std::optional<std::string> first;
+  for (uint64_t nth = 1; nth <= kFaultyWrites; ++nth) {
+    std::optional<std::string> caught = HuntFor(canary, seeds, nth);
+    if (!caught) return std::nullopt;
+    if (!first) first = absl::StrCat("each of the first ", kFaultyWrites, "; ", *caught);
+  }
+  return first;
+}
+
+}  // namespace untorn

@@ -1,0 +1,31 @@
+// The canaries, and the hunt for them: shared by their test and by torture.
+#ifndef UNTORN_TESTS_CANARIES_HUNT_H_
+#define UNTORN_TESTS_CANARIES_HUNT_H_
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "device/simulated_device.h"
+#include "tests/canaries/canary.h"
+
+namespace untorn {
+
+struct CanaryCase {
+  const char* name;
+  const char* situation;  // the scenario that shows it
+  const char* what;
+  Canary canary = Canary::kNone;
+  SimulatedDeviceOptions::Lies lies = {};
+  std::optional<SimulatedFault::Kind> fault = std::nullopt;  // of each write in turn
+};
+
+std::vector<CanaryCase> AllCanaries();
+
+// Explores the situation on the broken store or disk, with `seeds` different orders of completion, until it is caught;
+// says how. With a fault, each of the first writes must be caught by itself. nullopt: it is not caught.
+std::optional<std::string> Hunt(const CanaryCase& canary, uint64_t seeds = 10);
+
+}  // namespace untorn
+
+#endif  // UNTORN_TESTS_CANARIES_HUNT_H_

@@ -1,0 +1,400 @@
+#include "tests/explore/driver.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "tests/untorn/test_util.h"
+
+namespace untorn {
+namespace {
+
+constexpr uint64_t kBlock = ObjectData::kBlock;
+
+constexpr uint64_t kReadWholeMax = 1 << 20;
+constexpr uint64_t kReadOfEnds = 64 << 10;
+
+std::string Sentence(const Step& step) { return ToString(std::span(&step, 1)); }
+
+}  // namespace
+
+absl::StatusOr<Observed> ObserveStore(Store& store) {
+  Observed observed;
+  absl::StatusOr<std::vector<ObjectInfo>> list = store.List();
+  if (!list.ok()) return list.status();
+  std::vector<std::byte> bytes;
+  for (const ObjectInfo& info : *list) {
+    absl::StatusOr<Object> object = store.OpenObject(info.name);
+    if (!object.ok()) return object.status();
+    Observed::Object& seen = observed.objects[info.name];
+    seen.id = info.id;
+    seen.data.Grow(info.size_bytes);
+    // Of a large object only both ends.
+    std::vector<Step> ranges = {{.offset = 0, .length = info.size_bytes}};
+    if (info.size_bytes > kReadWholeMax) {
+      const uint64_t tail = (info.size_bytes - kReadOfEnds) / kBlock * kBlock;
+      ranges = {{.offset = 0, .length = kReadOfEnds}, {.offset = tail, .length = info.size_bytes - tail}};
+      seen.complete = false;
+    }
+    for (const Step& range : ranges) {
+      bytes.resize(range.length);
+      absl::StatusOr<size_t> read = object->Read(range.offset, bytes);
+      if (!read.ok()) return read.status();
+      if (*read != range.length) {
+        return absl::InternalError(absl::StrCat("object '", info.name, "' of ", info.size_bytes,
+                                                " bytes reads as ", *read, " from ", range.offset));
+      }
+      for (uint64_t at = 0; at < bytes.size(); at += kBlock) {
+        const auto block = std::span(bytes).subspan(at, std::min(kBlock, bytes.size() - at));
+        static constexpr std::byte kZeros[kBlock] = {};
+        if (std::memcmp(block.data(), kZeros, block.size()) != 0) seen.data.Write(range.offset + at, block);
+        if (!seen.complete) seen.seen.insert((range.offset + at) / kBlock);
+      }
+    }
+  }
+  return observed;
+}
+
+Driver::Driver(Store& store, SimulatedDevice& device, Model model, uint64_t first_stamp, bool may_refuse)
+    : store_(store),
+      device_(device),
+      model_(std::move(model)),
+      next_stamp_(first_stamp),
+      may_refuse_(may_refuse) {}
+
+Driver::~Driver() {
+  device_.Release();
+  if (held_read_) held_read_->thread.join();
+}
+
+const Object* Driver::Find(const std::string& name) {
+  if (!model_.names().contains(name)) return nullptr;
+  auto it = handles_.find(name);
+  if (it == handles_.end() || it->second.id() != IdOf(name)) {
+    absl::StatusOr<Object> object = store_.OpenObject(name);
+    if (!object.ok()) return nullptr;
+    it = handles_.insert_or_assign(name, *object).first;
+  }
+  return &it->second;
+}
+
+std::string Driver::Judge(const absl::Status& status, const Step& step, bool* done) {
+  *done = status.ok();
+  if (status.ok() || (may_refuse_ && absl::IsResourceExhausted(status))) return "";
+  return absl::StrCat(Sentence(step), ": ", status.ToString());
+}
+
+void Driver::Tell(const Step& step, const std::function<void()>& change) {
+  model_.Begin(Sentence(step));
+  change();
+  const Model::OpId op = model_.End();
+  if (step.sync || step.kind == Step::kPreallocate)
+    acknowledge_.push_back([this, op] { model_.SetDurable(op); });
+}
+
+std::vector<std::byte> Driver::Content(const std::string& name, uint64_t offset, uint64_t length) const {
+  std::vector<std::byte> bytes(length);
+  bytes.resize(model_.data(IdOf(name)).Read(offset, bytes));
+  return bytes;
+}
+
+std::string Driver::Write(const Step& step) {
+  const Object* object = Find(step.object);
+  if (object == nullptr) return "";
+  const uint64_t id = IdOf(step.object);
+  const std::vector<std::byte> data = Stamped(step.stamp != 0 ? step.stamp : next_stamp_++, step.length);
+  const WriteOptions options = {.atomic = step.kind != Step::kPlainWrite,
+                                .durability = step.sync ? Durability::kSync : Durability::kBuffered};
+  bool done = false;
+  if (step.kind == Step::kAsyncWrite) {
+    auto async = std::make_shared<AsyncWrite>();
+    async->sync = step.sync;
+    object->WriteAsync(step.offset, data, options, [async](absl::Status s) {
+      ++async->completions;
+      async->status = std::move(s);
+    });
+    if (async->completions > 0 && !async->status.ok()) return Judge(async->status, step, &done);
+    model_.Begin(Sentence(step));
+    model_.Write(id, step.offset, data);
+    async->op = model_.End();
+    async_.push_back(std::move(async));
+    return "";
+  }
+  std::string wrong = Judge(object->Write(step.offset, data, options), step, &done);
+  for (uint64_t at = 0; done && at < data.size();) {  // promise 1: a plain write is one write for each block
+    const uint64_t part =
+        options.atomic ? data.size() : std::min(data.size() - at, kBlock - (step.offset + at) % kBlock);
+    Tell(step, [&] { model_.Write(id, step.offset + at, std::span(data).subspan(at, part)); });
+    at += part;
+  }
+  return wrong;
+}
+
+std::string Driver::Transact(const Step& step) {
+  Transaction transaction = store_.Begin();
+  std::map<std::string, Object> objects;
+  for (const auto& [name, id] : model_.names()) {
+    const Object* object = Find(name);
+    if (object == nullptr) return "an object cannot be opened: " + name;
+    objects[name] = *object;
+  }
+  struct Change {
+    Step step;
+    uint64_t id = 0;
+    std::vector<std::byte> data;
+  };
+  std::vector<Change> changes;
+  for (const Step& c : step.changes) {
+    auto it = objects.find(c.object);
+    const bool there = it != objects.end();
+    if (there == (c.kind == Step::kCreate)) continue;
+    Change change{.step = c};
+    absl::Status status;
+    switch (c.kind) {
+      case Step::kCreate: {
+        absl::StatusOr<Object> object = transaction.CreateObject(c.object);
+        status = object.status();
+        if (object.ok()) objects[c.object] = *object;
+        break;
+      }
+      case Step::kRemove:
+        status = transaction.Remove(c.object);
+        change.id = it->second.id();
+        objects.erase(it);
+        break;
+      case Step::kRename:
+        if (objects.contains(c.to)) continue;
+        status = transaction.Rename(c.object, c.to);
+        objects[c.to] = it->second;
+        objects.erase(c.object);
+        break;
+      case Step::kTruncate:
+        status = transaction.Truncate(it->second, c.length);
+        break;
+      case Step::kPunch:
+        status = transaction.PunchHole(it->second, c.offset, c.length);
+        break;
+      default:
+        change.data = Stamped(c.stamp != 0 ? c.stamp : next_stamp_++, c.length);
+        status = transaction.Write(it->second, c.offset, change.data);
+        break;
+    }
+    bool done = false;
+    if (std::string wrong = Judge(status, step, &done); !done) return wrong;
+    if (change.id == 0) change.id = objects.at(c.kind == Step::kRename ? c.to : c.object).id();
+    changes.push_back(std::move(change));
+  }
+  bool done = false;
+  std::string wrong =
+      Judge(transaction.Commit(step.sync ? Durability::kSync : Durability::kBuffered), step, &done);
+  if (!done) return wrong;
+  Tell(step, [&] {
+    for (const Change& c : changes) {
+      switch (c.step.kind) {
+        case Step::kCreate:
+          model_.Create(c.step.object, c.id);
+          break;
+        case Step::kRemove:
+          model_.Remove(c.step.object);
+          break;
+        case Step::kRename:
+          model_.Rename(c.step.object, c.step.to);
+          break;
+        case Step::kTruncate:
+          model_.Truncate(c.id, c.step.length);
+          break;
+        case Step::kPunch:
+          model_.Punch(c.id, c.step.offset, c.step.length);
+          break;
+        default:
+          model_.Write(c.id, c.step.offset, c.data);
+          break;
+      }
+    }
+  });
+  return "";
+}
+
+// The thread is blocked in the device when this returns, unless what it reads is in the cache.
+void Driver::HoldRead(const Step& step) {
+  const Object* object = Find(step.object);
+  if (object == nullptr || held_read_) return;
+  held_read_ = std::make_unique<HeldRead>();
+  HeldRead& held = *held_read_;
+  held.object = step.object;
+  held.offset = step.offset;
+  held.got.resize(step.length);
+  held.may_see.push_back(Content(step.object, step.offset, step.length));
+  device_.Hold(IoOp::kRead, 1, SimulatedDevice::HoldUntil::kForever);
+  held.thread = std::thread([&held, o = *object] {
+    held.read = o.Read(held.offset, held.got, {.bypass_cache = true});
+    held.done = true;
+  });
+  while (device_.held() == 0 && !held.done) std::this_thread::yield();
+}
+
+std::string Driver::Release() {
+  device_.Release();
+  if (!held_read_) return "";
+  const std::unique_ptr<HeldRead> held = std::move(held_read_);
+  held->thread.join();
+  if (!held->read.ok()) {
+    // The object may have been removed meanwhile.
+    if (absl::IsNotFound(held->read.status())) return "";
+    return "a read that the device held back: " + held->read.status().ToString();
+  }
+  held->got.resize(*held->read);
+  if (std::find(held->may_see.begin(), held->may_see.end(), held->got) != held->may_see.end()) return "";
+  return absl::StrCat("a read of '", held->object, "' at ", held->offset,
+                      " that the device held back returned what the range never held");
+}
+
+std::string Driver::Call(const Step& step) {
+  const bool there = model_.names().contains(step.object);
+  const Durability durability = step.sync ? Durability::kSync : Durability::kBuffered;
+  bool done = false;
+  std::string wrong;
+  switch (step.kind) {
+    case Step::kWrite:
+    case Step::kPlainWrite:
+    case Step::kAsyncWrite:
+      wrong = Write(step);
+      break;
+    case Step::kTruncate:
+      if (!there) break;
+      wrong = Judge(Find(step.object)->Truncate(step.length, durability), step, &done);
+      if (done) Tell(step, [&] { model_.Truncate(IdOf(step.object), step.length); });
+      break;
+    case Step::kPunch:
+      if (!there || step.offset >= model_.data(IdOf(step.object)).size()) break;
+      wrong = Judge(Find(step.object)->PunchHole(step.offset, step.length, durability), step, &done);
+      if (done) Tell(step, [&] { model_.Punch(IdOf(step.object), step.offset, step.length); });
+      break;
+    case Step::kPreallocate:
+      if (!there) break;
+      wrong = Judge(Find(step.object)->Preallocate(step.offset, step.length), step, &done);
+      if (done && step.offset + step.length > model_.data(IdOf(step.object)).size()) {
+        Tell(step, [&] { model_.Grow(IdOf(step.object), step.offset + step.length); });
+      }
+      break;
+    case Step::kSync:
+      wrong = Judge(store_.Sync(), step, &done);
+      if (done) acknowledge_.push_back([this] { model_.SetAllDurable(); });
+      break;
+    case Step::kSyncObject:
+      if (!there) break;
+      wrong = Judge(Find(step.object)->Sync(), step, &done);
+      if (done) acknowledge_.push_back([this, id = IdOf(step.object)] { model_.SetObjectDurable(id); });
+      break;
+    case Step::kSyncRange:
+      if (!there) break;
+      wrong = Judge(Find(step.object)->SyncRange(step.offset, step.length), step, &done);
+      if (done) {
+        acknowledge_.push_back(
+            [this, id = IdOf(step.object), step] { model_.SetRangeDurable(id, step.offset, step.length); });
+      }
+      break;
+    case Step::kBarrier:
+      wrong = Judge(store_.Barrier(), step, &done);
+      model_.Barrier();
+      break;
+    case Step::kCheckpoint:
+      wrong = Judge(store_.Checkpoint(), step, &done);
+      break;
+    case Step::kCreate: {
+      if (there) break;
+      absl::StatusOr<Object> object = store_.CreateObject(step.object, durability);
+      wrong = Judge(object.status(), step, &done);
+      if (done) Tell(step, [&] { model_.Create(step.object, object->id()); });
+      break;
+    }
+    case Step::kRemove:
+      if (!there) break;
+      wrong = Judge(store_.Remove(step.object, durability), step, &done);
+      if (done) Tell(step, [&] { model_.Remove(step.object); });
+      break;
+    case Step::kRename:
+      if (!there || model_.names().contains(step.to)) break;
+      wrong = Judge(store_.Rename(step.object, step.to, durability), step, &done);
+      if (done) Tell(step, [&] { model_.Rename(step.object, step.to); });
+      break;
+    case Step::kTransaction:
+      wrong = Transact(step);
+      break;
+    case Step::kHoldRead:
+      HoldRead(step);
+      break;
+    case Step::kHoldWrite:
+      device_.Hold(IoOp::kAtomicWrite, 1, SimulatedDevice::HoldUntil::kNothingElse);
+      break;
+    case Step::kHoldData:
+      device_.Hold(IoOp::kWrite, 1, SimulatedDevice::HoldUntil::kNothingElse);
+      break;
+    case Step::kRead: {
+      if (!there) break;
+      std::vector<std::byte> got(step.length);
+      absl::StatusOr<size_t> read = Find(step.object)->Read(step.offset, got, {.bypass_cache = true});
+      wrong = Judge(read.status(), step, &done);
+      if (!done) break;
+      got.resize(*read);
+      if (got != Content(step.object, step.offset, step.length))
+        wrong = ToString(std::span(&step, 1)) + ": reads something else";
+      break;
+    }
+    case Step::kRelease:
+      wrong = Release();
+      break;
+  }
+  if (held_read_ && model_.names().contains(held_read_->object)) {
+    held_read_->may_see.push_back(Content(held_read_->object, held_read_->offset, held_read_->got.size()));
+  }
+  return wrong;
+}
+
+void Driver::Acknowledge() {
+  // Of what asynchronous writes tell first: a sync makes a new base, in which their ops have no place.
+  std::erase_if(async_, [this](const std::shared_ptr<AsyncWrite>& write) {
+    if (write->completions == 0) return false;
+    if (write->status.ok() && write->sync) model_.SetDurable(write->op);
+    return true;
+  });
+  for (const auto& call : acknowledge_) call();
+  acknowledge_.clear();
+}
+
+std::string Driver::Finish() {
+  std::string wrong = Release();
+  bool done = false;
+  if (wrong.empty()) wrong = Judge(store_.Sync(), {.kind = Step::kSync}, &done);
+  for (const auto& write : async_) {
+    if (!wrong.empty()) break;
+    if (write->completions != 1)
+      wrong = absl::StrCat("an asynchronous write was told ", write->completions, " times");
+    if (!write->status.ok()) wrong = "an asynchronous write: " + write->status.ToString();
+  }
+  async_.clear();
+  if (wrong.empty()) model_.SetAllDurable();
+  return wrong.empty() ? CheckReads() : wrong;
+}
+
+std::string Driver::CheckReads() {
+  absl::StatusOr<Observed> observed = ObserveStore(store_);
+  if (!observed.ok()) return "a read: " + observed.status().ToString();
+  if (observed->objects.size() != model_.names().size()) return "the objects are others than those made";
+  for (const auto& [name, id] : model_.names()) {
+    auto it = observed->objects.find(name);
+    if (it == observed->objects.end() || it->second.id != id) return "object '" + name + "' is not there";
+    const ObjectData& want = model_.data(id);
+    const ObjectData& got = it->second.data;
+    if (got.size() != want.size())
+      return absl::StrCat("'", name, "' has size ", got.size(), ", not ", want.size());
+    for (uint64_t b = 0; b * kBlock < want.size(); ++b) {
+      if (got.block(b) != want.block(b))
+        return absl::StrCat("block ", b, " of '", name, "' reads as something else");
+    }
+  }
+  return "";
+}
+
+}  // namespace untorn

@@ -1,0 +1,88 @@
+// Takes steps to a store and to the model of it.
+//
+// A step happens in two halves, so that between them the explorer can check what a cut during the call may
+// leave: Call() makes the call and tells the model of the change; Acknowledge() tells it what the call's
+// return made durable.
+#ifndef UNTORN_TESTS_EXPLORE_DRIVER_H_
+#define UNTORN_TESTS_EXPLORE_DRIVER_H_
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "device/simulated_device.h"
+#include "tests/explore/step.h"
+#include "tests/untorn/model.h"
+#include "untorn/store.h"
+
+namespace untorn {
+
+// Reads everything there is. An error is what a reader was told.
+absl::StatusOr<Observed> ObserveStore(Store& store);
+
+class Driver {
+ public:
+  // `device`: the store's. `may_refuse`: lack of space is no error. The store must have been opened without
+  // threads of its own.
+  Driver(Store& store, SimulatedDevice& device, Model model, uint64_t first_stamp, bool may_refuse);
+  ~Driver();
+
+  // "" or what is wrong: a call that failed and should not have, a read that returned something else.
+  std::string Call(const Step& step);
+  void Acknowledge();
+  // After the last step: releases what is held, and has all asynchronous writes done.
+  std::string Finish();
+  // Reads all objects and compares them with the model.
+  std::string CheckReads();
+
+  const Model& model() const { return model_; }
+  uint64_t next_stamp() const { return next_stamp_; }
+
+ private:
+  struct AsyncWrite {
+    int completions = 0;
+    absl::Status status;
+    Model::OpId op = 0;
+    bool sync = false;
+  };
+  struct HeldRead {
+    std::string object;
+    uint64_t offset = 0;
+    std::vector<std::byte> got;
+    absl::StatusOr<size_t> read = 0;
+    std::vector<std::vector<std::byte>> may_see;  // contents of the range since it began
+    std::atomic<bool> done = false;
+    std::thread thread;
+  };
+
+  // The object's handle; null if there is no such object.
+  const Object* Find(const std::string& name);
+  uint64_t IdOf(const std::string& name) const { return model_.names().at(name); }
+  std::string Judge(const absl::Status& status, const Step& step, bool* done);
+  void Tell(const Step& step, const std::function<void()>& change);
+  std::string Write(const Step& step);
+  std::string Transact(const Step& step);
+  void HoldRead(const Step& step);
+  std::string Release();
+  std::vector<std::byte> Content(const std::string& name, uint64_t offset, uint64_t length) const;
+
+  Store& store_;
+  SimulatedDevice& device_;
+  Model model_;
+  uint64_t next_stamp_;
+  const bool may_refuse_;
+  std::map<std::string, Object> handles_;
+  std::vector<std::shared_ptr<AsyncWrite>> async_;
+  std::unique_ptr<HeldRead> held_read_;
+  std::vector<std::function<void()>> acknowledge_;
+};
+
+}  // namespace untorn
+
+#endif  // UNTORN_TESTS_EXPLORE_DRIVER_H_

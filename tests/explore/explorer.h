@@ -1,0 +1,132 @@
+// Cuts the power, or kills the process, at every point of a workload, tries what each cut may leave, recovers,
+// and checks the promises; then cuts again during the recovery, and after the next writes.
+//
+// Points. What a cut may leave grows when writes are submitted and shrinks when a flush is done; at every other
+// operation of the device it stays the same. So after each submission of writes, each flush, and each call of
+// the store there is a point, and between points there is nothing else to find: a cut between two writes that
+// are submitted together leaves what a cut after both may leave too.
+//
+// Everything follows from the base, the steps and the seed.
+#ifndef UNTORN_TESTS_EXPLORE_EXPLORER_H_
+#define UNTORN_TESTS_EXPLORE_EXPLORER_H_
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <random>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
+#include "device/simulated_device.h"
+#include "tests/explore/driver.h"
+#include "tests/explore/step.h"
+#include "tests/untorn/model.h"
+#include "untorn/options.h"
+
+namespace untorn {
+
+// A store to begin with.
+struct ExploreBase {
+  std::string name;
+  std::shared_ptr<SimulatedDisk> disk;
+  Model model;
+  uint64_t next_stamp = 1;
+  AtomicLimits atomic;
+  WritePolicy policy = WritePolicy::kAutomatic;
+  bool may_refuse = false;  // it is nearly full
+};
+
+struct ExploreOptions {
+  uint64_t seed = 1;
+  size_t images_per_cut = 16;  // of power cuts, at each point
+  uint64_t kill_one_in = 8;    // points at which the process is killed too
+  uint64_t go_on_one_in = 16;  // recovered stores that do the next writes, with cuts in them
+  uint64_t fsck_one_in = 1;    // crashed stores that fsck looks at before they are opened
+  SimulatedDeviceOptions::Lies lies;
+  std::vector<SimulatedFault> faults;  // while the steps run
+  std::vector<Step> next_writes;       // of recovered stores that go on; none: some of the explorer's own
+};
+
+struct ExploreCounts {
+  uint64_t runs = 0, steps = 0, points = 0, images = 0;
+  uint64_t recoveries = 0;     // opened after a cut
+  uint64_t recovery_cuts = 0;  // of them after a cut in a recovery
+  uint64_t next_writes = 0;    // recovered stores that went on
+  uint64_t units_in_place = 0, units_cow = 0, checkpoints = 0, dropped_records = 0, refused = 0;
+  void Add(const ExploreCounts& other);
+};
+
+// States met by all explorers of a process: distinct by a hash of the blocks that recovery read.
+class StateSet {
+ public:
+  // False: it was there already.
+  bool Insert(uint64_t fingerprint);
+  uint64_t size() const;
+
+ private:
+  mutable std::mutex mu_;
+  absl::flat_hash_set<uint64_t> states_;
+};
+
+struct Violation {
+  std::string what;
+  std::string where;  // the step, the cut
+};
+
+class Explorer {
+ public:
+  Explorer(const ExploreOptions& options, StateSet* states) : options_(options), states_(states) {}
+
+  // Runs the steps on a copy of the base, and explores the cuts from step `explore_from` on.
+  std::optional<Violation> Run(const ExploreBase& base, const std::vector<Step>& steps,
+                               size_t explore_from = 0);
+  const ExploreCounts& counts() const { return counts_; }
+
+ private:
+  // What a cut has left.
+  struct Image {
+    std::shared_ptr<SimulatedDisk> disk;
+    uint64_t fingerprint = 0;
+    std::string where;
+    bool kill = false;
+  };
+  // What a reader finds there.
+  struct Recovered {
+    Observed observed;
+    std::string wrong;
+    std::vector<Image> images;  // of cuts in the recovery
+    std::shared_ptr<SimulatedDisk> disk;
+  };
+  struct Process;
+
+  void Collect(const SimulatedDisk& disk, const std::string& where, size_t max, bool kill,
+               std::vector<Image>* images);
+  std::unique_ptr<Process> Open(const ExploreBase& base, std::shared_ptr<SimulatedDisk> disk,
+                                absl::Status* status);
+  std::shared_ptr<Recovered> Recover(const ExploreBase& base, const Image& image, bool cut_again);
+  std::optional<Violation> Check(const ExploreBase& base, std::vector<Image> images, const Model& model);
+  std::optional<Violation> CheckOne(const ExploreBase& base, const Image& image, const Model& model);
+  std::optional<Violation> GoOn(const ExploreBase& base, const Image& image, const Recovered& recovered);
+  std::optional<Violation> RunSteps(const ExploreBase& base, Process& process, Driver& driver,
+                                    const std::vector<Step>& steps, size_t explore_from, bool nested);
+  bool OneIn(uint64_t n) { return n > 0 && rng_() % n == 0; }
+
+  const ExploreOptions options_;
+  StateSet* const states_;
+  ExploreCounts counts_;
+  std::mt19937_64 rng_;
+  std::string prefix_;  // of what is nested
+  bool nested_ = false;
+  absl::flat_hash_map<uint64_t, std::shared_ptr<Recovered>> recovered_;  // by image, in this run
+};
+
+// Fewer steps, if they fail too.
+std::vector<Step> Shrink(const ExploreBase& base, std::vector<Step> steps, const ExploreOptions& options);
+
+}  // namespace untorn
+
+#endif  // UNTORN_TESTS_EXPLORE_EXPLORER_H_

@@ -1,0 +1,266 @@
+#include "tests/explore/workloads.h"
+
+#include <malloc.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <string_view>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "untorn/store.h"
+
+namespace untorn {
+namespace {
+
+constexpr uint64_t kStoreBytes = 8 << 20;
+constexpr AtomicLimits kHardware16K = {AtomicSource::kHardware, 4096, 16384, 0};
+constexpr AtomicLimits kStated64K = {AtomicSource::kStated, 4096, 65536, 0};
+
+void Must(const std::string& wrong) {
+  if (wrong.empty()) return;
+  std::fprintf(stderr, "a base to explore from cannot be made: %s\n", wrong.c_str());
+  std::abort();
+}
+void Must(const absl::Status& status) { Must(status.ok() ? std::string() : status.ToString()); }
+
+// Makes a store by these steps, which end with a clean close, or with a kill once all is synced.
+ExploreBase MakeBase(std::string name, const AtomicLimits& atomic, const std::vector<Step>& steps,
+                     bool close) {
+  ExploreBase base;
+  base.name = std::move(name);
+  base.atomic = atomic;
+  base.disk = std::make_shared<SimulatedDisk>(kStoreBytes);
+  SimulatedDeviceOptions options;
+  options.atomic = atomic;
+  {
+    SimulatedDevice device(base.disk, options);
+    Must(Store::CreateOnDevice(device, {}));
+  }
+  auto device = std::make_unique<SimulatedDevice>(base.disk, options);
+  SimulatedDevice* simulated = device.get();
+  auto store = Store::OpenOnDevice(std::move(device), {.cache_bytes = 4 << 20}, false);
+  Must(store.status());
+  {
+    Driver driver(**store, *simulated, Model(), 1, true);
+    for (const Step& step : Steps("create a; write a 0 65536; create b; write b 0 20000 sync; checkpoint")) {
+      Must(driver.Call(step));
+      driver.Acknowledge();
+    }
+    for (const Step& step : steps) {
+      Must(driver.Call(step));
+      driver.Acknowledge();
+    }
+    Must(driver.Finish());
+    base.model = driver.model();
+    base.next_stamp = driver.next_stamp();
+  }
+  if (close) Must((*store)->Close());
+  std::mt19937_64 rng(1);
+  base.disk->Kill(rng);
+  return base;
+}
+
+std::vector<Step> Repeated(std::string_view text, int times) {
+  const std::vector<Step> once = Steps(text);
+  std::vector<Step> steps;
+  for (int i = 0; i < times; ++i) steps.insert(steps.end(), once.begin(), once.end());
+  return steps;
+}
+
+std::vector<ExploreBase> MakeBases() {
+  // Every open of a store allocates and frees some MiB: the process keeps them.
+  mallopt(M_MMAP_THRESHOLD, 64 << 20);
+  mallopt(M_TRIM_THRESHOLD, 512 << 20);
+  std::vector<ExploreBase> bases;
+  bases.push_back(MakeBase("clean", kHardware16K, {}, true));
+  bases.push_back(MakeBase("tail", kStated64K,
+                           Steps("write a 0 16384 sync; write b 4000 9000 sync; write a 4096 4096 sync"),
+                           false));
+  // 251 of 256 blocks of the ring are behind the log's end.
+  bases.push_back(MakeBase("wrap", {}, Repeated("write a 0 4096 sync", 246), true));
+  std::vector<Step> fill = Steps("create fill");
+  uint64_t end = 0;
+  for (uint64_t length : {uint64_t{65536}, uint64_t{4096}}) {
+    for (int i = 0; i < (length == 4096 ? 64 : 128); ++i, end += length) {
+      fill.push_back({.kind = Step::kPreallocate, .object = "fill", .offset = end, .length = length});
+    }
+  }
+  bases.push_back(MakeBase("full", kHardware16K, fill, true));
+  bases.back().may_refuse = true;
+  const uint64_t filled = bases.back().model.data(bases.back().model.names().at("fill")).size();
+  fill.push_back({.kind = Step::kTruncate, .object = "fill", .length = filled - (384 << 10), .sync = true});
+  fill.push_back({.kind = Step::kCheckpoint});
+  bases.push_back(MakeBase("tight", kHardware16K, fill, true));
+  bases.back().may_refuse = true;
+  return bases;
+}
+
+}  // namespace
+
+const std::vector<ExploreBase>& ExploreBases() {
+  static const std::vector<ExploreBase> bases = MakeBases();
+  return bases;
+}
+
+const ExploreBase& ExploreBaseNamed(const std::string& name) {
+  for (const ExploreBase& base : ExploreBases()) {
+    if (base.name == name) return base;
+  }
+  Must("there is none named " + name);
+  std::abort();
+}
+
+const std::vector<Step>& Alphabet() {
+  static const std::vector<Step> alphabet = Steps(
+      "write a 0 16384 sync; write a 4096 8192 sync; write a 5000 9000; write b 100 5000; plain b 2000 7000;"
+      "async a 32768 16384 sync; tx { write a 0 4096; write b 4096 4096; truncate b 9000 } sync;"
+      "tx { create c; write c 0 5000; rename b d; remove a }; barrier; truncate a 6000 sync; truncate b "
+      "30000;"
+      "punch a 3000 9000; preallocate b 20480 16384; rename a e sync; remove b; create c; checkpoint; "
+      "sync-all;"
+      "sync-range a 0 8192");
+  return alphabet;
+}
+
+uint64_t SequencesOf(int length) {
+  uint64_t n = 1;
+  for (int i = 0; i < length; ++i) n *= Alphabet().size();
+  return n;
+}
+
+std::vector<Step> SequenceOf(uint64_t index, int length) {
+  std::vector<Step> steps;
+  for (int i = 0; i < length; ++i) {
+    steps.push_back(Alphabet()[index % Alphabet().size()]);
+    index /= Alphabet().size();
+  }
+  return steps;
+}
+
+const std::vector<Scenario>& Scenarios() {
+  static const std::vector<Scenario> scenarios = {
+      {"two commits in flight", "clean",
+       "async a 5000 4096 sync; async b 0 3000 sync; async a 40000 9000 sync; sync-all"},
+      {"a write in place and a record in flight", "clean",
+       "async a 0 16384 sync; async b 0 3000 sync; write a 32768 16384 sync; write b 5000 100 sync"},
+      {"freed extents come back", "tight",
+       "write a 100 5000 sync; write b 100 5000 sync; write a 300 5000 sync; write b 300 5000 sync;"
+       "write a 500 5000 sync; write b 500 5000 sync; checkpoint; write a 700 5000 sync; write b 700 5000 "
+       "sync"},
+      {"freed extents come back, two in flight", "tight",
+       "async a 100 5000 sync; async b 100 5000 sync; sync-all; async a 300 5000 sync; async b 300 5000 sync;"
+       "async a 500 5000 sync; async b 500 5000 sync; sync-all; async a 700 5000 sync; write b 700 5000 "
+       "sync"},
+      {"rewritten again and again until in place", "clean",
+       "create c; write c 0 16384 sync; write c 0 16384 sync; write c 0 16384 sync; write c 0 16384 sync;"
+       "write a 0 16384 sync; write c 0 16384 sync"},
+      {"an extent that is mapped and freed by one record", "clean",
+       "write a 100 9000; barrier; write a 200 9000; sync-all; write b 100 9000 sync; write a 100 9000 sync"},
+      {"a read that outlives its blocks", "tight",
+       "read a 40000 4096; hold-read a 0 16384; write a 0 16384 as 500 sync; write b 100 9000 sync; "
+       "checkpoint;"
+       "write b 200 9000 sync; write b 300 9000 sync; checkpoint; write b 400 9000 sync; write b 500 9000 "
+       "sync;"
+       "write b 600 9000 sync; release"},
+      {"a write in place that outlives what came after it", "tight",
+       "hold-write; async a 0 16384 sync; async a 100 16000; write b 0 4096 sync; write b 0 16384 sync;"
+       "write b 100 16000 sync; checkpoint; write b 300 16000 sync; write b 100 16000 sync; checkpoint;"
+       "write b 300 16000 sync; write b 100 16000 sync; release; sync-all; write b 0 16384 sync"},
+      {"a record that is there before the one before it", "clean",
+       "read a 40000 4096; hold-data; async a 100 9000 sync; async b 100 9000 sync; read a 40000 4096;"
+       "read a 44000 4096; read a 48000 4096; read a 52000 4096; read a 40000 4096; read a 44000 4096;"
+       "read a 48000 4096; read a 52000 4096; write a 60000 10; write a 60000 20; release; sync-all"},
+      {"a dropped transaction whose bytes are written again", "clean",
+       "tx { write a 100 9000 as 1000000; write b 100 9000 as 1000001 } sync",
+       "write a 100 9000 as 1000000 sync"},
+      {"a transaction over what could go in place", "clean",
+       "tx { write a 0 4096; write a 16384 4096 } sync; tx { write a 0 16384; write b 0 4096 } sync;"
+       "tx { write a 0 16384; write a 32768 16384; write b 0 16384 } sync"},
+      {"barriers between in place and copy-on-write", "clean",
+       "write a 0 16384; barrier; write b 100 5000; barrier; write a 16384 16384; barrier; write b 8192 4096;"
+       "sync-range b 8192 4096; write a 0 4096; barrier; write a 32768 16384 sync"},
+      {"checkpoints between records", "wrap",
+       "write a 100 5000 sync; write b 100 5000 sync; checkpoint; write a 300 5000 sync; write b 300 5000;"
+       "sync-all; checkpoint; create c; write c 0 9000 sync"},
+      {"space that removing gives back", "full",
+       "write a 100 5000 sync; remove fill sync; write a 300 5000 sync; create c; write c 0 65536 sync;"
+       "checkpoint; write c 100 65000 sync"},
+      {"the log goes round with a checkpoint under way", "wrap",
+       "write a 0 4096 sync; write a 100 9000; write b 0 100 sync; tx { write a 0 30000; write b 0 20000 } "
+       "sync;"
+       "write b 200 100 sync; checkpoint; write b 300 100 sync; write a 0 4096 sync; write b 400 9000 sync"},
+  };
+  return scenarios;
+}
+
+std::vector<Step> RandomSteps(uint64_t seed, size_t count) {
+  std::mt19937_64 rng(seed);
+  const auto below = [&](uint64_t n) { return rng() % n; };
+  const std::vector<std::string> names = {"a", "b", "c", "d"};
+  const auto name = [&] { return names[below(names.size())]; };
+  const auto range = [&](Step& step) {
+    const uint64_t kind = below(4);
+    if (kind < 2) {
+      step.length = uint64_t{4096} << below(3);
+      step.offset = below(65536 / step.length) * step.length;
+    } else if (kind == 2) {
+      step.offset = below(60000);
+      step.length = 1 + below(20000);
+    } else {
+      step.offset = below(60000);
+      step.length = 1 + below(300);
+    }
+  };
+  const auto one = [&](bool nested) {
+    Step step;
+    step.object = name();
+    step.sync = !nested && below(3) == 0;
+    const uint64_t kind = below(nested ? 60 : 100);
+    if (kind < 36) {
+      step.kind = kind < 30 || nested ? Step::kWrite : Step::kPlainWrite;
+      range(step);
+    } else if (kind < 40) {
+      step.kind = Step::kTruncate;
+      step.length = below(70000);
+    } else if (kind < 46) {
+      step.kind = Step::kPunch;
+      range(step);
+    } else if (kind < 52) {
+      step.kind = Step::kCreate;
+    } else if (kind < 55) {
+      step.kind = Step::kRemove;
+    } else if (kind < 60) {
+      step.kind = Step::kRename;
+      step.to = name();
+    } else if (kind < 70) {
+      step.kind = Step::kAsyncWrite;
+      range(step);
+    } else if (kind < 74) {
+      step.kind = Step::kPreallocate;
+      range(step);
+      step.sync = false;
+    } else {
+      constexpr Step::Kind kKinds[] = {Step::kBarrier,    Step::kBarrier,   Step::kCheckpoint,
+                                       Step::kSyncObject, Step::kSyncRange, Step::kSync};
+      step.kind = kKinds[below(6)];
+      step.sync = false;
+      if (step.kind == Step::kSyncRange) range(step);
+    }
+    return step;
+  };
+  std::vector<Step> steps;
+  while (steps.size() < count) {
+    if (below(7) != 0) {
+      steps.push_back(one(false));
+      continue;
+    }
+    Step transaction{.kind = Step::kTransaction, .sync = below(2) == 0};
+    for (uint64_t n = 1 + below(4); n > 0; --n) transaction.changes.push_back(one(true));
+    steps.push_back(std::move(transaction));
+  }
+  return steps;
+}
+
+}  // namespace untorn

@@ -1,0 +1,46 @@
+// What is explored: stores to begin with, every short sequence of an alphabet of steps, situations that take
+// more steps than that, and long random ones.
+#ifndef UNTORN_TESTS_EXPLORE_WORKLOADS_H_
+#define UNTORN_TESTS_EXPLORE_WORKLOADS_H_
+
+#include <cstdint>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "tests/explore/explorer.h"
+#include "tests/explore/step.h"
+
+namespace untorn {
+
+// Each holds an object "a" of 64 KiB and one "b" of 20000 bytes.
+//   clean  closed cleanly, so that all mappings are settled; a hardware unit of 16 KiB
+//   tail   killed with records in the log, the last ones unsettled; a stated unit of 64 KiB
+//   wrap   the log's end is a few blocks before the end of its ring; no unit
+//   full   hardly any space left; a hardware unit of 16 KiB
+//   tight  some 384 KiB left, so that what is freed is soon used again; a hardware unit of 16 KiB
+const std::vector<ExploreBase>& ExploreBases();
+const ExploreBase& ExploreBaseNamed(const std::string& name);
+
+// Every call there is, each in a form or two that meets the others' ranges and names.
+const std::vector<Step>& Alphabet();
+
+// Sequence number `index` of all those of `length` steps of the alphabet.
+std::vector<Step> SequenceOf(uint64_t index, int length);
+uint64_t SequencesOf(int length);
+
+// Situations that need more than three steps, or completions in a controlled order.
+struct Scenario {
+  const char* name;
+  const char* base;
+  const char* steps;
+  const char* next_writes = "";  // of recovered stores; "": some of the explorer's own
+};
+const std::vector<Scenario>& Scenarios();
+
+// A long sequence of random calls with random ranges.
+std::vector<Step> RandomSteps(uint64_t seed, size_t count);
+
+}  // namespace untorn
+
+#endif  // UNTORN_TESTS_EXPLORE_WORKLOADS_H_
