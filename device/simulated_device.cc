@@ -327,6 +327,11 @@ void SimulatedDevice::FailAfter(IoOp op, uint64_t n, absl::Status status, uint64
   Inject({.op = op, .first = n, .count = count, .status = std::move(status)});
 }
 
+void SimulatedDevice::ClearFaults() {
+  std::lock_guard<std::mutex> lock(impl_->state().mu);
+  impl_->faults.clear();
+}
+
 uint64_t SimulatedDevice::faults_seen() const {
   std::lock_guard<std::mutex> lock(impl_->state().mu);
   return impl_->faults_seen;

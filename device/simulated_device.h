@@ -85,6 +85,7 @@ class SimulatedDevice : public Device {
 
   void Inject(const SimulatedFault& fault);
   void FailAfter(IoOp op, uint64_t n, absl::Status status, uint64_t count = 1);
+  void ClearFaults();
   // Faults that came to pass.
   uint64_t faults_seen() const;
 

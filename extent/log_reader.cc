@@ -9,6 +9,21 @@
 namespace untorn {
 namespace {
 
+// Reads what a power cut may have left unreadable (kDataLoss), which then counts as not written. A device that fails
+// once is asked again, and one that no longer reads even the superblock, which it read just now, has failed: then
+// nothing is known of what it holds (kInternal).
+absl::Status ReadOrMissing(Device& device, uint64_t offset_bytes, void* buffer, uint64_t length_bytes) {
+  absl::Status read = ReadBlocking(device, offset_bytes, buffer, length_bytes);
+  if (absl::IsDataLoss(read)) read = ReadBlocking(device, offset_bytes, buffer, length_bytes);
+  if (!absl::IsDataLoss(read)) return read;
+  AlignedBuffer block(kBlockBytes);
+  for (uint64_t slot : kSuperblockSlots) {
+    if (ReadBlocking(device, slot * kBlockBytes, block.data(), kBlockBytes).ok()) return read;
+  }
+  return absl::InternalError(absl::StrCat(
+      "the device has stopped reading, so what is durable cannot be told: ", std::string(read.message())));
+}
+
 // Reads log blocks by position, a chunk of the ring at a time; where a chunk cannot be read, block by block: one
 // sector that a power cut left unreadable hides nothing else.
 class RingReader {
@@ -27,7 +42,9 @@ class RingReader {
       }
       uint64_t at = ring - start;
       if (absl::IsDataLoss(chunk_status_)) {
-        if (absl::Status s = ReadBlocks(ring, 1); !s.ok()) return s;
+        absl::Status s =
+            ReadOrMissing(device_, (geometry_.log_start + ring) * kBlockBytes, chunk_.data(), kBlockBytes);
+        if (!s.ok()) return s;
         at = 0;
       } else if (!chunk_status_.ok()) {
         return chunk_status_;
@@ -172,8 +189,8 @@ class TailReader {
       if (e.logical.count > kMapEntryBlocksMax) return false;
       const size_t bytes = e.logical.count * kBlockBytes;
       if (data_.size() < bytes) data_ = AlignedBuffer(bytes);
-      absl::Status read = ReadBlocking(device_, e.physical * kBlockBytes, data_.data(), bytes);
-      if (absl::IsDataLoss(read)) return false;  // a sector that a power cut left unreadable
+      absl::Status read = ReadOrMissing(device_, e.physical * kBlockBytes, data_.data(), bytes);
+      if (absl::IsDataLoss(read)) return false;
       if (!read.ok()) return read;
       const iovec piece{data_.data(), bytes};
       if (HashData({&piece, 1}) != e.hash) return false;

@@ -82,6 +82,12 @@ const Object* Driver::Find(const std::string& name) {
 std::string Driver::Judge(const absl::Status& status, const Step& step, bool* done) {
   *done = status.ok();
   if (status.ok() || (may_refuse_ && absl::IsResourceExhausted(status))) return "";
+  if (device_.faults_seen() > 0) {
+    *done = stopped_ = true;
+    uncertain_.insert({step.object, step.to});
+    for (const Step& change : step.changes) uncertain_.insert({change.object, change.to});
+    return "";
+  }
   return absl::StrCat(Sentence(step), ": ", status.ToString());
 }
 
@@ -89,7 +95,7 @@ void Driver::Tell(const Step& step, const std::function<void()>& change) {
   model_.Begin(Sentence(step));
   change();
   const Model::OpId op = model_.End();
-  if (step.sync || step.kind == Step::kPreallocate)
+  if (!stopped_ && (step.sync || step.kind == Step::kPreallocate))
     acknowledge_.push_back([this, op] { model_.SetDurable(op); });
 }
 
@@ -114,7 +120,10 @@ std::string Driver::Write(const Step& step) {
       ++async->completions;
       async->status = std::move(s);
     });
-    if (async->completions > 0 && !async->status.ok()) return Judge(async->status, step, &done);
+    if (async->completions > 0 && !async->status.ok()) {
+      std::string wrong = Judge(async->status, step, &done);
+      if (!done) return wrong;
+    }
     model_.Begin(Sentence(step));
     model_.Write(id, step.offset, data);
     async->op = model_.End();
@@ -136,6 +145,10 @@ std::string Driver::Transact(const Step& step) {
   std::map<std::string, Object> objects;
   for (const auto& [name, id] : model_.names()) {
     const Object* object = Find(name);
+    if (object == nullptr && device_.faults_seen() > 0) {
+      stopped_ = true;
+      return "";
+    }
     if (object == nullptr) return "an object cannot be opened: " + name;
     objects[name] = *object;
   }
@@ -181,7 +194,7 @@ std::string Driver::Transact(const Step& step) {
         break;
     }
     bool done = false;
-    if (std::string wrong = Judge(status, step, &done); !done) return wrong;
+    if (std::string wrong = Judge(status, step, &done); !done || stopped_) return wrong;
     if (change.id == 0) change.id = objects.at(c.kind == Step::kRename ? c.to : c.object).id();
     changes.push_back(std::move(change));
   }
@@ -241,7 +254,7 @@ std::string Driver::Release() {
   held->thread.join();
   if (!held->read.ok()) {
     // The object may have been removed meanwhile.
-    if (absl::IsNotFound(held->read.status())) return "";
+    if (absl::IsNotFound(held->read.status()) || device_.faults_seen() > 0) return "";
     return "a read that the device held back: " + held->read.status().ToString();
   }
   held->got.resize(*held->read);
@@ -255,6 +268,11 @@ std::string Driver::Call(const Step& step) {
   const Durability durability = step.sync ? Durability::kSync : Durability::kBuffered;
   bool done = false;
   std::string wrong;
+  if (there && Find(step.object) == nullptr) {
+    if (device_.faults_seen() == 0) return ToString(std::span(&step, 1)) + ": the object cannot be opened";
+    stopped_ = true;
+    return "";
+  }
   switch (step.kind) {
     case Step::kWrite:
     case Step::kPlainWrite:
@@ -280,17 +298,18 @@ std::string Driver::Call(const Step& step) {
       break;
     case Step::kSync:
       wrong = Judge(store_.Sync(), step, &done);
-      if (done) acknowledge_.push_back([this] { model_.SetAllDurable(); });
+      if (done && !stopped_) acknowledge_.push_back([this] { model_.SetAllDurable(); });
       break;
     case Step::kSyncObject:
       if (!there) break;
       wrong = Judge(Find(step.object)->Sync(), step, &done);
-      if (done) acknowledge_.push_back([this, id = IdOf(step.object)] { model_.SetObjectDurable(id); });
+      if (done && !stopped_)
+        acknowledge_.push_back([this, id = IdOf(step.object)] { model_.SetObjectDurable(id); });
       break;
     case Step::kSyncRange:
       if (!there) break;
       wrong = Judge(Find(step.object)->SyncRange(step.offset, step.length), step, &done);
-      if (done) {
+      if (done && !stopped_) {
         acknowledge_.push_back(
             [this, id = IdOf(step.object), step] { model_.SetRangeDurable(id, step.offset, step.length); });
       }
@@ -306,7 +325,8 @@ std::string Driver::Call(const Step& step) {
       if (there) break;
       absl::StatusOr<Object> object = store_.CreateObject(step.object, durability);
       wrong = Judge(object.status(), step, &done);
-      if (done) Tell(step, [&] { model_.Create(step.object, object->id()); });
+      if (done)
+        Tell(step, [&] { model_.Create(step.object, object.ok() ? object->id() : Model::kAnyObject); });
       break;
     }
     case Step::kRemove:
@@ -336,7 +356,7 @@ std::string Driver::Call(const Step& step) {
       std::vector<std::byte> got(step.length);
       absl::StatusOr<size_t> read = Find(step.object)->Read(step.offset, got, {.bypass_cache = true});
       wrong = Judge(read.status(), step, &done);
-      if (!done) break;
+      if (!done || stopped_) break;
       got.resize(*read);
       if (got != Content(step.object, step.offset, step.length))
         wrong = ToString(std::span(&step, 1)) + ": reads something else";
@@ -378,11 +398,25 @@ std::string Driver::Finish() {
   return wrong.empty() ? CheckReads() : wrong;
 }
 
+std::string Driver::CheckFailedStore() {
+  if (store_.Sync().ok()) return "";
+  const std::vector<std::byte> data = Stamped(1, 100);
+  for (const auto& [name, object] : handles_) {
+    const absl::Status status = object.Write(0, data);
+    if (!absl::IsFailedPrecondition(status) && !absl::IsNotFound(status))
+      return "a failed store accepts a write: " + status.ToString();
+  }
+  if (store_.Sync().ok()) return "a failed store says that everything is durable";
+  return "";
+}
+
 std::string Driver::CheckReads() {
   absl::StatusOr<Observed> observed = ObserveStore(store_);
   if (!observed.ok()) return "a read: " + observed.status().ToString();
-  if (observed->objects.size() != model_.names().size()) return "the objects are others than those made";
+  if (!stopped_ && observed->objects.size() != model_.names().size())
+    return "the objects are others than those made";
   for (const auto& [name, id] : model_.names()) {
+    if (uncertain_.contains(name)) continue;
     auto it = observed->objects.find(name);
     if (it == observed->objects.end() || it->second.id != id) return "object '" + name + "' is not there";
     const ObjectData& want = model_.data(id);

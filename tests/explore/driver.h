@@ -11,6 +11,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -38,8 +39,13 @@ class Driver {
   void Acknowledge();
   // After the last step: releases what is held, and has all asynchronous writes done.
   std::string Finish();
-  // Reads all objects and compares them with the model.
+  // Reads all objects and compares them with the model, but for those of a call whose fate is unknown.
   std::string CheckReads();
+  // A call has failed, and the device had a fault before: whether its change will be there is unknown. No
+  // further steps then.
+  bool stopped() const { return stopped_; }
+  // After that: if the store has failed, it refuses changes and says so at every sync (promise 8).
+  std::string CheckFailedStore();
 
   const Model& model() const { return model_; }
   uint64_t next_stamp() const { return next_stamp_; }
@@ -81,6 +87,8 @@ class Driver {
   std::vector<std::shared_ptr<AsyncWrite>> async_;
   std::unique_ptr<HeldRead> held_read_;
   std::vector<std::function<void()>> acknowledge_;
+  bool stopped_ = false;
+  std::set<std::string> uncertain_;  // objects of the call that failed
 };
 
 }  // namespace untorn

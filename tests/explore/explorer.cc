@@ -3,9 +3,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "extent/superblock.h"
+#include "tests/explore/fsck_findings.h"
 #include "tests/explore/landings.h"
-#include "untorn/inspect.h"
 #include "untorn/store.h"
 
 namespace untorn {
@@ -23,22 +22,6 @@ const std::vector<std::vector<Step>>& NextWrites() {
       Steps("sync-all; write a 16384 16384 sync; remove b sync"),
   };
   return all;
-}
-
-std::string FsckFindings(const std::shared_ptr<SimulatedDisk>& disk) {
-  SimulatedDeviceOptions options;
-  options.shuffle = false;
-  SimulatedDevice device(disk, options);
-  absl::StatusOr<FsckResult> result = FsckDevice(device);
-  if (!result.ok()) return result.status().ToString();
-  std::string text;
-  for (const Finding& finding : result->findings) {
-    // A slot that was being written is the one thing that a cut may leave to be found.
-    const bool shorn = !disk->IsReadable(kSuperblockSlots[0]) || !disk->IsReadable(kSuperblockSlots[1]);
-    if (finding.code == FindingCode::kSuperblockUnreadable && shorn) continue;
-    absl::StrAppend(&text, text.empty() ? "" : "; ", FindingCodeName(finding.code), ": ", finding.what);
-  }
-  return text;
 }
 
 }  // namespace

@@ -34,7 +34,7 @@ class BlockHeaderTest : public testing::Test {
     const absl::Status status = Verify();
     EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
     EXPECT_NE(std::string(status.message()).find(words), std::string::npos) << status;
-    EXPECT_NE(std::string(status.message()).find("tree node at 77"), std::string::npos) << status;
+    EXPECT_NE(std::string(status.message()).find("tree node at block 77"), std::string::npos) << status;
   }
 
   BlockHeader header_;

@@ -1,0 +1,66 @@
+// Promises 3, 7 and 8 with a device that fails at its n-th operation, for every n until a run completes: in
+// normal work, in checkpoints, in recovery.
+#include "tests/explore/faults.h"
+
+#include <gtest/gtest.h>
+
+#include <iostream>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "tests/explore/workloads.h"
+
+namespace untorn {
+namespace {
+
+struct Case {
+  const char* name;
+  IoOp op;
+  absl::Status status;
+};
+
+const std::vector<Case>& Cases() {
+  static const std::vector<Case> cases = {
+      {"read", IoOp::kRead, absl::DataLossError("EIO, as the test asked")},
+      {"write", IoOp::kWrite, absl::InternalError("EIO, as the test asked")},
+      {"full", IoOp::kWrite, absl::ResourceExhaustedError("ENOSPC, as the test asked")},
+      {"atomic", IoOp::kAtomicWrite, absl::InternalError("EIO, as the test asked")},
+      {"flush", IoOp::kFlush, absl::InternalError("EIO, as the test asked")},
+  };
+  return cases;
+}
+
+using RunFunction = FaultOutcome (*)(const ExploreBase&, const std::vector<Step>&, const SimulatedFault&,
+                                     uint64_t);
+
+// Every n, once or from then on, until it is not reached.
+void Sweep(RunFunction run, const Scenario& scenario) {
+  const std::vector<Step> steps = Steps(scenario.steps);
+  const ExploreBase& base = ExploreBaseNamed(scenario.base);
+  uint64_t runs = 0, reported = 0;
+  for (const Case& c : Cases()) {
+    for (uint64_t count : {uint64_t{1}, UINT64_MAX}) {
+      for (uint64_t n = 1;; ++n) {
+        const SimulatedFault fault = {.op = c.op, .first = n, .count = count, .status = c.status};
+        const FaultOutcome outcome = run(base, steps, fault, n);
+        ASSERT_EQ(outcome.wrong, "") << scenario.name << ": " << c.name << " number " << n
+                                     << (count == 1 ? "" : " and all after it");
+        if (!outcome.came) break;
+        ++runs;
+        reported += outcome.reported;
+      }
+    }
+  }
+  std::cout << scenario.name << ": " << runs << " faults, " << reported << " reported" << std::endl;
+  EXPECT_GT(reported, 0u);
+}
+
+class FaultsTest : public testing::TestWithParam<size_t> {};
+
+TEST_P(FaultsTest, WhileWorking) { Sweep(RunWithFault, Scenarios()[GetParam()]); }
+TEST_P(FaultsTest, WhileRecovering) { Sweep(RecoverWithFault, Scenarios()[GetParam()]); }
+
+INSTANTIATE_TEST_SUITE_P(Scenarios, FaultsTest, testing::Range<size_t>(0, Scenarios().size()));
+
+}  // namespace
+}  // namespace untorn
