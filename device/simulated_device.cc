@@ -7,7 +7,6 @@
 #include <cstring>
 #include <utility>
 
-#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "device/check.h"
 #include "device/simulated_disk_state.h"
@@ -77,7 +76,7 @@ struct SimulatedDevice::Impl final : DiskUser {
   uint64_t to_hold = 0;
   bool hold_forever = false;
   uint64_t virtual_ns = 0;
-  absl::flat_hash_set<uint64_t> read_blocks;
+  std::vector<bool> read_blocks;
   uint64_t reads_fingerprint = 0;
   std::condition_variable submitted;
 
@@ -151,7 +150,8 @@ absl::Status SimulatedDevice::Impl::Read(const IoRequest& request,
       const bool stale = fault == SimulatedFault::kStaleRead && state().previous.contains(number);
       const DiskBlock& block = FindDiskBlock(stale ? state().previous : state().current.get(), number);
       std::memcpy(static_cast<char*>(v.iov_base) + at, block.bytes, kBlockBytes);
-      if (options.track_reads && read_blocks.insert(number).second) {
+      if (options.track_reads && !read_blocks[number]) {
+        read_blocks[number] = true;
         reads_fingerprint += DiskBlockFingerprint(number, block);
       }
       if (block.unreadable != 0 && status.ok()) {
@@ -219,6 +219,7 @@ SimulatedDevice::SimulatedDevice(std::shared_ptr<SimulatedDisk> disk, const Simu
   info_.size_bytes = state.size_bytes;
   info_.atomic = options.atomic;
   info_.atomic_note = options.atomic.usable() ? "simulated" : "none: the simulated disk has no atomic writes";
+  if (options.track_reads) impl_->read_blocks.resize(state.size_bytes / kBlockBytes);
   std::lock_guard<std::mutex> lock(state.mu);
   state.keep_previous |= options.keep_previous;
   state.orphans.clear();

@@ -39,8 +39,10 @@ const DiskBlock& FindDiskBlock(const DiskBlocks& blocks, uint64_t number) {
 }
 
 uint64_t DiskBlockFingerprint(uint64_t number, const DiskBlock& block) {
-  const uint64_t pair[] = {number, block.hash};
-  return XXH3_64bits(pair, sizeof(pair));
+  // Mixed as MurmurHash3 finishes: the hash is a good one, the number is not.
+  uint64_t mixed = block.hash ^ (number + 1) * 0x9e3779b97f4a7c15;
+  mixed = (mixed ^ mixed >> 33) * 0xff51afd7ed558ccd;
+  return mixed ^ mixed >> 33;
 }
 
 void DiskWrite::ApplyTo(DiskBlocks& to) const {

@@ -60,7 +60,7 @@ class RingReader {
                         count * kBlockBytes);
   }
 
-  static constexpr uint64_t kChunkBlocks = 256;
+  static constexpr uint64_t kChunkBlocks = 64;
   Device& device_;
   const Geometry& geometry_;
   AlignedBuffer chunk_;

@@ -120,12 +120,7 @@ std::shared_ptr<Explorer::Recovered> Explorer::Recover(const ExploreBase& base, 
   auto recovered = std::make_shared<Recovered>();
   ++counts_.recoveries;
   if (!cut_again) ++counts_.recovery_cuts;
-  if (OneIn(options_.fsck_one_in)) {
-    if (std::string found = FsckFindings(image.disk); !found.empty()) {
-      recovered->wrong = "fsck of what the cut left: " + found;
-      return recovered;
-    }
-  }
+  const std::shared_ptr<SimulatedDisk> before = image.disk->Clone();
   if (cut_again) {
     image.disk->SetObserver([&] {
       Collect(*image.disk, image.where + " then, in the recovery,", kImagesInRecovery, false,
@@ -139,9 +134,16 @@ std::shared_ptr<Explorer::Recovered> Explorer::Recover(const ExploreBase& base, 
     recovered->wrong = "the store cannot be opened: " + status.ToString();
     return recovered;
   }
+  const bool is_new = states_->Insert(process->device->reads_fingerprint());
   // A recovery is a function of what it reads, and so is what a cut in it leaves, but for what a kill left in
   // the cache: such cuts were tried already.
-  if (!states_->Insert(process->device->reads_fingerprint()) && !image.kill) recovered->images.clear();
+  if (!is_new && !image.kill) recovered->images.clear();
+  if (is_new) {
+    if (std::string found = FsckFindings(before); !found.empty()) {
+      recovered->wrong = "fsck of what the cut left: " + found;
+      return recovered;
+    }
+  }
   counts_.dropped_records += process->store->stats().dropped_records;
   absl::StatusOr<Observed> observed = ObserveStore(*process->store);
   if (!observed.ok()) {

@@ -45,7 +45,6 @@ struct ExploreOptions {
   size_t images_per_cut = 16;  // of power cuts, at each point
   uint64_t kill_one_in = 8;    // points at which the process is killed too
   uint64_t go_on_one_in = 16;  // recovered stores that do the next writes, with cuts in them
-  uint64_t fsck_one_in = 1;    // crashed stores that fsck looks at before they are opened
   SimulatedDeviceOptions::Lies lies;
   std::vector<SimulatedFault> faults;  // while the steps run
   std::vector<Step> next_writes;       // of recovered stores that go on; none: some of the explorer's own

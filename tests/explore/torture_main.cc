@@ -79,11 +79,11 @@ class Torture {
          ++round) {
       const uint64_t seed = seed_ + 1'000'000 * round;
       run(Scenarios().size() * 4, [&](uint64_t i) { return ScenarioExploration(i / 4, seed + i % 4, 64); });
-      run(300, [&](uint64_t i) { return RandomExploration(seed + i, 40 + i % 80, 24); });
+      run(300, [&](uint64_t i) { return RandomExploration(seed + i, 40 + i % 80, 48); });
       run(1000, [&](uint64_t i) {
         std::mt19937_64 rng(seed + i);
         const ExploreBase& base = ExploreBases()[rng() % ExploreBases().size()];
-        Exploration exploration = SequenceExploration(base, rng() % SequencesOf(4), 4, 16);
+        Exploration exploration = SequenceExploration(base, rng() % SequencesOf(4), 4, 48);
         exploration.options.seed = rng();
         return exploration;
       });

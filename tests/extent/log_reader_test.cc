@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "device/aligned_buffer.h"
 #include "device/simulated_device.h"
 
 namespace untorn {
@@ -348,13 +349,43 @@ TEST_F(LogReaderTest, HashIsComparedForWrittenExtentsOnly) {
 }
 
 TEST_F(LogReaderTest, DataThatCannotBeReadCountsAsDataThatDidNotArrive) {
-  Append({Data()});
+  const LogEntry data = Data();
+  Append({data});
   SimulatedDevice device(disk_, {.size_bytes = disk_->size_bytes()});
-  device.FailAfter(IoOp::kRead, 2, absl::DataLossError("a sector that the power cut left unreadable"));
-  const auto tail = ReadLogTail(device, superblock_);
-  ASSERT_TRUE(tail.ok()) << tail.status();
-  EXPECT_TRUE(tail->kept.empty());
-  EXPECT_EQ(tail->dropped, 1u);
+  AlignedBuffer bytes(kBlockBytes);
+  IoRequest write;
+  write.op = IoOp::kWrite;
+  write.offset_bytes = data.physical * kBlockBytes;
+  write.iov = {{bytes.data(), kBlockBytes}};
+  IoRequest* pointer = &write;
+  device.Submit(absl::MakeConstSpan(&pointer, 1));
+  const SimulatedDisk::Landing shorn = {.lands = true, .sectors = std::vector<bool>(8), .shorn = true};
+  disk_ = disk_->AfterCut(std::span(&shorn, 1));
+  const LogTail tail = Read();
+  EXPECT_TRUE(tail.kept.empty());
+  EXPECT_EQ(tail.dropped, 1u);
+  std::vector<IoRequest*> completed;
+  device.Reap(/*wait=*/true, &completed);
+}
+
+TEST_F(LogReaderTest, ReadThatFailsOnceIsTriedAgain) {
+  Append({Data()});
+  for (uint64_t nth = 1; nth < 10; ++nth) {
+    SimulatedDevice device(disk_, {.size_bytes = disk_->size_bytes()});
+    device.FailAfter(IoOp::kRead, nth, absl::DataLossError("EIO"));
+    const auto tail = ReadLogTail(device, superblock_);
+    ASSERT_TRUE(tail.ok()) << tail.status();
+    EXPECT_EQ(tail->kept.size(), 1u) << "read " << nth;
+  }
+}
+
+TEST_F(LogReaderTest, DeviceThatReadsNoMoreIsNotALogThatEnds) {
+  Append({Data()});
+  for (const uint64_t nth : {1, 2, 3, 4}) {
+    SimulatedDevice device(disk_, {.size_bytes = disk_->size_bytes()});
+    device.FailAfter(IoOp::kRead, nth, absl::DataLossError("EIO"), UINT64_MAX);
+    EXPECT_TRUE(absl::IsInternal(ReadLogTail(device, superblock_).status())) << "read " << nth;
+  }
 }
 
 TEST_F(LogReaderTest, DeviceThatFailsOtherwiseIsAnError) {

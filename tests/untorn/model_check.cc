@@ -1,5 +1,6 @@
 // The check of what a crash has left: see model.h.
 #include <algorithm>
+#include <cstring>
 #include <map>
 #include <string>
 #include <vector>
@@ -102,7 +103,7 @@ class CrashChecker {
       auto check = [&](uint64_t block) {
         if (block * kBlock >= object->data.size() || state.cells.contains(block)) return;
         if (!object->complete && !object->seen.contains(block)) return;
-        if (state.data.block(block) != object->data.block(block)) {
+        if (std::memcmp(&state.data.block(block), &object->data.block(block), kBlock) != 0) {
           Wrong("block " + std::to_string(block) + " of object " + std::to_string(id) +
                 " has changed, but no op touched it");
         }
