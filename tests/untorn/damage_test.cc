@@ -123,16 +123,17 @@ void ExpectNoWrongAnswer(const std::shared_ptr<SimulatedDisk>& disk, int lost_ma
   EXPECT_LE(lost, lost_max);
 }
 
-TEST(DamageTest, EverySingleBlockIsFoundAndGivesNoWrongAnswer) {
-  std::mt19937_64 rng(TestSeed(30));
+// In parts, which run side by side.
+constexpr size_t kParts = 2;
+class DamageTest : public testing::TestWithParam<size_t> {};
+
+TEST_P(DamageTest, EverySingleBlockIsFoundAndGivesNoWrongAnswer) {
+  std::mt19937_64 rng(TestSeed(30) + GetParam());
   const DamageStore& store = TheStore();
   ASSERT_GE(store.metadata.size(), kMetadataBlocks);
   ASSERT_EQ(RunFsck(store.disk).findings_total, 0u);
-  // Of a sharded run each process takes its share.
-  const uint64_t shards = FromEnvironment("GTEST_TOTAL_SHARDS", 1),
-                 shard = FromEnvironment("GTEST_SHARD_INDEX", 0);
   std::array<int, kDamages> tried = {};
-  for (size_t i = shard; i < store.metadata.size() && !HasFailure(); i += shards) {
+  for (size_t i = GetParam(); i < store.metadata.size() && !HasFailure(); i += kParts) {
     for (int d = 0; d < kDamages; ++d) {
       const auto disk = store.disk->Clone();
       const std::vector<uint64_t> blocks = Harm(*disk, i, static_cast<Damage>(d), rng);
@@ -158,6 +159,8 @@ TEST(DamageTest, EverySingleBlockIsFoundAndGivesNoWrongAnswer) {
   std::cout << store.metadata.size() << " blocks of metadata; tried: " << tried[0] << " flipped, " << tried[1]
             << " zeroed, " << tried[2] << " stale, " << tried[3] << " swapped" << std::endl;
 }
+
+INSTANTIATE_TEST_SUITE_P(Parts, DamageTest, testing::Range<size_t>(0, kParts));
 
 }  // namespace
 }  // namespace untorn
