@@ -60,8 +60,8 @@ uint64_t SealBlock(std::span<std::byte> block) {
 absl::Status VerifyBlock(std::span<const std::byte> block, BlockType type, const Uuid& uuid, uint64_t address,
                          const char* what) {
   auto damaged = [&](auto&&... why) {
-    return absl::DataLossError(
-        absl::StrCat(what, type == BlockType::kLogRecord ? " at position " : " at block ", address, ": ", why...));
+    return absl::DataLossError(absl::StrCat(
+        what, type == BlockType::kLogRecord ? " at position " : " at block ", address, ": ", why...));
   };
   if (block.size() < kHeaderBytes) return damaged("only ", block.size(), " bytes");
   BlockHeader header;
@@ -75,8 +75,8 @@ absl::Status VerifyBlock(std::span<const std::byte> block, BlockType type, const
                    absl::Hex(computed, absl::kZeroPad16));
   }
   if (header.version != kFormatVersion) {
-    return absl::UnimplementedError(absl::StrCat(what, " at block ", address, ": format version ", header.version,
-                                                 ", this program knows ", kFormatVersion));
+    return absl::UnimplementedError(absl::StrCat(what, " at block ", address, ": format version ",
+                                                 header.version, ", this program knows ", kFormatVersion));
   }
   if (header.type != static_cast<uint16_t>(type)) {
     return damaged("wrong identity: type ", header.type, " (",
