@@ -10,6 +10,7 @@
 #include <memory>
 #include <mutex>
 #include <random>
+#include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -36,15 +37,30 @@ uint64_t DiskBlockFingerprint(uint64_t number, const DiskBlock& block);
 // Blocks that copies of a disk share until one of them changes.
 class SharedDiskBlocks {
  public:
-  const DiskBlocks& get() const { return *blocks_; }
+  SharedDiskBlocks() = default;
+  SharedDiskBlocks(const SharedDiskBlocks& other) { *this = other; }
+  SharedDiskBlocks& operator=(const SharedDiskBlocks& other) {
+    other.shared_->is_shared = true;
+    shared_ = other.shared_;
+    return *this;
+  }
+
+  const DiskBlocks& get() const { return shared_->blocks; }
   DiskBlocks& Mutable() {
-    if (blocks_.use_count() > 1) blocks_ = std::make_shared<DiskBlocks>(*blocks_);
-    std::atomic_thread_fence(std::memory_order_acquire);  // of the count that others have let go of
-    return *blocks_;
+    if (shared_->is_shared) {
+      auto own = std::make_shared<Shared>();
+      own->blocks = shared_->blocks;
+      shared_ = std::move(own);
+    }
+    return shared_->blocks;
   }
 
  private:
-  std::shared_ptr<DiskBlocks> blocks_ = std::make_shared<DiskBlocks>();
+  struct Shared {
+    DiskBlocks blocks;
+    std::atomic<bool> is_shared = false;  // for good: its last owner makes one copy too many
+  };
+  std::shared_ptr<Shared> shared_ = std::make_shared<Shared>();
 };
 
 // A write as the disk keeps it: whole blocks, and which of their sectors it reaches.
