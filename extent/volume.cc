@@ -166,6 +166,13 @@ absl::StatusOr<bool> Volume::Walked(WalkResult result, const TreeCursor& cursor)
   return true;
 }
 
+absl::Status Volume::CheckPlace(Extent extent) const {
+  if (extent.start >= geometry().data_start && extent.end() <= geometry().total_blocks)
+    return absl::OkStatus();
+  return absl::DataLossError(absl::StrCat("mapping tree: a mapping leads to blocks ", extent.start, " to ",
+                                          extent.end() - 1, ", outside the data area"));
+}
+
 absl::StatusOr<bool> Volume::TryLookup(ObjectId object, BlockRange range, std::vector<Mapping>* out) {
   out->clear();
   absl::StatusOr<bool> complete = true;
@@ -192,6 +199,10 @@ absl::StatusOr<bool> Volume::TryLookup(ObjectId object, BlockRange range, std::v
       }
       if (entry->object < object) continue;
       Mapping m = entry->mapping;
+      if (absl::Status s = CheckPlace(m.extent()); !s.ok()) {
+        complete = s;
+        return;
+      }
       if (entry->object > object || m.logical.start >= gap.end()) break;
       if (m.logical.end() <= at) continue;
       const uint64_t start = std::max(at, m.logical.start), end = std::min(gap.end(), m.logical.end());
@@ -386,6 +397,7 @@ absl::Status Volume::LoadGroup(std::unique_lock<std::mutex>& lock, uint64_t grou
 
 absl::Status Volume::LoadGroups(std::unique_lock<std::mutex>& lock, Extent extent) {
   if (extent.count == 0) return absl::OkStatus();
+  if (absl::Status s = CheckPlace(extent); !s.ok()) return s;
   for (uint64_t g = FreeSpace::GroupOf(extent.start); g <= FreeSpace::GroupOf(extent.end() - 1); ++g) {
     if (absl::Status s = LoadGroup(lock, g); !s.ok()) return s;
   }

@@ -155,6 +155,8 @@ class Volume {
 
   Volume(IoPump& pump, const Superblock& superblock, int slot, size_t node_cache_nodes);
   absl::Status Recover(const LogTail& tail);
+  // Anything but the data area is never mapped: nothing may be read, written or freed there.
+  absl::Status CheckPlace(Extent extent) const;
   absl::Status LoadGroup(std::unique_lock<std::mutex>& lock, uint64_t group);
   absl::Status LoadGroups(std::unique_lock<std::mutex>& lock, Extent extent);
   absl::Status WriteSuperblock(std::unique_lock<std::mutex>& lock, const Superblock& next);

@@ -1,0 +1,23 @@
+// Arbitrary images for everything that reads one: open and recovery, fsck, dump.
+//
+// An input is a list of edits of a real store's metadata. Afterwards the checksums are put right, of the blocks
+// edited and of whatever points to them, so that the edits get past them; unless the input says not to.
+#ifndef UNTORN_TESTS_FUZZ_IMAGE_FUZZ_H_
+#define UNTORN_TESTS_FUZZ_IMAGE_FUZZ_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace untorn {
+
+// Who reads the image.
+enum class FuzzTarget { kOpen, kFsck, kDump };
+
+// Aborts where the reader crashes, or says that all is well with a store that then fails: fsck without findings, and
+// a read or a write with kDataLoss.
+void FuzzImage(FuzzTarget target, std::span<const uint8_t> input);
+
+}  // namespace untorn
+
+#endif  // UNTORN_TESTS_FUZZ_IMAGE_FUZZ_H_
