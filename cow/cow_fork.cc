@@ -385,12 +385,12 @@ uint64_t CowFork::StageHole(const std::shared_ptr<Unit>& unit, const std::shared
 
 bool CowFork::MustWait(const Unit& unit) const {
   for (const auto& [id, change] : unit.changes) {
-    const ObjectState& object = *change.object;
+    ObjectState& object = *change.object;
     if (object.committing_metadata > 0 || (change.metadata() && object.committing > 0)) return true;
     if (object.committing == 0) continue;
     bool wait = false;
     ForEachBlock(change.data, [&](uint64_t b) {
-      const Page* page = FindPage(*change.object, b);
+      const Page* page = FindPage(object, b);
       wait |= page != nullptr && page->committing != nullptr;
     });
     if (wait) return true;
@@ -408,7 +408,7 @@ void CowFork::Freeze(const std::shared_ptr<Unit>& unit) {
     if (object.metadata_unit == unit.get()) object.metadata_unit = nullptr;
     ++object.committing;
     if (change.metadata()) ++object.committing_metadata;
-    change.data.ForEach([&](BlockRange r) {
+    change.data.ForEach([&, id = id](BlockRange r) {
       FrozenRange range{&object, r, {}};
       range.buffers.reserve(r.count);
       for (uint64_t b = r.start; b < r.end(); ++b) {
@@ -510,10 +510,10 @@ void CowFork::Unfreeze(const std::shared_ptr<Unit>& unit) {
           !theirs->second.metadata()) {
         continue;
       }
-      theirs->second.holes.ForEach([&, &change = change](BlockRange hole) {
+      theirs->second.holes.ForEach([&, id = id, &change = change](BlockRange hole) {
         RangeSet kept = change.data;
         kept.Remove(hole);
-        ForEachBlock(change.data, [&, id = id](uint64_t b) {
+        ForEachBlock(change.data, [&](uint64_t b) {
           if (b < hole.start || b >= hole.end()) return;
           unit->detached.erase({id, b});
           --unit->data_blocks;

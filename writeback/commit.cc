@@ -148,7 +148,7 @@ absl::StatusOr<bool> Engine::PlanUnits(Lock& lock, const std::vector<std::shared
       ranges += change.data.runs();
       metadata |= change.grow_to_bytes > change.object->durable_size_bytes;
       absl::Status failed;
-      change.data.ForEach([&](BlockRange range) {
+      change.data.ForEach([&, id = id, &change = change](BlockRange range) {
         length = range.count * kBlockBytes;
         if (!failed.ok() || missing.size() >= kNodesPerLoad) return;
         absl::StatusOr<bool> found = volume_->TryLookup(id, range, &mappings);

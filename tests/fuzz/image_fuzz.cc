@@ -242,7 +242,7 @@ absl::Status Use(const std::shared_ptr<SimulatedDisk>& disk, bool read_only) {
 }  // namespace
 
 void FuzzImage(FuzzTarget target, std::span<const uint8_t> bytes) {
-  static const Base bases[] = {MakeBase(8), MakeBase(300)};
+  static const Base bases[] = {MakeBase(8), MakeBase(80)};
   Input input(bytes);
   const uint8_t first = input.Byte();
   Editor editor(bases[first % std::size(bases)]);
