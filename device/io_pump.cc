@@ -81,6 +81,13 @@ void IoPump::Reap(std::unique_lock<std::mutex>& lock) {
   reaping_ = false;
   in_flight_ -= completed_.size();
   for (IoRequest* request : completed_) {
+    if (request->op == IoOp::kFlush && !request->status.ok() && flush_failure_.ok())
+      flush_failure_ = request->status;
+  }
+  for (IoRequest* request : completed_) {
+    if (request->op == IoOp::kFlush && !flush_failure_.ok()) request->status = flush_failure_;
+  }
+  for (IoRequest* request : completed_) {
     if (request->done != nullptr) request->done(request);
   }
   changed_.notify_all();

@@ -3,6 +3,9 @@
 // A caller that needs a completion waits in Wait(): one of the waiting threads reaps for all, so at queue
 // depth one the calling thread drives its own I/O without a hand-off to another thread.
 //
+// A flush that fails may have cost writes that it covered, and no later flush brings them back. Others may wait for
+// those writes with a flush of their own: so once one has failed, all that complete after it fail.
+//
 // Threading: one mutex, the owner's, guards the pump and whatever the completions touch. Every method is
 // called with it held, through the unique_lock; it is released around device calls. Completion functions
 // (IoRequest::done) run with it held and must not block.
@@ -71,6 +74,7 @@ class IoPump {
   uint64_t in_flight_ = 0;  // queued or submitted, not yet completed
   bool reaping_ = false;
   IoCounts counts_;
+  absl::Status flush_failure_;  // the first
   int sleepers_ = 0;
   std::vector<IoRequest*> completed_;  // the reaping thread's
 };

@@ -223,6 +223,12 @@ absl::Status FreeSpace::LoadNode(const NodeAddress& at, std::span<const std::byt
   const uint64_t first = at.index * kGroupBlocks;
   if (at.pointer) {
     std::memcpy(group.base->data(), block.data() + kHeaderBytes, sizeof(Bits));
+    for (uint64_t b = first; b < std::min(first + kGroupBlocks, geometry_.data_start); ++b) {
+      if (((*group.base)[(b - first) / 64] >> ((b - first) % 64) & 1) != 0) continue;
+      group.base.reset();
+      return absl::DataLossError(absl::StrCat("free-space bitmap at block ", at.pointer.block, ": block ", b,
+                                              ", which is outside the data area, is marked free"));
+    }
   } else {
     group.base->fill(0);
     if (first < geometry_.data_start) {

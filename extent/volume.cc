@@ -199,12 +199,12 @@ absl::StatusOr<bool> Volume::TryLookup(ObjectId object, BlockRange range, std::v
       }
       if (entry->object < object) continue;
       Mapping m = entry->mapping;
+      if (entry->object > object || m.logical.start >= gap.end()) break;
+      if (m.logical.end() <= at) continue;
       if (absl::Status s = CheckPlace(m.extent()); !s.ok()) {
         complete = s;
         return;
       }
-      if (entry->object > object || m.logical.start >= gap.end()) break;
-      if (m.logical.end() <= at) continue;
       const uint64_t start = std::max(at, m.logical.start), end = std::min(gap.end(), m.logical.end());
       hole_until(start);
       m.physical += start - m.logical.start;

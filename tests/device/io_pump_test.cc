@@ -190,6 +190,19 @@ TEST_F(IoPumpTest, RunAllReturnsAnErrorAmongTheResults) {
   EXPECT_TRUE(requests[2].status.ok());
 }
 
+// What a failed flush has cost no later one brings back: so nobody may take a later one for success.
+TEST_F(IoPumpTest, AllFlushesFailOnceOneHasFailed) {
+  SimulatedDevice device(std::make_shared<SimulatedDisk>(1 << 20), {});
+  device.FailAfter(IoOp::kFlush, 2, absl::InternalError("asked"));
+  IoPump pump(device, mu_);
+  std::unique_lock<std::mutex> lock(mu_);
+  for (bool works : {true, false, false, false}) {
+    IoRequest flush;
+    flush.op = IoOp::kFlush;
+    EXPECT_EQ(pump.Run(lock, &flush).ok(), works);
+  }
+}
+
 class IoPumpOverDeviceTest : public testing::TestWithParam<DeviceKind> {};
 
 TEST_P(IoPumpOverDeviceTest, EveryThreadSeesItsOwnWrites) {

@@ -245,6 +245,7 @@ void Driver::HoldRead(const Step& step) {
     held.done = true;
   });
   while (device_.held() == 0 && !held.done) std::this_thread::yield();
+  if (held.done) device_.Release();  // it was in the cache
 }
 
 std::string Driver::Release() {

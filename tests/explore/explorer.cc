@@ -32,13 +32,12 @@ void ExploreCounts::Add(const ExploreCounts& other) {
   points += other.points;
   images += other.images;
   recoveries += other.recoveries;
-  recovery_cuts += other.recovery_cuts;
+  second_cuts += other.second_cuts;
   next_writes += other.next_writes;
   units_in_place += other.units_in_place;
   units_cow += other.units_cow;
   checkpoints += other.checkpoints;
   dropped_records += other.dropped_records;
-  refused += other.refused;
 }
 
 bool StateSet::Insert(uint64_t fingerprint) {
@@ -119,7 +118,7 @@ std::shared_ptr<Explorer::Recovered> Explorer::Recover(const ExploreBase& base, 
                                                        bool cut_again) {
   auto recovered = std::make_shared<Recovered>();
   ++counts_.recoveries;
-  if (!cut_again) ++counts_.recovery_cuts;
+  if (!cut_again) ++counts_.second_cuts;
   const std::shared_ptr<SimulatedDisk> before = image.disk->Clone();
   if (cut_again) {
     image.disk->SetObserver([&] {

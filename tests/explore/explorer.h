@@ -52,10 +52,10 @@ struct ExploreOptions {
 
 struct ExploreCounts {
   uint64_t runs = 0, steps = 0, points = 0, images = 0;
-  uint64_t recoveries = 0;     // opened after a cut
-  uint64_t recovery_cuts = 0;  // of them after a cut in a recovery
-  uint64_t next_writes = 0;    // recovered stores that went on
-  uint64_t units_in_place = 0, units_cow = 0, checkpoints = 0, dropped_records = 0, refused = 0;
+  uint64_t recoveries = 0;   // opened after a cut
+  uint64_t second_cuts = 0;  // of them after a second cut: in a recovery, or in the writes after it
+  uint64_t next_writes = 0;  // recovered stores that went on
+  uint64_t units_in_place = 0, units_cow = 0, checkpoints = 0, dropped_records = 0;
   void Add(const ExploreCounts& other);
 };
 

@@ -77,7 +77,6 @@ std::vector<Landings> EnumerateLandings(std::span<const Unflushed> writes, size_
   for (size_t i = 0; i < n; ++i) {
     if (writes[i].may_tear) chosen[2][i] = Shorn(writes[i].sectors);
   }
-  size_t kept = chosen.size();
   if (n < 20 && (uint64_t{1} << n) <= max) {
     for (uint64_t subset = 1; subset + 1 < uint64_t{1} << n; ++subset) {
       Landings& landings = chosen.emplace_back(none);
@@ -85,13 +84,13 @@ std::vector<Landings> EnumerateLandings(std::span<const Unflushed> writes, size_
         if ((subset >> i & 1) != 0) landings[i] = Whole();
       }
     }
-    kept = chosen.size();
   } else {
     for (size_t i = 0; i < n; ++i) {
       chosen.emplace_back(none)[i] = Whole();
       chosen.emplace_back(all)[i] = Landing();
     }
   }
+  const size_t kept = chosen.size();
   for (size_t i = 0; i < n; ++i) {
     const uint64_t sectors = writes[i].sectors;
     if (!writes[i].may_tear) continue;

@@ -137,9 +137,9 @@ class Torture {
               << c.units_in_place << ", by copy-on-write " << c.units_cow << "; checkpoints " << c.checkpoints
               << "\n"
               << "cuts: " << c.images << " at " << c.points << " points; recoveries " << c.recoveries
-              << ", of them " << c.recovery_cuts << " after a cut in a recovery; " << c.next_writes
-              << " recovered stores wrote on and were cut again; log records dropped " << c.dropped_records
-              << "\n";
+              << ", of them " << c.second_cuts
+              << " after a second cut, in a recovery or in the writes after it; " << c.next_writes
+              << " recovered stores wrote on; log records dropped " << c.dropped_records << "\n";
     for (const auto& [name, faults] : faults_) {
       std::cout << "faults: " << name << ": injected " << faults.injected << ", reported " << faults.reported;
       if (faults.compared > 0) std::cout << ", shown only by comparing data " << faults.compared;

@@ -195,7 +195,7 @@ class Editor {
  private:
   static bool Replace(Bytes& block, uint64_t from, uint64_t to) {
     bool found = false;
-    for (size_t at = sizeof(BlockHeader); at + sizeof(from) <= kBlockBytes; at += sizeof(from)) {
+    for (size_t at = sizeof(BlockHeader); at + sizeof(from) <= kBlockBytes; ++at) {
       if (std::memcmp(block.data() + at, &from, sizeof(from)) != 0) continue;
       std::memcpy(block.data() + at, &to, sizeof(to));
       found = true;
@@ -208,12 +208,12 @@ class Editor {
   std::vector<Bytes> blocks_, before_;
 };
 
-// Reads everything, and where it may writes something. The first kDataLoss.
+// Reads everything, and where it may writes something. The first failure but for lack of space.
 absl::Status Use(const std::shared_ptr<SimulatedDisk>& disk, bool read_only) {
   absl::Status lost;
   const auto note = [&](const absl::Status& status) {
     if (!status.ok() && status.message().empty()) std::abort();
-    if (lost.ok() && absl::IsDataLoss(status)) lost = status;
+    if (lost.ok() && !absl::IsResourceExhausted(status)) lost = status;
   };
   absl::StatusOr<std::unique_ptr<Store>> store = OpenOn(disk, read_only);
   note(store.status());
@@ -243,6 +243,14 @@ absl::Status Use(const std::shared_ptr<SimulatedDisk>& disk, bool read_only) {
 
 void FuzzImage(FuzzTarget target, std::span<const uint8_t> bytes) {
   static const Base bases[] = {MakeBase(8), MakeBase(80)};
+  if (bytes.empty()) {  // as they are
+    for (const Base& base : bases) {
+      const absl::StatusOr<FsckResult> result = FsckDevice(*DeviceOn(base.disk));
+      if (!result.ok() || result->findings_total > 0) std::abort();
+      Must(Use(base.disk->Clone(), true));
+      Must(Use(base.disk->Clone(), false));
+    }
+  }
   Input input(bytes);
   const uint8_t first = input.Byte();
   Editor editor(bases[first % std::size(bases)]);
