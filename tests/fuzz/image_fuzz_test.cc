@@ -6,6 +6,7 @@
 #include <random>
 #include <vector>
 
+#include "tests/rounds.h"
 #include "tests/untorn/test_util.h"
 
 namespace untorn {
@@ -16,7 +17,7 @@ class ImageFuzzTest : public testing::TestWithParam<FuzzTarget> {};
 TEST_P(ImageFuzzTest, RandomEditsOfMetadataHarmNoReader) {
   std::mt19937_64 rng(TestSeed(40) + static_cast<uint64_t>(GetParam()));
   FuzzImage(GetParam(), {});  // the bases as they are
-  const uint64_t inputs = FromEnvironment("UNTORN_FUZZ_INPUTS", 3000);
+  const uint64_t inputs = FromEnvironment("UNTORN_FUZZ_INPUTS", Rounds(3000));
   std::vector<uint8_t> input;
   for (uint64_t i = 0; i < inputs; ++i) {
     input.resize(1 + rng() % 60);
