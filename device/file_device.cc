@@ -100,22 +100,17 @@ absl::StatusOr<DirectOpen> OpenLocked(const std::string& path, bool block_device
       return ErrnoStatus(
           error, absl::StrCat(path, ": cannot be opened for ", options.read_only ? "reading" : "writing"));
     }
-    struct stat now;
+    const bool locked = !claimed && flock(result.file.fd(), lock) == 0;
+    if (!claimed && !locked && errno != EWOULDBLOCK && errno != EINTR) {
+      return ErrnoStatus(errno, absl::StrCat(path, ": cannot be locked"));
+    }
+    struct stat now, opened;
     if (stat(path.c_str(), &now) != 0) return ErrnoStatus(errno, absl::StrCat(path, ": cannot be opened"));
-    if (!claimed) {
-      struct stat opened;
+    if (locked) {
       if (fstat(result.file.fd(), &opened) != 0)
         return ErrnoStatus(errno, absl::StrCat(path, ": cannot be examined"));
-      if (flock(result.file.fd(), lock) == 0) {
-        // Another file may have taken its place (ReplaceStoreFile) before the lock was taken.
-        if (stat(path.c_str(), &now) != 0)
-          return ErrnoStatus(errno, absl::StrCat(path, ": cannot be opened"));
-        if (opened.st_dev == now.st_dev && opened.st_ino == now.st_ino) return result;
-        continue;
-      }
-      if (errno != EWOULDBLOCK && errno != EINTR) {
-        return ErrnoStatus(errno, absl::StrCat(path, ": cannot be locked"));
-      }
+      if (opened.st_dev == now.st_dev && opened.st_ino == now.st_ino) return result;
+      continue;  // another file took its place (ReplaceStoreFile) before it was locked
     }
     const LockHolder holder = FindLockHolder(now.st_dev, now.st_ino);
     if (holder.alive || std::chrono::steady_clock::now() >= deadline) {

@@ -223,16 +223,16 @@ absl::Status FreeSpace::LoadNode(const NodeAddress& at, std::span<const std::byt
   const uint64_t first = at.index * kGroupBlocks;
   if (at.pointer) {
     std::memcpy(group.base->data(), block.data() + kHeaderBytes, sizeof(Bits));
-    for (uint64_t b = first; b < std::min(first + kGroupBlocks, geometry_.data_start); ++b) {
-      if (((*group.base)[(b - first) / 64] >> ((b - first) % 64) & 1) != 0) continue;
-      group.base.reset();
-      return absl::DataLossError(absl::StrCat("free-space bitmap at block ", at.pointer.block, ": block ", b,
-                                              ", which is outside the data area, is marked free"));
-    }
   } else {
     group.base->fill(0);
-    if (first < geometry_.data_start) {
-      ChangeBits(group.base->data(), 0, std::min(kGroupBlocks, geometry_.data_start - first), true);
+  }
+  if (first < geometry_.data_start) {
+    const uint64_t marked =
+        ChangeBits(group.base->data(), 0, std::min(kGroupBlocks, geometry_.data_start - first), true);
+    if (at.pointer && marked > 0) {
+      group.base.reset();
+      return absl::DataLossError(absl::StrCat("free-space bitmap at block ", at.pointer.block, ": ", marked,
+                                              " blocks outside the data area are marked free"));
     }
   }
   group.busy = std::make_unique<Bits>(*group.base);

@@ -61,6 +61,11 @@ struct Geometry {
   uint64_t data_start = 0;
 
   static Geometry ForSize(uint64_t total_blocks);
+  // Where mapped extents and tree nodes lie. Takes any value: also what a damaged block says.
+  bool InDataArea(Extent extent) const {
+    return extent.start >= data_start && extent.start <= total_blocks &&
+           extent.count <= total_blocks - extent.start;
+  }
   bool operator==(const Geometry&) const = default;
 };
 

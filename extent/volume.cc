@@ -167,8 +167,7 @@ absl::StatusOr<bool> Volume::Walked(WalkResult result, const TreeCursor& cursor)
 }
 
 absl::Status Volume::CheckPlace(Extent extent) const {
-  if (extent.start >= geometry().data_start && extent.end() <= geometry().total_blocks)
-    return absl::OkStatus();
+  if (geometry().InDataArea(extent)) return absl::OkStatus();
   return absl::DataLossError(absl::StrCat("mapping tree: a mapping leads to blocks ", extent.start, " to ",
                                           extent.end() - 1, ", outside the data area"));
 }
@@ -311,7 +310,7 @@ absl::Status Volume::LoadNodes(std::unique_lock<std::mutex>& lock, const std::ve
   for (const BlockPointer& pointer : nodes) {
     if (std::any_of(loads.begin(), loads.end(), [&](const Load& l) { return l.pointer == pointer; }))
       continue;
-    if (pointer.block < geometry().data_start || pointer.block >= geometry().total_blocks) {
+    if (!geometry().InDataArea({pointer.block, 1})) {
       return absl::DataLossError(
           absl::StrCat("mapping tree: a pointer leads outside the data area, to block ", pointer.block));
     }

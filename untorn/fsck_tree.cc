@@ -32,8 +32,7 @@ void TreeCheck::Damaged(BlockPointer pointer, const absl::Status& why, std::stri
   ++nodes_lost_;
   progress_.Add(1);
   lost_.Add(first, limit);
-  if (pointer.block >= sb_.geometry.data_start && pointer.block < sb_.geometry.total_blocks)
-    base_.Add({pointer.block, 1}, [](Extent) {});
+  if (sb_.geometry.InDataArea({pointer.block, 1})) base_.Add({pointer.block, 1}, [](Extent) {});
   findings_.Add(FindingCode::kTreeNodeDamaged, "block ", pointer.block, ": ", Message(why),
                 "; what it held is unknown: ", DescribeRange(first, limit));
 }
@@ -91,7 +90,7 @@ void TreeCheck::TreeMapping(const TreeNode& leaf, const MappingEntry& entry) {
     findings_.Add(FindingCode::kEntryIllFormed, "tree node at block ", leaf.pointer().block, ": ", what(),
                   ": an earlier entry maps some of these too");
   }
-  if (m.physical < g.data_start || m.extent().end() > g.total_blocks) {
+  if (!g.InDataArea(m.extent())) {
     findings_.Add(FindingCode::kMappingOutOfBounds, what(), ": outside the data area, ",
                   DescribeRun({g.data_start, g.total_blocks - g.data_start}));
   }

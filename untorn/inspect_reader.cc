@@ -110,7 +110,7 @@ class TreeWalker {
  private:
   absl::StatusOr<std::shared_ptr<const TreeNode>> Load(BlockPointer pointer) {
     const Geometry& g = superblock_.geometry;
-    if (pointer.block < g.data_start || pointer.block >= g.total_blocks) {
+    if (!g.InDataArea({pointer.block, 1})) {
       return absl::DataLossError(
           absl::StrCat("a pointer of the tree leads outside the data area, to block ", pointer.block));
     }
