@@ -129,6 +129,13 @@ struct SimulatedDevice::Impl final : DiskUser {
                         [&](const Pending& p) { return !p.held && n-- == 0; });
   }
 
+  void Observe(std::unique_lock<std::mutex> lock) {
+    if (!state().observer || disconnected) return;
+    const std::function<void()> observer = state().observer;
+    lock.unlock();
+    observer();
+  }
+
   void Complete(Pending pending);
   absl::Status Read(const IoRequest& request, std::optional<SimulatedFault::Kind> fault);
   void Write(Pending pending);
@@ -281,11 +288,7 @@ void SimulatedDevice::Submit(absl::Span<IoRequest* const> requests) {
     impl_->pending.push_back(std::move(pending));
   }
   impl_->submitted.notify_one();
-  if (writes && state.observer && !impl_->disconnected) {
-    const std::function<void()> observer = state.observer;
-    lock.unlock();
-    observer();
-  }
+  if (writes) impl_->Observe(std::move(lock));
 }
 
 void SimulatedDevice::Reap(bool wait, std::vector<IoRequest*>* completed) {
@@ -310,11 +313,7 @@ void SimulatedDevice::Reap(bool wait, std::vector<IoRequest*>* completed) {
     impl_->Complete(std::move(pending));
     if (one) break;
   }
-  if (flushed && state.observer && !impl_->disconnected) {
-    const std::function<void()> observer = state.observer;
-    lock.unlock();
-    observer();
-  }
+  if (flushed) impl_->Observe(std::move(lock));
 }
 
 void SimulatedDevice::Inject(const SimulatedFault& fault) {

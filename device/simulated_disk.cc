@@ -14,6 +14,18 @@ namespace {
 
 constexpr uint64_t kSectorsPerBlock = kBlockBytes / kSectorBytes;
 
+const DiskBlock& ZeroBlock() {
+  static const DiskBlockPtr zeros = MakeDiskBlock(std::vector<char>(kBlockBytes).data());
+  return *zeros;
+}
+
+// Whether anything of the write lands; makes it what does.
+bool Lands(const SimulatedDisk::Landing& landing, DiskWrite* write) {
+  if (!landing.sectors.empty()) write->sectors = landing.sectors;
+  write->shorn = landing.shorn;
+  return landing.lands;
+}
+
 }  // namespace
 
 DiskBlockPtr MakeDiskBlock(const char* bytes, uint8_t unreadable) {
@@ -23,15 +35,6 @@ DiskBlockPtr MakeDiskBlock(const char* bytes, uint8_t unreadable) {
   block->unreadable = unreadable;
   return block;
 }
-
-namespace {
-
-const DiskBlock& ZeroBlock() {
-  static const DiskBlockPtr zeros = MakeDiskBlock(std::vector<char>(kBlockBytes).data());
-  return *zeros;
-}
-
-}  // namespace
 
 const DiskBlock& FindDiskBlock(const DiskBlocks& blocks, uint64_t number) {
   auto it = blocks.find(number);
@@ -108,14 +111,12 @@ void SimulatedDisk::State::FlushBefore(uint64_t end) {
 }
 
 void SimulatedDisk::State::FailFlushBefore(uint64_t end, std::mt19937_64& rng) {
-  std::deque<DiskWrite> kept;
-  for (DiskWrite& write : unflushed) {
-    const uint64_t fate = unflushed_first + kept.size() < end ? rng() % 3 : 0;
+  for (size_t i = 0; i < unflushed.size() && unflushed_first + i < end; ++i) {
+    DiskWrite& write = unflushed[i];
+    const uint64_t fate = rng() % 3;
     if (fate == 1 && !write.atomic) write.Tear(rng);
     if (fate == 2) write.sectors.assign(write.blocks.size() * kSectorsPerBlock, false);
-    kept.push_back(std::move(write));
   }
-  unflushed = std::move(kept);
   current = medium;
   for (const DiskWrite& write : unflushed) write.ApplyTo(current.Mutable());
 }
@@ -181,26 +182,16 @@ std::vector<SimulatedDisk::Unflushed> SimulatedDisk::unflushed() const {
   return all;
 }
 
-namespace {
-
-void Land(DiskWrite write, const SimulatedDisk::Landing& landing, DiskBlocks& to) {
-  if (!landing.lands) return;
-  if (!landing.sectors.empty()) write.sectors = landing.sectors;
-  write.shorn = landing.shorn;
-  write.ApplyTo(to);
-}
-
-}  // namespace
-
 std::shared_ptr<SimulatedDisk> SimulatedDisk::AfterCut(std::span<const Landing> landings) const {
   std::lock_guard<std::mutex> lock(state_->mu);
   auto after = std::make_shared<SimulatedDisk>(state_->size_bytes);
   after->state_->medium = state_->medium;
   size_t i = 0;
-  for (const DiskWrite& write : state_->unflushed)
-    Land(write, landings[i++], after->state_->medium.Mutable());
-  for (const DiskWrite& write : state_->CopyInFlight())
-    Land(write, landings[i++], after->state_->medium.Mutable());
+  const auto land = [&](DiskWrite write) {
+    if (Lands(landings[i++], &write)) write.ApplyTo(after->state_->medium.Mutable());
+  };
+  for (const DiskWrite& write : state_->unflushed) land(write);
+  for (DiskWrite& write : state_->CopyInFlight()) land(std::move(write));
   UNTORN_CHECK(i == landings.size(), "AfterCut needs a landing for each unflushed write");
   after->state_->current = after->state_->medium;
   return after;
@@ -214,11 +205,7 @@ std::shared_ptr<SimulatedDisk> SimulatedDisk::AfterKill(std::span<const Landing>
   after->state_->unflushed = state_->unflushed;
   size_t i = state_->unflushed.size();
   for (DiskWrite& write : state_->CopyInFlight()) {
-    const Landing& landing = landings[i++];
-    if (!landing.lands) continue;
-    if (!landing.sectors.empty()) write.sectors = landing.sectors;
-    write.shorn = landing.shorn;
-    after->state_->Cache(std::move(write));
+    if (Lands(landings[i++], &write)) after->state_->Cache(std::move(write));
   }
   UNTORN_CHECK(i == landings.size(), "AfterKill needs a landing for each unflushed write");
   return after;
@@ -279,14 +266,6 @@ void SimulatedDisk::Poke(uint64_t offset_bytes, const void* data, uint64_t lengt
 bool SimulatedDisk::IsReadable(uint64_t block) const {
   std::lock_guard<std::mutex> lock(state_->mu);
   return FindDiskBlock(state_->current.get(), block).unreadable == 0;
-}
-
-std::vector<uint64_t> SimulatedDisk::WrittenBlocks() const {
-  std::lock_guard<std::mutex> lock(state_->mu);
-  std::vector<uint64_t> numbers;
-  for (const auto& [number, block] : state_->current.get()) numbers.push_back(number);
-  std::sort(numbers.begin(), numbers.end());
-  return numbers;
 }
 
 std::shared_ptr<SimulatedDisk> SimulatedDisk::Clone() const {

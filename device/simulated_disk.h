@@ -64,8 +64,6 @@ class SimulatedDisk {
   void Peek(uint64_t offset_bytes, void* out, uint64_t length_bytes) const;
   void Poke(uint64_t offset_bytes, const void* data, uint64_t length_bytes);
   bool IsReadable(uint64_t block) const;
-  // Blocks that hold anything but zeros, in order.
-  std::vector<uint64_t> WrittenBlocks() const;
   // A copy of this disk, cache and all: to try many crashes from one state.
   std::shared_ptr<SimulatedDisk> Clone() const;
 

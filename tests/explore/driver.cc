@@ -270,7 +270,7 @@ std::string Driver::Call(const Step& step) {
   bool done = false;
   std::string wrong;
   if (there && Find(step.object) == nullptr) {
-    if (device_.faults_seen() == 0) return ToString(std::span(&step, 1)) + ": the object cannot be opened";
+    if (device_.faults_seen() == 0) return Sentence(step) + ": the object cannot be opened";
     stopped_ = true;
     return "";
   }
@@ -360,7 +360,7 @@ std::string Driver::Call(const Step& step) {
       if (!done || stopped_) break;
       got.resize(*read);
       if (got != Content(step.object, step.offset, step.length))
-        wrong = ToString(std::span(&step, 1)) + ": reads something else";
+        wrong = Sentence(step) + ": reads something else";
       break;
     }
     case Step::kRelease:

@@ -3,8 +3,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "tests/explore/fsck_findings.h"
 #include "tests/explore/landings.h"
+#include "tests/untorn/fsck_findings.h"
 #include "untorn/store.h"
 
 namespace untorn {
@@ -50,36 +50,14 @@ uint64_t StateSet::size() const {
   return states_.size();
 }
 
-// A store that is open, and goes as if killed.
-struct Explorer::Process {
-  std::shared_ptr<SimulatedDisk> disk;
-  SimulatedDevice* device = nullptr;
-  std::unique_ptr<Store> store;
-
-  ~Process() {
-    std::mt19937_64 rng(1);
-    disk->SetObserver(nullptr);
-    disk->Kill(rng);
-  }
-};
-
-std::unique_ptr<Explorer::Process> Explorer::Open(const ExploreBase& base,
-                                                  std::shared_ptr<SimulatedDisk> disk, absl::Status* status) {
-  SimulatedDeviceOptions device;
-  device.seed = rng_();
-  device.atomic = base.atomic;
-  device.lies = options_.lies;
-  device.track_reads = true;
-  auto process = std::make_unique<Process>();
-  process->disk = disk;
-  auto simulated = std::make_unique<SimulatedDevice>(std::move(disk), device);
-  process->device = simulated.get();
-  absl::StatusOr<std::unique_ptr<Store>> store =
-      Store::OpenOnDevice(std::move(simulated), {.policy = base.policy, .cache_bytes = 4 << 20}, false);
-  *status = store.status();
-  if (!store.ok()) return nullptr;
-  process->store = *std::move(store);
-  return process;
+absl::StatusOr<std::unique_ptr<StoreProcess>> Explorer::Open(const ExploreBase& base,
+                                                             std::shared_ptr<SimulatedDisk> disk) {
+  SimulatedDeviceOptions options;
+  options.seed = rng_();
+  options.atomic = base.atomic;
+  options.lies = options_.lies;
+  options.track_reads = true;
+  return StoreProcess::Open(std::move(disk), options);
 }
 
 void Explorer::Collect(const SimulatedDisk& disk, const std::string& where, size_t max, bool kill,
@@ -126,25 +104,24 @@ std::shared_ptr<Explorer::Recovered> Explorer::Recover(const ExploreBase& base, 
               &recovered->images);
     });
   }
-  absl::Status status;
-  const std::unique_ptr<Process> process = Open(base, image.disk, &status);
+  const absl::StatusOr<std::unique_ptr<StoreProcess>> process = Open(base, image.disk);
   image.disk->SetObserver(nullptr);
-  if (process == nullptr) {
-    recovered->wrong = "the store cannot be opened: " + status.ToString();
+  if (!process.ok()) {
+    recovered->wrong = "the store cannot be opened: " + process.status().ToString();
     return recovered;
   }
-  const bool is_new = states_->Insert(process->device->reads_fingerprint());
+  const bool is_new = states_->Insert((*process)->device().reads_fingerprint());
   // A recovery is a function of what it reads, and so is what a cut in it leaves, but for what a kill left in
   // the cache: such cuts were tried already.
   if (!is_new && !image.kill) recovered->images.clear();
   if (is_new) {
-    if (std::string found = FsckFindings(before); !found.empty()) {
+    if (std::string found = FsckFindings(*before, ShornSlot::kIsNoFinding); !found.empty()) {
       recovered->wrong = "fsck of what the cut left: " + found;
       return recovered;
     }
   }
-  counts_.dropped_records += process->store->stats().dropped_records;
-  absl::StatusOr<Observed> observed = ObserveStore(*process->store);
+  counts_.dropped_records += (*process)->store().stats().dropped_records;
+  absl::StatusOr<Observed> observed = ObserveStore((*process)->store());
   if (!observed.ok()) {
     recovered->wrong = "a read of the recovered store: " + observed.status().ToString();
     return recovered;
@@ -186,10 +163,9 @@ std::optional<Violation> Explorer::GoOn(const ExploreBase& base, const Image& im
   ++counts_.next_writes;
   const std::vector<Step>& steps =
       options_.next_writes.empty() ? NextWrites()[rng_() % NextWrites().size()] : options_.next_writes;
-  absl::Status status;
-  std::unique_ptr<Process> process = Open(base, recovered.disk->Clone(), &status);
-  if (process == nullptr)
-    return Violation{"the recovered store cannot be opened: " + status.ToString(), image.where};
+  const absl::StatusOr<std::unique_ptr<StoreProcess>> process = Open(base, recovered.disk->Clone());
+  if (!process.ok())
+    return Violation{"the recovered store cannot be opened: " + process.status().ToString(), image.where};
   Model model;
   model.Adopt(recovered.observed);
   auto outer = std::exchange(recovered_, {});
@@ -197,9 +173,9 @@ std::optional<Violation> Explorer::GoOn(const ExploreBase& base, const Image& im
   nested_ = true;
   std::optional<Violation> violation;
   {
-    Driver driver(*process->store, *process->device, std::move(model), (base.next_stamp + 1) << 20,
+    Driver driver((*process)->store(), (*process)->device(), std::move(model), (base.next_stamp + 1) << 20,
                   base.may_refuse);
-    violation = RunSteps(base, *process, driver, steps, 0, true);
+    violation = RunSteps(base, **process, driver, steps, 0, true);
   }
   nested_ = false;
   prefix_.clear();
@@ -207,7 +183,7 @@ std::optional<Violation> Explorer::GoOn(const ExploreBase& base, const Image& im
   return violation;
 }
 
-std::optional<Violation> Explorer::RunSteps(const ExploreBase& base, Process& process, Driver& driver,
+std::optional<Violation> Explorer::RunSteps(const ExploreBase& base, StoreProcess& process, Driver& driver,
                                             const std::vector<Step>& steps, size_t explore_from,
                                             bool nested) {
   const size_t max = nested ? kImagesWhenGoingOn : options_.images_per_cut;
@@ -220,11 +196,11 @@ std::optional<Violation> Explorer::RunSteps(const ExploreBase& base, Process& pr
     const bool explore = i >= explore_from;
     const auto collect = [&](const char* when) {
       std::lock_guard lock(mu);
-      Collect(*process.disk, where + when, max, !nested && OneIn(options_.kill_one_in), &images);
+      Collect(*process.disk(), where + when, max, !nested && OneIn(options_.kill_one_in), &images);
     };
-    if (explore) process.disk->SetObserver([&] { collect(", inside"); });
+    if (explore) process.disk()->SetObserver([&] { collect(", inside"); });
     std::string wrong = driver.Call(steps[i]);
-    process.disk->SetObserver(nullptr);
+    process.disk()->SetObserver(nullptr);
     if (!wrong.empty()) return Violation{wrong, where};
     if (std::optional<Violation> v = Check(base, std::exchange(images, {}), driver.model())) return v;
     driver.Acknowledge();
@@ -241,16 +217,15 @@ std::optional<Violation> Explorer::Run(const ExploreBase& base, const std::vecto
   ++counts_.runs;
   rng_.seed(options_.seed);
   recovered_.clear();
-  absl::Status status;
-  const std::unique_ptr<Process> process = Open(base, base.disk->Clone(), &status);
-  if (process == nullptr) return Violation{"the base cannot be opened: " + status.ToString(), base.name};
-  for (const SimulatedFault& fault : options_.faults) process->device->Inject(fault);
-  Driver driver(*process->store, *process->device, base.model, base.next_stamp, base.may_refuse);
-  std::optional<Violation> violation = RunSteps(base, *process, driver, steps, explore_from, false);
+  const absl::StatusOr<std::unique_ptr<StoreProcess>> process = Open(base, base.disk->Clone());
+  if (!process.ok()) return Violation{"the base cannot be opened: " + process.status().ToString(), base.name};
+  for (const SimulatedFault& fault : options_.faults) (*process)->device().Inject(fault);
+  Driver driver((*process)->store(), (*process)->device(), base.model, base.next_stamp, base.may_refuse);
+  std::optional<Violation> violation = RunSteps(base, **process, driver, steps, explore_from, false);
   if (!violation) {
     if (std::string wrong = driver.Finish(); !wrong.empty()) violation = Violation{wrong, "at the end"};
   }
-  const Stats stats = process->store->stats();
+  const Stats stats = (*process)->store().stats();
   counts_.units_in_place += stats.units_in_place();
   counts_.units_cow += stats.units_cow();
   counts_.checkpoints += stats.checkpoints;

@@ -16,7 +16,6 @@
 #include <optional>
 #include <random>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -24,8 +23,8 @@
 #include "device/simulated_device.h"
 #include "tests/explore/driver.h"
 #include "tests/explore/step.h"
+#include "tests/explore/store_process.h"
 #include "tests/untorn/model.h"
-#include "untorn/options.h"
 
 namespace untorn {
 
@@ -36,7 +35,6 @@ struct ExploreBase {
   Model model;
   uint64_t next_stamp = 1;
   AtomicLimits atomic;
-  WritePolicy policy = WritePolicy::kAutomatic;
   bool may_refuse = false;  // it is nearly full
 };
 
@@ -100,17 +98,16 @@ class Explorer {
     std::vector<Image> images;  // of cuts in the recovery
     std::shared_ptr<SimulatedDisk> disk;
   };
-  struct Process;
 
   void Collect(const SimulatedDisk& disk, const std::string& where, size_t max, bool kill,
                std::vector<Image>* images);
-  std::unique_ptr<Process> Open(const ExploreBase& base, std::shared_ptr<SimulatedDisk> disk,
-                                absl::Status* status);
+  absl::StatusOr<std::unique_ptr<StoreProcess>> Open(const ExploreBase& base,
+                                                     std::shared_ptr<SimulatedDisk> disk);
   std::shared_ptr<Recovered> Recover(const ExploreBase& base, const Image& image, bool cut_again);
   std::optional<Violation> Check(const ExploreBase& base, std::vector<Image> images, const Model& model);
   std::optional<Violation> CheckOne(const ExploreBase& base, const Image& image, const Model& model);
   std::optional<Violation> GoOn(const ExploreBase& base, const Image& image, const Recovered& recovered);
-  std::optional<Violation> RunSteps(const ExploreBase& base, Process& process, Driver& driver,
+  std::optional<Violation> RunSteps(const ExploreBase& base, StoreProcess& process, Driver& driver,
                                     const std::vector<Step>& steps, size_t explore_from, bool nested);
   bool OneIn(uint64_t n) { return n > 0 && rng_() % n == 0; }
 

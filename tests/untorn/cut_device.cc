@@ -82,8 +82,6 @@ void CutDevice::CutLocked() {
     failed_.push_back(std::exchange(copy.original, nullptr));
   };
   for (auto& [request, copy] : in_flight_) fail(*copy);
-  for (auto& copy : held_) fail(*copy);
-  held_.clear();
   WakeReaperLocked();
 }
 
@@ -99,26 +97,6 @@ void CutDevice::WakeReaperLocked() {
   inner_->Submit({&request, 1});
 }
 
-void CutDevice::HoldReads(int count) {
-  std::lock_guard lock(mu_);
-  reads_to_hold_ = count;
-}
-
-void CutDevice::ReleaseReads() {
-  std::lock_guard lock(mu_);
-  for (auto& copy : held_) {
-    IoRequest* request = &copy->request;
-    in_flight_[request] = std::move(copy);
-    inner_->Submit({&request, 1});
-  }
-  held_.clear();
-}
-
-size_t CutDevice::held_reads() const {
-  std::lock_guard lock(mu_);
-  return held_.size();
-}
-
 void CutDevice::Submit(absl::Span<IoRequest* const> requests) {
   std::lock_guard lock(mu_);
   std::vector<IoRequest*> batch;
@@ -129,11 +107,6 @@ void CutDevice::Submit(absl::Span<IoRequest* const> requests) {
       continue;
     }
     auto copy = std::make_unique<Copy>(original);
-    if (reads_to_hold_ > 0 && original->op == IoOp::kRead) {
-      --reads_to_hold_;
-      held_.push_back(std::move(copy));
-      continue;
-    }
     IoRequest* request = &copy->request;
     in_flight_[request] = std::move(copy);
     batch.push_back(request);

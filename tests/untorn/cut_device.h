@@ -33,12 +33,6 @@ class CutDevice : public Device {
   void CutAfter(uint64_t events);
   void CutNow();
   bool cut() const;
-  // Holds back the next `count` reads that come in, until they are released.
-  void HoldReads(int count);
-  void ReleaseReads();
-  // Reads held back now.
-  size_t held_reads() const;
-
   SimulatedDevice& simulated() { return *inner_; }
   // `*pointer` becomes null when the device goes, whoever owns it.
   void ClearWhenGone(CutDevice** pointer) { pointer_to_this_ = pointer; }
@@ -54,12 +48,10 @@ class CutDevice : public Device {
   std::unique_ptr<SimulatedDevice> inner_;
   std::unordered_map<IoRequest*, std::unique_ptr<Copy>> in_flight_;  // by the copy's request
   std::vector<IoRequest*> failed_;                                   // to be handed back
-  std::vector<std::unique_ptr<Copy>> held_;
   std::unique_ptr<Copy> waker_;
   uint64_t events_left_ = 0;  // 0: no cut is planned
   bool cut_ = false;
   bool reaping_ = false;
-  int reads_to_hold_ = 0;
   CutDevice** pointer_to_this_ = nullptr;
 };
 

@@ -213,7 +213,8 @@ TEST_F(ReasonsTest, StraddlesBoundary) {
 TEST_F(ReasonsTest, ReadOutstanding) {
   ASSERT_NO_FATAL_FAILURE(Make(kUnit64K, WritePolicy::kAutomatic, false, true));
   ReadAll(a_, 0, 4096);  // brings in the metadata
-  store_->device().HoldReads(1);
+  SimulatedDevice& device = store_->device().simulated();
+  device.Hold(IoOp::kRead, 1, SimulatedDevice::HoldUntil::kForever);
   auto old = Stamped(128 * kKiB, 64 * kKiB);
   old.resize(16 * kKiB);
   const auto written = Stamped(stamp_ + 1, 16 * kKiB);
@@ -221,9 +222,9 @@ TEST_F(ReasonsTest, ReadOutstanding) {
     const auto seen = ReadAll(object, 128 * kKiB, 16 * kKiB);
     EXPECT_TRUE(seen == old || seen == written);
   });
-  while (store_->device().held_reads() == 0) std::this_thread::yield();
+  while (device.held() == 0) std::this_thread::yield();
   EXPECT_TRUE(IsOk(WriteSync(128 * kKiB, 16 * kKiB)));
-  store_->device().ReleaseReads();
+  device.Release();
   reader.join();
   ExpectMet(PathReason::kReadOutstanding);
 }

@@ -2,8 +2,6 @@
 
 #include <utility>
 
-#include "untorn/inspect.h"
-
 namespace untorn {
 
 std::vector<std::byte> ReadAll(const Object& object, uint64_t offset, size_t length) {
@@ -95,21 +93,6 @@ void TestStore::CrashAndOpen(int keep_per_mille) {
 void TestStore::CloseAndOpen() {
   EXPECT_TRUE(IsOk(Close()));
   EXPECT_TRUE(IsOk(Open()));
-}
-
-std::string TestStore::Fsck(const std::shared_ptr<SimulatedDisk>& disk) const {
-  SimulatedDeviceOptions options;
-  options.size_bytes = disk->size_bytes();
-  options.shuffle = false;
-  SimulatedDevice device(disk, options);
-  auto result = FsckDevice(device);
-  if (!result.ok()) return result.status().ToString();
-  std::string found;
-  for (const Finding& finding : result->findings) {
-    found += std::string(FindingCodeName(finding.code)) + ": " + finding.what + "\n";
-  }
-  if (result->findings_total > result->findings.size()) found += "and more\n";
-  return found;
 }
 
 }  // namespace untorn

@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "device/simulated_device.h"
 #include "tests/untorn/cut_device.h"
+#include "tests/untorn/fsck_findings.h"
 #include "tests/untorn/test_util.h"
 #include "untorn/store.h"
 
@@ -65,8 +66,7 @@ class TestStore {
   void CloseAndOpen();
 
   // What fsck finds on the disk while the store is closed: "" if all is well.
-  std::string Fsck() { return Fsck(disk_); }
-  std::string Fsck(const std::shared_ptr<SimulatedDisk>& disk) const;
+  std::string Fsck() const { return FsckFindings(*disk_); }
 
   // Those of the current open.
   CutDevice& device() { return *device_; }
