@@ -13,6 +13,7 @@
 #define UNTORN_EXTENT_FREE_MAP_FORMAT_H_
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "extent/block_header.h"
@@ -58,6 +59,10 @@ struct FreeMapShape {
     return n + 2 * index + slot;
   }
 };
+
+// Seals a node with this payload for `place` into `out` (kBlockBytes). Returns the pointer to it.
+BlockPointer EncodeFreeMapNode(BlockType type, const Uuid& uuid, uint64_t place, uint64_t generation,
+                               std::span<const std::byte> payload, std::span<std::byte> out);
 
 }  // namespace untorn
 

@@ -280,20 +280,11 @@ absl::StatusOr<BlockPointer> FreeSpace::WriteChanges(
     const uint64_t in_use = parent ? parent->block : root_.block;
     const uint64_t slot0 = geometry_.map_start + shape_.Slot(level, index, 0);
     const uint64_t place = in_use == slot0 ? slot0 + 1 : slot0;
-    std::memset(block.data(), 0, kBlockBytes);
-    BlockHeader header;
-    header.type = static_cast<uint16_t>(type);
-    header.uuid = uuid;
-    header.address = place;
-    header.generation = generation;
-    header.payload_bytes = static_cast<uint32_t>(payload.size());
-    std::memcpy(block.data(), &header, sizeof(header));
-    std::memcpy(block.data() + kHeaderBytes, payload.data(), payload.size());
-    const uint64_t checksum = SealBlock(block.span());
+    const BlockPointer node = EncodeFreeMapNode(type, uuid, place, generation, payload, block.span());
     if (parent) {
-      *parent = {place, checksum, used};
+      *parent = {node.block, node.checksum, used};
     } else {
-      root_ = {place, checksum};
+      root_ = node;
     }
     return write(place, block.span());
   };

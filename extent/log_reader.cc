@@ -9,21 +9,6 @@
 namespace untorn {
 namespace {
 
-// Reads what a power cut may have left unreadable (kDataLoss), which then counts as not written. A device that fails
-// once is asked again, and one that no longer reads even the superblock, which it read just now, has failed: then
-// nothing is known of what it holds (kInternal).
-absl::Status ReadOrMissing(Device& device, uint64_t offset_bytes, void* buffer, uint64_t length_bytes) {
-  absl::Status read = ReadBlocking(device, offset_bytes, buffer, length_bytes);
-  if (absl::IsDataLoss(read)) read = ReadBlocking(device, offset_bytes, buffer, length_bytes);
-  if (!absl::IsDataLoss(read)) return read;
-  AlignedBuffer block(kBlockBytes);
-  for (uint64_t slot : kSuperblockSlots) {
-    if (ReadBlocking(device, slot * kBlockBytes, block.data(), kBlockBytes).ok()) return read;
-  }
-  return absl::InternalError(absl::StrCat(
-      "the device has stopped reading, so what is durable cannot be told: ", std::string(read.message())));
-}
-
 // Reads log blocks by position, a chunk of the ring at a time; where a chunk cannot be read, block by block: one
 // sector that a power cut left unreadable hides nothing else.
 class RingReader {
@@ -98,6 +83,8 @@ class TailReader {
                         sb_.geometry.total_blocks);
   }
 
+  static bool DeviceFailed(const absl::Status& s) { return !absl::IsNotFound(s) && !absl::IsDataLoss(s); }
+
   absl::StatusOr<LogTail> Read() {
     tail_.lsn = sb_.checkpoint_lsn;
     tail_.position = sb_.checkpoint_position;
@@ -116,8 +103,6 @@ class TailReader {
     LogTail::Summary summary;
     uint64_t checksum, prepared_blocks, superblock_generation;
   };
-
-  static bool DeviceFailed(const absl::Status& s) { return !absl::IsNotFound(s) && !absl::IsDataLoss(s); }
 
   absl::Status WalkChain() {
     claim_ = sb_.durable_lsn;
@@ -153,6 +138,7 @@ class TailReader {
 
   bool SuperblockIsLost(const LogRecord& record) {
     if (record.superblock_generation <= sb_.generation) return false;
+    tail_.superblock_lost = true;
     tail_.damage = absl::DataLossError(absl::StrCat(
         "log record ", record.lsn, " was written under superblock generation ", record.superblock_generation,
         ", but the newest readable one is ", sb_.generation, ": both copies of a newer one are lost"));
@@ -173,6 +159,7 @@ class TailReader {
       if (SuperblockIsLost(*record)) return absl::OkStatus();
       if (record->position == at && record->epoch == sb_.epoch && record->lsn > end_lsn_ &&
           record->claim > end_lsn_) {
+        claim_ = record->claim;
         tail_.damage = absl::DataLossError(absl::StrCat(
             "log record ", end_lsn_ + 1, " at position ", end_position_, " is unreadable, but record ",
             record->lsn, " vouches for the log up to record ", record->claim));
@@ -183,17 +170,10 @@ class TailReader {
     return absl::OkStatus();
   }
 
-  absl::StatusOr<bool> DataIsThere(const LogRecord& record) {
+  absl::StatusOr<bool> AllDataIsThere(const LogRecord& record) {
     for (const LogEntry& e : record.entries) {
-      if (e.type != LogEntry::Type::kMap || e.state != MappingState::kWritten) continue;
-      if (e.logical.count > kMapEntryBlocksMax) return false;
-      const size_t bytes = e.logical.count * kBlockBytes;
-      if (data_.size() < bytes) data_ = AlignedBuffer(bytes);
-      absl::Status read = ReadOrMissing(device_, e.physical * kBlockBytes, data_.data(), bytes);
-      if (absl::IsDataLoss(read)) return false;
-      if (!read.ok()) return read;
-      const iovec piece{data_.data(), bytes};
-      if (HashData({&piece, 1}) != e.hash) return false;
+      absl::StatusOr<bool> there = DataIsThere(device_, e, &data_);
+      if (!there.ok() || !*there) return there;
     }
     return true;
   }
@@ -204,7 +184,7 @@ class TailReader {
       if (chain_[keep].summary.lsn <= claim_) continue;
       absl::StatusOr<LogRecord> record = Record(chain_[keep].summary.position);
       if (!record.ok()) return record.status();
-      absl::StatusOr<bool> there = DataIsThere(*record);
+      absl::StatusOr<bool> there = AllDataIsThere(*record);
       if (!there.ok()) return there.status();
       if (!*there) break;
     }
@@ -239,6 +219,48 @@ class TailReader {
 };
 
 }  // namespace
+
+absl::Status ReadOrMissing(Device& device, uint64_t offset_bytes, void* buffer, uint64_t length_bytes) {
+  absl::Status read = ReadBlocking(device, offset_bytes, buffer, length_bytes);
+  if (absl::IsDataLoss(read)) read = ReadBlocking(device, offset_bytes, buffer, length_bytes);
+  if (!absl::IsDataLoss(read)) return read;
+  AlignedBuffer block(kBlockBytes);
+  for (uint64_t slot : kSuperblockSlots) {
+    if (ReadBlocking(device, slot * kBlockBytes, block.data(), kBlockBytes).ok()) return read;
+  }
+  return absl::InternalError(absl::StrCat(
+      "the device has stopped reading, so what is durable cannot be told: ", std::string(read.message())));
+}
+
+absl::StatusOr<bool> DataIsThere(Device& device, const LogEntry& e, AlignedBuffer* scratch) {
+  if (e.type != LogEntry::Type::kMap || e.state != MappingState::kWritten) return true;
+  if (e.logical.count > kMapEntryBlocksMax) return false;
+  const size_t bytes = e.logical.count * kBlockBytes;
+  if (scratch->size() < bytes) *scratch = AlignedBuffer(bytes);
+  absl::Status read = ReadOrMissing(device, e.physical * kBlockBytes, scratch->data(), bytes);
+  if (absl::IsDataLoss(read)) return false;
+  if (!read.ok()) return read;
+  const iovec piece{scratch->data(), bytes};
+  if (HashData({&piece, 1}) != e.hash) return false;
+  return true;
+}
+
+absl::StatusOr<LogNewest> NewestInLog(Device& device, const Superblock& superblock) {
+  TailReader reader(device, superblock);
+  LogNewest newest;
+  for (uint64_t at = 0; at < superblock.geometry.log_blocks;) {
+    absl::StatusOr<LogRecord> record = reader.RecordInRing(at);
+    if (!record.ok()) {
+      if (TailReader::DeviceFailed(record.status())) return record.status();
+      ++at;
+      continue;
+    }
+    newest.epoch = std::max(newest.epoch, record->epoch);
+    newest.superblock_generation = std::max(newest.superblock_generation, record->superblock_generation);
+    at += record->blocks;
+  }
+  return newest;
+}
 
 absl::StatusOr<LogTail> ReadLogTail(Device& device, const Superblock& superblock) {
   return TailReader(device, superblock).Read();

@@ -19,11 +19,17 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "device/aligned_buffer.h"
 #include "device/device.h"
 #include "extent/log_format.h"
 #include "extent/superblock.h"
 
 namespace untorn {
+
+// Reads what a power cut or a bad medium may have left unreadable: kDataLoss then. A device that fails once is asked
+// again, and one that no longer reads even the superblock, which it read before, has failed: then nothing is known of
+// what it holds (kInternal).
+absl::Status ReadOrMissing(Device& device, uint64_t offset_bytes, void* buffer, uint64_t length_bytes);
 
 struct LogTail {
   struct Summary {
@@ -40,10 +46,22 @@ struct LogTail {
   uint64_t prepared_blocks = 0;        // the most that the superblock or a kept record names
   uint64_t superblock_generation = 0;  // the newest that a kept record names
   absl::Status damage;                 // rule 5; what is kept is then all that can be read
+  bool superblock_lost = false;        // it is that a record names a newer superblock than the one in use
 };
 
 // Reads the log's tail. An error only where the device cannot be read.
 absl::StatusOr<LogTail> ReadLogTail(Device& device, const Superblock& superblock);
+
+// The highest epoch and superblock generation that any record in the ring names, wherever it stands: what a repair has
+// to go beyond.
+struct LogNewest {
+  uint64_t epoch = 0, superblock_generation = 0;
+};
+absl::StatusOr<LogNewest> NewestInLog(Device& device, const Superblock& superblock);
+
+// Whether the data that an entry names is there, by its hash; true of entries that name none. `scratch` is made as
+// large as is needed.
+absl::StatusOr<bool> DataIsThere(Device& device, const LogEntry& entry, AlignedBuffer* scratch);
 
 // Calls `fn` for each kept record, in order, with the LSN of its transaction's last record.
 absl::Status ForEachRecord(Device& device, const Superblock& superblock, const LogTail& tail,

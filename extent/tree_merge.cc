@@ -1,9 +1,6 @@
 #include "extent/tree_merge.h"
 
 #include <algorithm>
-#include <array>
-#include <deque>
-#include <limits>
 #include <string_view>
 #include <utility>
 
@@ -15,187 +12,6 @@ namespace {
 
 #define RETURN_IF_ERROR(expr) \
   if (absl::Status status_ = (expr); !status_.ok()) return status_
-
-constexpr size_t kUnderfullBytes = kBlockBytes / 3;
-constexpr uint64_t kEntryBlocksMax = std::numeric_limits<uint32_t>::max();
-
-// Fills the nodes of the new tree, each level from left to right.
-class Packer {
- public:
-  Packer(const Uuid& uuid, uint64_t generation, TreeMergeSink& sink)
-      : uuid_(uuid), generation_(generation), sink_(sink) {}
-
-  absl::Status AddEntry(std::string_view key, std::string_view value) {
-    RETURN_IF_ERROR(CheckOrder(key));
-    return Append(0, key, value);
-  }
-
-  // Writes the pending nodes of `level` and below, so that a kept subtree of that level can follow. False if
-  // one of them would stay underfull: the subtree has to be taken apart instead.
-  absl::StatusOr<bool> Settle(int level) {
-    for (int l = 0; l <= level && l < static_cast<int>(levels_.size()); ++l) {
-      Level& at = levels_[l];
-      if (at.pending.empty()) continue;
-      if (at.pending.used_bytes() < kUnderfullBytes) {
-        if (at.full.empty()) return false;
-        ShareEvenly(at);
-      }
-      RETURN_IF_ERROR(WriteLevel(l));
-    }
-    return true;
-  }
-
-  // After Settle(level).
-  absl::Status AddKept(int level, std::string_view key, BlockPointer pointer) {
-    RETURN_IF_ERROR(CheckOrder(key));
-    RETURN_IF_ERROR(Append(level + 1, key, ChildValue(pointer)));
-    levels_[level + 1].last_is_kept = true;
-    return absl::OkStatus();
-  }
-
-  struct Root {
-    BlockPointer pointer;
-    bool kept = false;
-    uint64_t levels = 0;
-  };
-  // Writes all that is pending.
-  absl::StatusOr<Root> Finish() {
-    for (int l = 0; l < static_cast<int>(levels_.size()); ++l) {
-      Level& at = levels_[l];
-      if (at.pending.empty()) continue;
-      const bool is_top = l + 1 == static_cast<int>(levels_.size()) ||
-                          std::all_of(levels_.begin() + l + 1, levels_.end(),
-                                      [](const Level& above) { return above.pending.empty(); });
-      if (is_top && at.full.empty()) {
-        const uint64_t below = static_cast<uint64_t>(l);
-        if (l > 0 && at.pending.count() == 1) return Root{at.sole_child(), at.last_is_kept, below};
-        absl::StatusOr<Written> root = Write(at.pending);
-        if (!root.ok()) return root.status();
-        return Root{root->pointer, false, below + 1};
-      }
-      RETURN_IF_ERROR(WriteLevel(l));
-    }
-    return Root{};
-  }
-
-  uint64_t written() const { return written_; }
-  uint64_t written_leaf_bytes() const { return written_leaf_bytes_; }
-
- private:
-  // `full` is held back until the fate of `pending` is known; it is empty unless `pending` has entries.
-  struct Level {
-    explicit Level(int level) : full(level), pending(level) {}
-    BlockPointer sole_child() { return ParseChildValue(pending.Take().front().second); }
-    TreeNodeBuilder full, pending;
-    bool last_is_kept = false;
-  };
-  struct Written {
-    std::string first_key;
-    BlockPointer pointer;
-  };
-
-  absl::Status CheckOrder(std::string_view key) {
-    if (key <= last_key_) return absl::DataLossError("mapping tree: entries out of order or overlapping");
-    last_key_ = key;
-    return absl::OkStatus();
-  }
-
-  absl::Status Append(int level, std::string_view key, std::string_view value) {
-    while (static_cast<int>(levels_.size()) <= level) levels_.emplace_back(static_cast<int>(levels_.size()));
-    Level& at = levels_[level];
-    at.last_is_kept = false;
-    if (!at.pending.Fits(key, value)) {
-      if (!at.full.empty()) RETURN_IF_ERROR(WriteBuilder(level, at.full));
-      std::swap(at.full, at.pending);
-    }
-    at.pending.Add(key, value);
-    return absl::OkStatus();
-  }
-
-  absl::Status WriteLevel(int level) {
-    if (!levels_[level].full.empty()) RETURN_IF_ERROR(WriteBuilder(level, levels_[level].full));
-    return WriteBuilder(level, levels_[level].pending);
-  }
-
-  absl::Status WriteBuilder(int level, TreeNodeBuilder& builder) {
-    if (level > kTreeLevelMax) return absl::DataLossError("mapping tree: more than 16 levels");
-    absl::StatusOr<Written> node = Write(builder);
-    if (!node.ok()) return node.status();
-    return Append(level + 1, node->first_key, ChildValue(node->pointer));
-  }
-
-  absl::StatusOr<Written> Write(TreeNodeBuilder& builder) {
-    absl::StatusOr<uint64_t> address = sink_.AllocateNode();
-    if (!address.ok()) return address.status();
-    UNTORN_CHECK(*address != 0, "block 0 is no place for a node");
-    if (builder.level() == 0) written_leaf_bytes_ += builder.entry_bytes();
-    Written node{std::string(builder.first_key()), builder.Finish(uuid_, *address, generation_, block_)};
-    RETURN_IF_ERROR(sink_.WriteNode(*address, block_));
-    ++written_;
-    return node;
-  }
-
-  static void ShareEvenly(Level& at) {
-    const size_t half = (at.full.used_bytes() + at.pending.used_bytes()) / 2;
-    auto entries = at.full.Take();
-    for (auto& entry : at.pending.Take()) entries.push_back(std::move(entry));
-    for (const auto& [key, value] : entries) {
-      (at.pending.empty() && at.full.used_bytes() < half ? at.full : at.pending).Add(key, value);
-    }
-  }
-
-  const Uuid& uuid_;
-  const uint64_t generation_;
-  TreeMergeSink& sink_;
-  std::deque<Level> levels_;  // references stay valid while a level is added
-  uint64_t written_ = 0, written_leaf_bytes_ = 0;
-  std::string last_key_;
-  alignas(kBlockBytes) std::array<std::byte, kBlockBytes> block_;
-};
-
-// Appends mappings to the packer, joining what is contiguous.
-class LeafWriter {
- public:
-  explicit LeafWriter(Packer& packer) : packer_(packer) {}
-
-  absl::Status AddMapping(ObjectId object, Mapping mapping) {
-    while (mapping.logical.count > 0) {
-      const uint64_t count = std::min(mapping.logical.count, kEntryBlocksMax);
-      if (Continues(object, mapping, count)) {
-        held_.mapping.logical.count += count;
-      } else {
-        RETURN_IF_ERROR(Flush());
-        held_ = {object, mapping};
-        held_.mapping.logical.count = count;
-      }
-      mapping.logical = {mapping.logical.start + count, mapping.logical.count - count};
-      mapping.physical += count;
-    }
-    return absl::OkStatus();
-  }
-
-  absl::Status AddPoint(std::string_view key, std::string_view value) {
-    RETURN_IF_ERROR(Flush());
-    return packer_.AddEntry(key, value);
-  }
-
-  absl::Status Flush() {
-    if (held_.object == ObjectId::kNone) return absl::OkStatus();
-    const Mapping& m = held_.mapping;
-    const std::string key = MappingKey(std::exchange(held_.object, ObjectId::kNone), m.logical.start);
-    return packer_.AddEntry(key, MappingValue(m.physical, static_cast<uint32_t>(m.logical.count), m.state));
-  }
-
- private:
-  bool Continues(ObjectId object, const Mapping& next, uint64_t count) const {
-    const Mapping& m = held_.mapping;
-    return held_.object == object && m.state == next.state && m.logical.end() == next.logical.start &&
-           m.extent().end() == next.physical && m.logical.count + count <= kEntryBlocksMax;
-  }
-
-  Packer& packer_;
-  MappingEntry held_;  // kNone: nothing
-};
 
 class Merger {
  public:
@@ -216,7 +32,7 @@ class Merger {
       Advance();
     }
     RETURN_IF_ERROR(leaf_.Flush());
-    absl::StatusOr<Packer::Root> top = packer_.Finish();
+    absl::StatusOr<TreePacker::Root> top = packer_.Finish();
     if (!top.ok()) return top.status();
     if (top->kept) RETURN_IF_ERROR(Collapse(*top));
     const uint64_t nodes = old_root.node_count + packer_.written();
@@ -354,7 +170,7 @@ class Merger {
   }
 
   // A kept node that is now the root gives way to its child while it has only one.
-  absl::Status Collapse(Packer::Root& root) {
+  absl::Status Collapse(TreePacker::Root& root) {
     for (;;) {
       absl::StatusOr<std::shared_ptr<const TreeNode>> node = sink_.Load(root.pointer);
       if (!node.ok()) return node.status();
@@ -374,8 +190,8 @@ class Merger {
 
   TreeEditSource& edits_;
   TreeMergeSink& sink_;
-  Packer packer_;
-  LeafWriter leaf_;
+  TreePacker packer_;
+  TreeLeafWriter leaf_;
   const TreeEdit* edit_ = nullptr;
   bool applied_ = false;
   uint64_t retired_ = 0, retired_leaf_bytes_ = 0;

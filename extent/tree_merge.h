@@ -31,6 +31,7 @@
 #include "extent/tree.h"
 #include "extent/tree_keys.h"
 #include "extent/tree_node.h"
+#include "extent/tree_packer.h"
 
 namespace untorn {
 
@@ -55,15 +56,10 @@ class TreeEditSource {
   virtual const TreeEdit* Next() = 0;
 };
 
-class TreeMergeSink {
+class TreeMergeSink : public TreeNodeSink {
  public:
-  virtual ~TreeMergeSink() = default;
   // Reads and verifies a node of the old tree.
   virtual absl::StatusOr<std::shared_ptr<const TreeNode>> Load(BlockPointer pointer) = 0;
-  // A device block for a new node.
-  virtual absl::StatusOr<uint64_t> AllocateNode() = 0;
-  // Takes a copy of a sealed node (kBlockBytes) for `address`: the buffer is used again.
-  virtual absl::Status WriteNode(uint64_t address, std::span<const std::byte> block) = 0;
   // The old node is not part of the new tree.
   virtual void NodeRetired(uint64_t block) = 0;
   // This physical run is no longer mapped by the entry that held it (it may be mapped again by an edit).

@@ -1,4 +1,5 @@
 // dump, fsck.
+#include <cstdio>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -42,7 +43,33 @@ int RunDump(const Invocation& invocation) {
   return kExitOk;
 }
 
+int RunRepair(const Invocation& invocation) {
+  const std::string& path = invocation.arguments[0];
+  const bool as_json = absl::GetFlag(FLAGS_json), dry_run = absl::GetFlag(FLAGS_dry_run);
+  absl::StatusOr<RepairResult> result;
+  {
+    Progress progress("repair", !as_json && !absl::GetFlag(FLAGS_quiet));
+    RepairOptions options{.dry_run = dry_run};
+    options.progress = [&progress](uint64_t done, uint64_t total) { progress.Update(done, total); };
+    options.planned = [&](const RepairResult& plan) {
+      if (as_json) return;
+      PrintText(RepairPlanText(path, plan, dry_run));
+      std::fflush(stdout);  // before anything is written
+    };
+    result = Repair(path, options);
+  }
+  if (!result.ok()) return invocation.Fail(result.status());
+  if (as_json) {
+    PrintJson(RepairJson(path, *result, dry_run));
+  } else if (!dry_run || result->actions_total == 0) {
+    PrintText(FsckText(path, result->repaired ? result->after : result->found));
+  }
+  return result->repaired || result->actions_total == 0 ? kExitOk : kExitFailed;
+}
+
 int RunFsck(const Invocation& invocation) {
+  if (absl::GetFlag(FLAGS_repair)) return RunRepair(invocation);
+  if (absl::GetFlag(FLAGS_dry_run)) return invocation.Misuse("--dry-run tells what --repair would do");
   const std::string& path = invocation.arguments[0];
   const bool as_json = absl::GetFlag(FLAGS_json);
   absl::StatusOr<FsckResult> result;
@@ -75,18 +102,23 @@ std::vector<Command> InspectCommands() {
        .findings = "the device cannot be read"},
       {.name = "fsck",
        .arguments = "STORE",
-       .summary = "Checks a store, also one that cannot be opened",
+       .summary = "Checks a store, also one that cannot be opened, and repairs it",
        .description =
            "Checks superblocks, log, tree, every mapping against the free-space map, overlaps, leaks and "
            "names. Prints one line for each finding: what it is, its number, and where. Incomplete log "
            "records at the log's end are normal after a crash and no finding. Opens the store for "
-           "reading only and changes nothing.",
-       .options = {{"json"}, {"quiet"}},
-       .examples = "untorn fsck app.untorn\nuntorn fsck app.untorn --json",
+           "reading only and changes nothing, unless told to repair it: then a superblock is restored from "
+           "its twin, or the mapping tree and the free-space map are written anew from all that can be read. "
+           "An object of which something is lost is kept as quarantine/NUMBER/NAME, and reads as zeros "
+           "there. "
+           "What is done is printed before it is done. A repair may be interrupted at any moment.",
+       .options = {{"repair"}, {"dry_run"}, {"json"}, {"quiet"}},
+       .examples = "untorn fsck app.untorn\nuntorn fsck app.untorn --json\n"
+                   "untorn fsck app.untorn --repair --dry-run\nuntorn fsck app.untorn --repair",
        .min_arguments = 1,
        .max_arguments = 1,
        .run = RunFsck,
-       .findings = "there are findings, or the device cannot be read"},
+       .findings = "there are findings, left if --repair was given, or the device cannot be read"},
   };
 }
 

@@ -32,6 +32,8 @@ ABSL_FLAG(
     "wait until the device has confirmed the change; with --no-sync it is confirmed only when the store "
     "is closed, at the end of the command");
 ABSL_FLAG(bool, show_stats, false, "print on stderr which path the writes took, and why");
+ABSL_FLAG(bool, repair, false, "do what can be done about what is found");
+ABSL_FLAG(bool, dry_run, false, "with --repair: only tell what would be done");
 ABSL_FLAG(bool, json, false, "print JSON");
 ABSL_FLAG(bool, quiet, false, "no progress and no summary on stderr");
 ABSL_FLAG(bool, verbose, false, "print the store's log messages on stderr");

@@ -43,6 +43,8 @@ ABSL_DECLARE_FLAG(bool, sync);
 ABSL_DECLARE_FLAG(bool, show_stats);
 ABSL_DECLARE_FLAG(bool, json);
 ABSL_DECLARE_FLAG(bool, quiet);
+ABSL_DECLARE_FLAG(bool, repair);
+ABSL_DECLARE_FLAG(bool, dry_run);
 ABSL_DECLARE_FLAG(bool, verbose);
 ABSL_DECLARE_FLAG(std::string, object);
 ABSL_DECLARE_FLAG(std::string, parts);

@@ -299,6 +299,26 @@ std::string FsckText(const std::string& path, const FsckResult& result) {
   return out;
 }
 
+Json RepairJson(const std::string& path, const RepairResult& result, bool dry_run) {
+  Json actions = Json::array();
+  for (const std::string& action : result.actions) actions.push_back(NameJson(action)["name"]);
+  Json json = {
+      {"path", NameJson(path)["name"]},        {"dry_run", dry_run}, {"repaired", result.repaired},
+      {"actions_total", result.actions_total}, {"actions", actions}, {"quarantined", result.quarantined},
+      {"found", FsckJson(path, result.found)}};
+  if (result.repaired) json["after"] = FsckJson(path, result.after);
+  return json;
+}
+
+std::string RepairPlanText(const std::string& path, const RepairResult& plan, bool dry_run) {
+  std::string out = FsckText(path, plan.found);
+  absl::StrAppend(&out, dry_run ? "A repair would\n" : "The repair will\n");
+  for (const std::string& action : plan.actions) absl::StrAppend(&out, "  ", action, "\n");
+  if (plan.actions_total > plan.actions.size())
+    absl::StrAppend(&out, "  and ", plan.actions_total - plan.actions.size(), " more\n");
+  return out;
+}
+
 std::string JsonAsText(const Json& json) {
   std::string out;
   if (!json.is_object()) {

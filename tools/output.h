@@ -18,10 +18,13 @@ Json NameJson(const std::string& name);
 Json InfoJson(const StoreInfo& info);
 Json StatsJson(const Stats& stats);
 Json FsckJson(const std::string& path, const FsckResult& result);
+Json RepairJson(const std::string& path, const RepairResult& result, bool dry_run);
 
 std::string InfoText(const StoreInfo& info);
 std::string StatsText(const Stats& stats);
 std::string FsckText(const std::string& path, const FsckResult& result);
+// What was found, and what is done about it.
+std::string RepairPlanText(const std::string& path, const RepairResult& plan, bool dry_run);
 // The units of writeback by path and reason, those that occurred.
 std::string ReasonsText(const Stats& stats);
 

@@ -132,6 +132,18 @@ void BlockSet::ForEachRun(Extent extent, bool in, RunFn run) const {
   });
 }
 
+void BlockSet::ForEachRun(RunFn run) const {
+  Joiner joiner(run);
+  for (const auto& [group, words] : pages_) {
+    if (words == nullptr) {
+      joiner.Add(group, 0, kGroupBlocks);
+    } else {
+      ForEachBitRun(*words, 0, kGroupBlocks, true,
+                    [&, at = group](uint64_t from, uint64_t to) { joiner.Add(at, from, to); });
+    }
+  }
+}
+
 Words BlockSet::Group(uint64_t group) const {
   const auto it = pages_.find(group);
   if (it == pages_.end()) return Words{};

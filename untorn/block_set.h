@@ -27,6 +27,8 @@ class BlockSet {
   uint64_t count() const { return count_; }
   // The runs of `extent` that are in the set (`in`), or are not.
   void ForEachRun(Extent extent, bool in, RunFn run) const;
+  // All runs in the set.
+  void ForEachRun(RunFn run) const;
 
   // The bits of one group.
   Words Group(uint64_t group) const;

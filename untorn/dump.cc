@@ -153,7 +153,9 @@ class Dump {
       out_.Begin('[');
     }
     NodeDump nodes(options_.tree ? &out_ : nullptr);
-    if (options_.tree || options_.objects) WalkTree(device_, sb, "", "", nodes);
+    if (options_.tree || options_.objects) {
+      if (absl::Status s = WalkTree(device_, sb, "", "", nodes); !s.ok()) return s;
+    }
     if (options_.tree) {
       out_.End(']');
       out_.End('}');
@@ -169,7 +171,7 @@ class Dump {
       out_.Key("nodes");
       out_.Begin('[');
       FreeMapDump map(out_);
-      WalkFreeMap(device_, sb, map);
+      if (absl::Status s = WalkFreeMap(device_, sb, map); !s.ok()) return s;
       out_.End(']');
       out_.End('}');
     }
@@ -234,7 +236,7 @@ class Dump {
       // Just the mappings: those of one object, or of all.
       const std::string from = only ? MappingKey(*only, 0) : "";
       const std::string to = only ? MappingKey(*only, UINT64_MAX) : InodeKey(ObjectId::kNone);
-      WalkTree(device_, sb, from, to, objects);
+      if (absl::Status s = WalkTree(device_, sb, from, to, objects); !s.ok()) return s;
       objects.Finish();
     }
     out_.End(']');

@@ -137,7 +137,7 @@ class Fsck {
     progress.Add(sb.geometry.log_blocks);
 
     TreeCheck tree(sb, delta, result_, progress);
-    WalkTree(device_, sb, "", "", tree);
+    if (absl::Status s = WalkTree(device_, sb, "", "", tree); !s.ok()) return s;
     tree.Finish();
     if (tree.nodes_lost() == 0 && result_.tree_nodes != sb.tree.node_count) {
       findings_.Add(FindingCode::kCountMismatch, "the superblock says that the tree has ", sb.tree.node_count,
@@ -156,7 +156,7 @@ class Fsck {
                     "because parts of the tree are unknown, leaks were not looked for");
     }
     FreeMapCheck map(sb, tree.base(), !tree.mappings_lost(), result_, progress);
-    WalkFreeMap(device_, sb, map);
+    if (absl::Status s = WalkFreeMap(device_, sb, map); !s.ok()) return s;
     map.Finish();
     progress.Done();
     return absl::OkStatus();

@@ -20,6 +20,10 @@ namespace untorn::internal {
 // Ranges of keys that damage has hidden, found in key order.
 class LostKeys {
  public:
+  struct Range {
+    std::string first;
+    std::optional<std::string> limit;  // before it; nothing: to the end
+  };
   void Add(std::string_view first, std::optional<std::string_view> limit) {
     ranges_.push_back({std::string(first), limit ? std::optional<std::string>(*limit) : std::nullopt});
   }
@@ -30,12 +34,9 @@ class LostKeys {
     const Range& range = *std::prev(after);
     return !range.limit || key < *range.limit;
   }
+  const std::vector<Range>& ranges() const { return ranges_; }
 
  private:
-  struct Range {
-    std::string first;
-    std::optional<std::string> limit;
-  };
   std::vector<Range> ranges_;
 };
 

@@ -1,5 +1,5 @@
 // Offline inspection of a store that need not be openable: fsck and dump. Both open read-only, take a shared
-// lock, change nothing and replay the log in memory.
+// lock, change nothing and replay the log in memory. And its repair.
 #ifndef UNTORN_INSPECT_H_
 #define UNTORN_INSPECT_H_
 
@@ -60,6 +60,34 @@ struct FsckResult {
 absl::StatusOr<FsckResult> Fsck(const std::string& path,
                                 std::function<void(uint64_t, uint64_t)> progress = {});
 absl::StatusOr<FsckResult> FsckDevice(Device& device, std::function<void(uint64_t, uint64_t)> progress = {});
+
+struct RepairResult {
+  FsckResult found;  // before
+  std::vector<std::string>
+      actions;                 // what is done about it, in words; at most 1000 in full, the rest are counted
+  uint64_t actions_total = 0;  // 0: there was nothing to do
+  uint64_t quarantined = 0;    // objects
+  bool repaired = false;
+  FsckResult after;  // where repaired: without findings
+};
+
+struct RepairOptions {
+  bool dry_run = false;  // only tells what would be done; opens read-only
+  // Called with `found` and `actions` before anything is written; not where there is nothing to do.
+  std::function<void(const RepairResult&)> planned;
+  std::function<void(uint64_t, uint64_t)> progress;  // (done, total), in no unit
+};
+
+// Does what can be done about the findings of fsck (docs/fsck.md says what): restores a superblock from its twin, or
+// writes tree and free-space map anew from all that can be read. What the log holds is kept. An object of which
+// something is lost or doubtful is kept too, as "quarantine/NUMBER/NAME"; what is lost of it reads as zeros.
+//  Takes the exclusive lock. Safe to interrupt at any moment, by a crash or power cut as well: until its last step the
+// store is as it was, and after that repaired. Memory: as for fsck, and all objects and names.
+//  kFailedPrecondition  nothing here can be repaired: no superblock, or a device smaller than the store
+//  kResourceExhausted   no room for the new tree beside the old one
+//  kInternal            the device fails; or findings are left, which is a bug
+absl::StatusOr<RepairResult> Repair(const std::string& path, const RepairOptions& options);
+absl::StatusOr<RepairResult> RepairDevice(Device& device, const RepairOptions& options);
 
 // Everything a person needs to see of a store's metadata, as JSON text: superblock slots, log records, tree
 // nodes, objects with their mappings (physical, state, from checkpoint or log), free-space map. Damaged parts

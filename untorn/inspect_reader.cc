@@ -59,6 +59,7 @@ absl::StatusOr<LogTail> ReplayLog(Device& device, const Superblock& superblock, 
     LogTail none;
     none.lsn = superblock.checkpoint_lsn;
     none.position = superblock.checkpoint_position;
+    none.checksum = superblock.checkpoint_checksum;
     none.prepared_blocks = superblock.prepared_blocks;
     none.damage = tail.status();
     return none;
@@ -83,6 +84,12 @@ class TreeWalker {
              TreeVisitor& visitor)
       : device_(device), superblock_(superblock), from_(from), to_(to), visitor_(visitor) {}
 
+  absl::Status Run() {
+    Walk(superblock_.tree.root, nullptr, 0, "", std::nullopt);
+    return failed_;
+  }
+
+ private:
   // `parent` is nullptr for the root.
   void Walk(BlockPointer pointer, const TreeNode* parent, int index, std::string_view first, Limit limit) {
     absl::StatusOr<std::shared_ptr<const TreeNode>> loaded = Load(pointer);
@@ -93,6 +100,7 @@ class TreeWalker {
       loaded = absl::DataLossError(
           absl::StrCat("tree node at ", pointer.block, ": its last key is not below the following node's"));
     }
+    if (!failed_.ok()) return;
     if (!loaded.ok()) return visitor_.Damaged(pointer, loaded.status(), first, limit);
     const TreeNode& node = **loaded;
     visitor_.Node(node);
@@ -104,10 +112,10 @@ class TreeWalker {
       const Limit next = i + 1 < node.count() ? Limit(node.key(i + 1)) : limit;
       if ((next && *next <= from_) || (!to_.empty() && node.key(i) >= to_)) continue;
       Walk(node.child(i), &node, i, node.key(i), next);
+      if (!failed_.ok()) return;
     }
   }
 
- private:
   absl::StatusOr<std::shared_ptr<const TreeNode>> Load(BlockPointer pointer) {
     const Geometry& g = superblock_.geometry;
     if (!g.InDataArea({pointer.block, 1})) {
@@ -119,7 +127,8 @@ class TreeWalker {
     if (seen) {
       return absl::DataLossError(absl::StrCat("tree node at ", pointer.block, ": two pointers lead to it"));
     }
-    absl::Status read = ReadBlocking(device_, pointer.block * kBlockBytes, block_.data(), kBlockBytes);
+    absl::Status read = ReadOrMissing(device_, pointer.block * kBlockBytes, block_.data(), kBlockBytes);
+    if (!read.ok() && !absl::IsDataLoss(read)) failed_ = read;
     if (!read.ok()) return read;
     return TreeNode::Parse(block_.span(), superblock_.uuid, pointer);
   }
@@ -130,6 +139,7 @@ class TreeWalker {
   TreeVisitor& visitor_;
   BlockSet visited_;
   AlignedBuffer block_{kBlockBytes};
+  absl::Status failed_;
 };
 
 class FreeMapWalker {
@@ -140,11 +150,15 @@ class FreeMapWalker {
         shape_(FreeMapShape::ForBlocks(superblock.geometry.total_blocks)),
         visitor_(visitor) {}
 
-  void Run() { Walk(shape_.root_level(), 0, superblock_.free_map); }
+  absl::Status Run() {
+    Walk(shape_.root_level(), 0, superblock_.free_map);
+    return failed_;
+  }
 
  private:
   // The blocks in use below, as the node itself says; nothing if it is damaged.
   std::optional<uint64_t> Walk(int level, uint64_t index, BlockPointer pointer) {
+    if (!failed_.ok()) return std::nullopt;
     FreeMapNode node{level, index, pointer};
     uint64_t span = 1;
     for (int l = 0; l < level; ++l) span *= kTableFanout;
@@ -155,7 +169,7 @@ class FreeMapWalker {
       return 0;
     }
     if (absl::Status s = Load(node); !s.ok()) {
-      visitor_.Damaged(node, s);
+      if (failed_.ok()) visitor_.Damaged(node, s);
       return std::nullopt;
     }
     uint64_t used = 0;
@@ -197,7 +211,8 @@ class FreeMapWalker {
       return absl::DataLossError(absl::StrCat("the pointer to the root of the free-space map leads to block ",
                                               node.pointer.block, ", which is none of its places"));
     }
-    absl::Status s = ReadBlocking(device_, node.pointer.block * kBlockBytes, block_.data(), kBlockBytes);
+    absl::Status s = ReadOrMissing(device_, node.pointer.block * kBlockBytes, block_.data(), kBlockBytes);
+    if (!s.ok() && !absl::IsDataLoss(s)) failed_ = s;
     if (s.ok()) {
       s = VerifyBlock(block_.span(), bitmap ? BlockType::kFreeMapBitmap : BlockType::kFreeMapTable,
                       superblock_.uuid, node.pointer.block, what);
@@ -227,18 +242,19 @@ class FreeMapWalker {
   const FreeMapShape shape_;
   FreeMapVisitor& visitor_;
   AlignedBuffer block_{kBlockBytes};
+  absl::Status failed_;
 };
 
 }  // namespace
 
-void WalkTree(Device& device, const Superblock& superblock, std::string_view from, std::string_view to,
-              TreeVisitor& visitor) {
-  if (!superblock.tree.root) return;
-  TreeWalker(device, superblock, from, to, visitor).Walk(superblock.tree.root, nullptr, 0, "", std::nullopt);
+absl::Status WalkTree(Device& device, const Superblock& superblock, std::string_view from,
+                      std::string_view to, TreeVisitor& visitor) {
+  if (!superblock.tree.root) return absl::OkStatus();
+  return TreeWalker(device, superblock, from, to, visitor).Run();
 }
 
-void WalkFreeMap(Device& device, const Superblock& superblock, FreeMapVisitor& visitor) {
-  FreeMapWalker(device, superblock, visitor).Run();
+absl::Status WalkFreeMap(Device& device, const Superblock& superblock, FreeMapVisitor& visitor) {
+  return FreeMapWalker(device, superblock, visitor).Run();
 }
 
 // ---- Final state ----

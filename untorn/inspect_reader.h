@@ -52,9 +52,10 @@ class TreeVisitor {
                        std::optional<std::string_view> limit) = 0;
   virtual void Entry(const TreeNode& leaf, int index) = 0;
 };
-// Visits the subtrees that may hold keys of [from, to) ("" for `to`: to the end), in key order.
-void WalkTree(Device& device, const Superblock& superblock, std::string_view from, std::string_view to,
-              TreeVisitor& visitor);
+// Visits the subtrees that may hold keys of [from, to) ("" for `to`: to the end), in key order. An error only where
+// the device fails: what cannot be read while the rest can is damage.
+absl::Status WalkTree(Device& device, const Superblock& superblock, std::string_view from,
+                      std::string_view to, TreeVisitor& visitor);
 
 // A node of the free-space map and the groups it is about.
 struct FreeMapNode {
@@ -74,7 +75,8 @@ class FreeMapVisitor {
   // The table above says that `said` blocks are in use below this node, which itself says `used`.
   virtual void WrongCount(const FreeMapNode& node, uint64_t said, uint64_t used) = 0;
 };
-void WalkFreeMap(Device& device, const Superblock& superblock, FreeMapVisitor& visitor);
+// As WalkTree.
+absl::Status WalkFreeMap(Device& device, const Superblock& superblock, FreeMapVisitor& visitor);
 
 // The mappings of the tree overlaid by the log's, in order of object and logical block. No holes.
 class FinalMappings {

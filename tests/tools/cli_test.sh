@@ -228,6 +228,27 @@ expect 0 'superblock slot 0 is unusable' ls damaged
 expect 0 'written anew' put damaged 'odd size' --quiet
 expect 0 'damaged: clean' fsck damaged
 
+echo "== repair"
+expect 0 'damaged: clean' fsck damaged --repair
+expect 2 'dry-run tells what --repair would do' fsck damaged --dry-run
+expect 1 'cannot be repaired: .*none: not an untorn store' fsck none --repair
+expect 1 'cut short' fsck short --repair
+printf 'garbage' | dd of=damaged bs=1 seek=32768 conv=notrunc status=none
+expect 1 'write superblock slot 1 anew from slot 0' fsck damaged --repair --dry-run
+expect 1 'damaged: 1 finding$' fsck damaged
+expect 0 'damaged: clean' fsck damaged --repair
+expect 0 '' dump damaged --json --parts=tree
+leaf=$(json '[n["block"] for n in d["tree"]["nodes"] if n["level"] == 0][0]')
+dd if=/dev/zero of=damaged bs=4096 seek="$leaf" count=1 conv=notrunc status=none
+cp damaged damaged.before
+expect 1 "write the mapping tree anew.*; nodes of it that cannot: 1" fsck damaged --repair --dry-run
+same damaged damaged.before
+expect 0 'damaged: clean' fsck damaged --repair
+expect 0 'damaged: clean' fsck damaged
+expect 0 '' put damaged "$real" anew --quiet
+expect 0 '' fsck damaged.before --repair --json
+[[ $(json 'd["repaired"], d["after"]["clean"], d["actions_total"] > 2') == '(True, True, True)' ]] || fail "fsck --repair --json: $(cat out)"
+
 echo "== a store in use"
 mkfifo pipe
 "$untorn" put s.untorn - held --quiet <pipe &

@@ -17,7 +17,8 @@ namespace {
 using Codes = std::set<int>;
 using Entries = StoreEditor::Entries;
 
-// The numbers of what fsck finds; the findings themselves where a test fails.
+// The numbers of what fsck finds, all of which can be repaired, but for a store without a superblock or the whole of
+// its device.
 Codes Found(const std::shared_ptr<SimulatedDisk>& disk) {
   Codes codes;
   RunDump(disk);
@@ -25,6 +26,15 @@ Codes Found(const std::shared_ptr<SimulatedDisk>& disk) {
     codes.insert(static_cast<int>(f.code));
     std::cout << "  " << FindingCodeName(f.code) << ": " << f.what << "\n";
   }
+  const auto copy = disk->Clone();
+  if (codes.contains(2) || codes.contains(17)) {
+    auto repair = RepairDevice(*OpenDisk(copy), {});
+    EXPECT_EQ(repair.status().code(), absl::StatusCode::kFailedPrecondition) << repair.status();
+    return codes;
+  }
+  const RepairResult repair = RunRepair(copy);
+  for (const std::string& action : repair.actions) std::cout << "    " << action << "\n";
+  EXPECT_EQ(repair.found.findings.size(), RunFsck(disk).findings.size());
   return codes;
 }
 

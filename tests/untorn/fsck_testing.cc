@@ -202,6 +202,47 @@ FsckResult RunFsck(const std::shared_ptr<SimulatedDisk>& disk) {
   return *result;
 }
 
+RepairResult RunRepair(const std::shared_ptr<SimulatedDisk>& disk) {
+  RepairResult planned;
+  RepairOptions options{.dry_run = true, .planned = [&](const RepairResult& plan) { planned = plan; }};
+  auto device = OpenDisk(disk);
+  auto dry = RepairDevice(*device, options);
+  EXPECT_TRUE(IsOk(dry));
+  EXPECT_EQ(device->counts().writes + device->counts().atomic_writes + device->counts().flushes, 0u);
+  EXPECT_TRUE(!dry.ok() || dry->actions == planned.actions);
+
+  options.dry_run = false;
+  uint64_t last = 0;
+  options.progress = [&](uint64_t done, uint64_t total) {
+    EXPECT_LE(done, total);
+    EXPECT_LE(last, done);
+    last = done;
+  };
+  device = OpenDisk(disk);
+  auto result = RepairDevice(*device, options);
+  EXPECT_TRUE(IsOk(result));
+  if (!result.ok() || !dry.ok()) return {};
+  EXPECT_EQ(result->actions, dry->actions);
+  EXPECT_EQ(result->repaired, result->found.findings_total > 0);
+  EXPECT_EQ(RunFsck(disk).findings_total, 0u);
+  auto again = RepairDevice(*OpenDisk(disk), {});
+  EXPECT_TRUE(IsOk(again));
+  EXPECT_TRUE(!again.ok() || (again->actions_total == 0 && !again->repaired));
+
+  const auto copy = disk->Clone();
+  auto store = Store::OpenOnDevice(OpenDisk(copy), {.cache_bytes = 4 << 20}, false);
+  EXPECT_TRUE(IsOk(store));
+  if (!store.ok()) return *result;
+  for (const auto& [name, bytes] : Contents(**store)) {
+    auto object = (*store)->OpenObject(name);
+    EXPECT_TRUE(IsOk(object) && IsOk(object->Write(bytes.size() / 2, Stamped(99, 5000))));
+  }
+  EXPECT_TRUE(IsOk((*store)->Checkpoint()));
+  EXPECT_TRUE(IsOk((*store)->Close()));
+  EXPECT_EQ(RunFsck(copy).findings_total, 0u);
+  return *result;
+}
+
 nlohmann::json RunDump(const std::shared_ptr<SimulatedDisk>& disk, const DumpOptions& options) {
   auto device = OpenDisk(disk);
   auto text = DumpJsonDevice(*device, options);

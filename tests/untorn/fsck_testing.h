@@ -78,6 +78,9 @@ std::shared_ptr<SimulatedDisk> LargeStore(bool with_log = false);
 
 // Run fsck or dump, which must succeed and write nothing.
 FsckResult RunFsck(const std::shared_ptr<SimulatedDisk>& disk);
+// What a repair says, which must succeed: it tells beforehand what it does, leaves nothing to be found or done, and the
+// store can be opened, read and written. `disk` is repaired.
+RepairResult RunRepair(const std::shared_ptr<SimulatedDisk>& disk);
 nlohmann::json RunDump(const std::shared_ptr<SimulatedDisk>& disk, const DumpOptions& options = {});
 
 }  // namespace untorn

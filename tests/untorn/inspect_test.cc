@@ -86,6 +86,7 @@ TEST(RandomDamageTest, FlippedBytes) {
       const FsckResult result = RunFsck(damaged);
       EXPECT_TRUE(!used || result.findings_total > 0) << "block " << block << " byte " << at;
       RunDump(damaged);
+      if (i % 8 == 0) RunRepair(damaged);
     }
   }
 }
@@ -135,6 +136,7 @@ TEST(RandomDamageTest, SealedNonsense) {
     editor.PutSuperblock();
     RunFsck(editor.disk());
     RunDump(editor.disk());
+    if (i % 4 == 0) RunRepair(editor.disk());
   }
 }
 

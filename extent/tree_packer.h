@@ -1,0 +1,115 @@
+// Writing tree nodes from entries in key order: what merges, and what a tree made from scratch, have in common.
+//
+// Invariants
+//  1. Nodes are emitted children before parents, each exactly once, with the block number the sink gave.
+//  2. Nodes other than the root and the last of each level are at least one third full, where Settle() is obeyed: an
+//     underfull pending node shares evenly with the full one before it.
+//  3. Memory: two pending nodes per level.
+//
+// Threading: none of its own; the sink may block (it does the I/O).
+#ifndef UNTORN_EXTENT_TREE_PACKER_H_
+#define UNTORN_EXTENT_TREE_PACKER_H_
+
+#include <array>
+#include <cstdint>
+#include <deque>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "extent/tree_keys.h"
+#include "extent/tree_node.h"
+
+namespace untorn {
+
+// Where new nodes go.
+class TreeNodeSink {
+ public:
+  virtual ~TreeNodeSink() = default;
+  // A device block for a new node.
+  virtual absl::StatusOr<uint64_t> AllocateNode() = 0;
+  // Takes a copy of a sealed node (kBlockBytes) for `address`: the buffer is used again.
+  virtual absl::Status WriteNode(uint64_t address, std::span<const std::byte> block) = 0;
+};
+
+inline constexpr size_t kUnderfullBytes = kBlockBytes / 3;
+
+// Fills the nodes of the new tree, each level from left to right.
+class TreePacker {
+ public:
+  // New nodes carry `uuid` and `generation`. Both references must outlive it.
+  TreePacker(const Uuid& uuid, uint64_t generation, TreeNodeSink& sink)
+      : uuid_(uuid), generation_(generation), sink_(sink) {}
+
+  // The next entry of a leaf. kDataLoss: its key is not above the one before.
+  absl::Status AddEntry(std::string_view key, std::string_view value);
+
+  // Writes the pending nodes of `level` and below, so that a kept subtree of that level can follow. False if
+  // one of them would stay underfull: the subtree has to be taken apart instead.
+  absl::StatusOr<bool> Settle(int level);
+  // After Settle(level): a node of that level that is there already.
+  absl::Status AddKept(int level, std::string_view key, BlockPointer pointer);
+
+  struct Root {
+    BlockPointer pointer;
+    bool kept = false;  // by AddKept: it may have a single child
+    uint64_t levels = 0;
+  };
+  // Writes all that is pending. A null pointer: there were no entries.
+  absl::StatusOr<Root> Finish();
+
+  uint64_t written() const { return written_; }
+  uint64_t written_leaf_bytes() const { return written_leaf_bytes_; }
+
+ private:
+  // `full` is held back until the fate of `pending` is known; it is empty unless `pending` has entries.
+  struct Level {
+    explicit Level(int level) : full(level), pending(level) {}
+    BlockPointer sole_child() { return ParseChildValue(pending.Take().front().second); }
+    TreeNodeBuilder full, pending;
+    bool last_is_kept = false;
+  };
+  struct Written {
+    std::string first_key;
+    BlockPointer pointer;
+  };
+
+  absl::Status CheckOrder(std::string_view key);
+  absl::Status Append(int level, std::string_view key, std::string_view value);
+  absl::Status WriteLevel(int level);
+  absl::Status WriteBuilder(int level, TreeNodeBuilder& builder);
+  absl::StatusOr<Written> Write(TreeNodeBuilder& builder);
+  static void ShareEvenly(Level& at);
+
+  const Uuid& uuid_;
+  const uint64_t generation_;
+  TreeNodeSink& sink_;
+  std::deque<Level> levels_;  // references stay valid while a level is added
+  uint64_t written_ = 0, written_leaf_bytes_ = 0;
+  std::string last_key_;
+  alignas(kBlockBytes) std::array<std::byte, kBlockBytes> block_;
+};
+
+// Appends the entries of leaves to a packer, joining mappings that are contiguous.
+class TreeLeafWriter {
+ public:
+  explicit TreeLeafWriter(TreePacker& packer) : packer_(packer) {}
+
+  // In order of object and logical block.
+  absl::Status AddMapping(ObjectId object, Mapping mapping);
+  absl::Status AddPoint(std::string_view key, std::string_view value);
+  // Hands on what is held back for joining: before the packer is used directly.
+  absl::Status Flush();
+
+ private:
+  bool Continues(ObjectId object, const Mapping& next, uint64_t count) const;
+
+  TreePacker& packer_;
+  MappingEntry held_;  // kNone: nothing
+};
+
+}  // namespace untorn
+
+#endif  // UNTORN_EXTENT_TREE_PACKER_H_

@@ -1,0 +1,176 @@
+#include "untorn/rebuild.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <optional>
+#include <vector>
+
+#include "absl/container/btree_map.h"
+#include "absl/strings/str_cat.h"
+#include "device/aligned_buffer.h"
+#include "extent/free_map_format.h"
+
+namespace untorn::internal {
+namespace {
+
+// Writes nodes in runs to blocks that are in nothing's use.
+class NodeWriter : public TreeNodeSink {
+ public:
+  NodeWriter(Device& device, const BlockSet& untouchable, uint64_t start, uint64_t end)
+      : device_(device), untouchable_(untouchable), next_(start), end_(end) {}
+
+  absl::StatusOr<uint64_t> AllocateNode() override {
+    if (taken_ == run_.count) {
+      if (absl::Status s = Flush(); !s.ok()) return s;
+      const std::optional<Extent> run = NextRun();
+      if (!run) {
+        return absl::ResourceExhaustedError(
+            absl::StrCat("no room for the repaired tree beside the old one: after ", written_.count(),
+                         " nodes no block is free; the store is as it was"));
+      }
+      run_ = *run;
+    }
+    return run_.start + taken_++;
+  }
+
+  absl::Status WriteNode(uint64_t address, std::span<const std::byte> block) override {
+    std::copy(block.begin(), block.end(), bytes_.data() + (address - run_.start) * kBlockBytes);
+    written_.Add({address, 1}, [](Extent) {});
+    return absl::OkStatus();
+  }
+
+  // Writes what is held back.
+  absl::Status Flush() {
+    if (taken_ == 0) return absl::OkStatus();
+    absl::Status s = WriteBlocking(device_, run_.start * kBlockBytes, bytes_.data(), taken_ * kBlockBytes);
+    run_ = {};
+    taken_ = 0;
+    return s;
+  }
+
+  const BlockSet& written() const { return written_; }
+
+ private:
+  static constexpr uint64_t kRunBlocks = 64;
+
+  std::optional<Extent> NextRun() {
+    std::optional<Extent> found;
+    while (!found && next_ < end_) {
+      const Extent window{next_, std::min(end_ - next_, kGroupBlocks)};
+      untouchable_.ForEachRun(window, false, [&](Extent run) {
+        if (!found) found = Extent{run.start, std::min(run.count, kRunBlocks)};
+      });
+      next_ = found ? found->end() : window.end();
+    }
+    return found;
+  }
+
+  Device& device_;
+  const BlockSet& untouchable_;
+  uint64_t next_;
+  const uint64_t end_;
+  Extent run_;
+  uint64_t taken_ = 0;
+  AlignedBuffer bytes_{kRunBlocks * kBlockBytes};
+  BlockSet written_;
+};
+
+// Writes the map of `used`, which holds the fixed areas too, to the slots not in use. Returns its root.
+absl::StatusOr<BlockPointer> WriteMap(Device& device, const Superblock& sb, uint64_t generation,
+                                      const Salvage& salvage, const BlockSet& used) {
+  const FreeMapShape shape = FreeMapShape::ForBlocks(sb.geometry.total_blocks);
+  AlignedBuffer block(kBlockBytes);
+  const auto write = [&](int level, uint64_t index, BlockType type,
+                         std::span<const std::byte> payload) -> absl::StatusOr<BlockPointer> {
+    const uint64_t slot0 = sb.geometry.map_start + shape.Slot(level, index, 0);
+    const auto in_use = salvage.map_slots().find({level, index});
+    const bool first_in_use = in_use != salvage.map_slots().end() && in_use->second == slot0;
+    const BlockPointer node =
+        EncodeFreeMapNode(type, sb.uuid, first_in_use ? slot0 + 1 : slot0, generation, payload, block.span());
+    absl::Status s = WriteBlocking(device, node.block * kBlockBytes, block.data(), kBlockBytes);
+    if (!s.ok()) return s;
+    return node;
+  };
+  absl::btree_map<uint64_t, FreeMapEntry>
+      level;  // of the nodes with something in use besides the fixed areas
+  absl::Status failed;
+  used.ForEachGroup(0, shape.nodes[0], [&](uint64_t group) {
+    const BlockSet::Words bits = used.Group(group);
+    if (!failed.ok() || bits == BlockSet::Below(group, sb.geometry.data_start)) return;
+    FreeMapEntry& entry = level[group];
+    for (uint64_t word : bits) entry.used_blocks += std::popcount(word);
+    absl::StatusOr<BlockPointer> node =
+        write(0, group, BlockType::kFreeMapBitmap, std::as_bytes(std::span(bits)));
+    if (!node.ok()) failed = node.status();
+    if (node.ok()) entry.block = node->block, entry.checksum = node->checksum;
+  });
+  if (!failed.ok()) return failed;
+  for (int l = 1; l <= shape.root_level(); ++l) {
+    absl::btree_map<uint64_t, FreeMapEntry> above;
+    for (auto it = level.begin(); it != level.end();) {
+      const uint64_t index = it->first / kTableFanout;
+      std::vector<FreeMapEntry> entries(kTableFanout);
+      FreeMapEntry& entry = above[index];
+      for (; it != level.end() && it->first / kTableFanout == index; ++it) {
+        entries[it->first % kTableFanout] = it->second;
+        entry.used_blocks += it->second.used_blocks;
+      }
+      absl::StatusOr<BlockPointer> node =
+          write(l, index, BlockType::kFreeMapTable, std::as_bytes(std::span(entries)));
+      if (!node.ok()) return node.status();
+      entry.block = node->block;
+      entry.checksum = node->checksum;
+    }
+    level = std::move(above);
+  }
+  return level.empty() ? BlockPointer{} : level.begin()->second.pointer();
+}
+
+}  // namespace
+
+absl::Status WriteSuperblockSlot(Device& device, const Superblock& superblock, int slot) {
+  AlignedBuffer block(kBlockBytes);
+  EncodeSuperblock(superblock, slot, block.span());
+  absl::Status s = WriteBlocking(device, kSuperblockSlots[slot] * kBlockBytes, block.data(), kBlockBytes);
+  return s.ok() ? FlushBlocking(device) : s;
+}
+
+absl::Status Rebuild(Device& device, const Superblock& superblock, int current, uint64_t generation_min,
+                     Salvage& salvage) {
+  const Geometry& g = superblock.geometry;
+  const LogTail& tail = salvage.tail();
+  Superblock next = superblock;
+  next.generation =
+      std::max({superblock.generation, generation_min, salvage.newest().superblock_generation}) + 1;
+  next.epoch = std::max(superblock.epoch, salvage.newest().epoch) + 1;
+  next.checkpoint_lsn = next.durable_lsn = tail.lsn;
+  next.checkpoint_position = tail.position;
+  next.checkpoint_checksum = tail.checksum;
+  next.prepared_blocks = std::max(tail.prepared_blocks, salvage.used_end());
+  next.next_object = salvage.next_object();
+
+  NodeWriter nodes(device, salvage.untouchable(), g.data_start, next.prepared_blocks);
+  TreePacker packer(next.uuid, next.generation, nodes);
+  TreeLeafWriter leaf(packer);
+  if (absl::Status s = salvage.WriteEntries(leaf); !s.ok()) return s;
+  absl::StatusOr<TreePacker::Root> root = packer.Finish();
+  if (!root.ok()) return root.status();
+  if (absl::Status s = nodes.Flush(); !s.ok()) return s;
+  next.tree = {root->pointer, packer.written(), packer.written_leaf_bytes(), root->levels};
+
+  BlockSet used;
+  const auto add = [&](Extent run) { used.Add(run, [](Extent) {}); };
+  add({0, g.data_start});
+  for (const BlockSet* part : {&salvage.used(), &nodes.written()}) part->ForEachRun(add);
+  next.used_blocks = used.count();
+  absl::StatusOr<BlockPointer> map = WriteMap(device, superblock, next.generation, salvage, used);
+  if (!map.ok()) return map.status();
+  next.free_map = *map;
+  if (absl::Status s = FlushBlocking(device); !s.ok()) return s;
+
+  if (absl::Status s = WriteSuperblockSlot(device, next, 1 - current); !s.ok()) return s;
+  return WriteSuperblockSlot(device, next, current);
+}
+
+}  // namespace untorn::internal
