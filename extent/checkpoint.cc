@@ -37,7 +37,9 @@ class Volume::MergeSink : public TreeMergeSink {
   absl::StatusOr<std::shared_ptr<const TreeNode>> Load(BlockPointer pointer) override {
     std::lock_guard guard(lock_);
     if (!status_.ok()) return status_;
-    return v_.ReadNode(lock_, pointer);
+    absl::StatusOr<std::shared_ptr<const TreeNode>> node = v_.ReadNode(lock_, pointer);
+    // Once more, before it counts as damaged.
+    return absl::IsDataLoss(node.status()) ? v_.ReadNode(lock_, pointer) : node;
   }
 
   absl::StatusOr<uint64_t> AllocateNode() override {

@@ -117,6 +117,14 @@ std::string_view TreeCursor::key() const {
   return path_.back().node->key(path_.back().index);
 }
 
+std::optional<std::string_view> TreeCursor::next_key() const {
+  for (size_t depth = path_.size(); depth-- > 0;) {
+    const Step& step = path_[depth];
+    if (step.index + 1 < step.node->count()) return step.node->key(step.index + 1);
+  }
+  return std::nullopt;
+}
+
 std::string_view TreeCursor::value() const {
   UNTORN_CHECK(!path_.empty() && path_.back().node->level() == 0, "the cursor is not at an entry");
   return path_.back().node->value(path_.back().index);

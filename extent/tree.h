@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <list>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -89,7 +90,9 @@ class TreeCursor {
   // To the following entry. After kMissing: load the node, then call Next() again: it resumes.
   WalkResult Next();
 
-  std::string_view key() const;  // after kAtEntry
+  // After kAtEntry. The key of the entry that Next() leads to is known without its leaf; nothing at the end.
+  std::string_view key() const;
+  std::optional<std::string_view> next_key() const;
   std::string_view value() const;
   // After kMissing: the node to load. After kMissing from Seek or SeekFloor, call them again with the same
   // key; what they have found so far stays pinned, so that they get there even if the cache keeps a single

@@ -110,17 +110,36 @@ class Merger {
     RETURN_IF_ERROR(ApplyBelow(key));
     // An old entry that reaches into an edit starts at or before it, in the same child: keys are exact.
     const bool touched = edit_ != nullptr && (!limit || edit_->key < *limit);
-    if (!touched) {
+    const auto keep = [&](bool underfull) -> absl::StatusOr<bool> {
       RETURN_IF_ERROR(leaf_.Flush());
-      absl::StatusOr<bool> settled = packer_.Settle(parent.level() - 1);
-      if (!settled.ok()) return settled.status();
-      if (*settled) return packer_.AddKept(parent.level() - 1, key, parent.child(index));
+      absl::StatusOr<bool> settled = packer_.Settle(parent.level() - 1, underfull);
+      if (!settled.ok() || !*settled) return settled;
+      RETURN_IF_ERROR(packer_.AddKept(parent.level() - 1, key, parent.child(index)));
+      return true;
+    };
+    if (!touched) {
+      absl::StatusOr<bool> kept = keep(/*underfull=*/false);
+      if (!kept.ok() || *kept) return kept.status();
     }
     absl::StatusOr<std::shared_ptr<const TreeNode>> child = sink_.Load(parent.child(index));
-    if (!child.ok()) return child.status();
-    RETURN_IF_ERROR(CheckChild(parent, index, **child));
+    const absl::Status loaded = child.ok() ? CheckChild(parent, index, **child) : child.status();
+    if (absl::IsDataLoss(loaded) && !touched) return keep(/*underfull=*/true).status();
+    if (absl::IsDataLoss(loaded) && Covers(key, limit)) {
+      ++retired_;
+      sink_.NodeRetired(parent.child(index).block);
+      return absl::OkStatus();
+    }
+    RETURN_IF_ERROR(loaded);
     Retire(**child);
     return Walk(**child, limit);
+  }
+
+  // Whether the current edit replaces everything from `key` to before `limit`.
+  bool Covers(std::string_view key, std::optional<std::string_view> limit) const {
+    if (!edit_->is_range || edit_->key > key || !limit) return false;
+    const uint64_t end = edit_->mapping.logical.end();
+    return (end < kObjectBlocksMax ? MappingKey(edit_->object, end)
+                                   : MappingKey(ObjectId{Value(edit_->object) + 1}, 0)) >= *limit;
   }
 
   absl::Status MergeEntry(const TreeNode& leaf, int index) {
@@ -173,6 +192,7 @@ class Merger {
   absl::Status Collapse(TreePacker::Root& root) {
     for (;;) {
       absl::StatusOr<std::shared_ptr<const TreeNode>> node = sink_.Load(root.pointer);
+      if (absl::IsDataLoss(node.status())) return absl::OkStatus();
       if (!node.ok()) return node.status();
       if ((*node)->level() == 0 || (*node)->count() > 1) return absl::OkStatus();
       Retire(**node);

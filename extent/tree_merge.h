@@ -12,8 +12,11 @@
 //     (MappingRemoved); where an edit covers only part of an entry the rest stays, as one or two entries.
 //  4. Nodes other than the root and the last of each level are at least one third full where their neighbours
 //     allow it: an underfull pending node shares evenly with the full one before it, or else absorbs the
-//     following sibling.
-//  5. Memory: two pending nodes per level and one path of the old tree, whatever the number of edits.
+//     following sibling, unless that is damaged.
+//  5. Damage stays where it is: a damaged node in which no edit falls is kept, unread. One that a range edit covers whole
+//     is retired, and what it had mapped is not reported removed: that space is leaked, and the counts of the tree
+//     stay too high. An edit in part of one is an error.
+//  6. Memory: two pending nodes per level and one path of the old tree, whatever the number of edits.
 //
 // Threading: none of its own; the sink may block (it does the I/O).
 #ifndef UNTORN_EXTENT_TREE_MERGE_H_
@@ -79,8 +82,9 @@ inline constexpr uint64_t kTreeEntriesOfName =
 uint64_t TreeGrowthMax(const TreeRoot& root, uint64_t entries);
 
 // Merges all of `edits` into `old_root`. New nodes carry `uuid` and `generation`. The counts of the result are
-// exact. An empty result is TreeRoot{}.
-//  kDataLoss: a node of the old tree is damaged or holds an ill-formed entry (named in the message).
+// exact, but for damaged nodes (5). An empty result is TreeRoot{}.
+//  kDataLoss: a node of the old tree in which an edit falls, or the root, is damaged, or a node that is taken apart
+//  holds an ill-formed entry (named in the message).
 //  Any error of the sink.
 absl::StatusOr<TreeRoot> MergeTree(TreeRoot old_root, TreeEditSource& edits, const Uuid& uuid,
                                    uint64_t generation, TreeMergeSink& sink);

@@ -21,13 +21,13 @@ absl::Status TreePacker::AddEntry(std::string_view key, std::string_view value) 
   return Append(0, key, value);
 }
 
-absl::StatusOr<bool> TreePacker::Settle(int level) {
+absl::StatusOr<bool> TreePacker::Settle(int level, bool underfull) {
   for (int l = 0; l <= level && l < static_cast<int>(levels_.size()); ++l) {
     Level& at = levels_[l];
     if (at.pending.empty()) continue;
     if (at.pending.used_bytes() < kUnderfullBytes) {
-      if (at.full.empty()) return false;
-      ShareEvenly(at);
+      if (at.full.empty() && !underfull) return false;
+      if (!at.full.empty()) ShareEvenly(at);
     }
     RETURN_IF_ERROR(WriteLevel(l));
   }

@@ -47,8 +47,8 @@ class TreePacker {
   absl::Status AddEntry(std::string_view key, std::string_view value);
 
   // Writes the pending nodes of `level` and below, so that a kept subtree of that level can follow. False if
-  // one of them would stay underfull: the subtree has to be taken apart instead.
-  absl::StatusOr<bool> Settle(int level);
+  // one of them would stay underfull, and must not: the subtree has to be taken apart instead.
+  absl::StatusOr<bool> Settle(int level, bool underfull);
   // After Settle(level): a node of that level that is there already.
   absl::Status AddKept(int level, std::string_view key, BlockPointer pointer);
 

@@ -182,9 +182,10 @@ absl::StatusOr<bool> Volume::TryLookup(ObjectId object, BlockRange range, std::v
       if (at < end) out->push_back({{at, end - at}, MappingState::kHole, 0, 0, 0});
       at = std::max(at, end);
     };
+    const std::string end_key = MappingKey(object, gap.end());
     TreeCursor cursor(nodes_, superblock_.tree);
     WalkResult result = cursor.SeekFloor(MappingKey(object, gap.start));
-    for (;; result = cursor.Next()) {
+    while (true) {
       complete = Walked(result, cursor);
       if (!complete.ok() || !*complete) return;
       if (result == WalkResult::kEnd) break;
@@ -196,20 +197,24 @@ absl::StatusOr<bool> Volume::TryLookup(ObjectId object, BlockRange range, std::v
             absl::DataLossError(absl::StrCat("mapping tree: ill-formed entry near object ", Value(object)));
         return;
       }
-      if (entry->object < object) continue;
       Mapping m = entry->mapping;
-      if (entry->object > object || m.logical.start >= gap.end()) break;
-      if (m.logical.end() <= at) continue;
-      if (absl::Status s = CheckPlace(m.extent()); !s.ok()) {
-        complete = s;
-        return;
+      if (entry->object > object || (entry->object == object && m.logical.start >= gap.end())) break;
+      if (entry->object == object && m.logical.end() > at) {
+        if (absl::Status s = CheckPlace(m.extent()); !s.ok()) {
+          complete = s;
+          return;
+        }
+        const uint64_t start = std::max(at, m.logical.start), end = std::min(gap.end(), m.logical.end());
+        hole_until(start);
+        m.physical += start - m.logical.start;
+        m.logical = {start, end - start};
+        out->push_back(m);
+        at = end;
       }
-      const uint64_t start = std::max(at, m.logical.start), end = std::min(gap.end(), m.logical.end());
-      hole_until(start);
-      m.physical += start - m.logical.start;
-      m.logical = {start, end - start};
-      out->push_back(m);
-      at = end;
+      // A leaf that holds nothing of the range is not read: it may be damaged.
+      const std::optional<std::string_view> next = cursor.next_key();
+      if (!next || *next >= end_key) break;
+      result = cursor.Next();
     }
     hole_until(gap.end());
   };
@@ -224,6 +229,15 @@ absl::StatusOr<bool> Volume::TryLookup(ObjectId object, BlockRange range, std::v
   return complete;
 }
 
+absl::StatusOr<bool> Volume::TryReachEdges(ObjectId object, BlockRange range) {
+  for (uint64_t block : {range.start, range.end() - 1}) {
+    TreeCursor cursor(nodes_, superblock_.tree);
+    absl::StatusOr<bool> walked = Walked(cursor.SeekFloor(MappingKey(object, block)), cursor);
+    if (!walked.ok() || !*walked) return walked;
+  }
+  return true;
+}
+
 absl::StatusOr<bool> Volume::TryFindInode(ObjectId object, std::optional<Inode>* out) {
   for (const Delta* delta : {active_.get(), frozen_.get()}) {
     if (delta == nullptr) continue;
@@ -235,7 +249,7 @@ absl::StatusOr<bool> Volume::TryFindInode(ObjectId object, std::optional<Inode>*
   out->reset();
   const std::string key = InodeKey(object);
   TreeCursor cursor(nodes_, superblock_.tree);
-  const WalkResult result = cursor.Seek(key);
+  const WalkResult result = cursor.SeekFloor(key);
   absl::StatusOr<bool> walked = Walked(result, cursor);
   if (walked.ok() && *walked && result == WalkResult::kAtEntry && cursor.key() == key) {
     *out = ParseInode(cursor.key(), cursor.value());
@@ -256,7 +270,7 @@ absl::StatusOr<bool> Volume::TryFindName(const std::string& name, std::optional<
   out->reset();
   const std::string key = NameKey(name);
   TreeCursor cursor(nodes_, superblock_.tree);
-  const WalkResult result = cursor.Seek(key);
+  const WalkResult result = cursor.SeekFloor(key);
   absl::StatusOr<bool> walked = Walked(result, cursor);
   if (walked.ok() && *walked && result == WalkResult::kAtEntry && cursor.key() == key) {
     const auto parsed = ParseName(cursor.key(), cursor.value());

@@ -85,6 +85,9 @@ class Volume {
   // The first name after `after` in byte order.
   absl::StatusOr<bool> TryNextName(const std::string& after,
                                    std::optional<std::pair<std::string, ObjectId>>* out);
+  // Whether the leaves in which the range begins and ends can be read: a checkpoint that makes a hole of it takes those
+  // apart. (A lookup of the range tells of all.)
+  absl::StatusOr<bool> TryReachEdges(ObjectId object, BlockRange range);
   // The node that the last lookup missed.
   BlockPointer missing() const { return missing_; }
   absl::Status LoadMissing(std::unique_lock<std::mutex>& lock) { return LoadNodes(lock, {missing_}); }

@@ -1,3 +1,5 @@
+#include <utility>
+
 #include "absl/strings/str_cat.h"
 #include "extent/tree_merge.h"
 #include "untorn/store_impl.h"
@@ -70,6 +72,13 @@ absl::StatusOr<bool> StoreImpl::TryFind(Lock& lock, const std::string& name,
   return TryObject(lock, *id, out);
 }
 
+absl::StatusOr<bool> StoreImpl::AwaitRecord(Lock& lock, const std::string& name, ObjectId id) {
+  return AwaitTree(lock, name, [id](Volume& volume) {
+    std::optional<Inode> record;
+    return volume.TryFindInode(id, &record);
+  });
+}
+
 absl::StatusOr<bool> StoreImpl::AwaitNamedUnits(Lock& lock, ObjectState* object,
                                                 const std::vector<std::string>& names) {
   CowFork& fork = engine_->fork();
@@ -132,12 +141,14 @@ absl::StatusOr<std::shared_ptr<ObjectState>> StoreImpl::Create(std::string_view 
   if (absl::Status s = CheckName(name_view); !s.ok()) return s;
   const std::string name(name_view);
   Lock lock = engine_->Acquire();
+  bool reached = false;
   while (true) {
     if (absl::Status s = engine_->CheckWritable(); !s.ok()) return s;
     absl::StatusOr<bool> ok = AwaitNames(lock);
     std::shared_ptr<ObjectState> existing;
     if (ok.ok() && *ok) ok = TryFind(lock, name, &existing);
     if (ok.ok() && *ok && existing) return NameTaken(name);
+    if (ok.ok() && *ok && !std::exchange(reached, true)) ok = AwaitRecord(lock, name, kAnyNewObject);
     if (ok.ok() && *ok) ok = AwaitNamedUnits(lock, nullptr, {name});
     if (ok.ok() && *ok) ok = engine_->Claim(lock, 0, kEntriesOfCreate, false);
     if (!ok.ok()) return ok.status();
@@ -173,6 +184,7 @@ absl::Status StoreImpl::Rename(std::string_view from_view, std::string_view to_v
   const std::string from(from_view), to(to_view);
   Lock lock = engine_->Acquire();
   std::shared_ptr<ObjectState> object;
+  bool reached = false;
   while (true) {
     if (absl::Status s = engine_->CheckWritable(); !s.ok()) return s;
     absl::StatusOr<bool> ok = AwaitNames(lock);
@@ -184,6 +196,7 @@ absl::Status StoreImpl::Rename(std::string_view from_view, std::string_view to_v
     }
     if (ok.ok() && *ok) ok = TryFind(lock, to, &existing);
     if (ok.ok() && *ok && existing) return NameTaken(to);
+    if (ok.ok() && *ok && !std::exchange(reached, true)) ok = AwaitRecord(lock, from, object->id);
     if (ok.ok() && *ok) ok = AwaitNamedUnits(lock, object.get(), {from, to});
     if (ok.ok() && *ok) ok = engine_->Claim(lock, 0, kEntriesOfRename, false);
     if (!ok.ok()) return ok.status();
@@ -199,11 +212,13 @@ absl::Status StoreImpl::Remove(std::string_view name_view, Durability durability
   const std::string name(name_view);
   Lock lock = engine_->Acquire();
   std::shared_ptr<ObjectState> object;
+  bool reached = false;
   while (true) {
     if (absl::Status s = engine_->CheckWritable(); !s.ok()) return s;
     absl::StatusOr<bool> ok = AwaitNames(lock);
     if (ok.ok() && *ok) ok = TryFind(lock, name, &object);
     if (ok.ok() && *ok && !object) return NoSuchObject(name);
+    if (ok.ok() && *ok && !std::exchange(reached, true)) ok = AwaitHole(lock, *object, {0, kObjectBlocksMax});
     if (ok.ok() && *ok) {
       if (absl::Status s = CheckNamed(*object, name); !s.ok()) return s;
       ok = AwaitNamedUnits(lock, object.get(), {name});

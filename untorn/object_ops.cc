@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <utility>
 
 #include "absl/container/inlined_vector.h"
 #include "absl/strings/str_cat.h"
@@ -104,6 +105,25 @@ class StoreImpl::HeldClaim {
   uint64_t blocks_ = 0, entries_ = 0;
 };
 
+absl::StatusOr<bool> StoreImpl::AwaitTree(Lock& lock, const std::string& name,
+                                          absl::FunctionRef<absl::StatusOr<bool>(Volume&)> look) {
+  Volume& volume = engine_->volume();
+  bool released = false;
+  for (const NodeCache::Hold hold(volume.node_cache());;) {
+    absl::StatusOr<bool> found = look(volume);
+    if (found.ok() && *found) return !released;
+    absl::Status status = found.status();
+    if (status.ok()) status = engine_->LoadMissing(lock);
+    if (absl::IsDataLoss(status)) {
+      return absl::DataLossError(
+          absl::StrCat("object '", name,
+                       "' cannot be changed where metadata is damaged: ", std::string(status.message())));
+    }
+    if (!status.ok()) return status;
+    released = true;
+  }
+}
+
 absl::StatusOr<bool> StoreImpl::AwaitJoinOfRange(Lock& lock, const ObjectState& object, BlockRange range,
                                                  bool atomic) {
   CowFork::UnitSet units;
@@ -123,6 +143,17 @@ absl::StatusOr<bool> StoreImpl::AwaitJoinOfRange(Lock& lock, const ObjectState& 
   if (blocks + range.count <= engine_->unit_limit_blocks()) return engine_->AwaitJoin(lock, units);
   absl::Status synced = engine_->SyncUnits(lock, {engine_->fork().Shared(largest)});
   return synced.ok() ? absl::StatusOr<bool>(false) : absl::StatusOr<bool>(synced);
+}
+
+absl::StatusOr<bool> StoreImpl::AwaitWritable(Lock& lock, const ObjectState& object, BlockRange range) {
+  return AwaitTree(lock, object.name, [&](Volume& volume) {
+    std::vector<Mapping> mappings;
+    absl::StatusOr<bool> ok = volume.TryLookup(object.id, range, &mappings);
+    std::optional<Inode> record;
+    if (ok.ok() && *ok && range.end() > BlocksFor(object.size_bytes))
+      ok = volume.TryFindInode(object.id, &record);
+    return ok;
+  });
 }
 
 absl::StatusOr<bool> StoreImpl::AwaitObjectUnits(Lock& lock, ObjectState& object) {
@@ -166,9 +197,13 @@ absl::Status StoreImpl::Stage(Lock& lock, const std::shared_ptr<ObjectState>& ob
   }
   lock.lock();
   uint64_t claim = 0, entries = 0;
+  bool reached = false;
   const auto ready = [&]() -> absl::StatusOr<bool> {
     if (absl::Status s = engine_->CheckWritable(); !s.ok()) return s;
     absl::StatusOr<bool> ok = engine_->AwaitObject(lock, *object);
+    // What is pending has been looked at.
+    if (ok.ok() && *ok && !std::exchange(reached, true) && fork.BlocksToClaim(*object, range) > 0)
+      ok = AwaitWritable(lock, *object, range);
     if (ok.ok() && *ok) ok = engine_->Throttle(lock);
     if (ok.ok() && *ok) ok = AwaitJoinOfRange(lock, *object, range, options.atomic);
     if (ok.ok() && *ok && head_partial) ok = engine_->EnsureCached(lock, *object, range.start);
@@ -224,7 +259,7 @@ absl::Status StoreImpl::WriteInParts(const std::shared_ptr<ObjectState>& object,
                                      IoVector data, const WriteOptions& options, WhenDone done) {
   std::vector<std::shared_ptr<Unit>> units;
   Lock lock = engine_->Acquire();
-  // Space for all parts first: a write that is refused has changed nothing.
+  // Space for all parts first: a write that is refused for want of it has changed nothing.
   HeldClaim held(engine_->volume(), lock);
   if (const uint64_t blocks = BlocksOf(offset, data.bytes).count;
       !options.atomic && blocks * kBlockBytes > kPlainPartBytes) {
@@ -324,6 +359,18 @@ absl::Status StoreImpl::Write(const std::shared_ptr<ObjectState>& object, uint64
   return WriteInParts(object, offset, data, options, std::move(done));
 }
 
+// With what a partly covered first or last block, which is written, takes apart too; and for the record.
+absl::StatusOr<bool> StoreImpl::AwaitHole(Lock& lock, const ObjectState& object, BlockRange range) {
+  return AwaitTree(lock, object.name, [&](Volume& volume) {
+    std::optional<Inode> record;
+    absl::StatusOr<bool> ok = volume.TryFindInode(object.id, &record);
+    if (ok.ok() && *ok && range.count > 0) ok = volume.TryReachEdges(object.id, range);
+    if (ok.ok() && *ok && range.count > 2)
+      ok = volume.TryReachEdges(object.id, {range.start + 1, range.count - 2});
+    return ok;
+  });
+}
+
 void StoreImpl::StageHoles(std::shared_ptr<Unit>& unit, const std::shared_ptr<ObjectState>& object,
                            BlockRange blocks) {
   if (blocks.count == 0) return;
@@ -351,9 +398,12 @@ absl::Status StoreImpl::Truncate(const std::shared_ptr<ObjectState>& object, uin
   const uint64_t edge = size / kBlockBytes;
   bool cut_edge = false;
   uint64_t claim = 0;
+  bool reached = false;
   const auto ready = [&]() -> absl::StatusOr<bool> {
     if (absl::Status s = engine_->CheckWritable(); !s.ok()) return s;
-    absl::StatusOr<bool> ok = AwaitObjectUnits(lock, *object);
+    absl::StatusOr<bool> ok = true;
+    if (!std::exchange(reached, true)) ok = AwaitHole(lock, *object, {edge, kObjectBlocksMax - edge});
+    if (ok.ok() && *ok) ok = AwaitObjectUnits(lock, *object);
     cut_edge = size < object->size_bytes && size % kBlockBytes != 0;
     if (ok.ok() && *ok && cut_edge) ok = engine_->EnsureCached(lock, *object, edge);
     if (!ok.ok() || !*ok) return ok;
@@ -389,9 +439,12 @@ absl::Status StoreImpl::PunchHole(const std::shared_ptr<ObjectState>& object, ui
   uint64_t end = 0;
   std::vector<uint64_t> edges;  // partly covered blocks that are not zeros already
   uint64_t claim = 0;
+  bool reached = false;
   const auto ready = [&]() -> absl::StatusOr<bool> {
     if (absl::Status s = engine_->CheckWritable(); !s.ok()) return s;
-    absl::StatusOr<bool> ok = AwaitObjectUnits(lock, *object);
+    absl::StatusOr<bool> ok = true;
+    if (!std::exchange(reached, true)) ok = AwaitHole(lock, *object, BlocksOf(offset, length));
+    if (ok.ok() && *ok) ok = AwaitObjectUnits(lock, *object);
     if (!ok.ok() || !*ok) return ok;
     end = std::min(offset + length, object->size_bytes);
     edges.clear();
@@ -454,6 +507,8 @@ absl::Status StoreImpl::Preallocate(const std::shared_ptr<ObjectState>& object, 
   std::vector<Mapping> mappings;
   for (const NodeCache::Hold hold(volume.node_cache());;) {
     absl::StatusOr<bool> found = volume.TryLookup(object->id, BlocksOf(offset, length), &mappings);
+    std::optional<Inode> record;
+    if (found.ok() && *found) found = volume.TryFindInode(object->id, &record);
     if (!found.ok()) return found.status();
     if (*found) break;
     if (absl::Status s = engine_->LoadMissing(lock); !s.ok()) return s;

@@ -15,6 +15,7 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "untorn/store.h"
@@ -23,6 +24,9 @@
 namespace untorn::internal {
 
 inline constexpr uint64_t kAtomicBytesMax = 64 << 20;
+
+// The record of a new object will be the last one: its leaf is that of this one's.
+inline constexpr ObjectId kAnyNewObject{UINT64_MAX};
 
 struct ObjectHandle {
   std::shared_ptr<StoreImpl> store;
@@ -72,6 +76,14 @@ class StoreImpl : public std::enable_shared_from_this<StoreImpl> {
   absl::StatusOr<bool> AwaitNamedUnits(Lock& lock, ObjectState* object,
                                        const std::vector<std::string>& names);
   absl::StatusOr<bool> AwaitObjectUnits(Lock& lock, ObjectState& object);
+  // Whether the next checkpoint can read what a change makes it take apart of the tree: `look` does the volume's lookups,
+  // again for every node that has to be loaded. So damage refuses the changes of what it covers, with kDataLoss, and
+  // nothing that is accepted fails for it later. Once for a change, before it is staged.
+  absl::StatusOr<bool> AwaitTree(Lock& lock, const std::string& name,
+                                 absl::FunctionRef<absl::StatusOr<bool>(Volume&)> look);
+  absl::StatusOr<bool> AwaitWritable(Lock& lock, const ObjectState& object, BlockRange range);
+  absl::StatusOr<bool> AwaitRecord(Lock& lock, const std::string& name, ObjectId id);
+  absl::StatusOr<bool> AwaitHole(Lock& lock, const ObjectState& object, BlockRange range);
   // For a write.
   absl::StatusOr<bool> AwaitJoinOfRange(Lock& lock, const ObjectState& object, BlockRange range, bool atomic);
   static absl::Status CheckNamed(const ObjectState& object, const std::string& name);

@@ -5,6 +5,7 @@
 // its data: old or new.
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "extent/tree_merge.h"
@@ -47,6 +48,13 @@ absl::StatusOr<bool> TransactionImpl::CheckAtCommit(Lock& lock) {
     absl::StatusOr<bool> ok = engine_.AwaitObject(lock, *t.state);
     if (!ok.ok() || !*ok) return ok;
   }
+  if (!std::exchange(reached_, true)) {
+    for (auto& [id, t] : touched_) {
+      absl::StatusOr<bool> ok = t.changed() ? AwaitTree(lock, t) : true;
+      if (!ok.ok()) return ok;
+    }
+    return false;  // the lock may have been released
+  }
   if (expected_.empty()) return true;
   absl::StatusOr<bool> ok = store_->AwaitNames(lock);
   if (!ok.ok() || !*ok) return ok;
@@ -60,6 +68,27 @@ absl::StatusOr<bool> TransactionImpl::CheckAtCommit(Lock& lock) {
     }
   }
   return true;
+}
+
+// As StoreImpl::AwaitTree.
+absl::StatusOr<bool> TransactionImpl::AwaitTree(Lock& lock, const Touched& t) {
+  RangeSet data;
+  for (const auto& [number, block] : t.blocks) data.Add({number, 1});
+  for (const auto& [start, ahead] : t.ahead) data.Add({start, ahead.count});
+  return store_->AwaitTree(lock, t.name, [&](Volume& volume) {
+    std::optional<Inode> record;
+    absl::StatusOr<bool> ok = volume.TryFindInode(t.created() ? kAnyNewObject : t.id, &record);
+    std::vector<Mapping> mappings;
+    data.ForEach([&](BlockRange r) {
+      if (ok.ok() && *ok) ok = volume.TryLookup(t.id, r, &mappings);
+    });
+    const auto edges = [&](BlockRange r) {
+      if (ok.ok() && *ok && !t.created()) ok = volume.TryReachEdges(t.id, r);
+    };
+    t.holes.ForEach(edges);
+    if (t.removed) edges({0, kObjectBlocksMax});
+    return ok;
+  });
 }
 
 uint64_t TransactionImpl::MetadataEntries() const {

@@ -103,6 +103,7 @@ class TransactionImpl {
   uint64_t MetadataEntries() const;
   bool OnlyGivesBack() const;
   absl::StatusOr<bool> CheckAtCommit(Lock& lock);
+  absl::StatusOr<bool> AwaitTree(Lock& lock, const Touched& t);
   absl::Status CommitStaged(Durability durability);
   struct StagedClaim {
     uint64_t blocks = 0, entries = 0;
@@ -121,6 +122,7 @@ class TransactionImpl {
   std::map<std::string, ObjectId> names_;     // kNone: gone
   std::map<std::string, ObjectId> expected_;  // what the changed names referred to when first changed
   uint64_t claimed_entries_ = 0;              // for what was written ahead
+  bool reached_ = false;                      // AwaitTree is done
 };
 
 }  // namespace untorn::internal

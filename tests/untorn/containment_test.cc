@@ -1,0 +1,235 @@
+// Promise 9 for changes: on a store with a damaged node every change is accepted or refused with kDataLoss; what is
+// accepted becomes durable and is checkpointed, and the store goes on.
+#include <gtest/gtest.h>
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "tests/untorn/fsck_testing.h"
+#include "tests/untorn/test_store.h"
+
+namespace untorn {
+namespace {
+
+using Bytes = std::vector<std::byte>;
+
+std::string NameOf(int i) { return absl::StrCat("object with a name of some length, number ", i); }
+
+// A tree of three levels: 300 objects of three mappings, and one of 500, in leaves of its own.
+std::shared_ptr<SimulatedDisk> Base() {
+  static const std::shared_ptr<SimulatedDisk> base = [] {
+    auto disk = LargeStore();
+    auto store = Store::OpenOnDevice(OpenDisk(disk), {.cache_bytes = 16 << 20}, false);
+    EXPECT_TRUE(IsOk(store));
+    auto big = (*store)->CreateObject("big");
+    EXPECT_TRUE(IsOk(big));
+    for (int i = 0; i < 500; ++i) EXPECT_TRUE(IsOk(big->Write(i * 8192, Stamped(i, 4096))));
+    EXPECT_TRUE(IsOk((*store)->Close()));
+    return disk;
+  }();
+  return base->Clone();
+}
+
+// What an application holds to be there; an object whose content is not known has none.
+using Expected = std::map<std::string, std::optional<Bytes>>;
+
+Expected Everything() {
+  auto store = Store::OpenOnDevice(OpenDisk(Base()), {.cache_bytes = 16 << 20}, false);
+  EXPECT_TRUE(IsOk(store));
+  Expected all;
+  for (auto& [name, bytes] : Contents(**store)) all[name] = std::move(bytes);
+  return all;
+}
+
+struct Counts {
+  int accepted = 0, refused = 0;
+};
+
+// One change, by what `rng` draws; what it does to `expected`.
+void Change(Store& store, Expected& expected, std::mt19937_64& rng, uint64_t step, Counts& counts) {
+  const auto note = [&](const absl::Status& status) {
+    EXPECT_TRUE(status.ok() || absl::IsDataLoss(status)) << status;
+    if (absl::IsDataLoss(status)) {
+      EXPECT_NE(status.message().find("block"), std::string::npos) << status;
+    }
+    ++(status.ok() ? counts.accepted : counts.refused);
+    return status.ok();
+  };
+  auto it = expected.begin();
+  std::advance(it, rng() % expected.size());
+  const std::string name = rng() % 8 == 0 ? "big" : it->first;
+  if (!expected.contains(name)) return;
+  std::optional<Bytes>& bytes = expected[name];
+  const auto durability = rng() % 4 == 0 ? Durability::kSync : Durability::kBuffered;
+  const uint64_t kind = rng() % 12;
+  if (kind == 0) {
+    if (note(store.Remove(name, durability))) expected.erase(name);
+    return;
+  }
+  if (kind == 1) {
+    const std::string to = absl::StrCat(rng() % 2 ? "a" : "zz", step);
+    if (!note(store.Rename(name, to, durability))) return;
+    expected[to] = std::move(bytes);
+    expected.erase(name);
+    return;
+  }
+  if (kind == 2) {
+    const std::string made = absl::StrCat(rng() % 2 ? "m" : "p", step);
+    if (note(store.CreateObject(made, durability).status())) expected[made] = Bytes();
+    return;
+  }
+  auto object = store.OpenObject(name);
+  if (!note(object.status())) return;
+  const uint64_t size = object->Size().value_or(0);
+  const uint64_t offset = rng() % (size + 8192);
+  const uint64_t length = 1 + rng() % (rng() % 4 == 0 ? 60000 : 3000);
+  if (bytes) {
+    EXPECT_EQ(size, bytes->size());
+  }
+  // Of what cannot be read, nothing is known but what is written.
+  const auto resize = [&](uint64_t to) {
+    if (bytes) bytes->resize(to);
+  };
+  if (kind < 5) {
+    if (!note(object->Truncate(offset, durability))) return;
+    resize(offset);
+  } else if (kind == 5) {
+    if (!note(object->PunchHole(offset, length, durability))) return;
+    if (bytes && offset < size)
+      std::fill_n(bytes->begin() + offset, std::min(length, size - offset), std::byte{0});
+  } else if (kind == 6) {
+    if (!note(object->Preallocate(offset, length))) return;
+    resize(std::max(size, offset + length));
+  } else {
+    const Bytes data = Stamped(step + 1, length);
+    absl::Status status;
+    if (kind < 9) {
+      Transaction transaction = store.Begin();
+      status = transaction.Write(*object, offset, data);
+      if (status.ok()) status = transaction.Commit(durability);
+    } else {
+      status = object->Write(offset, data, {.durability = durability});
+    }
+    if (!note(status)) return;
+    resize(std::max(size, offset + length));
+    if (bytes) std::copy(data.begin(), data.end(), bytes->begin() + offset);
+  }
+}
+
+// Everything that can be read is as expected. Returns how many objects cannot.
+int Compare(Store& store, const Expected& expected) {
+  int unreadable = 0;
+  for (const auto& [name, bytes] : expected) {
+    auto object = store.OpenObject(name);
+    absl::Status status = object.status();
+    if (status.ok() && bytes) {
+      Bytes read(bytes->size());
+      auto n = object->Read(0, read);
+      status = n.status();
+      if (n.ok()) {
+        EXPECT_TRUE(read == *bytes) << name;
+      }
+    }
+    EXPECT_TRUE(status.ok() || absl::IsDataLoss(status)) << name << ": " << status;
+    unreadable += !status.ok();
+  }
+  return unreadable;
+}
+
+TEST(ContainmentTest, DamagedNodeRefusesTheChangesOfWhatItCoversAndNoOthers) {
+  std::mt19937_64 rng(TestSeed(60));
+  const nlohmann::json dump = RunDump(Base());
+  const Expected all = Everything();
+  int leaves = 0;
+  for (const auto& node : dump["tree"]["nodes"]) {
+    if (HasFailure()) return;
+    SCOPED_TRACE(node.dump());
+    const bool leaf = node["level"] == 0;
+    leaves += leaf;
+    auto disk = Base();
+    ZeroBlock(*disk, node["block"]);
+    Expected expected = all;
+    Counts counts;
+    uint64_t step = 0;
+    for (int round = 0; round < 4; ++round) {
+      auto store = Store::OpenOnDevice(OpenDisk(disk), {.cache_bytes = 4 << 20}, false);
+      ASSERT_TRUE(IsOk(store));
+      for (int i = 0; i < 60; ++i) Change(**store, expected, rng, ++step, counts);
+      ASSERT_TRUE(IsOk((*store)->Sync()));
+      if (rng() % 2) {
+        ASSERT_TRUE(IsOk((*store)->Checkpoint()));
+      }
+      const int unreadable = Compare(**store, expected);
+      if (leaf) {
+        EXPECT_LT(unreadable, 110);
+      }
+      if (rng() % 2) {
+        ASSERT_TRUE(IsOk((*store)->Close()));
+      } else {
+        store->reset();
+        disk->Kill(rng);
+      }
+    }
+    if (leaf) {
+      EXPECT_GT(counts.accepted, counts.refused);
+    }
+    auto copy = disk->Clone();
+    RunRepair(copy);
+  }
+  EXPECT_GT(leaves, 20);
+}
+
+// Leaves in the middle of an object that goes: they go with it, and what they had mapped is given back by a repair.
+TEST(ContainmentTest, ObjectWithDamageInItsMiddleCanBeRemovedAndItsSpaceRepaired) {
+  auto disk = Base();
+  const nlohmann::json dump = RunDump(disk);
+  std::vector<uint64_t> of_big;
+  for (const auto& node : dump["tree"]["nodes"]) {
+    const std::string first = node.value("first_key", "");
+    if (node["level"] == 0 && first.starts_with("mapping of object 301 ")) of_big.push_back(node["block"]);
+  }
+  ASSERT_GE(of_big.size(), 4u);
+  ZeroBlock(*disk, of_big[1]);
+  ZeroBlock(*disk, of_big[2]);
+  const uint64_t used = RunFsck(Base()).blocks_used;
+  auto store = Store::OpenOnDevice(OpenDisk(disk), {.cache_bytes = 4 << 20}, false);
+  ASSERT_TRUE(IsOk(store));
+  EXPECT_TRUE(IsOk((*store)->Remove("big", Durability::kSync)));
+  EXPECT_TRUE(IsOk((*store)->Checkpoint()));
+  EXPECT_TRUE(IsOk((*store)->CreateObject("big")));
+  EXPECT_TRUE(IsOk((*store)->Close()));
+  for (const Finding& f : RunFsck(disk).findings) {
+    EXPECT_TRUE(f.code == FindingCode::kLeak || f.code == FindingCode::kCountMismatch) << f.what;
+  }
+  const RepairResult repair = RunRepair(disk);
+  EXPECT_EQ(repair.quarantined, 0u);
+  EXPECT_LE(repair.after.blocks_used + 500, used);
+}
+
+// A leaf whose first and last object can be told from its parent: they alone are refused.
+TEST(ContainmentTest, RemovalIsRefusedWhereTheObjectSharesADamagedLeaf) {
+  auto disk = Base();
+  const nlohmann::json dump = RunDump(disk);
+  for (const auto& node : dump["tree"]["nodes"]) {
+    const std::string first = node.value("first_key", "");
+    if (node["level"] != 0 || !first.starts_with("mapping of object 1")) continue;
+    ZeroBlock(*disk, node["block"]);
+    break;
+  }
+  auto store = Store::OpenOnDevice(OpenDisk(disk), {.cache_bytes = 4 << 20}, false);
+  ASSERT_TRUE(IsOk(store));
+  int refused = 0;
+  for (int i = 0; i < 300; ++i) {
+    absl::Status status = (*store)->Remove(NameOf(i), Durability::kSync);
+    EXPECT_TRUE(status.ok() || absl::IsDataLoss(status)) << status;
+    refused += !status.ok();
+  }
+  EXPECT_TRUE(IsOk((*store)->Checkpoint()));
+  EXPECT_GT(refused, 0);
+  EXPECT_LT(refused, 40);
+}
+
+}  // namespace
+}  // namespace untorn
