@@ -34,6 +34,7 @@ class Merger {
     RETURN_IF_ERROR(leaf_.Flush());
     absl::StatusOr<TreePacker::Root> top = packer_.Finish();
     if (!top.ok()) return top.status();
+    if (!top->pointer) return TreeRoot{};
     if (top->kept) RETURN_IF_ERROR(Collapse(*top));
     const uint64_t nodes = old_root.node_count + packer_.written();
     const uint64_t leaf_bytes = old_root.leaf_bytes + packer_.written_leaf_bytes();

@@ -259,10 +259,15 @@ absl::Status StoreImpl::WriteInParts(const std::shared_ptr<ObjectState>& object,
                                      IoVector data, const WriteOptions& options, WhenDone done) {
   std::vector<std::shared_ptr<Unit>> units;
   Lock lock = engine_->Acquire();
-  // Space for all parts first: a write that is refused for want of it has changed nothing.
+  // Space for all parts first, and what damage there is: a write that is refused has changed nothing.
   HeldClaim held(engine_->volume(), lock);
   if (const uint64_t blocks = BlocksOf(offset, data.bytes).count;
       !options.atomic && blocks * kBlockBytes > kPlainPartBytes) {
+    for (uint64_t at = 0; at < data.bytes; at += kPlainPartBytes) {
+      const uint64_t n = std::min(kPlainPartBytes, data.bytes - at);
+      absl::StatusOr<bool> reached = AwaitWritable(lock, *object, BlocksOf(offset + at, n));
+      if (!reached.ok()) return reached.status();
+    }
     while (true) {
       if (absl::Status s = engine_->CheckWritable(); !s.ok()) return s;
       absl::StatusOr<bool> claimed = engine_->Claim(lock, blocks, EntriesOfPlain(blocks), false);

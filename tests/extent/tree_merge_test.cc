@@ -229,6 +229,76 @@ TEST(TreeMergeTest, DamageOffThePathIsNotTouched) {
   EXPECT_TRUE(tree.Merge({Name(0)}).ok());
 }
 
+// The leaves under the root of a tree of two levels.
+std::vector<BlockPointer> Leaves(MemoryTree& tree) {
+  const auto root = *tree.Load(tree.root.root);
+  EXPECT_EQ(root->level(), 1);
+  std::vector<BlockPointer> leaves;
+  for (int i = 0; i < root->count(); ++i) leaves.push_back(root->child(i));
+  return leaves;
+}
+
+// Objects 1 to 10 with 50 mappings each.
+MemoryTree TreeOfMappings() {
+  std::vector<TreeEdit> edits;
+  for (uint64_t object = 1; object <= 10; ++object) {
+    for (uint64_t i = 0; i < 50; ++i) edits.push_back(MapRange(object, {i * 10, 1}, object * 10000 + i * 7));
+  }
+  return TreeOf(std::move(edits));
+}
+
+TEST(TreeMergeTest, DamagedSiblingIsNotAbsorbed) {
+  MemoryTree tree = TreeOfMappings();
+  const std::vector<BlockPointer> leaves = Leaves(tree);
+  ASSERT_GE(leaves.size(), 4u);
+  tree.blocks[leaves[2].block][3000] ^= std::byte{4};
+  // Of the leaf before it all but one mapping go, and of that before it nothing.
+  const auto before = *tree.Load(leaves[1]);
+  const TreeRoot old_root = tree.root;
+  std::vector<TreeEdit> edits;
+  for (int i = 1; i < before->count(); ++i) {
+    const MappingEntry entry = *ParseMapping(before->key(i), before->value(i));
+    edits.push_back(PunchHole(Value(entry.object), entry.mapping.logical));
+  }
+  ASSERT_TRUE(tree.Merge(std::move(edits)).ok());
+  const std::vector<BlockPointer> after = Leaves(tree);
+  ASSERT_EQ(after.size(), leaves.size());
+  EXPECT_EQ(after[2], leaves[2]);
+  EXPECT_EQ((*tree.Load(after[1]))->count(), 1);
+  EXPECT_EQ(tree.root.node_count, old_root.node_count);
+  EXPECT_LT(tree.root.leaf_bytes, old_root.leaf_bytes);
+}
+
+TEST(TreeMergeTest, DamagedLeafInsideAHoleGoesAndWhatItMappedIsNotReported) {
+  MemoryTree tree = TreeOfMappings();
+  const std::vector<BlockPointer> leaves = Leaves(tree);
+  const auto damaged = *tree.Load(leaves[1]);
+  const MappingEntry first = *ParseMapping(damaged->key(0), damaged->value(0));
+  const MappingEntry last =
+      *ParseMapping(damaged->key(damaged->count() - 1), damaged->value(damaged->count() - 1));
+  tree.blocks[leaves[1].block][3000] ^= std::byte{4};
+  std::vector<TreeEdit> edits;
+  for (uint64_t object = Value(first.object); object <= Value(last.object); ++object)
+    edits.push_back(PunchHole(object, {0, kWhole}));
+  // It covers two objects: neither hole covers all of it.
+  ASSERT_LT(first.object, last.object);
+  const TreeRoot before = tree.root;
+  EXPECT_EQ(tree.Merge(edits).code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(tree.root, before);
+
+  tree = TreeOf([&] {
+    std::vector<TreeEdit> one;
+    for (uint64_t i = 0; i < 500; ++i) one.push_back(MapRange(1, {i * 10, 1}, 10000 + i * 7));
+    return one;
+  }());
+  const std::vector<BlockPointer> of_one = Leaves(tree);
+  tree.blocks[of_one[1].block][3000] ^= std::byte{4};
+  ASSERT_TRUE(tree.Merge({PunchHole(1, {0, kWhole})}).ok());
+  EXPECT_TRUE(tree.retired.contains(of_one[1].block));
+  EXPECT_EQ(tree.removed.size() + damaged->count(), 500u);
+  EXPECT_EQ(tree.root, TreeRoot{});
+}
+
 // A tree of one leaf with the given entries, sound as a node.
 MemoryTree TreeOfLeaf(std::vector<std::pair<std::string, std::string>> entries) {
   MemoryTree tree;
