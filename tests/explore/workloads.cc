@@ -82,8 +82,9 @@ std::vector<ExploreBase> MakeBases() {
   bases.push_back(MakeBase("wrap", {}, Repeated("write a 0 4096 sync", 246), true));
   std::vector<Step> fill = Steps("create fill");
   uint64_t end = 0;
-  for (uint64_t length : {uint64_t{65536}, uint64_t{4096}}) {
-    for (int i = 0; i < (length == 4096 ? 64 : 128); ++i, end += length) {
+  // In few records: every recovery reads all that the log ever held.
+  for (uint64_t length = 4 << 20; length >= 4096; length /= 2) {
+    for (int i = 0; i < 4; ++i, end += length) {
       fill.push_back({.kind = Step::kPreallocate, .object = "fill", .offset = end, .length = length});
     }
   }
