@@ -315,7 +315,8 @@ std::optional<Violation> Explorer::RunSteps(const ExploreBase& base, StoreProces
     process.disk()->SetObserver(nullptr);
     if (!wrong.empty()) return Violation{wrong, where};
     if (std::optional<Violation> v = Check(base, std::exchange(images, {}), driver.model())) return v;
-    driver.Acknowledge();
+    wrong = driver.Acknowledge();
+    if (!wrong.empty()) return Violation{wrong, where};
     if (!explore) continue;
     collect(", after it");
     if (std::optional<Violation> v = Check(base, std::exchange(images, {}), driver.model())) return v;

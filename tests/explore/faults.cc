@@ -28,7 +28,8 @@ std::string Run(Driver& driver, const std::vector<Step>& steps) {
   std::string wrong;
   for (size_t i = 0; i < steps.size() && wrong.empty() && !driver.stopped(); ++i) {
     wrong = driver.Call(steps[i]);
-    driver.Acknowledge();
+    const std::string acknowledged = driver.Acknowledge();
+    if (wrong.empty()) wrong = acknowledged;
   }
   return wrong;
 }

@@ -46,11 +46,11 @@ ExploreBase MakeBase(std::string name, const AtomicLimits& atomic, const std::ve
     Driver driver(**store, *simulated, Model(), 1, true);
     for (const Step& step : Steps("create a; write a 0 65536; create b; write b 0 20000 sync; checkpoint")) {
       Must(driver.Call(step));
-      driver.Acknowledge();
+      Must(driver.Acknowledge());
     }
     for (const Step& step : steps) {
       Must(driver.Call(step));
-      driver.Acknowledge();
+      Must(driver.Acknowledge());
     }
     Must(driver.Finish());
     base.model = driver.model();
