@@ -330,6 +330,11 @@ std::optional<Violation> Explorer::Run(const ExploreBase& base, const std::vecto
   rng_.seed(options_.seed);
   images_checked_ = 0;
   Forget();
+  if (explore_from == 0) {
+    std::vector<Image> image(1);
+    image[0] = {base.disk->Clone(), base.disk->Fingerprint(), "the base", !base.disk->unflushed().empty()};
+    if (std::optional<Violation> violation = Check(base, std::move(image), base.model)) return violation;
+  }
   const absl::StatusOr<std::unique_ptr<StoreProcess>> process = Open(base, base.disk->Clone());
   if (!process.ok()) return Violation{"the base cannot be opened: " + process.status().ToString(), base.name};
   for (const SimulatedFault& fault : options_.faults) (*process)->device().Inject(fault);

@@ -78,7 +78,8 @@ class Explorer {
  public:
   Explorer(const ExploreOptions& options, StateSet* states) : options_(options), states_(states) {}
 
-  // Runs the steps on a copy of the base, and explores the cuts from step `explore_from` on.
+  // Runs the steps on a copy of the base, and explores the cuts from step `explore_from` on; from 0, those in the
+  // base's own recovery too.
   std::optional<Violation> Run(const ExploreBase& base, const std::vector<Step>& steps,
                                size_t explore_from = 0);
   const ExploreCounts& counts() const { return counts_; }

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "extent/superblock.h"
 #include "untorn/store.h"
 
 namespace untorn {
@@ -62,6 +63,14 @@ ExploreBase MakeBase(std::string name, const AtomicLimits& atomic, const std::ve
   return base;
 }
 
+// Blocks of the log's ring behind the last checkpoint, up to the ring's end.
+uint64_t BlocksToRingEnd(const ExploreBase& base) {
+  SimulatedDevice device(base.disk->Clone(), {});
+  const SuperblockSlots slots = ReadSuperblocks(device);
+  const Superblock& current = *slots.slots[slots.current];
+  return current.geometry.log_blocks - current.checkpoint_position % current.geometry.log_blocks;
+}
+
 std::vector<Step> Repeated(std::string_view text, int times) {
   const std::vector<Step> once = Steps(text);
   std::vector<Step> steps;
@@ -78,8 +87,9 @@ std::vector<ExploreBase> MakeBases() {
   bases.push_back(MakeBase("tail", kStated64K,
                            Steps("write a 0 16384 sync; write b 4000 9000 sync; write a 4096 4096 sync"),
                            false));
-  // 251 of 256 blocks of the ring are behind the log's end.
-  bases.push_back(MakeBase("wrap", {}, Repeated("write a 0 4096 sync", 246), true));
+  bases.push_back(MakeBase("wrap", {}, Repeated("write a 0 4096 sync", 254), true));
+  if (const uint64_t left = BlocksToRingEnd(bases.back()); left != 1)
+    Must(absl::StrCat("wrap: ", left, " blocks are left in the log's ring, not one"));
   std::vector<Step> fill = Steps("create fill");
   uint64_t end = 0;
   // In few records: every recovery reads all that the log ever held.
