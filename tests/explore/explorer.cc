@@ -350,23 +350,4 @@ std::optional<Violation> Explorer::Run(const ExploreBase& base, const std::vecto
   return violation;
 }
 
-std::vector<Step> Shrink(const ExploreBase& base, std::vector<Step> steps, const ExploreOptions& options) {
-  const auto fails = [&](const std::vector<Step>& some) {
-    StateSet states;
-    return Explorer(options, &states).Run(base, some).has_value();
-  };
-  for (size_t chunk = (steps.size() + 1) / 2; chunk > 0; chunk = chunk > 1 ? (chunk + 1) / 2 : 0) {
-    for (size_t at = 0; at < steps.size();) {
-      std::vector<Step> fewer = steps;
-      fewer.erase(fewer.begin() + at, fewer.begin() + std::min(at + chunk, fewer.size()));
-      if (fails(fewer)) {
-        steps = std::move(fewer);
-      } else {
-        at += chunk;
-      }
-    }
-  }
-  return steps;
-}
-
 }  // namespace untorn

@@ -149,9 +149,6 @@ class Explorer {
   absl::flat_hash_set<uint64_t> fscked_;
 };
 
-// Fewer steps, if they fail too.
-std::vector<Step> Shrink(const ExploreBase& base, std::vector<Step> steps, const ExploreOptions& options);
-
 }  // namespace untorn
 
 #endif  // UNTORN_TESTS_EXPLORE_EXPLORER_H_
