@@ -63,6 +63,11 @@ bool StateSet::Insert(uint64_t fingerprint) {
   return states_.insert(fingerprint).second;
 }
 
+bool StateSet::InsertFscked(uint64_t fingerprint) {
+  std::lock_guard lock(mu_);
+  return fscked_.insert(fingerprint).second;
+}
+
 uint64_t StateSet::size() const {
   std::lock_guard lock(mu_);
   return states_.size();
@@ -165,7 +170,6 @@ void Explorer::Forget() {
   by_reads_.clear();
   heads_.clear();
   tails_.clear();
-  fscked_.clear();
 }
 
 // fsck looks at what recovery reads, at the tree, whose blocks follow from that, and at the free-space map.
@@ -173,7 +177,7 @@ std::string Explorer::FsckOnce(const SimulatedDisk& disk, uint64_t recovery_read
   const Geometry geometry = GeometryOf(disk);
   BlockList map;
   for (uint64_t b = geometry.map_start; b < geometry.data_start; ++b) map.push_back(b);
-  if (!fscked_.insert(recovery_reads + disk.Fingerprint(map)).second) return "";
+  if (!states_->InsertFscked(recovery_reads + disk.Fingerprint(map))) return "";
   const std::string found = FsckFindings(disk, ShornSlot::kIsNoFinding);
   return found.empty() ? "" : "fsck of what the cut left: " + found;
 }

@@ -63,10 +63,12 @@ class StateSet {
   // False: it was there already.
   bool Insert(uint64_t fingerprint);
   uint64_t size() const;
+  // The same of what fsck has looked at.
+  bool InsertFscked(uint64_t fingerprint);
 
  private:
   mutable std::mutex mu_;
-  absl::flat_hash_set<uint64_t> states_;
+  absl::flat_hash_set<uint64_t> states_, fscked_;
 };
 
 struct Violation {
@@ -146,7 +148,6 @@ class Explorer {
   // Blocks that were read together, in two parts: superblocks and log, and the rest by the fingerprint of those.
   std::vector<BlockList> heads_;
   absl::flat_hash_map<uint64_t, std::vector<BlockList>> tails_;
-  absl::flat_hash_set<uint64_t> fscked_;
 };
 
 }  // namespace untorn
