@@ -77,6 +77,7 @@ struct SimulatedDevice::Impl final : DiskUser {
   bool hold_forever = false;
   uint64_t virtual_ns = 0;
   std::vector<bool> read_blocks;
+  std::vector<uint64_t> blocks_read;
   uint64_t reads_fingerprint = 0;
   std::condition_variable submitted;
 
@@ -148,17 +149,20 @@ absl::Status SimulatedDevice::Impl::Read(const IoRequest& request,
   if (fault == SimulatedFault::kBitRot) {
     const uint64_t rotten = number + rng() % (request.length_bytes() / kBlockBytes);
     char bytes[kBlockBytes];
-    std::memcpy(bytes, FindDiskBlock(state().current.get(), rotten).bytes, kBlockBytes);
+    std::memcpy(bytes, state().current.Find(rotten).bytes, kBlockBytes);
     bytes[rng() % kBlockBytes] ^= static_cast<char>(1 << rng() % 8);
-    state().medium.Mutable()[rotten] = state().current.Mutable()[rotten] = MakeDiskBlock(bytes);
+    const DiskBlockPtr block = MakeDiskBlock(bytes);
+    state().medium.Set(rotten, block);
+    state().current.Set(rotten, block);
   }
   for (const iovec& v : request.iov) {
     for (size_t at = 0; at < v.iov_len; at += kBlockBytes, ++number) {
       const bool stale = fault == SimulatedFault::kStaleRead && state().previous.contains(number);
-      const DiskBlock& block = FindDiskBlock(stale ? state().previous : state().current.get(), number);
+      const DiskBlock& block = stale ? *state().previous.at(number) : state().current.Find(number);
       std::memcpy(static_cast<char*>(v.iov_base) + at, block.bytes, kBlockBytes);
       if (options.track_reads && !read_blocks[number]) {
         read_blocks[number] = true;
+        blocks_read.push_back(number);
         reads_fingerprint += DiskBlockFingerprint(number, block);
       }
       if (block.unreadable != 0 && status.ok()) {
@@ -359,6 +363,11 @@ uint64_t SimulatedDevice::held() const {
 uint64_t SimulatedDevice::virtual_ns() const {
   std::lock_guard<std::mutex> lock(impl_->state().mu);
   return impl_->virtual_ns;
+}
+
+std::vector<uint64_t> SimulatedDevice::blocks_read() const {
+  std::lock_guard<std::mutex> lock(impl_->state().mu);
+  return impl_->blocks_read;
 }
 
 uint64_t SimulatedDevice::reads_fingerprint() const {

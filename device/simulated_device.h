@@ -58,7 +58,7 @@ struct SimulatedDeviceOptions {
     bool tear_atomic = false;
   } lies;
   bool keep_previous = false;  // for kStaleRead, which costs memory
-  bool track_reads = false;    // for reads_fingerprint()
+  bool track_reads = false;    // for blocks_read() and reads_fingerprint()
 };
 
 struct DeviceCounts {
@@ -98,7 +98,9 @@ class SimulatedDevice : public Device {
 
   const DeviceCounts& counts() const { return counts_; }
   uint64_t virtual_ns() const;
-  // Identifies what the device has read: blocks and contents, each block as it was read first.
+  // What the device has read, if it tracks that: the blocks, and a fingerprint of them and their contents, each
+  // as it was read first.
+  std::vector<uint64_t> blocks_read() const;
   uint64_t reads_fingerprint() const;
 
  private:

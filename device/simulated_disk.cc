@@ -36,11 +36,6 @@ DiskBlockPtr MakeDiskBlock(const char* bytes, uint8_t unreadable) {
   return block;
 }
 
-const DiskBlock& FindDiskBlock(const DiskBlocks& blocks, uint64_t number) {
-  auto it = blocks.find(number);
-  return it == blocks.end() ? ZeroBlock() : *it->second;
-}
-
 uint64_t DiskBlockFingerprint(uint64_t number, const DiskBlock& block) {
   // Mixed as MurmurHash3 finishes: the hash is a good one, the number is not.
   uint64_t mixed = block.hash ^ (number + 1) * 0x9e3779b97f4a7c15;
@@ -48,19 +43,70 @@ uint64_t DiskBlockFingerprint(uint64_t number, const DiskBlock& block) {
   return mixed ^ mixed >> 33;
 }
 
-void DiskWrite::ApplyTo(DiskBlocks& to) const {
+const DiskBlocks::Chunk* DiskBlocks::FindChunk(uint64_t number) const {
+  const uint64_t index = number / Chunk::kBlocks;
+  return index < chunks_->list.size() ? chunks_->list[index].get() : nullptr;
+}
+
+const DiskBlock& DiskBlocks::Find(uint64_t number) const {
+  const Chunk* chunk = FindChunk(number);
+  const DiskBlock* block = chunk == nullptr ? nullptr : chunk->blocks[number % Chunk::kBlocks].get();
+  return block == nullptr ? ZeroBlock() : *block;
+}
+
+DiskBlockPtr DiskBlocks::Share(uint64_t number) const {
+  const Chunk* chunk = FindChunk(number);
+  return chunk == nullptr ? nullptr : chunk->blocks[number % Chunk::kBlocks];
+}
+
+uint64_t DiskBlocks::Fingerprint(uint64_t number) const {
+  const Chunk* chunk = FindChunk(number);
+  const uint64_t known = chunk == nullptr ? 0 : chunk->fingerprints[number % Chunk::kBlocks];
+  return known != 0 ? known : DiskBlockFingerprint(number, Find(number));
+}
+
+DiskBlocks::Chunk& DiskBlocks::MutableChunk(uint64_t number) {
+  if (chunks_->is_shared) {
+    auto own = std::make_shared<Chunks>();
+    own->list = chunks_->list;
+    for (const std::shared_ptr<Chunk>& chunk : own->list) {
+      if (chunk != nullptr) chunk->is_shared.store(true, std::memory_order_relaxed);
+    }
+    chunks_ = std::move(own);
+  }
+  const uint64_t index = number / Chunk::kBlocks;
+  if (index >= chunks_->list.size()) chunks_->list.resize(index + 1);
+  std::shared_ptr<Chunk>& chunk = chunks_->list[index];
+  if (chunk == nullptr) {
+    chunk = std::make_shared<Chunk>();
+  } else if (chunk->is_shared) {
+    auto own = std::make_shared<Chunk>();
+    std::copy(std::begin(chunk->blocks), std::end(chunk->blocks), own->blocks);
+    std::copy(std::begin(chunk->fingerprints), std::end(chunk->fingerprints), own->fingerprints);
+    chunk = std::move(own);
+  }
+  return *chunk;
+}
+
+void DiskBlocks::Set(uint64_t number, DiskBlockPtr block) {
+  if (block->hash == ZeroBlock().hash) block = nullptr;
+  Chunk& chunk = MutableChunk(number);
+  uint64_t& fingerprint = chunk.fingerprints[number % Chunk::kBlocks];
+  fingerprint_ -= fingerprint;
+  fingerprint = block == nullptr ? 0 : DiskBlockFingerprint(number, *block);
+  fingerprint_ += fingerprint;
+  chunk.blocks[number % Chunk::kBlocks] = std::move(block);
+}
+
+void DiskWrite::ApplyTo(DiskBlocks* to) const {
   for (size_t i = 0; i < blocks.size(); ++i) {
     if (sectors.empty()) {
-      if (blocks[i]->hash == ZeroBlock().hash) {
-        to.erase(first_block + i);
-      } else {
-        to[first_block + i] = blocks[i];
-      }
+      to->Set(first_block + i, blocks[i]);
       continue;
     }
     const auto first = sectors.begin() + static_cast<ptrdiff_t>(i * kSectorsPerBlock);
     if (!shorn && std::none_of(first, first + kSectorsPerBlock, [](bool lands) { return lands; })) continue;
-    const DiskBlock& before = FindDiskBlock(to, first_block + i);
+    const DiskBlock& before = to->Find(first_block + i);
     uint8_t unreadable = before.unreadable;
     char merged[kBlockBytes];
     std::memcpy(merged, before.bytes, kBlockBytes);
@@ -73,7 +119,7 @@ void DiskWrite::ApplyTo(DiskBlocks& to) const {
         unreadable |= bit;
       }
     }
-    to[first_block + i] = MakeDiskBlock(merged, unreadable);
+    to->Set(first_block + i, MakeDiskBlock(merged, unreadable));
   }
 }
 
@@ -95,16 +141,15 @@ void DiskWrite::Tear(std::mt19937_64& rng) {
 
 void SimulatedDisk::State::Cache(DiskWrite write) {
   for (uint64_t b = write.first_block; keep_previous && b < write.first_block + write.blocks.size(); ++b) {
-    auto it = current.get().find(b);
-    if (it != current.get().end()) previous[b] = it->second;
+    if (DiskBlockPtr block = current.Share(b)) previous[b] = std::move(block);
   }
-  write.ApplyTo(current.Mutable());
+  write.ApplyTo(&current);
   unflushed.push_back(std::move(write));
 }
 
 void SimulatedDisk::State::FlushBefore(uint64_t end) {
   while (!unflushed.empty() && unflushed_first < end) {
-    unflushed.front().ApplyTo(medium.Mutable());
+    unflushed.front().ApplyTo(&medium);
     unflushed.pop_front();
     ++unflushed_first;
   }
@@ -118,7 +163,7 @@ void SimulatedDisk::State::FailFlushBefore(uint64_t end, std::mt19937_64& rng) {
     if (fate == 2) write.sectors.assign(write.blocks.size() * kSectorsPerBlock, false);
   }
   current = medium;
-  for (const DiskWrite& write : unflushed) write.ApplyTo(current.Mutable());
+  for (const DiskWrite& write : unflushed) write.ApplyTo(&current);
 }
 
 std::vector<DiskWrite> SimulatedDisk::State::CopyInFlight() const {
@@ -150,7 +195,7 @@ void SimulatedDisk::Crash(std::mt19937_64& rng, int keep_per_mille) {
   auto land = [&](DiskWrite write) {
     if (rng() % 1000 >= static_cast<uint64_t>(keep_per_mille)) return;
     if (!write.atomic && rng() % 2 == 0) write.Tear(rng);
-    write.ApplyTo(state_->medium.Mutable());
+    write.ApplyTo(&state_->medium);
   };
   // Completed writes keep their order where they overlap; those in flight have none.
   std::vector<DiskWrite> in_flight = state_->TakeInFlight(rng);
@@ -188,7 +233,7 @@ std::shared_ptr<SimulatedDisk> SimulatedDisk::AfterCut(std::span<const Landing> 
   after->state_->medium = state_->medium;
   size_t i = 0;
   const auto land = [&](DiskWrite write) {
-    if (Lands(landings[i++], &write)) write.ApplyTo(after->state_->medium.Mutable());
+    if (Lands(landings[i++], &write)) write.ApplyTo(&after->state_->medium);
   };
   for (const DiskWrite& write : state_->unflushed) land(write);
   for (DiskWrite& write : state_->CopyInFlight()) land(std::move(write));
@@ -218,14 +263,19 @@ void SimulatedDisk::SetObserver(std::function<void()> observer) {
 
 uint64_t SimulatedDisk::Fingerprint() const {
   std::lock_guard<std::mutex> lock(state_->mu);
-  uint64_t all = 0;
-  for (const auto& [number, block] : state_->medium.get()) all += DiskBlockFingerprint(number, *block);
+  uint64_t all = state_->medium.fingerprint();
   for (const DiskWrite& write : state_->unflushed) {
     for (size_t i = 0; i < write.blocks.size(); ++i) {
-      const uint64_t number = write.first_block + i;
-      all = all * 31 + DiskBlockFingerprint(number, FindDiskBlock(state_->current.get(), number));
+      all = all * 31 + state_->current.Fingerprint(write.first_block + i);
     }
   }
+  return all;
+}
+
+uint64_t SimulatedDisk::Fingerprint(std::span<const uint64_t> blocks) const {
+  std::lock_guard<std::mutex> lock(state_->mu);
+  uint64_t all = 0;
+  for (uint64_t block : blocks) all += state_->current.Fingerprint(block);
   return all;
 }
 
@@ -236,7 +286,7 @@ void SimulatedDisk::Peek(uint64_t offset_bytes, void* out, uint64_t length_bytes
   while (length_bytes > 0) {
     const uint64_t in_block = offset_bytes % kBlockBytes;
     const uint64_t count = std::min(length_bytes, kBlockBytes - in_block);
-    std::memcpy(to, FindDiskBlock(state_->current.get(), offset_bytes / kBlockBytes).bytes + in_block, count);
+    std::memcpy(to, state_->current.Find(offset_bytes / kBlockBytes).bytes + in_block, count);
     to += count;
     offset_bytes += count;
     length_bytes -= count;
@@ -250,12 +300,11 @@ void SimulatedDisk::Poke(uint64_t offset_bytes, const void* data, uint64_t lengt
   while (length_bytes > 0) {
     const uint64_t in_block = offset_bytes % kBlockBytes;
     const uint64_t count = std::min(length_bytes, kBlockBytes - in_block);
-    for (SharedDiskBlocks* map : {&state_->medium, &state_->current}) {
-      DiskBlocks& blocks = map->Mutable();
+    for (DiskBlocks* blocks : {&state_->medium, &state_->current}) {
       char bytes[kBlockBytes];
-      std::memcpy(bytes, FindDiskBlock(blocks, offset_bytes / kBlockBytes).bytes, kBlockBytes);
+      std::memcpy(bytes, blocks->Find(offset_bytes / kBlockBytes).bytes, kBlockBytes);
       std::memcpy(bytes + in_block, from, count);
-      blocks[offset_bytes / kBlockBytes] = MakeDiskBlock(bytes);
+      blocks->Set(offset_bytes / kBlockBytes, MakeDiskBlock(bytes));
     }
     from += count;
     offset_bytes += count;
@@ -265,7 +314,7 @@ void SimulatedDisk::Poke(uint64_t offset_bytes, const void* data, uint64_t lengt
 
 bool SimulatedDisk::IsReadable(uint64_t block) const {
   std::lock_guard<std::mutex> lock(state_->mu);
-  return FindDiskBlock(state_->current.get(), block).unreadable == 0;
+  return state_->current.Find(block).unreadable == 0;
 }
 
 std::shared_ptr<SimulatedDisk> SimulatedDisk::Clone() const {

@@ -57,6 +57,9 @@ class SimulatedDisk {
   void SetObserver(std::function<void()> observer);
   // Equal for disks that hold the same, in medium and cache.
   uint64_t Fingerprint() const;
+  // Equal for disks that return the same when these blocks are read: SimulatedDevice::reads_fingerprint() of a
+  // device that reads them.
+  uint64_t Fingerprint(std::span<const uint64_t> blocks) const;
 
   // ---- For tests ----
   // What a read would return now (cache over medium); tests damage the disk with Poke (to the medium and

@@ -26,41 +26,49 @@ struct alignas(64) DiskBlock {
   uint8_t unreadable = 0;  // a bit for each sector
 };
 using DiskBlockPtr = std::shared_ptr<const DiskBlock>;
-using DiskBlocks = absl::flat_hash_map<uint64_t, DiskBlockPtr>;
 
 DiskBlockPtr MakeDiskBlock(const char* bytes, uint8_t unreadable = 0);
-// Zeros where there is none.
-const DiskBlock& FindDiskBlock(const DiskBlocks& blocks, uint64_t number);
 // What a block contributes to fingerprints.
 uint64_t DiskBlockFingerprint(uint64_t number, const DiskBlock& block);
 
-// Blocks that copies of a disk share until one of them changes.
-class SharedDiskBlocks {
+// The blocks of a disk by number, in chunks that copies share until one of them changes there.
+class DiskBlocks {
  public:
-  SharedDiskBlocks() = default;
-  SharedDiskBlocks(const SharedDiskBlocks& other) { *this = other; }
-  SharedDiskBlocks& operator=(const SharedDiskBlocks& other) {
-    other.shared_->is_shared = true;
-    shared_ = other.shared_;
+  DiskBlocks() = default;
+  DiskBlocks(const DiskBlocks& other) { *this = other; }
+  DiskBlocks& operator=(const DiskBlocks& other) {
+    other.chunks_->is_shared.store(true, std::memory_order_relaxed);
+    chunks_ = other.chunks_;
+    fingerprint_ = other.fingerprint_;
     return *this;
   }
 
-  const DiskBlocks& get() const { return shared_->blocks; }
-  DiskBlocks& Mutable() {
-    if (shared_->is_shared) {
-      auto own = std::make_shared<Shared>();
-      own->blocks = shared_->blocks;
-      shared_ = std::move(own);
-    }
-    return shared_->blocks;
-  }
+  // Zeros where there is none.
+  const DiskBlock& Find(uint64_t number) const;
+  DiskBlockPtr Share(uint64_t number) const;  // null: zeros
+  void Set(uint64_t number, DiskBlockPtr block);
+  // Equal for those that hold the same.
+  uint64_t fingerprint() const { return fingerprint_; }
+  // Of one block.
+  uint64_t Fingerprint(uint64_t number) const;
 
  private:
-  struct Shared {
-    DiskBlocks blocks;
-    std::atomic<bool> is_shared = false;  // for good: its last owner makes one copy too many
+  // `is_shared` stays for good: the last owner makes one copy too many.
+  struct Chunk {
+    static constexpr uint64_t kBlocks = 64;
+    DiskBlockPtr blocks[kBlocks];         // null: zeros
+    uint64_t fingerprints[kBlocks] = {};  // of those that are not
+    std::atomic<bool> is_shared = false;
   };
-  std::shared_ptr<Shared> shared_ = std::make_shared<Shared>();
+  struct Chunks {
+    std::vector<std::shared_ptr<Chunk>> list;
+    std::atomic<bool> is_shared = false;
+  };
+  const Chunk* FindChunk(uint64_t number) const;
+  Chunk& MutableChunk(uint64_t number);
+
+  std::shared_ptr<Chunks> chunks_ = std::make_shared<Chunks>();
+  uint64_t fingerprint_ = 0;
 };
 
 // A write as the disk keeps it: whole blocks, and which of their sectors it reaches.
@@ -71,7 +79,7 @@ struct DiskWrite {
   std::vector<bool> sectors;  // empty: all of them land
   bool shorn = false;         // the others are unreadable
 
-  void ApplyTo(DiskBlocks& to) const;
+  void ApplyTo(DiskBlocks* to) const;
   // Keeps some sectors only: scattered ones, or a prefix, or a suffix.
   void Tear(std::mt19937_64& rng);
 };
@@ -91,10 +99,11 @@ struct SimulatedDisk::State {
 
   mutable std::mutex mu;
   const uint64_t size_bytes;
-  SharedDiskBlocks medium;
-  SharedDiskBlocks current;  // the medium with the cache over it
+  DiskBlocks medium;
+  DiskBlocks current;  // the medium with the cache over it
   bool keep_previous = false;
-  DiskBlocks previous;              // if so: what each block held before it was written last
+  absl::flat_hash_map<uint64_t, DiskBlockPtr>
+      previous;                     // if so: what a block held before it was written last
   std::deque<DiskWrite> unflushed;  // completed writes that are only in the cache, in order of completion
   uint64_t unflushed_first = 0;     // the number of unflushed.front()
   std::vector<DiskUser*> users;

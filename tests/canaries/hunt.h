@@ -15,6 +15,7 @@ struct CanaryCase {
   const char* name;
   const char* situation;  // the scenario that shows it
   const char* what;
+  std::vector<const char*> found_as;  // what the explorer says of it: one of these is in it
   Canary canary = Canary::kNone;
   SimulatedDeviceOptions::Lies lies = {};
   std::optional<SimulatedFault::Kind> fault = std::nullopt;  // of each write in turn
@@ -22,8 +23,8 @@ struct CanaryCase {
 
 std::vector<CanaryCase> AllCanaries();
 
-// Explores the situation on the broken store or disk, with `seeds` different orders of completion, until it is caught;
-// says how. With a fault, each of the first writes must be caught by itself. nullopt: it is not caught.
+// Explores the situation on the broken store or disk, with `seeds` different orders of completion, until it is caught
+// for the right reason; says how. With a fault, each of the first writes must be caught by itself. nullopt: it is not caught.
 std::optional<std::string> Hunt(const CanaryCase& canary, uint64_t seeds = 10);
 
 }  // namespace untorn

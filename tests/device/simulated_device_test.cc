@@ -290,6 +290,46 @@ TEST_F(SimulatedDeviceTest, EachPossibleCutLeavesWhatItSays) {  // 2
   EXPECT_TRUE(ReadBlocking(after, 6 * 4096, seen.data(), 4096).ok());
 }
 
+TEST_F(SimulatedDeviceTest, CopiesDoNotSeeEachOthersWrites) {
+  constexpr uint64_t kAt = 62 * 4096;  // over the end of what copies share as one
+  disk_->Poke(kAt, a_.data(), 16384);
+  const auto copy = disk_->Clone(), copy_of_copy = copy->Clone();
+  copy->Poke(kAt, b_.data(), 16384);
+  disk_->Poke(0, b_.data(), 4096);
+  EXPECT_EQ(CountSectors(*disk_, kAt, 16384, 'a', 0), kSectors);
+  EXPECT_EQ(CountSectors(*copy, kAt, 16384, 'b', 0), kSectors);
+  EXPECT_EQ(CountSectors(*copy_of_copy, kAt, 16384, 'a', 0), kSectors);
+  EXPECT_EQ(CountSectors(*copy, 0, 4096, 'b', 0), 0);
+}
+
+TEST_F(SimulatedDeviceTest, FingerprintIsThatOfTheContent) {
+  const uint64_t empty = disk_->Fingerprint();
+  disk_->Poke(0, a_.data(), 4096);
+  const uint64_t with_a = disk_->Fingerprint();
+  EXPECT_NE(with_a, empty);
+  disk_->Poke(0, b_.data(), 4096);
+  EXPECT_NE(disk_->Fingerprint(), with_a);
+  disk_->Poke(0, a_.data(), 4096);
+  EXPECT_EQ(disk_->Fingerprint(), with_a);
+  disk_->Poke(0, std::vector<char>(4096).data(), 4096);
+  EXPECT_EQ(disk_->Fingerprint(), empty);
+}
+
+TEST_F(SimulatedDeviceTest, WhatIsReadIsTrackedAsItWasReadFirst) {
+  disk_->Poke(0, a_.data(), 4096);
+  auto device = Open({.track_reads = true});
+  AlignedBuffer seen(8192);
+  ASSERT_TRUE(ReadBlocking(*device, 0, seen.data(), 8192).ok());
+  ASSERT_TRUE(ReadBlocking(*device, 4096, seen.data(), 4096).ok());
+  EXPECT_EQ(device->blocks_read(), (std::vector<uint64_t>{0, 1}));
+  const uint64_t before = disk_->Fingerprint(device->blocks_read());
+  EXPECT_EQ(device->reads_fingerprint(), before);
+  ASSERT_TRUE(WriteBlocking(*device, 4096, b_.data(), 4096).ok());
+  ASSERT_TRUE(ReadBlocking(*device, 4096, seen.data(), 4096).ok());
+  EXPECT_EQ(device->reads_fingerprint(), before);
+  EXPECT_NE(disk_->Fingerprint(device->blocks_read()), before);
+}
+
 TEST_F(SimulatedDeviceTest, WritesAreLostAndMisdirected) {  // 8
   auto device = Open();
   device->Inject({.kind = SimulatedFault::kLostWrite, .first = 2});

@@ -1,6 +1,8 @@
 #include "tests/explore/campaign.h"
 
+#include <algorithm>
 #include <thread>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "tests/explore/workloads.h"
@@ -39,12 +41,40 @@ uint64_t Campaign::Run(uint64_t count, const std::function<Exploration(uint64_t)
   return begun;
 }
 
+Exploration Shrink(Exploration exploration) {
+  const auto fails = [](const Exploration& some) {
+    StateSet states;
+    return Explorer(some.options, &states).Run(*some.base, some.steps, some.explore_from).has_value();
+  };
+  for (size_t chunk = (exploration.steps.size() + 1) / 2; chunk > 0;
+       chunk = chunk > 1 ? (chunk + 1) / 2 : 0) {
+    for (size_t at = 0; at < exploration.steps.size();) {
+      Exploration fewer = exploration;
+      const size_t end = std::min(at + chunk, fewer.steps.size());
+      fewer.steps.erase(fewer.steps.begin() + at, fewer.steps.begin() + end);
+      fewer.explore_from -= std::min(end, fewer.explore_from) - std::min(at, fewer.explore_from);
+      if (fails(fewer)) {
+        exploration = std::move(fewer);
+      } else {
+        at += chunk;
+      }
+    }
+  }
+  return exploration;
+}
+
+std::string ReplayArguments(const Exploration& exploration) {
+  const ExploreOptions& options = exploration.options;
+  return absl::StrCat("--base=", exploration.base->name, " --seed=", options.seed,
+                      " --images=", options.images_per_cut, " --kill_one_in=", options.kill_one_in,
+                      " --go_on_one_in=", options.go_on_one_in, " --explore_from=", exploration.explore_from,
+                      " --next_writes='", ToString(options.next_writes), "' --steps='",
+                      ToString(exploration.steps), "'");
+}
+
 void Campaign::Note(const Exploration& exploration, const Violation& violation) {
-  const std::vector<Step> fewer = Shrink(*exploration.base, exploration.steps, exploration.options);
-  std::string text = absl::StrCat(
-      violation.what, "\n  at ", violation.where, "\n  replay: torture --base=", exploration.base->name,
-      " --seed=", exploration.options.seed, " --images=", exploration.options.images_per_cut, " --steps='",
-      ToString(fewer), "'");
+  std::string text = absl::StrCat(violation.what, "\n  at ", violation.where, "\n  replay: tools/torture ",
+                                  ReplayArguments(Shrink(exploration)));
   std::lock_guard lock(mu_);
   violations_.push_back(std::move(text));
 }

@@ -23,6 +23,11 @@ struct Exploration {
   ExploreOptions options;
 };
 
+// With fewer steps, if those fail too. What is explored begins with the same step, while that is there.
+Exploration Shrink(Exploration exploration);
+// The arguments with which torture explores the same.
+std::string ReplayArguments(const Exploration& exploration);
+
 class Campaign {
  public:
   using Clock = std::chrono::steady_clock;

@@ -17,6 +17,23 @@ constexpr uint64_t kReadOfEnds = 64 << 10;
 
 std::string Sentence(const Step& step) { return ToString(std::span(&step, 1)); }
 
+// Whether lack of space may refuse it: promise 7.
+bool NeedsSpace(const Step& step) {
+  switch (step.kind) {
+    case Step::kWrite:
+    case Step::kPlainWrite:
+    case Step::kAsyncWrite:
+    case Step::kPreallocate:
+    case Step::kCreate:
+    case Step::kRename:
+      return true;
+    case Step::kTransaction:
+      return std::any_of(step.changes.begin(), step.changes.end(), NeedsSpace);
+    default:
+      return false;
+  }
+}
+
 }  // namespace
 
 absl::StatusOr<Observed> ObserveStore(Store& store) {
@@ -81,9 +98,9 @@ const Object* Driver::Find(const std::string& name) {
 
 std::string Driver::Judge(const absl::Status& status, const Step& step, bool* done) {
   *done = status.ok();
-  if (status.ok() || (may_refuse_ && absl::IsResourceExhausted(status))) return "";
+  if (status.ok() || (may_refuse_ && NeedsSpace(step) && absl::IsResourceExhausted(status))) return "";
   if (device_.faults_seen() > 0) {
-    *done = stopped_ = true;
+    *done = stopped_ = told_of_failure_ = true;
     uncertain_.insert({step.object, step.to});
     for (const Step& change : step.changes) uncertain_.insert({change.object, change.to});
     return "";
@@ -120,7 +137,8 @@ std::string Driver::Write(const Step& step) {
       ++async->completions;
       async->status = std::move(s);
     });
-    if (async->completions > 0 && !async->status.ok()) {
+    if (async->completions > 0 && !async->status.ok()) {  // refused, if it has failed without a fault
+      async->acknowledged = true;
       std::string wrong = Judge(async->status, step, &done);
       if (!done) return wrong;
     }
@@ -146,7 +164,7 @@ std::string Driver::Transact(const Step& step) {
   for (const auto& [name, id] : model_.names()) {
     const Object* object = Find(name);
     if (object == nullptr && device_.faults_seen() > 0) {
-      stopped_ = true;
+      stopped_ = told_of_failure_ = true;
       return "";
     }
     if (object == nullptr) return "an object cannot be opened: " + name;
@@ -271,7 +289,7 @@ std::string Driver::Call(const Step& step) {
   std::string wrong;
   if (there && Find(step.object) == nullptr) {
     if (device_.faults_seen() == 0) return Sentence(step) + ": the object cannot be opened";
-    stopped_ = true;
+    stopped_ = told_of_failure_ = true;
     return "";
   }
   switch (step.kind) {
@@ -373,15 +391,26 @@ std::string Driver::Call(const Step& step) {
   return wrong;
 }
 
-void Driver::Acknowledge() {
+std::string Driver::JudgeAsync(const AsyncWrite& write) {
+  if (write.completions > 1)
+    return absl::StrCat("an asynchronous write was told ", write.completions, " times");
+  if (write.completions == 0 || write.status.ok()) return "";
+  told_of_failure_ = true;
+  if (device_.faults_seen() > 0) return "";
+  return "an asynchronous write that was accepted: " + write.status.ToString();
+}
+
+std::string Driver::Acknowledge() {
+  std::string wrong;
   // Of what asynchronous writes tell first: a sync makes a new base, in which their ops have no place.
-  std::erase_if(async_, [this](const std::shared_ptr<AsyncWrite>& write) {
-    if (write->completions == 0) return false;
+  for (const std::shared_ptr<AsyncWrite>& write : async_) {
+    if (wrong.empty()) wrong = JudgeAsync(*write);
+    if (write->completions == 0 || std::exchange(write->acknowledged, true)) continue;
     if (write->status.ok() && write->sync) model_.SetDurable(write->op);
-    return true;
-  });
+  }
   for (const auto& call : acknowledge_) call();
   acknowledge_.clear();
+  return wrong;
 }
 
 std::string Driver::Finish() {
@@ -389,12 +418,9 @@ std::string Driver::Finish() {
   bool done = false;
   if (wrong.empty()) wrong = Judge(store_.Sync(), {.kind = Step::kSync}, &done);
   for (const auto& write : async_) {
-    if (!wrong.empty()) break;
-    if (write->completions != 1)
-      wrong = absl::StrCat("an asynchronous write was told ", write->completions, " times");
-    if (!write->status.ok()) wrong = "an asynchronous write: " + write->status.ToString();
+    if (wrong.empty()) wrong = JudgeAsync(*write);
+    if (wrong.empty() && write->completions == 0) wrong = "an asynchronous write is not told of after a sync";
   }
-  async_.clear();
   if (wrong.empty()) model_.SetAllDurable();
   return wrong.empty() ? CheckReads() : wrong;
 }

@@ -29,14 +29,14 @@ absl::StatusOr<Observed> ObserveStore(Store& store);
 
 class Driver {
  public:
-  // `device`: the store's. `may_refuse`: lack of space is no error. The store must have been opened without
+  // `device`: the store's. `may_refuse`: lack of space is no error of calls that need some. The store must have been opened without
   // threads of its own.
   Driver(Store& store, SimulatedDevice& device, Model model, uint64_t first_stamp, bool may_refuse);
   ~Driver();
 
   // "" or what is wrong: a call that failed and should not have, a read that returned something else.
   std::string Call(const Step& step);
-  void Acknowledge();
+  std::string Acknowledge();
   // After the last step: releases what is held, and has all asynchronous writes done.
   std::string Finish();
   // Reads all objects and compares them with the model, but for those of a call whose fate is unknown.
@@ -44,6 +44,8 @@ class Driver {
   // A call has failed, and the device had a fault before: whether its change will be there is unknown. No
   // further steps then.
   bool stopped() const { return stopped_; }
+  // A caller or a waiter was told of a failure.
+  bool told_of_failure() const { return told_of_failure_; }
   // After that: if the store has failed, it refuses changes and says so at every sync (promise 8).
   std::string CheckFailedStore();
 
@@ -56,6 +58,7 @@ class Driver {
     absl::Status status;
     Model::OpId op = 0;
     bool sync = false;
+    bool acknowledged = false;
   };
   struct HeldRead {
     std::string object;
@@ -71,6 +74,7 @@ class Driver {
   const Object* Find(const std::string& name);
   uint64_t IdOf(const std::string& name) const { return model_.names().at(name); }
   std::string Judge(const absl::Status& status, const Step& step, bool* done);
+  std::string JudgeAsync(const AsyncWrite& write);
   void Tell(const Step& step, const std::function<void()>& change);
   std::string Write(const Step& step);
   std::string Transact(const Step& step);
@@ -87,7 +91,7 @@ class Driver {
   std::vector<std::shared_ptr<AsyncWrite>> async_;
   std::unique_ptr<HeldRead> held_read_;
   std::vector<std::function<void()>> acknowledge_;
-  bool stopped_ = false;
+  bool stopped_ = false, told_of_failure_ = false;
   std::set<std::string> uncertain_;  // objects of the call that failed
 };
 

@@ -63,10 +63,12 @@ class StateSet {
   // False: it was there already.
   bool Insert(uint64_t fingerprint);
   uint64_t size() const;
+  // The same of what fsck has looked at.
+  bool InsertFscked(uint64_t fingerprint);
 
  private:
   mutable std::mutex mu_;
-  absl::flat_hash_set<uint64_t> states_;
+  absl::flat_hash_set<uint64_t> states_, fscked_;
 };
 
 struct Violation {
@@ -78,35 +80,56 @@ class Explorer {
  public:
   Explorer(const ExploreOptions& options, StateSet* states) : options_(options), states_(states) {}
 
-  // Runs the steps on a copy of the base, and explores the cuts from step `explore_from` on.
+  // Runs the steps on a copy of the base, and explores the cuts from step `explore_from` on; from 0, those in the
+  // base's own recovery too.
   std::optional<Violation> Run(const ExploreBase& base, const std::vector<Step>& steps,
                                size_t explore_from = 0);
   const ExploreCounts& counts() const { return counts_; }
 
  private:
+  using BlockList = std::vector<uint64_t>;  // sorted
+
   // What a cut has left.
   struct Image {
     std::shared_ptr<SimulatedDisk> disk;
     uint64_t fingerprint = 0;
     std::string where;
-    bool kill = false;
+    bool cached = false;  // by a kill, with writes in the disk's cache
   };
-  // What a reader finds there.
-  struct Recovered {
-    Observed observed;
+  // What a reader finds there: the same object for the same contents.
+  using ObservedPtr = std::shared_ptr<const Observed>;
+  struct Outcome {
+    ObservedPtr observed;
     std::string wrong;
-    std::vector<Image> images;  // of cuts in the recovery
-    std::shared_ptr<SimulatedDisk> disk;
+    bool cut_again = false;          // whether cuts in the recovery were tried
+    uint64_t recovery_reads = 0;     // fingerprint of what recovery read
+    std::vector<ObservedPtr> again;  // what recoveries after a cut in the recovery showed, if anything else
+  };
+  using OutcomePtr = std::shared_ptr<const Outcome>;
+  // A recovery that has just been made.
+  struct Recovery {
+    std::shared_ptr<Outcome> outcome;
+    std::vector<Image> images;            // of cuts in the recovery
+    std::shared_ptr<SimulatedDisk> disk;  // as the recovery leaves it
   };
 
   void Collect(const SimulatedDisk& disk, const std::string& where, size_t max, bool kill,
                std::vector<Image>* images);
   absl::StatusOr<std::unique_ptr<StoreProcess>> Open(const ExploreBase& base,
                                                      std::shared_ptr<SimulatedDisk> disk);
-  std::shared_ptr<Recovered> Recover(const ExploreBase& base, const Image& image, bool cut_again);
+  Recovery Recover(const ExploreBase& base, const Image& image, bool cut_again);
+  // Null: it takes a recovery to tell.
+  OutcomePtr Known(const Image& image, bool cut_again);
+  void Remember(const Image& image, BlockList blocks_read, const OutcomePtr& outcome);
+  void Forget();
+  // "" too if fsck has looked at the same before.
+  std::string FsckOnce(const SimulatedDisk& disk, uint64_t recovery_reads);
+  ObservedPtr Share(Observed observed);
   std::optional<Violation> Check(const ExploreBase& base, std::vector<Image> images, const Model& model);
-  std::optional<Violation> CheckOne(const ExploreBase& base, const Image& image, const Model& model);
-  std::optional<Violation> GoOn(const ExploreBase& base, const Image& image, const Recovered& recovered);
+  std::optional<Violation> CheckOne(const ExploreBase& base, const Image& image, const Model& model,
+                                    absl::flat_hash_set<const Observed*>* fitting);
+  std::optional<Violation> CutAgain(const ExploreBase& base, const Image& image, Recovery& recovery);
+  std::optional<Violation> GoOn(const ExploreBase& base, const Image& image, const Recovery& recovery);
   std::optional<Violation> RunSteps(const ExploreBase& base, StoreProcess& process, Driver& driver,
                                     const std::vector<Step>& steps, size_t explore_from, bool nested);
   bool OneIn(uint64_t n) { return n > 0 && rng_() % n == 0; }
@@ -117,11 +140,15 @@ class Explorer {
   std::mt19937_64 rng_;
   std::string prefix_;  // of what is nested
   bool nested_ = false;
-  absl::flat_hash_map<uint64_t, std::shared_ptr<Recovered>> recovered_;  // by image, in this run
-};
+  uint64_t images_checked_ = 0;
 
-// Fewer steps, if they fail too.
-std::vector<Step> Shrink(const ExploreBase& base, std::vector<Step> steps, const ExploreOptions& options);
+  // What is known in this run: what comes of an image, by all of it and by what a recovery of it reads.
+  absl::flat_hash_map<uint64_t, ObservedPtr> observed_;  // by what it holds
+  absl::flat_hash_map<uint64_t, OutcomePtr> by_image_, by_reads_;
+  // Blocks that were read together, in two parts: superblocks and log, and the rest by the fingerprint of those.
+  std::vector<BlockList> heads_;
+  absl::flat_hash_map<uint64_t, std::vector<BlockList>> tails_;
+};
 
 }  // namespace untorn
 

@@ -28,7 +28,8 @@ std::string Run(Driver& driver, const std::vector<Step>& steps) {
   std::string wrong;
   for (size_t i = 0; i < steps.size() && wrong.empty() && !driver.stopped(); ++i) {
     wrong = driver.Call(steps[i]);
-    driver.Acknowledge();
+    const std::string acknowledged = driver.Acknowledge();
+    if (wrong.empty()) wrong = acknowledged;
   }
   return wrong;
 }
@@ -60,8 +61,14 @@ FaultOutcome RunWithFault(const ExploreBase& base, const std::vector<Step>& step
   {
     Driver driver((*process)->store(), (*process)->device(), base.model, base.next_stamp, base.may_refuse);
     outcome.wrong = Run(driver, steps);
+    const bool synced = (*process)->store().Sync().ok();
     outcome.came = (*process)->device().faults_seen() > 0;
-    outcome.reported = driver.stopped() || (outcome.came && !(*process)->store().Sync().ok());
+    outcome.reported = driver.told_of_failure() || !synced;
+    // Every write and flush is of what was accepted, or of a checkpoint that the store relies on.
+    if (outcome.wrong.empty() && outcome.came && !outcome.reported && fault.op != IoOp::kRead &&
+        fault.kind == SimulatedFault::kError) {
+      outcome.wrong = "nobody was told of the failure";
+    }
     if (outcome.wrong.empty()) outcome.wrong = driver.CheckFailedStore();
     // A read that fails tells so itself; writes and flushes that fail do not keep reads from going on.
     if (fault.op == IoOp::kRead) (*process)->device().ClearFaults();

@@ -33,18 +33,20 @@ const std::vector<Case>& Cases() {
 using RunFunction = FaultOutcome (*)(const ExploreBase&, const std::vector<Step>&, const SimulatedFault&,
                                      uint64_t);
 
-// Every n, once or from then on, until it is not reached.
-void Sweep(RunFunction run, const Scenario& scenario) {
+constexpr uint64_t kForever = UINT64_MAX;
+
+// Every n, each of `counts` times in a row, until it is not reached.
+void Sweep(RunFunction run, const Scenario& scenario, const std::vector<uint64_t>& counts) {
   const std::vector<Step> steps = Steps(scenario.steps);
   const ExploreBase& base = ExploreBaseNamed(scenario.base);
   uint64_t runs = 0, reported = 0;
   for (const Case& c : Cases()) {
-    for (uint64_t count : {uint64_t{1}, UINT64_MAX}) {
+    for (uint64_t count : counts) {
       for (uint64_t n = 1;; ++n) {
         const SimulatedFault fault = {.op = c.op, .first = n, .count = count, .status = c.status};
         const FaultOutcome outcome = run(base, steps, fault, n);
-        ASSERT_EQ(outcome.wrong, "") << scenario.name << ": " << c.name << " number " << n
-                                     << (count == 1 ? "" : " and all after it");
+        ASSERT_EQ(outcome.wrong, "") << scenario.name << ": " << c.name << " number " << n << ", " << count
+                                     << " times";
         if (!outcome.came) break;
         ++runs;
         reported += outcome.reported;
@@ -57,8 +59,8 @@ void Sweep(RunFunction run, const Scenario& scenario) {
 
 class FaultsTest : public testing::TestWithParam<size_t> {};
 
-TEST_P(FaultsTest, WhileWorking) { Sweep(RunWithFault, Scenarios()[GetParam()]); }
-TEST_P(FaultsTest, WhileRecovering) { Sweep(RecoverWithFault, Scenarios()[GetParam()]); }
+TEST_P(FaultsTest, WhileWorking) { Sweep(RunWithFault, Scenarios()[GetParam()], {1, kForever}); }
+TEST_P(FaultsTest, WhileRecovering) { Sweep(RecoverWithFault, Scenarios()[GetParam()], {1, kForever}); }
 
 INSTANTIATE_TEST_SUITE_P(Scenarios, FaultsTest, testing::Range<size_t>(0, Scenarios().size()));
 

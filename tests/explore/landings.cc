@@ -94,7 +94,7 @@ std::vector<Landings> EnumerateLandings(std::span<const Unflushed> writes, size_
   for (size_t i = 0; i < n; ++i) {
     const uint64_t sectors = writes[i].sectors;
     if (!writes[i].may_tear) continue;
-    for (const Landings& others : {none, all}) {
+    for (const Landings& others : n == 1 ? std::vector<Landings>{none} : std::vector<Landings>{none, all}) {
       chosen.emplace_back(others)[i] = Torn(sectors, [](uint64_t s) { return s == 0; });
       chosen.emplace_back(others)[i] = Torn(sectors, [&](uint64_t s) { return s + 1 < sectors; });
       chosen.emplace_back(others)[i] = Torn(sectors, [](uint64_t s) { return s % 2 == 1; });

@@ -6,6 +6,7 @@
 #include <set>
 #include <string>
 
+#include "tests/explore/campaign.h"
 #include "tests/explore/step.h"
 #include "tests/explore/workloads.h"
 
@@ -82,11 +83,49 @@ TEST(StepTest, WrongTextIsRefused) {
 
 // A violation is shown by as few steps as will do: here by a disk that loses the second write.
 TEST(ShrinkTest, LeavesTheStepsThatMatter) {
-  ExploreOptions options{.faults = {{.kind = SimulatedFault::kLostWrite, .first = 1}}};
-  const auto steps = Steps("barrier; create c; sync-range a 0 10; write a 100 9000 sync; sync-all; barrier");
-  const std::vector<Step> fewer = Shrink(ExploreBaseNamed("wrap"), steps, options);
-  EXPECT_LT(fewer.size(), steps.size());
-  EXPECT_EQ(fewer.size(), 1u) << ToString(fewer);
+  Exploration exploration{.base = &ExploreBaseNamed("wrap")};
+  exploration.options.faults = {{.kind = SimulatedFault::kLostWrite, .first = 1}};
+  exploration.steps = Steps("barrier; create c; sync-range a 0 10; write a 100 9000 sync; sync-all; barrier");
+  exploration.explore_from = 3;
+  const Exploration fewer = Shrink(exploration);
+  EXPECT_EQ(ToString(fewer.steps), "write a 100 9000 sync");
+  EXPECT_EQ(fewer.explore_from, 0u) << "the same step as before";
+}
+
+TEST(ReplayTest, ArgumentsHoldAllThatAnExplorationFollowsFrom) {
+  Exploration exploration{.base = &ExploreBaseNamed("tight"), .steps = Steps("barrier; write a 0 1 sync")};
+  exploration.explore_from = 1;
+  exploration.options = {.seed = 7, .images_per_cut = 9, .kill_one_in = 3, .go_on_one_in = 5};
+  exploration.options.next_writes = Steps("write b 0 2 as 6");
+  EXPECT_EQ(ReplayArguments(exploration),
+            "--base=tight --seed=7 --images=9 --kill_one_in=3 --go_on_one_in=5 --explore_from=1 "
+            "--next_writes='write b 0 2 as 6' --steps='barrier; write a 0 1 sync'");
+}
+
+TEST(LandingsTest, ExtremesOfManyWritesAreAmongASample) {
+  for (size_t n : {6, 9, 20}) {
+    std::vector<SimulatedDisk::Unflushed> writes(n, kRun);
+    writes[1] = kAtomic;
+    const std::set<std::string> some = All(writes, 10);
+    EXPECT_GE(some.size(), 2 * n + 3);
+    std::string none, all, unreadable;
+    for (size_t i = 0; i < n; ++i) {
+      none += "- ";
+      all += "+ ";
+      unreadable += i == 1 ? "- " : "x" + std::string(64, '0') + " ";
+    }
+    EXPECT_EQ(some.count(none), 1u) << n;
+    EXPECT_EQ(some.count(all), 1u) << n;
+    EXPECT_EQ(some.count(unreadable), 1u) << n;
+    for (size_t i = 0; i < n; ++i) {
+      std::string only = none, all_but = all;
+      only[2 * i] = '+';
+      all_but[2 * i] = '-';
+      EXPECT_EQ(some.count(only), 1u) << n << ", " << i;
+      EXPECT_EQ(some.count(all_but), 1u) << n << ", " << i;
+    }
+    EXPECT_GE(All(writes, 200).size(), 180u) << n << ": most of the sample are different ones";
+  }
 }
 
 }  // namespace

@@ -2,12 +2,13 @@
 #include <time.h>
 
 #include <algorithm>
-#include <array>
 #include <cstdio>
 #include <iostream>
 #include <map>
+#include <optional>
 #include <random>
 #include <thread>
+#include <tuple>
 
 #include "absl/flags/flag.h"
 #include "absl/flags/parse.h"
@@ -24,6 +25,10 @@ ABSL_FLAG(std::string, base, "clean",
           "with --steps: the store to begin with (clean, tail, wrap, full, tight)");
 ABSL_FLAG(std::string, steps, "", "run only these steps, as a violation's replay line has them");
 ABSL_FLAG(uint64_t, images, 16, "with --steps: power cuts tried at each point");
+ABSL_FLAG(uint64_t, kill_one_in, 8, "with --steps: points at which the process is killed too");
+ABSL_FLAG(uint64_t, go_on_one_in, 16, "with --steps: recovered stores that do the next writes");
+ABSL_FLAG(std::string, next_writes, "", "with --steps: the next writes; none: some of the explorer's own");
+ABSL_FLAG(uint64_t, explore_from, 0, "with --steps: the step, from 0, with which cuts begin");
 
 namespace untorn {
 namespace {
@@ -160,23 +165,39 @@ class Torture {
   double next_report_ = 10;
 };
 
-int Replay(const std::string& steps_text, uint64_t seed) {
-  absl::StatusOr<std::vector<Step>> steps = ParseSteps(steps_text);
-  if (!steps.ok()) {
-    std::cerr << "torture: --steps: " << steps.status().message() << "\n";
-    return 2;
+// Nothing, if the flags make no sense; that is said.
+std::optional<Exploration> FromFlags(uint64_t seed) {
+  Exploration exploration;
+  ExploreOptions& options = exploration.options;
+  options = {.seed = seed,
+             .images_per_cut = absl::GetFlag(FLAGS_images),
+             .kill_one_in = absl::GetFlag(FLAGS_kill_one_in),
+             .go_on_one_in = absl::GetFlag(FLAGS_go_on_one_in)};
+  exploration.explore_from = absl::GetFlag(FLAGS_explore_from);
+  for (const auto& [flag, text, to] :
+       {std::tuple("--steps", absl::GetFlag(FLAGS_steps), &exploration.steps),
+        {"--next_writes", absl::GetFlag(FLAGS_next_writes), &options.next_writes}}) {
+    absl::StatusOr<std::vector<Step>> steps = ParseSteps(text);
+    if (!steps.ok()) {
+      std::cerr << "torture: " << flag << ": " << steps.status().message() << "\n";
+      return std::nullopt;
+    }
+    *to = *std::move(steps);
   }
   const std::string name = absl::GetFlag(FLAGS_base);
-  const auto& bases = ExploreBases();
-  const auto base =
-      std::find_if(bases.begin(), bases.end(), [&](const ExploreBase& b) { return b.name == name; });
-  if (base == bases.end()) {
-    std::cerr << "torture: --base: there is none named '" << name << "'\n";
-    return 2;
+  for (const ExploreBase& base : ExploreBases()) {
+    if (base.name == name) exploration.base = &base;
   }
+  if (exploration.base != nullptr) return exploration;
+  std::cerr << "torture: --base: there is none named '" << name << "'\n";
+  return std::nullopt;
+}
+
+int Replay(const Exploration& exploration) {
   StateSet states;
-  Explorer explorer({.seed = seed, .images_per_cut = absl::GetFlag(FLAGS_images)}, &states);
-  const std::optional<Violation> violation = explorer.Run(*base, *steps);
+  const std::optional<Violation> violation =
+      Explorer(exploration.options, &states)
+          .Run(*exploration.base, exploration.steps, exploration.explore_from);
   if (violation) std::cout << "VIOLATION: " << violation->what << "\n  at " << violation->where << "\n";
   std::cout << "states: " << states.size() << "\nviolations: " << violation.has_value() << std::endl;
   return violation ? 1 : 0;
@@ -186,10 +207,13 @@ int Main(int argc, char** argv) {
   absl::SetProgramUsageMessage(
       "Explores power cuts, kills and faults of random and exhaustive workloads on a simulated disk.\n"
       "torture [--seconds=N] [--seed=S] [--threads=N]\n"
-      "torture --base=B --seed=S --images=N --steps='...'   replays a violation");
+      "torture --base=B --seed=S ... --steps='...'   replays a violation, by the line that it comes with");
   absl::ParseCommandLine(argc, argv);
   uint64_t seed = absl::GetFlag(FLAGS_seed);
-  if (const std::string steps = absl::GetFlag(FLAGS_steps); !steps.empty()) return Replay(steps, seed);
+  if (!absl::GetFlag(FLAGS_steps).empty()) {
+    const std::optional<Exploration> exploration = FromFlags(seed);
+    return exploration ? Replay(*exploration) : 2;
+  }
   if (seed == 0) seed = std::random_device()();
   int threads = absl::GetFlag(FLAGS_threads);
   if (threads <= 0) threads = std::max(1u, std::thread::hardware_concurrency());

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "extent/superblock.h"
 #include "untorn/store.h"
 
 namespace untorn {
@@ -46,11 +47,11 @@ ExploreBase MakeBase(std::string name, const AtomicLimits& atomic, const std::ve
     Driver driver(**store, *simulated, Model(), 1, true);
     for (const Step& step : Steps("create a; write a 0 65536; create b; write b 0 20000 sync; checkpoint")) {
       Must(driver.Call(step));
-      driver.Acknowledge();
+      Must(driver.Acknowledge());
     }
     for (const Step& step : steps) {
       Must(driver.Call(step));
-      driver.Acknowledge();
+      Must(driver.Acknowledge());
     }
     Must(driver.Finish());
     base.model = driver.model();
@@ -60,6 +61,14 @@ ExploreBase MakeBase(std::string name, const AtomicLimits& atomic, const std::ve
   std::mt19937_64 rng(1);
   base.disk->Kill(rng);
   return base;
+}
+
+// Blocks of the log's ring behind the last checkpoint, up to the ring's end.
+uint64_t BlocksToRingEnd(const ExploreBase& base) {
+  SimulatedDevice device(base.disk->Clone(), {});
+  const SuperblockSlots slots = ReadSuperblocks(device);
+  const Superblock& current = *slots.slots[slots.current];
+  return current.geometry.log_blocks - current.checkpoint_position % current.geometry.log_blocks;
 }
 
 std::vector<Step> Repeated(std::string_view text, int times) {
@@ -78,12 +87,14 @@ std::vector<ExploreBase> MakeBases() {
   bases.push_back(MakeBase("tail", kStated64K,
                            Steps("write a 0 16384 sync; write b 4000 9000 sync; write a 4096 4096 sync"),
                            false));
-  // 251 of 256 blocks of the ring are behind the log's end.
-  bases.push_back(MakeBase("wrap", {}, Repeated("write a 0 4096 sync", 246), true));
+  bases.push_back(MakeBase("wrap", {}, Repeated("write a 0 4096 sync", 254), true));
+  if (const uint64_t left = BlocksToRingEnd(bases.back()); left != 1)
+    Must(absl::StrCat("wrap: ", left, " blocks are left in the log's ring, not one"));
   std::vector<Step> fill = Steps("create fill");
   uint64_t end = 0;
-  for (uint64_t length : {uint64_t{65536}, uint64_t{4096}}) {
-    for (int i = 0; i < (length == 4096 ? 64 : 128); ++i, end += length) {
+  // In few records: every recovery reads all that the log ever held.
+  for (uint64_t length = 4 << 20; length >= 4096; length /= 2) {
+    for (int i = 0; i < 4; ++i, end += length) {
       fill.push_back({.kind = Step::kPreallocate, .object = "fill", .offset = end, .length = length});
     }
   }
