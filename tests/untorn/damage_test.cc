@@ -3,6 +3,7 @@
 // a crash or a hang; and what the block does not cover stays readable.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <iostream>
 #include <set>
@@ -95,7 +96,8 @@ std::vector<uint64_t> Harm(SimulatedDisk& disk, size_t index, Damage damage, std
   }
 }
 
-constexpr int kReadOneIn = 4;  // objects, of those that follow one another
+constexpr int kRepairOneIn = 20;
+constexpr int kReadOneIn = 16;  // objects, of those that follow one another
 
 // Every answer is right or kDataLoss, and all but `lost_max` objects are there.
 void ExpectNoWrongAnswer(const std::shared_ptr<SimulatedDisk>& disk, int lost_max, std::mt19937_64& rng) {
@@ -114,7 +116,7 @@ void ExpectNoWrongAnswer(const std::shared_ptr<SimulatedDisk>& disk, int lost_ma
       continue;
     }
     EXPECT_EQ(object->id(), TheStore().first_id + i);
-    if (rng() % 16 != 0) continue;
+    if (rng() % 4 != 0) continue;
     std::vector<std::byte> bytes(101);
     auto read = object->Read(0, bytes);
     if (read.ok()) {
@@ -123,7 +125,27 @@ void ExpectNoWrongAnswer(const std::shared_ptr<SimulatedDisk>& disk, int lost_ma
       EXPECT_TRUE(Fails(read, absl::StatusCode::kDataLoss)) << i;
     }
   }
-  EXPECT_LE(lost, lost_max / kReadOneIn);
+  EXPECT_LE(lost, lost_max / kReadOneIn + 1);
+}
+
+// Repaired, nothing is left to be found, and all but `lost_max` objects have their names and their contents.
+void ExpectRepaired(const std::shared_ptr<SimulatedDisk>& disk, int lost_max) {
+  auto repair = RepairDevice(*OpenDisk(disk), {});
+  ASSERT_TRUE(IsOk(repair));
+  ASSERT_TRUE(repair->repaired);
+  EXPECT_LE(repair->quarantined, static_cast<uint64_t>(lost_max));
+  auto store = Store::OpenOnDevice(OpenDisk(disk), {.read_only = true, .cache_bytes = 64 << 20}, false);
+  ASSERT_TRUE(IsOk(store));
+  int lost = 0;
+  for (int i = 0; i < kObjects; ++i) {
+    auto object = (*store)->OpenObject(NameOf(i));
+    std::vector<std::byte> bytes(101);
+    lost += !object.ok();
+    if (!object.ok() || i % kReadOneIn != 0) continue;
+    EXPECT_TRUE(IsOk(object->Read(0, bytes)));
+    ASSERT_TRUE(bytes == Stamped(i + 1, 101)) << i;
+  }
+  EXPECT_LE(lost, lost_max);
 }
 
 // Whether "block N" is there, and not as the beginning of a longer number.
@@ -161,10 +183,12 @@ TEST_P(DamageTest, EverySingleBlockIsFoundAndGivesNoWrongAnswer) {
         }
       }
       EXPECT_TRUE(named) << "fsck: " << result.findings_total << " findings";
-      // A leaf holds a handful of names and objects.
-      int lost_max = 0;
-      for (uint64_t block : blocks) lost_max += store.inner.contains(block) ? kObjects : 40;
-      ExpectNoWrongAnswer(disk, lost_max, rng);
+      // A leaf holds a handful of names and objects, or a hundred mappings.
+      const int inner =
+          std::count_if(blocks.begin(), blocks.end(), [&](uint64_t b) { return store.inner.contains(b); });
+      const int leaves = static_cast<int>(blocks.size()) - inner;
+      ExpectNoWrongAnswer(disk, inner * kObjects + leaves * 40, rng);
+      if ((i + d) % kRepairOneIn == 0) ExpectRepaired(disk, inner * kObjects + leaves * 110);
     }
   }
   std::cout << store.metadata.size() << " blocks of metadata; tried: " << tried[0] << " flipped, " << tried[1]
