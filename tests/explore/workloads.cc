@@ -157,12 +157,12 @@ const std::vector<Scenario>& Scenarios() {
       {"a write in place and a record in flight", "clean",
        "async a 0 16384 sync; async b 0 3000 sync; write a 32768 16384 sync; write b 5000 100 sync"},
       {"freed extents come back", "tight",
-       "write a 100 5000 sync; write b 100 5000 sync; write a 300 5000 sync; write b 300 5000 sync;"
-       "write a 500 5000 sync; write b 500 5000 sync; checkpoint; write a 700 5000 sync; write b 700 5000 "
+       "write a 100 9000 sync; write b 100 9000 sync; write a 300 9000 sync; write b 300 9000 sync;"
+       "write a 500 9000 sync; write b 500 9000 sync; checkpoint; write a 700 9000 sync; write b 700 9000 "
        "sync"},
       {"freed extents come back, two in flight", "tight",
-       "async a 100 5000 sync; async b 100 5000 sync; sync-all; async a 300 5000 sync; async b 300 5000 sync;"
-       "async a 500 5000 sync; async b 500 5000 sync; sync-all; async a 700 5000 sync; write b 700 5000 "
+       "async a 100 9000 sync; async b 100 9000 sync; sync-all; async a 300 9000 sync; async b 300 9000 sync;"
+       "async a 500 9000 sync; async b 500 9000 sync; sync-all; async a 700 9000 sync; write b 700 9000 "
        "sync"},
       {"rewritten again and again until in place", "clean",
        "create c; write c 0 16384 sync; write c 0 16384 sync; write c 0 16384 sync; write c 0 16384 sync;"
