@@ -109,6 +109,8 @@ class Volume::MergeSink : public TreeMergeSink {
 
  private:
   void Clear(Extent extent) {
+    // Damage: nothing of ours is there.
+    if (!v_.geometry().InDataArea(extent)) return;
     std::lock_guard guard(lock_);
     absl::Status s = v_.LoadGroups(lock_, extent);
     if (s.ok()) s = v_.free_.ClearBase(extent);

@@ -139,6 +139,7 @@ class TailReader {
   bool SuperblockIsLost(const LogRecord& record) {
     if (record.superblock_generation <= sb_.generation) return false;
     tail_.superblock_lost = true;
+    claim_ = std::max(claim_, std::min(record.claim, end_lsn_));
     tail_.damage = absl::DataLossError(absl::StrCat(
         "log record ", record.lsn, " was written under superblock generation ", record.superblock_generation,
         ", but the newest readable one is ", sb_.generation, ": both copies of a newer one are lost"));
@@ -221,15 +222,22 @@ class TailReader {
 }  // namespace
 
 absl::Status ReadOrMissing(Device& device, uint64_t offset_bytes, void* buffer, uint64_t length_bytes) {
-  absl::Status read = ReadBlocking(device, offset_bytes, buffer, length_bytes);
-  if (absl::IsDataLoss(read)) read = ReadBlocking(device, offset_bytes, buffer, length_bytes);
-  if (!absl::IsDataLoss(read)) return read;
-  AlignedBuffer block(kBlockBytes);
-  for (uint64_t slot : kSuperblockSlots) {
-    if (ReadBlocking(device, slot * kBlockBytes, block.data(), kBlockBytes).ok()) return read;
+  absl::Status read;
+  for (int times = 0; times < 2; ++times) {
+    read = ReadBlocking(device, offset_bytes, buffer, length_bytes);
+    if (!absl::IsDataLoss(read)) return read;
+    AlignedBuffer block(kBlockBytes);
+    bool reads_elsewhere = false;
+    for (uint64_t slot : kSuperblockSlots) {
+      reads_elsewhere |= ReadBlocking(device, slot * kBlockBytes, block.data(), kBlockBytes).ok();
+    }
+    if (!reads_elsewhere) {
+      return absl::InternalError(
+          absl::StrCat("the device has stopped reading, so what is durable cannot be told: ",
+                       std::string(read.message())));
+    }
   }
-  return absl::InternalError(absl::StrCat(
-      "the device has stopped reading, so what is durable cannot be told: ", std::string(read.message())));
+  return read;
 }
 
 absl::StatusOr<bool> DataIsThere(Device& device, const LogEntry& e, AlignedBuffer* scratch) {

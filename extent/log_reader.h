@@ -26,9 +26,9 @@
 
 namespace untorn {
 
-// Reads what a power cut or a bad medium may have left unreadable: kDataLoss then. A device that fails once is asked
-// again, and one that no longer reads even the superblock, which it read before, has failed: then nothing is known of
-// what it holds (kInternal).
+// Reads what a power cut or a bad medium may have left unreadable: kDataLoss, if it cannot be read twice, and the device
+// reads elsewhere, namely a superblock as it did before, after each time. So some failures in a row do not pass for it.
+// One that reads nowhere has failed, and nothing is known of what it holds (kInternal).
 absl::Status ReadOrMissing(Device& device, uint64_t offset_bytes, void* buffer, uint64_t length_bytes);
 
 struct LogTail {

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "device/check.h"
+#include "extent/tree_keys.h"
 
 namespace untorn {
 
@@ -50,6 +51,16 @@ absl::Status CheckChild(const TreeNode& parent, int index, const TreeNode& child
   if (child.key(0) != parent.key(index)) return damaged("its first key is not the one its parent has");
   if (index + 1 < parent.count() && child.key(child.count() - 1) >= parent.key(index + 1)) {
     return damaged("its last key is not below the following child's");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckLeafEntries(const TreeNode& leaf) {
+  for (int i = 0; leaf.level() == 0 && i < leaf.count(); ++i) {
+    const std::string_view key = leaf.key(i), value = leaf.value(i);
+    if (ParseMapping(key, value) || ParseInode(key, value) || ParseName(key, value)) continue;
+    return absl::DataLossError(
+        absl::StrCat("tree node at ", leaf.pointer().block, ": entry ", i, " is ill-formed"));
   }
   return absl::OkStatus();
 }

@@ -74,6 +74,9 @@ class NodeCache {
 // its last key below the following entry's. kDataLoss if not.
 absl::Status CheckChild(const TreeNode& parent, int index, const TreeNode& child);
 
+// Whether every entry of a leaf makes sense by its key space; true of other nodes. kDataLoss if not.
+absl::Status CheckLeafEntries(const TreeNode& leaf);
+
 // Where a walk stands, which node it needs, or that the tree is damaged: the node is sound but is not the
 // child that its parent describes; loading it again does not help.
 enum class WalkResult { kAtEntry, kEnd, kMissing, kDamaged };

@@ -125,22 +125,33 @@ class Merger {
     absl::StatusOr<std::shared_ptr<const TreeNode>> child = sink_.Load(parent.child(index));
     const absl::Status loaded = child.ok() ? CheckChild(parent, index, **child) : child.status();
     if (absl::IsDataLoss(loaded) && !touched) return keep(/*underfull=*/true).status();
-    if (absl::IsDataLoss(loaded) && Covers(key, limit)) {
-      ++retired_;
-      sink_.NodeRetired(parent.child(index).block);
-      return absl::OkStatus();
+    if (absl::IsDataLoss(loaded)) {
+      absl::StatusOr<bool> replaced = Replaced(key, limit);
+      if (!replaced.ok()) return replaced.status();
+      if (*replaced) {
+        ++retired_;
+        sink_.NodeRetired(parent.child(index).block);
+        return absl::OkStatus();
+      }
     }
     RETURN_IF_ERROR(loaded);
     Retire(**child);
     return Walk(**child, limit);
   }
 
-  // Whether the current edit replaces everything from `key` to before `limit`.
-  bool Covers(std::string_view key, std::optional<std::string_view> limit) const {
+  // Whether range edits, from the current one on and without a gap, replace everything from `key` to before `limit`.
+  // Applies those that end before it.
+  absl::StatusOr<bool> Replaced(std::string_view key, std::optional<std::string_view> limit) {
     if (!edit_->is_range || edit_->key > key || !limit) return false;
-    const uint64_t end = edit_->mapping.logical.end();
-    return (end < kObjectBlocksMax ? MappingKey(edit_->object, end)
-                                   : MappingKey(ObjectId{Value(edit_->object) + 1}, 0)) >= *limit;
+    const ObjectId object = edit_->object;
+    while (true) {
+      const uint64_t end = edit_->mapping.logical.end();
+      const ObjectId next{Value(object) + 1};
+      if ((end < kObjectBlocksMax ? MappingKey(object, end) : MappingKey(next, 0)) >= *limit) return true;
+      RETURN_IF_ERROR(ApplyEdit());
+      Advance();
+      if (edit_ == nullptr || edit_->object != object || edit_->mapping.logical.start != end) return false;
+    }
   }
 
   absl::Status MergeEntry(const TreeNode& leaf, int index) {

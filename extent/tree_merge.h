@@ -13,7 +13,7 @@
 //  4. Nodes other than the root and the last of each level are at least one third full where their neighbours
 //     allow it: an underfull pending node shares evenly with the full one before it, or else absorbs the
 //     following sibling, unless that is damaged.
-//  5. Damage stays where it is: a damaged node in which no edit falls is kept, unread. One that a range edit covers whole
+//  5. Damage stays where it is: a damaged node in which no edit falls is kept, unread. One that range edits cover whole
 //     is retired, and what it had mapped is not reported removed: that space is leaked, and the counts of the tree
 //     stay too high. An edit in part of one is an error.
 //  6. Memory: two pending nodes per level and one path of the old tree, whatever the number of edits.

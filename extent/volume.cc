@@ -344,6 +344,7 @@ absl::Status Volume::LoadNodes(std::unique_lock<std::mutex>& lock, const std::ve
     absl::StatusOr<std::shared_ptr<const TreeNode>> node =
         TreeNode::Parse(load.block.span(), superblock_.uuid, load.pointer);
     if (!node.ok()) return node.status();
+    if (absl::Status s = CheckLeafEntries(**node); !s.ok()) return s;
     nodes_.Insert(*std::move(node));
   }
   return absl::OkStatus();

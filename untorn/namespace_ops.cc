@@ -212,13 +212,14 @@ absl::Status StoreImpl::Remove(std::string_view name_view, Durability durability
   const std::string name(name_view);
   Lock lock = engine_->Acquire();
   std::shared_ptr<ObjectState> object;
-  bool reached = false;
+  ObjectId reached = ObjectId::kNone;
   while (true) {
     if (absl::Status s = engine_->CheckWritable(); !s.ok()) return s;
     absl::StatusOr<bool> ok = AwaitNames(lock);
     if (ok.ok() && *ok) ok = TryFind(lock, name, &object);
     if (ok.ok() && *ok && !object) return NoSuchObject(name);
-    if (ok.ok() && *ok && !std::exchange(reached, true)) ok = AwaitHole(lock, *object, {0, kObjectBlocksMax});
+    if (ok.ok() && *ok && std::exchange(reached, object->id) != object->id)
+      ok = AwaitHole(lock, *object, {0, kObjectBlocksMax});
     if (ok.ok() && *ok) {
       if (absl::Status s = CheckNamed(*object, name); !s.ok()) return s;
       ok = AwaitNamedUnits(lock, object.get(), {name});

@@ -145,13 +145,19 @@ absl::StatusOr<bool> StoreImpl::AwaitJoinOfRange(Lock& lock, const ObjectState& 
   return synced.ok() ? absl::StatusOr<bool>(false) : absl::StatusOr<bool>(synced);
 }
 
-absl::StatusOr<bool> StoreImpl::AwaitWritable(Lock& lock, const ObjectState& object, BlockRange range) {
+absl::StatusOr<bool> StoreImpl::AwaitWritable(Lock& lock, const ObjectState& object, uint64_t offset,
+                                              uint64_t bytes) {
+  const BlockRange range = BlocksOf(offset, bytes);
+  const bool grows = offset + bytes > object.size_bytes;
+  // What is pending has been looked at.
+  const bool is_new = engine_->fork().BlocksToClaim(object, range) > 0;
+  if (!grows && !is_new) return true;
   return AwaitTree(lock, object.name, [&](Volume& volume) {
+    absl::StatusOr<bool> ok = true;
     std::vector<Mapping> mappings;
-    absl::StatusOr<bool> ok = volume.TryLookup(object.id, range, &mappings);
+    if (is_new) ok = volume.TryLookup(object.id, range, &mappings);
     std::optional<Inode> record;
-    if (ok.ok() && *ok && range.end() > BlocksFor(object.size_bytes))
-      ok = volume.TryFindInode(object.id, &record);
+    if (ok.ok() && *ok && grows) ok = volume.TryFindInode(object.id, &record);
     return ok;
   });
 }
@@ -201,9 +207,7 @@ absl::Status StoreImpl::Stage(Lock& lock, const std::shared_ptr<ObjectState>& ob
   const auto ready = [&]() -> absl::StatusOr<bool> {
     if (absl::Status s = engine_->CheckWritable(); !s.ok()) return s;
     absl::StatusOr<bool> ok = engine_->AwaitObject(lock, *object);
-    // What is pending has been looked at.
-    if (ok.ok() && *ok && !std::exchange(reached, true) && fork.BlocksToClaim(*object, range) > 0)
-      ok = AwaitWritable(lock, *object, range);
+    if (ok.ok() && *ok && !std::exchange(reached, true)) ok = AwaitWritable(lock, *object, offset, bytes);
     if (ok.ok() && *ok) ok = engine_->Throttle(lock);
     if (ok.ok() && *ok) ok = AwaitJoinOfRange(lock, *object, range, options.atomic);
     if (ok.ok() && *ok && head_partial) ok = engine_->EnsureCached(lock, *object, range.start);
@@ -265,7 +269,7 @@ absl::Status StoreImpl::WriteInParts(const std::shared_ptr<ObjectState>& object,
       !options.atomic && blocks * kBlockBytes > kPlainPartBytes) {
     for (uint64_t at = 0; at < data.bytes; at += kPlainPartBytes) {
       const uint64_t n = std::min(kPlainPartBytes, data.bytes - at);
-      absl::StatusOr<bool> reached = AwaitWritable(lock, *object, BlocksOf(offset + at, n));
+      absl::StatusOr<bool> reached = AwaitWritable(lock, *object, offset + at, n);
       if (!reached.ok()) return reached.status();
     }
     while (true) {
@@ -403,11 +407,15 @@ absl::Status StoreImpl::Truncate(const std::shared_ptr<ObjectState>& object, uin
   const uint64_t edge = size / kBlockBytes;
   bool cut_edge = false;
   uint64_t claim = 0;
-  bool reached = false;
+  std::optional<bool> reached;  // as one that shrinks it, or not
   const auto ready = [&]() -> absl::StatusOr<bool> {
     if (absl::Status s = engine_->CheckWritable(); !s.ok()) return s;
     absl::StatusOr<bool> ok = true;
-    if (!std::exchange(reached, true)) ok = AwaitHole(lock, *object, {edge, kObjectBlocksMax - edge});
+    const bool shrinks = size < object->size_bytes;
+    if (!reached || (shrinks && !*reached)) {
+      reached = shrinks;
+      ok = AwaitHole(lock, *object, {edge, shrinks ? kObjectBlocksMax - edge : 0});
+    }
     if (ok.ok() && *ok) ok = AwaitObjectUnits(lock, *object);
     cut_edge = size < object->size_bytes && size % kBlockBytes != 0;
     if (ok.ok() && *ok && cut_edge) ok = engine_->EnsureCached(lock, *object, edge);

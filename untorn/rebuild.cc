@@ -14,6 +14,9 @@
 namespace untorn::internal {
 namespace {
 
+// No store gets there by counting.
+constexpr uint64_t kCounterMax = uint64_t{1} << 62;
+
 // Writes nodes in runs to blocks that are in nothing's use.
 class NodeWriter : public TreeNodeSink {
  public:
@@ -141,9 +144,16 @@ absl::Status Rebuild(Device& device, const Superblock& superblock, int current, 
   const Geometry& g = superblock.geometry;
   const LogTail& tail = salvage.tail();
   Superblock next = superblock;
-  next.generation =
-      std::max({superblock.generation, generation_min, salvage.newest().superblock_generation}) + 1;
-  next.epoch = std::max(superblock.epoch, salvage.newest().epoch) + 1;
+  const uint64_t generation =
+      std::max({superblock.generation, generation_min, salvage.newest().superblock_generation});
+  const uint64_t epoch = std::max(superblock.epoch, salvage.newest().epoch);
+  if (std::max(generation, epoch) >= kCounterMax) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "this cannot be repaired: the log names a superblock generation or epoch beyond all reason, ",
+        std::max(generation, epoch)));
+  }
+  next.generation = generation + 1;
+  next.epoch = epoch + 1;
   next.checkpoint_lsn = next.durable_lsn = tail.lsn;
   next.checkpoint_position = tail.position;
   next.checkpoint_checksum = tail.checksum;
@@ -169,6 +179,13 @@ absl::Status Rebuild(Device& device, const Superblock& superblock, int current, 
   next.free_map = *map;
   if (absl::Status s = FlushBlocking(device); !s.ok()) return s;
 
+  AlignedBuffer block(kBlockBytes);
+  EncodeSuperblock(next, 0, block.span());
+  if (absl::StatusOr<Superblock> sound = DecodeSuperblock(block.span(), 0); !sound.ok()) {
+    return absl::InternalError(
+        absl::StrCat("the repaired superblock would not be sound, and was not written: ",
+                     std::string(sound.status().message())));
+  }
   if (absl::Status s = WriteSuperblockSlot(device, next, 1 - current); !s.ok()) return s;
   return WriteSuperblockSlot(device, next, current);
 }

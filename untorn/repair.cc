@@ -34,6 +34,8 @@ class Repair {
       return absl::FailedPreconditionError(
           absl::StrCat("this cannot be repaired: ", Message(usable.status())));
     }
+    if (usable->generation != result_.found.generation || usable->epoch != result_.found.epoch)
+      return absl::InternalError("the device does not read the same twice; the store is as it was");
     const bool only_superblock = result_.found.findings_total == 1 &&
                                  result_.found.findings[0].code == FindingCode::kSuperblockUnreadable;
     absl::Status done = only_superblock ? CopySuperblock(*usable) : WriteAnew(*usable);

@@ -78,7 +78,13 @@ class Salvage::NodeScan : public TreeVisitor {
       }
     }
     if (space != KeySpace::kInode && space != KeySpace::kName) s_.mappings_lost_ = true;
-    s_.lost_.Add(key, std::string(key) + '\0');
+    std::string limit = std::string(key) + '\0';
+    if (space == KeySpace::kMapping) {
+      // How far it reached is unknown.
+      limit = index + 1 < leaf.count() ? std::string(leaf.key(index + 1))
+                                       : MappingKey(ObjectId{Value(FirstObjectFrom(key)) + 1}, 0);
+    }
+    s_.lost_.Add(key, limit);
   }
 
   void SetRecord(const Inode& inode) {
@@ -91,8 +97,7 @@ class Salvage::NodeScan : public TreeVisitor {
  private:
   void Mapping(const MappingEntry& entry) {
     const BlockRange range = entry.mapping.logical;
-    if (entry.object == object_ && range.start < end_)
-      s_.Doubt(s_.objects_[entry.object], absl::StrCat("two mappings of its block ", range.start));
+    if (entry.object == object_ && range.start < end_) s_.overlapping_.push_back({object_, range.start});
     if (entry.object != object_) end_ = 0;
     object_ = entry.object;
     end_ = std::max(end_, range.end());
@@ -208,6 +213,10 @@ absl::Status Salvage::Read() {
       return absl::OkStatus();
     });
     if (!read.ok()) return read;
+  }
+  for (const auto& [id, block] : overlapping_) {
+    const auto object = objects_.find(id);
+    if (object != objects_.end()) Doubt(object->second, absl::StrCat("two mappings of its block ", block));
   }
   if (absl::Status s = DoubtLogExtents(); !s.ok()) return s;
   DoubtLostRanges();

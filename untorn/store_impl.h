@@ -81,7 +81,7 @@ class StoreImpl : public std::enable_shared_from_this<StoreImpl> {
   // nothing that is accepted fails for it later. Once for a change, before it is staged.
   absl::StatusOr<bool> AwaitTree(Lock& lock, const std::string& name,
                                  absl::FunctionRef<absl::StatusOr<bool>(Volume&)> look);
-  absl::StatusOr<bool> AwaitWritable(Lock& lock, const ObjectState& object, BlockRange range);
+  absl::StatusOr<bool> AwaitWritable(Lock& lock, const ObjectState& object, uint64_t offset, uint64_t bytes);
   absl::StatusOr<bool> AwaitRecord(Lock& lock, const std::string& name, ObjectId id);
   absl::StatusOr<bool> AwaitHole(Lock& lock, const ObjectState& object, BlockRange range);
   // For a write.

@@ -50,8 +50,8 @@ absl::StatusOr<bool> TransactionImpl::CheckAtCommit(Lock& lock) {
   }
   if (!std::exchange(reached_, true)) {
     for (auto& [id, t] : touched_) {
-      absl::StatusOr<bool> ok = t.changed() ? AwaitTree(lock, t) : true;
-      if (!ok.ok()) return ok;
+      if (!t.changed()) continue;
+      if (absl::Status s = AwaitTree(lock, t); !s.ok()) return s;
     }
     return false;  // the lock may have been released
   }
@@ -70,25 +70,28 @@ absl::StatusOr<bool> TransactionImpl::CheckAtCommit(Lock& lock) {
   return true;
 }
 
-// As StoreImpl::AwaitTree.
-absl::StatusOr<bool> TransactionImpl::AwaitTree(Lock& lock, const Touched& t) {
-  RangeSet data;
+// For all that it changes of an object, as StoreImpl::AwaitTree. May release the lock.
+absl::Status TransactionImpl::AwaitTree(Lock& lock, const Touched& t) {
+  if (t.removed && t.created()) return absl::OkStatus();
+  RangeSet data, holes = t.holes;
   for (const auto& [number, block] : t.blocks) data.Add({number, 1});
   for (const auto& [start, ahead] : t.ahead) data.Add({start, ahead.count});
-  return store_->AwaitTree(lock, t.name, [&](Volume& volume) {
-    std::optional<Inode> record;
-    absl::StatusOr<bool> ok = volume.TryFindInode(t.created() ? kAnyNewObject : t.id, &record);
-    std::vector<Mapping> mappings;
-    data.ForEach([&](BlockRange r) {
-      if (ok.ok() && *ok) ok = volume.TryLookup(t.id, r, &mappings);
-    });
-    const auto edges = [&](BlockRange r) {
-      if (ok.ok() && *ok && !t.created()) ok = volume.TryReachEdges(t.id, r);
-    };
-    t.holes.ForEach(edges);
-    if (t.removed) edges({0, kObjectBlocksMax});
-    return ok;
+  if (t.removed) holes.Add({0, kObjectBlocksMax});
+  // Range by range: they need not be in the cache together.
+  std::optional<Inode> record;
+  absl::Status status =
+      store_->AwaitTree(lock, t.name, [&](Volume& v) { return v.TryFindInode(t.id, &record); }).status();
+  std::vector<Mapping> mappings;
+  data.ForEach([&](BlockRange r) {
+    if (!status.ok()) return;
+    status =
+        store_->AwaitTree(lock, t.name, [&](Volume& v) { return v.TryLookup(t.id, r, &mappings); }).status();
   });
+  holes.ForEach([&](BlockRange r) {
+    if (!status.ok()) return;
+    status = store_->AwaitTree(lock, t.name, [&](Volume& v) { return v.TryReachEdges(t.id, r); }).status();
+  });
+  return status;
 }
 
 uint64_t TransactionImpl::MetadataEntries() const {

@@ -103,7 +103,7 @@ class TransactionImpl {
   uint64_t MetadataEntries() const;
   bool OnlyGivesBack() const;
   absl::StatusOr<bool> CheckAtCommit(Lock& lock);
-  absl::StatusOr<bool> AwaitTree(Lock& lock, const Touched& t);
+  absl::Status AwaitTree(Lock& lock, const Touched& t);
   absl::Status CommitStaged(Durability durability);
   struct StagedClaim {
     uint64_t blocks = 0, entries = 0;

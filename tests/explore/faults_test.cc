@@ -60,7 +60,9 @@ void Sweep(RunFunction run, const Scenario& scenario, const std::vector<uint64_t
 class FaultsTest : public testing::TestWithParam<size_t> {};
 
 TEST_P(FaultsTest, WhileWorking) { Sweep(RunWithFault, Scenarios()[GetParam()], {1, kForever}); }
-TEST_P(FaultsTest, WhileRecovering) { Sweep(RecoverWithFault, Scenarios()[GetParam()], {1, kForever}); }
+TEST_P(FaultsTest, WhileRecovering) {
+  Sweep(RecoverWithFault, Scenarios()[GetParam()], {1, 2, 3, 4, 5, kForever});
+}
 
 INSTANTIATE_TEST_SUITE_P(Scenarios, FaultsTest, testing::Range<size_t>(0, Scenarios().size()));
 
