@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/base/config.h"
 #include "device/aligned_buffer.h"
 
 namespace untorn {
@@ -56,13 +57,17 @@ class BufferPool {
   BufferPool() = default;
   BufferPool(const BufferPool&) = delete;
 
-  // Contents are not initialised. Allocates memory in slabs of 1 MiB, which are kept until the pool goes.
+  // Contents are not initialised. Allocates memory in slabs, which are kept until the pool goes.
   BufferRef New();
   uint64_t bytes_in_use() const { return in_use_.load(std::memory_order_relaxed) * kBlockBytes; }
 
  private:
   friend class BufferRef;
+#ifdef ABSL_HAVE_ADDRESS_SANITIZER
+  static constexpr size_t kSlabBuffers = 1;  // what runs over the end of a buffer is found
+#else
   static constexpr size_t kSlabBuffers = 256;
+#endif
   struct Slab {
     AlignedBuffer memory{kSlabBuffers * kBlockBytes};
     std::unique_ptr<Buffer[]> buffers{new Buffer[kSlabBuffers]};

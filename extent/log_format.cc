@@ -76,7 +76,8 @@ bool DecodeEntry(Reader& in, uint64_t data_start, uint64_t total_blocks, LogEntr
   uint64_t object = 0;
   if (!in.Get(&head)) return false;
   e->type = static_cast<LogEntry::Type>(head.type);
-  if (e->type != LogEntry::Type::kNameGone && (!in.Get(&object) || object == 0)) return false;
+  if (e->type != LogEntry::Type::kNameGone && (!in.Get(&object) || object == 0 || object > kNumberMax))
+    return false;
   e->object = static_cast<ObjectId>(object);
   switch (e->type) {
     case LogEntry::Type::kMap:

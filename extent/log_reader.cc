@@ -137,13 +137,18 @@ class TailReader {
   }
 
   bool SuperblockIsLost(const LogRecord& record) {
-    if (record.superblock_generation <= sb_.generation) return false;
-    tail_.superblock_lost = true;
-    claim_ = std::max(claim_, std::min(record.claim, end_lsn_));
-    tail_.damage = absl::DataLossError(absl::StrCat(
-        "log record ", record.lsn, " was written under superblock generation ", record.superblock_generation,
-        ", but the newest readable one is ", sb_.generation, ": both copies of a newer one are lost"));
-    return true;
+    const auto lost = [&](const char* what, uint64_t of_record, uint64_t of_superblock) {
+      tail_.superblock_lost = true;
+      claim_ = std::max(claim_, std::min(record.claim, end_lsn_));
+      tail_.damage = absl::DataLossError(absl::StrCat(
+          "log record ", record.lsn, " was written under superblock ", what, " ", of_record,
+          ", but the newest readable one is ", of_superblock, ": both copies of a newer one are lost"));
+      return true;
+    };
+    if (record.superblock_generation > sb_.generation)
+      return lost("generation", record.superblock_generation, sb_.generation);
+    // The next epoch would be that of records that do not count.
+    return record.epoch > sb_.epoch && lost("epoch", record.epoch, sb_.epoch);
   }
 
   // Looks at every record in the ring behind the chain's end. If newer superblocks are lost, the log may have

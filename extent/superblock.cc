@@ -109,7 +109,7 @@ absl::StatusOr<Superblock> DecodeSuperblock(std::span<const std::byte> block, in
         absl::StrCat(what, ": the layout makes no sense for ", g.total_blocks, " blocks"));
   }
   if (s.prepared_blocks > g.total_blocks || s.prepared_blocks < g.data_start ||
-      s.used_blocks > g.total_blocks || s.durable_lsn < s.checkpoint_lsn || s.generation == 0 ||
+      s.used_blocks > s.prepared_blocks || s.durable_lsn < s.checkpoint_lsn || s.generation == 0 ||
       s.tree.root.block >= g.total_blocks || s.tree.node_count > g.total_blocks ||
       s.tree.leaf_bytes > s.tree.node_count * kBlockBytes || s.tree.levels > kTreeLevelMax + 1 ||
       s.free_map.block >= g.total_blocks || s.next_object == 0) {

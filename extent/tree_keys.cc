@@ -31,6 +31,7 @@ T Load(std::string_view at) {
 
 std::string KeyOf(KeySpace space) { return std::string(1, static_cast<char>(space)); }
 
+bool IsObject(uint64_t id) { return id > 0 && id <= kNumberMax; }
 bool IsName(std::string_view name) {
   return !name.empty() && name.size() <= kNameBytesMax && name.find('\0') == std::string_view::npos;
 }
@@ -77,11 +78,11 @@ std::optional<KeySpace> KeySpaceOf(std::string_view key) {
   const std::string_view rest = key.substr(1);
   switch (static_cast<KeySpace>(key[0])) {
     case KeySpace::kMapping:
-      if (key.size() != kMappingKeyBytes || LoadBigEndian(rest) == 0) return std::nullopt;
+      if (key.size() != kMappingKeyBytes || !IsObject(LoadBigEndian(rest))) return std::nullopt;
       if (LoadBigEndian(rest.substr(8)) >= kObjectBlocksMax) return std::nullopt;
       return KeySpace::kMapping;
     case KeySpace::kInode:
-      if (key.size() != kInodeKeyBytes || LoadBigEndian(rest) == 0) return std::nullopt;
+      if (key.size() != kInodeKeyBytes || !IsObject(LoadBigEndian(rest))) return std::nullopt;
       return KeySpace::kInode;
     case KeySpace::kName:
       if (!IsName(rest)) return std::nullopt;
@@ -123,7 +124,7 @@ std::optional<Inode> ParseInode(std::string_view key, std::string_view value) {
 std::optional<std::pair<std::string, ObjectId>> ParseName(std::string_view key, std::string_view value) {
   if (KeySpaceOf(key) != KeySpace::kName || value.size() != kNameValueBytes) return std::nullopt;
   const ObjectId object{Load<uint64_t>(value)};
-  if (object == ObjectId::kNone) return std::nullopt;
+  if (!IsObject(Value(object))) return std::nullopt;
   return std::pair(std::string(key.substr(1)), object);
 }
 

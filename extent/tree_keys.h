@@ -34,8 +34,8 @@ struct MappingEntry {
   Mapping mapping;  // lsn 0
 };
 
-// Each returns nothing if key or value is not well-formed for its key space (lengths, state, non-zero object
-// and count, physical block non-zero, end within kObjectBlocksMax, name 1..255 bytes without NUL).
+// Each returns nothing if key or value is not well-formed for its key space (lengths, state, object within
+// kNumberMax, non-zero object and count, physical block non-zero, end within kObjectBlocksMax, name 1..255 bytes without NUL).
 std::optional<KeySpace> KeySpaceOf(std::string_view key);
 std::optional<MappingEntry> ParseMapping(std::string_view key, std::string_view value);
 std::optional<Inode> ParseInode(std::string_view key, std::string_view value);

@@ -21,6 +21,9 @@ inline constexpr uint64_t kObjectBytesMax = uint64_t{1} << 60;
 inline constexpr uint64_t kObjectBlocksMax = kObjectBytesMax / kBlockBytes;
 inline constexpr uint64_t kNameBytesMax = 255;
 
+// Object numbers, LSNs, log positions, epochs and generations: none is counted up from here, which no store reaches.
+inline constexpr uint64_t kNumberMax = uint64_t{1} << 62;
+
 inline uint64_t BlocksFor(uint64_t bytes) { return (bytes + kBlockBytes - 1) / kBlockBytes; }
 
 // A run of blocks of an object (logical).

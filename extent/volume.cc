@@ -118,6 +118,11 @@ absl::StatusOr<std::unique_ptr<Volume>> Volume::Open(IoPump& pump, bool read_onl
   }
   if (read_only) return volume;
 
+  if (std::max({superblock->generation, superblock->epoch, tail->lsn, tail->position,
+                volume->next_object_}) >= kNumberMax) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat(device.info().path, ": the store has no numbers left to count with; open it read-only"));
+  }
   Superblock next = *superblock;
   ++next.generation;
   ++next.epoch;

@@ -149,6 +149,12 @@ class Fsck {
                     " levels and ", sb.tree.leaf_bytes, " bytes in its leaves, it has ", tree.levels(),
                     " and ", tree.leaf_bytes());
     }
+    const auto not_prepared = [&](Extent run) {
+      findings_.Add(FindingCode::kMappingOutOfBounds, DescribeRun(run), " in use, but only the ",
+                    sb.prepared_blocks, " before may be: a store open for writing zeroes those behind");
+    };
+    tree.base().ForEachRun({sb.prepared_blocks, sb.geometry.total_blocks - sb.prepared_blocks}, true,
+                           not_prepared);
     CheckLogSpace(sb, *tail, delta, tree);
 
     if (tree.mappings_lost()) {
@@ -176,6 +182,11 @@ class Fsck {
                         " for object ", Value(e.object), ", in use by ", by);
         };
         const Extent extent{e.physical, e.logical.count};
+        if (extent.end() > tail.prepared_blocks) {
+          findings_.Add(FindingCode::kMappingOutOfBounds, "log record ", record.lsn, " maps ",
+                        DescribeRun(extent), ", but only the blocks before ", tail.prepared_blocks,
+                        " are prepared");
+        }
         tree.base().ForEachRun(extent, true, [&](Extent run) { overlap(run, "the checkpoint"); });
         used.Add(extent, [&](Extent run) { overlap(run, "an earlier record"); });
       }

@@ -14,9 +14,6 @@
 namespace untorn::internal {
 namespace {
 
-// No store gets there by counting.
-constexpr uint64_t kCounterMax = uint64_t{1} << 62;
-
 // Writes nodes in runs to blocks that are in nothing's use.
 class NodeWriter : public TreeNodeSink {
  public:
@@ -147,7 +144,7 @@ absl::Status Rebuild(Device& device, const Superblock& superblock, int current, 
   const uint64_t generation =
       std::max({superblock.generation, generation_min, salvage.newest().superblock_generation});
   const uint64_t epoch = std::max(superblock.epoch, salvage.newest().epoch);
-  if (std::max(generation, epoch) >= kCounterMax) {
+  if (std::max(generation, epoch) >= kNumberMax - 1) {
     return absl::FailedPreconditionError(absl::StrCat(
         "this cannot be repaired: the log names a superblock generation or epoch beyond all reason, ",
         std::max(generation, epoch)));

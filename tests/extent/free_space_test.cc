@@ -360,6 +360,27 @@ TEST_F(FreeSpaceDamageTest, ATableThatPointsOutsideItsChildsSlotsIsDataLoss) {
   EXPECT_TRUE(absl::IsDataLoss(Reload()));
 }
 
+TEST_F(FreeSpaceDamageTest, ABitmapThatMarksFixedAreasFreeIsDataLoss) {
+  auto& root = map_.blocks.at(superblock_.free_map.block);
+  FreeMapEntry entry;
+  std::memcpy(&entry, root.data() + kHeaderBytes, sizeof(entry));
+  auto& bitmap = map_.blocks.at(entry.block);
+  const uint64_t data_start = superblock_.geometry.data_start;
+  for (const auto& [block, outside] :
+       {std::pair{uint64_t{0}, true}, {data_start - 1, true}, {data_start, false}}) {
+    const auto flip_and_seal = [&, block = block] {
+      bitmap[kHeaderBytes + block / 8] ^= std::byte{1} << block % 8;
+      entry.checksum = SealBlock(bitmap);
+      std::memcpy(root.data() + kHeaderBytes, &entry, sizeof(entry));
+      superblock_.free_map.checksum = SealBlock(root);
+    };
+    flip_and_seal();
+    EXPECT_EQ(absl::IsDataLoss(Reload()), outside) << "block " << block;
+    flip_and_seal();
+    EXPECT_TRUE(Reload().ok());
+  }
+}
+
 // ---- Against a model that knows every block by itself ----
 
 class Model {

@@ -152,7 +152,7 @@ TEST(LogFormatTest, RandomRecordsOfAnyLengthComeBackAsTheyWere) {
     for (uint64_t n = below(seed % 20 == 0 ? 8000 : 100); n > 0; --n) {
       std::string name(1 + below(255), 'n');
       for (char& c : name) c = static_cast<char>(1 + below(255));
-      const ObjectId object{1 + random() / 2};
+      const ObjectId object{1 + random() % kNumberMax};
       const uint64_t start = below(kObjectBlocksMax), physical = kDataStart + below(kTotal - kDataStart);
       LogEntry e;
       switch (below(6)) {
@@ -225,6 +225,7 @@ TEST(LogFormatTest, SoundRecordWhoseFieldsMakeNoSenseIsDataLoss) {
   };
   const std::pair<const char*, std::vector<LogEntry>> kEntries[] = {
       {"object 0", {map({0, 1}, 300, MappingState::kWritten, ObjectId::kNone)}},
+      {"object number too large", {LogEntry::InodeGone(ObjectId{kNumberMax + 1})}},
       {"no blocks", {map({0, 0}, 300)}},
       {"state hole", {map({0, 1}, 300, MappingState::kHole)}},
       {"state unknown", {map({0, 1}, 300, static_cast<MappingState>(3))}},

@@ -494,6 +494,16 @@ TEST_F(LogReaderTest, RecordOfANewerEpochThatNamesANewerSuperblockIsDamage) {
   ExpectDamage(1);
 }
 
+// The superblock contradicts the log: opened again, the store would write into an epoch that has records already.
+TEST_F(LogReaderTest, RecordOfANewerEpochThatNamesTheSameSuperblockIsDamage) {
+  Append({Data()});
+  Append({Data()}, {.epoch = kEpoch + 1});
+  ExpectDamage(1);
+  Tear(Append({Data()}));
+  Append({Data()}, {.epoch = kEpoch + 1});
+  ExpectDamage(1);
+}
+
 // With the superblock a checkpoint is lost, and the log went on over what was before it.
 TEST_F(LogReaderTest, RecordOnALaterRoundOfTheRingThatNamesANewerSuperblockIsDamage) {
   const Superblock before = superblock_;

@@ -168,7 +168,7 @@ TEST(SuperblockTest, FieldsThatContradictEachOtherAreDataLoss) {
       {"data elsewhere", [](Superblock& s) { ++s.geometry.data_start; }},
       {"prepared beyond the end", [](Superblock& s) { s.prepared_blocks = kTotal + 1; }},
       {"fixed areas not prepared", [](Superblock& s) { s.prepared_blocks = s.geometry.data_start - 1; }},
-      {"more used than there is", [](Superblock& s) { s.used_blocks = kTotal + 1; }},
+      {"more used than prepared", [](Superblock& s) { s.used_blocks = s.prepared_blocks + 1; }},
       {"checkpoint not durable", [](Superblock& s) { s.durable_lsn = s.checkpoint_lsn - 1; }},
       {"root beyond the end", [](Superblock& s) { s.tree.root.block = kTotal; }},
       {"more nodes than blocks", [](Superblock& s) { s.tree.node_count = kTotal + 1; }},

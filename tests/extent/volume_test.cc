@@ -522,6 +522,33 @@ TEST_F(VolumeTest, LostSuperblockWriteIsFoundByTheRecordsThatNameIt) {
   EXPECT_TRUE(absl::IsDataLoss(Volume::Open(pump, true, 10).status())) << "promise 9";
 }
 
+TEST_F(VolumeTest, AStoreThatHasNoNumbersLeftIsOpenedForReadingOnly) {
+  open_->Commit({LogEntry::SetInode({ObjectId{kNumberMax}, 0, "o"})});
+  open_.reset();
+  SimulatedDevice device(disk_, {.size_bytes = disk_->size_bytes()});
+  const auto open = [&](bool read_only) {
+    std::mutex mu;
+    IoPump pump(device, mu);
+    return Volume::Open(pump, read_only, 10).status();
+  };
+  EXPECT_TRUE(absl::IsResourceExhausted(open(false))) << "object numbers";
+  EXPECT_TRUE(open(true).ok());
+  const Superblock before = *ReadSuperblocks(device).slots[0];
+  for (uint64_t Superblock::*number :
+       {&Superblock::generation, &Superblock::epoch, &Superblock::checkpoint_position}) {
+    Superblock superblock = before;
+    superblock.next_object = 2;
+    superblock.*number = UINT64_MAX;
+    for (int slot : {0, 1}) {
+      char block[kBlockBytes];
+      EncodeSuperblock(superblock, slot, std::as_writable_bytes(std::span(block)));
+      disk_->Poke(kSuperblockSlots[slot] * kBlockBytes, block, kBlockBytes);
+    }
+    EXPECT_TRUE(absl::IsResourceExhausted(open(false)));
+    EXPECT_TRUE(open(true).ok());
+  }
+}
+
 // ---- Space (promise 7) ----
 
 TEST_F(VolumeTest, ClaimsAreGrantedUpToWhatIsKeptBackAndNoFurther) {

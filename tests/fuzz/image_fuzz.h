@@ -1,7 +1,6 @@
 // Arbitrary images for everything that reads one: open and recovery, fsck, dump.
 //
-// An input is a list of edits of a real store's metadata. Afterwards the checksums are put right, of the blocks
-// edited and of whatever points to them, so that the edits get past them; unless the input says not to.
+// An input is a list of edits of a real store's metadata: image_editor.h.
 #ifndef UNTORN_TESTS_FUZZ_IMAGE_FUZZ_H_
 #define UNTORN_TESTS_FUZZ_IMAGE_FUZZ_H_
 

@@ -1,11 +1,16 @@
-// A short run of the fuzz targets with inputs that follow from a seed.
+// A short run of the fuzz targets, with the inputs that libFuzzer found worth keeping and with some that follow from a
+// seed.
 #include "tests/fuzz/image_fuzz.h"
 
 #include <gtest/gtest.h>
 
+#include <fstream>
 #include <random>
+#include <string>
 #include <vector>
 
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
 #include "tests/rounds.h"
 #include "tests/untorn/test_util.h"
 
@@ -13,6 +18,17 @@ namespace untorn {
 namespace {
 
 class ImageFuzzTest : public testing::TestWithParam<FuzzTarget> {};
+
+TEST_P(ImageFuzzTest, TheCorpusHarmsNoReader) {
+  constexpr const char* kNames[] = {"open", "fsck", "dump"};
+  std::ifstream corpus(absl::StrCat("tests/fuzz/corpus/", kNames[static_cast<int>(GetParam())]));
+  size_t inputs = 0;
+  for (std::string line; std::getline(corpus, line); ++inputs) {
+    const std::string input = absl::HexStringToBytes(line);
+    FuzzImage(GetParam(), {reinterpret_cast<const uint8_t*>(input.data()), input.size()});
+  }
+  EXPECT_GT(inputs, 0u);
+}
 
 TEST_P(ImageFuzzTest, RandomEditsOfMetadataHarmNoReader) {
   std::mt19937_64 rng(TestSeed(40) + static_cast<uint64_t>(GetParam()));

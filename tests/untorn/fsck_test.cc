@@ -165,6 +165,21 @@ TEST(FsckTest, Log) {
   EXPECT_EQ(shorter.log_records + 1, clean.log_records);
 }
 
+// What is in use lies in what is prepared: the rest is zeroed when the store needs it.
+TEST(FsckTest, UsedBlocksThatAreNotPrepared) {
+  for (const bool prepared : {true, false}) {
+    StoreEditor tree(SmallStore()), log(SmallStore());
+    const uint64_t last = tree.superblock().geometry.total_blocks - 1;
+    tree.superblock().prepared_blocks = log.superblock().prepared_blocks = prepared ? last + 1 : last;
+    tree.PutRoot(0, last, tree.RootEntries());
+    EXPECT_EQ(Found(tree.disk()).count(6), prepared ? 0u : 1u);
+    log.PutSuperblock();
+    const ObjectId object = log.FirstMapping().object;
+    log.AppendRecord({LogEntry::Map(object, {1, 1}, last, MappingState::kUnwritten, {}, false)});
+    EXPECT_EQ(Found(log.disk()), prepared ? Codes{} : Codes{6});
+  }
+}
+
 // Records that are sound but map what is in use.
 TEST(FsckTest, LogMapsUsedBlocks) {
   const auto found = [](const std::function<LogEntry(const Superblock&, const MappingEntry&)>& entry) {

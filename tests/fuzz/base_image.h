@@ -1,0 +1,42 @@
+// The stores that fuzz inputs edit.
+#ifndef UNTORN_TESTS_FUZZ_BASE_IMAGE_H_
+#define UNTORN_TESTS_FUZZ_BASE_IMAGE_H_
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "device/simulated_device.h"
+#include "extent/superblock.h"
+
+namespace untorn {
+
+using BlockBytes = std::array<std::byte, kBlockBytes>;
+
+// A store that was killed with records in its log, and where its metadata is.
+struct BaseImage {
+  std::shared_ptr<SimulatedDisk> disk;
+  Superblock superblock;  // in both slots
+  uint64_t first_lsn = 0;
+  // Both slots, then kLogBlocks of the log from the checkpoint on, the records first, then the tree and the
+  // free-space map.
+  std::vector<uint64_t> blocks;
+  std::vector<BlockBytes> contents;
+};
+
+inline constexpr size_t kFirstLogBlock = 2, kLogBlocks = 12;
+
+// All of the smallest size, with some of everything: the tree a single node, of two levels, of three.
+inline constexpr int kBaseImages = 3;
+// Made when first asked for; always the same.
+const BaseImage& GetBaseImage(int index);
+
+std::unique_ptr<SimulatedDevice> DeviceOn(const std::shared_ptr<SimulatedDisk>& disk);
+// For what can only fail by a defect of the fuzzing itself.
+void Must(const absl::Status& status);
+
+}  // namespace untorn
+
+#endif  // UNTORN_TESTS_FUZZ_BASE_IMAGE_H_
