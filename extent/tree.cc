@@ -48,7 +48,7 @@ absl::Status CheckChild(const TreeNode& parent, int index, const TreeNode& child
     return damaged("level ", child.level(), " below level ", parent.level());
   }
   if (child.count() == 0) return damaged("no entries");
-  if (child.key(0) != parent.key(index)) return damaged("its first key is not the one its parent has");
+  if (child.key(0) < parent.key(index)) return damaged("its first key is below the one its parent has");
   if (index + 1 < parent.count() && child.key(child.count() - 1) >= parent.key(index + 1)) {
     return damaged("its last key is not below the following child's");
   }
@@ -89,7 +89,7 @@ WalkResult TreeCursor::Descend(std::string_view key) {
       if (const WalkResult r = Push(); r != WalkResult::kAtEntry) return r;
     }
     Step& step = path_[depth];
-    // Separators are exact, so only the leftmost path can lack a floor.
+    // A node has no floor if it is the leftmost, or begins, for its parent, before its first entry.
     step.index = std::max(0, step.node->FloorIndex(key));
     if (step.node->level() == 0) return WalkResult::kAtEntry;
     if (depth + 1 < path_.size() && path_[depth + 1].node->pointer() != step.node->child(step.index)) {

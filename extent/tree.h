@@ -70,7 +70,7 @@ class NodeCache {
   absl::flat_hash_map<uint64_t, Lru::iterator> map_;
 };
 
-// Whether `child` is what entry `index` of `parent` says: one level below, its first key exactly the entry's,
+// Whether `child` is what entry `index` of `parent` says: one level below, its first key not below the entry's,
 // its last key below the following entry's. kDataLoss if not.
 absl::Status CheckChild(const TreeNode& parent, int index, const TreeNode& child);
 
@@ -86,7 +86,8 @@ class TreeCursor {
  public:
   TreeCursor(NodeCache& cache, TreeRoot root) : cache_(cache), root_(root) {}
 
-  // To the last entry with key <= `key`; if there is none, to the first entry.
+  // To the last entry with key <= `key` of the leaf in whose range `key` falls; if there is none, to its first entry.
+  // (No mapping of an earlier leaf reaches into that range.)
   WalkResult SeekFloor(std::string_view key);
   // To the first entry with key >= `key`.
   WalkResult Seek(std::string_view key);

@@ -109,13 +109,18 @@ class Merger {
     const std::string_view key = parent.key(index);
     if (!KeySpaceOf(key)) return IllFormed(parent, index);
     RETURN_IF_ERROR(ApplyBelow(key));
-    // An old entry that reaches into an edit starts at or before it, in the same child: keys are exact.
+    // An old entry that reaches into an edit starts at or before it, in the same child: none reaches beyond where the
+    // following child begins.
     const bool touched = edit_ != nullptr && (!limit || edit_->key < *limit);
     const auto keep = [&](bool underfull) -> absl::StatusOr<bool> {
       RETURN_IF_ERROR(leaf_.Flush());
       absl::StatusOr<bool> settled = packer_.Settle(parent.level() - 1, underfull);
       if (!settled.ok() || !*settled) return settled;
-      RETURN_IF_ERROR(packer_.AddKept(parent.level() - 1, key, parent.child(index)));
+      std::string_view from = key;
+      // What lay between the kept node before and this one is gone: of the two it goes to one that can be read.
+      const std::optional<std::string> fence = packer_.fence();
+      if (fence && *fence < key && CanBeRead(parent, index)) from = *fence;
+      RETURN_IF_ERROR(packer_.AddKept(parent.level() - 1, from, limit, parent.child(index)));
       return true;
     };
     if (!touched) {
@@ -137,6 +142,13 @@ class Merger {
     RETURN_IF_ERROR(loaded);
     Retire(**child);
     return Walk(**child, limit);
+  }
+
+  // The child and the nodes at its left edge.
+  bool CanBeRead(const TreeNode& parent, int index) {
+    absl::StatusOr<std::shared_ptr<const TreeNode>> node = sink_.Load(parent.child(index));
+    if (!node.ok() || !CheckChild(parent, index, **node).ok()) return false;
+    return (*node)->level() == 0 || CanBeRead(**node, 0);
   }
 
   // Whether range edits, from the current one on and without a gap, replace everything from `key` to before `limit`.

@@ -15,7 +15,9 @@
 //     following sibling, unless that is damaged.
 //  5. Damage stays where it is: a damaged node in which no edit falls is kept, unread. One that range edits cover whole
 //     is retired, and what it had mapped is not reported removed: that space is leaked, and the counts of the tree
-//     stay too high. An edit in part of one is an error.
+//     stay too high. An edit in part of one is an error. No merge puts keys into the range of a node that is not read
+//     which were not in it: an edit falls into no damaged node that it did not fall into before, unless what lay on both
+//     sides of it is damaged, or all behind it is gone.
 //  6. Memory: two pending nodes per level and one path of the old tree, whatever the number of edits.
 //
 // Threading: none of its own; the sink may block (it does the I/O).

@@ -7,7 +7,8 @@
 //      …     …  entries, growing down from the block's end: u16 key length, u16 value length, key, value
 //
 // Keys compare as byte strings (memcmp, the shorter first). A leaf's values belong to the key space; an
-// internal node's values are BlockPointers to children, whose first key is exactly the entry's key.
+// internal node's values are BlockPointers to children, whose keys are not below the entry's key, and below the
+// following entry's.
 //
 // Invariants, checked by VerifyNode on every read and before every write: keys strictly ascending; entries
 // inside the block and not overlapping the offsets; at least one entry, except in an empty root leaf; level

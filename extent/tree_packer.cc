@@ -18,7 +18,8 @@ constexpr uint64_t kEntryBlocksMax = std::numeric_limits<uint32_t>::max();
 
 absl::Status TreePacker::AddEntry(std::string_view key, std::string_view value) {
   RETURN_IF_ERROR(CheckOrder(key));
-  return Append(0, key, value);
+  const std::optional<std::string> fence = std::exchange(fence_, std::nullopt);
+  return Append(0, key, value, fence ? std::string_view(*fence) : key);
 }
 
 absl::StatusOr<bool> TreePacker::Settle(int level, bool underfull) {
@@ -34,9 +35,11 @@ absl::StatusOr<bool> TreePacker::Settle(int level, bool underfull) {
   return true;
 }
 
-absl::Status TreePacker::AddKept(int level, std::string_view key, BlockPointer pointer) {
+absl::Status TreePacker::AddKept(int level, std::string_view key, std::optional<std::string_view> limit,
+                                 BlockPointer pointer) {
   RETURN_IF_ERROR(CheckOrder(key));
-  RETURN_IF_ERROR(Append(level + 1, key, ChildValue(pointer)));
+  RETURN_IF_ERROR(Append(level + 1, key, ChildValue(pointer), key));
+  fence_ = limit;
   levels_[level + 1].last_is_kept = true;
   return absl::OkStatus();
 }
@@ -51,9 +54,9 @@ absl::StatusOr<TreePacker::Root> TreePacker::Finish() {
     if (is_top && at.full.empty()) {
       const uint64_t below = static_cast<uint64_t>(l);
       if (l > 0 && at.pending.count() == 1) return Root{at.sole_child(), at.last_is_kept, below};
-      absl::StatusOr<Written> root = Write(at.pending);
+      absl::StatusOr<BlockPointer> root = Write(at.pending);
       if (!root.ok()) return root.status();
-      return Root{root->pointer, false, below + 1};
+      return Root{*root, false, below + 1};
     }
     RETURN_IF_ERROR(WriteLevel(l));
   }
@@ -66,36 +69,41 @@ absl::Status TreePacker::CheckOrder(std::string_view key) {
   return absl::OkStatus();
 }
 
-absl::Status TreePacker::Append(int level, std::string_view key, std::string_view value) {
+// `separator`: where the node begins if this entry is its first.
+absl::Status TreePacker::Append(int level, std::string_view key, std::string_view value,
+                                std::string_view separator) {
   while (static_cast<int>(levels_.size()) <= level) levels_.emplace_back(static_cast<int>(levels_.size()));
   Level& at = levels_[level];
   at.last_is_kept = false;
   if (!at.pending.Fits(key, value)) {
-    if (!at.full.empty()) RETURN_IF_ERROR(WriteBuilder(level, at.full));
+    if (!at.full.empty()) RETURN_IF_ERROR(WriteBuilder(level, at.full, at.full_separator));
     std::swap(at.full, at.pending);
+    std::swap(at.full_separator, at.pending_separator);
   }
+  if (at.pending.empty()) at.pending_separator = separator;
   at.pending.Add(key, value);
   return absl::OkStatus();
 }
 
 absl::Status TreePacker::WriteLevel(int level) {
-  if (!levels_[level].full.empty()) RETURN_IF_ERROR(WriteBuilder(level, levels_[level].full));
-  return WriteBuilder(level, levels_[level].pending);
+  Level& at = levels_[level];
+  if (!at.full.empty()) RETURN_IF_ERROR(WriteBuilder(level, at.full, at.full_separator));
+  return WriteBuilder(level, at.pending, at.pending_separator);
 }
 
-absl::Status TreePacker::WriteBuilder(int level, TreeNodeBuilder& builder) {
+absl::Status TreePacker::WriteBuilder(int level, TreeNodeBuilder& builder, const std::string& separator) {
   if (level > kTreeLevelMax) return absl::DataLossError("mapping tree: more than 16 levels");
-  absl::StatusOr<Written> node = Write(builder);
+  absl::StatusOr<BlockPointer> node = Write(builder);
   if (!node.ok()) return node.status();
-  return Append(level + 1, node->first_key, ChildValue(node->pointer));
+  return Append(level + 1, separator, ChildValue(*node), separator);
 }
 
-absl::StatusOr<TreePacker::Written> TreePacker::Write(TreeNodeBuilder& builder) {
+absl::StatusOr<BlockPointer> TreePacker::Write(TreeNodeBuilder& builder) {
   absl::StatusOr<uint64_t> address = sink_.AllocateNode();
   if (!address.ok()) return address.status();
   UNTORN_CHECK(*address != 0, "block 0 is no place for a node");
   if (builder.level() == 0) written_leaf_bytes_ += builder.entry_bytes();
-  Written node{std::string(builder.first_key()), builder.Finish(uuid_, *address, generation_, block_)};
+  const BlockPointer node = builder.Finish(uuid_, *address, generation_, block_);
   RETURN_IF_ERROR(sink_.WriteNode(*address, block_));
   ++written_;
   return node;
@@ -108,6 +116,7 @@ void TreePacker::ShareEvenly(Level& at) {
   for (const auto& [key, value] : entries) {
     (at.pending.empty() && at.full.used_bytes() < half ? at.full : at.pending).Add(key, value);
   }
+  at.pending_separator = at.pending.first_key();
 }
 
 absl::Status TreeLeafWriter::AddMapping(ObjectId object, Mapping mapping) {

@@ -4,7 +4,9 @@
 //  1. Nodes are emitted children before parents, each exactly once, with the block number the sink gave.
 //  2. Nodes other than the root and the last of each level are at least one third full, where Settle() is obeyed: an
 //     underfull pending node shares evenly with the full one before it.
-//  3. Memory: two pending nodes per level.
+//  3. What follows a kept node begins, for its parent, where the kept node ended: so the range of keys of a node that
+//     is not read, and may be damaged, never grows over keys that were another's.
+//  4. Memory: two pending nodes per level.
 //
 // Threading: none of its own; the sink may block (it does the I/O).
 #ifndef UNTORN_EXTENT_TREE_PACKER_H_
@@ -13,6 +15,7 @@
 #include <array>
 #include <cstdint>
 #include <deque>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -49,8 +52,11 @@ class TreePacker {
   // Writes the pending nodes of `level` and below, so that a kept subtree of that level can follow. False if
   // one of them would stay underfull, and must not: the subtree has to be taken apart instead.
   absl::StatusOr<bool> Settle(int level, bool underfull);
-  // After Settle(level): a node of that level that is there already.
-  absl::Status AddKept(int level, std::string_view key, BlockPointer pointer);
+  // After Settle(level): a node of that level that is there already, for the keys from `key` to before `limit`.
+  absl::Status AddKept(int level, std::string_view key, std::optional<std::string_view> limit,
+                       BlockPointer pointer);
+  // Where the kept node ended that was added last, if nothing follows it yet.
+  const std::optional<std::string>& fence() const { return fence_; }
 
   struct Root {
     BlockPointer pointer;
@@ -69,18 +75,14 @@ class TreePacker {
     explicit Level(int level) : full(level), pending(level) {}
     BlockPointer sole_child() { return ParseChildValue(pending.Take().front().second); }
     TreeNodeBuilder full, pending;
+    std::string full_separator, pending_separator;  // where each begins, for its parent
     bool last_is_kept = false;
   };
-  struct Written {
-    std::string first_key;
-    BlockPointer pointer;
-  };
-
   absl::Status CheckOrder(std::string_view key);
-  absl::Status Append(int level, std::string_view key, std::string_view value);
+  absl::Status Append(int level, std::string_view key, std::string_view value, std::string_view separator);
   absl::Status WriteLevel(int level);
-  absl::Status WriteBuilder(int level, TreeNodeBuilder& builder);
-  absl::StatusOr<Written> Write(TreeNodeBuilder& builder);
+  absl::Status WriteBuilder(int level, TreeNodeBuilder& builder, const std::string& separator);
+  absl::StatusOr<BlockPointer> Write(TreeNodeBuilder& builder);
   static void ShareEvenly(Level& at);
 
   const Uuid& uuid_;
@@ -89,6 +91,7 @@ class TreePacker {
   std::deque<Level> levels_;  // references stay valid while a level is added
   uint64_t written_ = 0, written_leaf_bytes_ = 0;
   std::string last_key_;
+  std::optional<std::string> fence_;
   alignas(kBlockBytes) std::array<std::byte, kBlockBytes> block_;
 };
 

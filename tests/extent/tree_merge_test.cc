@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <limits>
+#include <map>
+#include <optional>
 #include <random>
 
 #include "absl/strings/str_cat.h"
@@ -297,6 +299,82 @@ TEST(TreeMergeTest, DamagedLeafInsideAHoleGoesAndWhatItMappedIsNotReported) {
   EXPECT_TRUE(tree.retired.contains(of_one[1].block));
   EXPECT_EQ(tree.removed.size() + damaged->count(), 500u);
   EXPECT_EQ(tree.root, TreeRoot{});
+}
+
+// Walks a tree of which one leaf cannot be read.
+struct WalkAroundDamage {
+  MemoryTree& tree;
+  uint64_t damaged;
+  std::map<std::string, std::string> entries = {};
+  std::optional<std::string> first = std::nullopt, limit = std::nullopt;  // of the damaged leaf
+
+  void Walk(BlockPointer pointer, std::string_view from, std::optional<std::string_view> to) {
+    if (pointer.block == damaged) {
+      EXPECT_FALSE(first.has_value());
+      first = from;
+      if (to) limit = std::string(*to);
+      return;
+    }
+    const auto node = *tree.Load(pointer);
+    EXPECT_GE(node->key(0), from);
+    EXPECT_TRUE(!to || node->key(node->count() - 1) < *to);
+    for (int i = 0; i < node->count(); ++i) {
+      if (node->level() == 0) {
+        entries[std::string(node->key(i))] = node->value(i);
+      } else {
+        Walk(node->child(i), node->key(i), i + 1 < node->count() ? std::optional(node->key(i + 1)) : to);
+      }
+    }
+  }
+};
+
+TEST(TreeMergeTest, RangeOfADamagedNodeNeverGrowsOverKeysThatWereAnothers) {
+  for (uint64_t seed = 1; seed <= 60; ++seed) {
+    SCOPED_TRACE(seed);
+    std::mt19937_64 rng(seed);
+    MemoryTree tree = TreeOfNames(1500);
+    std::vector<uint64_t> leaves;
+    for (const auto& [block, bytes] : tree.blocks) {
+      if (bytes[offsetof(BlockHeader, by_type)] == std::byte{0}) leaves.push_back(block);
+    }
+    const uint64_t damaged = leaves[rng() % leaves.size()];
+    WalkAroundDamage before{tree, damaged};
+    before.Walk(tree.root.root, "", std::nullopt);
+    ASSERT_TRUE(before.first.has_value());
+    tree.blocks[damaged][3000] ^= std::byte{4};
+    std::map<std::string, std::string> model = before.entries;
+    for (int round = 0; round < 8; ++round) {
+      // A run of names goes, most often right behind the damage, and some come.
+      std::map<std::string, TreeEdit> edits;
+      auto it = rng() % 2 && before.limit ? model.lower_bound(*before.limit)
+                                          : model.lower_bound(Name(rng() % 1500).key);
+      for (uint64_t n = 1 + rng() % 40; n > 0 && it != model.end(); --n, ++it)
+        edits.try_emplace(it->first, ErasePoint(it->first));
+      for (uint64_t n = rng() % 3; n > 0; --n) {
+        TreeEdit edit = Name(rng() % 1500);
+        if (edit.key >= *before.first && (!before.limit || edit.key < *before.limit)) continue;
+        edits.try_emplace(edit.key, edit);
+      }
+      std::vector<TreeEdit> list;
+      for (auto& [key, edit] : edits) {
+        if (edit.value) {
+          model[key] = *edit.value;
+        } else {
+          model.erase(key);
+        }
+        list.push_back(std::move(edit));
+      }
+      ASSERT_TRUE(tree.Merge(std::move(list)).ok());
+      WalkAroundDamage after{tree, damaged};
+      after.Walk(tree.root.root, "", std::nullopt);
+      ASSERT_TRUE(after.entries == model);
+      if (tree.root.root.block == damaged) break;  // all others are gone
+      ASSERT_EQ(after.first, before.first);
+      if (before.limit && model.lower_bound(*before.limit) != model.end()) {
+        ASSERT_EQ(after.limit, before.limit);
+      }
+    }
+  }
 }
 
 // A tree of one leaf with the given entries, sound as a node.

@@ -208,6 +208,108 @@ TEST(ContainmentTest, ObjectWithDamageInItsMiddleCanBeRemovedAndItsSpaceRepaired
   EXPECT_LE(repair.after.blocks_used + 500, used);
 }
 
+// The leaves of Base() in order, with the first key of each in words.
+std::vector<std::pair<uint64_t, std::string>> Leaves() {
+  std::vector<std::pair<uint64_t, std::string>> leaves;
+  const nlohmann::json dump = RunDump(Base());
+  for (const auto& node : dump["tree"]["nodes"]) {
+    if (node["level"] == 0) leaves.push_back({node["block"], node.value("first_key", "")});
+  }
+  return leaves;
+}
+uint64_t LastNumber(const std::string& text) { return std::stoull(text.substr(text.rfind(' ') + 1)); }
+
+TEST(ContainmentTest, WriteIntoAHoleOverDamageIsKept) {
+  auto disk = Base();
+  std::vector<std::pair<uint64_t, std::string>> of_big = Leaves();
+  std::erase_if(of_big, [](const auto& leaf) { return !leaf.second.starts_with("mapping of object 301 "); });
+  ASSERT_GE(of_big.size(), 4u);
+  ZeroBlock(*disk, of_big[1].first);
+  const uint64_t offset = (LastNumber(of_big[1].second) + 6) * kBlockBytes;
+  {
+    auto store = Store::OpenOnDevice(OpenDisk(disk), {.cache_bytes = 4 << 20}, false);
+    ASSERT_TRUE(IsOk(store));
+    auto big = (*store)->OpenObject("big");
+    ASSERT_TRUE(IsOk(big));
+    ASSERT_TRUE(IsOk(big->Truncate(0, Durability::kSync)));
+    ASSERT_TRUE(IsOk(big->Write(offset, Stamped(1, 4096), {.durability = Durability::kSync})));
+    EXPECT_TRUE(IsOk((*store)->Checkpoint()));
+    EXPECT_TRUE(ReadAll(*big, offset, 4096) == Stamped(1, 4096));
+    EXPECT_TRUE(IsOk((*store)->Close()));
+  }
+  auto store = Store::OpenOnDevice(OpenDisk(disk), {.read_only = true, .cache_bytes = 4 << 20}, false);
+  auto big = (*store)->OpenObject("big");
+  ASSERT_TRUE(IsOk(big));
+  EXPECT_TRUE(ReadAll(*big, offset, 4096) == Stamped(1, 4096));
+}
+
+TEST(ContainmentTest, TransactionThatCreatesAndTruncatesIsLookedAt) {
+  auto disk = Base();
+  uint64_t last = 0;
+  for (const auto& [block, first] : Leaves()) {
+    if (first.starts_with("mapping of ")) last = block;
+  }
+  ZeroBlock(*disk, last);
+  auto store = Store::OpenOnDevice(OpenDisk(disk), {.cache_bytes = 4 << 20}, false);
+  ASSERT_TRUE(IsOk(store));
+  Transaction transaction = (*store)->Begin();
+  auto object = transaction.CreateObject("zz new");
+  ASSERT_TRUE(IsOk(object));
+  ASSERT_TRUE(IsOk(transaction.Truncate(*object, 4096)));
+  EXPECT_TRUE(Fails(transaction.Commit(Durability::kSync), absl::StatusCode::kDataLoss));
+  EXPECT_TRUE(IsOk((*store)->CreateObject("zz other", Durability::kSync)));
+  EXPECT_TRUE(IsOk((*store)->Checkpoint()));
+}
+
+// The first mapping, or name, behind a damaged leaf goes in one checkpoint, and comes back in the next.
+TEST(ContainmentTest, WhatGoesRightBehindDamageMayComeBack) {
+  const auto leaves = Leaves();
+  int mappings = 0, names = 0;
+  for (size_t i = 1; i < leaves.size(); ++i) {
+    const std::string& first = leaves[i].second;
+    SCOPED_TRACE(first);
+    auto disk = Base();
+    ZeroBlock(*disk, leaves[i - 1].first);
+    auto store = Store::OpenOnDevice(OpenDisk(disk), {.cache_bytes = 4 << 20}, false);
+    ASSERT_TRUE(IsOk(store));
+    if (first.starts_with("mapping of object ") && !first.starts_with("mapping of object 301")) {
+      auto object = (*store)->OpenObject(NameOf(std::stoi(first.substr(18)) - 1));
+      ASSERT_TRUE(IsOk(object));
+      const uint64_t offset = LastNumber(first) * kBlockBytes;
+      if (!object->PunchHole(offset, kBlockBytes, Durability::kSync).ok()) continue;
+      ++mappings;
+      ASSERT_TRUE(IsOk(object->Write(offset, Stamped(1, 4096))));
+    } else if (first.starts_with("name 'object") && leaves[i - 1].second.starts_with("name")) {
+      const std::string name = first.substr(6, first.size() - 7);
+      if (!(*store)->Remove(name, Durability::kSync).ok()) continue;
+      ++names;
+      ASSERT_TRUE(IsOk((*store)->CreateObject(name)));
+    }
+    EXPECT_TRUE(IsOk((*store)->Checkpoint()));
+    EXPECT_TRUE(IsOk((*store)->Sync()));
+    EXPECT_TRUE(IsOk((*store)->Checkpoint()));
+  }
+  EXPECT_GT(mappings, 3);
+  EXPECT_GT(names, 3);
+}
+
+TEST(ContainmentTest, EntriesThatMakeNoSenseRefuseChangesToo) {
+  for (bool out_of_bounds : {false, true}) {
+    StoreEditor editor(SmallStore());
+    editor.ChangeRoot([&](StoreEditor::Entries& entries) {
+      entries[0].second = out_of_bounds ? MappingValue(uint64_t{1} << 40, 3, MappingState::kWritten)
+                                        : MappingValue(1, 3, MappingState::kHole);
+    });
+    auto store = Store::OpenOnDevice(OpenDisk(editor.disk()), {.cache_bytes = 4 << 20}, false);
+    ASSERT_TRUE(IsOk(store));
+    for (const absl::Status& status : {(*store)->CreateObject("zz", Durability::kSync).status(),
+                                       (*store)->Remove("a", Durability::kSync)}) {
+      EXPECT_TRUE(status.ok() == out_of_bounds && (status.ok() || absl::IsDataLoss(status))) << status;
+    }
+    EXPECT_TRUE(IsOk((*store)->Checkpoint()));
+  }
+}
+
 // A leaf whose first and last object can be told from its parent: they alone are refused.
 TEST(ContainmentTest, RemovalIsRefusedWhereTheObjectSharesADamagedLeaf) {
   auto disk = Base();

@@ -2,6 +2,7 @@
 // is checked for every damage that fsck_test makes.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <set>
 #include <string>
@@ -191,6 +192,48 @@ TEST(RepairTest, BlocksMappedTwicePutBothInQuarantine) {
   EXPECT_TRUE(after.at("quarantine/1/a") == before.at("a")) << "the first keeps what is there";
   EXPECT_TRUE(after.contains("quarantine/2/b"));
   EXPECT_TRUE(after.contains("c"));
+}
+
+// Its extent is unknown: more than the block it began with.
+TEST(RepairTest, IllFormedMappingWhoseFirstBlockTheLogHasIsALoss) {
+  TestStore store({.size_bytes = 16 << 20, .shuffle = false});
+  auto a = store->CreateObject("a");
+  ASSERT_TRUE(IsOk(a) && IsOk(a->Write(0, Stamped(1, 50000))));
+  ASSERT_TRUE(IsOk(store->Sync()) && IsOk(store->Checkpoint()));
+  ASSERT_TRUE(IsOk(a->Write(0, Stamped(2, 4096), {.durability = Durability::kSync})));
+  *a = Object();
+  store.Kill();
+  StoreEditor editor(store.disk());
+  editor.ChangeRoot([](StoreEditor::Entries& entries) { entries[0].second[12] = 7; });
+  EXPECT_EQ(RunRepair(editor.disk()).quarantined, 1u);
+}
+
+TEST(RepairTest, NumbersThatNothingCanFollowAreRefusedAndTheStoreStays) {
+  StoreEditor editor(SmallStore());
+  editor.AppendRecord({LogEntry::NameGone("zzz")});
+  const Geometry& g = editor.superblock().geometry;
+  const uint64_t record = g.log_start + editor.superblock().checkpoint_position % g.log_blocks;
+  for (const size_t field : {size_t{88}, offsetof(BlockHeader, generation)}) {
+    const auto disk = editor.disk()->Clone();
+    PatchBlock(*disk, record, field, UINT64_MAX);
+    const uint64_t before = disk->Fingerprint();
+    EXPECT_EQ(RepairDevice(*OpenDisk(disk), {}).status().code(), absl::StatusCode::kFailedPrecondition);
+    EXPECT_EQ(disk->Fingerprint(), before);
+  }
+}
+
+TEST(RepairTest, ObjectNumbersBeyondAllReasonAreNoObjects) {
+  for (uint64_t id : {UINT64_MAX, UINT64_MAX - 1, uint64_t{1} << 63}) {
+    StoreEditor editor(SmallStore());
+    editor.ChangeRoot([&](StoreEditor::Entries& entries) {
+      const auto at = std::find_if(entries.begin(), entries.end(), [](const auto& e) {
+        return e.first[0] != static_cast<char>(KeySpace::kMapping);
+      });
+      entries.insert(at, {MappingKey(ObjectId{id}, 0), MappingValue(3500, 1, MappingState::kWritten)});
+    });
+    EXPECT_EQ(RunFsck(editor.disk()).findings[0].code, FindingCode::kEntryIllFormed);
+    EXPECT_EQ(RunRepair(editor.disk()).quarantined, 0u);
+  }
 }
 
 TEST(RepairTest, ReadsThatFailForGoodStopItBeforeItWrites) {
