@@ -264,7 +264,9 @@ absl::StatusOr<LogNewest> NewestInLog(Device& device, const Superblock& superblo
   for (uint64_t at = 0; at < superblock.geometry.log_blocks;) {
     absl::StatusOr<LogRecord> record = reader.RecordInRing(at);
     if (!record.ok()) {
-      if (TailReader::DeviceFailed(record.status())) return record.status();
+      // One of another format version names nothing that we know.
+      if (TailReader::DeviceFailed(record.status()) && !absl::IsUnimplemented(record.status()))
+        return record.status();
       ++at;
       continue;
     }

@@ -127,6 +127,20 @@ absl::StatusOr<BlockPointer> WriteMap(Device& device, const Superblock& sb, uint
   return level.empty() ? BlockPointer{} : level.begin()->second.pointer();
 }
 
+// Nothing in the log counts any more, but a record of another format version, say, would be met again.
+absl::Status WipeLog(Device& device, const Geometry& geometry) {
+  AlignedBuffer zeros(64 * kBlockBytes);
+  std::memset(zeros.data(), 0, zeros.size());
+  for (uint64_t at = 0; at < geometry.log_blocks;) {
+    const uint64_t blocks = std::min<uint64_t>(geometry.log_blocks - at, zeros.size() / kBlockBytes);
+    absl::Status s =
+        WriteBlocking(device, (geometry.log_start + at) * kBlockBytes, zeros.data(), blocks * kBlockBytes);
+    if (!s.ok()) return s;
+    at += blocks;
+  }
+  return FlushBlocking(device);
+}
+
 }  // namespace
 
 absl::Status WriteSuperblockSlot(Device& device, const Superblock& superblock, int slot) {
@@ -184,7 +198,8 @@ absl::Status Rebuild(Device& device, const Superblock& superblock, int current, 
                      std::string(sound.status().message())));
   }
   if (absl::Status s = WriteSuperblockSlot(device, next, 1 - current); !s.ok()) return s;
-  return WriteSuperblockSlot(device, next, current);
+  if (absl::Status s = WriteSuperblockSlot(device, next, current); !s.ok()) return s;
+  return tail.damage.ok() ? absl::OkStatus() : WipeLog(device, g);
 }
 
 }  // namespace untorn::internal

@@ -15,7 +15,8 @@ namespace untorn::internal {
 //
 // Crash states: until the first slot is written the store is as it was, and a repair may begin again: nothing that it
 // may refer to was overwritten, its map in use neither. While that slot is written it is old, new or torn, and the
-// other old. From then on the store is the repaired one.
+// other old. From then on the store is the repaired one. A damaged log is wiped after that; interrupted there, the next
+// repair finds an empty log that may look damaged, and loses nothing.
 //  kFailedPrecondition: the log has numbers that nothing can follow.
 //  kResourceExhausted: there is not enough space for the tree beside the old one. The store is as it was.
 absl::Status Rebuild(Device& device, const Superblock& superblock, int current, uint64_t generation_min,

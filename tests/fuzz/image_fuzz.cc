@@ -90,6 +90,17 @@ void Run(FuzzTarget target, const DiskPtr& disk, bool read_only) {
       }
       break;
     }
+    case FuzzTarget::kRepair: {
+      const absl::StatusOr<RepairResult> repair = RepairDevice(*DeviceOn(disk), {});
+      if (repair.ok()) {
+        if (HasFindings(disk)) std::abort();
+        MustBeSound(disk);
+      } else if (!absl::IsFailedPrecondition(repair.status()) &&
+                 !absl::IsResourceExhausted(repair.status())) {
+        Must(repair.status());
+      }
+      break;
+    }
   }
 }
 

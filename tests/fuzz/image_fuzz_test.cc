@@ -20,7 +20,7 @@ namespace {
 class ImageFuzzTest : public testing::TestWithParam<FuzzTarget> {};
 
 TEST_P(ImageFuzzTest, TheCorpusHarmsNoReader) {
-  constexpr const char* kNames[] = {"open", "fsck", "dump"};
+  constexpr const char* kNames[] = {"open", "fsck", "dump", "fsck"};
   std::ifstream corpus(absl::StrCat("tests/fuzz/corpus/", kNames[static_cast<int>(GetParam())]));
   size_t inputs = 0;
   for (std::string line; std::getline(corpus, line); ++inputs) {
@@ -43,7 +43,8 @@ TEST_P(ImageFuzzTest, RandomEditsOfMetadataHarmNoReader) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Targets, ImageFuzzTest,
-                         testing::Values(FuzzTarget::kOpen, FuzzTarget::kFsck, FuzzTarget::kDump));
+                         testing::Values(FuzzTarget::kOpen, FuzzTarget::kFsck, FuzzTarget::kDump,
+                                         FuzzTarget::kRepair));
 
 }  // namespace
 }  // namespace untorn
