@@ -97,12 +97,17 @@ class Salvage::NodeScan : public TreeVisitor {
  private:
   void Mapping(const MappingEntry& entry) {
     const BlockRange range = entry.mapping.logical;
-    if (entry.object == object_ && range.start < end_) s_.overlapping_.push_back({object_, range.start});
+    if (entry.object == object_ && range.start < end_) {
+      s_.doubtful_.push_back({object_, absl::StrCat("two mappings of its block ", range.start)});
+    }
     if (entry.object != object_) end_ = 0;
     object_ = entry.object;
     end_ = std::max(end_, range.end());
-    if (s_.sb_.geometry.InDataArea(entry.mapping.extent()))
+    if (s_.sb_.geometry.InDataArea(entry.mapping.extent())) {
       s_.untouchable_.Add(entry.mapping.extent(), [](Extent) {});
+    } else {
+      s_.doubtful_.push_back({object_, "a mapping that leads outside the data area"});
+    }
   }
 
   Salvage& s_;
@@ -214,9 +219,11 @@ absl::Status Salvage::Read() {
     });
     if (!read.ok()) return read;
   }
-  for (const auto& [id, block] : overlapping_) {
+  // Also of a mapping that is only partly in the data area.
+  used_.ForEachRun([&](Extent run) { untouchable_.Add(run, [](Extent) {}); });
+  for (const auto& [id, why] : doubtful_) {
     const auto object = objects_.find(id);
-    if (object != objects_.end()) Doubt(object->second, absl::StrCat("two mappings of its block ", block));
+    if (object != objects_.end()) Doubt(object->second, why);
   }
   if (absl::Status s = DoubtLogExtents(); !s.ok()) return s;
   DoubtLostRanges();

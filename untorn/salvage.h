@@ -99,7 +99,7 @@ class Salvage {
   LostKeys lost_;
   uint64_t nodes_lost_ = 0, mapping_nodes_lost_ = 0;
   bool mappings_lost_ = false;
-  std::vector<std::pair<ObjectId, uint64_t>> overlapping_;  // blocks that two entries of the tree map
+  std::vector<std::pair<ObjectId, std::string>> doubtful_;  // objects of the tree, and why
   BlockSet nodes_, used_, contested_, untouchable_;
   uint64_t used_end_ = 0;
   uint64_t mappings_kept_ = 0;
