@@ -158,7 +158,7 @@ void TreeCheck::CheckObject(ObjectId id, const ObjectRecord& object) {
   const auto what = [&, id = id] { return Describe({id, 0, object.name}); };
   if (!object.named && !lost_.Has(NameKey(object.name)))
     findings_.Add(FindingCode::kObjectWithoutName, what(), ": no name leads to it");
-  if (object.mappings > 0 && object.furthest.start >= BlocksFor(object.size_bytes)) {
+  if (object.mappings > 0 && object.furthest.end() > BlocksFor(object.size_bytes)) {
     findings_.Add(FindingCode::kMappingBeyondSize, what(), " has ", object.size_bytes,
                   " bytes, but a mapping of ", DescribeRun({object.furthest.start, object.furthest.count}),
                   " of it");

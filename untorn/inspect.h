@@ -31,7 +31,7 @@ enum class FindingCode : uint16_t {
   kNameWithoutObject = 12,
   kObjectWithoutName = 13,
   kNameMismatch = 14,       // the object's own record has another name
-  kMappingBeyondSize = 15,  // a mapping begins beyond the end of its object (not preallocated)
+  kMappingBeyondSize = 15,  // a mapping reaches beyond the end of its object
   kCountMismatch = 16,      // a total in the superblock is wrong
   kStoreCutShort = 17,      // the device is smaller than the store
 };

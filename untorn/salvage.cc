@@ -350,7 +350,7 @@ void Salvage::CompleteRecords() {
       object.size_bytes = end_bytes;
       Doubt(object, absl::StrCat("its record is ", lost_.Has(InodeKey(id)) ? "unknown" : "missing",
                                  ", so its size is taken from its last mapping"));
-    } else if (object.last.count > 0 && object.last.start >= BlocksFor(object.size_bytes)) {
+    } else if (object.last.end() > BlocksFor(object.size_bytes)) {
       Doubt(object, absl::StrCat("mappings beyond its size of ", object.size_bytes,
                                  " bytes, which is raised to cover them"));
       object.size_bytes = end_bytes;

@@ -306,6 +306,12 @@ TEST(FsckTest, NamesAndObjects) {
               put(e, InodeKey(a), InodeValue({a, 0, "a"}));
             }),
             Codes{15});
+  // It begins before the object's end: a later write over that part would leave the rest beyond it.
+  EXPECT_EQ(FoundWithEntries([&](Entries& e) {
+              const ObjectId a = id_of(e, "a");
+              put(e, InodeKey(a), InodeValue({a, 45000, "a"}));
+            }),
+            Codes{15});
 }
 
 TEST(FsckTest, FreeMap) {
