@@ -9,7 +9,7 @@
 //  4. A transaction's records count only with its last.
 //  5. An unreadable record that a later one of this epoch, or the superblock, vouches for is kDataLoss, not
 //     the end of the log. So is any record, wherever in the ring, that names a newer superblock than the one in
-//     use: records name only superblocks that are durable.
+//     use, or is of a newer epoch: records name only superblocks that are durable.
 #ifndef UNTORN_EXTENT_LOG_READER_H_
 #define UNTORN_EXTENT_LOG_READER_H_
 

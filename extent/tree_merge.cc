@@ -119,7 +119,11 @@ class Merger {
       std::string_view from = key;
       // What lay between the kept node before and this one is gone: of the two it goes to one that can be read.
       const std::optional<std::string> fence = packer_.fence();
-      if (fence && *fence < key && CanBeRead(parent, index)) from = *fence;
+      if (fence && *fence < key) {
+        absl::StatusOr<bool> readable = CanBeRead(parent, index);
+        if (!readable.ok()) return readable;
+        if (*readable) from = *fence;
+      }
       RETURN_IF_ERROR(packer_.AddKept(parent.level() - 1, from, limit, parent.child(index)));
       return true;
     };
@@ -145,10 +149,13 @@ class Merger {
   }
 
   // The child and the nodes at its left edge.
-  bool CanBeRead(const TreeNode& parent, int index) {
+  absl::StatusOr<bool> CanBeRead(const TreeNode& parent, int index) {
     absl::StatusOr<std::shared_ptr<const TreeNode>> node = sink_.Load(parent.child(index));
-    if (!node.ok() || !CheckChild(parent, index, **node).ok()) return false;
-    return (*node)->level() == 0 || CanBeRead(**node, 0);
+    const absl::Status loaded = node.ok() ? CheckChild(parent, index, **node) : node.status();
+    if (absl::IsDataLoss(loaded)) return false;
+    if (!loaded.ok()) return loaded;
+    if ((*node)->level() == 0) return true;
+    return CanBeRead(**node, 0);
   }
 
   // Whether range edits, from the current one on and without a gap, replace everything from `key` to before `limit`.
@@ -218,6 +225,8 @@ class Merger {
       absl::StatusOr<std::shared_ptr<const TreeNode>> node = sink_.Load(root.pointer);
       if (absl::IsDataLoss(node.status())) return absl::OkStatus();
       if (!node.ok()) return node.status();
+      if (static_cast<uint64_t>((*node)->level()) + 1 != root.levels)
+        return Damaged(**node, "its level is not the one its parent describes");
       if ((*node)->level() == 0 || (*node)->count() > 1) return absl::OkStatus();
       Retire(**node);
       root.pointer = (*node)->child(0);

@@ -116,7 +116,7 @@ absl::StatusOr<bool> TransactionImpl::AwaitJoin(Lock& lock) {
   for (const auto& [name, id] : names_) fork.AddUnitOfName(name, &units);
   for (const auto& [id, t] : touched_) {
     if (!t.state || !t.changed()) continue;
-    if (t.removed || t.renamed || t.set_size || !t.holes.empty()) fork.AddUnitsOfObject(*t.state, &units);
+    if (t.needs_size()) fork.AddUnitsOfObject(*t.state, &units);
     for (const auto& [number, block] : t.blocks) fork.AddUnitsOfRange(*t.state, {number, 1}, &units);
   }
   return engine_.AwaitJoin(lock, units);
@@ -204,7 +204,7 @@ absl::Status TransactionImpl::CommitStaged(Durability durability) {
     } else if (t.renamed) {
       fork.StageName(unit, t.name, object);
     }
-    if (t.set_size || !t.holes.empty()) unit = fork.Join(unit, fork.UnitForObject(object));
+    if (t.needs_size()) unit = fork.Join(unit, fork.UnitForObject(object));
     t.holes.ForEach([&](BlockRange r) { store_->StageHoles(unit, object, r); });
     for (auto& [number, block] : t.blocks) {
       unit = fork.UnitForRange(object, {number, 1}, unit);

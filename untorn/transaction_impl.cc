@@ -254,6 +254,7 @@ absl::Status TransactionImpl::Write(const ObjectHandle& object, uint64_t offset,
 
 absl::Status TransactionImpl::ZeroBytes(Touched& t, uint64_t from, uint64_t to) {
   if (from >= to) return absl::OkStatus();
+  t.zeroed = true;
   static const std::byte zeros[kBlockBytes] = {};
   const iovec piece{const_cast<std::byte*>(zeros), to - from};
   return WriteBlocks(t, from, {{&piece, 1}, to - from});

@@ -68,10 +68,13 @@ class TransactionImpl {
     uint64_t size = 0;      // as the transaction sees it
     bool set_size = false;  // by truncate, or created here
     uint64_t grow_to = 0;   // at least this
+    bool zeroed = false;    // the edges of holes, which may lie beyond what is durable of the object
     RangeSet holes;
     std::map<uint64_t, Block> blocks;
     std::map<uint64_t, Ahead> ahead;
     bool created() const { return handle != nullptr; }
+    // What is durable of its changes must bring all pending ones of the object: it relies on the size they give it.
+    bool needs_size() const { return removed || renamed || set_size || zeroed || !holes.empty(); }
     // Anything besides reads.
     bool changed() const {
       return created() || removed || renamed || set_size || grow_to > 0 || !holes.empty() ||

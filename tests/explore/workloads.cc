@@ -202,6 +202,9 @@ const std::vector<Scenario>& Scenarios() {
        "write a 0 4096 sync; write a 100 9000; write b 0 100 sync; tx { write a 0 30000; write b 0 20000 } "
        "sync;"
        "write b 200 100 sync; checkpoint; write b 300 100 sync; write a 0 4096 sync; write b 400 9000 sync"},
+      // What it zeroes lies beyond the size that is durable.
+      {"a transaction that punches a hole behind a pending write", "clean",
+       "create c sync; write c 47238 10093; tx { write b 57344 4096; punch c 12353 50 } sync"},
   };
   return scenarios;
 }
