@@ -24,6 +24,7 @@ TEST_P(ImageFuzzTest, TheCorpusHarmsNoReader) {
   std::ifstream corpus(absl::StrCat("tests/fuzz/corpus/", kNames[static_cast<int>(GetParam())]));
   size_t inputs = 0;
   for (std::string line; std::getline(corpus, line); ++inputs) {
+    if (inputs % kRoundsDivisor != 0) continue;
     const std::string input = absl::HexStringToBytes(line);
     FuzzImage(GetParam(), {reinterpret_cast<const uint8_t*>(input.data()), input.size()});
   }
@@ -33,7 +34,7 @@ TEST_P(ImageFuzzTest, TheCorpusHarmsNoReader) {
 TEST_P(ImageFuzzTest, RandomEditsOfMetadataHarmNoReader) {
   std::mt19937_64 rng(TestSeed(40) + static_cast<uint64_t>(GetParam()));
   FuzzImage(GetParam(), {});  // the bases as they are
-  const uint64_t inputs = FromEnvironment("UNTORN_FUZZ_INPUTS", Rounds(3000));
+  const uint64_t inputs = FromEnvironment("UNTORN_FUZZ_INPUTS", kRoundsDivisor == 1 ? 3000 : 200);
   std::vector<uint8_t> input;
   for (uint64_t i = 0; i < inputs; ++i) {
     input.resize(1 + rng() % 60);
