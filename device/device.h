@@ -19,6 +19,7 @@
 #include <sys/uio.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -122,6 +123,9 @@ class Device {
 absl::Status ReadBlocking(Device& device, uint64_t offset_bytes, void* buffer, uint64_t length_bytes);
 absl::Status WriteBlocking(Device& device, uint64_t offset_bytes, const void* buffer, uint64_t length_bytes);
 absl::Status FlushBlocking(Device& device);
+// Calls `done` with the bytes written so far.
+absl::Status WriteZerosBlocking(Device& device, uint64_t offset_bytes, uint64_t length_bytes,
+                                const std::function<void(uint64_t)>& done = {});
 
 }  // namespace untorn
 

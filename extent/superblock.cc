@@ -75,6 +75,13 @@ void EncodeSuperblock(const Superblock& s, int slot, std::span<std::byte> block)
   SealBlock(block);
 }
 
+absl::Status WriteSuperblockSlot(Device& device, const Superblock& superblock, int slot) {
+  AlignedBuffer block(kBlockBytes);
+  EncodeSuperblock(superblock, slot, block.span());
+  absl::Status s = WriteBlocking(device, kSuperblockSlots[slot] * kBlockBytes, block.data(), kBlockBytes);
+  return s.ok() ? FlushBlocking(device) : s;
+}
+
 absl::StatusOr<Superblock> DecodeSuperblock(std::span<const std::byte> block, int slot) {
   BlockHeader header;
   std::memcpy(&header, block.data(), sizeof(header));

@@ -95,6 +95,8 @@ struct Superblock {
 
 // Into a sealed block for slot 0 or 1.
 void EncodeSuperblock(const Superblock& superblock, int slot, std::span<std::byte> block);
+// Writes one slot, and flushes.
+absl::Status WriteSuperblockSlot(Device& device, const Superblock& superblock, int slot);
 // Verifies and decodes what was read from a slot.
 //  kNotFound        no superblock at all (no magic): not a store
 //  kDataLoss        damaged

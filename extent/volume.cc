@@ -20,19 +20,6 @@ constexpr uint64_t kReserveBlocksMin = 16;
 constexpr uint64_t kInitiallyPreparedBlocks = (32 << 20) / kBlockBytes;
 constexpr uint64_t kZeroRunBytes = 1 << 20;
 
-absl::Status WriteZeros(Device& device, uint64_t start, uint64_t end,
-                        const std::function<void(uint64_t)>& done) {
-  AlignedBuffer zeros(kZeroRunBytes);
-  std::memset(zeros.data(), 0, zeros.size());
-  for (uint64_t at = start; at < end;) {
-    const uint64_t bytes = std::min<uint64_t>(kZeroRunBytes, (end - at) * kBlockBytes);
-    if (absl::Status s = WriteBlocking(device, at * kBlockBytes, zeros.data(), bytes); !s.ok()) return s;
-    at += bytes / kBlockBytes;
-    if (done) done(at - start);
-  }
-  return absl::OkStatus();
-}
-
 }  // namespace
 
 absl::Status Volume::Format(Device& device, uint64_t size_bytes,
@@ -63,26 +50,21 @@ absl::Status Volume::Format(Device& device, uint64_t size_bytes,
   const uint64_t data_blocks = device.info().needs_preparing ? sb.prepared_blocks - g.data_start : 0;
   const uint64_t fixed_blocks = g.map_start;
   const uint64_t all = (fixed_blocks + data_blocks) * kBlockBytes;
-  const auto report = [&](uint64_t before) {
-    return [&, before](uint64_t blocks) {
-      if (progress) progress((before + blocks) * kBlockBytes, all);
-    };
+  const auto zero = [&](uint64_t start, uint64_t end, uint64_t before) {
+    return WriteZerosBlocking(device, start * kBlockBytes, (end - start) * kBlockBytes, [&](uint64_t bytes) {
+      if (progress) progress(before * kBlockBytes + bytes, all);
+    });
   };
-  if (absl::Status s = WriteZeros(device, 0, g.log_start, report(0)); !s.ok()) return s;
+  if (absl::Status s = zero(0, g.log_start, 0); !s.ok()) return s;
   if (absl::Status s = FlushBlocking(device); !s.ok()) return s;
-  if (absl::Status s = WriteZeros(device, g.log_start, g.map_start, report(g.log_start)); !s.ok()) return s;
+  if (absl::Status s = zero(g.log_start, g.map_start, g.log_start); !s.ok()) return s;
   if (data_blocks > 0) {
-    if (absl::Status s = WriteZeros(device, g.data_start, sb.prepared_blocks, report(fixed_blocks)); !s.ok())
-      return s;
+    if (absl::Status s = zero(g.data_start, sb.prepared_blocks, fixed_blocks); !s.ok()) return s;
   }
   if (absl::Status s = FlushBlocking(device); !s.ok()) return s;
-  AlignedBuffer block(kBlockBytes);
   sb.generation = 1;
   for (int slot : {0, 1}) {
-    EncodeSuperblock(sb, slot, block.span());
-    absl::Status s = WriteBlocking(device, kSuperblockSlots[slot] * kBlockBytes, block.data(), kBlockBytes);
-    if (s.ok()) s = FlushBlocking(device);
-    if (!s.ok()) return s;
+    if (absl::Status s = WriteSuperblockSlot(device, sb, slot); !s.ok()) return s;
   }
   return absl::OkStatus();
 }

@@ -20,6 +20,9 @@ class BlockSet {
   using Words = std::array<uint64_t, kGroupBlocks / 64>;
   using RunFn = absl::FunctionRef<void(Extent)>;
 
+  void Add(Extent extent) {
+    Add(extent, [](Extent) {});
+  }
   // Calls `already` for the runs that were in the set before.
   void Add(Extent extent, RunFn already);
   void Remove(Extent extent);

@@ -9,7 +9,7 @@ namespace untorn::internal {
 
 TreeCheck::TreeCheck(const Superblock& superblock, const Delta& delta, FsckResult& result, Progress& progress)
     : sb_(superblock), delta_(delta), result_(result), findings_(result), progress_(progress), final_(delta) {
-  base_.Add({0, sb_.geometry.data_start}, [](Extent) {});
+  base_.Add({0, sb_.geometry.data_start});
   for (const auto& [id, inode] : delta.inodes()) {
     if (inode) SetInode(*inode);
   }
@@ -32,7 +32,7 @@ void TreeCheck::Damaged(BlockPointer pointer, const absl::Status& why, std::stri
   ++nodes_lost_;
   progress_.Add(1);
   lost_.Add(first, limit);
-  if (sb_.geometry.InDataArea({pointer.block, 1})) base_.Add({pointer.block, 1}, [](Extent) {});
+  if (sb_.geometry.InDataArea({pointer.block, 1})) base_.Add({pointer.block, 1});
   findings_.Add(FindingCode::kTreeNodeDamaged, "block ", pointer.block, ": ", Message(why),
                 "; what it held is unknown: ", DescribeRange(first, limit));
 }
@@ -109,8 +109,7 @@ void TreeCheck::TreeMapping(const TreeNode& leaf, const MappingEntry& entry) {
         [&](const Mapping& piece) {
           const uint64_t place = m.physical + (piece.logical.start - m.logical.start);
           if (piece.state == MappingState::kHole || piece.physical != place) return;
-          if (place >= start && place + piece.logical.count <= end)
-            reserved_.Add(piece.extent(), [](Extent) {});
+          if (place >= start && place + piece.logical.count <= end) reserved_.Add(piece.extent());
         },
         [](BlockRange) {});
   }

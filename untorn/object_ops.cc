@@ -518,14 +518,14 @@ absl::Status StoreImpl::Preallocate(const std::shared_ptr<ObjectState>& object, 
   ExclusiveGuard guard(*engine_, lock, *object);
   if (absl::Status s = engine_->SyncUnits(lock, UnitsBefore(*object)); !s.ok()) return s;
   std::vector<Mapping> mappings;
-  for (const NodeCache::Hold hold(volume.node_cache());;) {
-    absl::StatusOr<bool> found = volume.TryLookup(object->id, BlocksOf(offset, length), &mappings);
-    std::optional<Inode> record;
-    if (found.ok() && *found) found = volume.TryFindInode(object->id, &record);
-    if (!found.ok()) return found.status();
-    if (*found) break;
-    if (absl::Status s = engine_->LoadMissing(lock); !s.ok()) return s;
-  }
+  const absl::Status reached = AwaitTree(lock, object->name, [&](Volume& v) {
+                                 absl::StatusOr<bool> found =
+                                     v.TryLookup(object->id, BlocksOf(offset, length), &mappings);
+                                 std::optional<Inode> record;
+                                 if (found.ok() && *found) found = v.TryFindInode(object->id, &record);
+                                 return found;
+                               }).status();
+  if (!reached.ok()) return reached;
   uint64_t blocks = 0;
   for (const Mapping& m : mappings) blocks += m.state == MappingState::kHole ? m.logical.count : 0;
   if (blocks > volume.geometry().total_blocks) {

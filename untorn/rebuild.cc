@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <cstring>
 #include <optional>
 #include <vector>
 
@@ -36,7 +35,7 @@ class NodeWriter : public TreeNodeSink {
 
   absl::Status WriteNode(uint64_t address, std::span<const std::byte> block) override {
     std::copy(block.begin(), block.end(), bytes_.data() + (address - run_.start) * kBlockBytes);
-    written_.Add({address, 1}, [](Extent) {});
+    written_.Add({address, 1});
     return absl::OkStatus();
   }
 
@@ -127,28 +126,7 @@ absl::StatusOr<BlockPointer> WriteMap(Device& device, const Superblock& sb, uint
   return level.empty() ? BlockPointer{} : level.begin()->second.pointer();
 }
 
-// Nothing in the log counts any more, but a record of another format version, say, would be met again.
-absl::Status WipeLog(Device& device, const Geometry& geometry) {
-  AlignedBuffer zeros(64 * kBlockBytes);
-  std::memset(zeros.data(), 0, zeros.size());
-  for (uint64_t at = 0; at < geometry.log_blocks;) {
-    const uint64_t blocks = std::min<uint64_t>(geometry.log_blocks - at, zeros.size() / kBlockBytes);
-    absl::Status s =
-        WriteBlocking(device, (geometry.log_start + at) * kBlockBytes, zeros.data(), blocks * kBlockBytes);
-    if (!s.ok()) return s;
-    at += blocks;
-  }
-  return FlushBlocking(device);
-}
-
 }  // namespace
-
-absl::Status WriteSuperblockSlot(Device& device, const Superblock& superblock, int slot) {
-  AlignedBuffer block(kBlockBytes);
-  EncodeSuperblock(superblock, slot, block.span());
-  absl::Status s = WriteBlocking(device, kSuperblockSlots[slot] * kBlockBytes, block.data(), kBlockBytes);
-  return s.ok() ? FlushBlocking(device) : s;
-}
 
 absl::Status Rebuild(Device& device, const Superblock& superblock, int current, uint64_t generation_min,
                      Salvage& salvage) {
@@ -181,7 +159,7 @@ absl::Status Rebuild(Device& device, const Superblock& superblock, int current, 
   next.tree = {root->pointer, packer.written(), packer.written_leaf_bytes(), root->levels};
 
   BlockSet used;
-  const auto add = [&](Extent run) { used.Add(run, [](Extent) {}); };
+  const auto add = [&](Extent run) { used.Add(run); };
   add({0, g.data_start});
   for (const BlockSet* part : {&salvage.used(), &nodes.written()}) part->ForEachRun(add);
   next.used_blocks = used.count();
@@ -199,7 +177,10 @@ absl::Status Rebuild(Device& device, const Superblock& superblock, int current, 
   }
   if (absl::Status s = WriteSuperblockSlot(device, next, 1 - current); !s.ok()) return s;
   if (absl::Status s = WriteSuperblockSlot(device, next, current); !s.ok()) return s;
-  return tail.damage.ok() ? absl::OkStatus() : WipeLog(device, g);
+  if (tail.damage.ok()) return absl::OkStatus();
+  // Nothing in the log counts any more, but a record of another format version, say, would be met again.
+  absl::Status wiped = WriteZerosBlocking(device, g.log_start * kBlockBytes, g.log_blocks * kBlockBytes);
+  return wiped.ok() ? FlushBlocking(device) : wiped;
 }
 
 }  // namespace untorn::internal

@@ -22,9 +22,6 @@ namespace untorn::internal {
 absl::Status Rebuild(Device& device, const Superblock& superblock, int current, uint64_t generation_min,
                      Salvage& salvage);
 
-// Writes one slot, and flushes.
-absl::Status WriteSuperblockSlot(Device& device, const Superblock& superblock, int slot);
-
 }  // namespace untorn::internal
 
 #endif  // UNTORN_REBUILD_H_

@@ -46,7 +46,7 @@ class Salvage::NodeScan : public TreeVisitor {
 
   void Node(const TreeNode& node) override {
     s_.progress_.Add(1);
-    s_.nodes_.Add({node.pointer().block, 1}, [](Extent) {});
+    s_.nodes_.Add({node.pointer().block, 1});
   }
 
   void Damaged(BlockPointer pointer, const absl::Status&, std::string_view first,
@@ -56,8 +56,7 @@ class Salvage::NodeScan : public TreeVisitor {
     s_.mapping_nodes_lost_ += first < InodeKey(ObjectId::kNone);
     s_.mappings_lost_ = true;
     s_.lost_.Add(first, limit);
-    if (s_.sb_.geometry.InDataArea({pointer.block, 1}))
-      s_.untouchable_.Add({pointer.block, 1}, [](Extent) {});
+    if (s_.sb_.geometry.InDataArea({pointer.block, 1})) s_.untouchable_.Add({pointer.block, 1});
   }
 
   void Entry(const TreeNode& leaf, int index) override {
@@ -104,7 +103,7 @@ class Salvage::NodeScan : public TreeVisitor {
     object_ = entry.object;
     end_ = std::max(end_, range.end());
     if (s_.sb_.geometry.InDataArea(entry.mapping.extent())) {
-      s_.untouchable_.Add(entry.mapping.extent(), [](Extent) {});
+      s_.untouchable_.Add(entry.mapping.extent());
     } else {
       s_.doubtful_.push_back({object_, "a mapping that leads outside the data area"});
     }
@@ -152,7 +151,7 @@ class Salvage::MappingScan : public TreeVisitor {
       return;
     }
     const auto contested = [&](Extent run, const char* by) {
-      s_.contested_.Add(run, [](Extent) {});
+      s_.contested_.Add(run);
       s_.Doubt(s_.objects_[id], absl::StrCat(of_it(run), " of it in use by ", by, " too"));
     };
     s_.nodes_.ForEachRun(m.extent(), true, [&](Extent run) { contested(run, "the old mapping tree"); });
@@ -164,7 +163,7 @@ class Salvage::MappingScan : public TreeVisitor {
         piece.physical = run.start;
         if (status_.ok()) status_ = kept_(id, piece);
       });
-      claimed_.Add(part, [](Extent) {});
+      claimed_.Add(part);
     });
   }
 
@@ -184,8 +183,7 @@ class Salvage::MapScan : public FreeMapVisitor {
   void Bitmap(const FreeMapNode& node, const BlockSet::Words& bits, uint64_t) override {
     Slot(node);
     if (!s_.mappings_lost_) return;
-    BlockSet::Difference(node.first_group, bits, {},
-                         [&](Extent run) { s_.untouchable_.Add(run, [](Extent) {}); });
+    BlockSet::Difference(node.first_group, bits, {}, [&](Extent run) { s_.untouchable_.Add(run); });
   }
   void Null(const FreeMapNode&) override {}
   void Damaged(const FreeMapNode& node, const absl::Status&) override { Slot(node); }
@@ -220,7 +218,7 @@ absl::Status Salvage::Read() {
     if (!read.ok()) return read;
   }
   // Also of a mapping that is only partly in the data area.
-  used_.ForEachRun([&](Extent run) { untouchable_.Add(run, [](Extent) {}); });
+  used_.ForEachRun([&](Extent run) { untouchable_.Add(run); });
   for (const auto& [id, why] : doubtful_) {
     const auto object = objects_.find(id);
     if (object != objects_.end()) Doubt(object->second, why);
@@ -257,9 +255,9 @@ absl::Status Salvage::ReadNodes() {
     if (id) names_[name] = *id;
   }
   for (const auto& [id, inode] : delta_.inodes()) next_object_ = std::max(next_object_, Value(id) + 1);
-  untouchable_.Add({0, sb_.geometry.data_start}, [](Extent) {});
-  nodes_.ForEachRun([&](Extent run) { untouchable_.Add(run, [](Extent) {}); });
-  delta_.ForEachExtent([&](Extent e) { untouchable_.Add(e, [](Extent) {}); });
+  untouchable_.Add({0, sb_.geometry.data_start});
+  nodes_.ForEachRun([&](Extent run) { untouchable_.Add(run); });
+  delta_.ForEachExtent([&](Extent e) { untouchable_.Add(e); });
   return absl::OkStatus();
 }
 
