@@ -39,7 +39,8 @@ void NodeCache::Erase(uint64_t block) {
   map_.erase(it);
 }
 
-absl::Status CheckChild(const TreeNode& parent, int index, const TreeNode& child) {
+absl::Status CheckChild(const TreeNode& parent, int index, std::optional<std::string_view> limit,
+                        const TreeNode& child) {
   auto damaged = [&](auto&&... why) {
     return absl::DataLossError(absl::StrCat("tree node at ", child.pointer().block, ", child ", index,
                                             " of the node at ", parent.pointer().block, ": ", why...));
@@ -49,8 +50,13 @@ absl::Status CheckChild(const TreeNode& parent, int index, const TreeNode& child
   }
   if (child.count() == 0) return damaged("no entries");
   if (child.key(0) < parent.key(index)) return damaged("its first key is below the one its parent has");
-  if (index + 1 < parent.count() && child.key(child.count() - 1) >= parent.key(index + 1)) {
-    return damaged("its last key is not below the following child's");
+  if (!limit) return absl::OkStatus();
+  const int last = child.count() - 1;
+  if (child.key(last) >= *limit) return damaged("its last key is not below the following node's");
+  const std::optional<MappingEntry> entry =
+      child.level() == 0 ? ParseMapping(child.key(last), child.value(last)) : std::nullopt;
+  if (entry && MappingKey(entry->object, entry->mapping.logical.end()) > *limit) {
+    return damaged("its last mapping reaches into the following node");
   }
   return absl::OkStatus();
 }
@@ -75,7 +81,7 @@ WalkResult TreeCursor::Push() {
   if (path_.empty()) {
     if (node->count() == 0) return WalkResult::kEnd;
   } else {
-    damage_ = CheckChild(*path_.back().node, path_.back().index, *node);
+    damage_ = CheckChild(*path_.back().node, path_.back().index, next_key(), *node);
     if (!damage_.ok()) return WalkResult::kDamaged;
   }
   path_.push_back({std::move(node), 0});
@@ -89,8 +95,12 @@ WalkResult TreeCursor::Descend(std::string_view key) {
       if (const WalkResult r = Push(); r != WalkResult::kAtEntry) return r;
     }
     Step& step = path_[depth];
-    // A node has no floor if it is the leftmost, or begins, for its parent, before its first entry.
-    step.index = std::max(0, step.node->FloorIndex(key));
+    // There is none in the leftmost node, and in one that begins, for its parent, before its first entry.
+    step.index = step.node->FloorIndex(key);
+    if (step.index < 0) {
+      path_.resize(depth + 1);
+      return WalkResult::kNoFloor;
+    }
     if (step.node->level() == 0) return WalkResult::kAtEntry;
     if (depth + 1 < path_.size() && path_[depth + 1].node->pointer() != step.node->child(step.index)) {
       path_.resize(depth + 1);
@@ -105,8 +115,8 @@ WalkResult TreeCursor::SeekFloor(std::string_view key) {
 
 WalkResult TreeCursor::Seek(std::string_view key) {
   if (!seek_pending_ || seek_key_ != key) {
-    if (const WalkResult r = SeekFloor(key); r != WalkResult::kAtEntry) return r;
-    if (this->key() >= key) return WalkResult::kAtEntry;
+    const WalkResult r = SeekFloor(key);
+    if (r == WalkResult::kAtEntry ? this->key() == key : r != WalkResult::kNoFloor) return r;
     seek_key_ = key;
     seek_pending_ = true;
   }
@@ -114,7 +124,8 @@ WalkResult TreeCursor::Seek(std::string_view key) {
 }
 
 WalkResult TreeCursor::Next() {
-  if (!path_.empty() && path_.back().node->level() == 0) {
+  // In a node above leaves it comes from kNoFloor, or from kMissing: then the path leads there already.
+  if (!path_.empty() && (path_.back().node->level() == 0 || path_.back().index < 0)) {
     while (!path_.empty() && ++path_.back().index == path_.back().node->count()) path_.pop_back();
   }
   WalkResult result = path_.empty() ? WalkResult::kEnd : WalkResult::kAtEntry;

@@ -71,33 +71,41 @@ class NodeCache {
 };
 
 // Whether `child` is what entry `index` of `parent` says: one level below, its first key not below the entry's,
-// its last key below the following entry's. kDataLoss if not.
-absl::Status CheckChild(const TreeNode& parent, int index, const TreeNode& child);
+// and all it holds below `limit`, a mapping's last block too. `limit` is where what follows in the tree begins:
+// the following entry, or what follows `parent`; nothing at the end. kDataLoss if not.
+absl::Status CheckChild(const TreeNode& parent, int index, std::optional<std::string_view> limit,
+                        const TreeNode& child);
 
 // Whether every entry of a leaf makes sense by its key space; true of other nodes. kDataLoss if not.
 absl::Status CheckLeafEntries(const TreeNode& leaf);
 
-// Where a walk stands, which node it needs, or that the tree is damaged: the node is sound but is not the
-// child that its parent describes; loading it again does not help.
-enum class WalkResult { kAtEntry, kEnd, kMissing, kDamaged };
+enum class WalkResult {
+  kAtEntry,
+  kNoFloor,  // the key is below the first entry of the leaf, or of the node above, in whose range it falls
+  kEnd,
+  kMissing,  // a node is not in the cache
+  kDamaged,  // a node is sound but is not the child that its parent describes; loading it again does not help
+};
 
 // Walks the leaf entries of one tree version in key order through the cache. It pins the nodes on its path.
 class TreeCursor {
  public:
   TreeCursor(NodeCache& cache, TreeRoot root) : cache_(cache), root_(root) {}
 
-  // To the last entry with key <= `key` of the leaf in whose range `key` falls; if there is none, to its first entry.
-  // (No mapping of an earlier leaf reaches into that range.)
+  // To the last entry with key <= `key` of the leaf in whose range `key` falls; no mapping of an earlier leaf reaches
+  // into that range. kNoFloor if there is none: Next() then leads to the first entry behind `key`.
   WalkResult SeekFloor(std::string_view key);
   // To the first entry with key >= `key`.
   WalkResult Seek(std::string_view key);
   // To the following entry. After kMissing: load the node, then call Next() again: it resumes.
   WalkResult Next();
 
-  // After kAtEntry. The key of the entry that Next() leads to is known without its leaf; nothing at the end.
+  // After kAtEntry.
   std::string_view key() const;
-  std::optional<std::string_view> next_key() const;
   std::string_view value() const;
+  // After kAtEntry and kNoFloor. No entry that Next() leads to is below it, which is known without its leaf; nothing
+  // at the end.
+  std::optional<std::string_view> next_key() const;
   // After kMissing: the node to load. After kMissing from Seek or SeekFloor, call them again with the same
   // key; what they have found so far stays pinned, so that they get there even if the cache keeps a single
   // node.
@@ -108,7 +116,7 @@ class TreeCursor {
  private:
   struct Step {
     std::shared_ptr<const TreeNode> node;
-    int index = 0;
+    int index = 0;  // -1: before the first entry
   };
   WalkResult Descend(std::string_view key);
   WalkResult Push();  // the child that the path points at, or the root

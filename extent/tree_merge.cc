@@ -91,10 +91,8 @@ class Merger {
     return absl::OkStatus();
   }
 
-  // Takes `node` apart. `limit`: all its keys are below it; nothing for the rightmost path.
+  // Takes `node` apart. `limit`: all it holds is below it; nothing for the rightmost path.
   absl::Status Walk(const TreeNode& node, std::optional<std::string_view> limit) {
-    if (limit && node.key(node.count() - 1) >= *limit)
-      return Damaged(node, "its last key is not below the following node's");
     for (int i = 0; i < node.count(); ++i) {
       if (node.level() == 0) {
         RETURN_IF_ERROR(MergeEntry(node, i));
@@ -120,7 +118,7 @@ class Merger {
       // What lay between the kept node before and this one is gone: of the two it goes to one that can be read.
       const std::optional<std::string> fence = packer_.fence();
       if (fence && *fence < key) {
-        absl::StatusOr<bool> readable = CanBeRead(parent, index);
+        absl::StatusOr<bool> readable = CanBeRead(parent, index, limit);
         if (!readable.ok()) return readable;
         if (*readable) from = *fence;
       }
@@ -132,7 +130,7 @@ class Merger {
       if (!kept.ok() || *kept) return kept.status();
     }
     absl::StatusOr<std::shared_ptr<const TreeNode>> child = sink_.Load(parent.child(index));
-    const absl::Status loaded = child.ok() ? CheckChild(parent, index, **child) : child.status();
+    const absl::Status loaded = child.ok() ? CheckChild(parent, index, limit, **child) : child.status();
     if (absl::IsDataLoss(loaded) && !touched) return keep(/*underfull=*/true).status();
     if (absl::IsDataLoss(loaded)) {
       absl::StatusOr<bool> replaced = Replaced(key, limit);
@@ -149,13 +147,13 @@ class Merger {
   }
 
   // The child and the nodes at its left edge.
-  absl::StatusOr<bool> CanBeRead(const TreeNode& parent, int index) {
+  absl::StatusOr<bool> CanBeRead(const TreeNode& parent, int index, std::optional<std::string_view> limit) {
     absl::StatusOr<std::shared_ptr<const TreeNode>> node = sink_.Load(parent.child(index));
-    const absl::Status loaded = node.ok() ? CheckChild(parent, index, **node) : node.status();
+    const absl::Status loaded = node.ok() ? CheckChild(parent, index, limit, **node) : node.status();
     if (absl::IsDataLoss(loaded)) return false;
     if (!loaded.ok()) return loaded;
     if ((*node)->level() == 0) return true;
-    return CanBeRead(**node, 0);
+    return CanBeRead(**node, 0, (*node)->count() > 1 ? (*node)->key(1) : limit);
   }
 
   // Whether range edits, from the current one on and without a gap, replace everything from `key` to before `limit`.

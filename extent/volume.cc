@@ -176,17 +176,17 @@ absl::StatusOr<bool> Volume::TryLookup(ObjectId object, BlockRange range, std::v
       complete = Walked(result, cursor);
       if (!complete.ok() || !*complete) return;
       if (result == WalkResult::kEnd) break;
-      const std::optional<KeySpace> space = KeySpaceOf(cursor.key());
-      if (space != KeySpace::kMapping) break;
-      const std::optional<MappingEntry> entry = ParseMapping(cursor.key(), cursor.value());
-      if (!entry) {
-        complete =
-            absl::DataLossError(absl::StrCat("mapping tree: ill-formed entry near object ", Value(object)));
-        return;
+      std::optional<MappingEntry> entry;
+      if (result == WalkResult::kAtEntry) {
+        entry = ParseMapping(cursor.key(), cursor.value());
+        if (!entry) {
+          complete =
+              absl::DataLossError(absl::StrCat("mapping tree: ill-formed entry near object ", Value(object)));
+          return;
+        }
       }
-      Mapping m = entry->mapping;
-      if (entry->object > object || (entry->object == object && m.logical.start >= gap.end())) break;
-      if (entry->object == object && m.logical.end() > at) {
+      if (entry && entry->object == object && entry->mapping.logical.end() > at) {
+        Mapping m = entry->mapping;
         if (absl::Status s = CheckPlace(m.extent()); !s.ok()) {
           complete = s;
           return;

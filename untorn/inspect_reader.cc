@@ -94,11 +94,7 @@ class TreeWalker {
   void Walk(BlockPointer pointer, const TreeNode* parent, int index, std::string_view first, Limit limit) {
     absl::StatusOr<std::shared_ptr<const TreeNode>> loaded = Load(pointer);
     if (loaded.ok() && parent != nullptr) {
-      if (absl::Status s = CheckChild(*parent, index, **loaded); !s.ok()) loaded = s;
-    }
-    if (loaded.ok() && limit && (*loaded)->count() > 0 && (*loaded)->key((*loaded)->count() - 1) >= *limit) {
-      loaded = absl::DataLossError(
-          absl::StrCat("tree node at ", pointer.block, ": its last key is not below the following node's"));
+      if (absl::Status s = CheckChild(*parent, index, limit, **loaded); !s.ok()) loaded = s;
     }
     if (!failed_.ok()) return;
     if (!loaded.ok()) return visitor_.Damaged(pointer, loaded.status(), first, limit);

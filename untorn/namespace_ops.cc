@@ -219,7 +219,7 @@ absl::Status StoreImpl::Remove(std::string_view name_view, Durability durability
     if (ok.ok() && *ok) ok = TryFind(lock, name, &object);
     if (ok.ok() && *ok && !object) return NoSuchObject(name);
     if (ok.ok() && *ok && std::exchange(reached, object->id) != object->id)
-      ok = AwaitHole(lock, *object, {0, kObjectBlocksMax});
+      ok = AwaitHole(lock, *object, {0, kObjectBlocksMax}, false);
     if (ok.ok() && *ok) {
       if (absl::Status s = CheckNamed(*object, name); !s.ok()) return s;
       ok = AwaitNamedUnits(lock, object.get(), {name});

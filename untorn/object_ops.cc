@@ -368,13 +368,13 @@ absl::Status StoreImpl::Write(const std::shared_ptr<ObjectState>& object, uint64
   return WriteInParts(object, offset, data, options, std::move(done));
 }
 
-// With what a partly covered first or last block, which is written, takes apart too; and for the record.
-absl::StatusOr<bool> StoreImpl::AwaitHole(Lock& lock, const ObjectState& object, BlockRange range) {
+absl::StatusOr<bool> StoreImpl::AwaitHole(Lock& lock, const ObjectState& object, BlockRange range,
+                                          bool edges_written) {
   return AwaitTree(lock, object.name, [&](Volume& volume) {
     std::optional<Inode> record;
     absl::StatusOr<bool> ok = volume.TryFindInode(object.id, &record);
     if (ok.ok() && *ok && range.count > 0) ok = volume.TryReachEdges(object.id, range);
-    if (ok.ok() && *ok && range.count > 2)
+    if (ok.ok() && *ok && edges_written && range.count > 2)
       ok = volume.TryReachEdges(object.id, {range.start + 1, range.count - 2});
     return ok;
   });
@@ -414,7 +414,7 @@ absl::Status StoreImpl::Truncate(const std::shared_ptr<ObjectState>& object, uin
     const bool shrinks = size < object->size_bytes;
     if (!reached || (shrinks && !*reached)) {
       reached = shrinks;
-      ok = AwaitHole(lock, *object, {edge, shrinks ? kObjectBlocksMax - edge : 0});
+      ok = AwaitHole(lock, *object, {edge, shrinks ? kObjectBlocksMax - edge : 0}, size % kBlockBytes != 0);
     }
     if (ok.ok() && *ok) ok = AwaitObjectUnits(lock, *object);
     cut_edge = size < object->size_bytes && size % kBlockBytes != 0;
@@ -456,7 +456,10 @@ absl::Status StoreImpl::PunchHole(const std::shared_ptr<ObjectState>& object, ui
   const auto ready = [&]() -> absl::StatusOr<bool> {
     if (absl::Status s = engine_->CheckWritable(); !s.ok()) return s;
     absl::StatusOr<bool> ok = true;
-    if (!std::exchange(reached, true)) ok = AwaitHole(lock, *object, BlocksOf(offset, length));
+    if (offset < object->size_bytes && !std::exchange(reached, true)) {
+      ok = AwaitHole(lock, *object, BlocksOf(offset, length),
+                     offset % kBlockBytes != 0 || (offset + length) % kBlockBytes != 0);
+    }
     if (ok.ok() && *ok) ok = AwaitObjectUnits(lock, *object);
     if (!ok.ok() || !*ok) return ok;
     end = std::min(offset + length, object->size_bytes);

@@ -83,7 +83,8 @@ class StoreImpl : public std::enable_shared_from_this<StoreImpl> {
                                  absl::FunctionRef<absl::StatusOr<bool>(Volume&)> look);
   absl::StatusOr<bool> AwaitWritable(Lock& lock, const ObjectState& object, uint64_t offset, uint64_t bytes);
   absl::StatusOr<bool> AwaitRecord(Lock& lock, const std::string& name, ObjectId id);
-  absl::StatusOr<bool> AwaitHole(Lock& lock, const ObjectState& object, BlockRange range);
+  // `range`: with its partly covered edges. `edges_written`: they bring mappings that end within them.
+  absl::StatusOr<bool> AwaitHole(Lock& lock, const ObjectState& object, BlockRange range, bool edges_written);
   // For a write.
   absl::StatusOr<bool> AwaitJoinOfRange(Lock& lock, const ObjectState& object, BlockRange range, bool atomic);
   static absl::Status CheckNamed(const ObjectState& object, const std::string& name);

@@ -109,7 +109,7 @@ class MemoryTree : public TreeMergeSink {
   };
   Contents Walk() {
     Contents contents;
-    if (root.root) WalkNode(root.root, nullptr, 0, true, contents);
+    if (root.root) WalkNode(root.root, nullptr, 0, std::nullopt, contents);
     for (size_t i = 1; i < contents.entries.size(); ++i) {
       if (contents.entries[i - 1].first >= contents.entries[i].first) ADD_FAILURE() << "entries out of order";
     }
@@ -129,16 +129,18 @@ class MemoryTree : public TreeMergeSink {
     return used;
   }
 
-  void WalkNode(BlockPointer pointer, const TreeNode* parent, int index, bool last_of_level,
-                Contents& contents) {
+  // `limit`: nothing for the last node of each level.
+  void WalkNode(BlockPointer pointer, const TreeNode* parent, int index,
+                std::optional<std::string_view> limit, Contents& contents) {
     const auto node = Load(pointer);
     ASSERT_TRUE(node.ok()) << node.status();
     if (parent == nullptr) {
       contents.height = (*node)->level() + 1;
       ASSERT_GT((*node)->count(), (*node)->level() == 0 ? 0 : 1) << "the root should have collapsed";
     } else {
-      ASSERT_TRUE(CheckChild(*parent, index, **node).ok()) << CheckChild(*parent, index, **node);
-      if (!last_of_level) {
+      const absl::Status checked = CheckChild(*parent, index, limit, **node);
+      ASSERT_TRUE(checked.ok()) << checked;
+      if (limit) {
         EXPECT_GE(UsedBytes(**node), kBlockBytes / 3) << "level " << (*node)->level();
       }
     }
@@ -151,7 +153,8 @@ class MemoryTree : public TreeMergeSink {
       return;
     }
     for (int i = 0; i < (*node)->count(); ++i) {
-      WalkNode((*node)->child(i), node->get(), i, last_of_level && i + 1 == (*node)->count(), contents);
+      const auto next = i + 1 < (*node)->count() ? std::optional((*node)->key(i + 1)) : limit;
+      WalkNode((*node)->child(i), node->get(), i, next, contents);
     }
   }
 };

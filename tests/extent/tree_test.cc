@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "absl/strings/match.h"
 #include "tests/extent/memory_tree.h"
 
 namespace untorn {
@@ -47,7 +48,7 @@ TEST_F(TreeCursorTest, WalksAllEntriesInOrderWhateverTheCacheKeeps) {
   for (const size_t limit : {size_t{0}, size_t{1}, size_t{2}, size_t{5}, size_t{100000}}) {
     NodeCache cache(limit);
     TreeCursor cursor(cache, tree_.root);
-    WalkResult at = Do(cursor, cache, [&] { return cursor.SeekFloor(""); });
+    WalkResult at = Do(cursor, cache, [&] { return cursor.SeekFloor(KeyAt(0)); });
     for (uint64_t i = 0; i < kEntries; ++i) {
       ASSERT_EQ(at, WalkResult::kAtEntry) << "limit " << limit << " entry " << i;
       ASSERT_EQ(cursor.key(), KeyAt(i));
@@ -101,8 +102,25 @@ TEST_F(TreeCursorTest, SeekFloorFindsTheLastEntryNotAbove) {
     }
     ASSERT_EQ(Do(cursor, cache, [&] { return cursor.SeekFloor("\xff"); }), WalkResult::kAtEntry);
     EXPECT_EQ(cursor.key(), KeyAt(kEntries - 1));
-    ASSERT_EQ(Do(cursor, cache, [&] { return cursor.SeekFloor("\x01"); }), WalkResult::kAtEntry);
+  }
+}
+
+TEST_F(TreeCursorTest, BelowTheFirstEntryNoLeafIsNeededToSayThatThereIsNone) {
+  for (const size_t limit : {size_t{1}, size_t{100000}}) {
+    NodeCache cache(limit);
+    TreeCursor cursor(cache, tree_.root);
+    tree_.loads = 0;
+    ASSERT_EQ(Do(cursor, cache, [&] { return cursor.SeekFloor("\x01"); }), WalkResult::kNoFloor);
+    EXPECT_EQ(cursor.next_key(), KeyAt(0));
+    EXPECT_EQ(tree_.loads, 1u) << "the root says it";
+    ASSERT_EQ(Do(cursor, cache, [&] { return cursor.Next(); }), WalkResult::kAtEntry);
     EXPECT_EQ(cursor.key(), KeyAt(0));
+    ASSERT_EQ(Do(cursor, cache, [&] { return cursor.Next(); }), WalkResult::kAtEntry);
+    EXPECT_EQ(cursor.key(), KeyAt(1));
+    ASSERT_EQ(Do(cursor, cache, [&] { return cursor.Seek("\x01"); }), WalkResult::kAtEntry);
+    EXPECT_EQ(cursor.key(), KeyAt(0));
+    ASSERT_EQ(Do(cursor, cache, [&] { return cursor.SeekFloor(KeyAt(7)); }), WalkResult::kAtEntry);
+    EXPECT_EQ(cursor.key(), KeyAt(7));
   }
 }
 
@@ -152,6 +170,41 @@ TEST_F(TreeCursorTest, NodeThatIsNotWhatItsParentSaysIsDamage) {
   EXPECT_EQ(Do(skewed_cursor, cache, [&] { return skewed_cursor.SeekFloor(KeyAt(0)); }),
             WalkResult::kDamaged);
   EXPECT_EQ(Do(skewed_cursor, cache, [&] { return skewed_cursor.Next(); }), WalkResult::kDamaged);
+}
+
+TEST(TreeCursorOnMappingsTest, MappingThatReachesIntoTheFollowingNodeIsDamage) {
+  MemoryTree tree;
+  NodeCache cache(100);
+  std::vector<std::byte> block(kBlockBytes);
+  const auto node = [&](uint64_t number, int level,
+                        std::vector<std::pair<std::string, std::string>> entries) {
+    TreeNodeBuilder builder(level);
+    for (const auto& [key, value] : entries) builder.Add(key, value);
+    const BlockPointer pointer = builder.Finish(kTestUuid, number, 1, block);
+    cache.Insert(*TreeNode::Parse(block, kTestUuid, pointer));
+    return pointer;
+  };
+  const std::string first = MappingKey(ObjectId{1}, 0), second = MappingKey(ObjectId{1}, 8),
+                    third = MappingKey(ObjectId{1}, 16);
+  for (const uint32_t count : {8u, 9u}) {
+    const auto at = [&](uint64_t physical) { return MappingValue(physical, count, MappingState::kWritten); };
+    const BlockPointer left = node(10, 0, {{first, at(100)}}), middle = node(11, 0, {{second, at(200)}}),
+                       right = node(12, 0, {{third, at(300)}});
+    // The leaf in the middle is the last of its parent: what follows is told further up.
+    const BlockPointer lower = node(13, 1, {{first, ChildValue(left)}, {second, ChildValue(middle)}}),
+                       beside = node(14, 1, {{third, ChildValue(right)}});
+    const BlockPointer root = node(15, 2, {{first, ChildValue(lower)}, {third, ChildValue(beside)}});
+    for (const std::string& key : {first, second}) {
+      TreeCursor cursor(cache, {root, 6});
+      EXPECT_EQ(cursor.SeekFloor(key), count == 8 ? WalkResult::kAtEntry : WalkResult::kDamaged);
+      if (count == 9) {
+        EXPECT_TRUE(absl::StrContains(cursor.damage().message(), "reaches into the following"))
+            << cursor.damage();
+      }
+    }
+    TreeCursor cursor(cache, {root, 6});
+    EXPECT_EQ(cursor.SeekFloor(third), WalkResult::kAtEntry) << "nothing follows";
+  }
 }
 
 TEST(TreeCursorOnNothingTest, EmptyTreeIsAtItsEnd) {

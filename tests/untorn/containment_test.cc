@@ -208,10 +208,10 @@ TEST(ContainmentTest, ObjectWithDamageInItsMiddleCanBeRemovedAndItsSpaceRepaired
   EXPECT_LE(repair.after.blocks_used + 500, used);
 }
 
-// The leaves of Base() in order, with the first key of each in words.
-std::vector<std::pair<uint64_t, std::string>> Leaves() {
+// The leaves in order, with the first key of each in words.
+std::vector<std::pair<uint64_t, std::string>> Leaves(const std::shared_ptr<SimulatedDisk>& disk = Base()) {
   std::vector<std::pair<uint64_t, std::string>> leaves;
-  const nlohmann::json dump = RunDump(Base());
+  const nlohmann::json dump = RunDump(disk);
   for (const auto& node : dump["tree"]["nodes"]) {
     if (node["level"] == 0) leaves.push_back({node["block"], node.value("first_key", "")});
   }
@@ -308,6 +308,36 @@ TEST(ContainmentTest, EntriesThatMakeNoSenseRefuseChangesToo) {
     }
     EXPECT_TRUE(IsOk((*store)->Checkpoint()));
   }
+}
+
+TEST(ContainmentTest, ObjectThatHasNothingBeforeADamagedFirstLeafIsReadAndWritten) {
+  auto disk = Base();
+  const auto open = [&] { return Store::OpenOnDevice(OpenDisk(disk), {.cache_bytes = 4 << 20}, false); };
+  {
+    auto store = open();
+    ASSERT_TRUE(IsOk(store));
+    auto first = (*store)->OpenObject(NameOf(0));
+    ASSERT_TRUE(IsOk(first));
+    ASSERT_TRUE(IsOk(first->PunchHole(0, 1 << 20)));
+    ASSERT_TRUE(IsOk((*store)->Close()));
+  }
+  const auto leaves = Leaves(disk);
+  ASSERT_TRUE(leaves[0].second.starts_with("mapping of object 2 ")) << leaves[0].second;
+  ZeroBlock(*disk, leaves[0].first);
+  auto store = open();
+  ASSERT_TRUE(IsOk(store));
+  auto first = (*store)->OpenObject(NameOf(0));
+  ASSERT_TRUE(IsOk(first));
+  EXPECT_TRUE(ReadAll(*first, 0, 4096) == Bytes(4096));
+  EXPECT_TRUE(IsOk(first->Write(0, Stamped(7, 4096), {.durability = Durability::kSync})));
+  EXPECT_TRUE(IsOk((*store)->Checkpoint()));
+  EXPECT_TRUE(IsOk((*store)->Close()));
+  store = open();
+  first = (*store)->OpenObject(NameOf(0));
+  ASSERT_TRUE(IsOk(first));
+  EXPECT_TRUE(ReadAll(*first, 0, 4096) == Stamped(7, 4096));
+  EXPECT_TRUE(IsOk((*store)->Remove(NameOf(0), Durability::kSync)));
+  EXPECT_TRUE(IsOk((*store)->Checkpoint()));
 }
 
 // A leaf whose first and last object can be told from its parent: they alone are refused.
