@@ -32,24 +32,29 @@ struct Buffer {
 class BufferRef {
  public:
   BufferRef() = default;
-  explicit BufferRef(Buffer* buffer) : buffer_(buffer) {
+  explicit BufferRef(Buffer* buffer) : buffer_(buffer), data_(buffer ? buffer->data : nullptr) {
     if (buffer_) buffer_->references.fetch_add(1, std::memory_order_relaxed);
   }
-  BufferRef(const BufferRef& other) : BufferRef(other.buffer_) {}
-  BufferRef(BufferRef&& other) noexcept : buffer_(std::exchange(other.buffer_, nullptr)) {}
+  BufferRef(const BufferRef& other) : buffer_(other.buffer_), data_(other.data_) {
+    if (buffer_) buffer_->references.fetch_add(1, std::memory_order_relaxed);
+  }
+  BufferRef(BufferRef&& other) noexcept
+      : buffer_(std::exchange(other.buffer_, nullptr)), data_(std::exchange(other.data_, nullptr)) {}
   BufferRef& operator=(BufferRef other) noexcept {
     std::swap(buffer_, other.buffer_);
+    std::swap(data_, other.data_);
     return *this;
   }
   ~BufferRef() { Release(); }
   explicit operator bool() const { return buffer_ != nullptr; }
   bool operator==(const BufferRef&) const = default;
-  std::byte* data() const { return buffer_->data; }
+  std::byte* data() const { return data_; }
   bool shared() const { return buffer_->references.load(std::memory_order_acquire) > 1; }
 
  private:
   inline void Release();
   Buffer* buffer_ = nullptr;
+  std::byte* data_ = nullptr;  // so that it can be fetched before the count is
 };
 
 class BufferPool {
@@ -81,8 +86,14 @@ class BufferPool {
 };
 
 void BufferRef::Release() {
-  if (buffer_ && buffer_->references.fetch_sub(1, std::memory_order_acq_rel) == 1)
-    buffer_->pool->Return(buffer_);
+  if (!buffer_) return;
+  // The only reference cannot be copied meanwhile: that saves a locked instruction, and the wait for it.
+  if (buffer_->references.load(std::memory_order_acquire) == 1) {
+    buffer_->references.store(0, std::memory_order_relaxed);
+  } else if (buffer_->references.fetch_sub(1, std::memory_order_acq_rel) != 1) {
+    return;
+  }
+  buffer_->pool->Return(buffer_);
 }
 
 }  // namespace untorn

@@ -1,7 +1,10 @@
 #include "cow/cow_fork.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <utility>
 
+#include "absl/container/inlined_vector.h"
 #include "device/check.h"
 
 namespace untorn {
@@ -69,6 +72,26 @@ Page& CowFork::GetPage(ObjectState& object, uint64_t block) {
   return chunk->pages[block % Chunk::kBlocks];
 }
 
+std::vector<uint64_t> CowFork::BlocksWithPages(const ObjectState& object, BlockRange range) const {
+  std::vector<uint64_t> blocks;
+  const auto add = [&](const Chunk& chunk) {
+    for (uint64_t i = 0; i < Chunk::kBlocks; ++i) {
+      const uint64_t block = chunk.index * Chunk::kBlocks + i;
+      if (block >= range.start && block < range.end() && !chunk.pages[i].unused()) blocks.push_back(block);
+    }
+  };
+  const uint64_t first = range.start / Chunk::kBlocks, last = (range.end() - 1) / Chunk::kBlocks;
+  if (last - first < object.chunks.size()) {
+    for (uint64_t index = first; index <= last; ++index) {
+      if (auto it = object.chunks.find(index); it != object.chunks.end()) add(*it->second);
+    }
+  } else {
+    for (const auto& [index, chunk] : object.chunks) add(*chunk);
+    std::sort(blocks.begin(), blocks.end());
+  }
+  return blocks;
+}
+
 void CowFork::EraseChunkIfUnused(Chunk* chunk) {
   for (const Page& page : chunk->pages) {
     if (!page.unused()) return;
@@ -114,19 +137,10 @@ void CowFork::FillRead(ObjectState& object, uint64_t block, uint64_t token, Buff
 }
 
 void CowFork::DropClean(ObjectState& object, BlockRange range) {
-  auto it = object.chunks.lower_bound(range.start / Chunk::kBlocks);
-  std::vector<uint64_t> drop;
-  for (; it != object.chunks.end() && it->first * Chunk::kBlocks < range.end(); ++it) {
-    for (uint64_t i = 0; i < Chunk::kBlocks; ++i) {
-      const uint64_t block = it->first * Chunk::kBlocks + i;
-      const Page& page = it->second->pages[i];
-      if (block >= range.start && block < range.end() && !page.pending && !page.committing &&
-          !page.unused()) {
-        drop.push_back(block);
-      }
-    }
+  for (uint64_t block : BlocksWithPages(object, range)) {
+    const Page* page = FindPage(object, block);
+    if (!page->pending && !page->committing) DropPage(object, block);
   }
-  for (uint64_t block : drop) DropPage(object, block);
 }
 
 void CowFork::Evict(uint64_t limit_bytes) {
@@ -339,6 +353,37 @@ void CowFork::StageBlock(const std::shared_ptr<Unit>& unit, const std::shared_pt
   page.drop_when_clean = unit->bypass_cache;
 }
 
+Unit* CowFork::Restage(ObjectState& object, BlockRange range, std::span<BufferRef> buffers) {
+  if (pending_.empty() || pending_.begin()->first.first != epoch_) return nullptr;
+  // Else the unit has a size to bring, or an order to keep.
+  if (object.metadata_unit != nullptr || object.committing_metadata > 0 ||
+      range.end() * kBlockBytes > object.durable_size_bytes) {
+    return nullptr;
+  }
+  absl::InlinedVector<Page*, Chunk::kBlocks> pages;
+  for (uint64_t b = range.start; b < range.end(); ++b) {
+    Page* page = FindPage(object, b);
+    if (page == nullptr || page->pending == nullptr || page->drop_when_clean) return nullptr;
+    if (!pages.empty() && page->pending != pages[0]->pending) return nullptr;
+    pages.push_back(page);
+  }
+  for (uint64_t i = 0; i < range.count; ++i) {
+    std::swap(pages[i]->buffer, buffers[i]);
+    pages[i]->referenced = true;
+  }
+  return pages[0]->pending;
+}
+
+void CowFork::Prefetch(ObjectState& object, BlockRange range) const {
+  if (range.count > Chunk::kBlocks) return;
+  for (uint64_t b = range.start; b < range.end(); ++b) {
+    const Page* page = FindPage(object, b);
+    if (page == nullptr) return;
+    __builtin_prefetch(page);
+    __builtin_prefetch(reinterpret_cast<const std::byte*>(page + 1) - 1);
+  }
+}
+
 void CowFork::StageGrowth(const std::shared_ptr<Unit>& unit, const std::shared_ptr<ObjectState>& object,
                           uint64_t size_bytes) {
   // Recorded even where a pending unit makes the object larger still: this one may become durable without it.
@@ -352,16 +397,7 @@ uint64_t CowFork::StageHole(const std::shared_ptr<Unit>& unit, const std::shared
                             BlockRange range) {
   ObjectChange& change = Change(*unit, object);
   uint64_t taken = 0;
-  std::vector<uint64_t> blocks;
-  for (auto it = object->chunks.lower_bound(range.start / Chunk::kBlocks);
-       it != object->chunks.end() && it->first * Chunk::kBlocks < range.end(); ++it) {
-    for (uint64_t i = 0; i < Chunk::kBlocks; ++i) {
-      const uint64_t block = it->first * Chunk::kBlocks + i;
-      if (block >= range.start && block < range.end() && !it->second->pages[i].unused())
-        blocks.push_back(block);
-    }
-  }
-  for (uint64_t block : blocks) {
+  for (uint64_t block : BlocksWithPages(*object, range)) {
     Page* page = FindPage(*object, block);
     if (page->pending == unit.get()) {
       ++taken;

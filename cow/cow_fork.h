@@ -90,6 +90,11 @@ class CowFork {
   // Puts new content of one block into the unit.
   void StageBlock(const std::shared_ptr<Unit>& unit, const std::shared_ptr<ObjectState>& object,
                   uint64_t block, BufferRef buffer);
+  // The cheap case of an atomic write: one unit holds all these blocks already, and nothing but their content changes.
+  // Puts `buffers` in their place, and what was there into `buffers`. nullptr, and nothing done, if it is not so.
+  Unit* Restage(ObjectState& object, BlockRange range, std::span<BufferRef> buffers);
+  // Fetches what Restage needs of these blocks, if they are few, into the processor's cache.
+  void Prefetch(ObjectState& object, BlockRange range) const;
   // Makes the object at least this large.
   void StageGrowth(const std::shared_ptr<Unit>& unit, const std::shared_ptr<ObjectState>& object,
                    uint64_t size_bytes);
@@ -124,6 +129,8 @@ class CowFork {
   Page& GetPage(ObjectState& object, uint64_t block);
   Unit* PendingWith(const ObjectState& object, uint64_t block, uint64_t epoch, const Unit* except) const;
   Chunk* FindChunk(ObjectState& object, uint64_t block) const;
+  // The blocks of the range that have a page, in order.
+  std::vector<uint64_t> BlocksWithPages(const ObjectState& object, BlockRange range) const;
   void DropPage(ObjectState& object, uint64_t block);
   void EraseChunkIfUnused(Chunk* chunk);
   void Detach(Page& page, ObjectState& object, uint64_t block);

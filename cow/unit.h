@@ -67,7 +67,7 @@ struct ObjectState {
   std::string sent_name;
   uint64_t durable_size_bytes = 0;
 
-  absl::btree_map<uint64_t, std::unique_ptr<Chunk>> chunks;
+  absl::flat_hash_map<uint64_t, std::unique_ptr<Chunk>> chunks;  // by index
   absl::flat_hash_set<Unit*> pending;
   Unit* metadata_unit = nullptr;  // the newest pending unit with metadata changes of it
   std::vector<Unit*> hole_units;  // pending and committing units that punch holes in it, oldest first

@@ -202,6 +202,19 @@ absl::Status StoreImpl::Stage(Lock& lock, const std::shared_ptr<ObjectState>& ob
     data.CopyOut(at, buffers[i].data(), n);
   }
   lock.lock();
+  const auto count = [&] {
+    ++engine_->stats().writes;
+    engine_->stats().bytes_written += bytes;
+  };
+  if (options.atomic && !options.bypass_cache && !head_partial && !tail_partial && !object->removed &&
+      !object->exclusive && engine_->CheckWritable().ok()) {
+    if (const Unit* unit = fork.Restage(*object, range, std::span(buffers.data(), buffers.size()));
+        unit != nullptr) {
+      if (options.durability == Durability::kSync) units->push_back(fork.Shared(unit));
+      count();
+      return absl::OkStatus();
+    }
+  }
   uint64_t claim = 0, entries = 0;
   bool reached = false;
   const auto ready = [&]() -> absl::StatusOr<bool> {
@@ -254,8 +267,7 @@ absl::Status StoreImpl::Stage(Lock& lock, const std::shared_ptr<ObjectState>& ob
       units->push_back(std::move(unit));
     }
   }
-  ++engine_->stats().writes;
-  engine_->stats().bytes_written += bytes;
+  count();
   return absl::OkStatus();
 }
 
@@ -284,6 +296,7 @@ absl::Status StoreImpl::WriteInParts(const std::shared_ptr<ObjectState>& object,
   for (uint64_t at = 0; at < data.bytes;) {
     const uint64_t n =
         std::min(data.bytes - at, part_max - (options.atomic ? 0 : (offset + at) % kBlockBytes));
+    engine_->fork().Prefetch(*object, BlocksOf(offset + at, n));
     lock.unlock();
     if (absl::Status s = Stage(lock, object, offset + at, data, at, n, options, &held, &units); !s.ok())
       return s;

@@ -331,7 +331,7 @@ absl::Status Engine::Checkpoint(Lock& lock) {
 
 bool Engine::WritebackDue() const {
   if (fork_.pending().empty() || !CanDispatch()) return false;
-  if (fork_.dirty_blocks() > dirty_limit_blocks() / 2) return true;
+  if (DirtyDue()) return true;
   return background_ && fork_.pending().begin()->second->born_ms + kWritebackAgeMs <= NowMs();
 }
 
@@ -366,7 +366,8 @@ bool Engine::MaintenanceStep(Lock& lock) {
 void Engine::AfterChange(Lock& lock) {
   fork_.Evict(page_limit_bytes_);
   if (background_) {
-    if (WritebackDue() || CheckpointDue()) WakeBackground();
+    // What has become old its thread sees by itself.
+    if ((DirtyDue() && CanDispatch()) || CheckpointDue()) WakeBackground();
     return;
   }
   while (MaintenanceStep(lock) || WritebackStep(lock)) {

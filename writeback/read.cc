@@ -14,6 +14,7 @@ namespace {
 
 constexpr uint64_t kPieceBlocks = 256;  // one device read
 constexpr size_t kPiecesAtOnce = 8;
+constexpr uint64_t kPrefetchBytes = 512;  // from there on the processor sees by itself what comes
 constexpr uint64_t kKeepBlocksMax = 256;  // larger reads from the device do not displace the cache
 
 struct CachedBlock {
@@ -93,6 +94,9 @@ absl::StatusOr<size_t> Engine::Read(const std::shared_ptr<ObjectState>& object, 
     for (uint64_t b = first; b < end && complete;) {
       Page* page = fork_.FindPage(*object, b);
       if (page != nullptr && page->buffer) {
+        // Before the count is raised, which waits for memory.
+        const std::byte* data = page->buffer.data();
+        for (uint64_t at = 0; at < kPrefetchBytes; at += 64) __builtin_prefetch(data + at);
         page->referenced = true;
         cached.push_back({b, page->buffer});
         ++b;

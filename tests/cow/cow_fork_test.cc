@@ -75,6 +75,60 @@ class CowForkTest : public testing::Test {
   ObjectPtr other_ = fork_.AddObject({ObjectId{2}, 0, "two"});
 };
 
+// ---- Writing again what one unit holds ----
+
+class RestageTest : public CowForkTest {
+ protected:
+  void SetUp() override { object_->size_bytes = object_->durable_size_bytes = 8 * kBlockBytes; }
+  const Unit* Restage(BlockRange range, char value) {
+    std::vector<BufferRef> buffers;
+    for (uint64_t i = 0; i < range.count; ++i) buffers.push_back(Filled(value));
+    const Unit* unit = fork_.Restage(*object_, range, buffers);
+    // What was there, or what was offered.
+    for (const BufferRef& b : buffers) given_back_ += static_cast<char>(b.data()[0]);
+    return unit;
+  }
+  std::string given_back_;
+};
+
+TEST_F(RestageTest, ReplacesTheContentOfAPendingUnitAndNothingElse) {
+  const UnitPtr unit = Write({0, 4}, 'a');
+  EXPECT_EQ(Restage({1, 2}, 'b'), unit.get());
+  EXPECT_EQ(given_back_, "aa");
+  EXPECT_EQ(Content({0, 4}), "abba");
+  EXPECT_EQ(unit->data_blocks, 4u);
+  EXPECT_EQ(fork_.dirty_blocks(), 4u);
+  fork_.Freeze(unit);
+  EXPECT_EQ(Frozen(*unit), "0:abba ");
+  fork_.Complete(unit);
+}
+
+TEST_F(RestageTest, IsRefusedWhereMoreThanContentWouldChange) {
+  const auto refused = [&](BlockRange range, const char* why) {
+    given_back_.clear();
+    EXPECT_EQ(Restage(range, 'x'), nullptr) << why;
+    EXPECT_EQ(given_back_, std::string(range.count, 'x')) << why;
+  };
+  refused({0, 1}, "nothing is pending");
+  const UnitPtr first = Write({0, 1}, 'a'), second = Write({1, 2}, 'b');
+  refused({0, 2}, "two units would have to be joined");
+  refused({2, 2}, "one block is not pending");
+  Write({9, 1}, 'c');
+  refused({9, 1}, "it lies beyond the durable size, which the unit has to bring");
+  EXPECT_NE(Restage({0, 1}, 'd'), nullptr);
+  fork_.Freeze(first);
+  refused({0, 1}, "its unit is on its way to the device");
+  Punch({20, 1});
+  refused({1, 2}, "a change of metadata holds all of the object's");
+}
+
+TEST_F(RestageTest, IsRefusedAcrossABarrier) {
+  Write({0, 1}, 'a');
+  fork_.Barrier();
+  EXPECT_EQ(Restage({0, 1}, 'b'), nullptr);
+  EXPECT_EQ(Content({0, 1}), "a");
+}
+
 // ---- Joining (invariant 1) ----
 
 TEST_F(CowForkTest, UnfrozenUnitDoesNotUndoATruncateOfItsEpoch) {
