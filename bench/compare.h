@@ -1,0 +1,47 @@
+// Several subjects at the same work, in turn.
+#ifndef UNTORN_BENCH_COMPARE_H_
+#define UNTORN_BENCH_COMPARE_H_
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "bench/page_store.h"
+#include "bench/results.h"
+#include "bench/run.h"
+
+namespace untorn::bench {
+
+struct Pace {
+  int rounds = 7;
+  int milliseconds = 300;  // of each subject in each round
+};
+
+// What each subject did, round by round.
+struct Series {
+  std::string subject;
+  std::vector<double> per_second;
+};
+
+// For works of which `per_second` is measured otherwise than by a Driver: one measurement of each subject a round.
+struct Contestant {
+  std::string subject;
+  std::function<absl::StatusOr<double>()> measure;  // per second
+};
+absl::StatusOr<std::vector<Series>> Alternate(const std::vector<Contestant>& contestants, int rounds);
+
+// Runs the load on each subject in every round, verifies what each has written, and adds figures.
+absl::StatusOr<std::vector<Series>> CompareStores(const std::string& work, const Load& load,
+                                                  const std::vector<Subject>& subjects, const Pace& pace,
+                                                  const std::string& directory, Results* results);
+
+// The ratio of two of them; of one to the peer whose median is the best, as "best peer".
+void AddRatio(const std::string& work, const std::vector<Series>& series, const std::string& subject,
+              const std::string& against, Results* results);
+void AddRatioToBest(const std::string& work, const std::vector<Series>& series, const std::string& subject,
+                    const std::vector<std::string>& peers, Results* results);
+
+}  // namespace untorn::bench
+
+#endif  // UNTORN_BENCH_COMPARE_H_

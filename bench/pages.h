@@ -1,0 +1,23 @@
+// The content of pages: what version of which page each block of them is can be told from it.
+#ifndef UNTORN_BENCH_PAGES_H_
+#define UNTORN_BENCH_PAGES_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "device/aligned_buffer.h"
+
+namespace untorn::bench {
+
+// Stamps a page whose content is otherwise random and cannot be compressed.
+void Stamp(std::byte* page, uint64_t page_bytes, uint64_t number, uint64_t version);
+// kDataLoss: what is there is not this version of this page, whole.
+absl::Status CheckStamp(const std::byte* page, uint64_t page_bytes, uint64_t number, uint64_t version);
+AlignedBuffer RandomBytes(uint64_t bytes, uint64_t seed);
+
+}  // namespace untorn::bench
+
+#endif  // UNTORN_BENCH_PAGES_H_

@@ -1,0 +1,67 @@
+// One subject at work: clients that commit, or read, random pages for a while.
+#ifndef UNTORN_BENCH_RUN_H_
+#define UNTORN_BENCH_RUN_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "bench/page_store.h"
+#include "device/aligned_buffer.h"
+
+namespace untorn::bench {
+
+struct Load {
+  uint64_t page_bytes = 0;
+  int pages = 1;  // of a transaction
+  int clients = 1;
+  uint32_t objects = 1;
+  uint64_t set_bytes = 64 << 20;
+  uint64_t cache_bytes = 256 << 20;
+  int read_percent = 0;  // of the operations; a read is of one page
+  double skew = 0;       // > 1: keys by Zipf's law with this exponent, 0: uniformly
+};
+
+struct Run {
+  uint64_t operations = 0;
+  double seconds = 0;
+  std::vector<uint32_t> latencies_ns;  // of commits
+  double per_second() const { return operations / seconds; }
+};
+
+// The value below which this share of `latencies` lies, in µs. Sorts.
+double PercentileUs(std::vector<uint32_t>& latencies_ns, double share);
+
+class Driver {
+ public:
+  // Makes the store in a directory of its own below `directory`, and writes all its pages once.
+  static absl::StatusOr<std::unique_ptr<Driver>> Make(const Subject& subject, const Load& load,
+                                                      const std::string& directory, uint64_t seed);
+  // Removes what it made.
+  ~Driver();
+
+  const Subject& subject() const { return subject_; }
+  absl::StatusOr<Run> RunFor(int milliseconds);
+  // Opens it again (where it can be), reads all pages, and compares them with what was written. kDataLoss
+  absl::Status Verify();
+
+ private:
+  struct Client;
+  Driver(const Subject& subject, const Load& load);
+  absl::Status Fill();
+  absl::Status CheckAll();
+
+  const Subject subject_;
+  const Load load_;
+  PageStoreOptions options_;
+  std::unique_ptr<PageStore> store_;
+  std::vector<uint32_t> versions_;  // by page; each belongs to one client
+  std::vector<std::unique_ptr<Client>> clients_;
+};
+
+}  // namespace untorn::bench
+
+#endif  // UNTORN_BENCH_RUN_H_

@@ -1,0 +1,24 @@
+// The subjects of the benchmark.
+#ifndef UNTORN_BENCH_STORES_H_
+#define UNTORN_BENCH_STORES_H_
+
+#include "bench/page_store.h"
+#include "untorn/options.h"
+
+namespace untorn::bench {
+
+// `stated_unit_bytes`: 0: there is no fast path.
+Subject UntornSubject(const std::string& name, WritePolicy policy, uint64_t stated_unit_bytes);
+
+// Peers, each at its documented durable settings.
+Subject SqliteSubject();
+Subject LmdbSubject();
+Subject RocksdbSubject();
+
+Subject RawOverwriteSubject();
+Subject RawAtomicSubject();  // on a file system that has it
+Subject RawPackedSubject();
+
+}  // namespace untorn::bench
+
+#endif  // UNTORN_BENCH_STORES_H_

@@ -1,0 +1,236 @@
+// Plain I/O without the store around it: the limits that the store is measured against.
+#include <fcntl.h>
+#include <liburing.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <condition_variable>
+#include <cstring>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "bench/stores.h"
+#include "device/aligned_buffer.h"
+
+namespace untorn::bench {
+namespace {
+
+absl::Status IoError(const std::string& what, ssize_t result) {
+  if (result >= 0) return absl::InternalError(absl::StrCat(what, ": ended after ", result, " bytes"));
+  return absl::ErrnoToStatus(static_cast<int>(-result), what);
+}
+
+// A file of which every block has been written, opened for direct I/O.
+class RawFile {
+ public:
+  ~RawFile() {
+    if (fd_ >= 0) close(fd_);
+  }
+  int fd() const { return fd_; }
+
+  absl::Status Open(const std::string& path, uint64_t bytes) {
+    fd_ = open(path.c_str(), O_RDWR | O_CREAT | O_DIRECT | O_CLOEXEC, 0644);
+    if (fd_ < 0) return absl::ErrnoToStatus(errno, path);
+    const uint64_t there = std::max<off_t>(0, lseek(fd_, 0, SEEK_END));
+    const AlignedBuffer zeros = [] {
+      AlignedBuffer b(1 << 20);
+      std::memset(b.data(), 0, b.size());
+      return b;
+    }();
+    for (uint64_t at = there; at < bytes; at += zeros.size()) {
+      const ssize_t n = pwrite(fd_, zeros.data(), std::min<uint64_t>(zeros.size(), bytes - at), at);
+      if (n <= 0) return IoError(path, n < 0 ? -errno : n);
+    }
+    return fdatasync(fd_) == 0 ? absl::OkStatus() : absl::ErrnoToStatus(errno, path);
+  }
+
+  absl::Status Read(uint64_t offset, std::byte* out, uint64_t bytes) const {
+    AlignedBuffer aligned(bytes);
+    const ssize_t n = pread(fd_, aligned.data(), bytes, offset);
+    if (n != static_cast<ssize_t>(bytes)) return IoError("read", n < 0 ? -errno : n);
+    std::memcpy(out, aligned.data(), bytes);
+    return absl::OkStatus();
+  }
+
+ private:
+  int fd_ = -1;
+};
+
+// Each page overwritten where it is, by itself. Nothing makes several of them one.
+class RawOverwrite : public PageStore {
+ public:
+  static absl::StatusOr<std::unique_ptr<PageStore>> Open(const PageStoreOptions& options, int flags) {
+    auto store = std::make_unique<RawOverwrite>();
+    store->options_ = options;
+    store->flags_ = flags;
+    absl::Status s =
+        store->file_.Open(options.directory + "/raw", options.page_bytes * options.pages * options.objects);
+    if (!s.ok()) return s;
+    return store;
+  }
+
+  absl::Status Commit(int, std::span<const PageWrite> pages) override {
+    for (const PageWrite& p : pages) {
+      const iovec iov{const_cast<std::byte*>(p.data), options_.page_bytes};
+      const ssize_t n = pwritev2(file_.fd(), &iov, 1, Place(p.object, p.page), flags_);
+      if (n != static_cast<ssize_t>(options_.page_bytes)) return IoError("pwritev2", n < 0 ? -errno : n);
+    }
+    return absl::OkStatus();
+  }
+  absl::Status Read(int, uint32_t object, uint64_t page, std::byte* out) override {
+    return file_.Read(Place(object, page), out, options_.page_bytes);
+  }
+
+ private:
+  uint64_t Place(uint32_t object, uint64_t page) const {
+    return (object * options_.pages + page) * options_.page_bytes;
+  }
+  PageStoreOptions options_;
+  int flags_ = 0;
+  RawFile file_;
+};
+
+// The shape of the fastest commit: all pages in one contiguous write, a log block beside it, then one flush. Clients
+// that come together share one: the first sends for all. Nothing of it could be recovered.
+class RawPacked : public PageStore {
+ public:
+  static absl::StatusOr<std::unique_ptr<PageStore>> Open(const PageStoreOptions& options, bool) {
+    auto store = std::make_unique<RawPacked>();
+    store->options_ = options;
+    store->slots_ = 2 * options.pages * options.objects;
+    absl::Status s =
+        store->file_.Open(options.directory + "/raw", kLogBytes + store->slots_ * options.page_bytes);
+    if (!s.ok()) return s;
+    if (const int e = io_uring_queue_init(8, &store->ring_, 0); e < 0) return IoError("io_uring", e);
+    store->ring_made_ = true;
+    store->place_of_.assign(options.pages * options.objects, 0);
+    store->page_at_.assign(store->slots_, UINT64_MAX);
+    std::memset(store->log_.data(), 0, store->log_.size());
+    return store;
+  }
+  ~RawPacked() override {
+    if (ring_made_) io_uring_queue_exit(&ring_);
+  }
+
+  absl::Status Commit(int, std::span<const PageWrite> pages) override {
+    Waiting self{pages, false, {}};
+    std::unique_lock lock(mu_);
+    waiting_.push_back(&self);
+    while (!self.done) {
+      if (sending_) {
+        changed_.wait(lock);
+        continue;
+      }
+      sending_ = true;
+      const std::vector<Waiting*> batch = std::exchange(waiting_, {});
+      lock.unlock();
+      const absl::Status status = Send(batch);
+      lock.lock();
+      sending_ = false;
+      for (Waiting* w : batch) {
+        w->done = true;
+        w->status = status;
+      }
+      changed_.notify_all();
+    }
+    return self.status;
+  }
+
+  absl::Status Read(int, uint32_t object, uint64_t page, std::byte* out) override {
+    const uint64_t number = object * options_.pages + page, place = place_of_[number];
+    if (page_at_[place] != number) return absl::NotFoundError("overwritten since by another page");
+    return file_.Read(kLogBytes + place * options_.page_bytes, out, options_.page_bytes);
+  }
+
+ private:
+  static constexpr uint64_t kLogBytes = 4 << 20;
+  struct Waiting {
+    std::span<const PageWrite> pages;
+    bool done;
+    absl::Status status;
+  };
+
+  absl::Status Send(const std::vector<Waiting*>& batch) {
+    std::vector<iovec> iov;
+    for (const Waiting* w : batch) {
+      for (const PageWrite& p : w->pages)
+        iov.push_back({const_cast<std::byte*>(p.data), options_.page_bytes});
+    }
+    if (next_ + iov.size() > slots_) next_ = 0;
+    uint64_t place = next_;
+    for (const Waiting* w : batch) {
+      for (const PageWrite& p : w->pages) {
+        const uint64_t number = p.object * options_.pages + p.page;
+        page_at_[place] = number;
+        place_of_[number] = place++;
+      }
+    }
+    io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
+    io_uring_prep_writev(sqe, file_.fd(), iov.data(), iov.size(), kLogBytes + next_ * options_.page_bytes);
+    sqe->user_data = iov.size() * options_.page_bytes;
+    sqe = io_uring_get_sqe(&ring_);
+    io_uring_prep_write(sqe, file_.fd(), log_.data(), log_.size(), log_at_);
+    sqe->user_data = log_.size();
+    next_ += iov.size();
+    log_at_ = (log_at_ + log_.size()) % kLogBytes;
+    if (absl::Status s = Await(2); !s.ok()) return s;
+    sqe = io_uring_get_sqe(&ring_);
+    io_uring_prep_fsync(sqe, file_.fd(), IORING_FSYNC_DATASYNC);
+    sqe->user_data = 0;
+    return Await(1);
+  }
+
+  absl::Status Await(unsigned count) {
+    const int sent = io_uring_submit_and_wait(&ring_, count);
+    if (sent < 0) return IoError("io_uring", sent);
+    absl::Status status;
+    for (unsigned i = 0; i < count; ++i) {
+      io_uring_cqe* cqe;
+      if (const int e = io_uring_wait_cqe(&ring_, &cqe); e < 0) return IoError("io_uring", e);
+      if (cqe->res < 0 || static_cast<uint64_t>(cqe->res) != cqe->user_data)
+        status = IoError("write", cqe->res);
+      io_uring_cqe_seen(&ring_, cqe);
+    }
+    return status;
+  }
+
+  PageStoreOptions options_;
+  RawFile file_;
+  uint64_t slots_ = 0, next_ = 0, log_at_ = 0;
+  AlignedBuffer log_{kBlockBytes};
+  io_uring ring_;
+  bool ring_made_ = false;
+  std::vector<uint64_t> place_of_, page_at_;
+  std::mutex mu_;
+  std::condition_variable changed_;
+  std::vector<Waiting*> waiting_;
+  bool sending_ = false;
+};
+
+}  // namespace
+
+Subject RawOverwriteSubject() {
+  return {"raw overwrite", "O_DIRECT, RWF_DSYNC, in place, one page after another; not atomic",
+          [](const PageStoreOptions& o, bool) { return RawOverwrite::Open(o, RWF_DSYNC); }};
+}
+
+Subject RawAtomicSubject() {
+  return {"RWF_ATOMIC", "O_DIRECT, RWF_DSYNC | RWF_ATOMIC, in place, one page after another",
+          [](const PageStoreOptions& o, bool) {
+            return RawOverwrite::Open(o, RWF_DSYNC | 0x40 /* RWF_ATOMIC */);
+          }};
+}
+
+Subject RawPackedSubject() {
+  return {"raw packed",
+          "O_DIRECT, io_uring: one contiguous write of all pages, 4 KiB of log beside it, fdatasync; clients "
+          "share; not "
+          "recoverable",
+          RawPacked::Open, /*reopens=*/false};
+}
+
+}  // namespace untorn::bench
