@@ -53,7 +53,7 @@ int Told(const absl::Status& status, const char* what) {
 int Main() {
   Setting setting;
   setting.quick = absl::GetFlag(FLAGS_quick);
-  setting.pace = setting.quick ? Pace{3, 150} : Pace{7, 300};
+  setting.pace = setting.quick ? Pace{3, 150, 500} : Pace();
   if (absl::GetFlag(FLAGS_rounds) > 0) setting.pace.rounds = absl::GetFlag(FLAGS_rounds);
   if (absl::GetFlag(FLAGS_milliseconds) > 0) setting.pace.milliseconds = absl::GetFlag(FLAGS_milliseconds);
   setting.directory = absl::GetFlag(FLAGS_dir);

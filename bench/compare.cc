@@ -44,6 +44,7 @@ absl::StatusOr<std::vector<Series>> CompareStores(const std::string& work, const
     auto driver = Driver::Make(subject, load, directory, /*seed=*/drivers.size() + 1);
     if (!driver.ok()) return driver.status();
     drivers.push_back(*std::move(driver));
+    if (auto run = drivers.back()->RunFor(pace.warm_up_milliseconds); !run.ok()) return run.status();
     const size_t i = drivers.size() - 1;
     contestants.push_back({subject.name, [&, i]() -> absl::StatusOr<double> {
                              absl::StatusOr<Run> run = drivers[i]->RunFor(pace.milliseconds);

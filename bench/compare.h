@@ -15,7 +15,8 @@ namespace untorn::bench {
 
 struct Pace {
   int rounds = 7;
-  int milliseconds = 300;  // of each subject in each round
+  int milliseconds = 300;           // of each subject in each round
+  int warm_up_milliseconds = 1500;  // before the first: until logs and free space go round
 };
 
 // What each subject did, round by round.

@@ -81,6 +81,8 @@ absl::Status ManyClientsWorks(const Setting& setting, Results* results) {
       auto driver = Driver::Make(subjects[0], load, absl::StrCat(setting.directory, "/", load.objects), 1);
       if (!driver.ok()) return driver.status();
       drivers.push_back(*std::move(driver));
+      if (auto run = drivers.back()->RunFor(setting.pace.warm_up_milliseconds); !run.ok())
+        return run.status();
       both.push_back({what, [&setting, d = drivers.back().get()]() -> absl::StatusOr<double> {
                         absl::StatusOr<Run> run = d->RunFor(setting.pace.milliseconds);
                         if (!run.ok()) return run.status();
