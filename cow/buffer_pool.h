@@ -35,9 +35,7 @@ class BufferRef {
   explicit BufferRef(Buffer* buffer) : buffer_(buffer), data_(buffer ? buffer->data : nullptr) {
     if (buffer_) buffer_->references.fetch_add(1, std::memory_order_relaxed);
   }
-  BufferRef(const BufferRef& other) : buffer_(other.buffer_), data_(other.data_) {
-    if (buffer_) buffer_->references.fetch_add(1, std::memory_order_relaxed);
-  }
+  BufferRef(const BufferRef& other) : BufferRef(other.buffer_) {}
   BufferRef(BufferRef&& other) noexcept
       : buffer_(std::exchange(other.buffer_, nullptr)), data_(std::exchange(other.data_, nullptr)) {}
   BufferRef& operator=(BufferRef other) noexcept {

@@ -330,9 +330,9 @@ absl::Status Engine::Checkpoint(Lock& lock) {
 // ---- Background ----
 
 bool Engine::WritebackDue() const {
-  if (fork_.pending().empty() || !CanDispatch()) return false;
   if (DirtyDue()) return true;
-  return background_ && fork_.pending().begin()->second->born_ms + kWritebackAgeMs <= NowMs();
+  return background_ && CanWriteBack() &&
+         fork_.pending().begin()->second->born_ms + kWritebackAgeMs <= NowMs();
 }
 
 bool Engine::CheckpointDue() const {
@@ -367,7 +367,7 @@ void Engine::AfterChange(Lock& lock) {
   fork_.Evict(page_limit_bytes_);
   if (background_) {
     // What has become old its thread sees by itself.
-    if ((DirtyDue() && CanDispatch()) || CheckpointDue()) WakeBackground();
+    if (DirtyDue() || CheckpointDue()) WakeBackground();
     return;
   }
   while (MaintenanceStep(lock) || WritebackStep(lock)) {

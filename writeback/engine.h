@@ -189,7 +189,8 @@ class Engine {
   void FinishUnit(const std::shared_ptr<Unit>& unit);
 
   // Background. Two threads: one sends what nobody waits for and calls back, the other does what takes long.
-  bool DirtyDue() const { return fork_.dirty_blocks() > dirty_limit_blocks() / 2; }
+  bool CanWriteBack() const { return !fork_.pending().empty() && CanDispatch(); }
+  bool DirtyDue() const { return CanWriteBack() && fork_.dirty_blocks() > dirty_limit_blocks() / 2; }
   bool WritebackDue() const;
   bool CheckpointDue() const;
   bool PrepareDue() const;
