@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
-#include <functional>
 #include <iterator>
 #include <string>
 #include <system_error>
@@ -89,8 +88,7 @@ int Main() {
 int main(int argc, char** argv) {
   absl::SetProgramUsageMessage(
       "Measures untorn beside plain I/O and its peers. Writes results.json, figures.json and results.md, and "
-      "ends with "
-      "one line for each bar.");
+      "ends with one line for each bar.");
   const std::vector<char*> rest = absl::ParseCommandLine(argc, argv);
   if (rest.size() > 1) {
     std::fprintf(stderr, "untorn_bench: unexpected argument '%s'\n", rest[1]);

@@ -34,14 +34,15 @@ absl::StatusOr<std::vector<Series>> Alternate(const std::vector<Contestant>& con
   return series;
 }
 
-absl::StatusOr<std::vector<Series>> CompareStores(const std::string& work, const Load& load,
-                                                  const std::vector<Subject>& subjects, const Pace& pace,
+absl::StatusOr<std::vector<Series>> CompareStores(const std::string& work,
+                                                  const std::vector<Entrant>& entrants, const Pace& pace,
                                                   const std::string& directory, Results* results) {
   std::vector<std::unique_ptr<Driver>> drivers;
-  std::vector<std::vector<uint32_t>> latencies(subjects.size());
+  std::vector<std::vector<uint32_t>> latencies(entrants.size());
   std::vector<Contestant> contestants;
-  for (const Subject& subject : subjects) {
-    auto driver = Driver::Make(subject, load, directory, /*seed=*/drivers.size() + 1);
+  for (const auto& [subject, load] : entrants) {
+    auto driver =
+        Driver::Make(subject, load, absl::StrCat(directory, "/", subject.name), /*seed=*/drivers.size() + 1);
     if (!driver.ok()) return driver.status();
     drivers.push_back(*std::move(driver));
     if (auto run = drivers.back()->RunFor(pace.warm_up_milliseconds); !run.ok()) return run.status();
@@ -56,12 +57,12 @@ absl::StatusOr<std::vector<Series>> CompareStores(const std::string& work, const
   }
   absl::StatusOr<std::vector<Series>> series = Alternate(contestants, pace.rounds);
   if (!series.ok()) return series.status();
-  for (size_t i = 0; i < subjects.size(); ++i) {
+  for (size_t i = 0; i < entrants.size(); ++i) {
     if (absl::Status s = drivers[i]->Verify(); !s.ok()) return s;
-    results->figures.push_back({work, subjects[i].name, subjects[i].settings,
-                                MedianOf((*series)[i].per_second), PercentileUs(latencies[i], 0.5),
-                                PercentileUs(latencies[i], 0.99), PercentileUs(latencies[i], 0.999),
-                                PercentileUs(latencies[i], 0.9999)});
+    const Subject& subject = entrants[i].subject;
+    results->figures.push_back({work, subject.name, subject.settings, MedianOf((*series)[i].per_second),
+                                PercentileUs(latencies[i], 0.5), PercentileUs(latencies[i], 0.99),
+                                PercentileUs(latencies[i], 0.999), PercentileUs(latencies[i], 0.9999)});
   }
   return series;
 }

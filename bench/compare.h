@@ -32,9 +32,14 @@ struct Contestant {
 };
 absl::StatusOr<std::vector<Series>> Alternate(const std::vector<Contestant>& contestants, int rounds);
 
-// Runs the load on each subject in every round, verifies what each has written, and adds figures.
-absl::StatusOr<std::vector<Series>> CompareStores(const std::string& work, const Load& load,
-                                                  const std::vector<Subject>& subjects, const Pace& pace,
+struct Entrant {
+  Subject subject;
+  Load load;
+};
+
+// Runs each one's load in every round, verifies what each has written, and adds figures. No two of one name.
+absl::StatusOr<std::vector<Series>> CompareStores(const std::string& work,
+                                                  const std::vector<Entrant>& entrants, const Pace& pace,
                                                   const std::string& directory, Results* results);
 
 // The ratio of two of them; of one to the peer whose median is the best, as "best peer".

@@ -2,22 +2,23 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
 #include <set>
+#include <span>
 #include <system_error>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "nlohmann/json.hpp"
+#include "tools/file_io.h"
 
 namespace untorn::bench {
 namespace {
 
 absl::Status WriteFile(const std::string& path, const std::string& text) {
-  std::ofstream out(path);
-  out << text;
-  out.close();
-  return out ? absl::OkStatus() : absl::InternalError(absl::StrCat(path, ": cannot be written"));
+  absl::StatusOr<tools::OutputFile> file = tools::OutputFile::Create(path, /*replace=*/true);
+  if (!file.ok()) return file.status();
+  absl::Status s = file->Write(std::as_bytes(std::span(text)));
+  return s.ok() ? file->Finish() : s;
 }
 
 std::string Number(double value) { return absl::StrFormat(value < 10 ? "%.2f" : "%.1f", value); }
@@ -100,8 +101,10 @@ absl::Status Results::Write(const std::string& directory) const {
       "| work | subject | a second | p50 | p99 | p99.9 | p99.99 |\n|---|---|---|---|---|---|---|\n");
   std::set<std::string> settings;
   for (const Figures& f : figures) {
-    absl::StrAppendFormat(&md, "| %s | %s | %.0f | %.1f | %.1f | %.1f | %.1f |\n", f.work, f.subject,
-                          f.per_second, f.p50_us, f.p99_us, f.p999_us, f.p9999_us);
+    absl::StrAppendFormat(&md, "| %s | %s | %.0f |", f.work, f.subject, f.per_second);
+    for (const double us : {f.p50_us, f.p99_us, f.p999_us, f.p9999_us})
+      absl::StrAppend(&md, us > 0 ? absl::StrFormat(" %.1f |", us) : " |");
+    absl::StrAppend(&md, "\n");
     if (!f.settings.empty()) settings.insert(absl::StrCat("- ", f.subject, ": ", f.settings, "\n"));
   }
   absl::StrAppend(&md, "\n## Settings\n\n");

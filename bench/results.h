@@ -29,7 +29,7 @@ struct Bar {
 struct Figures {
   std::string work, subject, settings;
   double per_second = 0;  // operations, the median of the rounds
-  double p50_us = 0, p99_us = 0, p999_us = 0, p9999_us = 0;
+  double p50_us = 0, p99_us = 0, p999_us = 0, p9999_us = 0;  // 0: not measured
 };
 
 struct Results {

@@ -4,12 +4,10 @@
 #include <atomic>
 #include <chrono>
 #include <filesystem>
-#include <optional>
 #include <random>
 #include <system_error>
 #include <thread>
 
-#include "absl/random/zipf_distribution.h"
 #include "absl/strings/str_cat.h"
 #include "bench/pages.h"
 
@@ -34,24 +32,11 @@ double PercentileUs(std::vector<uint32_t>& latencies_ns, double share) {
 // Writes those pages of all objects whose number, counted through, leaves its own number as the remainder.
 struct Driver::Client {
   Client(const Load& load, int number, uint64_t seed)
-      : number(number),
-        rng(seed),
-        buffers(RandomBytes(load.pages * load.page_bytes, seed)),
-        read(load.page_bytes) {
-    if (load.skew > 1) zipf.emplace(load.set_bytes / load.page_bytes / load.clients - 1, load.skew);
-  }
-
-  // A page of this client's.
-  uint64_t Draw(uint64_t of) {
-    if (!zipf) return rng() % of;
-    // The popular ones are not neighbours.
-    return (*zipf)(rng)*0x9e3779b97f4a7c15 % of;
-  }
+      : number(number), rng(seed), buffers(RandomBytes(load.pages * load.page_bytes, seed)) {}
 
   int number;
   std::mt19937_64 rng;
-  std::optional<absl::zipf_distribution<uint64_t>> zipf;
-  AlignedBuffer buffers, read;
+  AlignedBuffer buffers;
   std::vector<PageWrite> pages;
   std::vector<uint64_t> drawn;
   Run run;
@@ -64,7 +49,7 @@ absl::StatusOr<std::unique_ptr<Driver>> Driver::Make(const Subject& subject, con
                                                      const std::string& directory, uint64_t seed) {
   std::unique_ptr<Driver> driver(new Driver(subject, load));
   PageStoreOptions& o = driver->options_;
-  o.directory = absl::StrCat(directory, "/", subject.name);
+  o.directory = directory;
   o.page_bytes = load.page_bytes;
   o.objects = load.objects;
   o.pages = load.set_bytes / load.page_bytes / load.objects;
@@ -112,17 +97,9 @@ absl::StatusOr<Run> Driver::RunFor(int milliseconds) {
     c.status = absl::OkStatus();
     const uint64_t own = versions_.size() / load_.clients;
     while (!stop.load(std::memory_order_relaxed)) {
-      if (load_.read_percent > 0 && static_cast<int>(c.rng() % 100) < load_.read_percent) {
-        const uint64_t n = c.Draw(own) * load_.clients + c.number;
-        c.status = store_->Read(c.number, n / options_.pages, n % options_.pages, c.read.data());
-        if (c.status.ok()) c.status = CheckStamp(c.read.data(), load_.page_bytes, n, versions_[n]);
-        if (!c.status.ok()) return;
-        ++c.run.operations;
-        continue;
-      }
       c.drawn.clear();
       while (static_cast<int>(c.drawn.size()) < load_.pages) {
-        const uint64_t n = c.Draw(own) * load_.clients + c.number;
+        const uint64_t n = c.rng() % own * load_.clients + c.number;
         if (std::find(c.drawn.begin(), c.drawn.end(), n) == c.drawn.end()) c.drawn.push_back(n);
       }
       c.pages.clear();

@@ -21,8 +21,6 @@ struct Load {
   uint32_t objects = 1;
   uint64_t set_bytes = 64 << 20;
   uint64_t cache_bytes = 256 << 20;
-  int read_percent = 0;  // of the operations; a read is of one page
-  double skew = 0;       // > 1: keys by Zipf's law with this exponent, 0: uniformly
 };
 
 struct Run {
@@ -37,13 +35,12 @@ double PercentileUs(std::vector<uint32_t>& latencies_ns, double share);
 
 class Driver {
  public:
-  // Makes the store in a directory of its own below `directory`, and writes all its pages once.
+  // Makes the store in `directory`, which is emptied first, and writes all its pages once.
   static absl::StatusOr<std::unique_ptr<Driver>> Make(const Subject& subject, const Load& load,
                                                       const std::string& directory, uint64_t seed);
   // Removes what it made.
   ~Driver();
 
-  const Subject& subject() const { return subject_; }
   absl::StatusOr<Run> RunFor(int milliseconds);
   // Opens it again (where it can be), reads all pages, and compares them with what was written. kDataLoss
   absl::Status Verify();

@@ -16,7 +16,6 @@ Subject LmdbSubject();
 Subject RocksdbSubject();
 
 Subject RawOverwriteSubject();
-Subject RawAtomicSubject();  // on a file system that has it
 Subject RawPackedSubject();
 
 }  // namespace untorn::bench

@@ -63,10 +63,9 @@ class RawFile {
 // Each page overwritten where it is, by itself. Nothing makes several of them one.
 class RawOverwrite : public PageStore {
  public:
-  static absl::StatusOr<std::unique_ptr<PageStore>> Open(const PageStoreOptions& options, int flags) {
+  static absl::StatusOr<std::unique_ptr<PageStore>> Open(const PageStoreOptions& options, bool) {
     auto store = std::make_unique<RawOverwrite>();
     store->options_ = options;
-    store->flags_ = flags;
     absl::Status s =
         store->file_.Open(options.directory + "/raw", options.page_bytes * options.pages * options.objects);
     if (!s.ok()) return s;
@@ -76,7 +75,7 @@ class RawOverwrite : public PageStore {
   absl::Status Commit(int, std::span<const PageWrite> pages) override {
     for (const PageWrite& p : pages) {
       const iovec iov{const_cast<std::byte*>(p.data), options_.page_bytes};
-      const ssize_t n = pwritev2(file_.fd(), &iov, 1, Place(p.object, p.page), flags_);
+      const ssize_t n = pwritev2(file_.fd(), &iov, 1, Place(p.object, p.page), RWF_DSYNC);
       if (n != static_cast<ssize_t>(options_.page_bytes)) return IoError("pwritev2", n < 0 ? -errno : n);
     }
     return absl::OkStatus();
@@ -90,7 +89,6 @@ class RawOverwrite : public PageStore {
     return (object * options_.pages + page) * options_.page_bytes;
   }
   PageStoreOptions options_;
-  int flags_ = 0;
   RawFile file_;
 };
 
@@ -215,14 +213,7 @@ class RawPacked : public PageStore {
 
 Subject RawOverwriteSubject() {
   return {"raw overwrite", "O_DIRECT, RWF_DSYNC, in place, one page after another; not atomic",
-          [](const PageStoreOptions& o, bool) { return RawOverwrite::Open(o, RWF_DSYNC); }};
-}
-
-Subject RawAtomicSubject() {
-  return {"RWF_ATOMIC", "O_DIRECT, RWF_DSYNC | RWF_ATOMIC, in place, one page after another",
-          [](const PageStoreOptions& o, bool) {
-            return RawOverwrite::Open(o, RWF_DSYNC | 0x40 /* RWF_ATOMIC */);
-          }};
+          RawOverwrite::Open};
 }
 
 Subject RawPackedSubject() {

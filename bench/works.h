@@ -21,10 +21,6 @@ absl::Status DurableWorks(const Setting& setting, Results* results);
 absl::Status ManyClientsWorks(const Setting& setting, Results* results);
 // Buffered atomic writes and cached reads beside memcpy and the page cache.
 absl::Status MemoryWorks(const Setting& setting, Results* results);
-// Writeback of random dirty pages; sequential scans.
-absl::Status WritebackWorks(const Setting& setting, Results* results);
-// Reads and updates of skewed keys.
-absl::Status MixedWorks(const Setting& setting, Results* results);
 
 }  // namespace untorn::bench
 
