@@ -28,7 +28,7 @@ struct Bar {
 // A figure of one subject by itself, for the tables.
 struct Figures {
   std::string work, subject, settings;
-  double per_second = 0;  // operations, the median of the rounds
+  double per_second = 0;                                     // operations, the median of the rounds
   double p50_us = 0, p99_us = 0, p999_us = 0, p9999_us = 0;  // 0: not measured
 };
 
