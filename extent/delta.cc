@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "absl/strings/str_cat.h"
 #include "extent/tree_keys.h"
 
 namespace untorn {
@@ -16,7 +17,7 @@ Mapping Delta::MakeMapping(const Map::value_type& v) {
   return m;
 }
 
-void Delta::Replace(ObjectId object, Mapping mapping, bool keeps_extent, DisplacedFn displaced) {
+absl::Status Delta::Replace(ObjectId object, Mapping mapping, bool keeps_extent, DisplacedFn displaced) {
   const BlockRange range = mapping.logical;
   auto it = mappings_.lower_bound(Key{object, range.start});
   if (it != mappings_.begin()) {
@@ -24,6 +25,7 @@ void Delta::Replace(ObjectId object, Mapping mapping, bool keeps_extent, Displac
     if (before->first.object == object && before->first.start + before->second.count > range.start)
       it = before;
   }
+  absl::Status result;
   std::vector<Piece> put;
   uint64_t owned_from = range.start;  // with keeps_extent: where the next part not owned would begin
   const auto add = [&](uint64_t start, uint64_t end, bool owned) {
@@ -50,8 +52,19 @@ void Delta::Replace(ObjectId object, Mapping mapping, bool keeps_extent, Displac
       return p;
     };
     if (keeps_extent) {
+      const Extent place = part_of_old(cut_start, cut_end).mapping.extent();
+      if (old.state != MappingState::kUnwritten ||
+          place.start != mapping.physical + (cut_start - range.start)) {
+        result = absl::DataLossError(absl::StrCat(
+            "the log writes blocks ", cut_start, " to ", cut_end - 1, " of object ", Value(object),
+            " into blocks as reserved for it from ", mapping.physical + (cut_start - range.start),
+            " on, but has ",
+            old.state == MappingState::kHole        ? absl::StrCat("a hole there")
+            : old.state == MappingState::kUnwritten ? absl::StrCat("reserved those from ", place.start, " on")
+                                                    : absl::StrCat("written them at ", place.start)));
+      }
       add(owned_from, cut_start, false);
-      add(cut_start, cut_end, owned && old.state == MappingState::kUnwritten);
+      add(cut_start, cut_end, owned);
       owned_from = cut_end;
     } else if (has_extent && owned) {
       displaced(part_of_old(cut_start, cut_end).mapping.extent(), old.lsn);
@@ -70,9 +83,10 @@ void Delta::Replace(ObjectId object, Mapping mapping, bool keeps_extent, Displac
     mappings_[Key{object, m.logical.start}] = {m.logical.count, m.physical,           m.lsn,
                                                m.state,         m.unsettled_rewrites, p.owned};
   }
+  return result;
 }
 
-void Delta::Apply(const LogEntry& e, Lsn lsn, DisplacedFn displaced) {
+absl::Status Delta::Apply(const LogEntry& e, Lsn lsn, DisplacedFn displaced) {
   Mapping m;
   m.logical = e.logical;
   m.lsn = lsn;
@@ -80,19 +94,16 @@ void Delta::Apply(const LogEntry& e, Lsn lsn, DisplacedFn displaced) {
     case LogEntry::Type::kMap:
       m.state = e.state;
       m.physical = e.physical;
-      Replace(e.object, m, e.reserved_before, displaced);
-      break;
+      return Replace(e.object, m, e.reserved_before, displaced);
     case LogEntry::Type::kHole:
-      Replace(e.object, m, false, displaced);
-      break;
+      return Replace(e.object, m, false, displaced);
     case LogEntry::Type::kInode:
       inodes_[e.object] = Inode{e.object, e.size_bytes, e.name};
       break;
     case LogEntry::Type::kInodeGone:
       inodes_[e.object] = std::nullopt;
       m.logical = {0, kObjectBlocksMax};
-      Replace(e.object, m, false, displaced);
-      break;
+      return Replace(e.object, m, false, displaced);
     case LogEntry::Type::kName:
     case LogEntry::Type::kNameGone: {
       std::optional<ObjectId>& object = names_[e.name];
@@ -102,6 +113,7 @@ void Delta::Apply(const LogEntry& e, Lsn lsn, DisplacedFn displaced) {
       break;
     }
   }
+  return absl::OkStatus();
 }
 
 void Delta::Visit(ObjectId object, BlockRange range, absl::FunctionRef<void(const Mapping&)> piece,

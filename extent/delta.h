@@ -24,6 +24,7 @@
 
 #include "absl/container/btree_map.h"
 #include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
 #include "extent/log_format.h"
 #include "extent/tree_merge.h"
 #include "extent/types.h"
@@ -35,8 +36,9 @@ using DisplacedFn = absl::FunctionRef<void(Extent, Lsn mapped_by)>;
 
 class Delta {
  public:
-  // Applies one entry of the durable record (or the last record of the chain) `lsn`.
-  void Apply(const LogEntry& entry, Lsn lsn, DisplacedFn displaced);
+  // Applies one entry of the durable record (or the last record of the chain) `lsn`. DataLoss where it contradicts
+  // an earlier one: it writes into blocks as reserved for it that are mapped otherwise here.
+  absl::Status Apply(const LogEntry& entry, Lsn lsn, DisplacedFn displaced);
 
   // Calls `piece` for what this delta says of `range`, and `gap` for what it says nothing of, in order.
   void Visit(ObjectId object, BlockRange range, absl::FunctionRef<void(const Mapping&)> piece,
@@ -81,7 +83,7 @@ class Delta {
   };
   using Map = absl::btree_map<Key, Entry>;
   static Mapping MakeMapping(const Map::value_type& v);
-  void Replace(ObjectId object, Mapping mapping, bool keeps_extent, DisplacedFn displaced);
+  absl::Status Replace(ObjectId object, Mapping mapping, bool keeps_extent, DisplacedFn displaced);
 
   Map mappings_;
   absl::btree_map<ObjectId, std::optional<Inode>> inodes_;

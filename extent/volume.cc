@@ -125,7 +125,7 @@ absl::Status Volume::Recover(const LogTail& tail) {
   absl::Status read =
       ForEachRecord(pump_.device(), superblock_, tail, [&](const LogRecord& record, Lsn chain_lsn) {
         for (const LogEntry& e : record.entries) {
-          active_->Apply(e, chain_lsn, [&](Extent extent, Lsn) { note(free_.MarkFree(extent)); });
+          note(active_->Apply(e, chain_lsn, [&](Extent extent, Lsn) { note(free_.MarkFree(extent)); }));
           if (e.type == LogEntry::Type::kMap && !e.reserved_before)
             note(free_.MarkBusy({e.physical, e.logical.count}));
           next_object_ = std::max(next_object_, Value(e.object) + 1);
@@ -550,10 +550,11 @@ absl::Status Volume::RecordsDurable(LogAppend& append) {
   durable_checksum_ = append.end_checksum;
   settled_lsn_ = std::max(settled_lsn_, append.claim);
   for (const LogEntry& e : append.entries) {
-    active_->Apply(e, append.last, [&](Extent extent, Lsn mapped_by) {
+    const absl::Status applied = active_->Apply(e, append.last, [&](Extent extent, Lsn mapped_by) {
       pending_.push_back({extent, mapped_by});
       pending_blocks_ += extent.count;
     });
+    UNTORN_CHECK(applied.ok(), "a record contradicts an earlier one");
   }
   return ReleasePending();
 }

@@ -66,7 +66,10 @@ absl::StatusOr<LogTail> ReplayLog(Device& device, const Superblock& superblock, 
   }
   absl::Status read = ForEachRecord(device, superblock, *tail, [&](const LogRecord& record, Lsn chain_lsn) {
     each(record);
-    for (const LogEntry& e : record.entries) delta->Apply(e, chain_lsn, [](Extent, Lsn) {});
+    for (const LogEntry& e : record.entries) {
+      const absl::Status applied = delta->Apply(e, chain_lsn, [](Extent, Lsn) {});
+      if (!applied.ok() && tail->damage.ok()) tail->damage = applied;
+    }
   });
   if (!read.ok() && tail->damage.ok()) tail->damage = read;
   return tail;

@@ -2,6 +2,7 @@
 // extent reported displaced while something refers to it breaks promise 1.
 #include "extent/delta.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -17,6 +18,8 @@
 namespace untorn {
 namespace {
 
+using testing::HasSubstr;
+
 constexpr ObjectId kObject{7};
 
 LogEntry Write(BlockRange range, uint64_t physical, bool reserved = false, ObjectId object = kObject) {
@@ -31,12 +34,13 @@ using DisplacedBlocks = std::map<uint64_t, Lsn>;  // by physical block: the LSN 
 // Applies an entry; what it displaces, block by block.
 DisplacedBlocks Apply(Delta& delta, const LogEntry& entry, Lsn lsn) {
   DisplacedBlocks blocks;
-  delta.Apply(entry, lsn, [&](Extent extent, Lsn mapped_by) {
+  const absl::Status applied = delta.Apply(entry, lsn, [&](Extent extent, Lsn mapped_by) {
     EXPECT_GT(extent.count, 0u);
     for (uint64_t b = extent.start; b < extent.end(); ++b) {
       EXPECT_TRUE(blocks.insert({b, mapped_by}).second) << "block " << b << " is displaced twice";
     }
   });
+  EXPECT_TRUE(applied.ok()) << applied;
   return blocks;
 }
 
@@ -78,6 +82,24 @@ TEST(DeltaTest, WriteIntoBlocksReservedInThisDeltaOwnsThem) {
   EXPECT_EQ(
       Apply(delta, LogEntry::Hole(kObject, {0, 8}), 3),
       (DisplacedBlocks{{500, 1}, {501, 1}, {502, 2}, {503, 2}, {504, 1}, {505, 1}, {506, 1}, {507, 1}}));
+}
+
+// Found by the fsck fuzzer: taken as it was, the blocks below would be freed twice.
+TEST(DeltaTest, WriteIntoBlocksAsReservedThatAreMappedOtherwiseIsAContradiction) {
+  Delta delta;
+  Apply(delta, Preallocate({4, 3}, 500), 1);
+  Apply(delta, Write({8, 1}, 600), 2);
+  Apply(delta, LogEntry::Hole(kObject, {9, 1}), 3);
+  const auto says = [&](BlockRange range, uint64_t physical) {
+    Delta copy = delta;
+    const absl::Status status = copy.Apply(Write(range, physical, true), 4, [](Extent, Lsn) {});
+    EXPECT_TRUE(absl::IsDataLoss(status));
+    return std::string(status.message());
+  };
+  EXPECT_THAT(says({2, 4}, 100), HasSubstr("blocks 4 to 5 of object 7"));
+  EXPECT_THAT(says({2, 4}, 100), HasSubstr("from 102 on, but has reserved those from 500 on"));
+  EXPECT_THAT(says({8, 1}, 600), HasSubstr("has written them at 600"));
+  EXPECT_THAT(says({9, 1}, 700), HasSubstr("has a hole there"));
 }
 
 TEST(DeltaTest, WriteIntoBlocksReservedPartlyHerePartlyBelowOwnsOnlyItsOwnPart) {
