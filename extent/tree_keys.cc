@@ -1,5 +1,6 @@
 #include "extent/tree_keys.h"
 
+#include <array>
 #include <cstring>
 #include <limits>
 #include <utility>
@@ -10,17 +11,18 @@ namespace {
 constexpr size_t kMappingKeyBytes = 17, kInodeKeyBytes = 9;
 constexpr size_t kMappingValueBytes = 16, kNameValueBytes = 8;
 
-void AppendBigEndian(std::string& out, uint64_t v) {
-  for (int shift = 56; shift >= 0; shift -= 8) out += static_cast<char>(v >> shift);
+void StoreBigEndian(char* at, uint64_t v) {
+  v = __builtin_bswap64(v);
+  std::memcpy(at, &v, sizeof(v));
 }
 uint64_t LoadBigEndian(std::string_view at) {
-  uint64_t v = 0;
-  for (int i = 0; i < 8; ++i) v = v << 8 | static_cast<uint8_t>(at[i]);
-  return v;
+  uint64_t v;
+  std::memcpy(&v, at.data(), sizeof(v));
+  return __builtin_bswap64(v);
 }
 template <typename T>
-void Append(std::string& out, T v) {
-  out.append(reinterpret_cast<const char*>(&v), sizeof(v));
+void Store(char* at, T v) {
+  std::memcpy(at, &v, sizeof(v));
 }
 template <typename T>
 T Load(std::string_view at) {
@@ -28,8 +30,6 @@ T Load(std::string_view at) {
   std::memcpy(&v, at.data(), sizeof(v));
   return v;
 }
-
-std::string KeyOf(KeySpace space) { return std::string(1, static_cast<char>(space)); }
 
 bool IsObject(uint64_t id) { return id > 0 && id <= kNumberMax; }
 bool IsName(std::string_view name) {
@@ -39,37 +39,41 @@ bool IsName(std::string_view name) {
 }  // namespace
 
 std::string MappingKey(ObjectId object, uint64_t logical_block) {
-  std::string key = KeyOf(KeySpace::kMapping);
-  AppendBigEndian(key, Value(object));
-  AppendBigEndian(key, logical_block);
-  return key;
+  std::array<char, kMappingKeyBytes> key;
+  key[0] = static_cast<char>(KeySpace::kMapping);
+  StoreBigEndian(&key[1], Value(object));
+  StoreBigEndian(&key[9], logical_block);
+  return {key.data(), key.size()};
 }
 
 std::string InodeKey(ObjectId object) {
-  std::string key = KeyOf(KeySpace::kInode);
-  AppendBigEndian(key, Value(object));
-  return key;
+  std::array<char, kInodeKeyBytes> key;
+  key[0] = static_cast<char>(KeySpace::kInode);
+  StoreBigEndian(&key[1], Value(object));
+  return {key.data(), key.size()};
 }
 
-std::string NameKey(std::string_view name) { return KeyOf(KeySpace::kName).append(name); }
+std::string NameKey(std::string_view name) {
+  return std::string(1, static_cast<char>(KeySpace::kName)).append(name);
+}
 
 std::string MappingValue(uint64_t physical, uint32_t count, MappingState state) {
-  std::string value;
-  Append<uint64_t>(value, physical);
-  Append<uint32_t>(value, count);
-  Append<uint32_t>(value, static_cast<uint32_t>(state));
-  return value;
+  std::array<char, kMappingValueBytes> value;
+  Store<uint64_t>(&value[0], physical);
+  Store<uint32_t>(&value[8], count);
+  Store<uint32_t>(&value[12], static_cast<uint32_t>(state));
+  return {value.data(), value.size()};
 }
 
 std::string InodeValue(const Inode& inode) {
-  std::string value;
-  Append<uint64_t>(value, inode.size_bytes);
+  std::string value(sizeof(uint64_t), '\0');
+  Store<uint64_t>(value.data(), inode.size_bytes);
   return value.append(inode.name);
 }
 
 std::string NameValue(ObjectId object) {
-  std::string value;
-  Append<uint64_t>(value, Value(object));
+  std::string value(kNameValueBytes, '\0');
+  Store<uint64_t>(value.data(), Value(object));
   return value;
 }
 
