@@ -35,41 +35,41 @@ void IoPump::Kick(std::unique_lock<std::mutex>& lock) {
 }
 
 void IoPump::HandOver() {
-  if (sleepers_ > 0 && !reaping_ && in_flight_ > 0) changed_.notify_one();
+  if (waiting_ > 0 && !reaping_ && in_flight_ > 0) changed_.notify_one();
 }
 
 void IoPump::Wait(std::unique_lock<std::mutex>& lock, absl::FunctionRef<bool()> ready) {
-  WaitUntil(lock, std::nullopt, ready);
-}
-
-bool IoPump::WaitFor(std::unique_lock<std::mutex>& lock, int timeout_ms, absl::FunctionRef<bool()> ready) {
-  return WaitUntil(lock, std::chrono::steady_clock::now() + std::chrono::milliseconds(timeout_ms), ready);
-}
-
-bool IoPump::WaitUntil(std::unique_lock<std::mutex>& lock, std::optional<Deadline> deadline,
-                       absl::FunctionRef<bool()> ready) {
-  bool is_ready = false;
+  ++waiting_;
   while (true) {
     while (!outbox_.empty()) Kick(lock);
-    is_ready = ready();
-    if (is_ready) break;
+    if (ready()) break;
     if (!outbox_.empty()) continue;
-    if (deadline.has_value() && std::chrono::steady_clock::now() >= *deadline) break;
     if (!reaping_ && in_flight_ > 0) {
       Reap(lock);
-      continue;
-    }
-    ++sleepers_;
-    if (deadline.has_value()) {
-      changed_.wait_until(lock, *deadline);
     } else {
       changed_.wait(lock);
     }
-    --sleepers_;
   }
+  --waiting_;
   // This thread may have been the one to reap, or the one that HandOver() woke for it.
   HandOver();
-  return is_ready;
+  if (Unattended()) WakeStandby();
+}
+
+void IoPump::StandBy(std::unique_lock<std::mutex>& lock, int timeout_ms, absl::FunctionRef<bool()> ready) {
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(timeout_ms);
+  while (true) {
+    while (!outbox_.empty()) Kick(lock);
+    if (ready()) break;
+    if (!outbox_.empty()) continue;
+    if (std::chrono::steady_clock::now() >= deadline) break;
+    if (Unattended() && !reaping_) {
+      Reap(lock);
+    } else {
+      standby_.wait_until(lock, deadline);
+    }
+  }
+  HandOver();
 }
 
 void IoPump::Reap(std::unique_lock<std::mutex>& lock) {

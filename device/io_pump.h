@@ -1,7 +1,8 @@
 // Drives one Device for many threads without a thread of its own.
 //
 // A caller that needs a completion waits in Wait(): one of the waiting threads reaps for all, so at queue
-// depth one the calling thread drives its own I/O without a hand-off to another thread.
+// depth one the calling thread drives its own I/O without a hand-off to another thread. I/O that nobody waits
+// for is left to a thread that stands by.
 //
 // A flush that fails may have cost writes that it covered, and no later flush brings them back. Others may wait for
 // those writes with a flush of their own: so once one has failed, all that complete after it fail.
@@ -12,11 +13,9 @@
 #ifndef UNTORN_DEVICE_IO_PUMP_H_
 #define UNTORN_DEVICE_IO_PUMP_H_
 
-#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <mutex>
-#include <optional>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
@@ -44,9 +43,12 @@ class IoPump {
   // Returns once `ready()` is true. Reaps, or sleeps while another thread does. `ready` runs with the lock
   // held. Something must be under way that makes it true: I/O, or a thread that calls Notify().
   void Wait(std::unique_lock<std::mutex>& lock, absl::FunctionRef<bool()> ready);
-  // As Wait, but gives up after `timeout_ms`, or when the request that it is reaping by then completes.
-  // Returns ready().
-  bool WaitFor(std::unique_lock<std::mutex>& lock, int timeout_ms, absl::FunctionRef<bool()> ready);
+  // For one thread in the background: returns once `ready()` is true, or after `timeout_ms`. It reaps only while no other
+  // thread waits, and otherwise sleeps until WakeStandby(): so it takes nobody's I/O out of its hands.
+  void StandBy(std::unique_lock<std::mutex>& lock, int timeout_ms, absl::FunctionRef<bool()> ready);
+  void WakeStandby() { standby_.notify_one(); }
+  // I/O is under way and no thread waits for any.
+  bool Unattended() const { return in_flight_ > 0 && waiting_ == 0; }
   // Something that a Wait() may be looking at has changed.
   void Notify() { changed_.notify_all(); }
 
@@ -59,23 +61,19 @@ class IoPump {
   const IoCounts& counts() const { return counts_; }
 
  private:
-  using Deadline = std::chrono::steady_clock::time_point;
-
-  bool WaitUntil(std::unique_lock<std::mutex>& lock, std::optional<Deadline> deadline,
-                 absl::FunctionRef<bool()> ready);
   void Reap(std::unique_lock<std::mutex>& lock);
-  // Wakes a sleeper to reap if there is something to reap and nobody does.
+  // Wakes a waiting thread to reap if there is something to reap and nobody does.
   void HandOver();
 
   Device& device_;
   std::mutex& mu_;
-  std::condition_variable changed_;
+  std::condition_variable changed_, standby_;
   std::vector<IoRequest*> outbox_;
   uint64_t in_flight_ = 0;  // queued or submitted, not yet completed
   bool reaping_ = false;
   IoCounts counts_;
-  absl::Status flush_failure_;  // the first
-  int sleepers_ = 0;
+  absl::Status flush_failure_;         // the first
+  int waiting_ = 0;                    // threads in Wait()
   std::vector<IoRequest*> completed_;  // the reaping thread's
 };
 

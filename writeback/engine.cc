@@ -367,7 +367,9 @@ void Engine::AfterChange(Lock& lock) {
   fork_.Evict(page_limit_bytes_);
   if (background_) {
     // What has become old its thread sees by itself.
-    if (DirtyDue() || CheckpointDue()) WakeBackground();
+    if (DirtyDue()) WakeBackground();
+    if (CheckpointDue() || PrepareDue()) WakeMaintenance();
+    if (pump_->Unattended()) pump_->WakeStandby();
     return;
   }
   while (MaintenanceStep(lock) || WritebackStep(lock)) {
@@ -376,9 +378,9 @@ void Engine::AfterChange(Lock& lock) {
 }
 
 void Engine::WakeBackground() {
-  ++background_wakes_;
-  writeback_cv_.notify_one();
-  maintenance_cv_.notify_one();
+  WakeMaintenance();
+  pump_->WakeStandby();
+  if (stop_) async_cv_.notify_all();
   pump_->Notify();
 }
 
@@ -415,11 +417,7 @@ void Engine::WritebackLoop() {
       return stop_ || !calls_.empty() || background_wakes_ != wakes ||
              (progress_ != seen && ((async_wanted_ && CanDispatch()) || WritebackDue()));
     };
-    if (pump_->in_flight() > 0) {
-      pump_->WaitFor(lock, kBackgroundWakeMs, due);
-    } else {
-      writeback_cv_.wait_for(lock, std::chrono::milliseconds(kBackgroundWakeMs), due);
-    }
+    pump_->StandBy(lock, kBackgroundWakeMs, due);
   }
   RunCalls(lock);
 }
@@ -446,13 +444,13 @@ void Engine::RunAsync(std::function<void()> work) {
   if (async_threads_.size() < kAsyncThreads && async_work_.size() > async_threads_.size() - async_busy_) {
     async_threads_.emplace_back([this] { AsyncLoop(); });
   }
-  pump_->Notify();
+  async_cv_.notify_one();
 }
 
 void Engine::AsyncLoop() {
   Lock lock = Acquire();
   while (true) {
-    pump_->Wait(lock, [&] { return stop_ || !async_work_.empty(); });
+    async_cv_.wait(lock, [&] { return stop_ || !async_work_.empty(); });
     if (async_work_.empty()) return;
     std::function<void()> work = std::move(async_work_.front());
     async_work_.pop_front();

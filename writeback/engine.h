@@ -136,6 +136,10 @@ class Engine {
   }
   void RunCalls(Lock& lock);
   void WakeBackground();
+  void WakeMaintenance() {
+    ++background_wakes_;
+    maintenance_cv_.notify_one();
+  }
   // Asks for a pending unit to be sent soon, without waiting for it.
   void Want(const std::shared_ptr<Unit>& unit);
   // Milliseconds of a steady clock; 0 where there is no background thread to look at it.
@@ -201,7 +205,7 @@ class Engine {
   void AsyncLoop();
   // Wakes the first thread if it has something to do that it may have found itself unable to do before.
   void ServeBackground() {
-    if (background_ && (!calls_.empty() || async_wanted_)) writeback_cv_.notify_one();
+    if (background_ && (!calls_.empty() || async_wanted_)) pump_->WakeStandby();
   }
 
   static constexpr size_t kCommitsInFlight = 2;
@@ -238,7 +242,7 @@ class Engine {
   bool refusal_told_ = false;  // that the device refuses atomic writes
   bool background_ = false, stop_ = false;
   uint64_t background_wakes_ = 0;
-  std::condition_variable writeback_cv_, maintenance_cv_;
+  std::condition_variable maintenance_cv_, async_cv_;
   std::thread writeback_thread_, maintenance_thread_;
   std::deque<std::function<void()>> async_work_;
   int async_busy_ = 0;

@@ -30,8 +30,13 @@ class ManualDevice : public Device {
     --reapers_;
     if (allowed_ == 0 || submitted_.empty()) return;
     --allowed_;
+    last_reaper_ = std::this_thread::get_id();
     completed->push_back(submitted_.front());
     submitted_.erase(submitted_.begin());
+  }
+  std::thread::id last_reaper() {
+    std::lock_guard<std::mutex> lock(mu_);
+    return last_reaper_;
   }
   void CompleteOne() {
     std::lock_guard<std::mutex> lock(mu_);
@@ -54,6 +59,7 @@ class ManualDevice : public Device {
   std::vector<IoRequest*> submitted_;
   int allowed_ = 0;
   int reapers_ = 0;
+  std::thread::id last_reaper_;
 };
 
 void SetFlag(IoRequest* request) { *static_cast<bool*>(request->context) = true; }
@@ -75,6 +81,21 @@ class IoPumpTest : public testing::Test {
       std::unique_lock<std::mutex> lock(mu_);
       pump_.Wait(lock, [flag] { return *flag; });
     });
+  }
+
+  std::thread Background() {
+    return std::thread([this] {
+      std::unique_lock<std::mutex> lock(mu_);
+      while (!stop_) pump_.StandBy(lock, 1'000'000, [this] { return stop_; });
+    });
+  }
+  void Stop(std::thread* background) {
+    {
+      std::unique_lock<std::mutex> lock(mu_);
+      stop_ = true;
+      pump_.WakeStandby();
+    }
+    background->join();
   }
 
   ManualDevice device_;
@@ -151,30 +172,56 @@ TEST_F(IoPumpTest, CompletionMayQueueTheNextRequest) {
   EXPECT_EQ(pump_.in_flight(), 0u);
 }
 
-TEST_F(IoPumpTest, WaitForGivesUpAndSaysSo) {
+TEST_F(IoPumpTest, StandByGivesUpAfterItsTime) {
   std::unique_lock<std::mutex> lock(mu_);
-  EXPECT_FALSE(pump_.WaitFor(lock, 5, [] { return false; }));
-  EXPECT_TRUE(pump_.WaitFor(lock, 5, [] { return true; }));
+  pump_.StandBy(lock, 5, [] { return false; });
+  pump_.StandBy(lock, 1'000'000, [] { return true; });
 }
 
-TEST_F(IoPumpTest, WaitForThatGaveUpLeavesTheReapingToOthers) {
-  std::thread background([this] {
+TEST_F(IoPumpTest, StandByReapsWhatNobodyWaitsFor) {
+  std::thread background = Background();
+  FlaggedRequest request;
+  {
     std::unique_lock<std::mutex> lock(mu_);
-    while (!stop_) pump_.WaitFor(lock, 1, [this] { return stop_; });
-  });
+    pump_.Queue(&request.request);
+    pump_.Kick(lock);
+    EXPECT_TRUE(pump_.Unattended());
+    pump_.WakeStandby();
+  }
+  device_.AwaitReaper();
+  device_.CompleteOne();
+  Stop(&background);
+  EXPECT_TRUE(request.done);
+}
+
+TEST_F(IoPumpTest, StandByReapsWhatALeavingThreadLeavesUnattended) {
+  std::thread background = Background();
+  FlaggedRequest first, second;
+  device_.CompleteOne();
+  {
+    std::unique_lock<std::mutex> lock(mu_);
+    pump_.Queue(&first.request);
+    pump_.Queue(&second.request);
+    pump_.Wait(lock, [&] { return first.done; });
+  }
+  device_.AwaitReaper();
+  device_.CompleteOne();
+  Stop(&background);
+  EXPECT_TRUE(second.done);
+}
+
+TEST_F(IoPumpTest, StandByLeavesTheReapingToAThreadThatWaits) {
+  std::thread background = Background();
   for (int i = 0; i < 20; ++i) {
     FlaggedRequest request;
     device_.CompleteOne();
     std::unique_lock<std::mutex> lock(mu_);
     pump_.Queue(&request.request);
+    pump_.WakeStandby();
     pump_.Wait(lock, [&] { return request.done; });
+    EXPECT_EQ(device_.last_reaper(), std::this_thread::get_id());
   }
-  {
-    std::unique_lock<std::mutex> lock(mu_);
-    stop_ = true;
-    pump_.Notify();
-  }
-  background.join();
+  Stop(&background);
 }
 
 TEST_F(IoPumpTest, RunAllReturnsAnErrorAmongTheResults) {
