@@ -1,7 +1,8 @@
 // Sending commits: which units, which way, and where to.
 //
 // Crash states. A commit with a record: its data goes to blocks that nothing durable refers to (or, unwritten
-// ones, that read as zeros), so until the record counts, every block is as before; the record counts only
+// ones, that read as zeros), so until the record counts, every block is as before, wherever the data is that goes
+// out ahead of its record; the record counts only
 // with all its data (by hash, or because something claims it), and a transaction only with its last record.
 // So: old or new. A unit in place: one write that the device keeps whole, over blocks whose record is
 // settled, so that no hash is compared with them any more; nothing else of the unit is anywhere. So: old or
@@ -125,6 +126,16 @@ void Engine::Plan::UnitPlan::AddReserved(ObjectId id, const ObjectChange& change
   });
 }
 
+void Engine::Plan::AddCow(CowPiece piece) {
+  while (piece.blocks.count > 0) {
+    CowPiece part = piece;
+    part.blocks.count = std::min(piece.blocks.count, kMapEntryBlocksMax);
+    piece.blocks = {part.blocks.end(), piece.blocks.count - part.blocks.count};
+    piece.physical += part.blocks.count;
+    cow.push_back(std::move(part));
+  }
+}
+
 // Decides for every unit. False: nodes were loaded, with the lock released.
 absl::StatusOr<bool> Engine::PlanUnits(Lock& lock, const std::vector<std::shared_ptr<Unit>>& units,
                                        Plan* plan) {
@@ -222,7 +233,7 @@ absl::Status Engine::PlaceCow(Lock& lock, Plan& plan) {
       for (const auto& [object, mapping] : up.reserved) {
         if (object != id) continue;
         rest.Remove(mapping.logical);
-        plan.cow.push_back({u, id, mapping.logical, mapping.physical, true, {}, {}});
+        plan.AddCow({u, id, mapping.logical, mapping.physical, true, {}, {}});
       }
       rest.ForEach([&, id = id](BlockRange r) {
         items.push_back({up.unit->epoch, id, r, unit_of.size()});
@@ -242,7 +253,7 @@ absl::Status Engine::PlaceCow(Lock& lock, Plan& plan) {
       [&](Extent extent) { return volume_->ReturnUnused(extent); });
   if (!placed.ok()) return placed.status();
   for (const PlacedPiece& p : *placed) {
-    plan.cow.push_back({unit_of[p.source], object_of[p.source], p.blocks, p.physical, false, {}, {}});
+    plan.AddCow({unit_of[p.source], object_of[p.source], p.blocks, p.physical, false, {}, {}});
   }
   for (Plan::UnitPlan& up : plan.units) {
     if (up.reason == PathReason::kInPlace) continue;  // keeps its claim: the device may refuse
@@ -252,8 +263,8 @@ absl::Status Engine::PlaceCow(Lock& lock, Plan& plan) {
   return absl::OkStatus();
 }
 
-// Hashes, and makes the write requests. Without the lock: everything it reads is frozen.
-void Engine::BuildData(Plan& plan, Commit& commit) {
+// Makes the write requests. Without the lock: everything it reads is frozen.
+void Engine::BuildWrites(Plan& plan, Commit& commit) {
   const auto buffers_of = [](const Unit& unit, ObjectId object, BlockRange blocks, std::vector<iovec>* out) {
     for (const FrozenRange& range : unit.frozen) {
       if (range.object->id != object || blocks.start < range.blocks.start ||
@@ -269,18 +280,8 @@ void Engine::BuildData(Plan& plan, Commit& commit) {
       }
     }
   };
-  for (Plan::CowPiece& piece : plan.cow) {
-    const Unit& unit = *plan.units[piece.unit].unit;
-    for (uint64_t at = 0; at < piece.blocks.count; at += kMapEntryBlocksMax) {
-      const uint64_t n = std::min(kMapEntryBlocksMax, piece.blocks.count - at);
-      const BlockRange part{piece.blocks.start + at, n};
-      std::vector<iovec> data;
-      buffers_of(unit, piece.object, part, &data);
-      piece.entries.push_back(LogEntry::Map(piece.object, part, piece.physical + at, MappingState::kWritten,
-                                            HashData(data), piece.reserved));
-      piece.data.insert(piece.data.end(), data.begin(), data.end());
-    }
-  }
+  for (Plan::CowPiece& piece : plan.cow)
+    buffers_of(*plan.units[piece.unit].unit, piece.object, piece.blocks, &piece.data);
   std::vector<Plan::CowPiece*> by_place;
   for (Plan::CowPiece& piece : plan.cow) by_place.push_back(&piece);
   std::sort(by_place.begin(), by_place.end(),
@@ -321,6 +322,11 @@ void Engine::BuildData(Plan& plan, Commit& commit) {
   }
 }
 
+// Without the lock, as BuildWrites.
+void Engine::HashPieces(Plan& plan) {
+  for (Plan::CowPiece& piece : plan.cow) piece.hash = HashData(piece.data);
+}
+
 // The record's entries: epoch by epoch, the changes of metadata before those of data.
 std::vector<LogEntry> Engine::BuildEntries(Plan& plan) {
   std::vector<LogEntry> entries;
@@ -358,8 +364,9 @@ std::vector<LogEntry> Engine::BuildEntries(Plan& plan) {
     const bool last_of_epoch = u + 1 == plan.units.size() || plan.units[u + 1].unit->epoch != unit.epoch;
     for (; last_of_epoch && next_piece < pieces.size() && pieces[next_piece].first == unit.epoch;
          ++next_piece) {
-      auto& from = pieces[next_piece].second->entries;
-      std::move(from.begin(), from.end(), std::back_inserter(entries));
+      const Plan::CowPiece& p = *pieces[next_piece].second;
+      entries.push_back(
+          LogEntry::Map(p.object, p.blocks, p.physical, MappingState::kWritten, p.hash, p.reserved));
     }
   }
   return entries;
@@ -385,19 +392,12 @@ absl::Status Engine::AwaitLogRoom(Lock& lock, uint64_t blocks) {
   return room.status();
 }
 
-// Hands a commit to the device. With a record, its entries go to the log's end (none: a settling record).
-void Engine::Send(std::unique_ptr<Commit> commit, std::vector<LogEntry> entries, bool record) {
-  commit->engine = this;
-  commit->has_record = record;
-  commit->epoch_min = UINT64_MAX;
-  for (const auto& unit : commit->units) commit->epoch_min = std::min(commit->epoch_min, unit->epoch);
-  if (record) {
-    volume_->Append(std::move(entries), &commit->log);
-    for (IoRequest& r : commit->log.requests) commit->writes.emplace_back().request = std::move(r);
-  }
-  for (Commit::Write& write : commit->writes) {
-    write.commit = commit.get();
-    commit->in_place |= !write.in_place_units.empty();
+// Queues what of the commit's writes is not queued yet.
+void Engine::QueueWrites(Commit& commit) {
+  for (; commit.queued < commit.writes.size(); ++commit.queued) {
+    Commit::Write& write = commit.writes[commit.queued];
+    write.commit = &commit;
+    commit.in_place |= !write.in_place_units.empty();
     write.request.context = &write;
     write.request.done = [](IoRequest* r) {
       auto& w = *static_cast<Commit::Write*>(r->context);
@@ -410,19 +410,34 @@ void Engine::Send(std::unique_ptr<Commit> commit, std::vector<LogEntry> entries,
       }
       if (--c.outstanding == 0) c.engine->Written(c);
     };
-    ++commit->outstanding;
+    ++commit.outstanding;
     pump_->Queue(&write.request);
   }
+}
+
+// Hands a commit to the device, or what is left of it. With a record, its entries go to the log's end (none: a
+// settling record).
+void Engine::Send(std::unique_ptr<Commit> commit, std::vector<LogEntry> entries, bool record) {
+  Commit& c = *commit;
+  c.has_record = record;
+  c.epoch_min = UINT64_MAX;
+  for (const auto& unit : c.units) c.epoch_min = std::min(c.epoch_min, unit->epoch);
+  if (record) {
+    volume_->Append(std::move(entries), &c.log);
+    for (IoRequest& r : c.log.requests) c.writes.emplace_back().request = std::move(r);
+  }
+  QueueWrites(c);
   building_.clear();
   commits_.push_back(std::move(commit));
   ++progress_;
+  if (--c.outstanding == 0) Written(c);
 }
 
 absl::Status Engine::Settle(Lock& lock) {
   if (absl::Status s = AwaitLogRoom(lock, 1); !s.ok()) return s;
   const Lsn lsn = volume_->last_lsn() + 1;
   ++stats_.settling_records;
-  Send(std::make_unique<Commit>(), {}, true);
+  Send(std::make_unique<Commit>(this), {}, true);
   pump_->Wait(lock, [&] { return volume_->durable_lsn() >= lsn || !failed_.ok(); });
   return failed_;
 }
@@ -467,7 +482,7 @@ bool Engine::DispatchSelected(Lock& lock, Take take) {
     std::vector<std::shared_ptr<Unit>> units;
     for (const Plan::UnitPlan& up : plan.units) units.push_back(up.unit);
 
-    auto commit = std::make_unique<Commit>();
+    auto commit = std::make_unique<Commit>(this);
     commit->units = units;
     building_ = units;
     for (const auto& unit : units) fork_.Freeze(unit);
@@ -485,13 +500,21 @@ bool Engine::DispatchSelected(Lock& lock, Take take) {
       return false;
     }
     lock.unlock();
-    BuildData(plan, *commit);
+    BuildWrites(plan, *commit);
     lock.lock();
+    std::vector<LogEntry> entries;
+    if (record && failed_.ok()) {
+      // The data is on its way while its record is made.
+      QueueWrites(*commit);
+      pump_->Kick(lock);
+      lock.unlock();
+      HashPieces(plan);
+      lock.lock();
+    }
     if (!failed_.ok()) {
       Keep(std::move(commit));
       return false;
     }
-    std::vector<LogEntry> entries;
     if (record) entries = BuildEntries(plan);
     if (absl::Status s = AwaitLogRoom(lock, record ? Volume::LogBlocksFor(entries) : 0); !s.ok()) {
       Fail(s);
@@ -536,7 +559,7 @@ absl::Status Engine::CommitEntries(Lock& lock, std::vector<LogEntry> entries, st
   const absl::Status room = AwaitLogRoom(lock, blocks);
   bool done = false;
   if (room.ok()) {
-    auto commit = std::make_unique<Commit>();
+    auto commit = std::make_unique<Commit>(this);
     commit->durable = [&done, durable = std::move(durable)] {
       durable();
       done = true;

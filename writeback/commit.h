@@ -29,14 +29,17 @@ struct Engine::Commit {
     std::vector<Unit*> in_place_units;
   };
 
-  Engine* engine = nullptr;
+  explicit Commit(Engine* e) : engine(e) {}
+
+  Engine* const engine;
   State state = State::kWriting;
   std::vector<std::shared_ptr<Unit>> units;
   bool has_record = false;
   LogAppend log;
   std::deque<Write> writes;  // log writes included
+  size_t queued = 0;         // of these
   std::vector<AlignedBuffer> bounces;
-  size_t outstanding = 0;
+  size_t outstanding = 1;  // writes, and one more until all are queued
   std::vector<Unit*> refused;
   absl::Status refusal;   // the last one
   bool in_place = false;  // some of it
@@ -54,6 +57,7 @@ struct Engine::Plan {
     std::vector<std::pair<ObjectId, Mapping>> reserved;
     void AddReserved(ObjectId id, const ObjectChange& change, const Mapping& m);
   };
+  // What one entry of the record maps.
   struct CowPiece {
     size_t unit = 0;
     ObjectId object = ObjectId::kNone;
@@ -61,8 +65,10 @@ struct Engine::Plan {
     uint64_t physical = 0;
     bool reserved = false;
     std::vector<iovec> data;
-    std::vector<LogEntry> entries;  // with the hashes
+    Hash128 hash;
   };
+  void AddCow(CowPiece piece);
+
   std::vector<UnitPlan> units;
   std::vector<InPlaceRun> in_place;  // indices into units
   std::vector<CowPiece> cow;

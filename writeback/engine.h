@@ -174,7 +174,9 @@ class Engine {
   static uint64_t LogBlocksBound(uint64_t bytes);
   absl::StatusOr<bool> PlanUnits(Lock& lock, const std::vector<std::shared_ptr<Unit>>& units, Plan* plan);
   absl::Status PlaceCow(Lock& lock, Plan& plan);
-  void BuildData(Plan& plan, Commit& commit);
+  static void BuildWrites(Plan& plan, Commit& commit);
+  static void HashPieces(Plan& plan);
+  void QueueWrites(Commit& commit);
   std::vector<LogEntry> BuildEntries(Plan& plan);
   absl::StatusOr<bool> EnsureLogRoom(Lock& lock, uint64_t blocks);
   absl::Status AwaitLogRoom(Lock& lock, uint64_t blocks);
