@@ -71,6 +71,7 @@ absl::Status Delta::Replace(ObjectId object, Mapping mapping, bool keeps_extent,
     }
     if (old.logical.start < cut_start) put.push_back(part_of_old(old.logical.start, cut_start));
     if (cut_end < old.logical.end()) put.push_back(part_of_old(cut_end, old.logical.end()));
+    if (has_extent) mapped_blocks_ -= old.logical.count;
     it = mappings_.erase(it);
   }
   if (keeps_extent) {
@@ -80,6 +81,7 @@ absl::Status Delta::Replace(ObjectId object, Mapping mapping, bool keeps_extent,
   }
   for (const Piece& p : put) {
     const Mapping& m = p.mapping;
+    if (m.state != MappingState::kHole) mapped_blocks_ += m.logical.count;
     mappings_[Key{object, m.logical.start}] = {m.logical.count, m.physical,           m.lsn,
                                                m.state,         m.unsettled_rewrites, p.owned};
   }

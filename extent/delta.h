@@ -52,6 +52,7 @@ class Delta {
 
   bool empty() const { return entries() == 0; }
   size_t entries() const { return mappings_.size() + inodes_.size() + names_.size(); }
+  uint64_t mapped_blocks() const { return mapped_blocks_; }
   // As TreeGrowthMax counts them.
   uint64_t tree_entries() const { return entries() + names_set_ * (kTreeEntriesOfName - 1); }
 
@@ -86,6 +87,7 @@ class Delta {
   absl::Status Replace(ObjectId object, Mapping mapping, bool keeps_extent, DisplacedFn displaced);
 
   Map mappings_;
+  uint64_t mapped_blocks_ = 0;
   absl::btree_map<ObjectId, std::optional<Inode>> inodes_;
   absl::btree_map<std::string, std::optional<ObjectId>> names_;
   uint64_t names_set_ = 0;  // those that are not gone

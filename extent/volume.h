@@ -144,7 +144,7 @@ class Volume {
 
   // ---- Checkpoint ----
   bool checkpoint_running() const { return frozen_ != nullptr; }
-  size_t active_entries() const { return active_->entries(); }
+  const Delta& active() const { return *active_; }
   // Writes one. The caller makes sure that no other is running. After an error the volume must not be written
   // any more.
   absl::Status RunCheckpoint(std::unique_lock<std::mutex>& lock);

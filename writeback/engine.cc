@@ -15,8 +15,16 @@ namespace {
 
 constexpr int64_t kWritebackAgeMs = 1000;  // how long accepted data may stay in memory only
 constexpr int kBackgroundWakeMs = 500;
-constexpr size_t kDeltaEntriesMax = 64 * 1024;  // a checkpoint is due
-constexpr uint64_t kPrepareStepBlocks = (64 << 20) / kBlockBytes;
+// A checkpoint is due when the delta has so many entries, or maps so many blocks: most displace as many others, which
+// the checkpoint gives back. So a store that is overwritten does not grow as far as its log would let it.
+constexpr size_t kDeltaEntriesMax = 64 * 1024;
+constexpr uint64_t kDeltaBlocksMin = (64 << 20) / kBlockBytes;
+constexpr uint64_t kDeltaBlocksShare = 8;  // of what is prepared
+// So many times what it holds a store may grow, within its size, where that gives longer runs. At 4, random overwrites of
+// single pages leave about 5 % of them in place by the time their neighbourhood is used again.
+constexpr uint64_t kGrowthForRuns = 4;
+constexpr uint64_t kPrepareAheadBlocks = (32 << 20) / kBlockBytes;
+constexpr uint64_t kPrepareStepBlocks = (4 << 20) / kBlockBytes;
 constexpr int kAsyncThreads = 4;
 
 // Counts fork()s in this process and its ancestors: a child has another number than its parent had at open.
@@ -336,8 +344,10 @@ bool Engine::WritebackDue() const {
 }
 
 bool Engine::CheckpointDue() const {
-  return !checkpointing_ && (volume_->log_blocks_used() > volume_->geometry().log_blocks / 2 ||
-                             volume_->active_entries() > kDeltaEntriesMax);
+  const uint64_t blocks_max = std::max(kDeltaBlocksMin, volume_->prepared_blocks() / kDeltaBlocksShare);
+  return !checkpointing_ &&
+         (volume_->log_blocks_used() > volume_->geometry().log_blocks / 2 ||
+          volume_->active().entries() > kDeltaEntriesMax || volume_->active().mapped_blocks() > blocks_max);
 }
 
 bool Engine::PrepareDue() const {

@@ -265,6 +265,9 @@ class DeltaModel {
       for (uint64_t b = e.start; b < e.end(); ++b) ++found[b];
     });
     ASSERT_EQ(found, expected);
+    uint64_t mapped = 0;
+    for (const auto& [physical, count] : expected) mapped += count;
+    ASSERT_EQ(delta_.mapped_blocks(), mapped);
   }
 
  private:
