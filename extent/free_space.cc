@@ -23,6 +23,17 @@ uint64_t FindBit(const uint64_t* words, uint64_t from, uint64_t limit, bool set)
   return limit;
 }
 
+// Where the run of clear bits begins that reaches up to `at`; `at` if the bit before it is set.
+uint64_t RunStart(const uint64_t* words, uint64_t at) {
+  while (at > 0) {
+    const uint64_t in_word = (at - 1) % 64 + 1;  // bits of this word below `at`
+    const uint64_t word = words[(at - 1) / 64] << (64 - in_word);
+    if (word != 0) return at - std::countl_zero(word);
+    at -= in_word;
+  }
+  return 0;
+}
+
 // Sets or clears bits [from, to). Returns how many changed.
 uint64_t ChangeBits(uint64_t* words, uint64_t from, uint64_t to, bool set) {
   uint64_t changed = 0;
@@ -69,11 +80,18 @@ FreeSpace::FreeSpace(const Superblock& superblock)
   for (int level = 1; level <= shape_.root_level(); ++level) tables_.emplace_back(shape_.nodes[level]);
 }
 
-void FreeSpace::SetPrepared(uint64_t blocks) { prepared_ = std::max(prepared_, blocks); }
+void FreeSpace::SetPrepared(uint64_t blocks) {
+  if (blocks <= prepared_) return;
+  const uint64_t end = prepared_ % kGroupBlocks;
+  if (Group& group = groups_[GroupOf(prepared_)]; group.busy)
+    NoteRun(group, RunStart(group.busy->data(), end));
+  prepared_ = blocks;
+}
 
 uint32_t FreeSpace::ApplyToGroup(Group& group, Extent part, bool busy) {
   const uint64_t changed = ChangeBits(group.busy->data(), part.start, part.end(), busy);
   group.busy_count += busy ? static_cast<uint32_t>(changed) : -static_cast<uint32_t>(changed);
+  NoteRun(group, busy ? part.end() : RunStart(group.busy->data(), part.start));
   return static_cast<uint32_t>(changed);
 }
 
@@ -100,21 +118,33 @@ uint64_t FreeSpace::FreeIn(uint64_t index) const {
          std::min<uint64_t>(groups_[index].busy_count, kGroupBlocks);
 }
 
-std::optional<Extent> FreeSpace::Search(uint64_t index, uint64_t from, uint64_t want, uint64_t alignment,
-                                        Extent* best) const {
+std::optional<Extent> FreeSpace::Search(uint64_t index, uint64_t from, uint64_t enough, uint64_t alignment,
+                                        Extent* longest) {
+  Group& group = groups_[index];
   const uint64_t first = index * kGroupBlocks;
   const uint64_t limit = std::min(kGroupBlocks, prepared_ - first);
-  const uint64_t* words = groups_[index].busy->data();
-  while (from < limit) {
-    const uint64_t start = FindBit(words, from, limit, false);
-    if (start == limit) break;
-    const uint64_t aligned = (first + start + alignment - 1) / alignment * alignment - first;
-    const uint64_t end = FindBit(words, start, limit, true);
-    if (aligned < end) {
-      if (end - aligned >= want) return Extent{first + aligned, want};
-      if (end - aligned > best->count) *best = {first + aligned, end - aligned};
+  const uint64_t* words = group.busy->data();
+  for (uint64_t chunk = from / kChunkBlocks; chunk * kChunkBlocks < limit; ++chunk) {
+    const uint64_t begin = chunk * kChunkBlocks, end = std::min(begin + kChunkBlocks, limit);
+    const bool whole = from <= begin;
+    uint64_t at = from;
+    if (whole) {
+      if (group.longest[chunk] <= longest->count) continue;
+      // A run that reaches into the chunk is of the one where it begins.
+      at = RunStart(words, begin) == begin ? begin : FindBit(words, begin, limit, true);
     }
-    from = end;
+    uint64_t bound = 0;
+    while (at < end) {
+      const uint64_t start = FindBit(words, at, end, false);
+      if (start == end) break;
+      at = FindBit(words, start, limit, true);
+      bound = std::max(bound, at - start);
+      const uint64_t aligned = (first + start + alignment - 1) / alignment * alignment - first;
+      if (aligned >= at || at - aligned <= longest->count) continue;
+      *longest = {first + aligned, at - aligned};
+      if (longest->count >= enough) return *longest;
+    }
+    if (whole) group.longest[chunk] = static_cast<uint16_t>(bound);
   }
   return std::nullopt;
 }
@@ -122,8 +152,9 @@ std::optional<Extent> FreeSpace::Search(uint64_t index, uint64_t from, uint64_t 
 std::optional<Extent> FreeSpace::Allocate(uint64_t want, uint64_t min, uint64_t alignment) {
   // How many groups are looked at in vain before a shorter run is good enough.
   constexpr int kGroupsBeforeShorter = 16;
+  const uint64_t enough = std::max(min, std::min(want / 4, kContiguousBlocks));
   const uint64_t limit_group = (prepared_ + kGroupBlocks - 1) / kGroupBlocks;
-  Extent best;
+  Extent longest;
   std::optional<Extent> found;
   const uint64_t start_group = GroupOf(std::min(cursor_, prepared_ - 1));
   int searched = 0;
@@ -131,13 +162,15 @@ std::optional<Extent> FreeSpace::Allocate(uint64_t want, uint64_t min, uint64_t 
     const uint64_t index = (start_group + i) % limit_group;
     if (!groups_[index].busy || FreeIn(index) < min) continue;
     const uint64_t from = i == 0 ? cursor_ % kGroupBlocks : 0;
-    found = Search(index, from, want, alignment, &best);
-    if (++searched >= kGroupsBeforeShorter && best.count >= min) break;
+    found = Search(index, from, enough, alignment, &longest);
+    if (++searched >= kGroupsBeforeShorter && longest.count >= min) break;
   }
   if (!found) {
-    if (best.count < min || best.count == 0) return std::nullopt;
-    found = best;
+    if (longest.count < min || longest.count == 0) return std::nullopt;
+    if (searched < kGroupsBeforeShorter && UnloadedGroupWithSpace()) return std::nullopt;
+    found = longest;
   }
+  found->count = std::min(found->count, want);
   UNTORN_CHECK(Mark(*found, true).ok(), "a block is allocated twice");
   cursor_ = found->end();
   return found;
@@ -236,6 +269,7 @@ absl::Status FreeSpace::LoadNode(const NodeAddress& at, std::span<const std::byt
     }
   }
   group.busy = std::make_unique<Bits>(*group.base);
+  group.longest.fill(kUnknown);
   for (uint64_t word : *group.busy) group.busy_count += std::popcount(word);
   for (const Change& change : group.pending) {
     // A damaged log could name blocks the map has in use; the total is kept exact here, and fsck reports it.

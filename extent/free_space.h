@@ -10,6 +10,8 @@
 //     last durable checkpoint refers to is never overwritten by an allocation.
 //  3. Only blocks in [data start, prepared) are ever allocated.
 //
+//  4. Of every chunk, a bound is known that no free run is longer than that begins in it.
+//
 // Changes to groups that are not loaded are remembered and applied when they are. Loading is the caller's: it
 // reads the blocks this class names and hands them in, so that nothing here does I/O.
 //
@@ -31,6 +33,9 @@
 
 namespace untorn {
 
+// A run from which on it does not matter for speed that it is not longer.
+inline constexpr uint64_t kContiguousBlocks = (256 << 10) / kBlockBytes;
+
 class FreeSpace {
  public:
   explicit FreeSpace(const Superblock& superblock);
@@ -42,9 +47,10 @@ class FreeSpace {
   uint64_t free_blocks() const { return prepared_ - busy_blocks_; }
   uint64_t used_base_blocks() const { return base_blocks_; }
 
-  // A run of at most `want` blocks and at least `min`, starting at a multiple of `alignment`. Takes the first
-  // run of `want` after the last allocation, else the longest it saw. nullopt: none in the groups that are
-  // loaded.
+  // A run of at most `want` blocks and at least `min`, starting at a multiple of `alignment`. Takes the first one
+  // after the last allocation that is long enough for `want` not to go in many pieces, else the longest it saw: so
+  // space is used again in the order in which it was written, when most of what was beside it may have gone too.
+  // nullopt: there is none in the groups that are loaded, or only a short one while UnloadedGroupWithSpace().
   std::optional<Extent> Allocate(uint64_t want, uint64_t min, uint64_t alignment);
   // For blocks that became mapped or were freed in other ways (recovery; frees that are due).
   //  kDataLoss: they were so already. What the log and the map say contradict each other.
@@ -84,9 +90,15 @@ class FreeSpace {
     Extent extent;
     bool busy;
   };
+  static constexpr uint64_t kChunkBlocks = 512;
+  static_assert(kGroupBlocks % kChunkBlocks == 0);
+  using Bounds = std::array<uint16_t, kGroupBlocks / kChunkBlocks>;
+  static constexpr uint16_t kUnknown = UINT16_MAX;
+  static_assert(kGroupBlocks < kUnknown);
   struct Group {
     std::unique_ptr<Bits> busy, base,
         installed_base;           // installed_base: base before this checkpoint's changes
+    Bounds longest;               // loaded groups: invariant 4, in blocks
     uint32_t busy_count = 0;      // loaded groups
     std::vector<Change> pending;  // groups that are not loaded
     bool dirty() const { return installed_base != nullptr; }
@@ -97,9 +109,14 @@ class FreeSpace {
   };
   absl::Status Mark(Extent extent, bool busy);
   static uint32_t ApplyToGroup(Group& group, Extent part, bool busy);
+  // A free run of the group may begin at `at`, or have become longer.
+  static void NoteRun(Group& group, uint64_t at) {
+    if (at < kGroupBlocks) group.longest[at / kChunkBlocks] = kUnknown;
+  }
   absl::Status ChangeBase(Extent extent, bool used);
-  std::optional<Extent> Search(uint64_t group, uint64_t from, uint64_t want, uint64_t alignment,
-                               Extent* best) const;
+  // The first run of at least `enough` that begins at or after `from`.
+  std::optional<Extent> Search(uint64_t group, uint64_t from, uint64_t enough, uint64_t alignment,
+                               Extent* longest);
   uint64_t FreeIn(uint64_t group) const;
 
   const Geometry geometry_;

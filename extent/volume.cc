@@ -18,7 +18,7 @@ namespace {
 constexpr uint64_t kReserveBlocks = 96;
 constexpr uint64_t kReserveBlocksMin = 16;
 constexpr uint64_t kInitiallyPreparedBlocks = (32 << 20) / kBlockBytes;
-constexpr uint64_t kZeroRunBytes = 1 << 20;
+constexpr uint64_t kZeroRunBytes = 256 << 10;
 
 }  // namespace
 
@@ -408,7 +408,10 @@ absl::Status Volume::LoadGroups(std::unique_lock<std::mutex>& lock, Extent exten
 absl::StatusOr<Extent> Volume::Allocate(std::unique_lock<std::mutex>& lock, uint64_t want, uint64_t min,
                                         uint64_t alignment) {
   while (true) {
-    if (std::optional<Extent> extent = free_.Allocate(want, min, alignment)) return *extent;
+    if (std::optional<Extent> extent = free_.Allocate(want, min, alignment)) {
+      fragmented_ |= extent->count < std::min(want, kContiguousBlocks);
+      return *extent;
+    }
     const std::optional<uint64_t> group = free_.UnloadedGroupWithSpace();
     if (!group) {
       return absl::ResourceExhaustedError(
@@ -427,21 +430,19 @@ absl::StatusOr<bool> Volume::PrepareMore(std::unique_lock<std::mutex>& lock, uin
   const uint64_t end = std::min(geometry().total_blocks, start + blocks);
   if (start == end) return false;
   preparing_ = true;
-  AlignedBuffer zeros(kZeroRunBytes);
+  AlignedBuffer zeros(std::min((end - start) * kBlockBytes, kZeroRunBytes));
   std::memset(zeros.data(), 0, zeros.size());
-  std::vector<IoRequest> requests((end - start + kZeroRunBytes / kBlockBytes - 1) /
-                                  (kZeroRunBytes / kBlockBytes));
-  std::vector<IoRequest*> pointers;
-  uint64_t at = start;
-  for (IoRequest& r : requests) {
-    const uint64_t bytes = std::min<uint64_t>(kZeroRunBytes, (end - at) * kBlockBytes);
-    r.op = IoOp::kWrite;
-    r.offset_bytes = at * kBlockBytes;
-    r.iov = {{zeros.data(), bytes}};
-    pointers.push_back(&r);
+  // One after another: a commit on its way waits for one of them at most.
+  absl::Status status;
+  for (uint64_t at = start; at < end && status.ok();) {
+    const uint64_t bytes = std::min<uint64_t>((end - at) * kBlockBytes, zeros.size());
+    IoRequest write;
+    write.op = IoOp::kWrite;
+    write.offset_bytes = at * kBlockBytes;
+    write.iov = {{zeros.data(), bytes}};
+    status = pump_.Run(lock, &write);
     at += bytes / kBlockBytes;
   }
-  absl::Status status = pump_.RunAll(lock, pointers);
   if (status.ok()) {
     IoRequest flush;
     flush.op = IoOp::kFlush;
@@ -452,6 +453,8 @@ absl::StatusOr<bool> Volume::PrepareMore(std::unique_lock<std::mutex>& lock, uin
   pump_.Notify();
   if (!status.ok()) return status;
   free_.SetPrepared(end);
+  fragmented_ = false;
+  if (absl::Status s = LoadGroups(lock, {start, end - start}); !s.ok()) return s;
   return true;
 }
 

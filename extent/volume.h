@@ -119,6 +119,8 @@ class Volume {
   // Writes zeros to the next blocks ahead of use, so that later writes cost one I/O. Returns false if all are
   // prepared.
   absl::StatusOr<bool> PrepareMore(std::unique_lock<std::mutex>& lock, uint64_t blocks);
+  // The last allocations since more was prepared had to do with short runs.
+  bool fragmented() const { return fragmented_; }
   // Frees what has become due.
   absl::Status ReleasePending();
 
@@ -189,6 +191,7 @@ class Volume {
   uint64_t pending_blocks_ = 0;
   std::list<Extent> reads_;
   bool preparing_ = false;
+  bool fragmented_ = false;
   VolumeCounters counters_;
   std::vector<std::string> open_warnings_;
 };

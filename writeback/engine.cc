@@ -351,8 +351,10 @@ bool Engine::CheckpointDue() const {
 }
 
 bool Engine::PrepareDue() const {
-  return !prepare_failed_ && volume_->prepared_blocks() < volume_->geometry().total_blocks &&
-         volume_->free_blocks() < volume_->claimed_blocks() + kPrepareStepBlocks / 2;
+  const uint64_t prepared = volume_->prepared_blocks(), free = volume_->free_blocks();
+  if (prepare_failed_ || prepared == volume_->geometry().total_blocks) return false;
+  return free < volume_->claimed_blocks() + kPrepareAheadBlocks ||
+         (volume_->fragmented() && prepared < kGrowthForRuns * (prepared - free));
 }
 
 bool Engine::WritebackStep(Lock& lock) {
