@@ -1,5 +1,6 @@
 #include "device/io_pump.h"
 
+#include <algorithm>
 #include <chrono>
 #include <utility>
 
@@ -30,30 +31,63 @@ void IoPump::Kick(std::unique_lock<std::mutex>& lock) {
   lock.unlock();
   device_.Submit(batch);
   lock.lock();
-  // Whoever fell asleep while nothing was in flight has something to reap now.
+}
+
+void IoPump::Wake(std::vector<Sleeper*>::iterator sleeper) {
+  (*sleeper)->woken = true;
+  (*sleeper)->wake.notify_one();
+  sleepers_.erase(sleeper);
+}
+
+void IoPump::Notify() {
+  for (auto s = sleepers_.begin(); s != sleepers_.end();) {
+    if ((*s)->ready()) {
+      Wake(s);
+    } else {
+      ++s;
+    }
+  }
+}
+
+void IoPump::Attend() {
   HandOver();
+  if (Unattended()) standby_.notify_one();
 }
 
 void IoPump::HandOver() {
-  if (waiting_ > 0 && !reaping_ && in_flight_ > 0) changed_.notify_one();
+  if (led_ || sleepers_.empty()) return;
+  auto leader = sleepers_.begin();
+  if (reaping_ || in_flight_ == 0)
+    leader = std::find_if(leader, sleepers_.end(), [](Sleeper* s) { return s->work(); });
+  if (leader == sleepers_.end()) return;
+  led_ = (*leader)->leads = true;
+  Wake(leader);
 }
 
-void IoPump::Wait(std::unique_lock<std::mutex>& lock, absl::FunctionRef<bool()> ready) {
+void IoPump::Sleep(std::unique_lock<std::mutex>& lock, absl::FunctionRef<bool()> ready,
+                   absl::FunctionRef<bool()> work) {
+  Sleeper self{ready, work, {}};
+  sleepers_.push_back(&self);
+  self.wake.wait(lock, [&] { return self.woken; });
+  if (self.leads) led_ = false;
+}
+
+void IoPump::Wait(std::unique_lock<std::mutex>& lock, absl::FunctionRef<bool()> ready,
+                  absl::FunctionRef<bool()> work) {
   ++waiting_;
   while (true) {
     while (!outbox_.empty()) Kick(lock);
-    if (ready()) break;
+    if (ready() || work()) break;
     if (!outbox_.empty()) continue;
     if (!reaping_ && in_flight_ > 0) {
       Reap(lock);
     } else {
-      changed_.wait(lock);
+      Sleep(lock, ready, work);
     }
   }
   --waiting_;
-  // This thread may have been the one to reap, or the one that HandOver() woke for it.
-  HandOver();
-  if (Unattended()) WakeStandby();
+  // This thread may have been the one to reap, or to lead.
+  Attend();
 }
 
 void IoPump::StandBy(std::unique_lock<std::mutex>& lock, int timeout_ms, absl::FunctionRef<bool()> ready) {
@@ -66,6 +100,7 @@ void IoPump::StandBy(std::unique_lock<std::mutex>& lock, int timeout_ms, absl::F
     if (Unattended() && !reaping_) {
       Reap(lock);
     } else {
+      HandOver();
       standby_.wait_until(lock, deadline);
     }
   }
@@ -74,6 +109,7 @@ void IoPump::StandBy(std::unique_lock<std::mutex>& lock, int timeout_ms, absl::F
 
 void IoPump::Reap(std::unique_lock<std::mutex>& lock) {
   reaping_ = true;
+  HandOver();  // of work: its own thread may be one that has none
   lock.unlock();
   completed_.clear();
   device_.Reap(/*wait=*/true, &completed_);
@@ -90,7 +126,7 @@ void IoPump::Reap(std::unique_lock<std::mutex>& lock) {
   for (IoRequest* request : completed_) {
     if (request->done != nullptr) request->done(request);
   }
-  changed_.notify_all();
+  Notify();
 }
 
 absl::Status IoPump::Run(std::unique_lock<std::mutex>& lock, IoRequest* request) {

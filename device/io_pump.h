@@ -2,7 +2,8 @@
 //
 // A caller that needs a completion waits in Wait(): one of the waiting threads reaps for all, so at queue
 // depth one the calling thread drives its own I/O without a hand-off to another thread. I/O that nobody waits
-// for is left to a thread that stands by.
+// for is left to a thread that stands by. A thread is woken when what it waits for is there, or when it is its
+// turn to reap or to do what it can do for all: not whenever something completes.
 //
 // A flush that fails may have cost writes that it covered, and no later flush brings them back. Others may wait for
 // those writes with a flush of their own: so once one has failed, all that complete after it fail.
@@ -36,21 +37,28 @@ class IoPump {
   Device& device() { return device_; }
   std::mutex& mutex() { return mu_; }
 
-  // Puts a request in the outbox. It goes to the device at the next Kick() or Wait().
+  // Puts a request in the outbox. It goes to the device at the next Kick() or Wait(), and is reaped by a thread in
+  // Wait(), or after Attend().
   void Queue(IoRequest* request);
   // Sends the outbox to the device. Releases the lock meanwhile.
   void Kick(std::unique_lock<std::mutex>& lock);
-  // Returns once `ready()` is true. Reaps, or sleeps while another thread does. `ready` runs with the lock
-  // held. Something must be under way that makes it true: I/O, or a thread that calls Notify().
-  void Wait(std::unique_lock<std::mutex>& lock, absl::FunctionRef<bool()> ready);
+  // Returns once `ready()` is true, or `work()`: then there is something to do that one thread does for all who wait for
+  // it, and this one is to do it. Reaps, or sleeps while another thread does. Both run with the lock held, and on any
+  // thread that waits or calls Notify(). Something must be under way that makes one true: I/O, or a thread that calls
+  // Notify().
+  void Wait(
+      std::unique_lock<std::mutex>& lock, absl::FunctionRef<bool()> ready,
+      absl::FunctionRef<bool()> work = [] { return false; });
   // For one thread in the background: returns once `ready()` is true, or after `timeout_ms`. It reaps only while no other
   // thread waits, and otherwise sleeps until WakeStandby(): so it takes nobody's I/O out of its hands.
   void StandBy(std::unique_lock<std::mutex>& lock, int timeout_ms, absl::FunctionRef<bool()> ready);
   void WakeStandby() { standby_.notify_one(); }
   // I/O is under way and no thread waits for any.
   bool Unattended() const { return in_flight_ > 0 && waiting_ == 0; }
-  // Something that a Wait() may be looking at has changed.
-  void Notify() { changed_.notify_all(); }
+  // Something that the `ready` of a Wait() may be looking at has changed.
+  void Notify();
+  // By a thread that leaves I/O, or work that has come up, without waiting: another takes it over.
+  void Attend();
 
   // Blocking I/O from a thread that holds the lock; it is released meanwhile. One request, or several at
   // once. Uses the requests' `done` and `context`. Returns the first error among them.
@@ -61,19 +69,30 @@ class IoPump {
   const IoCounts& counts() const { return counts_; }
 
  private:
+  struct Sleeper {
+    absl::FunctionRef<bool()> ready, work;
+    std::condition_variable wake;
+    bool woken = false, leads = false;
+  };
+
   void Reap(std::unique_lock<std::mutex>& lock);
-  // Wakes a waiting thread to reap if there is something to reap and nobody does.
+  void Sleep(std::unique_lock<std::mutex>& lock, absl::FunctionRef<bool()> ready,
+             absl::FunctionRef<bool()> work);
+  void Wake(std::vector<Sleeper*>::iterator sleeper);
+  // Wakes a sleeper to reap, if there is something to reap and nobody does, or to do its work.
   void HandOver();
 
   Device& device_;
   std::mutex& mu_;
-  std::condition_variable changed_, standby_;
+  std::condition_variable standby_;
   std::vector<IoRequest*> outbox_;
   uint64_t in_flight_ = 0;  // queued or submitted, not yet completed
   bool reaping_ = false;
   IoCounts counts_;
   absl::Status flush_failure_;         // the first
   int waiting_ = 0;                    // threads in Wait()
+  std::vector<Sleeper*> sleepers_;     // those of them that sleep, longest first
+  bool led_ = false;                   // a sleeper that was woken to lead is on its way
   std::vector<IoRequest*> completed_;  // the reaping thread's
 };
 

@@ -310,7 +310,9 @@ absl::Status Engine::SyncUnits(Lock& lock, std::vector<std::shared_ptr<Unit>> un
     if (!failed_.ok()) return failed_;
     const uint64_t seen = progress_;  // before Dispatch, which may release the lock
     if (CanDispatch() && Dispatch(lock, Take::kWanted)) continue;
-    pump_->Wait(lock, [&] { return progress_ != seen || !failed_.ok(); });
+    pump_->Wait(
+        lock, [&] { return !failed_.ok() || all_done(); },
+        [&] { return progress_ != seen && !wanted_.empty() && CanDispatch(); });
   }
   return absl::OkStatus();
 }
@@ -359,9 +361,11 @@ bool Engine::PrepareDue() const {
 
 bool Engine::WritebackStep(Lock& lock) {
   if (!failed_.ok() || closed_) return false;
-  if (!wanted_.empty() && CanDispatch() && Dispatch(lock, Take::kWanted)) return true;
+  bool sent = !wanted_.empty() && CanDispatch() && Dispatch(lock, Take::kWanted);
   if (wanted_.empty()) async_wanted_ = false;
-  return WritebackDue() && Dispatch(lock, Take::kOldest);
+  if (!sent) sent = WritebackDue() && Dispatch(lock, Take::kOldest);
+  pump_->Attend();
+  return sent;
 }
 
 bool Engine::MaintenanceStep(Lock& lock) {
@@ -381,7 +385,7 @@ void Engine::AfterChange(Lock& lock) {
     // What has become old its thread sees by itself.
     if (DirtyDue()) WakeBackground();
     if (CheckpointDue() || PrepareDue()) WakeMaintenance();
-    if (pump_->Unattended()) pump_->WakeStandby();
+    pump_->Attend();
     return;
   }
   while (MaintenanceStep(lock) || WritebackStep(lock)) {

@@ -148,6 +148,7 @@ class Engine {
   void NotifyProgress() {
     ++progress_;
     pump_->Notify();
+    pump_->Attend();
   }
   uint64_t NewReadToken() { return next_read_token_++; }
   // Runs `work` on a thread of the store's, or at once where there is none.
@@ -238,6 +239,7 @@ class Engine {
   uint64_t next_read_token_ = 1;
 
   std::vector<std::function<void()>> calls_;
+  uint64_t grow_at_bytes_written_ = 0;
   bool prepare_failed_ = false;  // the file system below is full: not tried again in the background
   bool running_calls_ = false;
   bool async_wanted_ = false;  // something in wanted_ has nobody who waits

@@ -124,7 +124,7 @@ TEST_F(IoPumpTest, ReaperThatLeavesHandsOverToOneThatSleeps) {
   EXPECT_EQ(pump_.in_flight(), 0u);
 }
 
-TEST_F(IoPumpTest, KickWithoutWaitWakesASleeperToReap) {
+TEST_F(IoPumpTest, AttendWakesASleeperToReap) {
   FlaggedRequest request;
   std::thread sleeper = Waiter(&request.done);
   std::this_thread::sleep_for(milliseconds(20));
@@ -132,6 +132,7 @@ TEST_F(IoPumpTest, KickWithoutWaitWakesASleeperToReap) {
     std::unique_lock<std::mutex> lock(mu_);
     pump_.Queue(&request.request);
     pump_.Kick(lock);
+    pump_.Attend();
   }
   device_.AwaitReaper();
   device_.CompleteOne();
@@ -172,6 +173,68 @@ TEST_F(IoPumpTest, CompletionMayQueueTheNextRequest) {
   EXPECT_EQ(pump_.in_flight(), 0u);
 }
 
+TEST_F(IoPumpTest, CompletionWakesOnlyTheThreadThatWaitsForIt) {
+  FlaggedRequest first, second, third;
+  {
+    std::unique_lock<std::mutex> lock(mu_);
+    for (FlaggedRequest* r : {&first, &second, &third}) pump_.Queue(&r->request);
+  }
+  int looked = 0;  // guarded by mu_
+  std::thread reaper = Waiter(&third.done);
+  device_.AwaitReaper();
+  std::thread sleeper([&] {
+    std::unique_lock<std::mutex> lock(mu_);
+    const std::thread::id self = std::this_thread::get_id();
+    pump_.Wait(lock, [&] {
+      looked += std::this_thread::get_id() == self;
+      return second.done;
+    });
+  });
+  std::this_thread::sleep_for(milliseconds(20));
+  device_.CompleteOne();
+  device_.CompleteOne();
+  sleeper.join();
+  EXPECT_LE(looked, 2) << "when it went to sleep, and when it was woken";
+  device_.CompleteOne();
+  reaper.join();
+}
+
+TEST_F(IoPumpTest, OneOfThoseWhoCouldIsWokenToWork) {
+  bool work = false, stop = false;  // guarded by mu_
+  int worked = 0;
+  std::vector<std::thread> sleepers;
+  for (int i = 0; i < 3; ++i) {
+    sleepers.emplace_back([&] {
+      std::unique_lock<std::mutex> lock(mu_);
+      while (!stop) {
+        pump_.Wait(
+            lock, [&] { return stop; }, [&] { return work; });
+        if (std::exchange(work, false)) ++worked;
+      }
+    });
+  }
+  std::this_thread::sleep_for(milliseconds(20));
+  for (int done = 1; done <= 10; ++done) {
+    {
+      std::unique_lock<std::mutex> lock(mu_);
+      work = true;
+      pump_.Attend();
+    }
+    for (bool over = false; !over;) {
+      std::this_thread::yield();
+      std::unique_lock<std::mutex> lock(mu_);
+      over = worked == done;
+    }
+  }
+  {
+    std::unique_lock<std::mutex> lock(mu_);
+    stop = true;
+    pump_.Notify();
+  }
+  for (std::thread& t : sleepers) t.join();
+  EXPECT_EQ(worked, 10);
+}
+
 TEST_F(IoPumpTest, StandByGivesUpAfterItsTime) {
   std::unique_lock<std::mutex> lock(mu_);
   pump_.StandBy(lock, 5, [] { return false; });
@@ -186,7 +249,7 @@ TEST_F(IoPumpTest, StandByReapsWhatNobodyWaitsFor) {
     pump_.Queue(&request.request);
     pump_.Kick(lock);
     EXPECT_TRUE(pump_.Unattended());
-    pump_.WakeStandby();
+    pump_.Attend();
   }
   device_.AwaitReaper();
   device_.CompleteOne();
