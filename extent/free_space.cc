@@ -152,7 +152,7 @@ std::optional<Extent> FreeSpace::Search(uint64_t index, uint64_t from, uint64_t 
 std::optional<Extent> FreeSpace::Allocate(uint64_t want, uint64_t min, uint64_t alignment) {
   // How many groups are looked at in vain before a shorter run is good enough.
   constexpr int kGroupsBeforeShorter = 16;
-  const uint64_t enough = std::max(min, std::min(want / 4, kContiguousBlocks));
+  const uint64_t enough = std::max(min, std::min(want / 2, kContiguousBlocks));
   const uint64_t limit_group = (prepared_ + kGroupBlocks - 1) / kGroupBlocks;
   Extent longest;
   std::optional<Extent> found;

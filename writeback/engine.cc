@@ -23,6 +23,8 @@ constexpr uint64_t kDeltaBlocksShare = 8;  // of what is prepared
 // So many times what it holds a store may grow, within its size, where that gives longer runs. At 4, random overwrites of
 // single pages leave about 5 % of them in place by the time their neighbourhood is used again.
 constexpr uint64_t kGrowthForRuns = 4;
+// It does so at a step for every so many steps' worth of other writes, so that these keep most of the bandwidth.
+constexpr uint64_t kWritesPerGrowth = 4;
 constexpr uint64_t kPrepareAheadBlocks = (32 << 20) / kBlockBytes;
 constexpr uint64_t kPrepareStepBlocks = (4 << 20) / kBlockBytes;
 constexpr int kAsyncThreads = 4;
@@ -356,7 +358,8 @@ bool Engine::PrepareDue() const {
   const uint64_t prepared = volume_->prepared_blocks(), free = volume_->free_blocks();
   if (prepare_failed_ || prepared == volume_->geometry().total_blocks) return false;
   return free < volume_->claimed_blocks() + kPrepareAheadBlocks ||
-         (volume_->fragmented() && prepared < kGrowthForRuns * (prepared - free));
+         (volume_->fragmented() && prepared < kGrowthForRuns * (prepared - free) &&
+          pump_->counts().bytes_written >= grow_at_bytes_written_);
 }
 
 bool Engine::WritebackStep(Lock& lock) {
@@ -374,6 +377,8 @@ bool Engine::MaintenanceStep(Lock& lock) {
   if (!PrepareDue()) return false;
   // Lack of space is told to the write that needs it.
   absl::StatusOr<bool> more = volume_->PrepareMore(lock, kPrepareStepBlocks);
+  grow_at_bytes_written_ =
+      pump_->counts().bytes_written + kWritesPerGrowth * kPrepareStepBlocks * kBlockBytes;
   if (!more.ok() && !absl::IsResourceExhausted(more.status())) Fail(more.status());
   prepare_failed_ = !more.ok();
   return more.ok() && *more;

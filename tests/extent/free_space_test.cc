@@ -499,7 +499,7 @@ class Model {
       ASSERT_LT(longest, min) << "want " << want << " min " << min << " alignment " << alignment;
       return;
     }
-    const uint64_t enough = std::max(min, std::min(want / 4, kContiguousBlocks));
+    const uint64_t enough = std::max(min, std::min(want / 2, kContiguousBlocks));
     ASSERT_GE(extent->count, std::min(longest, enough))
         << "want " << want << " min " << min << " alignment " << alignment;
     ASSERT_LE(extent->count, longest);
