@@ -40,6 +40,10 @@ constexpr Group kGroups[] = {
     {"durable", "durable transactions of one client", DurableWorks},
     {"clients", "durable writes of many clients", ManyClientsWorks},
     {"memory", "buffered writes and cached reads", MemoryWorks},
+    {"mixed", "reads and durable updates, skewed", MixedWorks},
+    {"writeback", "writeback of a dirty set, and scans", WritebackWorks},
+    {"xfs", "durable writes on XFS", XfsWorks},
+    {"ageing", "a store that is nearly full", AgeingWorks},
 };
 
 // The exit code for it.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cmath>
 #include <filesystem>
 #include <random>
 #include <system_error>
@@ -65,7 +66,14 @@ absl::StatusOr<std::unique_ptr<Driver>> Driver::Make(const Subject& subject, con
   driver->versions_.assign(o.pages * o.objects, 0);
   for (int i = 0; i < load.clients; ++i)
     driver->clients_.push_back(std::make_unique<Client>(load, i, seed + i));
+  if (load.skewed) {
+    double sum = 0;
+    const uint64_t own = driver->versions_.size() / load.clients;
+    for (uint64_t rank = 1; rank <= own; ++rank) driver->shares_.push_back(sum += std::pow(rank, -0.99));
+    for (double& share : driver->shares_) share /= sum;
+  }
   if (absl::Status s = driver->Fill(); !s.ok()) return s;
+  if (absl::Status s = driver->Overwrite(); !s.ok()) return s;
   return driver;
 }
 
@@ -90,16 +98,60 @@ absl::Status Driver::Fill() {
   return absl::OkStatus();
 }
 
+absl::Status Driver::Overwrite() {
+  constexpr uint64_t kAtOnce = 64;
+  AlignedBuffer buffers = RandomBytes(kAtOnce * load_.page_bytes, 1);
+  std::mt19937_64 rng(1);
+  std::vector<PageWrite> pages;
+  std::vector<uint64_t> drawn;
+  for (uint64_t left = load_.overwritten * versions_.size(); left > 0; left -= drawn.size()) {
+    drawn.clear();
+    pages.clear();
+    while (drawn.size() < std::min(left, kAtOnce)) {
+      const uint64_t n = rng() % versions_.size();
+      if (std::find(drawn.begin(), drawn.end(), n) != drawn.end()) continue;
+      std::byte* data = buffers.data() + drawn.size() * load_.page_bytes;
+      Stamp(data, load_.page_bytes, n, ++versions_[n]);
+      drawn.push_back(n);
+      pages.push_back({static_cast<uint32_t>(n / options_.pages), n % options_.pages, data});
+    }
+    if (absl::Status s = store_->Commit(0, pages); !s.ok()) return s;
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<Run> Driver::RunFor(int milliseconds) {
   std::atomic<bool> stop = false;
   const auto work = [&](Client& c) {
     c.run = Run();
     c.status = absl::OkStatus();
     const uint64_t own = versions_.size() / load_.clients;
+    const auto draw = [&] {
+      uint64_t i = c.rng() % own;
+      if (load_.skewed) {
+        const double share = std::uniform_real_distribution<double>()(c.rng);
+        const uint64_t rank = std::lower_bound(shares_.begin(), shares_.end(), share) - shares_.begin();
+        i = std::min(rank, own - 1) * 0x9e3779b97f4a7c15u % own;  // those of a kind are not side by side
+      }
+      return i * load_.clients + c.number;
+    };
+    const auto note = [&](Clock::time_point start) {
+      c.run.latencies_ns.push_back(std::min<uint64_t>(NsSince(start), UINT32_MAX));
+      ++c.run.operations;
+    };
     while (!stop.load(std::memory_order_relaxed)) {
+      if (static_cast<int>(c.rng() % 100) < load_.read_percent) {
+        const uint64_t n = draw();
+        const Clock::time_point start = Clock::now();
+        c.status = store_->Read(c.number, n / options_.pages, n % options_.pages, c.buffers.data());
+        note(start);
+        if (c.status.ok()) c.status = CheckStamp(c.buffers.data(), load_.page_bytes, n, versions_[n]);
+        if (!c.status.ok()) return;
+        continue;
+      }
       c.drawn.clear();
       while (static_cast<int>(c.drawn.size()) < load_.pages) {
-        const uint64_t n = c.rng() % own * load_.clients + c.number;
+        const uint64_t n = draw();
         if (std::find(c.drawn.begin(), c.drawn.end(), n) == c.drawn.end()) c.drawn.push_back(n);
       }
       c.pages.clear();
@@ -110,9 +162,8 @@ absl::StatusOr<Run> Driver::RunFor(int milliseconds) {
       }
       const Clock::time_point start = Clock::now();
       c.status = store_->Commit(c.number, c.pages);
+      note(start);
       if (!c.status.ok()) return;
-      c.run.latencies_ns.push_back(std::min<uint64_t>(NsSince(start), UINT32_MAX));
-      ++c.run.operations;
     }
   };
   const Clock::time_point start = Clock::now();

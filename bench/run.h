@@ -21,12 +21,17 @@ struct Load {
   uint32_t objects = 1;
   uint64_t set_bytes = 64 << 20;
   uint64_t cache_bytes = 256 << 20;
+  int read_percent = 0;  // operations that read one page instead
+  bool skewed =
+      false;  // a few pages are drawn most often, by Zipf's law with exponent 0.99; otherwise all alike
+  int overwritten =
+      0;  // how often all pages, as many as there are, are overwritten at random before anything is measured
 };
 
 struct Run {
   uint64_t operations = 0;
   double seconds = 0;
-  std::vector<uint32_t> latencies_ns;  // of commits
+  std::vector<uint32_t> latencies_ns;  // of all operations
   double per_second() const { return operations / seconds; }
 };
 
@@ -49,6 +54,7 @@ class Driver {
   struct Client;
   Driver(const Subject& subject, const Load& load);
   absl::Status Fill();
+  absl::Status Overwrite();
   absl::Status CheckAll();
 
   const Subject subject_;
@@ -56,6 +62,7 @@ class Driver {
   PageStoreOptions options_;
   std::unique_ptr<PageStore> store_;
   std::vector<uint32_t> versions_;  // by page; each belongs to one client
+  std::vector<double> shares_;      // by rank: how often a page of up to this rank is drawn, where skewed
   std::vector<std::unique_ptr<Client>> clients_;
 };
 

@@ -12,11 +12,14 @@ namespace {
 class UntornStore : public PageStore {
  public:
   static absl::StatusOr<std::unique_ptr<PageStore>> Open(const PageStoreOptions& options, bool exists,
-                                                         WritePolicy policy, uint64_t stated_unit_bytes) {
+                                                         WritePolicy policy, uint64_t stated_unit_bytes,
+                                                         int percent_full) {
     const std::string path = options.directory + "/untorn";
     const uint64_t set_bytes = options.page_bytes * options.pages * options.objects;
     if (!exists) {
-      absl::Status s = Store::Create(path, {.size_bytes = 3 * set_bytes + (256 << 20)});
+      const uint64_t size_bytes =
+          percent_full > 0 ? set_bytes * 100 / percent_full : 3 * set_bytes + (256 << 20);
+      absl::Status s = Store::Create(path, {.size_bytes = size_bytes});
       if (!s.ok()) return s;
     }
     auto store = std::make_unique<UntornStore>();
@@ -63,11 +66,12 @@ class UntornStore : public PageStore {
 
 }  // namespace
 
-Subject UntornSubject(const std::string& name, WritePolicy policy, uint64_t stated_unit_bytes) {
+Subject UntornSubject(const std::string& name, WritePolicy policy, uint64_t stated_unit_bytes,
+                      int percent_full) {
   std::string settings = policy == WritePolicy::kAlwaysCow ? "always copy-on-write" : "automatic policy";
   if (stated_unit_bytes > 0) absl::StrAppend(&settings, ", stated unit of ", stated_unit_bytes >> 10, " KiB");
   return {name, settings + "; Durability::kSync", [=](const PageStoreOptions& options, bool exists) {
-            return UntornStore::Open(options, exists, policy, stated_unit_bytes);
+            return UntornStore::Open(options, exists, policy, stated_unit_bytes, percent_full);
           }};
 }
 

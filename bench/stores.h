@@ -7,8 +7,9 @@
 
 namespace untorn::bench {
 
-// `stated_unit_bytes`: 0: there is no fast path.
-Subject UntornSubject(const std::string& name, WritePolicy policy, uint64_t stated_unit_bytes);
+// `stated_unit_bytes`: 0: there is no fast path. `percent_full`: what its pages take of the store; 0: a third or less.
+Subject UntornSubject(const std::string& name, WritePolicy policy, uint64_t stated_unit_bytes,
+                      int percent_full = 0);
 
 // Peers, each at its documented durable settings.
 Subject SqliteSubject();
@@ -16,6 +17,8 @@ Subject LmdbSubject();
 Subject RocksdbSubject();
 
 Subject RawOverwriteSubject();
+// The same with RWF_ATOMIC: the file system has to support it.
+Subject RawAtomicSubject(const std::string& name);
 Subject RawPackedSubject();
 
 }  // namespace untorn::bench

@@ -1,5 +1,4 @@
 // Plain I/O without the store around it: the limits that the store is measured against.
-#include <fcntl.h>
 #include <liburing.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -13,59 +12,24 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "bench/raw_file.h"
 #include "bench/stores.h"
 #include "device/aligned_buffer.h"
+
+#ifndef RWF_ATOMIC  // Linux 6.11
+#define RWF_ATOMIC 0x00000040
+#endif
 
 namespace untorn::bench {
 namespace {
 
-absl::Status IoError(const std::string& what, ssize_t result) {
-  if (result >= 0) return absl::InternalError(absl::StrCat(what, ": ended after ", result, " bytes"));
-  return absl::ErrnoToStatus(static_cast<int>(-result), what);
-}
-
-// A file of which every block has been written, opened for direct I/O.
-class RawFile {
- public:
-  ~RawFile() {
-    if (fd_ >= 0) close(fd_);
-  }
-  int fd() const { return fd_; }
-
-  absl::Status Open(const std::string& path, uint64_t bytes) {
-    fd_ = open(path.c_str(), O_RDWR | O_CREAT | O_DIRECT | O_CLOEXEC, 0644);
-    if (fd_ < 0) return absl::ErrnoToStatus(errno, path);
-    const uint64_t there = std::max<off_t>(0, lseek(fd_, 0, SEEK_END));
-    const AlignedBuffer zeros = [] {
-      AlignedBuffer b(1 << 20);
-      std::memset(b.data(), 0, b.size());
-      return b;
-    }();
-    for (uint64_t at = there; at < bytes; at += zeros.size()) {
-      const ssize_t n = pwrite(fd_, zeros.data(), std::min<uint64_t>(zeros.size(), bytes - at), at);
-      if (n <= 0) return IoError(path, n < 0 ? -errno : n);
-    }
-    return fdatasync(fd_) == 0 ? absl::OkStatus() : absl::ErrnoToStatus(errno, path);
-  }
-
-  absl::Status Read(uint64_t offset, std::byte* out, uint64_t bytes) const {
-    AlignedBuffer aligned(bytes);
-    const ssize_t n = pread(fd_, aligned.data(), bytes, offset);
-    if (n != static_cast<ssize_t>(bytes)) return IoError("read", n < 0 ? -errno : n);
-    std::memcpy(out, aligned.data(), bytes);
-    return absl::OkStatus();
-  }
-
- private:
-  int fd_ = -1;
-};
-
 // Each page overwritten where it is, by itself. Nothing makes several of them one.
 class RawOverwrite : public PageStore {
  public:
-  static absl::StatusOr<std::unique_ptr<PageStore>> Open(const PageStoreOptions& options, bool) {
+  static absl::StatusOr<std::unique_ptr<PageStore>> Open(const PageStoreOptions& options, int flags) {
     auto store = std::make_unique<RawOverwrite>();
     store->options_ = options;
+    store->flags_ = flags;
     absl::Status s =
         store->file_.Open(options.directory + "/raw", options.page_bytes * options.pages * options.objects);
     if (!s.ok()) return s;
@@ -75,7 +39,7 @@ class RawOverwrite : public PageStore {
   absl::Status Commit(int, std::span<const PageWrite> pages) override {
     for (const PageWrite& p : pages) {
       const iovec iov{const_cast<std::byte*>(p.data), options_.page_bytes};
-      const ssize_t n = pwritev2(file_.fd(), &iov, 1, Place(p.object, p.page), RWF_DSYNC);
+      const ssize_t n = pwritev2(file_.fd(), &iov, 1, Place(p.object, p.page), flags_);
       if (n != static_cast<ssize_t>(options_.page_bytes)) return IoError("pwritev2", n < 0 ? -errno : n);
     }
     return absl::OkStatus();
@@ -90,6 +54,7 @@ class RawOverwrite : public PageStore {
   }
   PageStoreOptions options_;
   RawFile file_;
+  int flags_ = 0;
 };
 
 // The shape of the fastest commit: all pages in one contiguous write, a log block beside it, then one flush. Clients
@@ -213,7 +178,14 @@ class RawPacked : public PageStore {
 
 Subject RawOverwriteSubject() {
   return {"raw overwrite", "O_DIRECT, RWF_DSYNC, in place, one page after another; not atomic",
-          RawOverwrite::Open};
+          [](const PageStoreOptions& options, bool) { return RawOverwrite::Open(options, RWF_DSYNC); }};
+}
+
+Subject RawAtomicSubject(const std::string& name) {
+  return {name, "O_DIRECT, RWF_DSYNC and RWF_ATOMIC, in place, one page after another",
+          [](const PageStoreOptions& options, bool) {
+            return RawOverwrite::Open(options, RWF_DSYNC | RWF_ATOMIC);
+          }};
 }
 
 Subject RawPackedSubject() {

@@ -19,6 +19,14 @@ struct Setting {
 // Durable transactions of one client, and of many on one object and on several.
 absl::Status DurableWorks(const Setting& setting, Results* results);
 absl::Status ManyClientsWorks(const Setting& setting, Results* results);
+// Reads and durable updates of pages of which some are much more often used.
+absl::Status MixedWorks(const Setting& setting, Results* results);
+// Writing back a set of dirty pages, and reading from end to end what was overwritten at random, beside sequential I/O.
+absl::Status WritebackWorks(const Setting& setting, Results* results);
+// A store that is nearly full, new and after it has been overwritten.
+absl::Status AgeingWorks(const Setting& setting, Results* results);
+// Beside the atomic writes of XFS, which is made in a file and mounted for it: only where root does it.
+absl::Status XfsWorks(const Setting& setting, Results* results);
 // Buffered atomic writes and cached reads beside memcpy and the page cache.
 absl::Status MemoryWorks(const Setting& setting, Results* results);
 
