@@ -71,7 +71,9 @@ class Object {
   absl::StatusOr<uint64_t> Size() const;  // bytes
 
   // Reads up to out.size() bytes from `offset`; returns how many there were before the object's end (0 at or
-  // after it). Holes read as zeros. Sees each atomic write and each committed transaction whole (promise 2).
+  // after it). Holes read as zeros. Sees each atomic write and each committed transaction whole (promise 2). With
+  // bypass_cache, whole blocks go straight to memory that is aligned to 4096 bytes. After an error what `out` holds is
+  // unspecified.
   //  kInvalidArgument: offset + length overflows
   absl::StatusOr<size_t> Read(uint64_t offset, std::span<std::byte> out, ReadOptions options = {}) const;
   absl::StatusOr<size_t> ReadV(uint64_t offset, std::span<const iovec> out, ReadOptions options = {}) const;

@@ -31,6 +31,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_set.h"
+#include "absl/container/inlined_vector.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "cow/cow_fork.h"
@@ -54,6 +55,8 @@ struct IoVector {
     Copy(at, const_cast<std::byte*>(from), n, false);
   }
   void Zero(uint64_t at, uint64_t n) const;
+  // The parts of memory behind [at, at + n), if a device takes them as they are; otherwise false.
+  bool Aligned(uint64_t at, uint64_t n, absl::InlinedVector<iovec, 2>* parts) const;
 
  private:
   void Copy(uint64_t at, std::byte* other, uint64_t n, bool out) const;

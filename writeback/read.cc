@@ -6,14 +6,13 @@
 #include <optional>
 
 #include "absl/container/inlined_vector.h"
-#include "device/aligned_buffer.h"
 #include "writeback/engine.h"
 
 namespace untorn {
 namespace {
 
 constexpr uint64_t kPieceBlocks = 256;  // one device read
-constexpr size_t kPiecesAtOnce = 8;
+constexpr size_t kPiecesAtOnce = 64;
 constexpr uint64_t kPrefetchBytes = 512;  // from there on the processor sees by itself what comes
 constexpr uint64_t kKeepBlocksMax = 256;  // larger reads from the device do not displace the cache
 
@@ -23,7 +22,7 @@ struct CachedBlock {
 };
 struct DevicePiece {
   Mapping mapping;
-  AlignedBuffer bytes;
+  std::vector<BufferRef> buffers;  // none: it is read into the caller's memory
   IoRequest request;
 };
 
@@ -71,6 +70,23 @@ void IoVector::Zero(uint64_t at, uint64_t n) const {
     n -= part;
     at = 0;
   }
+}
+
+bool IoVector::Aligned(uint64_t at, uint64_t n, absl::InlinedVector<iovec, 2>* parts) const {
+  for (const iovec& piece : pieces) {
+    if (n == 0) return true;
+    if (at >= piece.iov_len) {
+      at -= piece.iov_len;
+      continue;
+    }
+    const iovec part{static_cast<std::byte*>(piece.iov_base) + at, std::min<uint64_t>(n, piece.iov_len - at)};
+    if (reinterpret_cast<uintptr_t>(part.iov_base) % kBlockBytes != 0 || part.iov_len % kBlockBytes != 0)
+      return false;
+    parts->push_back(part);
+    n -= part.iov_len;
+    at = 0;
+  }
+  return n == 0;
 }
 
 absl::StatusOr<size_t> Engine::Read(const std::shared_ptr<ObjectState>& object, uint64_t offset, IoVector out,
@@ -165,11 +181,19 @@ absl::StatusOr<size_t> Engine::Read(const std::shared_ptr<ObjectState>& object, 
     std::vector<IoRequest*> requests;
     for (size_t i = from; i < to; ++i) {
       DevicePiece& p = pieces[i];
-      p.bytes = AlignedBuffer(p.mapping.logical.count * kBlockBytes);
+      const BlockRange blocks = p.mapping.logical;
       p.request.op = IoOp::kRead;
       p.request.offset_bytes = p.mapping.physical * kBlockBytes;
-      p.request.iov = {{p.bytes.data(), p.bytes.size()}};
       requests.push_back(&p.request);
+      const Overlap o = OverlapOf(blocks, offset, bytes);
+      // What is kept is not taken from the caller's memory.
+      if (!keep && o.bytes == blocks.count * kBlockBytes && out.Aligned(o.in_buffer, o.bytes, &p.request.iov))
+        continue;
+      p.request.iov.clear();
+      for (uint64_t b = 0; b < blocks.count; ++b) {
+        p.buffers.push_back(fork_.pool().New());
+        p.request.iov.push_back({p.buffers.back().data(), kBlockBytes});
+      }
     }
     lock.lock();
     if (status.ok()) status = pump_->RunAll(lock, requests);
@@ -178,19 +202,15 @@ absl::StatusOr<size_t> Engine::Read(const std::shared_ptr<ObjectState>& object, 
     for (size_t i = from; i < to; ++i) {
       DevicePiece& p = pieces[i];
       const BlockRange blocks = p.mapping.logical;
-      if (status.ok()) {
-        const Overlap o = OverlapOf(blocks, offset, bytes);
-        out.CopyIn(o.in_buffer, p.bytes.data() + o.in_blocks, o.bytes);
-      }
-      for (uint64_t b = 0; keep && b < blocks.count; ++b) {
-        BufferRef buffer;
+      for (uint64_t b = 0; b < p.buffers.size(); ++b) {
+        const BlockRange block{blocks.start + b, 1};
         if (status.ok()) {
-          buffer = fork_.pool().New();
-          std::memcpy(buffer.data(), p.bytes.data() + b * kBlockBytes, kBlockBytes);
+          const Overlap o = OverlapOf(block, offset, bytes);
+          out.CopyIn(o.in_buffer, p.buffers[b].data() + o.in_blocks, o.bytes);
         }
-        kept.push_back({blocks.start + b, std::move(buffer)});
+        if (keep) kept.push_back({block.start, status.ok() ? std::move(p.buffers[b]) : BufferRef()});
       }
-      p.bytes = AlignedBuffer();
+      p.buffers.clear();
     }
     lock.lock();
     for (auto& [block, buffer] : kept) fork_.FillRead(*object, block, token, std::move(buffer));

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "device/aligned_buffer.h"
 #include "tests/untorn/model_run.h"
 #include "tests/untorn/test_util.h"
 
@@ -150,6 +151,14 @@ void ModelRun::CheckRead(const Object& object, const ObjectData& expected, Range
   if (OneIn(4)) {
     const std::vector<iovec> pieces = Pieces(buffer_, rng_);
     read = object.ReadV(range.offset, pieces, options);
+  } else if (options.bypass_cache) {
+    // Where whole blocks are as a device takes them.
+    const uint64_t place = range.offset % kBlockBytes;
+    AlignedBuffer aligned((place + range.length + kBlockBytes - 1) / kBlockBytes * kBlockBytes);
+    const std::span<std::byte> out = aligned.span().subspan(place, range.length);
+    std::fill(out.begin(), out.end(), std::byte{0xdd});
+    read = object.Read(range.offset, out, options);
+    std::copy(out.begin(), out.end(), buffer_.begin());
   } else {
     read = object.Read(range.offset, buffer_, options);
   }
