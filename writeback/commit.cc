@@ -19,7 +19,9 @@
 namespace untorn {
 namespace {
 
-constexpr uint64_t kBatchBlocks = (8 << 20) / kBlockBytes;
+// What is written back because it is old goes in smaller steps: somebody may come meanwhile and wait.
+constexpr uint64_t kWantedBatchBlocks = (32 << 20) / kBlockBytes;
+constexpr uint64_t kOldBatchBlocks = (8 << 20) / kBlockBytes;
 constexpr size_t kIovecsPerWrite = 1024;
 constexpr size_t kNodesPerLoad = 32;
 constexpr uint64_t kAlignBlocksMin = (64 << 10) / kBlockBytes;
@@ -66,14 +68,17 @@ bool Engine::InPlaceBefore(uint64_t epoch) const {
 
 std::vector<std::shared_ptr<Unit>> Engine::Select(Take take) {
   std::vector<std::shared_ptr<Unit>> candidates;
+  const uint64_t batch_blocks = take == Take::kWanted ? kWantedBatchBlocks : kOldBatchBlocks;
   if (take == Take::kWanted) {
     // What somebody waits for, and whatever earlier barriers put before it.
     uint64_t epoch_max = 0;
     for (std::shared_ptr<Unit>& unit : wanted_) unit = Resolve(unit);
     std::erase_if(wanted_, [](const auto& u) { return u->state != Unit::State::kPending; });
-    std::sort(wanted_.begin(), wanted_.end(), [](const auto& a, const auto& b) {
+    const auto before = [](const auto& a, const auto& b) {
       return std::pair(a->epoch, a->sequence) < std::pair(b->epoch, b->sequence);
-    });
+    };
+    if (!std::is_sorted(wanted_.begin(), wanted_.end(), before))
+      std::sort(wanted_.begin(), wanted_.end(), before);
     wanted_.erase(std::unique(wanted_.begin(), wanted_.end()), wanted_.end());
     for (const auto& unit : wanted_) epoch_max = std::max(epoch_max, unit->epoch);
     for (const auto& [order, unit] : fork_.pending()) {
@@ -88,7 +93,7 @@ std::vector<std::shared_ptr<Unit>> Engine::Select(Take take) {
     for (const auto& [order, unit] : fork_.pending()) {
       candidates.push_back(unit);
       blocks += unit->data_blocks;
-      if (blocks >= 2 * kBatchBlocks) break;
+      if (blocks >= 2 * batch_blocks) break;
     }
   }
   std::vector<std::shared_ptr<Unit>> selected;
@@ -101,7 +106,7 @@ std::vector<std::shared_ptr<Unit>> Engine::Select(Take take) {
       continue;
     }
     const uint64_t bytes = LogBytesBound(*unit);
-    if (!selected.empty() && (blocks + unit->data_blocks > kBatchBlocks ||
+    if (!selected.empty() && (blocks + unit->data_blocks > batch_blocks ||
                               LogBlocksBound(log_bytes + bytes) > volume_->geometry().log_blocks / 4)) {
       break;
     }

@@ -297,11 +297,10 @@ std::vector<std::shared_ptr<Unit>> Engine::UnitsWhere(const std::function<bool(c
 
 absl::Status Engine::SyncUnits(Lock& lock, std::vector<std::shared_ptr<Unit>> units) {
   const auto all_done = [&] {
-    std::erase_if(units, [](std::shared_ptr<Unit>& unit) {
-      unit = Resolve(unit);
-      return unit->state == Unit::State::kDone;
-    });
-    return units.empty();
+    for (; !units.empty(); units.pop_back()) {
+      if (Resolve(units.back())->state != Unit::State::kDone) return false;
+    }
+    return true;
   };
   for (std::shared_ptr<Unit>& unit : units) {
     unit = Resolve(unit);

@@ -167,7 +167,7 @@ class Engine {
   void JoinThreads();
 
   // Sending (commit.cc).
-  enum class Take { kWanted, kOldest, kAll };
+  enum class Take { kWanted, kOldest };
   bool CanDispatch() const { return !dispatching_ && commits_.size() < kCommitsInFlight; }
   bool Dispatch(Lock& lock, Take take);
   absl::Status SelectAndPlan(Lock& lock, Take take, Plan* plan);
