@@ -83,6 +83,7 @@ struct IoRequest {
 
   // Set by the device before Reap() hands the request back.
   //  kDataLoss         a read failed (EIO) or ended before the device's stated size
+  //  kInvalidArgument  a read's memory cannot be written to
   //  kOutOfRange       the range lies outside the device
   //  kUnimplemented    the device refuses to do this write atomically; nothing was written
   //  kInternal         a write or flush failed; what is on the medium is unknown

@@ -33,19 +33,15 @@ void IoPump::Kick(std::unique_lock<std::mutex>& lock) {
   lock.lock();
 }
 
-void IoPump::Wake(std::vector<Sleeper*>::iterator sleeper) {
+std::vector<IoPump::Sleeper*>::iterator IoPump::Wake(std::vector<Sleeper*>::iterator sleeper) {
   (*sleeper)->woken = true;
   (*sleeper)->wake.notify_one();
-  sleepers_.erase(sleeper);
+  return sleepers_.erase(sleeper);
 }
 
 void IoPump::Notify() {
   for (auto s = sleepers_.begin(); s != sleepers_.end();) {
-    if ((*s)->ready()) {
-      Wake(s);
-    } else {
-      ++s;
-    }
+    s = (*s)->ready() ? Wake(s) : s + 1;
   }
 }
 
@@ -82,6 +78,7 @@ void IoPump::Wait(std::unique_lock<std::mutex>& lock, absl::FunctionRef<bool()> 
     if (!reaping_ && in_flight_ > 0) {
       Reap(lock);
     } else {
+      HandOver();
       Sleep(lock, ready, work);
     }
   }

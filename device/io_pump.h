@@ -78,7 +78,8 @@ class IoPump {
   void Reap(std::unique_lock<std::mutex>& lock);
   void Sleep(std::unique_lock<std::mutex>& lock, absl::FunctionRef<bool()> ready,
              absl::FunctionRef<bool()> work);
-  void Wake(std::vector<Sleeper*>::iterator sleeper);
+  // Returns the one behind it.
+  std::vector<Sleeper*>::iterator Wake(std::vector<Sleeper*>::iterator sleeper);
   // Wakes a sleeper to reap, if there is something to reap and nobody does, or to do its work.
   void HandOver();
 

@@ -144,6 +144,8 @@ absl::Status Transfer::ErrorStatus(int error) const {
   const std::string what = absl::StrCat(Describe(*info_, *request_), ": ", std::strerror(error));
   switch (request_->op) {
     case IoOp::kRead:
+      // The memory that the caller gave.
+      if (error == EFAULT) return absl::InvalidArgumentError(what);
       return absl::DataLossError(what);
     case IoOp::kAtomicWrite:
       if (flags() != 0 && (error == EINVAL || error == EOPNOTSUPP)) return absl::UnimplementedError(what);

@@ -149,10 +149,11 @@ std::optional<Extent> FreeSpace::Search(uint64_t index, uint64_t from, uint64_t 
   return std::nullopt;
 }
 
-std::optional<Extent> FreeSpace::Allocate(uint64_t want, uint64_t min, uint64_t alignment) {
+std::optional<Extent> FreeSpace::Allocate(uint64_t want, uint64_t min, uint64_t alignment, uint64_t enough,
+                                          bool settle) {
   // How many groups are looked at in vain before a shorter run is good enough.
   constexpr int kGroupsBeforeShorter = 16;
-  const uint64_t enough = std::max(min, std::min(want / 2, kContiguousBlocks));
+  enough = std::clamp(enough, min, std::max(min, want));
   const uint64_t limit_group = (prepared_ + kGroupBlocks - 1) / kGroupBlocks;
   Extent longest;
   std::optional<Extent> found;
@@ -167,7 +168,7 @@ std::optional<Extent> FreeSpace::Allocate(uint64_t want, uint64_t min, uint64_t 
   }
   if (!found) {
     if (longest.count < min || longest.count == 0) return std::nullopt;
-    if (searched < kGroupsBeforeShorter && UnloadedGroupWithSpace()) return std::nullopt;
+    if (!settle && searched < kGroupsBeforeShorter && UnloadedGroupWithSpace()) return std::nullopt;
     found = longest;
   }
   found->count = std::min(found->count, want);

@@ -48,10 +48,12 @@ class FreeSpace {
   uint64_t used_base_blocks() const { return base_blocks_; }
 
   // A run of at most `want` blocks and at least `min`, starting at a multiple of `alignment`. Takes the first one
-  // after the last allocation that is long enough for `want` not to go in many pieces, else the longest it saw: so
+  // after the last allocation that has `enough` (at most `want`), else the longest it saw. With less than `want` enough,
   // space is used again in the order in which it was written, when most of what was beside it may have gone too.
-  // nullopt: there is none in the groups that are loaded, or only a short one while UnloadedGroupWithSpace().
-  std::optional<Extent> Allocate(uint64_t want, uint64_t min, uint64_t alignment);
+  // nullopt: there is none in the groups that are loaded, or, unless `settle`, only a short one while
+  // UnloadedGroupWithSpace().
+  std::optional<Extent> Allocate(uint64_t want, uint64_t min, uint64_t alignment,
+                                 uint64_t enough = UINT64_MAX, bool settle = false);
   // For blocks that became mapped or were freed in other ways (recovery; frees that are due).
   //  kDataLoss: they were so already. What the log and the map say contradict each other.
   absl::Status MarkBusy(Extent extent) { return Mark(extent, true); }

@@ -406,18 +406,20 @@ absl::Status Volume::LoadGroups(std::unique_lock<std::mutex>& lock, Extent exten
 }
 
 absl::StatusOr<Extent> Volume::Allocate(std::unique_lock<std::mutex>& lock, uint64_t want, uint64_t min,
-                                        uint64_t alignment) {
+                                        uint64_t alignment, uint64_t enough) {
+  absl::Status unreadable;  // a part of the map: then those that are there have to do
   while (true) {
-    if (std::optional<Extent> extent = free_.Allocate(want, min, alignment)) {
+    if (std::optional<Extent> extent = free_.Allocate(want, min, alignment, enough, !unreadable.ok())) {
       fragmented_ |= extent->count < std::min(want, kContiguousBlocks);
       return *extent;
     }
+    if (!unreadable.ok()) return unreadable;
     const std::optional<uint64_t> group = free_.UnloadedGroupWithSpace();
     if (!group) {
       return absl::ResourceExhaustedError(
           absl::StrCat("no free run of ", min, " blocks at a multiple of ", alignment));
     }
-    if (absl::Status s = LoadGroup(lock, *group); !s.ok()) return s;
+    unreadable = LoadGroup(lock, *group);
   }
 }
 
@@ -454,7 +456,8 @@ absl::StatusOr<bool> Volume::PrepareMore(std::unique_lock<std::mutex>& lock, uin
   if (!status.ok()) return status;
   free_.SetPrepared(end);
   fragmented_ = false;
-  if (absl::Status s = LoadGroups(lock, {start, end - start}); !s.ok()) return s;
+  // Ahead of need: what cannot be read is told to those that need it.
+  LoadGroups(lock, {start, end - start}).IgnoreError();
   return true;
 }
 

@@ -113,7 +113,7 @@ class Volume {
   // Allocates as FreeSpace::Allocate, loading parts of the map as needed. kResourceExhausted: no run of `min`
   // blocks.
   absl::StatusOr<Extent> Allocate(std::unique_lock<std::mutex>& lock, uint64_t want, uint64_t min,
-                                  uint64_t alignment);
+                                  uint64_t alignment, uint64_t enough = UINT64_MAX);
   // An extent that no record ever named goes back at once. No I/O on it may be outstanding.
   absl::Status ReturnUnused(Extent extent) { return free_.MarkFree(extent); }
   // Writes zeros to the next blocks ahead of use, so that later writes cost one I/O. Returns false if all are

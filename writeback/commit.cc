@@ -253,7 +253,7 @@ absl::Status Engine::PlaceCow(Lock& lock, Plan& plan) {
   absl::StatusOr<std::vector<PlacedPiece>> placed = PlaceItems(
       std::move(items), align_max,
       [&](uint64_t want, uint64_t min, uint64_t alignment) {
-        return volume_->Allocate(lock, want, min, alignment);
+        return volume_->Allocate(lock, want, min, alignment, std::min(want / 2, kContiguousBlocks));
       },
       [&](Extent extent) { return volume_->ReturnUnused(extent); });
   if (!placed.ok()) return placed.status();
@@ -536,6 +536,7 @@ bool Engine::Dispatch(Lock& lock, Take take) {
   const uint64_t progress_before = progress_;
   const bool sent = DispatchSelected(lock, take);
   dispatching_ = false;
+  if (!sent && take == Take::kWanted) nothing_to_send_at_ = progress_;
   // Not where it found nothing to send, at once: then all who wait would wake one another for ever.
   if (sent || progress_ != progress_before) {
     ++progress_;

@@ -197,6 +197,7 @@ absl::StatusOr<bool> Engine::Throttle(Lock& lock) {
     if (CanDispatch() && Dispatch(lock, Take::kOldest)) continue;
     pump_->Wait(lock, [&] { return progress_ != seen || !failed_.ok(); });
   }
+  pump_->Attend();
   if (!failed_.ok()) return failed_;
   return false;
 }
@@ -214,7 +215,7 @@ absl::StatusOr<bool> Engine::Claim(Lock& lock, uint64_t blocks, uint64_t entries
   // The checkpoint may be about to give space back; others may have taken what was prepared; the blocks that
   // dirty data will displace come back once it is durable and checkpointed, twice where their own mapping is
   // young.
-  absl::StatusOr<bool> more = volume_->PrepareMore(lock, kPrepareStepBlocks);
+  absl::StatusOr<bool> more = volume_->PrepareMore(lock, std::max(kPrepareStepBlocks, blocks));
   std::string below_full;
   if (absl::IsResourceExhausted(more.status())) {
     below_full = absl::StrCat("; more cannot be prepared: ", std::string(more.status().message()));
@@ -309,12 +310,12 @@ absl::Status Engine::SyncUnits(Lock& lock, std::vector<std::shared_ptr<Unit>> un
   }
   while (!all_done()) {
     if (!failed_.ok()) return failed_;
-    const uint64_t seen = progress_;  // before Dispatch, which may release the lock
     if (CanDispatch() && Dispatch(lock, Take::kWanted)) continue;
     pump_->Wait(
         lock, [&] { return !failed_.ok() || all_done(); },
-        [&] { return progress_ != seen && !wanted_.empty() && CanDispatch(); });
+        [&] { return progress_ != nothing_to_send_at_ && !wanted_.empty() && CanDispatch(); });
   }
+  pump_->Attend();
   return absl::OkStatus();
 }
 

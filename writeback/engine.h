@@ -211,7 +211,7 @@ class Engine {
   void AsyncLoop();
   // Wakes the first thread if it has something to do that it may have found itself unable to do before.
   void ServeBackground() {
-    if (background_ && (!calls_.empty() || async_wanted_)) pump_->WakeStandby();
+    if (background_ && (!calls_.empty() || async_wanted_ || WritebackDue())) pump_->WakeStandby();
   }
 
   static constexpr size_t kCommitsInFlight = 2;
@@ -232,7 +232,8 @@ class Engine {
 
   bool dispatching_ = false;
   bool checkpointing_ = false;
-  uint64_t progress_ = 0;  // changes whenever a waiter should look again
+  uint64_t progress_ = 0;                     // changes whenever a waiter should look again
+  uint64_t nothing_to_send_at_ = UINT64_MAX;  // `progress_` when of what is wanted nothing could be sent
   std::vector<std::shared_ptr<Unit>> wanted_;
   std::deque<std::unique_ptr<Commit>> commits_;  // in order of sending
   std::vector<std::shared_ptr<Unit>> building_;  // frozen, and not yet in a commit that is sent

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "absl/container/inlined_vector.h"
+#include "device/aligned_buffer.h"
 #include "writeback/engine.h"
 
 namespace untorn {
@@ -13,6 +14,7 @@ namespace {
 
 constexpr uint64_t kPieceBlocks = 256;  // one device read
 constexpr size_t kPiecesAtOnce = 64;
+constexpr uint64_t kBlocksAtOnce = 2048;
 constexpr uint64_t kPrefetchBytes = 512;  // from there on the processor sees by itself what comes
 constexpr uint64_t kKeepBlocksMax = 256;  // larger reads from the device do not displace the cache
 
@@ -22,7 +24,9 @@ struct CachedBlock {
 };
 struct DevicePiece {
   Mapping mapping;
-  std::vector<BufferRef> buffers;  // none: it is read into the caller's memory
+  // Neither: it is read into the caller's memory.
+  std::vector<BufferRef> kept;  // a block each
+  AlignedBuffer bytes;
   IoRequest request;
 };
 
@@ -176,44 +180,53 @@ absl::StatusOr<size_t> Engine::Read(const std::shared_ptr<ObjectState>& object, 
   if (pieces.empty()) return bytes;
 
   absl::Status status;
-  for (size_t from = 0; from < pieces.size(); from += kPiecesAtOnce) {
-    const size_t to = std::min(pieces.size(), from + kPiecesAtOnce);
+  for (size_t from = 0, to = 0; from < pieces.size(); from = to) {
     std::vector<IoRequest*> requests;
-    for (size_t i = from; i < to; ++i) {
-      DevicePiece& p = pieces[i];
-      const BlockRange blocks = p.mapping.logical;
+    for (uint64_t blocks = 0; to < pieces.size() && to - from < kPiecesAtOnce; ++to) {
+      DevicePiece& p = pieces[to];
+      const BlockRange range = p.mapping.logical;
+      if (blocks > 0 && blocks + range.count > kBlocksAtOnce) break;
+      blocks += range.count;
       p.request.op = IoOp::kRead;
       p.request.offset_bytes = p.mapping.physical * kBlockBytes;
       requests.push_back(&p.request);
-      const Overlap o = OverlapOf(blocks, offset, bytes);
-      // What is kept is not taken from the caller's memory.
-      if (!keep && o.bytes == blocks.count * kBlockBytes && out.Aligned(o.in_buffer, o.bytes, &p.request.iov))
-        continue;
-      p.request.iov.clear();
-      for (uint64_t b = 0; b < blocks.count; ++b) {
-        p.buffers.push_back(fork_.pool().New());
-        p.request.iov.push_back({p.buffers.back().data(), kBlockBytes});
+      const Overlap o = OverlapOf(range, offset, bytes);
+      if (keep) {
+        // Not taken from the caller's memory.
+        for (uint64_t b = 0; b < range.count; ++b) {
+          p.kept.push_back(fork_.pool().New());
+          p.request.iov.push_back({p.kept.back().data(), kBlockBytes});
+        }
+      } else if (o.bytes < range.count * kBlockBytes || !out.Aligned(o.in_buffer, o.bytes, &p.request.iov)) {
+        p.bytes = AlignedBuffer(range.count * kBlockBytes);
+        p.request.iov = {{p.bytes.data(), p.bytes.size()}};
       }
     }
     lock.lock();
     if (status.ok()) status = pump_->RunAll(lock, requests);
     lock.unlock();
-    std::vector<std::pair<uint64_t, BufferRef>> kept;
-    for (size_t i = from; i < to; ++i) {
-      DevicePiece& p = pieces[i];
-      const BlockRange blocks = p.mapping.logical;
-      for (uint64_t b = 0; b < p.buffers.size(); ++b) {
-        const BlockRange block{blocks.start + b, 1};
-        if (status.ok()) {
-          const Overlap o = OverlapOf(block, offset, bytes);
-          out.CopyIn(o.in_buffer, p.buffers[b].data() + o.in_blocks, o.bytes);
-        }
-        if (keep) kept.push_back({block.start, status.ok() ? std::move(p.buffers[b]) : BufferRef()});
+    for (size_t i = from; status.ok() && i < to; ++i) {
+      const DevicePiece& p = pieces[i];
+      const BlockRange range = p.mapping.logical;
+      if (p.bytes.size() > 0) {
+        const Overlap o = OverlapOf(range, offset, bytes);
+        out.CopyIn(o.in_buffer, p.bytes.data() + o.in_blocks, o.bytes);
       }
-      p.buffers.clear();
+      for (uint64_t b = 0; b < p.kept.size(); ++b) {
+        const Overlap o = OverlapOf({range.start + b, 1}, offset, bytes);
+        out.CopyIn(o.in_buffer, p.kept[b].data() + o.in_blocks, o.bytes);
+      }
     }
     lock.lock();
-    for (auto& [block, buffer] : kept) fork_.FillRead(*object, block, token, std::move(buffer));
+    for (size_t i = from; i < to; ++i) {
+      DevicePiece& p = pieces[i];
+      for (uint64_t b = 0; b < p.kept.size(); ++b) {
+        fork_.FillRead(*object, p.mapping.logical.start + b, token,
+                       status.ok() ? std::move(p.kept[b]) : BufferRef());
+      }
+      p.kept.clear();
+      p.bytes = AlignedBuffer();
+    }
     lock.unlock();
   }
   lock.lock();

@@ -41,8 +41,8 @@ SWITCHES = [
      "    freed.erase(this);\n"
      "  }\n"),
     ("kReuseUnsettled", "extent/volume.cc",
-     "                                        uint64_t alignment) {\n",
-     "                                        uint64_t alignment) {\n"
+     "                                        uint64_t alignment, uint64_t enough) {\n",
+     "                                        uint64_t alignment, uint64_t enough) {\n"
      "  if (Broken(Canary::kReuseUnsettled) || Broken(Canary::kReuseUnderRead)) {\n"
      "    std::lock_guard guard(freed_mu);\n"
      "    std::vector<Extent>& first = freed[this];\n"

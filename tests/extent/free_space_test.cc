@@ -118,6 +118,8 @@ TEST_F(FreeSpaceTest, ShortRunIsNotTakenWhileAGroupWithSpaceIsNotLoaded) {
   Take(kGroupBlocks - superblock_.geometry.data_start);
   ASSERT_TRUE(space_.MarkFree({20000, 8}).ok());
   EXPECT_EQ(space_.Allocate(64, 1, 1), std::nullopt);
+  EXPECT_EQ(space_.Allocate(64, 1, 1, 64, /*settle=*/true), (Extent{20000, 8}));
+  ASSERT_TRUE(space_.MarkFree({20000, 8}).ok());
   EXPECT_EQ(space_.Allocate(8, 8, 8), (Extent{20000, 8}));
   ASSERT_TRUE(space_.MarkFree({20000, 8}).ok());
   ASSERT_TRUE(map_.Load(space_, 1).ok());
@@ -494,14 +496,14 @@ class Model {
       longest = std::max(longest, n);
       if (longest == want) break;
     }
-    const std::optional<Extent> extent = space_->Allocate(want, min, alignment);
+    const uint64_t enough = random_() % 2 ? want : 1 + random_() % want;
+    const std::optional<Extent> extent = space_->Allocate(want, min, alignment, enough);
     if (!extent) {
       ASSERT_LT(longest, min) << "want " << want << " min " << min << " alignment " << alignment;
       return;
     }
-    const uint64_t enough = std::max(min, std::min(want / 2, kContiguousBlocks));
-    ASSERT_GE(extent->count, std::min(longest, enough))
-        << "want " << want << " min " << min << " alignment " << alignment;
+    ASSERT_GE(extent->count, std::min(longest, std::max(min, enough)))
+        << "want " << want << " min " << min << " alignment " << alignment << " enough " << enough;
     ASSERT_LE(extent->count, longest);
     ASSERT_GE(extent->count, min);
     ASSERT_EQ(extent->start % alignment, 0u);
