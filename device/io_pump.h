@@ -44,7 +44,7 @@ class IoPump {
   void Kick(std::unique_lock<std::mutex>& lock);
   // Returns once `ready()` is true, or `work()`: then there is something to do that one thread does for all who wait for
   // it, and this one is to do it. Reaps, or sleeps while another thread does. Both run with the lock held, and on any
-  // thread that waits or calls Notify(). Something must be under way that makes one true: I/O, or a thread that calls
+  // thread that waits or calls Notify() or Attend(). Something must be under way that makes one true: I/O, or a thread that calls
   // Notify().
   void Wait(
       std::unique_lock<std::mutex>& lock, absl::FunctionRef<bool()> ready,

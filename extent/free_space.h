@@ -9,8 +9,7 @@
 //  2. A block that is in base becomes allocatable only when a checkpoint without it is installed: what the
 //     last durable checkpoint refers to is never overwritten by an allocation.
 //  3. Only blocks in [data start, prepared) are ever allocated.
-//
-//  4. Of every chunk, a bound is known that no free run is longer than that begins in it.
+//  4. For every chunk a bound is known: no free run that begins in it is longer.
 //
 // Changes to groups that are not loaded are remembered and applied when they are. Loading is the caller's: it
 // reads the blocks this class names and hands them in, so that nothing here does I/O.

@@ -1,10 +1,9 @@
 // Sending commits: which units, which way, and where to.
 //
 // Crash states. A commit with a record: its data goes to blocks that nothing durable refers to (or, unwritten
-// ones, that read as zeros), so until the record counts, every block is as before, wherever the data is that goes
-// out ahead of its record; the record counts only
-// with all its data (by hash, or because something claims it), and a transaction only with its last record.
-// So: old or new. A unit in place: one write that the device keeps whole, over blocks whose record is
+// ones, that read as zeros), so until the record counts, every block is as before, however far the data is that
+// goes out ahead of it; the record counts only with all its data (by hash, or because something claims it), and a
+// transaction only with its last record. So: old or new. A unit in place: one write that the device keeps whole, over blocks whose record is
 // settled, so that no hash is compared with them any more; nothing else of the unit is anywhere. So: old or
 // new.
 #include "writeback/commit.h"
