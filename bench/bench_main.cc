@@ -82,7 +82,12 @@ int Main() {
   for (const Group& group : kGroups) {
     if (!only.empty() && std::find(only.begin(), only.end(), group.name) == only.end()) continue;
     std::fprintf(stderr, "%s\n", group.what);
-    if (const int failed = Told(group.run(setting, &results), group.what); failed != 0) return failed;
+    Setting own = setting;
+    own.directory += absl::StrCat("/", group.name);
+    std::error_code error;
+    std::filesystem::create_directories(own.directory, error);  // that there is none the group tells
+    if (const int failed = Told(group.run(own, &results), group.what); failed != 0) return failed;
+    std::filesystem::remove_all(own.directory, error);
   }
   if (const int failed = Told(results.Write(absl::GetFlag(FLAGS_out)), "results"); failed != 0) return failed;
   for (const std::string& line : results.BarLines()) std::printf("%s\n", line.c_str());

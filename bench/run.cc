@@ -83,14 +83,17 @@ Driver::~Driver() {
   std::filesystem::remove_all(options_.directory, error);
 }
 
+PageWrite Driver::Stamped(uint64_t n, std::byte* data) const {
+  Stamp(data, load_.page_bytes, n, versions_[n]);
+  return {static_cast<uint32_t>(n / options_.pages), n % options_.pages, data};
+}
+
 absl::Status Driver::Fill() {
   constexpr uint64_t kAtOnce = 64;
   AlignedBuffer buffers = RandomBytes(kAtOnce * load_.page_bytes, 1);
   std::vector<PageWrite> pages;
   for (uint64_t n = 0; n < versions_.size(); ++n) {
-    std::byte* data = buffers.data() + pages.size() * load_.page_bytes;
-    Stamp(data, load_.page_bytes, n, 0);
-    pages.push_back({static_cast<uint32_t>(n / options_.pages), n % options_.pages, data});
+    pages.push_back(Stamped(n, buffers.data() + pages.size() * load_.page_bytes));
     if (pages.size() < kAtOnce && n + 1 < versions_.size()) continue;
     if (absl::Status s = store_->Commit(0, pages); !s.ok()) return s;
     pages.clear();
@@ -110,10 +113,9 @@ absl::Status Driver::Overwrite() {
     while (drawn.size() < std::min(left, kAtOnce)) {
       const uint64_t n = rng() % versions_.size();
       if (std::find(drawn.begin(), drawn.end(), n) != drawn.end()) continue;
-      std::byte* data = buffers.data() + drawn.size() * load_.page_bytes;
-      Stamp(data, load_.page_bytes, n, ++versions_[n]);
+      ++versions_[n];
       drawn.push_back(n);
-      pages.push_back({static_cast<uint32_t>(n / options_.pages), n % options_.pages, data});
+      pages.push_back(Stamped(n, buffers.data() + pages.size() * load_.page_bytes));
     }
     if (absl::Status s = store_->Commit(0, pages); !s.ok()) return s;
   }
@@ -156,9 +158,8 @@ absl::StatusOr<Run> Driver::RunFor(int milliseconds) {
       }
       c.pages.clear();
       for (uint64_t n : c.drawn) {
-        std::byte* data = c.buffers.data() + c.pages.size() * load_.page_bytes;
-        Stamp(data, load_.page_bytes, n, ++versions_[n]);
-        c.pages.push_back({static_cast<uint32_t>(n / options_.pages), n % options_.pages, data});
+        ++versions_[n];
+        c.pages.push_back(Stamped(n, c.buffers.data() + c.pages.size() * load_.page_bytes));
       }
       const Clock::time_point start = Clock::now();
       c.status = store_->Commit(c.number, c.pages);

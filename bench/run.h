@@ -22,10 +22,10 @@ struct Load {
   uint64_t set_bytes = 64 << 20;
   uint64_t cache_bytes = 256 << 20;
   int read_percent = 0;  // operations that read one page instead
-  bool skewed =
-      false;  // a few pages are drawn most often, by Zipf's law with exponent 0.99; otherwise all alike
-  int overwritten =
-      0;  // how often all pages, as many as there are, are overwritten at random before anything is measured
+  // A few pages are drawn most often, by Zipf's law with exponent 0.99; otherwise all alike.
+  bool skewed = false;
+  // So many times as many pages as there are are overwritten at random before anything is measured.
+  int overwritten = 0;
 };
 
 struct Run {
@@ -53,6 +53,8 @@ class Driver {
  private:
   struct Client;
   Driver(const Subject& subject, const Load& load);
+  // The write of page `n`, counted through all objects, as its version says. `data` is stamped, and has to last.
+  PageWrite Stamped(uint64_t n, std::byte* data) const;
   absl::Status Fill();
   absl::Status Overwrite();
   absl::Status CheckAll();

@@ -11,7 +11,7 @@
 namespace untorn::bench {
 
 struct Setting {
-  std::string directory;  // for the stores, on the file system to be measured
+  std::string directory;  // for the stores, on the file system to be measured; there, and removed afterwards
   bool quick = false;
   Pace pace;
 };

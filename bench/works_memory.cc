@@ -7,10 +7,8 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
-#include <filesystem>
 #include <memory>
 #include <random>
-#include <system_error>
 #include <vector>
 
 #include "absl/cleanup/cleanup.h"
@@ -100,12 +98,6 @@ absl::Status ErrnoStatus(const std::string& what, ssize_t n) {
 
 absl::Status MemoryWorks(const Setting& setting, Results* results) {
   const std::string path = setting.directory + "/memory", file_path = setting.directory + "/page-cache";
-  std::filesystem::create_directories(setting.directory);
-  const absl::Cleanup remove = [&] {
-    std::error_code error;
-    std::filesystem::remove(path, error);
-    std::filesystem::remove(file_path, error);
-  };
   if (absl::Status s = Store::Create(path, {.size_bytes = 1 << 30, .force = true}); !s.ok()) return s;
   // All of the set may be dirty without writeback being due.
   auto store = Store::Open(path, {.cache_bytes = uint64_t{2} << 30});

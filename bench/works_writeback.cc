@@ -6,13 +6,10 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
-#include <filesystem>
 #include <memory>
 #include <random>
-#include <system_error>
 #include <vector>
 
-#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "bench/pages.h"
 #include "bench/raw_file.h"
@@ -126,6 +123,11 @@ class PageSet {
   AlignedBuffer data_ = RandomBytes(kPage, 1), piece_ = AlignedBuffer(kPiece);
 };
 
+void AddFigures(const std::string& work, const std::vector<Series>& series, Results* results) {
+  for (const Series& s : series)
+    results->figures.push_back({work + ", MiB", s.subject, "", MedianOf(s.per_second) / (1 << 20)});
+}
+
 absl::Status MeasureWriteback(const Setting& setting, const std::string& path, RawSequential& raw,
                               uint64_t bytes, Results* results) {
   // None of it is written back before it is asked for.
@@ -156,8 +158,7 @@ absl::Status MeasureWriteback(const Setting& setting, const std::string& path, R
 
   const std::string work = absl::StrCat("writeback of ", bytes >> 20, " MiB dirty random 16 KiB pages");
   AddRatio(work, *series, "untorn", "raw sequential", results);
-  for (const Series& s : *series)
-    results->figures.push_back({work + ", MiB", s.subject, "", MedianOf(s.per_second) / (1 << 20)});
+  AddFigures(work, *series, results);
   results->bars.push_back({work, "untorn", "raw sequential", 0.85, {}});
   return (*store)->Remove("written back", Durability::kSync);
 }
@@ -197,8 +198,7 @@ absl::Status MeasureScans(const Setting& setting, const std::string& path, RawSe
   AddRatio(work, *series, kFresh, "raw sequential", results);
   AddRatio(work, *series, kOver, "raw sequential", results);
   AddRatio(work, *series, kOver, kFresh, results);
-  for (const Series& s : *series)
-    results->figures.push_back({work + ", MiB", s.subject, "", MedianOf(s.per_second) / (1 << 20)});
+  AddFigures(work, *series, results);
   return absl::OkStatus();
 }
 
@@ -206,12 +206,6 @@ absl::Status MeasureScans(const Setting& setting, const std::string& path, RawSe
 
 absl::Status WritebackWorks(const Setting& setting, Results* results) {
   const std::string path = setting.directory + "/writeback", raw_path = setting.directory + "/sequential";
-  std::filesystem::create_directories(setting.directory);
-  const absl::Cleanup remove = [&] {
-    std::error_code error;
-    std::filesystem::remove(path, error);
-    std::filesystem::remove(raw_path, error);
-  };
   const uint64_t bytes = (setting.quick ? uint64_t{256} : 1024) << 20;
   if (absl::Status s = Store::Create(path, {.size_bytes = 4 * bytes, .force = true}); !s.ok()) return s;
   auto raw = RawSequential::Make(raw_path, bytes);

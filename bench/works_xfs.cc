@@ -24,10 +24,8 @@ bool Succeeds(const std::string& command) {
 absl::Status XfsWorks(const Setting& setting, Results* results) {
   const char kUntorn[] = "untorn", kXfs[] = "XFS, RWF_ATOMIC";
   const auto name = [](uint64_t kib) { return absl::StrCat("1 x ", kib, " KiB durable on XFS"); };
-  const auto add_bar = [&](uint64_t kib) {
+  for (uint64_t kib : {4, 16, 64})
     results->bars.push_back({name(kib), kUntorn, kXfs, kib == 64 ? 1.6 : 2, {}});
-  };
-  for (uint64_t kib : {4, 16, 64}) add_bar(kib);
   if (geteuid() != 0) {
     std::fprintf(stderr, "  not measured: only root can mount a file system\n");
     return absl::OkStatus();
