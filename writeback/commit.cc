@@ -3,9 +3,9 @@
 // Crash states. A commit with a record: its data goes to blocks that nothing durable refers to (or, unwritten
 // ones, that read as zeros), so until the record counts, every block is as before, however far the data is that
 // goes out ahead of it; the record counts only with all its data (by hash, or because something claims it), and a
-// transaction only with its last record. So: old or new. A unit in place: one write that the device keeps whole, over blocks whose record is
-// settled, so that no hash is compared with them any more; nothing else of the unit is anywhere. So: old or
-// new.
+// transaction only with its last record. So: old or new. A unit in place: one write that the device keeps whole,
+// over blocks whose record is settled, so that no hash is compared with them any more; nothing else of the unit is
+// anywhere. So: old or new.
 #include "writeback/commit.h"
 
 #include <algorithm>

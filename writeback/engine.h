@@ -55,11 +55,14 @@ struct IoVector {
     Copy(at, const_cast<std::byte*>(from), n, false);
   }
   void Zero(uint64_t at, uint64_t n) const;
-  // The parts of memory behind [at, at + n), if a device takes them as they are; otherwise false.
+  // Adds the parts of memory behind [at, at + n). Whether a device takes them all as they are.
   bool Aligned(uint64_t at, uint64_t n, absl::InlinedVector<iovec, 2>* parts) const;
 
  private:
   void Copy(uint64_t at, std::byte* other, uint64_t n, bool out) const;
+  // Calls part(memory, length) for the memory behind [at, at + n), in order.
+  template <typename Fn>
+  void ForEachPart(uint64_t at, uint64_t n, Fn part) const;
 };
 
 class Engine {

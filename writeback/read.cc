@@ -42,55 +42,43 @@ Overlap OverlapOf(BlockRange blocks, uint64_t offset, uint64_t bytes) {
 
 }  // namespace
 
-void IoVector::Copy(uint64_t at, std::byte* other, uint64_t n, bool out) const {
+template <typename Fn>
+void IoVector::ForEachPart(uint64_t at, uint64_t n, Fn part) const {
   for (const iovec& piece : pieces) {
     if (n == 0) return;
     if (at >= piece.iov_len) {
       at -= piece.iov_len;
       continue;
     }
-    const uint64_t part = std::min<uint64_t>(n, piece.iov_len - at);
-    std::byte* user = static_cast<std::byte*>(piece.iov_base) + at;
-    if (out) {
-      std::memcpy(other, user, part);
-    } else {
-      std::memcpy(user, other, part);
-    }
-    other += part;
-    n -= part;
+    const uint64_t length = std::min<uint64_t>(n, piece.iov_len - at);
+    part(static_cast<std::byte*>(piece.iov_base) + at, length);
+    n -= length;
     at = 0;
   }
+}
+
+void IoVector::Copy(uint64_t at, std::byte* other, uint64_t n, bool out) const {
+  ForEachPart(at, n, [&](std::byte* user, uint64_t length) {
+    if (out) {
+      std::memcpy(other, user, length);
+    } else {
+      std::memcpy(user, other, length);
+    }
+    other += length;
+  });
 }
 
 void IoVector::Zero(uint64_t at, uint64_t n) const {
-  for (const iovec& piece : pieces) {
-    if (n == 0) return;
-    if (at >= piece.iov_len) {
-      at -= piece.iov_len;
-      continue;
-    }
-    const uint64_t part = std::min<uint64_t>(n, piece.iov_len - at);
-    std::memset(static_cast<std::byte*>(piece.iov_base) + at, 0, part);
-    n -= part;
-    at = 0;
-  }
+  ForEachPart(at, n, [](std::byte* user, uint64_t length) { std::memset(user, 0, length); });
 }
 
 bool IoVector::Aligned(uint64_t at, uint64_t n, absl::InlinedVector<iovec, 2>* parts) const {
-  for (const iovec& piece : pieces) {
-    if (n == 0) return true;
-    if (at >= piece.iov_len) {
-      at -= piece.iov_len;
-      continue;
-    }
-    const iovec part{static_cast<std::byte*>(piece.iov_base) + at, std::min<uint64_t>(n, piece.iov_len - at)};
-    if (reinterpret_cast<uintptr_t>(part.iov_base) % kBlockBytes != 0 || part.iov_len % kBlockBytes != 0)
-      return false;
-    parts->push_back(part);
-    n -= part.iov_len;
-    at = 0;
-  }
-  return n == 0;
+  bool aligned = true;
+  ForEachPart(at, n, [&](std::byte* user, uint64_t length) {
+    aligned &= reinterpret_cast<uintptr_t>(user) % kBlockBytes == 0 && length % kBlockBytes == 0;
+    parts->push_back({user, length});
+  });
+  return aligned;
 }
 
 absl::StatusOr<size_t> Engine::Read(const std::shared_ptr<ObjectState>& object, uint64_t offset, IoVector out,
