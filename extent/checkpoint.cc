@@ -58,16 +58,24 @@ class Volume::MergeSink : public TreeMergeSink {
     return run_.start + run_used_++;
   }
 
-  absl::Status WriteNode(uint64_t address, std::span<const std::byte> block) override {
+  absl::Status WriteNode(BlockPointer pointer, std::span<const std::byte> block) override {
+    absl::StatusOr<std::shared_ptr<const TreeNode>> node =
+        TreeNode::Parse(block, v_.superblock_.uuid, pointer);
+    UNTORN_CHECK(node.ok(), std::string(node.status().message()).c_str());
     std::lock_guard guard(lock_);
-    UNTORN_CHECK(address >= run_.start && address < run_.start + run_used_,
+    UNTORN_CHECK(pointer.block >= run_.start && pointer.block < run_.start + run_used_,
                  "a node is written outside its run");
-    std::copy(block.begin(), block.end(), bytes_.data() + (address - run_.start) * kBlockBytes);
-    if (absl::Status s = v_.LoadGroups(lock_, {address, 1}); !s.ok()) return s;
-    return v_.free_.SetBase({address, 1});
+    std::copy(block.begin(), block.end(), bytes_.data() + (pointer.block - run_.start) * kBlockBytes);
+    // Needed as soon as the new tree is: whoever looks something up would wait for it to be read.
+    v_.nodes_.Insert(*std::move(node));
+    if (absl::Status s = v_.LoadGroups(lock_, {pointer.block, 1}); !s.ok()) return s;
+    return v_.free_.SetBase({pointer.block, 1});
   }
 
-  void NodeRetired(uint64_t block) override { Clear({block, 1}); }
+  void NodeRetired(uint64_t block) override {
+    retired_.push_back(block);
+    Clear({block, 1});
+  }
   void MappingRemoved(Extent extent) override { Clear(extent); }
 
   // After the merge: what it wrote is on its way; returns the first error.
@@ -87,6 +95,11 @@ class Volume::MergeSink : public TreeMergeSink {
     absl::Status sent = SendRun();
     lock = std::move(lock_);
     return sent.ok() ? status_ : sent;
+  }
+
+  // Once nothing refers to the old tree any more.
+  void ForgetRetired() {
+    for (uint64_t block : retired_) v_.nodes_.Erase(block);
   }
 
   // A write of the caller's bytes (copied).
@@ -142,6 +155,7 @@ class Volume::MergeSink : public TreeMergeSink {
   Extent run_;
   uint64_t run_used_ = 0;
   AlignedBuffer bytes_;
+  std::vector<uint64_t> retired_;  // blocks
   std::deque<PendingWrite> writes_;
 };
 
@@ -209,6 +223,7 @@ absl::Status Volume::RunCheckpoint(std::unique_lock<std::mutex>& lock) {
   if (absl::Status s = WriteSuperblock(lock, next); !s.ok()) return s;
 
   frozen_.reset();
+  sink.ForgetRetired();
   free_.Install([&](Extent extent) {
     pending_.push_back({extent, 0});
     pending_blocks_ += extent.count;

@@ -104,7 +104,7 @@ absl::StatusOr<BlockPointer> TreePacker::Write(TreeNodeBuilder& builder) {
   UNTORN_CHECK(*address != 0, "block 0 is no place for a node");
   if (builder.level() == 0) written_leaf_bytes_ += builder.entry_bytes();
   const BlockPointer node = builder.Finish(uuid_, *address, generation_, block_);
-  RETURN_IF_ERROR(sink_.WriteNode(*address, block_));
+  RETURN_IF_ERROR(sink_.WriteNode(node, block_));
   ++written_;
   return node;
 }

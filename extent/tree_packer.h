@@ -33,8 +33,8 @@ class TreeNodeSink {
   virtual ~TreeNodeSink() = default;
   // A device block for a new node.
   virtual absl::StatusOr<uint64_t> AllocateNode() = 0;
-  // Takes a copy of a sealed node (kBlockBytes) for `address`: the buffer is used again.
-  virtual absl::Status WriteNode(uint64_t address, std::span<const std::byte> block) = 0;
+  // Takes a copy of a sealed node (kBlockBytes) for `node.block`: the buffer is used again.
+  virtual absl::Status WriteNode(BlockPointer node, std::span<const std::byte> block) = 0;
 };
 
 inline constexpr size_t kUnderfullBytes = kBlockBytes / 3;

@@ -33,9 +33,9 @@ class NodeWriter : public TreeNodeSink {
     return run_.start + taken_++;
   }
 
-  absl::Status WriteNode(uint64_t address, std::span<const std::byte> block) override {
-    std::copy(block.begin(), block.end(), bytes_.data() + (address - run_.start) * kBlockBytes);
-    written_.Add({address, 1});
+  absl::Status WriteNode(BlockPointer node, std::span<const std::byte> block) override {
+    std::copy(block.begin(), block.end(), bytes_.data() + (node.block - run_.start) * kBlockBytes);
+    written_.Add({node.block, 1});
     return absl::OkStatus();
   }
 

@@ -79,9 +79,9 @@ class MemoryTree : public TreeMergeSink {
     --allocations_left;
     return next_block++;
   }
-  absl::Status WriteNode(uint64_t address, std::span<const std::byte> block) override {
-    EXPECT_TRUE(blocks.try_emplace(address, block.begin(), block.end()).second) << "written twice";
-    written.insert(address);
+  absl::Status WriteNode(BlockPointer node, std::span<const std::byte> block) override {
+    EXPECT_TRUE(blocks.try_emplace(node.block, block.begin(), block.end()).second) << "written twice";
+    written.insert(node.block);
     return absl::OkStatus();
   }
   void NodeRetired(uint64_t block) override { EXPECT_TRUE(retired.insert(block).second) << "retired twice"; }

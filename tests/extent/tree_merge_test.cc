@@ -384,7 +384,7 @@ MemoryTree TreeOfLeaf(std::vector<std::pair<std::string, std::string>> entries) 
   for (const auto& [key, value] : entries) builder.Add(key, value);
   std::vector<std::byte> block(kBlockBytes);
   tree.root = {builder.Finish(kTestUuid, 5, 1, block), 1};
-  EXPECT_TRUE(tree.WriteNode(5, block).ok());
+  EXPECT_TRUE(tree.WriteNode({5, 0}, block).ok());
   return tree;
 }
 
@@ -416,7 +416,7 @@ TEST(TreeMergeTest, ChildThatIsNotWhatItsParentSaysIsDataLoss) {
   for (int i = 0; i < root->count(); ++i) builder.Add(root->key(i), ChildValue(root->child(i == 0 ? 1 : i)));
   std::vector<std::byte> block(kBlockBytes);
   tree.root.root = builder.Finish(kTestUuid, 99, 1, block);
-  ASSERT_TRUE(tree.WriteNode(99, block).ok());
+  ASSERT_TRUE(tree.WriteNode({99, 0}, block).ok());
   EXPECT_EQ(tree.Merge({Name(0)}).code(), absl::StatusCode::kDataLoss);
 }
 

@@ -156,7 +156,7 @@ TEST_F(TreeCursorTest, NodeThatIsNotWhatItsParentSaysIsDamage) {
   for (int i = 0; i < root->count(); ++i) builder.Add(root->key(i), ChildValue(root->child(i == 0 ? 1 : i)));
   std::vector<std::byte> block(kBlockBytes);
   const BlockPointer pointer = builder.Finish(kTestUuid, 99, 1, block);
-  ASSERT_TRUE(tree_.WriteNode(99, block).ok());
+  ASSERT_TRUE(tree_.WriteNode({99, 0}, block).ok());
   NodeCache cache(100);
   TreeCursor cursor(cache, {pointer, tree_.root.node_count});
   EXPECT_EQ(Do(cursor, cache, [&] { return cursor.Seek(KeyAt(0)); }), WalkResult::kDamaged);
@@ -165,7 +165,7 @@ TEST_F(TreeCursorTest, NodeThatIsNotWhatItsParentSaysIsDamage) {
   TreeNodeBuilder skewed(root->level() + 2);
   skewed.Add(root->key(0), ChildValue(tree_.root.root));
   const BlockPointer skewed_pointer = skewed.Finish(kTestUuid, 98, 1, block);
-  ASSERT_TRUE(tree_.WriteNode(98, block).ok());
+  ASSERT_TRUE(tree_.WriteNode({98, 0}, block).ok());
   TreeCursor skewed_cursor(cache, {skewed_pointer, tree_.root.node_count});
   EXPECT_EQ(Do(skewed_cursor, cache, [&] { return skewed_cursor.SeekFloor(KeyAt(0)); }),
             WalkResult::kDamaged);
