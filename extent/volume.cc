@@ -22,7 +22,7 @@ constexpr uint64_t kZeroRunBytes = 256 << 10;
 
 }  // namespace
 
-absl::Status Volume::Format(Device& device, uint64_t size_bytes,
+absl::Status Volume::Format(Device& device, uint64_t size_bytes, bool prepare_all,
                             const std::function<void(uint64_t, uint64_t)>& progress) {
   if (size_bytes == 0) size_bytes = device.info().size_bytes;
   const uint64_t total = size_bytes / kBlockBytes;
@@ -41,14 +41,16 @@ absl::Status Volume::Format(Device& device, uint64_t size_bytes,
   }
   sb.geometry = Geometry::ForSize(total);
   const Geometry& g = sb.geometry;
-  sb.prepared_blocks =
-      device.info().needs_preparing ? std::min(total, g.data_start + kInitiallyPreparedBlocks) : total;
+  sb.prepared_blocks = device.info().needs_preparing && !prepare_all
+                           ? std::min(total, g.data_start + kInitiallyPreparedBlocks)
+                           : total;
   sb.used_blocks = g.data_start;
   sb.epoch = 1;
 
   // Old superblocks go first and are flushed: a cut from here on leaves no store rather than half of two.
   const uint64_t data_blocks = device.info().needs_preparing ? sb.prepared_blocks - g.data_start : 0;
-  const uint64_t fixed_blocks = g.map_start;
+  // A file's map blocks are written when they are needed, unless all of it is prepared now.
+  const uint64_t fixed_blocks = data_blocks > 0 && prepare_all ? g.data_start : g.map_start;
   const uint64_t all = (fixed_blocks + data_blocks) * kBlockBytes;
   const auto zero = [&](uint64_t start, uint64_t end, uint64_t before) {
     return WriteZerosBlocking(device, start * kBlockBytes, (end - start) * kBlockBytes, [&](uint64_t bytes) {
@@ -57,7 +59,7 @@ absl::Status Volume::Format(Device& device, uint64_t size_bytes,
   };
   if (absl::Status s = zero(0, g.log_start, 0); !s.ok()) return s;
   if (absl::Status s = FlushBlocking(device); !s.ok()) return s;
-  if (absl::Status s = zero(g.log_start, g.map_start, g.log_start); !s.ok()) return s;
+  if (absl::Status s = zero(g.log_start, fixed_blocks, g.log_start); !s.ok()) return s;
   if (data_blocks > 0) {
     if (absl::Status s = zero(g.data_start, sb.prepared_blocks, fixed_blocks); !s.ok()) return s;
   }

@@ -62,8 +62,8 @@ struct VolumeCounters {
 
 class Volume {
  public:
-  // Writes an empty store over the device's first `size_bytes`.
-  static absl::Status Format(Device& device, uint64_t size_bytes,
+  // Writes an empty store over the device's first `size_bytes`. `prepare_all`: no PrepareMore() will be needed.
+  static absl::Status Format(Device& device, uint64_t size_bytes, bool prepare_all,
                              const std::function<void(uint64_t, uint64_t)>& progress);
 
   // Opens: flushes, replays the log's tail, and makes a superblock with a new epoch durable. Read-only:

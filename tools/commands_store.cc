@@ -26,6 +26,7 @@ int RunCreate(const Invocation& invocation) {
   CreateOptions options;
   options.size_bytes = size.given() ? size.bytes : 0;
   options.force = absl::GetFlag(FLAGS_force);
+  options.prepare = absl::GetFlag(FLAGS_prepare);
   {
     Progress progress("create", !quiet);
     options.progress = [&progress](uint64_t done, uint64_t total) { progress.Update(done, total); };
@@ -65,13 +66,16 @@ std::vector<Command> StoreCommands() {
        .arguments = "STORE",
        .summary = "Makes a store in a new file or on a block device",
        .description =
-           "The size is fixed for the store's life; 8M is the least. A file is sparse at first. A block "
-           "device is used whole unless --size says less.\n\n"
+           "The size is fixed for the store's life; 8M is the least. A file is sparse at first, "
+           "and takes space as the store grows, unless --prepare is given. A block device is used whole "
+           "unless "
+           "--size says less.\n\n"
            "Refuses to overwrite an existing file, and a device that holds anything recognisable, unless "
            "--force is given: then everything there is lost.",
-       .options =
-           WithCommonOptions({{"size", "SIZE", "size of the store; needed for a file"},
-                              {"force", "", "overwrite an existing file or whatever the device holds"}}),
+       .options = WithCommonOptions(
+           {{"size", "SIZE", "size of the store; needed for a file"},
+            {"prepare", "", "write all of the file once now, so that growing costs nothing later"},
+            {"force", "", "overwrite an existing file or whatever the device holds"}}),
        .examples = "untorn create app.untorn --size=4G\nuntorn create /dev/sdx1",
        .min_arguments = 1,
        .max_arguments = 1,

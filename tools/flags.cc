@@ -21,6 +21,7 @@ ABSL_FLAG(
 ABSL_FLAG(untorn::tools::Engine, engine, untorn::tools::Engine::kAuto,
           "auto (io_uring where the system allows it) or syscalls");
 ABSL_FLAG(bool, force, false, "replace what is there");
+ABSL_FLAG(bool, prepare, false, "write all of the file once now, so that no commit has to wait for it later");
 ABSL_FLAG(bool, create, false,
           "create the object if it does not exist, in the same atomic step (with --no-atomic, before it)");
 ABSL_FLAG(

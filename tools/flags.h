@@ -37,6 +37,7 @@ ABSL_DECLARE_FLAG(untorn::tools::ByteSize, atomic_unit);
 ABSL_DECLARE_FLAG(untorn::WritePolicy, policy);
 ABSL_DECLARE_FLAG(untorn::tools::Engine, engine);
 ABSL_DECLARE_FLAG(bool, force);
+ABSL_DECLARE_FLAG(bool, prepare);
 ABSL_DECLARE_FLAG(bool, create);
 ABSL_DECLARE_FLAG(bool, atomic);
 ABSL_DECLARE_FLAG(bool, sync);

@@ -58,6 +58,10 @@ struct CreateOptions {
   uint64_t size_bytes = 0;
   // Overwrite something that looks like another file system or store.
   bool force = false;
+  // Write all of a file once, now. Otherwise that happens little by little as the store grows, which takes its share of
+  // the disk from commits meanwhile; and the file takes no more space than was needed so far. A block device needs
+  // neither.
+  bool prepare = false;
   // Called with (done, total) bytes while space is prepared.
   std::function<void(uint64_t, uint64_t)> progress = nullptr;
 };

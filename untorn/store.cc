@@ -261,7 +261,7 @@ absl::Status Store::Create(const std::string& path, const CreateOptions& options
 }
 
 absl::Status Store::CreateOnDevice(Device& device, const CreateOptions& options) {
-  return Volume::Format(device, options.size_bytes, options.progress);
+  return Volume::Format(device, options.size_bytes, options.prepare, options.progress);
 }
 
 absl::StatusOr<std::unique_ptr<Store>> Store::Open(const std::string& path, const OpenOptions& options) {

@@ -26,9 +26,10 @@ namespace {
 constexpr ObjectId kObject{1};
 constexpr uint64_t kSmallest = 8 << 20;
 
-absl::Status Format(std::shared_ptr<SimulatedDisk> disk, uint64_t size_bytes, bool needs_preparing = false) {
+absl::Status Format(std::shared_ptr<SimulatedDisk> disk, uint64_t size_bytes, bool needs_preparing = false,
+                    bool prepare_all = false) {
   SimulatedDevice device(disk, {.size_bytes = disk->size_bytes(), .needs_preparing = needs_preparing});
-  return Volume::Format(device, size_bytes, nullptr);
+  return Volume::Format(device, size_bytes, prepare_all, nullptr);
 }
 
 // One process that has a volume open.
@@ -242,7 +243,7 @@ TEST(VolumeFormatTest, CutWhileFormattingLeavesAStoreOrNone) {
       SimulatedDevice device(disk, {.size_bytes = kSmallest, .seed = seed});
       device.FailAfter(seed % 2 ? IoOp::kWrite : IoOp::kFlush, 1 + random() % 6, absl::InternalError("cut"),
                        UINT64_MAX / 2);
-      (void)Volume::Format(device, 0, nullptr);
+      (void)Volume::Format(device, 0, /*prepare_all=*/false, nullptr);
     }
     disk->Crash(random);
     SimulatedDevice device(disk, {.size_bytes = kSmallest});
@@ -620,6 +621,18 @@ TEST(VolumePrepareTest, PreparedSpaceGrowsAndIsNotForgotten) {
     EXPECT_EQ(open->volume().PrepareMore(lock, 1).value(), false) << "all of it is prepared";
   }
   EXPECT_EQ(open->volume().prepared_blocks(), kSize / kBlockBytes);
+}
+
+TEST(VolumePrepareTest, PreparedAtFormatAllOfItIsAllocatable) {
+  auto disk = std::make_shared<SimulatedDisk>(64 << 20);
+  ASSERT_TRUE(Format(disk, 0, /*needs_preparing=*/true, /*prepare_all=*/true).ok());
+  auto open = OpenVolume::Open(disk);
+  ASSERT_NE(open, nullptr);
+  const Geometry& g = open->volume().geometry();
+  EXPECT_EQ(open->volume().prepared_blocks(), g.total_blocks);
+  EXPECT_EQ(open->volume().free_blocks(), g.total_blocks - g.data_start);
+  OpenVolume::Lock lock(open->mutex());
+  EXPECT_EQ(open->volume().PrepareMore(lock, 1).value(), false);
 }
 
 // ---- Checkpoints that fail, damage ----
