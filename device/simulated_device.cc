@@ -76,6 +76,7 @@ struct SimulatedDevice::Impl final : DiskUser {
   uint64_t to_hold = 0;
   bool hold_forever = false;
   uint64_t virtual_ns = 0;
+  uint64_t handed_over_ns = 0;  // the last one
   std::vector<bool> read_blocks;
   std::vector<uint64_t> blocks_read;
   uint64_t reads_fingerprint = 0;
@@ -103,14 +104,15 @@ struct SimulatedDevice::Impl final : DiskUser {
     }
   }
 
-  uint64_t LatencyOf(const IoRequest& request) {
+  // When a request that comes now is done.
+  uint64_t DoneNs(const IoRequest& request) {
     if (!options.latency) return 0;
     const SimulatedLatency& l = *options.latency;
-    const uint64_t base = request.op == IoOp::kRead    ? l.read_ns
-                          : request.op == IoOp::kFlush ? l.flush_ns
-                                                       : l.write_ns;
-    return base + request.length_bytes() / kBlockBytes * l.block_ns +
-           (l.jitter_ns > 0 ? rng() % l.jitter_ns : 0);
+    const uint64_t jitter_ns = l.jitter_ns > 0 ? rng() % l.jitter_ns : 0;
+    if (request.op == IoOp::kFlush) return virtual_ns + l.flush_ns + jitter_ns;
+    handed_over_ns = std::max(handed_over_ns, virtual_ns) + l.request_ns +
+                     request.length_bytes() / kBlockBytes * l.block_ns;
+    return handed_over_ns + (request.op == IoOp::kRead ? l.read_ns : l.write_ns) + jitter_ns;
   }
 
   // The next request to complete; pending.end() if all are held.
@@ -268,7 +270,7 @@ void SimulatedDevice::Submit(absl::Span<IoRequest* const> requests) {
       --impl_->to_hold;
       pending.held = true;
     }
-    pending.done_ns = impl_->virtual_ns + impl_->LatencyOf(*request);
+    pending.done_ns = impl_->DoneNs(*request);
     const uint64_t length_bytes = request->length_bytes();
     switch (request->op) {
       case IoOp::kRead:

@@ -38,10 +38,12 @@
 
 namespace untorn {
 
-// How long requests take, in virtual time: each by itself, however many there are.
+// How long requests take, in virtual time. Reads and writes are handed over one after another; then each takes its
+// time by itself, however many there are.
 struct SimulatedLatency {
+  uint64_t request_ns = 0;  // to hand over a read or write,
+  uint64_t block_ns = 0;    // and each block of it
   uint64_t read_ns = 0, write_ns = 0, flush_ns = 0;
-  uint64_t block_ns = 0;   // for every block read or written
   uint64_t jitter_ns = 0;  // up to this much more, by the seed
 };
 

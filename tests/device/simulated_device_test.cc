@@ -374,7 +374,7 @@ TEST_F(SimulatedDeviceTest, LyingDiskIgnoresFlushAndTearsAtomicWrites) {  // 10
 
 TEST_F(SimulatedDeviceTest, LatencyPassesInVirtualTimeAndOrdersCompletions) {  // 5
   SimulatedDeviceOptions options;
-  options.latency = {.read_ns = 10, .write_ns = 100, .flush_ns = 1000, .block_ns = 1};
+  options.latency = {.request_ns = 2, .block_ns = 1, .read_ns = 10, .write_ns = 100, .flush_ns = 1000};
   auto device = Open(options);
   IoRequest write = Request(IoOp::kWrite, 0, a_);
   IoRequest read = Request(IoOp::kRead, 65536, b_);
@@ -384,11 +384,11 @@ TEST_F(SimulatedDeviceTest, LatencyPassesInVirtualTimeAndOrdersCompletions) {  /
   device->Reap(/*wait=*/true, &completed);
   ASSERT_EQ(completed.size(), 1u);
   EXPECT_EQ(completed[0], &read);
-  EXPECT_EQ(device->virtual_ns(), 14u);
+  EXPECT_EQ(device->virtual_ns(), 22u);  // handed over after the write
   device->Reap(/*wait=*/true, &completed);
-  EXPECT_EQ(device->virtual_ns(), 104u);
+  EXPECT_EQ(device->virtual_ns(), 106u);
   ASSERT_TRUE(FlushBlocking(*device).ok());
-  EXPECT_EQ(device->virtual_ns(), 1104u);
+  EXPECT_EQ(device->virtual_ns(), 1106u);
 }
 
 TEST_F(SimulatedDeviceTest, HeldOperationsCompleteLast) {
