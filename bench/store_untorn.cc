@@ -18,8 +18,8 @@ class UntornStore : public PageStore {
     const uint64_t set_bytes = options.page_bytes * options.pages * options.objects;
     if (!exists) {
       const uint64_t size_bytes =
-          percent_full > 0 ? set_bytes * 100 / percent_full : 3 * set_bytes + (256 << 20);
-      absl::Status s = Store::Create(path, {.size_bytes = size_bytes});
+          percent_full > 0 ? set_bytes * 100 / percent_full : 4 * set_bytes + (64 << 20);
+      absl::Status s = Store::Create(path, {.size_bytes = size_bytes, .prepare = true});
       if (!s.ok()) return s;
     }
     auto store = std::make_unique<UntornStore>();
@@ -70,7 +70,8 @@ Subject UntornSubject(const std::string& name, WritePolicy policy, uint64_t stat
                       int percent_full) {
   std::string settings = policy == WritePolicy::kAlwaysCow ? "always copy-on-write" : "automatic policy";
   if (stated_unit_bytes > 0) absl::StrAppend(&settings, ", stated unit of ", stated_unit_bytes >> 10, " KiB");
-  return {name, settings + "; Durability::kSync", [=](const PageStoreOptions& options, bool exists) {
+  return {name, settings + "; Durability::kSync; the file prepared when it was created",
+          [=](const PageStoreOptions& options, bool exists) {
             return UntornStore::Open(options, exists, policy, stated_unit_bytes, percent_full);
           }};
 }

@@ -25,6 +25,8 @@ absl::Status MixedWorks(const Setting& setting, Results* results);
 absl::Status WritebackWorks(const Setting& setting, Results* results);
 // A store that is nearly full, new and after it has been overwritten.
 absl::Status AgeingWorks(const Setting& setting, Results* results);
+// Batches of buffered atomic writes by three policies, on the file system and on simulated devices.
+absl::Status PolicyWorks(const Setting& setting, Results* results);
 // The longest commits among many, in the virtual time of a simulated device.
 absl::Status LatencyWorks(const Setting& setting, Results* results);
 // Beside the atomic writes of XFS, which is made in a file and mounted for it: only where root does it.

@@ -207,7 +207,9 @@ absl::Status MeasureScans(const Setting& setting, const std::string& path, RawSe
 absl::Status WritebackWorks(const Setting& setting, Results* results) {
   const std::string path = setting.directory + "/writeback", raw_path = setting.directory + "/sequential";
   const uint64_t bytes = (setting.quick ? uint64_t{256} : 1024) << 20;
-  if (absl::Status s = Store::Create(path, {.size_bytes = 4 * bytes, .force = true}); !s.ok()) return s;
+  if (absl::Status s = Store::Create(path, {.size_bytes = 4 * bytes, .force = true, .prepare = true});
+      !s.ok())
+    return s;
   auto raw = RawSequential::Make(raw_path, bytes);
   if (!raw.ok()) return raw.status();
   if (absl::Status s = MeasureWriteback(setting, path, **raw, bytes, results); !s.ok()) return s;

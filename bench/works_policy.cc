@@ -1,0 +1,323 @@
+// The table of three policies: batches of buffered atomic writes, brought to the device (a) each by one atomic write,
+// (b) always by copy-on-write, (c) as untorn decides; on the file system, with a stated unit, and on simulated devices,
+// in virtual time.
+#include <algorithm>
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <random>
+#include <span>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "bench/pages.h"
+#include "bench/raw_file.h"
+#include "bench/works.h"
+#include "device/file_device.h"
+#include "device/simulated_device.h"
+#include "untorn/store.h"
+
+namespace untorn::bench {
+namespace {
+
+using ConstBytes = std::span<const std::byte>;
+
+constexpr uint64_t kUnitBytes = 64 << 10;
+constexpr uint64_t kSetBytes = 64 << 20;
+constexpr uint64_t kStoreBytes = 320 << 20;
+const char kEach[] = "one device write each", kCow[] = "always copy-on-write", kAutomatic[] = "automatic";
+
+struct Shape {
+  int pages = 1;     // of a batch
+  int adjacent = 1;  // of these, that lie side by side
+  std::string Name(uint64_t page_bytes) const {
+    const char* where = pages == 1 || adjacent == 1 ? "" : adjacent == pages ? " in one run" : " in runs of ";
+    const std::string length = adjacent > 1 && adjacent < pages ? absl::StrCat(adjacent) : "";
+    return absl::StrCat(pages, " x ", page_bytes >> 10, " KiB", where, length);
+  }
+};
+constexpr Shape kShapes[] = {{1, 1}, {2, 1},  {4, 1},  {16, 1},  {64, 1},
+                             {4, 4}, {16, 4}, {64, 4}, {16, 16}, {64, 64}};
+
+// One of the three ways.
+class Way {
+ public:
+  virtual ~Way() = default;
+  struct Page {
+    uint64_t number = 0;
+    ConstBytes data;
+  };
+  // Durable when it returns, each page by itself.
+  virtual absl::Status Write(std::span<const Page> batch) = 0;
+  virtual absl::Status Read(uint64_t number, std::span<std::byte> out) = 0;
+};
+
+// The least that a store of this kind would do: pages are cached, and written from there.
+class OneWriteEach : public Way {
+ public:
+  explicit OneWriteEach(std::unique_ptr<Device> device) : device_(std::move(device)) {}
+
+  absl::Status Write(std::span<const Page> batch) override {
+    std::vector<IoRequest> requests(batch.size());
+    std::vector<IoRequest*> pointers;
+    for (size_t i = 0; i < batch.size(); ++i) {
+      const auto& [number, data] = batch[i];
+      std::byte* cached = cache_.data() + number * data.size();
+      std::copy(data.begin(), data.end(), cached);
+      requests[i].op = IoOp::kAtomicWrite;
+      requests[i].offset_bytes = number * data.size();
+      requests[i].iov = {{cached, data.size()}};
+      pointers.push_back(&requests[i]);
+    }
+    device_->Submit(pointers);
+    for (std::vector<IoRequest*> done; done.size() < batch.size();) device_->Reap(/*wait=*/true, &done);
+    for (const IoRequest& request : requests) {
+      if (!request.status.ok()) return request.status;
+    }
+    return FlushBlocking(*device_);
+  }
+  absl::Status Read(uint64_t number, std::span<std::byte> out) override {
+    return ReadBlocking(*device_, number * out.size(), out.data(), out.size());
+  }
+
+ private:
+  std::unique_ptr<Device> device_;
+  AlignedBuffer cache_{kSetBytes};
+};
+
+class OnUntorn : public Way {
+ public:
+  static absl::StatusOr<std::unique_ptr<Way>> Make(std::unique_ptr<Device> device, WritePolicy policy,
+                                                   bool background) {
+    if (absl::Status s = Store::CreateOnDevice(*device, {.prepare = true}); !s.ok()) return s;
+    auto way = std::make_unique<OnUntorn>();
+    auto store =
+        Store::OpenOnDevice(std::move(device), {.policy = policy, .cache_bytes = 4 * kSetBytes}, background);
+    if (!store.ok()) return store.status();
+    way->store_ = *std::move(store);
+    auto object = way->store_->CreateObject("pages");
+    if (!object.ok()) return object.status();
+    way->object_ = *object;
+    return way;
+  }
+
+  absl::Status Write(std::span<const Page> batch) override {
+    for (const auto& [number, data] : batch) {
+      if (absl::Status s = object_.Write(number * data.size(), data); !s.ok()) return s;
+    }
+    return store_->Sync();
+  }
+  absl::Status Read(uint64_t number, std::span<std::byte> out) override {
+    return object_.Read(number * out.size(), out, {.bypass_cache = true}).status();
+  }
+
+ private:
+  std::unique_ptr<Store> store_;
+  Object object_;
+};
+
+// Where the three are measured: devices of one kind, and their time.
+struct Ground {
+  std::string name;
+  std::function<absl::StatusOr<std::unique_ptr<Device>>(const char* for_whom)> make_device;
+  std::function<uint64_t(const Device&)> now_ns;
+  bool background = true;
+  int rounds = 1;
+  uint64_t round_ns = 0, round_bytes = 0;  // a round lasts this long, and at least so many bytes
+};
+
+class Contender {
+ public:
+  static absl::StatusOr<std::unique_ptr<Contender>> Make(const Ground& ground, const char* name,
+                                                         uint64_t page_bytes) {
+    auto device = ground.make_device(name);
+    if (!device.ok()) return device.status();
+    auto c = std::make_unique<Contender>();
+    c->ground_ = &ground;
+    c->name_ = name;
+    c->page_bytes_ = page_bytes;
+    c->device_ = device->get();
+    c->versions_.assign(kSetBytes / page_bytes, 0);
+    absl::StatusOr<std::unique_ptr<Way>> way;
+    if (name == kEach) {
+      way = std::make_unique<OneWriteEach>(*std::move(device));
+    } else {
+      way =
+          OnUntorn::Make(*std::move(device), name == kCow ? WritePolicy::kAlwaysCow : WritePolicy::kAutomatic,
+                         ground.background);
+    }
+    if (!way.ok()) return way.status();
+    c->way_ = *std::move(way);
+    for (uint64_t n = 0; n < c->versions_.size(); n += kBatchMax) {
+      c->drawn_.clear();
+      for (uint64_t i = 0; i < kBatchMax; ++i) c->drawn_.push_back(n + i);
+      if (absl::Status s = c->WriteDrawn(); !s.ok()) return s;
+    }
+    return c;
+  }
+
+  // Batches a second.
+  absl::StatusOr<double> Run(const Shape& shape) {
+    const uint64_t start_ns = ground_->now_ns(*device_);
+    uint64_t batches = 0, ns = 0;
+    while (ns < ground_->round_ns || batches * shape.pages * page_bytes_ < ground_->round_bytes) {
+      Draw(shape);
+      if (absl::Status s = WriteDrawn(); !s.ok()) return s;
+      ++batches;
+      ns = ground_->now_ns(*device_) - start_ns;
+    }
+    return batches * 1e9 / ns;
+  }
+
+  absl::Status Check() {
+    AlignedBuffer page(page_bytes_);
+    for (uint64_t n = 0; n < versions_.size(); ++n) {
+      absl::Status s = way_->Read(n, page.span());
+      if (s.ok()) s = CheckStamp(page.data(), page_bytes_, n, versions_[n]);
+      if (!s.ok()) return absl::Status(s.code(), absl::StrCat(name_, ": ", std::string(s.message())));
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  static constexpr uint64_t kBatchMax = 64;
+
+  void Draw(const Shape& shape) {
+    drawn_.clear();
+    while (static_cast<int>(drawn_.size()) < shape.pages) {
+      const uint64_t first = rng_() % (versions_.size() - shape.adjacent + 1);
+      const auto overlaps = [&](uint64_t n) {
+        return n + shape.adjacent > first && n < first + shape.adjacent;
+      };
+      if (std::any_of(drawn_.begin(), drawn_.end(), overlaps)) continue;
+      for (int i = 0; i < shape.adjacent; ++i) drawn_.push_back(first + i);
+    }
+  }
+  absl::Status WriteDrawn() {
+    batch_.clear();
+    for (uint64_t n : drawn_) {
+      std::byte* data = data_.data() + batch_.size() * page_bytes_;
+      Stamp(data, page_bytes_, n, ++versions_[n]);
+      batch_.push_back({n, ConstBytes(data, page_bytes_)});
+    }
+    return way_->Write(batch_);
+  }
+
+  const Ground* ground_ = nullptr;
+  std::string name_;
+  uint64_t page_bytes_ = 0;
+  const Device* device_ = nullptr;  // the way's
+  std::unique_ptr<Way> way_;
+  std::vector<uint32_t> versions_;
+  std::mt19937_64 rng_{1};
+  AlignedBuffer data_ = RandomBytes(kBatchMax * kUnitBytes, 1);
+  std::vector<uint64_t> drawn_;
+  std::vector<Way::Page> batch_;
+};
+
+// The worst ratio of some points, told as one.
+class Worst {
+ public:
+  Worst(std::string work, std::string against)
+      : worst_{std::move(work), kAutomatic, std::move(against), {}} {}
+  void Add(const Ratio& ratio) {
+    if (worst_.rounds.empty() || ratio.median() < worst_.median()) worst_.rounds = ratio.rounds;
+  }
+  void Tell(double at_least, Results* results) const {
+    results->ratios.push_back(worst_);
+    results->bars.push_back({worst_.work, worst_.subject, worst_.against, at_least, {}});
+  }
+
+ private:
+  Ratio worst_;
+};
+
+absl::Status Measure(const Setting& setting, const Ground& ground, double bar, Results* results) {
+  const std::string better = "the better of the other two";
+  Worst against_better(absl::StrCat("writeback on ", ground.name, ", the worst of all batches"), better);
+  Worst scattered(
+      absl::StrCat("writeback on ", ground.name, ", the worst of 16 or 64 scattered pages of 4 or 16 KiB"),
+      kEach);
+  for (uint64_t page_bytes : {4 << 10, 16 << 10, 64 << 10}) {
+    std::vector<std::unique_ptr<Contender>> contenders;
+    for (const char* name : {kEach, kCow, kAutomatic}) {
+      auto contender = Contender::Make(ground, name, page_bytes);
+      if (!contender.ok()) return contender.status();
+      contenders.push_back(*std::move(contender));
+      if (auto warm_up = contenders.back()->Run({16, 1}); !warm_up.ok()) return warm_up.status();
+    }
+    for (const Shape& shape : kShapes) {
+      if (setting.quick && shape.pages == 2) continue;
+      auto series = Alternate({{kEach, [&] { return contenders[0]->Run(shape); }},
+                               {kCow, [&] { return contenders[1]->Run(shape); }},
+                               {kAutomatic, [&] { return contenders[2]->Run(shape); }}},
+                              ground.rounds);
+      if (!series.ok()) return series.status();
+      const std::string work = absl::StrCat("writeback on ", ground.name, " of ", shape.Name(page_bytes));
+      AddRatio(work, *series, kAutomatic, kEach, results);
+      if (shape.adjacent == 1 && shape.pages >= 16 && page_bytes <= 16 << 10)
+        scattered.Add(results->ratios.back());
+      AddRatio(work, *series, kAutomatic, kCow, results);
+      AddRatioToBest(work, *series, kAutomatic, {kEach, kCow}, results);
+      results->ratios.back().against = better;
+      against_better.Add(results->ratios.back());
+      for (const Series& s : *series)
+        results->figures.push_back({work, s.subject, "", MedianOf(s.per_second)});
+    }
+    for (const auto& contender : contenders) {
+      if (absl::Status s = contender->Check(); !s.ok()) return s;
+    }
+  }
+  against_better.Tell(bar, results);
+  scattered.Tell(2, results);
+  return absl::OkStatus();
+}
+
+Ground Simulated(const Setting& setting, const std::string& name, const SimulatedLatency& latency) {
+  SimulatedDeviceOptions options{.size_bytes = kStoreBytes, .shuffle = false, .latency = latency};
+  options.atomic = {AtomicSource::kStated, kBlockBytes, kUnitBytes, 0};
+  return {name,
+          [options](const char*) -> absl::StatusOr<std::unique_ptr<Device>> {
+            return std::make_unique<SimulatedDevice>(std::make_shared<SimulatedDisk>(kStoreBytes), options);
+          },
+          [](const Device& device) { return static_cast<const SimulatedDevice&>(device).virtual_ns(); },
+          // Without threads every run is the same, and checkpoints are paid for by the commits between them.
+          /*background=*/false,
+          /*rounds=*/1,
+          /*round_ns=*/1,
+          /*round_bytes=*/(setting.quick ? uint64_t{16} : 64) << 20};
+}
+
+Ground FileSystem(const Setting& setting) {
+  return {"this disk, stated unit",
+          [&setting](const char* for_whom) -> absl::StatusOr<std::unique_ptr<Device>> {
+            const std::string path = absl::StrCat(setting.directory, "/", for_whom);
+            RawFile file;
+            if (absl::Status s = file.Open(path, kStoreBytes); !s.ok()) return s;
+            return OpenFileDevice(path, {.stated_unit_bytes = kUnitBytes});
+          },
+          [](const Device&) -> uint64_t {
+            return std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count();
+          },
+          /*background=*/true,
+          setting.pace.rounds,
+          setting.pace.milliseconds* uint64_t{500'000},
+          /*round_bytes=*/0};
+}
+
+}  // namespace
+
+absl::Status PolicyWorks(const Setting& setting, Results* results) {
+  // Fitted to what one virtual disk took; and to the data sheet of a fast NVMe disk with a protected write cache.
+  const Ground virtual_disk = Simulated(
+      setting, "a simulated virtual disk",
+      {.request_ns = 14'000, .block_ns = 800, .read_ns = 42'000, .write_ns = 42'000, .flush_ns = 30'000});
+  const Ground nvme = Simulated(
+      setting, "a simulated NVMe disk",
+      {.request_ns = 2'500, .block_ns = 1'200, .read_ns = 60'000, .write_ns = 12'000, .flush_ns = 3'000});
+  if (absl::Status s = Measure(setting, virtual_disk, 0.95, results); !s.ok()) return s;
+  if (absl::Status s = Measure(setting, nvme, 0.95, results); !s.ok()) return s;
+  return Measure(setting, FileSystem(setting), 0.85, results);
+}
+
+}  // namespace untorn::bench
