@@ -96,6 +96,7 @@ std::vector<std::shared_ptr<Unit>> Engine::Select(Take take) {
     }
   }
   std::vector<std::shared_ptr<Unit>> selected;
+  batch_was_full_ = false;
   uint64_t blocks = 0, log_bytes = 0;
   uint64_t held_epoch = UINT64_MAX;
   for (const std::shared_ptr<Unit>& unit : candidates) {
@@ -107,6 +108,7 @@ std::vector<std::shared_ptr<Unit>> Engine::Select(Take take) {
     const uint64_t bytes = LogBytesBound(*unit);
     if (!selected.empty() && (blocks + unit->data_blocks > batch_blocks ||
                               LogBlocksBound(log_bytes + bytes) > volume_->geometry().log_blocks / 4)) {
+      batch_was_full_ = true;
       break;
     }
     blocks += unit->data_blocks;

@@ -16,10 +16,11 @@ namespace {
 constexpr int64_t kWritebackAgeMs = 1000;  // how long accepted data may stay in memory only
 constexpr int kBackgroundWakeMs = 500;
 // A checkpoint is due when the delta has so many entries, or maps so many blocks: most displace as many others, which
-// the checkpoint gives back. So a store that is overwritten does not grow as far as its log would let it.
+// the checkpoint gives back. So a store that is overwritten does not grow as far as its log would let it; but where there
+// is plenty of free space that can wait.
 constexpr size_t kDeltaEntriesMax = 64 * 1024;
 constexpr uint64_t kDeltaBlocksMin = (64 << 20) / kBlockBytes;
-constexpr uint64_t kDeltaBlocksShare = 8;  // of what is prepared
+constexpr uint64_t kDeltaShareOfPrepared = 8, kDeltaShareOfFree = 2;
 // So many times what it holds a store may grow, within its size, where that gives longer runs. At 4, random overwrites of
 // single pages leave about 5 % of them in place by the time their neighbourhood is used again.
 constexpr uint64_t kGrowthForRuns = 4;
@@ -348,7 +349,8 @@ bool Engine::WritebackDue() const {
 }
 
 bool Engine::CheckpointDue() const {
-  const uint64_t blocks_max = std::max(kDeltaBlocksMin, volume_->prepared_blocks() / kDeltaBlocksShare);
+  const uint64_t blocks_max = std::max({kDeltaBlocksMin, volume_->prepared_blocks() / kDeltaShareOfPrepared,
+                                        volume_->free_blocks() / kDeltaShareOfFree});
   return !checkpointing_ &&
          (volume_->log_blocks_used() > volume_->geometry().log_blocks / 2 ||
           volume_->active().entries() > kDeltaEntriesMax || volume_->active().mapped_blocks() > blocks_max);

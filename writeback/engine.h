@@ -171,7 +171,9 @@ class Engine {
 
   // Sending (commit.cc).
   enum class Take { kWanted, kOldest };
-  bool CanDispatch() const { return !dispatching_ && commits_.size() < kCommitsInFlight; }
+  bool CanDispatch() const {
+    return !dispatching_ && commits_.size() < (batch_was_full_ ? kFullCommitsInFlight : kCommitsInFlight);
+  }
   bool Dispatch(Lock& lock, Take take);
   absl::Status SelectAndPlan(Lock& lock, Take take, Plan* plan);
   bool DispatchSelected(Lock& lock, Take take);
@@ -217,7 +219,9 @@ class Engine {
     if (background_ && (!calls_.empty() || async_wanted_ || WritebackDue())) pump_->WakeStandby();
   }
 
-  static constexpr size_t kCommitsInFlight = 2;
+  // Two, so that what comes meanwhile goes together. But where there is more than a commit takes, the device is to have
+  // writes to do while it flushes the commits before.
+  static constexpr size_t kCommitsInFlight = 2, kFullCommitsInFlight = 8;
 
   const OpenOptions options_;
   std::unique_ptr<Device> device_;  // none once closed
@@ -234,6 +238,7 @@ class Engine {
   Stats stats_;
 
   bool dispatching_ = false;
+  bool batch_was_full_ = false;  // the last commit's: there was more
   bool checkpointing_ = false;
   uint64_t progress_ = 0;                     // changes whenever a waiter should look again
   uint64_t nothing_to_send_at_ = UINT64_MAX;  // `progress_` when of what is wanted nothing could be sent
