@@ -50,6 +50,7 @@ class OpenVolume {
   Volume& volume() { return *volume_; }
   SimulatedDevice& device() { return device_; }
   std::mutex& mutex() { return mu_; }
+  const IoCounts& io_counts() const { return pump_.counts(); }
 
   // Stages data for an extent, to be sent with the next commit; its entry.
   LogEntry Data(ObjectId object, BlockRange range, uint64_t physical, char value, bool reserved = false) {
@@ -633,6 +634,21 @@ TEST(VolumePrepareTest, PreparedAtFormatAllOfItIsAllocatable) {
   EXPECT_EQ(open->volume().free_blocks(), g.total_blocks - g.data_start);
   OpenVolume::Lock lock(open->mutex());
   EXPECT_EQ(open->volume().PrepareMore(lock, 1).value(), false);
+}
+
+TEST_F(VolumeTest, WhatACheckpointWroteIsLookedUpWithoutReading) {
+  const auto write = [&](uint64_t step) {
+    std::vector<LogEntry> entries;
+    for (uint64_t i = 0; i < 300; i += step) entries.push_back(open_->NewData(kObject, {2 * i, 1}, 'a'));
+    open_->Commit(std::move(entries));
+  };
+  write(1);
+  ASSERT_TRUE(open_->Checkpoint().ok());
+  write(2);
+  const uint64_t reads = open_->io_counts().reads;
+  ASSERT_TRUE(open_->Checkpoint().ok()) << "nor does the next one read them";
+  for (uint64_t i = 0; i < 300; ++i) EXPECT_EQ(open_->Lookup(kObject, {2 * i, 1}).size(), 1u);
+  EXPECT_EQ(open_->io_counts().reads, reads);
 }
 
 // ---- Checkpoints that fail, damage ----
