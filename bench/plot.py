@@ -7,11 +7,14 @@ import re
 import subprocess
 import sys
 
-# What is drawn together, by how its work is called.
+# What is drawn together, by how its work is called; a group in it is the label.
 PLOTS = {
     "durable": ("Durable transactions, one client", r"^\d+ x \d+ KiB durable$"),
     "clients": ("Durable writes of 4 KiB, many clients", r"^\d+ clients"),
-    "memory": ("In memory", r"^4 KiB (buffered|cached)"),
+    "memory": ("In memory", r"^4 KiB (?:buffered|cached)"),
+    "policy-simulated": ("Written back on a simulated disk", r"^writeback on a simulated virtual disk of (.+)"),
+    "policy-nvme": ("Written back on a simulated NVMe disk", r"^writeback on a simulated NVMe disk of (.+)"),
+    "policy": ("Written back on this disk", r"^writeback on this disk, stated unit of (.+)"),
 }
 
 SCRIPT = """
@@ -38,8 +41,9 @@ def main():
     for name, (title, pattern) in PLOTS.items():
         table = collections.OrderedDict()
         for figure in figures:
-            if re.match(pattern, figure["work"]):
-                table.setdefault(figure["work"], {})[figure["subject"]] = figure["per_second"]
+            if work := re.match(pattern, figure["work"]):
+                label = work.group(work.lastindex or 0)
+                table.setdefault(label, {})[figure["subject"]] = figure["per_second"]
         if not table:
             continue
         subjects = list(collections.OrderedDict((s, None) for row in table.values() for s in row))
