@@ -33,38 +33,56 @@ void IoPump::Kick(std::unique_lock<std::mutex>& lock) {
   lock.lock();
 }
 
-std::vector<IoPump::Sleeper*>::iterator IoPump::Wake(std::vector<Sleeper*>::iterator sleeper) {
-  (*sleeper)->woken = true;
-  (*sleeper)->wake.notify_one();
+std::vector<IoPump::Sleeper*>::iterator IoPump::Choose(std::vector<Sleeper*>::iterator sleeper) {
+  waking_.push_back((*sleeper)->seat);
   return sleepers_.erase(sleeper);
 }
 
-void IoPump::Notify() {
+void IoPump::WakeThem(const std::vector<Seat*>& waking) {
+  for (Seat* seat : waking) seat->Wake();
+}
+
+void IoPump::ChooseReady() {
   for (auto s = sleepers_.begin(); s != sleepers_.end();) {
-    s = (*s)->ready() ? Wake(s) : s + 1;
+    s = (*s)->ready() ? Choose(s) : s + 1;
   }
 }
 
-void IoPump::Attend() {
-  HandOver();
-  if (Unattended()) standby_.notify_one();
-}
-
-void IoPump::HandOver() {
+void IoPump::ChooseLeader() {
   if (led_ || sleepers_.empty()) return;
   auto leader = sleepers_.begin();
   if (reaping_ || in_flight_ == 0)
     leader = std::find_if(leader, sleepers_.end(), [](Sleeper* s) { return s->work(); });
   if (leader == sleepers_.end()) return;
   led_ = (*leader)->leads = true;
-  Wake(leader);
+  Choose(leader);
+}
+
+void IoPump::Notify() {
+  ChooseReady();
+  WakeThem(std::exchange(waking_, {}));
+}
+
+void IoPump::Attend() {
+  ChooseLeader();
+  WakeThem(std::exchange(waking_, {}));
+  if (Unattended()) standby_.notify_one();
 }
 
 void IoPump::Sleep(std::unique_lock<std::mutex>& lock, absl::FunctionRef<bool()> ready,
                    absl::FunctionRef<bool()> work) {
-  Sleeper self{ready, work, {}};
+  if (seats_.empty()) seats_.push_back(std::make_unique<Seat>());
+  std::unique_ptr<Seat> seat = std::move(seats_.back());
+  seats_.pop_back();
+  Sleeper self{ready, work, seat.get()};
+  ChooseLeader();  // not this one
   sleepers_.push_back(&self);
-  self.wake.wait(lock, [&] { return self.woken; });
+  const std::vector<Seat*> waking = std::exchange(waking_, {});
+  lock.unlock();
+  WakeThem(waking);
+  seat->Sleep();
+  lock.lock();
+  seats_.push_back(std::move(seat));
   if (self.leads) led_ = false;
 }
 
@@ -78,7 +96,6 @@ void IoPump::Wait(std::unique_lock<std::mutex>& lock, absl::FunctionRef<bool()> 
     if (!reaping_ && in_flight_ > 0) {
       Reap(lock);
     } else {
-      HandOver();
       Sleep(lock, ready, work);
     }
   }
@@ -97,17 +114,21 @@ void IoPump::StandBy(std::unique_lock<std::mutex>& lock, int timeout_ms, absl::F
     if (Unattended() && !reaping_) {
       Reap(lock);
     } else {
-      HandOver();
+      ChooseLeader();
+      WakeThem(std::exchange(waking_, {}));
       standby_.wait_until(lock, deadline);
     }
   }
-  HandOver();
+  ChooseLeader();
+  WakeThem(std::exchange(waking_, {}));
 }
 
 void IoPump::Reap(std::unique_lock<std::mutex>& lock) {
   reaping_ = true;
-  HandOver();  // of work: its own thread may be one that has none
+  ChooseLeader();  // of work: this thread may be one that has none
+  std::vector<Seat*> waking = std::exchange(waking_, {});
   lock.unlock();
+  WakeThem(waking);
   completed_.clear();
   device_.Reap(/*wait=*/true, &completed_);
   lock.lock();
@@ -123,7 +144,12 @@ void IoPump::Reap(std::unique_lock<std::mutex>& lock) {
   for (IoRequest* request : completed_) {
     if (request->done != nullptr) request->done(request);
   }
-  Notify();
+  ChooseReady();
+  waking = std::exchange(waking_, {});
+  if (waking.empty()) return;
+  lock.unlock();
+  WakeThem(waking);
+  lock.lock();
 }
 
 absl::Status IoPump::Run(std::unique_lock<std::mutex>& lock, IoRequest* request) {

@@ -14,8 +14,11 @@
 #ifndef UNTORN_DEVICE_IO_PUMP_H_
 #define UNTORN_DEVICE_IO_PUMP_H_
 
+#include <semaphore.h>
+
 #include <condition_variable>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <vector>
 
@@ -69,19 +72,39 @@ class IoPump {
   const IoCounts& counts() const { return counts_; }
 
  private:
+  // Where a thread sleeps: not on the mutex's condition, so that it can be woken without the mutex, and does not run
+  // into it while the one that wakes holds it.
+  class Seat {
+   public:
+    Seat() { sem_init(&woken_, 0, 0); }
+    ~Seat() { sem_destroy(&woken_); }
+    Seat(const Seat&) = delete;
+    void Sleep() {
+      while (sem_wait(&woken_) != 0) {  // EINTR
+      }
+    }
+    // Once for each Sleep(). The seat may be in use again before it returns.
+    void Wake() { sem_post(&woken_); }
+
+   private:
+    sem_t woken_;
+  };
   struct Sleeper {
     absl::FunctionRef<bool()> ready, work;
-    std::condition_variable wake;
-    bool woken = false, leads = false;
+    Seat* seat;
+    bool leads = false;
   };
 
   void Reap(std::unique_lock<std::mutex>& lock);
   void Sleep(std::unique_lock<std::mutex>& lock, absl::FunctionRef<bool()> ready,
              absl::FunctionRef<bool()> work);
-  // Returns the one behind it.
-  std::vector<Sleeper*>::iterator Wake(std::vector<Sleeper*>::iterator sleeper);
-  // Wakes a sleeper to reap, if there is something to reap and nobody does, or to do its work.
-  void HandOver();
+  // Those to be woken go to `waking_`, for the next WakeThem(), which is best called without the lock.
+  void ChooseReady();
+  // A sleeper to reap, if there is something to reap and nobody does, or to do its work.
+  void ChooseLeader();
+  // Returns the sleeper behind it.
+  std::vector<Sleeper*>::iterator Choose(std::vector<Sleeper*>::iterator sleeper);
+  static void WakeThem(const std::vector<Seat*>& waking);
 
   Device& device_;
   std::mutex& mu_;
@@ -90,11 +113,13 @@ class IoPump {
   uint64_t in_flight_ = 0;  // queued or submitted, not yet completed
   bool reaping_ = false;
   IoCounts counts_;
-  absl::Status flush_failure_;         // the first
-  int waiting_ = 0;                    // threads in Wait()
-  std::vector<Sleeper*> sleepers_;     // those of them that sleep, longest first
-  bool led_ = false;                   // a sleeper that was woken to lead is on its way
-  std::vector<IoRequest*> completed_;  // the reaping thread's
+  absl::Status flush_failure_;      // the first
+  int waiting_ = 0;                 // threads in Wait()
+  std::vector<Sleeper*> sleepers_;  // those of them that sleep, longest first
+  bool led_ = false;                // a sleeper that was woken to lead is on its way
+  std::vector<Seat*> waking_;
+  std::vector<std::unique_ptr<Seat>> seats_;  // that nobody sleeps in
+  std::vector<IoRequest*> completed_;         // the reaping thread's
 };
 
 }  // namespace untorn
