@@ -33,39 +33,34 @@ void IoPump::Kick(std::unique_lock<std::mutex>& lock) {
   lock.lock();
 }
 
-std::vector<IoPump::Sleeper*>::iterator IoPump::Choose(std::vector<Sleeper*>::iterator sleeper) {
-  waking_.push_back((*sleeper)->seat);
-  return sleepers_.erase(sleeper);
+std::vector<IoPump::Seat*> IoPump::TakeReady() {
+  std::vector<Seat*> ready;
+  std::erase_if(sleepers_, [&](Sleeper* s) {
+    if (!s->ready()) return false;
+    ready.push_back(s->seat);
+    return true;
+  });
+  return ready;
 }
 
-void IoPump::WakeThem(const std::vector<Seat*>& waking) {
-  for (Seat* seat : waking) seat->Wake();
-}
-
-void IoPump::ChooseReady() {
-  for (auto s = sleepers_.begin(); s != sleepers_.end();) {
-    s = (*s)->ready() ? Choose(s) : s + 1;
-  }
-}
-
-void IoPump::ChooseLeader() {
-  if (led_ || sleepers_.empty()) return;
+IoPump::Seat* IoPump::TakeLeader() {
+  if (led_ || sleepers_.empty()) return nullptr;
   auto leader = sleepers_.begin();
   if (reaping_ || in_flight_ == 0)
     leader = std::find_if(leader, sleepers_.end(), [](Sleeper* s) { return s->work(); });
-  if (leader == sleepers_.end()) return;
+  if (leader == sleepers_.end()) return nullptr;
   led_ = (*leader)->leads = true;
-  Choose(leader);
+  Seat* const seat = (*leader)->seat;
+  sleepers_.erase(leader);
+  return seat;
 }
 
 void IoPump::Notify() {
-  ChooseReady();
-  WakeThem(std::exchange(waking_, {}));
+  for (Seat* seat : TakeReady()) seat->Wake();
 }
 
 void IoPump::Attend() {
-  ChooseLeader();
-  WakeThem(std::exchange(waking_, {}));
+  HandOver();
   if (Unattended()) standby_.notify_one();
 }
 
@@ -75,11 +70,10 @@ void IoPump::Sleep(std::unique_lock<std::mutex>& lock, absl::FunctionRef<bool()>
   std::unique_ptr<Seat> seat = std::move(seats_.back());
   seats_.pop_back();
   Sleeper self{ready, work, seat.get()};
-  ChooseLeader();  // not this one
+  Seat* const leader = TakeLeader();  // not this one
   sleepers_.push_back(&self);
-  const std::vector<Seat*> waking = std::exchange(waking_, {});
   lock.unlock();
-  WakeThem(waking);
+  if (leader != nullptr) leader->Wake();
   seat->Sleep();
   lock.lock();
   seats_.push_back(std::move(seat));
@@ -114,21 +108,18 @@ void IoPump::StandBy(std::unique_lock<std::mutex>& lock, int timeout_ms, absl::F
     if (Unattended() && !reaping_) {
       Reap(lock);
     } else {
-      ChooseLeader();
-      WakeThem(std::exchange(waking_, {}));
+      HandOver();
       standby_.wait_until(lock, deadline);
     }
   }
-  ChooseLeader();
-  WakeThem(std::exchange(waking_, {}));
+  HandOver();
 }
 
 void IoPump::Reap(std::unique_lock<std::mutex>& lock) {
   reaping_ = true;
-  ChooseLeader();  // of work: this thread may be one that has none
-  std::vector<Seat*> waking = std::exchange(waking_, {});
+  Seat* const leader = TakeLeader();  // of work: this thread may be one that has none
   lock.unlock();
-  WakeThem(waking);
+  if (leader != nullptr) leader->Wake();
   completed_.clear();
   device_.Reap(/*wait=*/true, &completed_);
   lock.lock();
@@ -144,11 +135,10 @@ void IoPump::Reap(std::unique_lock<std::mutex>& lock) {
   for (IoRequest* request : completed_) {
     if (request->done != nullptr) request->done(request);
   }
-  ChooseReady();
-  waking = std::exchange(waking_, {});
-  if (waking.empty()) return;
+  const std::vector<Seat*> ready = TakeReady();
+  if (ready.empty()) return;
   lock.unlock();
-  WakeThem(waking);
+  for (Seat* seat : ready) seat->Wake();
   lock.lock();
 }
 

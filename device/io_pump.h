@@ -47,8 +47,8 @@ class IoPump {
   void Kick(std::unique_lock<std::mutex>& lock);
   // Returns once `ready()` is true, or `work()`: then there is something to do that one thread does for all who wait for
   // it, and this one is to do it. Reaps, or sleeps while another thread does. Both run with the lock held, and on any
-  // thread that waits or calls Notify() or Attend(). Something must be under way that makes one true: I/O, or a thread that calls
-  // Notify().
+  // thread that waits or calls Notify() or Attend(). Something must be under way that makes one true: I/O, or a thread
+  // that calls Notify().
   void Wait(
       std::unique_lock<std::mutex>& lock, absl::FunctionRef<bool()> ready,
       absl::FunctionRef<bool()> work = [] { return false; });
@@ -98,13 +98,13 @@ class IoPump {
   void Reap(std::unique_lock<std::mutex>& lock);
   void Sleep(std::unique_lock<std::mutex>& lock, absl::FunctionRef<bool()> ready,
              absl::FunctionRef<bool()> work);
-  // Those to be woken go to `waking_`, for the next WakeThem(), which is best called without the lock.
-  void ChooseReady();
-  // A sleeper to reap, if there is something to reap and nobody does, or to do its work.
-  void ChooseLeader();
-  // Returns the sleeper behind it.
-  std::vector<Sleeper*>::iterator Choose(std::vector<Sleeper*>::iterator sleeper);
-  static void WakeThem(const std::vector<Seat*>& waking);
+  // Both take sleepers off the list, for the caller to wake, best without the lock.
+  std::vector<Seat*> TakeReady();
+  // One to reap, if there is something to reap and nobody does, or to do its work; or nobody.
+  Seat* TakeLeader();
+  void HandOver() {
+    if (Seat* leader = TakeLeader()) leader->Wake();
+  }
 
   Device& device_;
   std::mutex& mu_;
@@ -113,11 +113,10 @@ class IoPump {
   uint64_t in_flight_ = 0;  // queued or submitted, not yet completed
   bool reaping_ = false;
   IoCounts counts_;
-  absl::Status flush_failure_;      // the first
-  int waiting_ = 0;                 // threads in Wait()
-  std::vector<Sleeper*> sleepers_;  // those of them that sleep, longest first
-  bool led_ = false;                // a sleeper that was woken to lead is on its way
-  std::vector<Seat*> waking_;
+  absl::Status flush_failure_;                // the first
+  int waiting_ = 0;                           // threads in Wait()
+  std::vector<Sleeper*> sleepers_;            // those of them that sleep, longest first
+  bool led_ = false;                          // a sleeper that was woken to lead is on its way
   std::vector<std::unique_ptr<Seat>> seats_;  // that nobody sleeps in
   std::vector<IoRequest*> completed_;         // the reaping thread's
 };
