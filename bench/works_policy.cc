@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "bench/page_store.h"
 #include "bench/pages.h"
 #include "bench/raw_file.h"
 #include "bench/works.h"
@@ -20,8 +21,6 @@
 
 namespace untorn::bench {
 namespace {
-
-using ConstBytes = std::span<const std::byte>;
 
 constexpr uint64_t kUnitBytes = 64 << 10;
 constexpr uint64_t kSetBytes = 64 << 20;
@@ -40,34 +39,23 @@ struct Shape {
 constexpr Shape kShapes[] = {{1, 1}, {2, 1},  {4, 1},  {16, 1},  {64, 1},
                              {4, 4}, {16, 4}, {64, 4}, {16, 16}, {64, 64}};
 
-// One of the three ways.
-class Way {
+// The least that a store of this kind would do: pages are cached, and written from there. Only each by itself is whole, here
+// and below.
+class OneWriteEach : public PageStore {
  public:
-  virtual ~Way() = default;
-  struct Page {
-    uint64_t number = 0;
-    ConstBytes data;
-  };
-  // Durable when it returns, each page by itself.
-  virtual absl::Status Write(std::span<const Page> batch) = 0;
-  virtual absl::Status Read(uint64_t number, std::span<std::byte> out) = 0;
-};
+  OneWriteEach(std::unique_ptr<Device> device, uint64_t page_bytes)
+      : device_(std::move(device)), page_bytes_(page_bytes) {}
 
-// The least that a store of this kind would do: pages are cached, and written from there.
-class OneWriteEach : public Way {
- public:
-  explicit OneWriteEach(std::unique_ptr<Device> device) : device_(std::move(device)) {}
-
-  absl::Status Write(std::span<const Page> batch) override {
+  absl::Status Commit(int, std::span<const PageWrite> batch) override {
     std::vector<IoRequest> requests(batch.size());
     std::vector<IoRequest*> pointers;
     for (size_t i = 0; i < batch.size(); ++i) {
-      const auto& [number, data] = batch[i];
-      std::byte* cached = cache_.data() + number * data.size();
-      std::copy(data.begin(), data.end(), cached);
+      const uint64_t at = batch[i].page * page_bytes_;
+      std::byte* cached = cache_.data() + at;
+      std::copy_n(batch[i].data, page_bytes_, cached);
       requests[i].op = IoOp::kAtomicWrite;
-      requests[i].offset_bytes = number * data.size();
-      requests[i].iov = {{cached, data.size()}};
+      requests[i].offset_bytes = at;
+      requests[i].iov = {{cached, page_bytes_}};
       pointers.push_back(&requests[i]);
     }
     device_->Submit(pointers);
@@ -77,42 +65,46 @@ class OneWriteEach : public Way {
     }
     return FlushBlocking(*device_);
   }
-  absl::Status Read(uint64_t number, std::span<std::byte> out) override {
-    return ReadBlocking(*device_, number * out.size(), out.data(), out.size());
+  absl::Status Read(int, uint32_t, uint64_t page, std::byte* out) override {
+    return ReadBlocking(*device_, page * page_bytes_, out, page_bytes_);
   }
 
  private:
   std::unique_ptr<Device> device_;
+  const uint64_t page_bytes_;
   AlignedBuffer cache_{kSetBytes};
 };
 
-class OnUntorn : public Way {
+class OnUntorn : public PageStore {
  public:
-  static absl::StatusOr<std::unique_ptr<Way>> Make(std::unique_ptr<Device> device, WritePolicy policy,
-                                                   bool background) {
+  explicit OnUntorn(uint64_t page_bytes) : page_bytes_(page_bytes) {}
+  static absl::StatusOr<std::unique_ptr<PageStore>> Make(std::unique_ptr<Device> device, uint64_t page_bytes,
+                                                         WritePolicy policy, bool background) {
     if (absl::Status s = Store::CreateOnDevice(*device, {.prepare = true}); !s.ok()) return s;
-    auto way = std::make_unique<OnUntorn>();
+    auto made = std::make_unique<OnUntorn>(page_bytes);
     auto store =
         Store::OpenOnDevice(std::move(device), {.policy = policy, .cache_bytes = 4 * kSetBytes}, background);
     if (!store.ok()) return store.status();
-    way->store_ = *std::move(store);
-    auto object = way->store_->CreateObject("pages");
+    made->store_ = *std::move(store);
+    auto object = made->store_->CreateObject("pages");
     if (!object.ok()) return object.status();
-    way->object_ = *object;
-    return way;
+    made->object_ = *object;
+    return made;
   }
 
-  absl::Status Write(std::span<const Page> batch) override {
-    for (const auto& [number, data] : batch) {
-      if (absl::Status s = object_.Write(number * data.size(), data); !s.ok()) return s;
+  absl::Status Commit(int, std::span<const PageWrite> batch) override {
+    for (const PageWrite& p : batch) {
+      absl::Status s = object_.Write(p.page * page_bytes_, std::span(p.data, page_bytes_));
+      if (!s.ok()) return s;
     }
     return store_->Sync();
   }
-  absl::Status Read(uint64_t number, std::span<std::byte> out) override {
-    return object_.Read(number * out.size(), out, {.bypass_cache = true}).status();
+  absl::Status Read(int, uint32_t, uint64_t page, std::byte* out) override {
+    return object_.Read(page * page_bytes_, std::span(out, page_bytes_), {.bypass_cache = true}).status();
   }
 
  private:
+  const uint64_t page_bytes_;
   std::unique_ptr<Store> store_;
   Object object_;
 };
@@ -142,16 +134,16 @@ class Contender {
     c->page_bytes_ = page_bytes;
     c->device_ = device->get();
     c->versions_.assign(kSetBytes / page_bytes, 0);
-    absl::StatusOr<std::unique_ptr<Way>> way;
+    absl::StatusOr<std::unique_ptr<PageStore>> store;
     if (name == kEach) {
-      way = std::make_unique<OneWriteEach>(*std::move(device));
+      store = std::make_unique<OneWriteEach>(*std::move(device), page_bytes);
     } else {
-      way =
-          OnUntorn::Make(*std::move(device), name == kCow ? WritePolicy::kAlwaysCow : WritePolicy::kAutomatic,
-                         ground.background);
+      store =
+          OnUntorn::Make(*std::move(device), page_bytes,
+                         name == kCow ? WritePolicy::kAlwaysCow : WritePolicy::kAutomatic, ground.background);
     }
-    if (!way.ok()) return way.status();
-    c->way_ = *std::move(way);
+    if (!store.ok()) return store.status();
+    c->store_ = *std::move(store);
     for (uint64_t n = 0; n < c->versions_.size(); n += kBatchMax) {
       c->drawn_.clear();
       for (uint64_t i = 0; i < kBatchMax; ++i) c->drawn_.push_back(n + i);
@@ -176,7 +168,7 @@ class Contender {
   absl::Status Check() {
     AlignedBuffer page(page_bytes_);
     for (uint64_t n = 0; n < versions_.size(); ++n) {
-      absl::Status s = way_->Read(n, page.span());
+      absl::Status s = store_->Read(0, 0, n, page.data());
       if (s.ok()) s = CheckStamp(page.data(), page_bytes_, n, versions_[n]);
       if (!s.ok()) return absl::Status(s.code(), absl::StrCat(name_, ": ", std::string(s.message())));
     }
@@ -202,21 +194,21 @@ class Contender {
     for (uint64_t n : drawn_) {
       std::byte* data = data_.data() + batch_.size() * page_bytes_;
       Stamp(data, page_bytes_, n, ++versions_[n]);
-      batch_.push_back({n, ConstBytes(data, page_bytes_)});
+      batch_.push_back({0, n, data});
     }
-    return way_->Write(batch_);
+    return store_->Commit(0, batch_);
   }
 
   const Ground* ground_ = nullptr;
   std::string name_;
   uint64_t page_bytes_ = 0;
-  const Device* device_ = nullptr;  // the way's
-  std::unique_ptr<Way> way_;
+  const Device* device_ = nullptr;  // the store's
+  std::unique_ptr<PageStore> store_;
   std::vector<uint32_t> versions_;
   std::mt19937_64 rng_{1};
   AlignedBuffer data_ = RandomBytes(kBatchMax * kUnitBytes, 1);
   std::vector<uint64_t> drawn_;
-  std::vector<Way::Page> batch_;
+  std::vector<PageWrite> batch_;
 };
 
 // The worst ratio of some points, told as one.
