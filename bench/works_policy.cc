@@ -115,6 +115,9 @@ struct Ground {
   std::function<absl::StatusOr<std::unique_ptr<Device>>(const char* for_whom)> make_device;
   std::function<uint64_t(const Device&)> now_ns;
   bool background = true;
+  // Whether all contenders begin each kind of batch on a new disk, so that none of them meets there what the batches
+  // before have left in place and others have not.
+  bool new_disks = false;
   int rounds = 1;
   uint64_t round_ns = 0, round_bytes = 0;  // a round lasts this long, and at least so many bytes
   // Of the automatic policy: against the better of the others, and, for scattered pages, against (a).
@@ -211,6 +214,27 @@ class Contender {
   std::vector<PageWrite> batch_;
 };
 
+using Contenders = std::vector<std::unique_ptr<Contender>>;
+
+// Warmed up, in the order of the table.
+absl::StatusOr<Contenders> MakeContenders(const Ground& ground, uint64_t page_bytes) {
+  Contenders contenders;
+  for (const char* name : {kEach, kCow, kAutomatic}) {
+    auto contender = Contender::Make(ground, name, page_bytes);
+    if (!contender.ok()) return contender.status();
+    contenders.push_back(*std::move(contender));
+    if (auto warm_up = contenders.back()->Run({16, 1}); !warm_up.ok()) return warm_up.status();
+  }
+  return contenders;
+}
+
+absl::Status CheckAll(const Contenders& contenders) {
+  for (const auto& contender : contenders) {
+    if (absl::Status s = contender->Check(); !s.ok()) return s;
+  }
+  return absl::OkStatus();
+}
+
 // The worst ratio of some points, told as one.
 class Worst {
  public:
@@ -235,15 +259,15 @@ absl::Status Measure(const Setting& setting, const Ground& ground, Results* resu
       absl::StrCat("writeback on ", ground.name, ", the worst of 16 or 64 scattered pages of 4 or 16 KiB"),
       kEach);
   for (uint64_t page_bytes : {4 << 10, 16 << 10, 64 << 10}) {
-    std::vector<std::unique_ptr<Contender>> contenders;
-    for (const char* name : {kEach, kCow, kAutomatic}) {
-      auto contender = Contender::Make(ground, name, page_bytes);
-      if (!contender.ok()) return contender.status();
-      contenders.push_back(*std::move(contender));
-      if (auto warm_up = contenders.back()->Run({16, 1}); !warm_up.ok()) return warm_up.status();
-    }
+    Contenders contenders;
     for (const Shape& shape : kShapes) {
       if (setting.quick && shape.pages == 2) continue;
+      if (ground.new_disks || contenders.empty()) {
+        if (absl::Status s = CheckAll(contenders); !s.ok()) return s;
+        auto made = MakeContenders(ground, page_bytes);
+        if (!made.ok()) return made.status();
+        contenders = *std::move(made);
+      }
       auto series = Alternate({{kEach, [&] { return contenders[0]->Run(shape); }},
                                {kCow, [&] { return contenders[1]->Run(shape); }},
                                {kAutomatic, [&] { return contenders[2]->Run(shape); }}},
@@ -260,9 +284,7 @@ absl::Status Measure(const Setting& setting, const Ground& ground, Results* resu
       for (const Series& s : *series)
         results->figures.push_back({work, s.subject, "", MedianOf(s.per_second)});
     }
-    for (const auto& contender : contenders) {
-      if (absl::Status s = contender->Check(); !s.ok()) return s;
-    }
+    if (absl::Status s = CheckAll(contenders); !s.ok()) return s;
   }
   against_better.Tell(ground.bar, results);
   scattered.Tell(ground.scattered_bar, results);
@@ -282,6 +304,7 @@ Ground Simulated(const Setting& setting, const std::string& name, const Simulate
   };
   // Without threads every run is the same, and checkpoints are paid for by the commits between them.
   ground.background = false;
+  ground.new_disks = true;
   ground.round_bytes = (setting.quick ? uint64_t{16} : 64) << 20;
   ground.bar = 0.95;
   return ground;
