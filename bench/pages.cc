@@ -41,7 +41,7 @@ absl::Status CheckStamp(const std::byte* page, uint64_t page_bytes, uint64_t num
 }
 
 AlignedBuffer RandomBytes(uint64_t bytes, uint64_t seed) {
-  AlignedBuffer buffer(bytes);
+  AlignedBuffer buffer(bytes, bytes % kHugePageBytes == 0 ? kHugePageBytes : kBlockBytes);
   std::mt19937_64 rng(seed);
   for (uint64_t at = 0; at + 8 <= bytes; at += 8) {
     const uint64_t value = rng();

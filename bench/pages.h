@@ -16,6 +16,7 @@ namespace untorn::bench {
 void Stamp(std::byte* page, uint64_t page_bytes, uint64_t number, uint64_t version);
 // kDataLoss: what is there is not this version of this page, whole.
 absl::Status CheckStamp(const std::byte* page, uint64_t page_bytes, uint64_t number, uint64_t version);
+// In huge pages where it fills these.
 AlignedBuffer RandomBytes(uint64_t bytes, uint64_t seed);
 
 }  // namespace untorn::bench

@@ -32,8 +32,11 @@ double PercentileUs(std::vector<uint32_t>& latencies_ns, double share) {
 
 // Writes those pages of all objects whose number, counted through, leaves its own number as the remainder.
 struct Driver::Client {
+  // In huge pages, since untorn's are: what has no memory of its own writes from here.
   Client(const Load& load, int number, uint64_t seed)
-      : number(number), rng(seed), buffers(RandomBytes(load.pages * load.page_bytes, seed)) {}
+      : number(number),
+        rng(seed),
+        buffers(RandomBytes(std::max<uint64_t>(load.pages * load.page_bytes, kHugePageBytes), seed)) {}
 
   int number;
   std::mt19937_64 rng;

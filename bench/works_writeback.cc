@@ -76,7 +76,7 @@ class RawSequential {
   static constexpr unsigned kInFlight = 8;
   RawFile file_;
   uint64_t bytes_ = 0;
-  AlignedBuffer data_ = RandomBytes(kPiece, 1);
+  AlignedBuffer data_ = RandomBytes(kHugePageBytes, 1);
   io_uring ring_;
   bool ring_made_ = false;
 };
@@ -110,7 +110,7 @@ class PageSet {
   absl::StatusOr<double> Scan(const Object& object) {
     const Clock::time_point start = Clock::now();
     for (uint64_t at = 0; at < bytes_; at += kPiece) {
-      if (auto n = object.Read(at, piece_.span(), {.bypass_cache = true}); !n.ok()) return n.status();
+      if (auto n = object.Read(at, piece_.span().first(kPiece), {.bypass_cache = true}); !n.ok()) return n.status();
     }
     return bytes_ / SecondsSince(start);
   }
@@ -120,7 +120,7 @@ class PageSet {
   std::vector<uint32_t> versions_;
   std::vector<uint64_t> order_;
   std::mt19937_64 rng_{1};
-  AlignedBuffer data_ = RandomBytes(kPage, 1), piece_ = AlignedBuffer(kPiece);
+  AlignedBuffer data_ = RandomBytes(kPage, 1), piece_ = RandomBytes(kHugePageBytes, 1);
 };
 
 void AddFigures(const std::string& work, const std::vector<Series>& series, Results* results) {

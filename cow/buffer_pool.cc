@@ -1,10 +1,13 @@
 #include "cow/buffer_pool.h"
 
+#include <algorithm>
+#include <functional>
+
 namespace untorn {
 
-BufferRef BufferPool::New() {
+void BufferPool::New(std::span<BufferRef> buffers) {
   std::lock_guard guard(mu_);
-  if (free_.empty()) {
+  while (free_.size() < buffers.size()) {
     auto slab = std::make_unique<Slab>();
     // In reverse, so that buffers taken one after another lie one after another.
     for (size_t i = kSlabBuffers; i-- > 0;) {
@@ -15,10 +18,12 @@ BufferRef BufferPool::New() {
     }
     slabs_.push_back(std::move(slab));
   }
-  Buffer* buffer = free_.back();
-  free_.pop_back();
-  in_use_.fetch_add(1, std::memory_order_relaxed);
-  return BufferRef(buffer);
+  const auto taken = free_.end() - buffers.size();
+  std::sort(taken, free_.end(),
+            [](const Buffer* a, const Buffer* b) { return std::less<>()(a->data, b->data); });
+  for (size_t i = 0; i < buffers.size(); ++i) buffers[i] = BufferRef(taken[i]);
+  free_.erase(taken, free_.end());
+  in_use_.fetch_add(buffers.size(), std::memory_order_relaxed);
 }
 
 void BufferPool::Return(Buffer* buffer) {

@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -61,7 +62,14 @@ class BufferPool {
   BufferPool(const BufferPool&) = delete;
 
   // Contents are not initialised. Allocates memory in slabs, which are kept until the pool goes.
-  BufferRef New();
+  BufferRef New() {
+    BufferRef buffer;
+    New({&buffer, 1});
+    return buffer;
+  }
+  // As many buffers. What was taken together and given back comes together again, one after another in memory: a disk
+  // takes few long pieces faster than many short ones.
+  void New(std::span<BufferRef> buffers);
   uint64_t bytes_in_use() const { return in_use_.load(std::memory_order_relaxed) * kBlockBytes; }
 
  private:
@@ -69,10 +77,10 @@ class BufferPool {
 #ifdef ABSL_HAVE_ADDRESS_SANITIZER
   static constexpr size_t kSlabBuffers = 1;  // what runs over the end of a buffer is found
 #else
-  static constexpr size_t kSlabBuffers = 256;
+  static constexpr size_t kSlabBuffers = kHugePageBytes / kBlockBytes;
 #endif
   struct Slab {
-    AlignedBuffer memory{kSlabBuffers * kBlockBytes};
+    AlignedBuffer memory{kSlabBuffers * kBlockBytes, kSlabBuffers* kBlockBytes};
     std::unique_ptr<Buffer[]> buffers{new Buffer[kSlabBuffers]};
   };
   void Return(Buffer* buffer);

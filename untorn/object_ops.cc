@@ -194,11 +194,12 @@ absl::Status StoreImpl::Stage(Lock& lock, const std::shared_ptr<ObjectState>& ob
   // The private copy is made before the lock is taken; partly covered blocks are put together under it.
   CowFork& fork = engine_->fork();
   absl::InlinedVector<BufferRef, 16> buffers(range.count);
+  const uint64_t partial_blocks = std::min<uint64_t>(head_partial + tail_partial, range.count);
+  fork.pool().New({buffers.data() + head_partial, range.count - partial_blocks});
   for (uint64_t i = 0; i < range.count; ++i) {
+    if (!buffers[i]) continue;
     uint64_t from, n;
     const uint64_t at = part(range.start + i, &from, &n);
-    if (n != kBlockBytes) continue;
-    buffers[i] = fork.pool().New();
     data.CopyOut(at, buffers[i].data(), n);
   }
   lock.lock();

@@ -181,10 +181,9 @@ absl::StatusOr<size_t> Engine::Read(const std::shared_ptr<ObjectState>& object, 
       const Overlap o = OverlapOf(range, offset, bytes);
       if (keep) {
         // Not taken from the caller's memory.
-        for (uint64_t b = 0; b < range.count; ++b) {
-          p.kept.push_back(fork_.pool().New());
-          p.request.iov.push_back({p.kept.back().data(), kBlockBytes});
-        }
+        p.kept.resize(range.count);
+        fork_.pool().New(p.kept);
+        for (const BufferRef& b : p.kept) p.request.iov.push_back({b.data(), kBlockBytes});
       } else if (o.bytes < range.count * kBlockBytes || !out.Aligned(o.in_buffer, o.bytes, &p.request.iov)) {
         p.bytes = AlignedBuffer(range.count * kBlockBytes);
         p.request.iov = {{p.bytes.data(), p.bytes.size()}};
