@@ -220,8 +220,9 @@ class Engine {
   }
 
   // Two, so that what comes meanwhile goes together. But where there is more than a commit takes, the device is to have
-  // writes to do while it flushes the commits before.
-  static constexpr size_t kCommitsInFlight = 2, kFullCommitsInFlight = 8;
+  // writes to do while it flushes the commits before: a disk may take as long for that as for all that is written
+  // meanwhile.
+  static constexpr size_t kCommitsInFlight = 2, kFullCommitsInFlight = 32;
 
   const OpenOptions options_;
   std::unique_ptr<Device> device_;  // none once closed
