@@ -110,7 +110,8 @@ class PageSet {
   absl::StatusOr<double> Scan(const Object& object) {
     const Clock::time_point start = Clock::now();
     for (uint64_t at = 0; at < bytes_; at += kPiece) {
-      if (auto n = object.Read(at, piece_.span().first(kPiece), {.bypass_cache = true}); !n.ok()) return n.status();
+      if (auto n = object.Read(at, piece_.span().first(kPiece), {.bypass_cache = true}); !n.ok())
+        return n.status();
     }
     return bytes_ / SecondsSince(start);
   }
