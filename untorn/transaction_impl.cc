@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/strings/str_cat.h"
 #include "device/aligned_buffer.h"
 
@@ -209,6 +210,9 @@ absl::Status TransactionImpl::LoadAhead(Touched& t, uint64_t number) {
 }
 
 absl::Status TransactionImpl::WriteBlocks(Touched& t, uint64_t offset, IoVector data) {
+  constexpr uint64_t kTakenTogether = 64;
+  absl::InlinedVector<BufferRef, kTakenTogether> taken;
+  size_t used = 0;
   for (uint64_t at = 0; at < data.bytes;) {
     const uint64_t number = (offset + at) / kBlockBytes;
     const uint32_t from = static_cast<uint32_t>((offset + at) % kBlockBytes);
@@ -219,7 +223,12 @@ absl::Status TransactionImpl::WriteBlocks(Touched& t, uint64_t offset, IoVector 
     const bool fresh = !t.blocks.contains(number);
     Block& block = t.blocks[number];
     if (fresh) {
-      block.buffer = engine_.fork().pool().New();
+      if (used == taken.size()) {
+        taken.resize(std::min(BlocksFor(from + data.bytes - at), kTakenTogether));
+        engine_.fork().pool().New({taken.data(), taken.size()});
+        used = 0;
+      }
+      block.buffer = std::move(taken[used++]);
       if (n < kBlockBytes) {
         std::memset(block.buffer.data(), 0, kBlockBytes);
         // Zeros below: the whole block is known. Elsewhere only what is written here is.
