@@ -18,7 +18,7 @@
 
 ABSL_FLAG(bool, quick, false, "fewer works and rounds: within three minutes");
 ABSL_FLAG(int, rounds, 0, "rounds of each work; 0: 7, or 3 with --quick");
-ABSL_FLAG(int, milliseconds, 0, "of each subject in each round; 0: 300, or 150 with --quick");
+ABSL_FLAG(int, milliseconds, 0, "of each subject in each round; 0: 300, or 100 with --quick");
 ABSL_FLAG(std::string, only, "",
           "only these groups of works, separated by commas, of durable, clients, memory, mixed, writeback, "
           "policy, latency, xfs and ageing; all without it");
@@ -60,7 +60,7 @@ int Told(const absl::Status& status, const char* what) {
 int Main() {
   Setting setting;
   setting.quick = absl::GetFlag(FLAGS_quick);
-  setting.pace = setting.quick ? Pace{3, 150, 500} : Pace();
+  setting.pace = setting.quick ? Pace{3, 100, 300} : Pace();
   if (absl::GetFlag(FLAGS_rounds) > 0) setting.pace.rounds = absl::GetFlag(FLAGS_rounds);
   if (absl::GetFlag(FLAGS_milliseconds) > 0) setting.pace.milliseconds = absl::GetFlag(FLAGS_milliseconds);
   setting.directory = absl::GetFlag(FLAGS_dir);

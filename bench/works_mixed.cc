@@ -8,6 +8,7 @@ absl::Status MixedWorks(const Setting& setting, Results* results) {
   const char kUntorn[] = "untorn";
   const std::vector<std::string> peers = {"SQLite WAL", "LMDB", "RocksDB"};
   for (int reads : {95, 50}) {
+    if (setting.quick && reads == 95) continue;
     const std::string work =
         absl::StrCat(reads, " % reads, ", 100 - reads, " % durable updates, 4 KiB, skewed");
     const Load load{.page_bytes = 4096, .read_percent = reads, .skewed = true};
