@@ -29,8 +29,6 @@ constexpr uint64_t kWritesPerGrowth = 4;
 constexpr uint64_t kPrepareAheadBlocks = (32 << 20) / kBlockBytes;
 constexpr uint64_t kPrepareStepBlocks = (4 << 20) / kBlockBytes;
 constexpr int kAsyncThreads = 4;
-// Each dispatch looks at all units that are wanted: at most so many of one sync, more than a commit takes.
-constexpr size_t kWantedUnits = 16 * 1024;
 
 // Counts fork()s in this process and its ancestors: a child has another number than its parent had at open.
 std::atomic<uint64_t> fork_generation{0};
@@ -309,18 +307,14 @@ absl::Status Engine::SyncUnits(Lock& lock, std::vector<std::shared_ptr<Unit>> un
   for (std::shared_ptr<Unit>& unit : units) {
     unit = Resolve(unit);
     unit->wanted = true;
+    if (unit->state == Unit::State::kPending) wanted_.push_back(unit);
   }
-  size_t next = 0;
   while (!all_done()) {
     if (!failed_.ok()) return failed_;
-    for (; next < units.size() && wanted_.size() < kWantedUnits; ++next) {
-      if (Resolve(units[next])->state == Unit::State::kPending) wanted_.push_back(units[next]);
-    }
     if (CanDispatch() && Dispatch(lock, Take::kWanted)) continue;
-    const auto more = [&] { return !wanted_.empty() || next < units.size(); };
     pump_->Wait(
         lock, [&] { return !failed_.ok() || all_done(); },
-        [&] { return progress_ != nothing_to_send_at_ && CanDispatch() && more(); });
+        [&] { return progress_ != nothing_to_send_at_ && !wanted_.empty() && CanDispatch(); });
   }
   pump_->Attend();
   return absl::OkStatus();
