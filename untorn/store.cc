@@ -188,6 +188,7 @@ absl::StatusOr<uint64_t> Transaction::Size(const Object& object) const {
   return impl_->Size(*object.handle_);
 }
 
+absl::Status Transaction::Absorb(Transaction&& other) { return impl_->Absorb(*other.impl_); }
 absl::Status Transaction::Commit(Durability durability) { return impl_->Commit(durability); }
 void Transaction::Abandon() { impl_->Abandon(); }
 

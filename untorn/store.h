@@ -149,6 +149,10 @@ class Transaction {
   absl::Status PunchHole(const Object& object, uint64_t offset, uint64_t length);
   absl::StatusOr<uint64_t> Size(const Object& object) const;
 
+  // Takes over the changes of `other`, a transaction of the same store, which is finished then.
+  //  kInvalidArgument     both have read or changed the same object, or changed the same name; nothing was done
+  absl::Status Absorb(Transaction&& other);
+
   // All or nothing; afterwards the transaction is finished either way. With kSync it returns once durable. A
   // transaction that was written ahead is always durable when this returns.
   //  kFailedPrecondition  policy kHardwareOnly, and its data can never be one atomic overwrite

@@ -37,6 +37,27 @@ absl::Status TransactionImpl::CheckUsable() const {
   return engine_.CheckProcess();
 }
 
+absl::Status TransactionImpl::Absorb(TransactionImpl& other) {
+  if (absl::Status s = CheckUsable(); !s.ok()) return s;
+  if (absl::Status s = other.CheckUsable(); !s.ok()) return s;
+  if (&other == this || other.store_ != store_)
+    return absl::InvalidArgumentError("the transactions are the same one, or of two stores");
+  for (const auto& [id, t] : other.touched_) {
+    if (touched_.contains(id))
+      return absl::InvalidArgumentError(absl::StrCat("both transactions use object '", t.name, "'"));
+  }
+  for (const auto& [name, id] : other.expected_) {
+    if (expected_.contains(name))
+      return absl::InvalidArgumentError(absl::StrCat("both transactions change the name '", name, "'"));
+  }
+  touched_.merge(other.touched_);
+  names_.merge(other.names_);
+  expected_.merge(other.expected_);
+  claimed_entries_ += std::exchange(other.claimed_entries_, 0);
+  other.finished_ = true;
+  return absl::OkStatus();
+}
+
 absl::StatusOr<TransactionImpl::Touched*> TransactionImpl::Touch(const ObjectHandle& object) {
   if (absl::Status s = CheckUsable(); !s.ok()) return s;
   if (object.store != store_) return absl::InvalidArgumentError("the object belongs to another store");

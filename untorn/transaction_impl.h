@@ -40,6 +40,7 @@ class TransactionImpl {
   absl::Status Truncate(const ObjectHandle& object, uint64_t size);
   absl::Status PunchHole(const ObjectHandle& object, uint64_t offset, uint64_t length);
   absl::StatusOr<uint64_t> Size(const ObjectHandle& object);
+  absl::Status Absorb(TransactionImpl& other);
   absl::Status Commit(Durability durability);
   void Abandon();
 

@@ -296,6 +296,30 @@ TEST_F(StoreTest, TransactionIsToldOfConflictsAtCommit) {
   }
 }
 
+TEST_F(StoreTest, AbsorbedChangesCommitTogetherAndWhatClashesIsNotAbsorbed) {
+  Object b = store_->CreateObject("b").value();
+  Transaction first = store_->Begin(), second = store_->Begin();
+  const auto data = Stamped(2, 5000);
+  ASSERT_TRUE(IsOk(first.Write(a_, 0, data)));
+  ASSERT_TRUE(IsOk(second.Write(b, 100, data)));
+  Object c = second.CreateObject("c").value();
+  ASSERT_TRUE(IsOk(second.Write(c, 0, data)));
+  Transaction clashing = store_->Begin();
+  ASSERT_TRUE(IsOk(clashing.Write(b, 0, data)));
+  ASSERT_TRUE(IsOk(first.Absorb(std::move(second))));
+  EXPECT_TRUE(Fails(first.Absorb(std::move(clashing)), StatusCode::kInvalidArgument));
+  EXPECT_EQ(b.Size().value(), 0u);
+  EXPECT_TRUE(Fails(second.Commit(), StatusCode::kFailedPrecondition));
+  ASSERT_TRUE(IsOk(first.Commit()));
+  EXPECT_EQ(b.Size().value(), 5100u);
+  EXPECT_EQ(store_->OpenObject("c").value().Size().value(), 5000u);
+  // It is as it was.
+  ASSERT_TRUE(IsOk(clashing.Commit()));
+  std::vector<std::byte> read(5000);
+  ASSERT_TRUE(IsOk(b.Read(0, read)));
+  EXPECT_TRUE(std::equal(data.begin(), data.end(), read.begin()));
+}
+
 TEST_F(StoreTest, AbandonedTransactionLeavesNothing) {
   const auto before = Contents(*store_);
   const uint64_t free_before = store_->stats().space_free;
