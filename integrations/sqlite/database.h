@@ -1,0 +1,75 @@
+// The stores that this process has open for SQLite, one for each path, and their databases with SQLite's locks.
+//
+// Threading: thread-safe.
+#ifndef UNTORN_INTEGRATIONS_SQLITE_DATABASE_H_
+#define UNTORN_INTEGRATIONS_SQLITE_DATABASE_H_
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "untorn/store.h"
+
+namespace untorn::sqlite {
+
+class Database;
+
+// A store, opened with the first use of its path in this process and closed with the last.
+class SharedStore {
+ public:
+  struct EndUse {
+    void operator()(SharedStore* store) const;
+  };
+  using Use = std::unique_ptr<SharedStore, EndUse>;
+
+  // `path`: a canonical one. Errors of Store::Open.
+  static absl::StatusOr<Use> Open(const std::string& path);
+  Store& store() { return *store_; }
+
+ private:
+  friend class Database;
+  struct Opened;
+
+  std::string path_;
+  int uses_ = 0;  // guarded by the mutex of all
+  std::unique_ptr<Store> store_;
+  std::mutex mu_;
+  std::map<std::string, std::weak_ptr<Database>> databases_;
+};
+
+// One database of a store, for all connections of the process. Its locks are those of https://sqlite.org/lockingv3.html,
+// within the process: no other has the store open.
+class Database {
+ public:
+  enum Level { kNone, kShared, kReserved, kPending, kExclusive };  // SQLite's numbers
+
+  // kNotFound: there is none of this name in the store, and `create` is false. Errors of Store::Open.
+  static absl::StatusOr<std::shared_ptr<Database>> Open(const std::string& store_path,
+                                                        const std::string& name, bool create);
+
+  Database(SharedStore::Use store, Object object) : store_(std::move(store)), object_(std::move(object)) {}
+
+  Store& store() { return store_->store(); }
+  const Object& object() const { return object_; }
+
+  // Raises the level of a handle, `*level`, as far as it can be; false: others are in the way (SQLITE_BUSY).
+  bool Raise(const void* handle, Level to, Level* level);
+  // Lowers it to kShared or kNone.
+  void Lower(const void* handle, Level to, Level* level);
+  bool Reserved() const;
+
+ private:
+  const SharedStore::Use store_;
+  const Object object_;
+  mutable std::mutex mu_;
+  int readers_ = 0;               // handles with any lock, the writer's among them
+  const void* writer_ = nullptr;  // has at least kReserved, or waits for kExclusive
+  bool pending_ = false;          // it wants, or has, kExclusive
+};
+
+}  // namespace untorn::sqlite
+
+#endif  // UNTORN_INTEGRATIONS_SQLITE_DATABASE_H_

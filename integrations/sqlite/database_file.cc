@@ -1,0 +1,197 @@
+#include "integrations/sqlite/database_file.h"
+
+#include <algorithm>
+#include <cstring>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <set>
+#include <utility>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "integrations/sqlite/journal.h"
+
+namespace untorn::sqlite {
+namespace {
+
+constexpr uint64_t kBlockBytes = 4096;
+
+// Of all handles of the process.
+struct Handles {
+  std::mutex mu;
+  std::multiset<std::string, std::less<>> journals;    // their names
+  std::multimap<std::string, DatabaseFile*> prepared;  // by super-journal
+  static Handles& Get() {
+    static Handles& handles = *new Handles;  // databases may be closed while the process ends
+    return handles;
+  }
+};
+
+}  // namespace
+
+DatabaseFile::DatabaseFile(std::shared_ptr<Database> database, std::string journal_name, bool read_only)
+    : database_(std::move(database)), journal_name_(std::move(journal_name)), read_only_(read_only) {
+  Handles& handles = Handles::Get();
+  std::lock_guard guard(handles.mu);
+  handles.journals.insert(journal_name_);
+}
+
+DatabaseFile::~DatabaseFile() {
+  Unlock(Database::kNone);
+  Handles& handles = Handles::Get();
+  std::lock_guard guard(handles.mu);
+  handles.journals.erase(handles.journals.find(journal_name_));
+}
+
+bool DatabaseFile::AnyHasJournal(std::string_view name) {
+  Handles& handles = Handles::Get();
+  std::lock_guard guard(handles.mu);
+  return handles.journals.contains(name);
+}
+
+absl::StatusOr<uint64_t> DatabaseFile::Size() const {
+  return staged_ ? staged_->Size(database_->object()) : database_->object().Size();
+}
+
+absl::StatusOr<size_t> DatabaseFile::Read(uint64_t offset, std::span<std::byte> out) const {
+  return staged_ ? staged_->Read(database_->object(), offset, out) : database_->object().Read(offset, out);
+}
+
+absl::Status DatabaseFile::Begin() {
+  if (read_only_) return absl::PermissionDeniedError("the database is open read-only");
+  if (state_ == State::kStaging) return absl::OkStatus();
+  if (state_ == State::kPrepared) {
+    EndStaging(State::kStaging);
+    return absl::OkStatus();
+  }
+  if (!Journals::Get().Find(journal_name_)) {
+    return absl::FailedPreconditionError(
+        "SQLite has no rollback journal for this transaction: only journal_mode=DELETE is supported");
+  }
+  staged_.emplace(database_->store().Begin());
+  state_ = State::kStaging;
+  return absl::OkStatus();
+}
+
+// Whole blocks, but for the last of the file: a transaction keeps those in memory of which it knows only a part.
+absl::Status DatabaseFile::Write(uint64_t offset, std::span<const std::byte> data) {
+  if (absl::Status s = Begin(); !s.ok()) return s;
+  const Object& object = database_->object();
+  const uint64_t end = offset + data.size();
+  const uint64_t first = offset / kBlockBytes * kBlockBytes;
+  const uint64_t last = (end + kBlockBytes - 1) / kBlockBytes * kBlockBytes;
+  if (first == offset && last == end) return staged_->Write(object, offset, data);
+  absl::StatusOr<uint64_t> size = staged_->Size(object);
+  if (!size.ok()) return size.status();
+  block_.assign(last - first, std::byte{0});
+  absl::StatusOr<size_t> before = staged_->Read(object, first, block_);
+  if (!before.ok()) return before.status();
+  std::memcpy(block_.data() + (offset - first), data.data(), data.size());
+  const uint64_t until = std::min(last, std::max(end, *size));
+  return staged_->Write(object, first, std::span(block_).first(until - first));
+}
+
+absl::Status DatabaseFile::Truncate(uint64_t bytes) {
+  if (state_ == State::kCommitted) return database_->object().Truncate(bytes);
+  if (absl::Status s = Begin(); !s.ok()) return s;
+  return staged_->Truncate(database_->object(), bytes);
+}
+
+absl::Status DatabaseFile::BeginSync(const std::string& super_journal) {
+  if (state_ != State::kStaging) return absl::OkStatus();
+  if (!super_journal.empty()) {
+    // Otherwise what deletes it is another VFS.
+    if (!Journals::Get().Find(super_journal)) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          "a transaction that also changes databases of another VFS cannot be atomic: super-journal ",
+          super_journal));
+    }
+    Handles& handles = Handles::Get();
+    std::lock_guard guard(handles.mu);
+    handles.prepared.insert({super_journal, this});
+    super_journal_ = super_journal;
+    state_ = State::kPrepared;
+    return absl::OkStatus();
+  }
+  const std::shared_ptr<Journal> journal = Journals::Get().Find(journal_name_);
+  if (journal && !journal->synced()) return Commit(Durability::kBuffered);
+  return absl::OkStatus();
+}
+
+absl::Status DatabaseFile::Sync() {
+  if (state_ == State::kPrepared) return absl::OkStatus();
+  if (state_ != State::kStaging) return database_->object().Sync();
+  const std::shared_ptr<Journal> journal = Journals::Get().Find(journal_name_);
+  if (!journal || !journal->being_played_back()) return Commit(Durability::kSync);
+  EndStaging(State::kIdle);
+  journal->ForgetSync();
+  return absl::OkStatus();
+}
+
+absl::Status DatabaseFile::Commit(Durability durability) {
+  const absl::Status status = staged_->Commit(durability);
+  EndStaging(status.ok() ? State::kCommitted : State::kIdle);
+  return status;
+}
+
+absl::Status DatabaseFile::CommitPrepared(const std::string& super_journal) {
+  Handles& handles = Handles::Get();
+  std::vector<DatabaseFile*> files;
+  {
+    std::lock_guard guard(handles.mu);
+    const auto [from, to] = handles.prepared.equal_range(super_journal);
+    for (auto it = from; it != to; ++it) files.push_back(it->second);
+  }
+  if (files.empty()) return absl::OkStatus();
+  bool durable = false;
+  for (const DatabaseFile* file : files) {
+    const std::shared_ptr<Journal> journal = Journals::Get().Find(file->journal_name_);
+    durable |= !journal || journal->synced();
+  }
+  absl::Status status;
+  Transaction& together = *files.front()->staged_;
+  for (size_t i = 1; i < files.size() && status.ok(); ++i) {
+    if (&files[i]->database_->store() != &files[0]->database_->store()) {
+      status = absl::FailedPreconditionError("a transaction cannot span databases of several stores");
+    } else {
+      status = together.Absorb(std::move(*files[i]->staged_));
+    }
+  }
+  if (status.ok()) status = together.Commit(durable ? Durability::kSync : Durability::kBuffered);
+  for (DatabaseFile* file : files) file->EndStaging(status.ok() ? State::kCommitted : State::kIdle);
+  return status;
+}
+
+absl::Status DatabaseFile::EndCommit() {
+  // The journal was synced, and then synchronous=OFF was set: the file control did not tell that no xSync would follow.
+  absl::Status status;
+  if (state_ == State::kStaging) status = Commit(Durability::kBuffered);
+  if (state_ == State::kCommitted) state_ = State::kIdle;
+  return status;
+}
+
+// Leaves what is staged only for State::kStaging.
+void DatabaseFile::EndStaging(State next) {
+  if (state_ == State::kPrepared) {
+    Handles& handles = Handles::Get();
+    std::lock_guard guard(handles.mu);
+    std::erase_if(handles.prepared, [&](const auto& v) { return v.second == this; });
+  }
+  state_ = next;
+  if (next == State::kStaging) return;
+  staged_.reset();
+  // After a failure SQLite plays the journal back.
+  if (next != State::kCommitted) return;
+  if (const std::shared_ptr<Journal> journal = Journals::Get().Find(journal_name_)) journal->ForgetSync();
+}
+
+void DatabaseFile::Unlock(Database::Level level) {
+  if (level <= Database::kShared && level_ > Database::kShared) {
+    if (staged_) Journals::Get().Remove(journal_name_);
+    EndStaging(State::kIdle);
+  }
+  database_->Lower(this, level, &level_);
+}
+
+}  // namespace untorn::sqlite

@@ -1,0 +1,88 @@
+// One connection's handle of a database. It stages what SQLite writes in a transaction of the store, and finds out from
+// what SQLite calls when to commit that and when to drop it.
+//
+// How a transaction of SQLite (3.40, journal_mode=DELETE) maps, by src/pager.c and vdbeCommit() in src/vdbeaux.c
+//   begin         the first xWrite or xTruncate; spills of its page cache included
+//   commit        SQLITE_FCNTL_SYNC without a super-journal, then xSync. With synchronous=OFF, where the journal was not
+//                 synced, there is no xSync: then at the file control, buffered.
+//   several       SQLITE_FCNTL_SYNC with the name of a super-journal: prepared; deleting the super-journal commits all
+//   files         that are prepared for it in one transaction.
+//   rollback      SQLite plays its journal back and calls xSync. A commit writes and syncs the journal before it writes
+//                 pages, and rollback reads it last: so if it was read last, what is staged is dropped. (If that were
+//                 wrong in the other direction, committing what was played back would change nothing.) Unlocking and
+//                 closing drop it too, and the journal with it: it has nothing to restore.
+//   VACUUM        truncates after the commit, before SQLITE_FCNTL_COMMIT_PHASETWO; that goes to the object itself. If it
+//                 is lost the database has unused pages at its end, which SQLite expects.
+//
+// Crash states. Nothing reaches the store before the commit, which is one transaction of the store: old or new.
+//
+// Threading: as SQLite: one thread at a time.
+#ifndef UNTORN_INTEGRATIONS_SQLITE_DATABASE_FILE_H_
+#define UNTORN_INTEGRATIONS_SQLITE_DATABASE_FILE_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "integrations/sqlite/database.h"
+#include "untorn/store.h"
+
+namespace untorn::sqlite {
+
+class DatabaseFile {
+ public:
+  DatabaseFile(std::shared_ptr<Database> database, std::string journal_name, bool read_only);
+  ~DatabaseFile();
+  DatabaseFile(const DatabaseFile&) = delete;
+  // Whether a database that is open has its journal under this name.
+  static bool AnyHasJournal(std::string_view name);
+
+  bool read_only() const { return read_only_; }
+  absl::StatusOr<uint64_t> Size() const;
+  // Returns how many bytes there were.
+  absl::StatusOr<size_t> Read(uint64_t offset, std::span<std::byte> out) const;
+  absl::Status Write(uint64_t offset, std::span<const std::byte> data);
+  absl::Status Truncate(uint64_t bytes);
+
+  // SQLITE_FCNTL_SYNC. `super_journal` empty: none.
+  absl::Status BeginSync(const std::string& super_journal);
+  absl::Status Sync();
+  // SQLITE_FCNTL_COMMIT_PHASETWO
+  absl::Status EndCommit();
+  // Commits what is prepared for this super-journal. Whatever becomes of it, it is not prepared any more.
+  static absl::Status CommitPrepared(const std::string& super_journal);
+
+  bool Lock(Database::Level level) { return database_->Raise(this, level, &level_); }
+  void Unlock(Database::Level level);
+  Database::Level level() const { return level_; }
+  bool Reserved() const { return database_->Reserved(); }
+
+ private:
+  enum class State {
+    kIdle,
+    kStaging,
+    kPrepared,   // for super_journal_
+    kCommitted,  // and SQLite is not done with it
+  };
+  absl::Status Begin();
+  absl::Status Commit(Durability durability);
+  void EndStaging(State next);
+
+  const std::shared_ptr<Database> database_;
+  const std::string journal_name_;
+  const bool read_only_;
+  Database::Level level_ = Database::kNone;
+  State state_ = State::kIdle;
+  std::optional<Transaction> staged_;  // if kStaging or kPrepared
+  std::string super_journal_;
+  mutable std::vector<std::byte> block_;
+};
+
+}  // namespace untorn::sqlite
+
+#endif  // UNTORN_INTEGRATIONS_SQLITE_DATABASE_FILE_H_

@@ -1,0 +1,70 @@
+// The journals of SQLite, which it needs for rollback and savepoints: files of this process that never reach a store. They
+// are the place where several things can be told that SQLite does not say otherwise, see database_file.h.
+//
+// Threading: thread-safe.
+#ifndef UNTORN_INTEGRATIONS_SQLITE_JOURNAL_H_
+#define UNTORN_INTEGRATIONS_SQLITE_JOURNAL_H_
+
+#include <cstdint>
+#include <cstdio>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+namespace untorn::sqlite {
+
+class Journal {
+ public:
+  Journal() = default;
+  Journal(const Journal&) = delete;
+
+  // Returns how many bytes there were.
+  absl::StatusOr<size_t> Read(uint64_t offset, void* out, size_t bytes);
+  // What lies before and was never written reads as zeros.
+  absl::Status Write(uint64_t offset, const void* data, size_t bytes);
+  absl::Status Truncate(uint64_t bytes);
+  void Sync();
+  uint64_t size() const;
+
+  // Whether the last thing done with it was reading: SQLite is rolling back. A commit writes or syncs it last.
+  bool being_played_back() const;
+  // Whether it was synced since ForgetSync(): never with synchronous=OFF.
+  bool synced() const;
+  void ForgetSync();
+
+ private:
+  struct CloseFile {
+    void operator()(std::FILE* f) const { std::fclose(f); }
+  };
+  absl::Status Spill();
+
+  mutable std::mutex mu_;
+  std::vector<char> bytes_;
+  std::unique_ptr<std::FILE, CloseFile> file_;  // instead of bytes_, once it is large; it has no name
+  uint64_t size_ = 0;
+  bool read_last_ = false, synced_ = false;
+};
+
+// Those that exist, by name.
+class Journals {
+ public:
+  static Journals& Get();
+  std::shared_ptr<Journal> Find(std::string_view name) const;  // nullptr: there is none
+  std::shared_ptr<Journal> FindOrCreate(std::string_view name);
+  void Remove(std::string_view name);
+
+ private:
+  mutable std::mutex mu_;
+  std::map<std::string, std::shared_ptr<Journal>, std::less<>> journals_;
+};
+
+}  // namespace untorn::sqlite
+
+#endif  // UNTORN_INTEGRATIONS_SQLITE_JOURNAL_H_

@@ -1,0 +1,78 @@
+#!/bin/bash
+# The stock shell with the extension: the same script as on the default VFS prints the same; what a killed one had
+# committed is there, in all databases or in none; why a store cannot be opened is told.
+set -u
+untorn=$(readlink -f "$1") extension=$(readlink -f "$2") script=$(readlink -f "$3")
+cd "$(mktemp -d)" || exit 1
+trap 'kill %% 2>/dev/null; rm -rf "$PWD"' EXIT
+fail() {
+  echo "FAILED: $*" >&2
+  exit 1
+}
+
+"$untorn" create --quiet s.untorn --size=1G || fail create
+run=''
+uri() { echo "file:$1?vfs=untorn&store=$PWD/s.untorn"; }
+# on_untorn DATABASE ARGUMENTS...: the shell on that database.
+on_untorn() {
+  local database=$1
+  shift
+  $run sqlite3 -cmd ".load $extension" -cmd ".open '$(uri "$database")'" :memory: "$@"
+}
+
+# ---- The same output ----
+sqlite3 plain.db <"$script" >plain.txt 2>&1
+on_untorn app.db <"$script" >untorn.txt 2>&1
+[[ $(wc -l <plain.txt) -gt 100 ]] || fail "the script printed little: $(cat plain.txt)"
+diff plain.txt untorn.txt >difference.txt || fail "another output: $(head -20 difference.txt)"
+[[ $("$untorn" ls s.untorn | wc -l) == 1 ]] || fail "more than the database is in the store: $("$untorn" ls s.untorn)"
+
+# ---- Killed ----
+on_untorn one.db "CREATE TABLE n(n); INSERT INTO n VALUES (0); CREATE TABLE log(n, filler)" || fail "one.db"
+on_untorn two.db "CREATE TABLE n(n); INSERT INTO n VALUES (0); CREATE TABLE log(n, filler)" || fail "two.db"
+transaction="BEGIN;
+UPDATE one.n SET n = n + 1;
+INSERT INTO one.log SELECT n, hex(randomblob(9000)) FROM one.n;
+UPDATE one.log SET filler = filler || 'x' WHERE n % 7 = abs(random() % 7);
+UPDATE two.n SET n = n + 1;
+INSERT INTO two.log SELECT n, hex(randomblob(3000)) FROM two.n;
+COMMIT;
+SELECT n FROM one.n;"
+{
+  echo "ATTACH '$(uri one.db)' AS one; ATTACH '$(uri two.db)' AS two; PRAGMA one.cache_size=20;"
+  for ((i = 0; i < 20000; ++i)); do echo "$transaction"; done
+} >endless.sql
+for round in 1 2 3 4 5 6; do
+  : >told.txt
+  (run=exec && on_untorn app.db <endless.sql >told.txt 2>errors.txt) &
+  sleep "0.$((RANDOM % 7 + 3))"
+  kill -9 %%
+  wait %% 2>/dev/null
+  [[ -s errors.txt ]] && fail "round $round: $(cat errors.txt)"
+  told=$(tail -n +1 told.txt | grep -E '^[0-9]+$' | tail -1)
+  for database in one.db two.db; do
+    state=$(on_untorn "$database" "PRAGMA integrity_check; SELECT n FROM n; SELECT count(*) FROM log" | paste -sd' ')
+    read -r ok n logged <<<"$state"
+    [[ $ok == ok && $n == "$logged" && $n -ge ${told:-0} ]] || fail "round $round: $database: $state, told $told"
+    [[ $database == one.db ]] && first=$n
+    [[ $n == "$first" ]] || fail "round $round: $first transactions in one.db, $n in two.db"
+  done
+done
+[[ $first -gt 0 ]] || fail "nothing was ever committed"
+[[ $("$untorn" ls s.untorn | wc -l) == 3 ]] || fail "a journal is in the store: $("$untorn" ls s.untorn)"
+"$untorn" fsck --quiet s.untorn || fail "fsck"
+
+# ---- Open elsewhere ----
+mkfifo pipe
+(run=exec && on_untorn app.db <pipe >/dev/null) &
+exec 3>pipe
+echo "SELECT count(*) FROM sqlite_schema;" >&3
+for ((i = 0; i < 100; ++i)); do
+  locked=$(on_untorn app.db "SELECT 1" 2>&1)
+  [[ $locked == *"by process"* ]] && break
+  sleep 0.1
+done
+[[ $locked == *"open for writing by process $!"* ]] || fail "of a store that is open elsewhere: $locked"
+exec 3>&-
+wait %% || fail "the one that had it open"
+echo "first: $first transactions"

@@ -1,0 +1,205 @@
+// SQLite on untorn, in one process: transactions, several databases at once, locks, refusals.
+#include <gtest/gtest.h>
+#include <sqlite3.h>
+
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "integrations/sqlite/untorn_sqlite.h"
+#include "tests/integrations/sqlite/connection.h"
+#include "untorn/store.h"
+
+namespace untorn::sqlite {
+namespace {
+
+using testing::TempDir;
+
+class VfsTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    ASSERT_EQ(untorn_sqlite_register(0), SQLITE_OK);
+    store_ = absl::StrCat(TempDir(), "/", testing::UnitTest::GetInstance()->current_test_info()->name());
+    ASSERT_TRUE(Store::Create(store_, {.size_bytes = 128 << 20, .force = true}).ok());
+  }
+  void TearDown() override { std::remove(store_.c_str()); }
+
+  std::string Uri(const std::string& name, const std::string& store) const {
+    return absl::StrCat("file:", name, "?vfs=untorn&store=", store);
+  }
+  std::string Uri(const std::string& name) const { return Uri(name, store_); }
+
+  std::string store_;
+};
+
+// Names of the objects of a store that nobody has open.
+std::vector<std::string> Objects(const std::string& path) {
+  auto store = Store::Open(path, {});
+  EXPECT_TRUE(store.ok()) << store.status();
+  std::vector<std::string> names;
+  const std::vector<ObjectInfo> objects = (*store)->List().value();
+  for (const ObjectInfo& info : objects) names.push_back(info.name);
+  return names;
+}
+
+TEST_F(VfsTest, WhatIsCommittedIsThereAfterReopeningAndNoJournalEverIs) {
+  {
+    Connection a(Uri("app.db"));
+    ASSERT_EQ(a.rc(), SQLITE_OK) << a.error();
+    EXPECT_EQ(a("CREATE TABLE t(x); INSERT INTO t VALUES (1),(2)"), "");
+    EXPECT_EQ(a("BEGIN; INSERT INTO t VALUES (3)"), "");
+    // Closing rolls back.
+  }
+  EXPECT_EQ(Objects(store_), (std::vector<std::string>{"app.db"}));
+  Connection b(Uri("app.db"));
+  EXPECT_EQ(b("SELECT x FROM t"), "1 2");
+  EXPECT_EQ(b("PRAGMA integrity_check"), "ok");
+  EXPECT_EQ(b("PRAGMA journal_mode"), "delete");
+}
+
+TEST_F(VfsTest, ASpilledTransactionRollsBackWholeAndCommitsWhole) {
+  Connection a(Uri("app.db"));
+  a("CREATE TABLE t(x, y); PRAGMA cache_size=10");
+  const std::string fill =
+      "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < 20000) "
+      "INSERT INTO t SELECT i, hex(randomblob(200)) FROM n";
+  EXPECT_EQ(a(fill), "");
+  EXPECT_EQ(a("BEGIN; UPDATE t SET x = x + 1; DELETE FROM t WHERE x % 2 = 0; ROLLBACK"), "");
+  EXPECT_EQ(a("SELECT count(*), sum(x) FROM t"), "20000|200010000");
+  EXPECT_EQ(a("BEGIN; UPDATE t SET x = x + 1; SAVEPOINT s; DELETE FROM t; ROLLBACK TO s; COMMIT"), "");
+  EXPECT_EQ(a("SELECT count(*), sum(x) FROM t"), "20000|200030000");
+  EXPECT_EQ(a("PRAGMA integrity_check"), "ok");
+}
+
+TEST_F(VfsTest, SeveralDatabasesCommitTogetherAndRollBackTogether) {
+  {
+    Connection a(Uri("one.db"));
+    EXPECT_EQ(a(absl::StrCat("ATTACH '", Uri("two.db"), "' AS two")), "");
+    EXPECT_EQ(a("CREATE TABLE t(x); CREATE TABLE two.u(x)"), "");
+    EXPECT_EQ(a("BEGIN; INSERT INTO t VALUES (1); INSERT INTO u VALUES (1); COMMIT"), "");
+    EXPECT_EQ(a("BEGIN; INSERT INTO t VALUES (2); INSERT INTO u VALUES (2); ROLLBACK"), "");
+    EXPECT_EQ(a("SELECT * FROM t UNION ALL SELECT * FROM u"), "1 1");
+  }
+  EXPECT_EQ(Objects(store_), (std::vector<std::string>{"one.db", "two.db"}));
+  Connection b(Uri("two.db"));
+  EXPECT_EQ(b("SELECT x FROM u"), "1");
+}
+
+TEST_F(VfsTest, ATransactionOverAnotherVfsOrAnotherStoreIsRefusedAndUndone) {
+  const std::string other = store_ + ".other", plain = store_ + ".db";
+  ASSERT_TRUE(Store::Create(other, {.size_bytes = 64 << 20, .force = true}).ok());
+  std::remove(plain.c_str());
+  for (const std::string& uri : {Uri("b.db", other), absl::StrCat("file:", plain, "?vfs=unix")}) {
+    for (const bool untorn_first : {true, false}) {
+      Connection a(untorn_first ? Uri("app.db") : uri);
+      ASSERT_EQ(a.rc(), SQLITE_OK) << a.error();
+      EXPECT_EQ(a(absl::StrCat("ATTACH '", untorn_first ? uri : Uri("app.db"), "' AS b")), "");
+      EXPECT_EQ(a("CREATE TABLE IF NOT EXISTS main.t(x); CREATE TABLE IF NOT EXISTS b.t(x)"), "");
+      const std::string before = a("SELECT count(*) FROM main.t UNION ALL SELECT count(*) FROM b.t");
+      EXPECT_EQ(a("BEGIN; INSERT INTO main.t VALUES (1); INSERT INTO b.t VALUES (1); COMMIT"),
+                "error: disk I/O error");
+      a("ROLLBACK");
+      EXPECT_EQ(a("SELECT count(*) FROM main.t UNION ALL SELECT count(*) FROM b.t"), before);
+      EXPECT_EQ(a("INSERT INTO main.t VALUES (1)"), "");
+      EXPECT_EQ(a("INSERT INTO b.t VALUES (1)"), "");
+      EXPECT_EQ(a("PRAGMA integrity_check"), "ok");
+    }
+  }
+  std::remove(other.c_str());
+  std::remove(plain.c_str());
+}
+
+TEST_F(VfsTest, ReadersAndOneWriterLockAsOnAFile) {
+  Connection a(Uri("app.db")), b(Uri("app.db"));
+  a("CREATE TABLE t(x); INSERT INTO t VALUES (1)");
+  EXPECT_EQ(a("BEGIN IMMEDIATE; UPDATE t SET x = 2"), "");
+  EXPECT_EQ(b("SELECT x FROM t"), "1");
+  EXPECT_EQ(b("BEGIN IMMEDIATE"), "error: database is locked");
+  EXPECT_EQ(b("BEGIN; SELECT x FROM t"), "1");
+  EXPECT_EQ(a("COMMIT"), "error: database is locked");  // of the reader
+  EXPECT_EQ(b("COMMIT"), "");
+  EXPECT_EQ(a("COMMIT"), "");
+  EXPECT_EQ(b("SELECT x FROM t"), "2");
+  EXPECT_EQ(a("PRAGMA locking_mode=EXCLUSIVE; UPDATE t SET x = 3"), "exclusive");
+  EXPECT_EQ(b("SELECT x FROM t"), "error: database is locked");
+  EXPECT_EQ(a("PRAGMA locking_mode=NORMAL; SELECT x FROM t"), "normal 3");
+  EXPECT_EQ(b("SELECT x FROM t"), "3");
+}
+
+TEST_F(VfsTest, ThreadsOfOneProcessLoseNoUpdate) {
+  constexpr int kThreads = 4, kUpdates = 100;
+  Connection(Uri("app.db"))("CREATE TABLE t(x); INSERT INTO t VALUES (0)");
+  std::vector<std::thread> threads;
+  for (int i = 0; i < kThreads; ++i) {
+    threads.emplace_back([&] {
+      Connection c(Uri("app.db"));
+      sqlite3_busy_timeout(c.db(), 60'000);
+      for (int k = 0; k < kUpdates; ++k) EXPECT_EQ(c("BEGIN IMMEDIATE; UPDATE t SET x = x + 1; COMMIT"), "");
+    });
+  }
+  for (std::thread& t : threads) t.join();
+  EXPECT_EQ(Connection(Uri("app.db"))("SELECT x FROM t"), absl::StrCat(kThreads * kUpdates));
+}
+
+TEST_F(VfsTest, OtherJournalModesAreRefusedWithAReason) {
+  Connection a(Uri("app.db"));
+  for (const char* mode : {"WAL", "OFF", "MEMORY", "TRUNCATE", "PERSIST"}) {
+    const std::string told = a(absl::StrCat("PRAGMA journal_mode=", mode));
+    EXPECT_TRUE(absl::StrContains(told, "only DELETE is supported")) << told;
+  }
+  EXPECT_EQ(a("PRAGMA journal_mode=DELETE"), "delete");
+  EXPECT_EQ(a("CREATE TABLE t(x)"), "");
+}
+
+TEST_F(VfsTest, WhyADatabaseCannotBeOpenedIsTold) {
+  const auto told = [](const std::string& uri, int flags = SQLITE_OPEN_READWRITE) {
+    Connection c(uri, flags);
+    EXPECT_EQ(c.rc(), SQLITE_CANTOPEN);
+    return c.error();
+  };
+  EXPECT_TRUE(absl::StrContains(told("file:app.db?vfs=untorn"), "names no store"));
+  EXPECT_TRUE(absl::StrContains(told(Uri("app.db", store_ + ".missing")), "No such file"));
+  EXPECT_TRUE(absl::StrContains(told(Uri("app.db")), "app.db"));
+  EXPECT_TRUE(absl::StrContains(told(Uri("app.db-journal"), SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE),
+                                "gives such names to journals"));
+  auto store = Store::Open(store_, {});
+  ASSERT_TRUE(store.ok());
+  const std::string locked = told(Uri("app.db"));
+  EXPECT_TRUE(absl::StrContains(locked, absl::StrCat("process ", getpid()))) << locked;
+}
+
+TEST_F(VfsTest, EveryPageSizeVacuumsAndBacksUp) {
+  for (int page = 512; page <= 65536; page *= 2) {
+    const std::string name = absl::StrCat("page", page, ".db"), copy = absl::StrCat("copy", page, ".db");
+    Connection a(Uri(name));
+    EXPECT_EQ(a(absl::StrCat("PRAGMA page_size=", page, "; CREATE TABLE t(x, y)")), "");
+    EXPECT_EQ(a("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < 3000) "
+                "INSERT INTO t SELECT i, hex(randomblob(i % 300)) FROM n"),
+              "");
+    EXPECT_EQ(a("DELETE FROM t WHERE x % 3 = 0; VACUUM; PRAGMA integrity_check; PRAGMA page_size"),
+              absl::StrCat("ok ", page));
+    EXPECT_EQ(a(absl::StrCat("VACUUM INTO '", Uri(copy), "'")), "");
+    Connection b(Uri(copy));
+    EXPECT_EQ(b("PRAGMA integrity_check; SELECT count(*) FROM t"), "ok 2000");
+    Connection c(Uri("backup" + name));
+    sqlite3_backup* backup = sqlite3_backup_init(c.db(), "main", a.db(), "main");
+    ASSERT_NE(backup, nullptr);
+    while (sqlite3_backup_step(backup, 7) == SQLITE_OK) {
+    }
+    EXPECT_EQ(sqlite3_backup_finish(backup), SQLITE_OK);
+    EXPECT_EQ(c("PRAGMA integrity_check; SELECT count(*) FROM t"), "ok 2000");
+  }
+}
+
+TEST_F(VfsTest, AReadOnlyConnectionReadsAndCannotWrite) {
+  Connection(Uri("app.db"))("CREATE TABLE t(x); INSERT INTO t VALUES (1)");
+  Connection a(Uri("app.db"), SQLITE_OPEN_READONLY);
+  EXPECT_EQ(a("SELECT x FROM t"), "1");
+  EXPECT_EQ(a("INSERT INTO t VALUES (2)"), "error: attempt to write a readonly database");
+}
+
+}  // namespace
+}  // namespace untorn::sqlite
