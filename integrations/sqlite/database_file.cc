@@ -20,8 +20,9 @@ constexpr uint64_t kBlockBytes = 4096;
 // Of all handles of the process.
 struct Handles {
   std::mutex mu;
-  std::multiset<std::string, std::less<>> journals;    // their names
-  std::multimap<std::string, DatabaseFile*> prepared;  // by super-journal
+  std::multiset<std::string, std::less<>> journals;         // their names
+  std::map<std::string, DatabaseFile*, std::less<>> ready;  // by journal: a database has one writer
+  std::multimap<std::string, DatabaseFile*> prepared;       // by super-journal
   static Handles& Get() {
     static Handles& handles = *new Handles;  // databases may be closed while the process ends
     return handles;
@@ -61,7 +62,7 @@ absl::StatusOr<size_t> DatabaseFile::Read(uint64_t offset, std::span<std::byte> 
 absl::Status DatabaseFile::Begin() {
   if (read_only_) return absl::PermissionDeniedError("the database is open read-only");
   if (state_ == State::kStaging) return absl::OkStatus();
-  if (state_ == State::kPrepared) {
+  if (state_ == State::kReady || state_ == State::kPrepared) {
     EndStaging(State::kStaging);
     return absl::OkStatus();
   }
@@ -100,6 +101,7 @@ absl::Status DatabaseFile::Truncate(uint64_t bytes) {
 
 absl::Status DatabaseFile::BeginSync(const std::string& super_journal) {
   if (state_ != State::kStaging) return absl::OkStatus();
+  Handles& handles = Handles::Get();
   if (!super_journal.empty()) {
     // Otherwise what deletes it is another VFS.
     if (!Journals::Get().Find(super_journal)) {
@@ -107,7 +109,6 @@ absl::Status DatabaseFile::BeginSync(const std::string& super_journal) {
           "a transaction that also changes databases of another VFS cannot be atomic: super-journal ",
           super_journal));
     }
-    Handles& handles = Handles::Get();
     std::lock_guard guard(handles.mu);
     handles.prepared.insert({super_journal, this});
     super_journal_ = super_journal;
@@ -115,24 +116,46 @@ absl::Status DatabaseFile::BeginSync(const std::string& super_journal) {
     return absl::OkStatus();
   }
   const std::shared_ptr<Journal> journal = Journals::Get().Find(journal_name_);
-  if (journal && !journal->synced()) return Commit(Durability::kBuffered);
+  durability_ = journal && !journal->synced() ? Durability::kBuffered : Durability::kSync;
+  state_ = State::kReady;
+  std::lock_guard guard(handles.mu);
+  handles.ready[journal_name_] = this;
   return absl::OkStatus();
 }
 
 absl::Status DatabaseFile::Sync() {
-  if (state_ == State::kPrepared) return absl::OkStatus();
-  if (state_ != State::kStaging) return database_->object().Sync();
+  if (!staged_) return database_->object().Sync();
   const std::shared_ptr<Journal> journal = Journals::Get().Find(journal_name_);
-  if (!journal || !journal->being_played_back()) return Commit(Durability::kSync);
-  EndStaging(State::kIdle);
-  journal->ForgetSync();
+  if (journal && journal->being_played_back()) {
+    EndStaging(State::kIdle);
+    journal->ForgetSync();
+  } else {
+    durability_ = Durability::kSync;
+  }
   return absl::OkStatus();
 }
 
-absl::Status DatabaseFile::Commit(Durability durability) {
-  const absl::Status status = staged_->Commit(durability);
+absl::Status DatabaseFile::CommitInOrder(Database& database, Transaction& transaction,
+                                         Durability durability) {
+  absl::Status status = transaction.Commit(durability);
+  if (status.ok() && durability == Durability::kBuffered) status = database.store().Barrier();
+  return status;
+}
+
+absl::Status DatabaseFile::Commit() {
+  const absl::Status status = CommitInOrder(*database_, *staged_, durability_);
   EndStaging(status.ok() ? State::kCommitted : State::kIdle);
   return status;
+}
+
+absl::Status DatabaseFile::CommitReady(std::string_view journal) {
+  Handles& handles = Handles::Get();
+  DatabaseFile* file = nullptr;
+  {
+    std::lock_guard guard(handles.mu);
+    if (auto it = handles.ready.find(journal); it != handles.ready.end()) file = it->second;
+  }
+  return file != nullptr ? file->Commit() : absl::OkStatus();
 }
 
 absl::Status DatabaseFile::CommitPrepared(const std::string& super_journal) {
@@ -158,24 +181,27 @@ absl::Status DatabaseFile::CommitPrepared(const std::string& super_journal) {
       status = together.Absorb(std::move(*files[i]->staged_));
     }
   }
-  if (status.ok()) status = together.Commit(durable ? Durability::kSync : Durability::kBuffered);
+  if (status.ok())
+    status =
+        CommitInOrder(*files[0]->database_, together, durable ? Durability::kSync : Durability::kBuffered);
   for (DatabaseFile* file : files) file->EndStaging(status.ok() ? State::kCommitted : State::kIdle);
   return status;
 }
 
 absl::Status DatabaseFile::EndCommit() {
-  // The journal was synced, and then synchronous=OFF was set: the file control did not tell that no xSync would follow.
+  // Its journal was never finalized: there was none.
   absl::Status status;
-  if (state_ == State::kStaging) status = Commit(Durability::kBuffered);
+  if (state_ == State::kReady) status = Commit();
   if (state_ == State::kCommitted) state_ = State::kIdle;
   return status;
 }
 
 // Leaves what is staged only for State::kStaging.
 void DatabaseFile::EndStaging(State next) {
-  if (state_ == State::kPrepared) {
+  if (state_ == State::kReady || state_ == State::kPrepared) {
     Handles& handles = Handles::Get();
     std::lock_guard guard(handles.mu);
+    std::erase_if(handles.ready, [&](const auto& v) { return v.second == this; });
     std::erase_if(handles.prepared, [&](const auto& v) { return v.second == this; });
   }
   state_ = next;
@@ -188,8 +214,9 @@ void DatabaseFile::EndStaging(State next) {
 
 void DatabaseFile::Unlock(Database::Level level) {
   if (level <= Database::kShared && level_ > Database::kShared) {
-    if (staged_) Journals::Get().Remove(journal_name_);
     EndStaging(State::kIdle);
+    // SQLite has deleted it, unless it has given up.
+    Journals::Get().Remove(journal_name_);
   }
   database_->Lower(this, level, &level_);
 }

@@ -3,14 +3,17 @@
 //
 // How a transaction of SQLite (3.40, journal_mode=DELETE) maps, by src/pager.c and vdbeCommit() in src/vdbeaux.c
 //   begin         the first xWrite or xTruncate; spills of its page cache included
-//   commit        SQLITE_FCNTL_SYNC without a super-journal, then xSync. With synchronous=OFF, where the journal was not
-//                 synced, there is no xSync: then at the file control, buffered.
+//   commit        SQLITE_FCNTL_SYNC without a super-journal, then xSync: ready, to become durable. With synchronous=OFF,
+//                 where the journal was not synced, there is no xSync: ready, buffered. It is committed when SQLite
+//                 finalizes its journal: deletes it, or overwrites its beginning (locking_mode=EXCLUSIVE). Until then
+//                 SQLite may roll back, because another database of the transaction fails.
 //   several       SQLITE_FCNTL_SYNC with the name of a super-journal: prepared; deleting the super-journal commits all
 //   files         that are prepared for it in one transaction.
-//   rollback      SQLite plays its journal back and calls xSync. A commit writes and syncs the journal before it writes
-//                 pages, and rollback reads it last: so if it was read last, what is staged is dropped. (If that were
-//                 wrong in the other direction, committing what was played back would change nothing.) Unlocking and
-//                 closing drop it too, and the journal with it: it has nothing to restore.
+//   rollback      SQLite plays its journal back, on top of what is staged, and calls xSync. A commit writes and syncs the
+//                 journal before it writes pages, and rollback reads it last: so if it was read last, what is staged is
+//                 dropped. With synchronous=OFF that cannot be told from a commit after a savepoint was rolled back, and
+//                 what was played back is committed: it changes nothing. Unlocking and closing drop what is staged too,
+//                 and the journal with it: it has nothing to restore.
 //   VACUUM        truncates after the commit, before SQLITE_FCNTL_COMMIT_PHASETWO; that goes to the object itself. If it
 //                 is lost the database has unused pages at its end, which SQLite expects.
 //
@@ -54,6 +57,8 @@ class DatabaseFile {
   absl::Status Sync();
   // SQLITE_FCNTL_COMMIT_PHASETWO
   absl::Status EndCommit();
+  // This main journal is about to be finalized: commits what is ready.
+  static absl::Status CommitReady(std::string_view journal);
   // Commits what is prepared for this super-journal. Whatever becomes of it, it is not prepared any more.
   static absl::Status CommitPrepared(const std::string& super_journal);
 
@@ -66,11 +71,14 @@ class DatabaseFile {
   enum class State {
     kIdle,
     kStaging,
-    kPrepared,   // for super_journal_
+    kReady,      // for its journal to be finalized
+    kPrepared,   // for super_journal_ to be deleted
     kCommitted,  // and SQLite is not done with it
   };
   absl::Status Begin();
-  absl::Status Commit(Durability durability);
+  absl::Status Commit();
+  // Later transactions, durable ones too, rely on buffered ones.
+  static absl::Status CommitInOrder(Database& database, Transaction& transaction, Durability durability);
   void EndStaging(State next);
 
   const std::shared_ptr<Database> database_;
@@ -78,7 +86,8 @@ class DatabaseFile {
   const bool read_only_;
   Database::Level level_ = Database::kNone;
   State state_ = State::kIdle;
-  std::optional<Transaction> staged_;  // if kStaging or kPrepared
+  std::optional<Transaction> staged_;          // if kStaging, kReady or kPrepared
+  Durability durability_ = Durability::kSync;  // if kReady
   std::string super_journal_;
   mutable std::vector<std::byte> block_;
 };

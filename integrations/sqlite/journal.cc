@@ -13,9 +13,9 @@ constexpr uint64_t kBytesInMemory = 8 << 20;
 
 }  // namespace
 
-absl::StatusOr<size_t> Journal::Read(uint64_t offset, void* out, size_t bytes) {
+absl::StatusOr<size_t> Journal::Read(uint64_t offset, void* out, size_t bytes, bool owner) {
   std::lock_guard guard(mu_);
-  read_last_ = true;
+  read_last_ |= owner;
   if (offset >= size_) return 0;
   const size_t n = std::min<uint64_t>(bytes, size_ - offset);
   if (!file_) {

@@ -25,15 +25,15 @@ class Journal {
   Journal() = default;
   Journal(const Journal&) = delete;
 
-  // Returns how many bytes there were.
-  absl::StatusOr<size_t> Read(uint64_t offset, void* out, size_t bytes);
+  // Returns how many bytes there were. `owner`: by the connection whose journal it is.
+  absl::StatusOr<size_t> Read(uint64_t offset, void* out, size_t bytes, bool owner);
   // What lies before and was never written reads as zeros.
   absl::Status Write(uint64_t offset, const void* data, size_t bytes);
   absl::Status Truncate(uint64_t bytes);
   void Sync();
   uint64_t size() const;
 
-  // Whether the last thing done with it was reading: SQLite is rolling back. A commit writes or syncs it last.
+  // Whether the last thing its owner did with it was reading: SQLite is rolling back. A commit writes or syncs it last.
   bool being_played_back() const;
   // Whether it was synced since ForgetSync(): never with synchronous=OFF.
   bool synced() const;

@@ -18,7 +18,10 @@
 namespace untorn::sqlite {
 namespace {
 
-constexpr int kPathMax = 4096;
+// SQLite reads the name of a super-journal into one page, which may be as small as this (pager_playback).
+constexpr int kPathMax = 500;
+// What sqlite3_open reads of a file.
+constexpr int kHeaderBytes = 100;
 
 sqlite3_vfs* default_vfs = nullptr;
 
@@ -49,9 +52,12 @@ int MainClose(sqlite3_file* f) {
 }
 
 int MainRead(sqlite3_file* f, void* out, int n, sqlite3_int64 offset) {
-  absl::StatusOr<size_t> got = 0;
-  if (Main(f).file != nullptr)
-    got = Main(f).file->Read(offset, std::span(static_cast<std::byte*>(out), static_cast<size_t>(n)));
+  if (Main(f).file == nullptr) {
+    std::memset(out, 0, n);
+    return n == kHeaderBytes ? SQLITE_IOERR_SHORT_READ : SQLITE_IOERR_READ;
+  }
+  const absl::StatusOr<size_t> got =
+      Main(f).file->Read(offset, std::span(static_cast<std::byte*>(out), static_cast<size_t>(n)));
   if (!got.ok()) return Told(got.status(), SQLITE_IOERR_READ, "read");
   if (*got == static_cast<size_t>(n)) return SQLITE_OK;
   std::memset(static_cast<char*>(out) + *got, 0, n - *got);
@@ -59,20 +65,25 @@ int MainRead(sqlite3_file* f, void* out, int n, sqlite3_int64 offset) {
 }
 
 int MainWrite(sqlite3_file* f, const void* data, int n, sqlite3_int64 offset) {
+  if (Main(f).file == nullptr) return SQLITE_IOERR_WRITE;
   return Told(
       Main(f).file->Write(offset, std::span(static_cast<const std::byte*>(data), static_cast<size_t>(n))),
       SQLITE_IOERR_WRITE, "write");
 }
 
 int MainTruncate(sqlite3_file* f, sqlite3_int64 bytes) {
+  if (Main(f).file == nullptr) return SQLITE_IOERR_TRUNCATE;
   return Told(Main(f).file->Truncate(bytes), SQLITE_IOERR_TRUNCATE, "truncate");
 }
 
-int MainSync(sqlite3_file* f, int) { return Told(Main(f).file->Sync(), SQLITE_IOERR_FSYNC, "commit"); }
+int MainSync(sqlite3_file* f, int) {
+  if (Main(f).file == nullptr) return SQLITE_IOERR_FSYNC;
+  return Told(Main(f).file->Sync(), SQLITE_IOERR_FSYNC, "commit");
+}
 
 int MainSize(sqlite3_file* f, sqlite3_int64* bytes) {
   *bytes = 0;
-  if (Main(f).file == nullptr) return SQLITE_OK;
+  if (Main(f).file == nullptr) return SQLITE_IOERR_FSTAT;
   const absl::StatusOr<uint64_t> size = Main(f).file->Size();
   if (size.ok()) *bytes = static_cast<sqlite3_int64>(*size);
   return Told(size.status(), SQLITE_IOERR_FSTAT, "size");
@@ -147,7 +158,9 @@ constexpr sqlite3_io_methods kMainMethods = {
 struct JournalFile {
   sqlite3_file base;
   std::shared_ptr<Journal> journal;
+  std::string name;
   bool super = false;
+  bool owner = false;
 };
 JournalFile& AsJournal(sqlite3_file* f) { return *reinterpret_cast<JournalFile*>(f); }
 
@@ -157,11 +170,17 @@ int JournalClose(sqlite3_file* f) {
 }
 
 int JournalRead(sqlite3_file* f, void* out, int n, sqlite3_int64 offset) {
-  const absl::StatusOr<size_t> got = AsJournal(f).journal->Read(offset, out, n);
+  const absl::StatusOr<size_t> got = AsJournal(f).journal->Read(offset, out, n, AsJournal(f).owner);
   if (!got.ok()) return Told(got.status(), SQLITE_IOERR_READ, "journal");
   if (*got == static_cast<size_t>(n)) return SQLITE_OK;
   std::memset(static_cast<char*>(out) + *got, 0, n - *got);
   return SQLITE_IOERR_SHORT_READ;
+}
+
+// When its beginning changes after pages were synced, the transaction is over. If that fails the journal stays as it is, and
+// is played back.
+int Finalize(sqlite3_file* f, int rc) {
+  return Told(DatabaseFile::CommitReady(AsJournal(f).name), rc, "commit");
 }
 
 int JournalWrite(sqlite3_file* f, const void* data, int n, sqlite3_int64 offset) {
@@ -173,10 +192,16 @@ int JournalWrite(sqlite3_file* f, const void* data, int n, sqlite3_int64 offset)
                     "a transaction that also changes databases of another VFS cannot be atomic"),
                 SQLITE_IOERR_WRITE, "super-journal");
   }
+  if (offset == 0) {
+    if (const int rc = Finalize(f, SQLITE_IOERR_WRITE); rc != SQLITE_OK) return rc;
+  }
   return Told(AsJournal(f).journal->Write(offset, data, n), SQLITE_IOERR_WRITE, "journal");
 }
 
 int JournalTruncate(sqlite3_file* f, sqlite3_int64 bytes) {
+  if (bytes == 0) {
+    if (const int rc = Finalize(f, SQLITE_IOERR_TRUNCATE); rc != SQLITE_OK) return rc;
+  }
   return Told(AsJournal(f).journal->Truncate(bytes), SQLITE_IOERR_TRUNCATE, "journal");
 }
 
@@ -239,6 +264,8 @@ bool IsJournal(std::string_view name) { return name.ends_with("-journal") || IsS
 absl::StatusOr<DatabaseFile*> OpenMain(const char* name, int flags) {
   absl::StatusOr<std::string> store = StorePath(name);
   if (!store.ok()) return store.status();
+  if (sqlite3_uri_boolean(name, "nolock", 0) != 0 || sqlite3_uri_boolean(name, "immutable", 0) != 0)
+    return absl::InvalidArgumentError(absl::StrCat("'", name, "': nolock and immutable are not supported"));
   const std::string own = NameInStore(name, *store);
   if (IsJournal(own) || own.ends_with("-wal"))
     return absl::InvalidArgumentError(absl::StrCat("'", own, "': SQLite gives such names to journals"));
@@ -273,18 +300,20 @@ int Open(sqlite3_vfs*, const char* name, sqlite3_file* f, int flags, int* flags_
   if (!journal) return SQLITE_CANTOPEN;
   auto* opened = new (f) JournalFile;
   opened->journal = std::move(journal);
+  opened->name = name;
   opened->super = IsSuperJournal(name);
+  // Journals of others are looked at under another flag (pager_delsuper).
+  opened->owner = (flags & SQLITE_OPEN_MAIN_JOURNAL) != 0;
   f->pMethods = &kJournalMethods;
   return SQLITE_OK;
 }
 
 int Delete(sqlite3_vfs*, const char* name, int) {
   if (!Journals::Get().Find(name)) return SQLITE_IOERR_DELETE_NOENT;
-  if (IsSuperJournal(name)) {
-    // It is kept if that fails: its journals are played back only while it is there.
-    if (absl::Status s = DatabaseFile::CommitPrepared(name); !s.ok())
-      return Told(s, SQLITE_IOERR_DELETE, "commit");
-  }
+  // It is kept if that fails: it is played back, and the journals of a super-journal only while that is there.
+  const absl::Status committed =
+      IsSuperJournal(name) ? DatabaseFile::CommitPrepared(name) : DatabaseFile::CommitReady(name);
+  if (!committed.ok()) return Told(committed, SQLITE_IOERR_DELETE, "commit");
   Journals::Get().Remove(name);
   return SQLITE_OK;
 }
