@@ -101,6 +101,8 @@ absl::Status DatabaseFile::Truncate(uint64_t bytes) {
 
 absl::Status DatabaseFile::BeginSync(const std::string& super_journal) {
   if (state_ != State::kStaging) return absl::OkStatus();
+  const std::shared_ptr<Journal> journal = Journals::Get().Find(journal_name_);
+  durability_ = journal && !journal->synced() ? Durability::kBuffered : Durability::kSync;
   Handles& handles = Handles::Get();
   if (!super_journal.empty()) {
     // Otherwise what deletes it is another VFS.
@@ -111,12 +113,9 @@ absl::Status DatabaseFile::BeginSync(const std::string& super_journal) {
     }
     std::lock_guard guard(handles.mu);
     handles.prepared.insert({super_journal, this});
-    super_journal_ = super_journal;
     state_ = State::kPrepared;
     return absl::OkStatus();
   }
-  const std::shared_ptr<Journal> journal = Journals::Get().Find(journal_name_);
-  durability_ = journal && !journal->synced() ? Durability::kBuffered : Durability::kSync;
   state_ = State::kReady;
   std::lock_guard guard(handles.mu);
   handles.ready[journal_name_] = this;
@@ -167,11 +166,8 @@ absl::Status DatabaseFile::CommitPrepared(const std::string& super_journal) {
     for (auto it = from; it != to; ++it) files.push_back(it->second);
   }
   if (files.empty()) return absl::OkStatus();
-  bool durable = false;
-  for (const DatabaseFile* file : files) {
-    const std::shared_ptr<Journal> journal = Journals::Get().Find(file->journal_name_);
-    durable |= !journal || journal->synced();
-  }
+  const bool durable = std::any_of(files.begin(), files.end(),
+                                   [](const DatabaseFile* f) { return f->durability_ == Durability::kSync; });
   absl::Status status;
   Transaction& together = *files.front()->staged_;
   for (size_t i = 1; i < files.size() && status.ok(); ++i) {

@@ -72,7 +72,7 @@ class DatabaseFile {
     kIdle,
     kStaging,
     kReady,      // for its journal to be finalized
-    kPrepared,   // for super_journal_ to be deleted
+    kPrepared,   // for its super-journal to be deleted
     kCommitted,  // and SQLite is not done with it
   };
   absl::Status Begin();
@@ -87,8 +87,7 @@ class DatabaseFile {
   Database::Level level_ = Database::kNone;
   State state_ = State::kIdle;
   std::optional<Transaction> staged_;          // if kStaging, kReady or kPrepared
-  Durability durability_ = Durability::kSync;  // if kReady
-  std::string super_journal_;
+  Durability durability_ = Durability::kSync;  // if kReady or kPrepared
   mutable std::vector<std::byte> block_;
 };
 

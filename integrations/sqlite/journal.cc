@@ -11,6 +11,17 @@ namespace {
 
 constexpr uint64_t kBytesInMemory = 8 << 20;
 
+absl::Status WriteAll(std::FILE* file, uint64_t offset, const void* data, size_t bytes) {
+  for (size_t done = 0; done < bytes;) {
+    const ssize_t put =
+        pwrite(fileno(file), static_cast<const char*>(data) + done, bytes - done, offset + done);
+    if (put < 0 && errno == EINTR) continue;
+    if (put <= 0) return absl::ErrnoToStatus(put < 0 ? errno : EIO, "a journal's temporary file: write");
+    done += put;
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<size_t> Journal::Read(uint64_t offset, void* out, size_t bytes, bool owner) {
@@ -38,16 +49,11 @@ absl::Status Journal::Write(uint64_t offset, const void* data, size_t bytes) {
   if (!file_ && end > kBytesInMemory) {
     if (absl::Status s = Spill(); !s.ok()) return s;
   }
-  if (!file_) {
+  if (file_) {
+    if (absl::Status s = WriteAll(file_.get(), offset, data, bytes); !s.ok()) return s;
+  } else {
     if (end > bytes_.size()) bytes_.resize(end);
     std::memcpy(bytes_.data() + offset, data, bytes);
-  }
-  for (size_t done = 0; file_ && done < bytes;) {
-    const ssize_t put =
-        pwrite(fileno(file_.get()), static_cast<const char*>(data) + done, bytes - done, offset + done);
-    if (put < 0 && errno == EINTR) continue;
-    if (put <= 0) return absl::ErrnoToStatus(put < 0 ? errno : EIO, "a journal's temporary file: write");
-    done += put;
   }
   size_ = std::max(size_, end);
   return absl::OkStatus();
@@ -56,15 +62,9 @@ absl::Status Journal::Write(uint64_t offset, const void* data, size_t bytes) {
 absl::Status Journal::Spill() {
   file_.reset(std::tmpfile());
   if (!file_) return absl::ErrnoToStatus(errno, "a temporary file for a large journal");
-  for (size_t done = 0; done < size_;) {
-    const ssize_t put = pwrite(fileno(file_.get()), bytes_.data() + done, size_ - done, done);
-    if (put < 0 && errno == EINTR) continue;
-    if (put <= 0) {
-      const int error = put < 0 ? errno : EIO;
-      file_.reset();
-      return absl::ErrnoToStatus(error, "a journal's temporary file: write");
-    }
-    done += put;
+  if (absl::Status s = WriteAll(file_.get(), 0, bytes_.data(), size_); !s.ok()) {
+    file_.reset();
+    return s;
   }
   bytes_ = {};
   return absl::OkStatus();

@@ -110,9 +110,8 @@ int MainPragma(char** arguments) {
       sqlite3_stricmp(arguments[2], "delete") == 0)
     return SQLITE_NOTFOUND;
   arguments[0] = sqlite3_mprintf(
-      "untorn: journal_mode=%s is refused: only DELETE is supported; its journal is in memory, nothing of it "
-      "is "
-      "written to the device",
+      "untorn: journal_mode=%s is refused: only DELETE is supported; its journal is in memory, "
+      "nothing of it is written to the device",
       arguments[2]);
   return SQLITE_ERROR;
 }
@@ -295,8 +294,9 @@ int Open(sqlite3_vfs*, const char* name, sqlite3_file* f, int flags, int* flags_
     return Told(absl::FailedPreconditionError("only journal_mode=DELETE is supported, no write-ahead log"),
                 SQLITE_CANTOPEN, name);
   }
-  std::shared_ptr<Journal> journal = Journals::Get().Find(name);
-  if (!journal && (flags & SQLITE_OPEN_CREATE) != 0) journal = Journals::Get().FindOrCreate(name);
+  Journals& journals = Journals::Get();
+  std::shared_ptr<Journal> journal =
+      (flags & SQLITE_OPEN_CREATE) != 0 ? journals.FindOrCreate(name) : journals.Find(name);
   if (!journal) return SQLITE_CANTOPEN;
   auto* opened = new (f) JournalFile;
   opened->journal = std::move(journal);

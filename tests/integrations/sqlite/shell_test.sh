@@ -66,12 +66,12 @@ done
 mkfifo pipe
 (run=exec && on_untorn app.db <pipe >/dev/null) &
 exec 3>pipe
-echo "SELECT count(*) FROM sqlite_schema;" >&3
-for ((i = 0; i < 100; ++i)); do
-  locked=$(on_untorn app.db "SELECT 1" 2>&1)
-  [[ $locked == *"by process"* ]] && break
+printf 'SELECT count(*) FROM sqlite_schema;\n.shell touch opened\n' >&3
+for ((i = 0; i < 300; ++i)); do
+  [[ -e opened ]] && break
   sleep 0.1
 done
+locked=$(on_untorn app.db "SELECT 1" 2>&1)
 [[ $locked == *"open for writing by process $!"* ]] || fail "of a store that is open elsewhere: $locked"
 exec 3>&-
 wait %% || fail "the one that had it open"
