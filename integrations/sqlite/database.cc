@@ -26,10 +26,18 @@ absl::StatusOr<SharedStore::Use> SharedStore::Open(const std::string& path) {
       opened.stores.erase(path);
       return store.status();
     }
-    shared = std::make_unique<SharedStore>();
-    shared->path_ = path;
-    shared->store_ = *std::move(store);
+    shared.reset(new SharedStore(path, *std::move(store)));
   }
+  ++shared->uses_;
+  return Use(shared.get());
+}
+
+absl::StatusOr<SharedStore::Use> SharedStore::Adopt(const std::string& path, std::unique_ptr<Store> store) {
+  Opened& opened = Opened::Get();
+  std::lock_guard guard(opened.mu);
+  std::unique_ptr<SharedStore>& shared = opened.stores[path];
+  if (shared) return absl::AlreadyExistsError(path + " is open");
+  shared.reset(new SharedStore(path, std::move(store)));
   ++shared->uses_;
   return Use(shared.get());
 }

@@ -8,6 +8,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -27,15 +28,20 @@ class SharedStore {
 
   // `path`: a canonical one. Errors of Store::Open.
   static absl::StatusOr<Use> Open(const std::string& path);
+  // A store that is open already, and is no longer the caller's: what opens `path` while it is in use gets this one.
+  // kAlreadyExists: one of that path is open.
+  static absl::StatusOr<Use> Adopt(const std::string& path, std::unique_ptr<Store> store);
   Store& store() { return *store_; }
 
  private:
   friend class Database;
   struct Opened;
+  SharedStore(std::string path, std::unique_ptr<Store> store)
+      : path_(std::move(path)), store_(std::move(store)) {}
 
-  std::string path_;
+  const std::string path_;
   int uses_ = 0;  // guarded by the mutex of all
-  std::unique_ptr<Store> store_;
+  const std::unique_ptr<Store> store_;
   std::mutex mu_;
   std::map<std::string, std::weak_ptr<Database>> databases_;
 };

@@ -127,7 +127,6 @@ absl::Status DatabaseFile::Sync() {
   const std::shared_ptr<Journal> journal = Journals::Get().Find(journal_name_);
   if (journal && journal->being_played_back()) {
     EndStaging(State::kIdle);
-    journal->ForgetSync();
   } else {
     durability_ = Durability::kSync;
   }
@@ -203,9 +202,6 @@ void DatabaseFile::EndStaging(State next) {
   state_ = next;
   if (next == State::kStaging) return;
   staged_.reset();
-  // After a failure SQLite plays the journal back.
-  if (next != State::kCommitted) return;
-  if (const std::shared_ptr<Journal> journal = Journals::Get().Find(journal_name_)) journal->ForgetSync();
 }
 
 void DatabaseFile::Unlock(Database::Level level) {

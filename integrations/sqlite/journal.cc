@@ -45,6 +45,7 @@ absl::StatusOr<size_t> Journal::Read(uint64_t offset, void* out, size_t bytes, b
 absl::Status Journal::Write(uint64_t offset, const void* data, size_t bytes) {
   std::lock_guard guard(mu_);
   read_last_ = false;
+  synced_ &= offset != 0;
   const uint64_t end = offset + bytes;
   if (!file_ && end > kBytesInMemory) {
     if (absl::Status s = Spill(); !s.ok()) return s;
@@ -102,11 +103,6 @@ bool Journal::being_played_back() const {
 bool Journal::synced() const {
   std::lock_guard guard(mu_);
   return synced_;
-}
-
-void Journal::ForgetSync() {
-  std::lock_guard guard(mu_);
-  synced_ = false;
 }
 
 Journals& Journals::Get() {

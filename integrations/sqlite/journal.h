@@ -35,9 +35,8 @@ class Journal {
 
   // Whether the last thing its owner did with it was reading: SQLite is rolling back. A commit writes or syncs it last.
   bool being_played_back() const;
-  // Whether it was synced since ForgetSync(): never with synchronous=OFF.
+  // Whether it was synced since its beginning was written: never with synchronous=OFF.
   bool synced() const;
-  void ForgetSync();
 
  private:
   struct CloseFile {

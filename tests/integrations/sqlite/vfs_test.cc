@@ -154,6 +154,26 @@ TEST_F(VfsTest, OtherJournalModesAreRefusedWithAReason) {
   EXPECT_EQ(a("CREATE TABLE t(x)"), "");
 }
 
+TEST_F(VfsTest, AJournalModeThatIsSetByAnotherVfsStillWritesNothingWithoutAJournal) {
+  Connection(Uri("app.db"))("CREATE TABLE t(x)");
+  for (const char* mode : {"OFF", "MEMORY", "WAL", "TRUNCATE", "PERSIST"}) {
+    Connection a(":memory:");
+    ASSERT_EQ(a(absl::StrCat("ATTACH '", Uri("app.db"), "' AS b")), "");
+    a(absl::StrCat("PRAGMA journal_mode=", mode));  // not refused: main is not ours
+    const std::string kept = a("PRAGMA b.journal_mode");
+    const std::string before = a("SELECT count(*) FROM t");
+    EXPECT_EQ(a("BEGIN; INSERT INTO t VALUES (1); ROLLBACK"), "") << mode;
+    a("ROLLBACK");
+    EXPECT_EQ(a("SELECT count(*) FROM t"), before) << mode;
+    const std::string told = a("INSERT INTO t VALUES (1)");
+    EXPECT_EQ(told, kept == "off" || kept == "memory" ? "error: disk I/O error" : "") << mode << ", " << kept;
+    EXPECT_EQ(a("SELECT count(*) FROM t"), told.empty() ? absl::StrCat(std::stoi(before) + 1) : before)
+        << mode;
+    EXPECT_EQ(a("PRAGMA b.integrity_check"), "ok") << mode;
+  }
+  EXPECT_EQ(Objects(store_), (std::vector<std::string>{"app.db"}));
+}
+
 TEST_F(VfsTest, WhyADatabaseCannotBeOpenedIsTold) {
   const auto told = [](const std::string& uri, int flags = SQLITE_OPEN_READWRITE) {
     Connection c(uri, flags);
@@ -165,6 +185,13 @@ TEST_F(VfsTest, WhyADatabaseCannotBeOpenedIsTold) {
   EXPECT_TRUE(absl::StrContains(told(Uri("app.db")), "app.db"));
   EXPECT_TRUE(absl::StrContains(told(Uri("app.db-journal"), SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE),
                                 "gives such names to journals"));
+  EXPECT_TRUE(absl::StrContains(told(Uri("app.db") + "&nolock=1"), "nolock and immutable"));
+  Connection(Uri("app.db"))("CREATE TABLE t(x)");
+  Connection attaching(":memory:");
+  // SQLite, not asking for locks, reads it: the reason is in the log only.
+  EXPECT_EQ(attaching(absl::StrCat("ATTACH '", Uri("app.db"), "&nolock=1' AS b")), "error: disk I/O error");
+  EXPECT_TRUE(absl::StartsWith(attaching(absl::StrCat("ATTACH '", Uri("app.db"), ".missing/x' AS c")),
+                               "error: unable to open database"));
   auto store = Store::Open(store_, {});
   ASSERT_TRUE(store.ok());
   const std::string locked = told(Uri("app.db"));
