@@ -21,7 +21,7 @@ ABSL_FLAG(int, rounds, 0, "rounds of each work; 0: 7, or 3 with --quick");
 ABSL_FLAG(int, milliseconds, 0, "of each subject in each round; 0: 300, or 100 with --quick");
 ABSL_FLAG(std::string, only, "",
           "only these groups of works, separated by commas, of durable, clients, memory, mixed, writeback, "
-          "policy, latency, xfs and ageing; all without it");
+          "policy, latency, xfs, ageing and sqlite; all without it");
 ABSL_FLAG(std::string, dir, "bench-data",
           "directory for the stores, on the file system to be measured; removed at the end");
 ABSL_FLAG(std::string, out, "bench-results", "directory for the results");
@@ -43,6 +43,7 @@ constexpr Group kGroups[] = {
     {"clients", "durable writes of many clients", ManyClientsWorks},
     {"memory", "buffered writes and cached reads", MemoryWorks},
     {"mixed", "reads and durable updates, skewed", MixedWorks},
+    {"sqlite", "SQLite on untorn", SqliteWorks},
     {"writeback", "writeback of a dirty set, and scans", WritebackWorks},
     {"policy", "what goes in place", PolicyWorks},
     {"latency", "how even commits are", LatencyWorks},

@@ -1,5 +1,6 @@
 #include "bench/pages.h"
 
+#include <algorithm>
 #include <cstring>
 #include <random>
 
@@ -14,30 +15,36 @@ struct BlockStamp {
   bool operator==(const BlockStamp&) const = default;
 };
 
-// At both ends of each block.
-constexpr uint64_t kPlaces[] = {0, kBlockBytes - sizeof(BlockStamp)};
+// A page is stamped at both ends of each block of it; one that is smaller than a block at its own.
+template <typename F>
+void ForEachPlace(uint64_t page_bytes, F f) {
+  const uint64_t block_bytes = std::min(page_bytes, kBlockBytes);
+  for (uint64_t block = 0; block < page_bytes / block_bytes; ++block) {
+    for (uint64_t place : {uint64_t{0}, block_bytes - sizeof(BlockStamp)})
+      f(block, block * block_bytes + place);
+  }
+}
 
 }  // namespace
 
 void Stamp(std::byte* page, uint64_t page_bytes, uint64_t number, uint64_t version) {
-  for (uint64_t block = 0; block < page_bytes / kBlockBytes; ++block) {
+  ForEachPlace(page_bytes, [&](uint64_t block, uint64_t at) {
     const BlockStamp stamp{number, version, block};
-    for (uint64_t place : kPlaces) std::memcpy(page + block * kBlockBytes + place, &stamp, sizeof(stamp));
-  }
+    std::memcpy(page + at, &stamp, sizeof(stamp));
+  });
 }
 
 absl::Status CheckStamp(const std::byte* page, uint64_t page_bytes, uint64_t number, uint64_t version) {
-  for (uint64_t block = 0; block < page_bytes / kBlockBytes; ++block) {
-    for (uint64_t place : kPlaces) {
-      BlockStamp stamp;
-      std::memcpy(&stamp, page + block * kBlockBytes + place, sizeof(stamp));
-      if (stamp == BlockStamp{number, version, block}) continue;
-      return absl::DataLossError(absl::StrCat("page ", number, ", block ", block, ": version ", version,
+  absl::Status status;
+  ForEachPlace(page_bytes, [&](uint64_t block, uint64_t at) {
+    BlockStamp stamp;
+    std::memcpy(&stamp, page + at, sizeof(stamp));
+    if (stamp == BlockStamp{number, version, block}) return;
+    status = absl::DataLossError(absl::StrCat("page ", number, ", block ", block, ": version ", version,
                                               " was written, but page ", stamp.number, ", block ",
                                               stamp.block, ", version ", stamp.version, " is read"));
-    }
-  }
-  return absl::OkStatus();
+  });
+  return status;
 }
 
 AlignedBuffer RandomBytes(uint64_t bytes, uint64_t seed) {

@@ -12,7 +12,7 @@
 
 namespace untorn::bench {
 
-// Stamps a page whose content is otherwise random and cannot be compressed.
+// Stamps a page, or a row of at least 48 bytes, whose content is otherwise random and cannot be compressed.
 void Stamp(std::byte* page, uint64_t page_bytes, uint64_t number, uint64_t version);
 // kDataLoss: what is there is not this version of this page, whole.
 absl::Status CheckStamp(const std::byte* page, uint64_t page_bytes, uint64_t number, uint64_t version);

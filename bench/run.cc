@@ -92,12 +92,12 @@ PageWrite Driver::Stamped(uint64_t n, std::byte* data) const {
 }
 
 absl::Status Driver::Fill() {
-  constexpr uint64_t kAtOnce = 64;
-  AlignedBuffer buffers = RandomBytes(kAtOnce * load_.page_bytes, 1);
+  const uint64_t at_once = std::max<uint64_t>(64, (256 << 10) / load_.page_bytes);
+  AlignedBuffer buffers = RandomBytes(at_once * load_.page_bytes, 1);
   std::vector<PageWrite> pages;
   for (uint64_t n = 0; n < versions_.size(); ++n) {
     pages.push_back(Stamped(n, buffers.data() + pages.size() * load_.page_bytes));
-    if (pages.size() < kAtOnce && n + 1 < versions_.size()) continue;
+    if (pages.size() < at_once && n + 1 < versions_.size()) continue;
     if (absl::Status s = store_->Commit(0, pages); !s.ok()) return s;
     pages.clear();
   }

@@ -1,30 +1,35 @@
 #include <sqlite3.h>
 
 #include <cstring>
+#include <utility>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
+#include "bench/sqlite_database.h"
 #include "bench/stores.h"
 
 namespace untorn::bench {
 namespace {
 
-// A table of pages in one database; a connection for each client.
+// A table of pages, or of rows that are smaller, in one database; a connection for each client.
 class SqliteStore : public PageStore {
  public:
-  static absl::StatusOr<std::unique_ptr<PageStore>> Open(const PageStoreOptions& options, bool exists) {
+  static absl::StatusOr<std::unique_ptr<PageStore>> Open(SqliteKind kind, const PageStoreOptions& options,
+                                                         bool exists) {
+    if (!exists) {
+      const uint64_t bytes = options.page_bytes * options.pages * options.objects;
+      if (absl::Status s = MakeSqlite(kind, options.directory, 4 * bytes + (256 << 20)); !s.ok()) return s;
+    }
     auto store = std::make_unique<SqliteStore>();
     store->options_ = options;
     store->clients_.resize(options.clients);
     for (Client& c : store->clients_) {
-      if (absl::Status s = store->Connect(c, exists || &c != &store->clients_[0]); !s.ok()) return s;
+      if (absl::Status s = store->Connect(kind, c, exists || &c != &store->clients_[0]); !s.ok()) return s;
     }
     return store;
   }
   ~SqliteStore() override {
     for (Client& c : clients_) {
       for (sqlite3_stmt* s : {c.begin, c.commit, c.update, c.select}) sqlite3_finalize(s);
-      sqlite3_close(c.db);
     }
   }
 
@@ -47,7 +52,7 @@ class SqliteStore : public PageStore {
     if (result == SQLITE_DONE)
       status = absl::NotFoundError("never written");
     else if (result != SQLITE_ROW)
-      status = Error(c);
+      status = SqliteError(c.db.get());
     else
       std::memcpy(out, sqlite3_column_blob(c.select, 0), sqlite3_column_bytes(c.select, 0));
     sqlite3_reset(c.select);
@@ -56,33 +61,33 @@ class SqliteStore : public PageStore {
 
  private:
   struct Client {
-    sqlite3* db = nullptr;
+    SqliteConnection db;
     sqlite3_stmt *begin = nullptr, *commit = nullptr, *update = nullptr, *select = nullptr;
   };
 
-  static absl::Status Error(const Client& c) { return absl::InternalError(sqlite3_errmsg(c.db)); }
   static absl::Status Step(const Client& c, sqlite3_stmt* statement, int expected) {
     const int result = sqlite3_step(statement);
-    const absl::Status status = result == expected ? absl::OkStatus() : Error(c);
+    const absl::Status status = result == expected ? absl::OkStatus() : SqliteError(c.db.get());
     sqlite3_reset(statement);
     return status;
   }
 
-  absl::Status Connect(Client& c, bool exists) {
-    const std::string path = options_.directory + "/sqlite.db";
-    if (sqlite3_open(path.c_str(), &c.db) != SQLITE_OK) return Error(c);
-    sqlite3_busy_timeout(c.db, 60000);
-    std::string setup = absl::StrCat("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-",
-                                     options_.cache_bytes / options_.clients >> 10, ";");
-    if (!exists) setup += "CREATE TABLE pages(id INTEGER PRIMARY KEY, data BLOB NOT NULL);";
-    if (sqlite3_exec(c.db, setup.c_str(), nullptr, nullptr, nullptr) != SQLITE_OK) return Error(c);
+  absl::Status Connect(SqliteKind kind, Client& c, bool exists) {
+    auto opened = OpenSqlite(kind, options_.directory, options_.cache_bytes / options_.clients);
+    if (!opened.ok()) return opened.status();
+    c.db = *std::move(opened);
+    if (!exists) {
+      absl::Status s = Execute(c.db.get(), "CREATE TABLE pages(id INTEGER PRIMARY KEY, data BLOB NOT NULL)");
+      if (!s.ok()) return s;
+    }
     const std::pair<const char*, sqlite3_stmt**> statements[] = {
         {"BEGIN IMMEDIATE", &c.begin},
         {"COMMIT", &c.commit},
         {"INSERT INTO pages VALUES(?1, ?2) ON CONFLICT(id) DO UPDATE SET data=excluded.data", &c.update},
         {"SELECT data FROM pages WHERE id=?1", &c.select}};
     for (const auto& [sql, statement] : statements) {
-      if (sqlite3_prepare_v2(c.db, sql, -1, statement, nullptr) != SQLITE_OK) return Error(c);
+      if (sqlite3_prepare_v2(c.db.get(), sql, -1, statement, nullptr) != SQLITE_OK)
+        return SqliteError(c.db.get());
     }
     return absl::OkStatus();
   }
@@ -93,9 +98,10 @@ class SqliteStore : public PageStore {
 
 }  // namespace
 
-Subject SqliteSubject() {
-  return {"SQLite WAL", absl::StrCat("SQLite ", sqlite3_libversion(), ", journal_mode=WAL, synchronous=FULL"),
-          SqliteStore::Open};
+Subject SqliteSubject(SqliteKind kind) {
+  return {SqliteKindName(kind), SqliteSettings(kind), [kind](const PageStoreOptions& options, bool exists) {
+            return SqliteStore::Open(kind, options, exists);
+          }};
 }
 
 }  // namespace untorn::bench

@@ -3,6 +3,7 @@
 #define UNTORN_BENCH_STORES_H_
 
 #include "bench/page_store.h"
+#include "bench/sqlite_database.h"
 #include "untorn/options.h"
 
 namespace untorn::bench {
@@ -12,7 +13,7 @@ Subject UntornSubject(const std::string& name, WritePolicy policy, uint64_t stat
                       int percent_full = 0);
 
 // Peers, each at its documented durable settings.
-Subject SqliteSubject();
+Subject SqliteSubject(SqliteKind kind = SqliteKind::kWal);
 Subject LmdbSubject();
 Subject RocksdbSubject();
 

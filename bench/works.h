@@ -27,6 +27,8 @@ absl::Status WritebackWorks(const Setting& setting, Results* results);
 absl::Status AgeingWorks(const Setting& setting, Results* results);
 // Batches of buffered atomic writes by three policies, on the file system and on simulated devices.
 absl::Status PolicyWorks(const Setting& setting, Results* results);
+// SQLite on untorn beside SQLite with a write-ahead log and with a rollback journal.
+absl::Status SqliteWorks(const Setting& setting, Results* results);
 // The longest commits among many, in the virtual time of a simulated device.
 absl::Status LatencyWorks(const Setting& setting, Results* results);
 // Beside the atomic writes of XFS, which is made in a file and mounted for it: only where root does it.

@@ -307,7 +307,7 @@ Ground Simulated(const Setting& setting, const std::string& name, const Simulate
   // Without threads every run is the same, and checkpoints are paid for by the commits between them.
   ground.background = false;
   ground.new_disks = true;
-  ground.round_bytes = (setting.quick ? uint64_t{16} : 64) << 20;
+  ground.round_bytes = (setting.quick ? uint64_t{8} : 64) << 20;
   ground.bar = 0.95;
   return ground;
 }

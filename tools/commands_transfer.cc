@@ -17,6 +17,7 @@
 #include "tools/flags.h"
 #include "tools/output.h"
 #include "tools/progress.h"
+#include "tools/sqlite_log.h"
 #include "untorn/printable.h"
 #include "untorn/store.h"
 
@@ -121,6 +122,9 @@ int RunPut(const Invocation& invocation) {
   if (IsStore(invocation, path)) return invocation.Misuse(kFileIsStore);
   absl::StatusOr<InputFile> input = InputFile::Open(path);
   if (!input.ok()) return invocation.Fail(input.status());
+  if (path != "-") {
+    if (absl::Status s = CheckSqliteFileIsWhole(path); !s.ok()) return invocation.Fail(s);
+  }
   absl::StatusOr<OpenStore> open = OpenForChange(invocation);
   if (!open.ok()) return invocation.Fail(open.status());
   const absl::StatusOr<uint64_t> imported = Import(*open->store, *input, name);
@@ -155,6 +159,9 @@ int RunGet(const Invocation& invocation) {
     return invocation.Misuse("the object's name cannot be a file's: name the FILE");
   }
   if (IsStore(invocation, path)) return invocation.Misuse(kFileIsStore);
+  if (path != "-") {
+    if (absl::Status s = CheckSqliteWouldLeaveAlone(path); !s.ok()) return invocation.Fail(s);
+  }
   const Summary summary;
   auto store = Store::Open(invocation.arguments[0], OpenOptionsFromFlags(/*read_only=*/true));
   if (!store.ok()) return invocation.Fail(store.status());
@@ -274,7 +281,10 @@ std::vector<Command> TransferCommands() {
            "FILE may be - for stdin. NAME is FILE's last component unless given. The import is one "
            "transaction, of any size: if it fails or is interrupted, the store is as before.\n\n"
            "Fails if the object exists, unless --force is given: then it is replaced in the same atomic "
-           "step.",
+           "step.\n\n"
+           "A database of SQLite is refused while a hot journal or a write-ahead log beside it holds a part "
+           "of "
+           "it; the message says how to settle that.",
        .options = WithOpenOptions(
            {{"force", "", "replace an existing object"}, {"sync"}, {"policy", "POLICY"}, {"show_stats"}}),
        .examples = "untorn put app.untorn data.bin\nuntorn put app.untorn /backup/data.bin data --force\n"
@@ -288,7 +298,9 @@ std::vector<Command> TransferCommands() {
        .description =
            "FILE may be - for stdout; without it, it is NAME's last component, in the current directory. "
            "The file appears under its name only when it is complete and durable. Changes nothing in "
-           "the store.\n\nFails if FILE exists, unless --force is given.",
+           "the store.\n\nFails if FILE exists, unless --force is given; and if a journal of SQLite lies "
+           "beside it, which "
+           "would be applied to it.",
        .options = WithOpenOptions({{"force", "", "replace an existing file"}}),
        .examples = "untorn get app.untorn data.bin\nuntorn get app.untorn data.bin - | sha256sum",
        .min_arguments = 2,

@@ -16,12 +16,12 @@ struct SharedStore::Opened {
   }
 };
 
-absl::StatusOr<SharedStore::Use> SharedStore::Open(const std::string& path) {
+absl::StatusOr<SharedStore::Use> SharedStore::Open(const std::string& path, const OpenOptions& options) {
   Opened& opened = Opened::Get();
   std::lock_guard guard(opened.mu);
   std::unique_ptr<SharedStore>& shared = opened.stores[path];
   if (!shared) {
-    absl::StatusOr<std::unique_ptr<Store>> store = Store::Open(path, {});
+    absl::StatusOr<std::unique_ptr<Store>> store = Store::Open(path, options);
     if (!store.ok()) {
       opened.stores.erase(path);
       return store.status();
@@ -49,8 +49,9 @@ void SharedStore::EndUse::operator()(SharedStore* store) const {
 }
 
 absl::StatusOr<std::shared_ptr<Database>> Database::Open(const std::string& store_path,
-                                                         const std::string& name, bool create) {
-  absl::StatusOr<SharedStore::Use> use = SharedStore::Open(store_path);
+                                                         const OpenOptions& options, const std::string& name,
+                                                         bool create) {
+  absl::StatusOr<SharedStore::Use> use = SharedStore::Open(store_path, options);
   if (!use.ok()) return use.status();
   SharedStore& shared = **use;
   std::lock_guard guard(shared.mu_);

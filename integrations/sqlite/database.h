@@ -26,8 +26,8 @@ class SharedStore {
   };
   using Use = std::unique_ptr<SharedStore, EndUse>;
 
-  // `path`: a canonical one. Errors of Store::Open.
-  static absl::StatusOr<Use> Open(const std::string& path);
+  // `path`: a canonical one. `options` are those of the first use. Errors of Store::Open.
+  static absl::StatusOr<Use> Open(const std::string& path, const OpenOptions& options);
   // A store that is open already, and is no longer the caller's: what opens `path` while it is in use gets this one.
   // kAlreadyExists: one of that path is open.
   static absl::StatusOr<Use> Adopt(const std::string& path, std::unique_ptr<Store> store);
@@ -54,7 +54,8 @@ class Database {
 
   // kNotFound: there is none of this name in the store, and `create` is false. Errors of Store::Open.
   static absl::StatusOr<std::shared_ptr<Database>> Open(const std::string& store_path,
-                                                        const std::string& name, bool create);
+                                                        const OpenOptions& options, const std::string& name,
+                                                        bool create);
 
   Database(SharedStore::Use store, Object object) : store_(std::move(store)), object_(std::move(object)) {}
 

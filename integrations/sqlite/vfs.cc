@@ -5,6 +5,7 @@
 #include <memory>
 #include <mutex>
 #include <new>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -22,6 +23,7 @@ namespace {
 constexpr int kPathMax = 500;
 // What sqlite3_open reads of a file.
 constexpr int kHeaderBytes = 100;
+constexpr sqlite3_int64 kStoreCacheMibMax = 1 << 20;
 
 sqlite3_vfs* default_vfs = nullptr;
 
@@ -51,6 +53,17 @@ int MainClose(sqlite3_file* f) {
   return SQLITE_OK;
 }
 
+// A file that was put here, or copied by the backup API, may say that it has a write-ahead log. It has none here; without this,
+// SQLite would not open it.
+void WithoutWal(std::span<char> header) {
+  constexpr size_t kWriteVersion = 18, kReadVersion = 19;
+  constexpr char kRollback = 1, kWal = 2;
+  if (header.size() <= kReadVersion) return;
+  for (const size_t at : {kWriteVersion, kReadVersion}) {
+    if (header[at] == kWal) header[at] = kRollback;
+  }
+}
+
 int MainRead(sqlite3_file* f, void* out, int n, sqlite3_int64 offset) {
   if (Main(f).file == nullptr) {
     std::memset(out, 0, n);
@@ -59,6 +72,7 @@ int MainRead(sqlite3_file* f, void* out, int n, sqlite3_int64 offset) {
   const absl::StatusOr<size_t> got =
       Main(f).file->Read(offset, std::span(static_cast<std::byte*>(out), static_cast<size_t>(n)));
   if (!got.ok()) return Told(got.status(), SQLITE_IOERR_READ, "read");
+  if (offset == 0) WithoutWal(std::span(static_cast<char*>(out), *got));
   if (*got == static_cast<size_t>(n)) return SQLITE_OK;
   std::memset(static_cast<char*>(out) + *got, 0, n - *got);
   return SQLITE_IOERR_SHORT_READ;
@@ -268,8 +282,13 @@ absl::StatusOr<DatabaseFile*> OpenMain(const char* name, int flags) {
   const std::string own = NameInStore(name, *store);
   if (IsJournal(own) || own.ends_with("-wal"))
     return absl::InvalidArgumentError(absl::StrCat("'", own, "': SQLite gives such names to journals"));
+  OpenOptions options;
+  const sqlite3_int64 mib = sqlite3_uri_int64(name, "store_cache_mib", options.cache_bytes >> 20);
+  if (mib < 4 || mib > kStoreCacheMibMax)
+    return absl::InvalidArgumentError(absl::StrCat("store_cache_mib=", mib, ": 4 to ", kStoreCacheMibMax));
+  options.cache_bytes = mib << 20;
   absl::StatusOr<std::shared_ptr<Database>> database =
-      Database::Open(*store, own, (flags & SQLITE_OPEN_CREATE) != 0);
+      Database::Open(*store, options, own, (flags & SQLITE_OPEN_CREATE) != 0);
   if (!database.ok()) return database.status();
   return new DatabaseFile(*std::move(database), absl::StrCat(name, "-journal"),
                           (flags & SQLITE_OPEN_READONLY) != 0);

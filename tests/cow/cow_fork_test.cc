@@ -800,7 +800,7 @@ class CowForkModel {
 };
 
 TEST(CowForkModelTest, RandomChangesCommitWhatWasAcceptedAndLeaveNothingDirty) {
-  for (uint64_t seed = 1; seed <= 150; ++seed) {
+  for (uint64_t seed = 1; seed <= 75; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     CowForkModel model(seed);
     for (int step = 0; step < 250; ++step) {

@@ -64,7 +64,7 @@ TEST(BackgroundWritebackTest, SyncCoversWhatIsBeingSentByTheBackground) {
   auto object = store->CreateObject("a", Durability::kSync);
   ASSERT_TRUE(IsOk(object));
   const std::vector<std::byte> data(2 << 20, std::byte{1});
-  for (int i = 0; i < 100; ++i) {
+  for (int i = 0; i < 30; ++i) {
     for (uint64_t part : {0, 4}) {
       ASSERT_TRUE(IsOk(object->Write(static_cast<uint64_t>(i % 8) * (8 << 20) + part * (1 << 20), data)));
     }
@@ -82,7 +82,7 @@ TEST(BackgroundWritebackTest, PreallocateKeepsWhatIsBeingSentByTheBackground) {
   TestStore store(options);
   ASSERT_TRUE(store.is_open());
   const std::vector<std::byte> data(2 << 20, std::byte{1});
-  for (int i = 0; i < 50; ++i) {
+  for (int i = 0; i < 15; ++i) {
     auto object = store->CreateObject("o", Durability::kSync);
     ASSERT_TRUE(IsOk(object));
     for (uint64_t part : {0, 4}) {

@@ -1,6 +1,6 @@
 // The power is cut under SQLite at every point of random transactions, and each way is tried in which what no flush covers can
 // land: of what is there afterwards both databases are sound, and hold every transaction that was acknowledged and none by half
-// (promises 1, 2 and 6).
+// (promises 1, 3 and 6).
 #include <gtest/gtest.h>
 #include <sqlite3.h>
 

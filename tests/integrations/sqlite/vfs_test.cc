@@ -4,7 +4,6 @@
 
 #include <memory>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "absl/strings/match.h"
@@ -127,21 +126,6 @@ TEST_F(VfsTest, ReadersAndOneWriterLockAsOnAFile) {
   EXPECT_EQ(b("SELECT x FROM t"), "error: database is locked");
   EXPECT_EQ(a("PRAGMA locking_mode=NORMAL; SELECT x FROM t"), "normal 3");
   EXPECT_EQ(b("SELECT x FROM t"), "3");
-}
-
-TEST_F(VfsTest, ThreadsOfOneProcessLoseNoUpdate) {
-  constexpr int kThreads = 4, kUpdates = 100;
-  Connection(Uri("app.db"))("CREATE TABLE t(x); INSERT INTO t VALUES (0)");
-  std::vector<std::thread> threads;
-  for (int i = 0; i < kThreads; ++i) {
-    threads.emplace_back([&] {
-      Connection c(Uri("app.db"));
-      sqlite3_busy_timeout(c.db(), 60'000);
-      for (int k = 0; k < kUpdates; ++k) EXPECT_EQ(c("BEGIN IMMEDIATE; UPDATE t SET x = x + 1; COMMIT"), "");
-    });
-  }
-  for (std::thread& t : threads) t.join();
-  EXPECT_EQ(Connection(Uri("app.db"))("SELECT x FROM t"), absl::StrCat(kThreads * kUpdates));
 }
 
 TEST_F(VfsTest, OtherJournalModesAreRefusedWithAReason) {
