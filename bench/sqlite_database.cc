@@ -10,6 +10,11 @@ namespace untorn::bench {
 namespace {
 
 constexpr char kStoreCacheMib[] = "256";
+constexpr char kStatedUnit[] = "4096";
+
+bool IsOnUntorn(SqliteKind kind) {
+  return kind == SqliteKind::kOnUntorn || kind == SqliteKind::kOnUntornInPlace;
+}
 
 std::string StorePath(const std::string& directory) {
   return std::filesystem::absolute(directory + "/store").lexically_normal();
@@ -25,6 +30,8 @@ const char* SqliteKindName(SqliteKind kind) {
       return "SQLite rollback journal";
     case SqliteKind::kOnUntorn:
       return "SQLite on untorn";
+    case SqliteKind::kOnUntornInPlace:
+      return "SQLite on untorn in place";
   }
   return "";
 }
@@ -37,8 +44,10 @@ std::string SqliteSettings(SqliteKind kind) {
     case SqliteKind::kRollbackJournal:
       return sqlite + ", journal_mode=DELETE, synchronous=FULL";
     case SqliteKind::kOnUntorn:
-      return absl::StrCat(sqlite, ", synchronous=FULL, vfs=untorn, a store cache of ", kStoreCacheMib,
-                          " MiB; the store prepared when it was created");
+    case SqliteKind::kOnUntornInPlace:
+      return absl::StrCat(sqlite, ", synchronous=FULL, vfs=untorn, a store cache of ", kStoreCacheMib, " MiB",
+                          kind == SqliteKind::kOnUntornInPlace ? ", a stated unit of 4 KiB" : "",
+                          "; the store prepared when it was created");
   }
   return "";
 }
@@ -54,17 +63,19 @@ absl::Status MakeSqlite(SqliteKind kind, const std::string& directory, uint64_t 
   std::error_code error;
   std::filesystem::create_directories(directory, error);
   if (error) return absl::InternalError(absl::StrCat(directory, ": ", error.message()));
-  if (kind != SqliteKind::kOnUntorn) return absl::OkStatus();
+  if (!IsOnUntorn(kind)) return absl::OkStatus();
   return Store::Create(StorePath(directory), {.size_bytes = store_bytes, .prepare = true});
 }
 
 absl::StatusOr<SqliteConnection> OpenSqlite(SqliteKind kind, const std::string& directory,
                                             uint64_t cache_bytes) {
   if (untorn_sqlite_register(0) != SQLITE_OK) return absl::InternalError("the VFS cannot be registered");
-  const std::string uri = kind == SqliteKind::kOnUntorn
-                              ? absl::StrCat("file:sqlite.db?vfs=untorn&store=", StorePath(directory),
-                                             "&store_cache_mib=", kStoreCacheMib)
-                              : absl::StrCat("file:", directory, "/sqlite.db");
+  std::string uri = absl::StrCat("file:", directory, "/sqlite.db");
+  if (IsOnUntorn(kind)) {
+    uri = absl::StrCat("file:sqlite.db?vfs=untorn&store=", StorePath(directory),
+                       "&store_cache_mib=", kStoreCacheMib);
+    if (kind == SqliteKind::kOnUntornInPlace) absl::StrAppend(&uri, "&store_atomic_unit=", kStatedUnit);
+  }
   sqlite3* db = nullptr;
   const int rc = sqlite3_open_v2(uri.c_str(), &db,
                                  SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_URI, nullptr);

@@ -13,7 +13,7 @@
 
 namespace untorn::bench {
 
-enum class SqliteKind { kWal, kRollbackJournal, kOnUntorn };
+enum class SqliteKind { kWal, kRollbackJournal, kOnUntorn, kOnUntornInPlace };
 const char* SqliteKindName(SqliteKind kind);
 std::string SqliteSettings(SqliteKind kind);  // in words, for the table
 
@@ -22,7 +22,7 @@ struct CloseSqlite {
 };
 using SqliteConnection = std::unique_ptr<sqlite3, CloseSqlite>;
 
-// Before the first connection: a store of this size, for kOnUntorn.
+// Before the first connection: a store of this size, where it is on untorn.
 absl::Status MakeSqlite(SqliteKind kind, const std::string& directory, uint64_t store_bytes);
 // The page cache below, of the kernel or of the store, holds all of it; SQLite's own has `cache_bytes`.
 absl::StatusOr<SqliteConnection> OpenSqlite(SqliteKind kind, const std::string& directory,

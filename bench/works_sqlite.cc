@@ -37,10 +37,12 @@ absl::Status Updates(const Setting& setting, Results* results) {
         .page_bytes = kRowBytes, .pages = rows, .set_bytes = 16 << 20, .cache_bytes = kCacheBytes};
     std::vector<Entrant> entrants;
     for (const SqliteKind kind : kKinds) entrants.push_back({SqliteSubject(kind), load});
+    if (rows == 1) entrants.push_back({SqliteSubject(SqliteKind::kOnUntornInPlace), load});
     auto series = CompareStores(work, entrants, setting.pace, setting.directory, results);
     if (!series.ok()) return series.status();
     AddRatio(work, *series, kUntorn, kWal, results);
     AddRatio(work, *series, kUntorn, kRollback, results);
+    if (rows == 1) AddRatio(work, *series, SqliteKindName(SqliteKind::kOnUntornInPlace), kWal, results);
     results->bars.push_back({work, kUntorn, kWal, rows == 1 ? 1.3 : 3, {}});
     if (rows == 1) results->bars.push_back({work, kUntorn, kRollback, 5, {}});
   }

@@ -101,4 +101,14 @@ bool Database::Reserved() const {
   return writer_ != nullptr;
 }
 
+std::optional<HeaderCounters> Database::counters() const {
+  std::lock_guard guard(mu_);
+  return counters_;
+}
+
+void Database::SetCounters(std::optional<HeaderCounters> counters) {
+  std::lock_guard guard(mu_);
+  counters_ = counters;
+}
+
 }  // namespace untorn::sqlite

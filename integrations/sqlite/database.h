@@ -7,11 +7,13 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "integrations/sqlite/header_counters.h"
 #include "untorn/store.h"
 
 namespace untorn::sqlite {
@@ -68,6 +70,11 @@ class Database {
   void Lower(const void* handle, Level to, Level* level);
   bool Reserved() const;
 
+  // Of its first page, where they are newer than what is in the store. They need not get there, since they tell the
+  // connections of this process what is stale, and none outlives it.
+  std::optional<HeaderCounters> counters() const;
+  void SetCounters(std::optional<HeaderCounters> counters);
+
  private:
   const SharedStore::Use store_;
   const Object object_;
@@ -75,6 +82,7 @@ class Database {
   int readers_ = 0;               // handles with any lock, the writer's among them
   const void* writer_ = nullptr;  // has at least kReserved, or waits for kExclusive
   bool pending_ = false;          // it wants, or has, kExclusive
+  std::optional<HeaderCounters> counters_;
 };
 
 }  // namespace untorn::sqlite

@@ -56,7 +56,12 @@ absl::StatusOr<uint64_t> DatabaseFile::Size() const {
 }
 
 absl::StatusOr<size_t> DatabaseFile::Read(uint64_t offset, std::span<std::byte> out) const {
-  return staged_ ? staged_->Read(database_->object(), offset, out) : database_->object().Read(offset, out);
+  absl::StatusOr<size_t> count =
+      staged_ ? staged_->Read(database_->object(), offset, out) : database_->object().Read(offset, out);
+  if (!count.ok() || offset >= HeaderCounters::kHeaderBytes || first_page_staged_) return count;
+  const std::optional<HeaderCounters> counters = counters_ ? counters_ : database_->counters();
+  if (counters) counters->PutInto(offset, out.first(*count));
+  return count;
 }
 
 absl::Status DatabaseFile::Begin() {
@@ -75,9 +80,26 @@ absl::Status DatabaseFile::Begin() {
   return absl::OkStatus();
 }
 
+absl::StatusOr<bool> DatabaseFile::OnlyCountersChange(std::span<const std::byte> first_page) {
+  if (first_page_staged_ || first_page.size() < HeaderCounters::kHeaderBytes) return false;
+  block_.resize(first_page.size());
+  absl::StatusOr<size_t> count = Read(0, block_);
+  if (!count.ok()) return count.status();
+  return *count == first_page.size() && HeaderCounters::AreAllThatDiffers(block_, first_page);
+}
+
 // Whole blocks, but for the last of the file: a transaction keeps those in memory of which it knows only a part.
 absl::Status DatabaseFile::Write(uint64_t offset, std::span<const std::byte> data) {
   if (absl::Status s = Begin(); !s.ok()) return s;
+  if (offset == 0) {
+    const absl::StatusOr<bool> only_counters = OnlyCountersChange(data);
+    if (!only_counters.ok()) return only_counters.status();
+    if (*only_counters) {
+      counters_.emplace(data.first<HeaderCounters::kHeaderBytes>());
+      return absl::OkStatus();
+    }
+    first_page_staged_ = true;
+  }
   const Object& object = database_->object();
   const uint64_t end = offset + data.size();
   const uint64_t first = offset / kBlockBytes * kBlockBytes;
@@ -96,6 +118,7 @@ absl::Status DatabaseFile::Write(uint64_t offset, std::span<const std::byte> dat
 absl::Status DatabaseFile::Truncate(uint64_t bytes) {
   if (state_ == State::kCommitted) return database_->object().Truncate(bytes);
   if (absl::Status s = Begin(); !s.ok()) return s;
+  first_page_staged_ |= bytes < HeaderCounters::kHeaderBytes;
   return staged_->Truncate(database_->object(), bytes);
 }
 
@@ -202,6 +225,10 @@ void DatabaseFile::EndStaging(State next) {
   state_ = next;
   if (next == State::kStaging) return;
   staged_.reset();
+  if (next == State::kCommitted && (first_page_staged_ || counters_))
+    database_->SetCounters(first_page_staged_ ? std::nullopt : counters_);
+  first_page_staged_ = false;
+  counters_.reset();
 }
 
 void DatabaseFile::Unlock(Database::Level level) {

@@ -14,6 +14,9 @@
 //                 dropped. With synchronous=OFF that cannot be told from a commit after a savepoint was rolled back, and
 //                 what was played back is committed: it changes nothing. Unlocking and closing drop what is staged too,
 //                 and the journal with it: it has nothing to restore.
+//   page 1        Every transaction of SQLite counts in it, so that caches are found to be stale. If nothing else of it
+//                 changes it is not written: the counters are kept in memory, and put over what is read of it. They go back to an older
+//                 value when the last handle is closed, with which no cache is left that could have been filled under a later one.
 //   VACUUM        truncates after the commit, before SQLITE_FCNTL_COMMIT_PHASETWO; that goes to the object itself. If it
 //                 is lost the database has unused pages at its end, which SQLite expects.
 //
@@ -80,6 +83,7 @@ class DatabaseFile {
   // Later transactions, durable ones too, rely on buffered ones.
   static absl::Status CommitInOrder(Database& database, Transaction& transaction, Durability durability);
   void EndStaging(State next);
+  absl::StatusOr<bool> OnlyCountersChange(std::span<const std::byte> first_page);
 
   const std::shared_ptr<Database> database_;
   const std::string journal_name_;
@@ -88,6 +92,9 @@ class DatabaseFile {
   State state_ = State::kIdle;
   std::optional<Transaction> staged_;          // if kStaging, kReady or kPrepared
   Durability durability_ = Durability::kSync;  // if kReady or kPrepared
+  // Of what is staged, of page 1: all of it, or these only.
+  bool first_page_staged_ = false;
+  std::optional<HeaderCounters> counters_;
   mutable std::vector<std::byte> block_;
 };
 

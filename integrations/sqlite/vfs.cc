@@ -287,6 +287,7 @@ absl::StatusOr<DatabaseFile*> OpenMain(const char* name, int flags) {
   if (mib < 4 || mib > kStoreCacheMibMax)
     return absl::InvalidArgumentError(absl::StrCat("store_cache_mib=", mib, ": 4 to ", kStoreCacheMibMax));
   options.cache_bytes = mib << 20;
+  options.stated_atomic_unit_bytes = sqlite3_uri_int64(name, "store_atomic_unit", 0);
   absl::StatusOr<std::shared_ptr<Database>> database =
       Database::Open(*store, options, own, (flags & SQLITE_OPEN_CREATE) != 0);
   if (!database.ok()) return database.status();

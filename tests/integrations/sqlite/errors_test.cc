@@ -47,7 +47,7 @@ const std::vector<std::vector<std::string>>& Transactions() {
 std::shared_ptr<SimulatedDisk> Prepared() {
   static const std::shared_ptr<SimulatedDisk> prepared = [] {
     auto disk = SimulatedDatabases::NewDisk(32 << 20);
-    auto databases = SimulatedDatabases::Open(disk, 1);
+    auto databases = SimulatedDatabases::Open(disk, {});
     EXPECT_TRUE(databases.ok()) << databases.status();
     EXPECT_EQ((**databases)(absl::StrCat("PRAGMA two.auto_vacuum=FULL; "
                                          "CREATE TABLE t(id INTEGER PRIMARY KEY, a INT, b TEXT); "
@@ -63,7 +63,7 @@ std::shared_ptr<SimulatedDisk> Prepared() {
 const std::vector<std::string>& States() {
   static const auto& states = *new std::vector<std::string>([] {
     std::vector<std::string> states;
-    auto databases = SimulatedDatabases::Open(Prepared(), 1);
+    auto databases = SimulatedDatabases::Open(Prepared(), {});
     EXPECT_TRUE(databases.ok()) << databases.status();
     states.push_back(Contents((*databases)->connection()));
     for (const auto& transaction : Transactions()) {
@@ -140,7 +140,7 @@ class ErrorsTest : public testing::TestWithParam<bool> {  // whether locking_mod
   // With small caches, so that large transactions spill.
   void Open(std::shared_ptr<SimulatedDisk> disk, const std::string& vfs,
             std::unique_ptr<SimulatedDatabases>* databases) {
-    auto opened = SimulatedDatabases::Open(std::move(disk), 1, vfs);
+    auto opened = SimulatedDatabases::Open(std::move(disk), {}, vfs);
     ASSERT_TRUE(opened.ok()) << opened.status();
     *databases = *std::move(opened);
     ASSERT_EQ((**databases)("PRAGMA main.cache_size=10; PRAGMA two.cache_size=10"), "");

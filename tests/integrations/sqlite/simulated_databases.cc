@@ -20,14 +20,14 @@ std::shared_ptr<SimulatedDisk> SimulatedDatabases::NewDisk(uint64_t bytes) {
 }
 
 absl::StatusOr<std::unique_ptr<SimulatedDatabases>> SimulatedDatabases::Open(
-    std::shared_ptr<SimulatedDisk> disk, uint64_t seed, const std::string& vfs) {
+    std::shared_ptr<SimulatedDisk> disk, const SimulatedDeviceOptions& options, const std::string& vfs) {
   static std::atomic<int> opened = 0;
   if (untorn_sqlite_register(0) != SQLITE_OK) return absl::InternalError("the VFS cannot be registered");
   std::unique_ptr<SimulatedDatabases> databases(new SimulatedDatabases);
   databases->disk_ = disk;
   databases->vfs_ = vfs;
   databases->path_ = absl::StrCat("/simulated/", ++opened);
-  auto device = std::make_unique<SimulatedDevice>(std::move(disk), SimulatedDeviceOptions{.seed = seed});
+  auto device = std::make_unique<SimulatedDevice>(std::move(disk), options);
   databases->device_ = device.get();
   absl::StatusOr<std::unique_ptr<Store>> store =
       Store::OpenOnDevice(std::move(device), {.cache_bytes = 4 << 20}, false);

@@ -20,7 +20,7 @@ class SimulatedDatabases {
   static std::shared_ptr<SimulatedDisk> NewDisk(uint64_t bytes);
   // The store has no threads of its own. The databases are created if they do not exist.
   static absl::StatusOr<std::unique_ptr<SimulatedDatabases>> Open(std::shared_ptr<SimulatedDisk> disk,
-                                                                  uint64_t seed,
+                                                                  const SimulatedDeviceOptions& options,
                                                                   const std::string& vfs = "untorn");
   // As by a kill: nothing more reaches the disk.
   ~SimulatedDatabases();

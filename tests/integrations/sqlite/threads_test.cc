@@ -34,8 +34,8 @@ TEST(ThreadsTest, LoseNoUpdateAndSeeNoTransactionByHalf) {
     threads.emplace_back([&] {
       for (int k = 0; k < kConnections; ++k) {
         Connection c(uri("one.db"));
-        EXPECT_EQ(c(attach), "");
         sqlite3_busy_timeout(c.db(), 60'000);
+        EXPECT_EQ(c(attach), "");
         for (int n = 0; n < kUpdates; ++n) {
           EXPECT_EQ(c("BEGIN IMMEDIATE; UPDATE t SET x = x + 1; UPDATE u SET x = x + 1; COMMIT"), "");
           EXPECT_EQ(c("SELECT t.x - u.x FROM t, u"), "0");
