@@ -123,7 +123,7 @@ int RunPut(const Invocation& invocation) {
   absl::StatusOr<InputFile> input = InputFile::Open(path);
   if (!input.ok()) return invocation.Fail(input.status());
   if (path != "-") {
-    if (absl::Status s = CheckSqliteFileIsWhole(path); !s.ok()) return invocation.Fail(s);
+    if (absl::Status s = CheckSqliteFileIsWhole(path, *input); !s.ok()) return invocation.Fail(s);
   }
   absl::StatusOr<OpenStore> open = OpenForChange(invocation);
   if (!open.ok()) return invocation.Fail(open.status());

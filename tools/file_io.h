@@ -21,6 +21,7 @@ class InputFile {
   InputFile& operator=(InputFile&&) = delete;
   ~InputFile();
 
+  int fd() const { return fd_; }
   uint64_t size() const { return size_; }  // 0 where it is not known, as of a pipe
   // Fills `out` unless the file ends first; returns the number of bytes.
   absl::StatusOr<size_t> Read(std::span<std::byte> out);

@@ -4,6 +4,7 @@
 #ifndef UNTORN_INTEGRATIONS_SQLITE_DATABASE_H_
 #define UNTORN_INTEGRATIONS_SQLITE_DATABASE_H_
 
+#include <atomic>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -13,7 +14,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "integrations/sqlite/header_counters.h"
+#include "integrations/sqlite/header.h"
 #include "untorn/store.h"
 
 namespace untorn::sqlite {
@@ -35,6 +36,11 @@ class SharedStore {
   static absl::StatusOr<Use> Adopt(const std::string& path, std::unique_ptr<Store> store);
   Store& store() { return *store_; }
 
+  // A commit has failed on the device: what the store shows of it may not be there when it is opened next. So nothing more is
+  // read of it until then.
+  void SetFailed() { failed_ = true; }
+  bool failed() const { return failed_; }
+
  private:
   friend class Database;
   struct Opened;
@@ -43,6 +49,7 @@ class SharedStore {
 
   const std::string path_;
   int uses_ = 0;  // guarded by the mutex of all
+  std::atomic<bool> failed_ = false;
   const std::unique_ptr<Store> store_;
   std::mutex mu_;
   std::map<std::string, std::weak_ptr<Database>> databases_;
@@ -61,6 +68,7 @@ class Database {
 
   Database(SharedStore::Use store, Object object) : store_(std::move(store)), object_(std::move(object)) {}
 
+  SharedStore& shared_store() { return *store_; }
   Store& store() { return store_->store(); }
   const Object& object() const { return object_; }
 

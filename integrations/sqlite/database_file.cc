@@ -51,14 +51,31 @@ bool DatabaseFile::AnyHasJournal(std::string_view name) {
   return handles.journals.contains(name);
 }
 
+std::shared_ptr<Journal> DatabaseFile::FindJournal() const {
+  std::shared_ptr<Journal> journal = Journals::Get().Find(journal_name_);
+  return journal && journal->in_use() ? journal : nullptr;
+}
+
 absl::StatusOr<uint64_t> DatabaseFile::Size() const {
+  std::lock_guard guard(mu_);
   return staged_ ? staged_->Size(database_->object()) : database_->object().Size();
 }
 
 absl::StatusOr<size_t> DatabaseFile::Read(uint64_t offset, std::span<std::byte> out) const {
+  std::lock_guard guard(mu_);
+  if (database_->shared_store().failed()) {
+    return absl::UnavailableError(
+        "the store has failed: close all its databases, and open them again, to see what is there");
+  }
+  return ReadLocked(offset, out);
+}
+
+absl::StatusOr<size_t> DatabaseFile::ReadLocked(uint64_t offset, std::span<std::byte> out) const {
   absl::StatusOr<size_t> count =
       staged_ ? staged_->Read(database_->object(), offset, out) : database_->object().Read(offset, out);
-  if (!count.ok() || offset >= HeaderCounters::kHeaderBytes || first_page_staged_) return count;
+  if (!count.ok() || offset >= kHeaderBytes) return count;
+  WalMark::Remove(offset, out.first(*count));
+  if (first_page_staged_) return count;
   const std::optional<HeaderCounters> counters = counters_ ? counters_ : database_->counters();
   if (counters) counters->PutInto(offset, out.first(*count));
   return count;
@@ -71,7 +88,7 @@ absl::Status DatabaseFile::Begin() {
     EndStaging(State::kStaging);
     return absl::OkStatus();
   }
-  if (!Journals::Get().Find(journal_name_)) {
+  if (!FindJournal()) {
     return absl::FailedPreconditionError(
         "SQLite has no rollback journal for this transaction: only journal_mode=DELETE is supported");
   }
@@ -81,24 +98,27 @@ absl::Status DatabaseFile::Begin() {
 }
 
 absl::StatusOr<bool> DatabaseFile::OnlyCountersChange(std::span<const std::byte> first_page) {
-  if (first_page_staged_ || first_page.size() < HeaderCounters::kHeaderBytes) return false;
+  if (first_page_staged_ || first_page.size() < kHeaderBytes) return false;
   block_.resize(first_page.size());
-  absl::StatusOr<size_t> count = Read(0, block_);
+  absl::StatusOr<size_t> count = ReadLocked(0, block_);
   if (!count.ok()) return count.status();
   return *count == first_page.size() && HeaderCounters::AreAllThatDiffers(block_, first_page);
 }
 
 // Whole blocks, but for the last of the file: a transaction keeps those in memory of which it knows only a part.
 absl::Status DatabaseFile::Write(uint64_t offset, std::span<const std::byte> data) {
+  std::lock_guard guard(mu_);
   if (absl::Status s = Begin(); !s.ok()) return s;
   if (offset == 0) {
     const absl::StatusOr<bool> only_counters = OnlyCountersChange(data);
     if (!only_counters.ok()) return only_counters.status();
     if (*only_counters) {
-      counters_.emplace(data.first<HeaderCounters::kHeaderBytes>());
+      counters_.emplace(data.first<kHeaderBytes>());
       return absl::OkStatus();
     }
     first_page_staged_ = true;
+    next_counters_.reset();
+    if (WalMark::IsIn(data)) next_counters_ = HeaderCounters(data.first<kHeaderBytes>()).Next();
   }
   const Object& object = database_->object();
   const uint64_t end = offset + data.size();
@@ -116,15 +136,17 @@ absl::Status DatabaseFile::Write(uint64_t offset, std::span<const std::byte> dat
 }
 
 absl::Status DatabaseFile::Truncate(uint64_t bytes) {
-  if (state_ == State::kCommitted) return database_->object().Truncate(bytes);
+  std::lock_guard guard(mu_);
+  if (state_ == State::kCommitted && !FindJournal()) return database_->object().Truncate(bytes);
   if (absl::Status s = Begin(); !s.ok()) return s;
-  first_page_staged_ |= bytes < HeaderCounters::kHeaderBytes;
+  first_page_staged_ |= bytes < kHeaderBytes;
   return staged_->Truncate(database_->object(), bytes);
 }
 
 absl::Status DatabaseFile::BeginSync(const std::string& super_journal) {
+  std::lock_guard guard(mu_);
   if (state_ != State::kStaging) return absl::OkStatus();
-  const std::shared_ptr<Journal> journal = Journals::Get().Find(journal_name_);
+  const std::shared_ptr<Journal> journal = FindJournal();
   durability_ = journal && !journal->synced() ? Durability::kBuffered : Durability::kSync;
   Handles& handles = Handles::Get();
   if (!super_journal.empty()) {
@@ -134,21 +156,28 @@ absl::Status DatabaseFile::BeginSync(const std::string& super_journal) {
           "a transaction that also changes databases of another VFS cannot be atomic: super-journal ",
           super_journal));
     }
-    std::lock_guard guard(handles.mu);
+    std::lock_guard all(handles.mu);
     handles.prepared.insert({super_journal, this});
     state_ = State::kPrepared;
     return absl::OkStatus();
   }
   state_ = State::kReady;
-  std::lock_guard guard(handles.mu);
+  std::lock_guard all(handles.mu);
   handles.ready[journal_name_] = this;
   return absl::OkStatus();
 }
 
 absl::Status DatabaseFile::Sync() {
+  std::lock_guard guard(mu_);
   if (!staged_) return database_->object().Sync();
-  const std::shared_ptr<Journal> journal = Journals::Get().Find(journal_name_);
-  if (journal && journal->being_played_back()) {
+  // SQLite syncs the journal before it writes or plays back. Where it does not, it is one of another mode, of which it cannot
+  // be told what it does.
+  const std::shared_ptr<Journal> journal = FindJournal();
+  if (!journal || !journal->synced()) {
+    return absl::FailedPreconditionError(
+        "SQLite has not synced its rollback journal: only journal_mode=DELETE is supported");
+  }
+  if (journal->being_played_back()) {
     EndStaging(State::kIdle);
   } else {
     durability_ = Durability::kSync;
@@ -160,6 +189,8 @@ absl::Status DatabaseFile::CommitInOrder(Database& database, Transaction& transa
                                          Durability durability) {
   absl::Status status = transaction.Commit(durability);
   if (status.ok() && durability == Durability::kBuffered) status = database.store().Barrier();
+  const bool undone = absl::IsResourceExhausted(status) || absl::IsAborted(status);
+  if (!status.ok() && !undone) database.shared_store().SetFailed();
   return status;
 }
 
@@ -176,7 +207,9 @@ absl::Status DatabaseFile::CommitReady(std::string_view journal) {
     std::lock_guard guard(handles.mu);
     if (auto it = handles.ready.find(journal); it != handles.ready.end()) file = it->second;
   }
-  return file != nullptr ? file->Commit() : absl::OkStatus();
+  if (file == nullptr) return absl::OkStatus();
+  std::lock_guard guard(file->mu_);
+  return file->Commit();
 }
 
 absl::Status DatabaseFile::CommitPrepared(const std::string& super_journal) {
@@ -188,6 +221,9 @@ absl::Status DatabaseFile::CommitPrepared(const std::string& super_journal) {
     for (auto it = from; it != to; ++it) files.push_back(it->second);
   }
   if (files.empty()) return absl::OkStatus();
+  std::sort(files.begin(), files.end(), std::less<>());
+  std::vector<std::unique_lock<std::mutex>> locks;
+  for (DatabaseFile* file : files) locks.emplace_back(file->mu_);
   const bool durable = std::any_of(files.begin(), files.end(),
                                    [](const DatabaseFile* f) { return f->durability_ == Durability::kSync; });
   absl::Status status;
@@ -207,6 +243,9 @@ absl::Status DatabaseFile::CommitPrepared(const std::string& super_journal) {
 }
 
 absl::Status DatabaseFile::EndCommit() {
+  std::lock_guard guard(mu_);
+  if (state_ == State::kStaging)
+    return absl::InternalError("SQLite ends a transaction that it has not synced");
   // Its journal was never finalized: there was none.
   absl::Status status;
   if (state_ == State::kReady) status = Commit();
@@ -226,16 +265,20 @@ void DatabaseFile::EndStaging(State next) {
   if (next == State::kStaging) return;
   staged_.reset();
   if (next == State::kCommitted && (first_page_staged_ || counters_))
-    database_->SetCounters(first_page_staged_ ? std::nullopt : counters_);
+    database_->SetCounters(first_page_staged_ ? next_counters_ : counters_);
   first_page_staged_ = false;
   counters_.reset();
+  next_counters_.reset();
 }
 
+bool DatabaseFile::Lock(Database::Level level) { return database_->Raise(this, level, &level_); }
+
 void DatabaseFile::Unlock(Database::Level level) {
+  std::lock_guard guard(mu_);
   if (level <= Database::kShared && level_ > Database::kShared) {
     EndStaging(State::kIdle);
-    // SQLite has deleted it, unless it has given up.
-    Journals::Get().Remove(journal_name_);
+    // SQLite has given up, and not finalized it.
+    if (level == Database::kNone) Journals::Get().Remove(journal_name_);
   }
   database_->Lower(this, level, &level_);
 }

@@ -12,7 +12,7 @@
 //   rollback      SQLite plays its journal back, on top of what is staged, and calls xSync. A commit writes and syncs the
 //                 journal before it writes pages, and rollback reads it last: so if it was read last, what is staged is
 //                 dropped. With synchronous=OFF that cannot be told from a commit after a savepoint was rolled back, and
-//                 what was played back is committed: it changes nothing. Unlocking and closing drop what is staged too,
+//                 what was played back is committed: pages as they were, but for free ones. Unlocking and closing drop what is staged too,
 //                 and the journal with it: it has nothing to restore.
 //   page 1        Every transaction of SQLite counts in it, so that caches are found to be stale. If nothing else of it
 //                 changes it is not written: the counters are kept in memory, and put over what is read of it. They go back to an older
@@ -22,12 +22,14 @@
 //
 // Crash states. Nothing reaches the store before the commit, which is one transaction of the store: old or new.
 //
-// Threading: as SQLite: one thread at a time.
+// Threading: thread-safe. SQLite calls a handle from one thread at a time, but for the deletion of a super-journal, which in
+// shared-cache mode does not wait for others that read.
 #ifndef UNTORN_INTEGRATIONS_SQLITE_DATABASE_FILE_H_
 #define UNTORN_INTEGRATIONS_SQLITE_DATABASE_FILE_H_
 
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -39,6 +41,8 @@
 #include "untorn/store.h"
 
 namespace untorn::sqlite {
+
+class Journal;
 
 class DatabaseFile {
  public:
@@ -65,7 +69,8 @@ class DatabaseFile {
   // Commits what is prepared for this super-journal. Whatever becomes of it, it is not prepared any more.
   static absl::Status CommitPrepared(const std::string& super_journal);
 
-  bool Lock(Database::Level level) { return database_->Raise(this, level, &level_); }
+  bool failed() const { return database_->shared_store().failed(); }
+  bool Lock(Database::Level level);
   void Unlock(Database::Level level);
   Database::Level level() const { return level_; }
   bool Reserved() const { return database_->Reserved(); }
@@ -78,8 +83,11 @@ class DatabaseFile {
     kPrepared,   // for its super-journal to be deleted
     kCommitted,  // and SQLite is not done with it
   };
+  // These with mu_ locked.
+  absl::StatusOr<size_t> ReadLocked(uint64_t offset, std::span<std::byte> out) const;
   absl::Status Begin();
   absl::Status Commit();
+  std::shared_ptr<Journal> FindJournal() const;  // in use, or null
   // Later transactions, durable ones too, rely on buffered ones.
   static absl::Status CommitInOrder(Database& database, Transaction& transaction, Durability durability);
   void EndStaging(State next);
@@ -88,6 +96,8 @@ class DatabaseFile {
   const std::shared_ptr<Database> database_;
   const std::string journal_name_;
   const bool read_only_;
+  // Before the lock of all handles; of several handles in the order of their addresses.
+  mutable std::mutex mu_;
   Database::Level level_ = Database::kNone;
   State state_ = State::kIdle;
   std::optional<Transaction> staged_;          // if kStaging, kReady or kPrepared
@@ -95,7 +105,9 @@ class DatabaseFile {
   // Of what is staged, of page 1: all of it, or these only.
   bool first_page_staged_ = false;
   std::optional<HeaderCounters> counters_;
-  mutable std::vector<std::byte> block_;
+  // For after the commit, where SQLite has to read page 1 again, since it has cached what marks a WAL in it.
+  std::optional<HeaderCounters> next_counters_;
+  std::vector<std::byte> block_;
 };
 
 }  // namespace untorn::sqlite

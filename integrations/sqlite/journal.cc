@@ -45,7 +45,11 @@ absl::StatusOr<size_t> Journal::Read(uint64_t offset, void* out, size_t bytes, b
 absl::Status Journal::Write(uint64_t offset, const void* data, size_t bytes) {
   std::lock_guard guard(mu_);
   read_last_ = false;
-  synced_ &= offset != 0;
+  if (offset == 0) {
+    synced_ = false;
+    const auto* begin = static_cast<const char*>(data);
+    in_use_ = std::any_of(begin, begin + bytes, [](char c) { return c != 0; });
+  }
   const uint64_t end = offset + bytes;
   if (!file_ && end > kBytesInMemory) {
     if (absl::Status s = Spill(); !s.ok()) return s;
@@ -74,6 +78,7 @@ absl::Status Journal::Spill() {
 absl::Status Journal::Truncate(uint64_t bytes) {
   std::lock_guard guard(mu_);
   read_last_ = false;
+  in_use_ &= bytes != 0;
   if (bytes >= size_) return absl::OkStatus();
   if (!file_) {
     bytes_.resize(bytes);
@@ -103,6 +108,11 @@ bool Journal::being_played_back() const {
 bool Journal::synced() const {
   std::lock_guard guard(mu_);
   return synced_;
+}
+
+bool Journal::in_use() const {
+  std::lock_guard guard(mu_);
+  return in_use_;
 }
 
 Journals& Journals::Get() {

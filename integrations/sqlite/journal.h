@@ -37,6 +37,8 @@ class Journal {
   bool being_played_back() const;
   // Whether it was synced since its beginning was written: never with synchronous=OFF.
   bool synced() const;
+  // Whether it has a header, and was not finalized since.
+  bool in_use() const;
 
  private:
   struct CloseFile {
@@ -48,7 +50,7 @@ class Journal {
   std::vector<char> bytes_;
   std::unique_ptr<std::FILE, CloseFile> file_;  // instead of bytes_, once it is large; it has no name
   uint64_t size_ = 0;
-  bool read_last_ = false, synced_ = false;
+  bool read_last_ = false, synced_ = false, in_use_ = false;
 };
 
 // Those that exist, by name.

@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "absl/status/status.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "integrations/sqlite/api.h"
 #include "integrations/sqlite/database_file.h"
@@ -23,7 +24,7 @@ namespace {
 constexpr int kPathMax = 500;
 // What sqlite3_open reads of a file.
 constexpr int kHeaderBytes = 100;
-constexpr sqlite3_int64 kStoreCacheMibMax = 1 << 20;
+constexpr uint64_t kStoreCacheMibMax = 1 << 20;
 
 sqlite3_vfs* default_vfs = nullptr;
 
@@ -53,17 +54,6 @@ int MainClose(sqlite3_file* f) {
   return SQLITE_OK;
 }
 
-// A file that was put here, or copied by the backup API, may say that it has a write-ahead log. It has none here; without this,
-// SQLite would not open it.
-void WithoutWal(std::span<char> header) {
-  constexpr size_t kWriteVersion = 18, kReadVersion = 19;
-  constexpr char kRollback = 1, kWal = 2;
-  if (header.size() <= kReadVersion) return;
-  for (const size_t at : {kWriteVersion, kReadVersion}) {
-    if (header[at] == kWal) header[at] = kRollback;
-  }
-}
-
 int MainRead(sqlite3_file* f, void* out, int n, sqlite3_int64 offset) {
   if (Main(f).file == nullptr) {
     std::memset(out, 0, n);
@@ -72,7 +62,6 @@ int MainRead(sqlite3_file* f, void* out, int n, sqlite3_int64 offset) {
   const absl::StatusOr<size_t> got =
       Main(f).file->Read(offset, std::span(static_cast<std::byte*>(out), static_cast<size_t>(n)));
   if (!got.ok()) return Told(got.status(), SQLITE_IOERR_READ, "read");
-  if (offset == 0) WithoutWal(std::span(static_cast<char*>(out), *got));
   if (*got == static_cast<size_t>(n)) return SQLITE_OK;
   std::memset(static_cast<char*>(out) + *got, 0, n - *got);
   return SQLITE_IOERR_SHORT_READ;
@@ -105,6 +94,7 @@ int MainSize(sqlite3_file* f, sqlite3_int64* bytes) {
 
 int MainLock(sqlite3_file* f, int level) {
   if (Main(f).file == nullptr) return SQLITE_CANTOPEN;
+  if (Main(f).file->failed()) return SQLITE_IOERR_LOCK;
   return Main(f).file->Lock(static_cast<Database::Level>(level)) ? SQLITE_OK : SQLITE_BUSY;
 }
 
@@ -118,7 +108,7 @@ int MainCheckReserved(sqlite3_file* f, int* reserved) {
   return SQLITE_OK;
 }
 
-// Refuses what would leave SQLite without its journal, and with that without rollback.
+// Refuses other modes in time. Where main is on another VFS that one is asked instead, and DatabaseFile has to refuse them.
 int MainPragma(char** arguments) {
   if (sqlite3_stricmp(arguments[1], "journal_mode") != 0 || arguments[2] == nullptr ||
       sqlite3_stricmp(arguments[2], "delete") == 0)
@@ -268,9 +258,18 @@ absl::StatusOr<std::string> StorePath(const char* name) {
   return canonical.string();
 }
 
+// The parameter of this key; `otherwise` if there is none.
+absl::StatusOr<uint64_t> NumberOf(const char* name, const char* key, uint64_t otherwise) {
+  const char* text = sqlite3_uri_parameter(name, key);
+  uint64_t number;
+  if (text == nullptr) return otherwise;
+  if (absl::SimpleAtoi(text, &number)) return number;
+  return absl::InvalidArgumentError(absl::StrCat(key, "=", text, ": not a number"));
+}
+
 bool IsSuperJournal(std::string_view name) {
   // "-mj", nine digits of base 16 (sqlite3 vdbeaux.c)
-  return name.size() > 12 && name.substr(name.size() - 12, 3) == "-mj";
+  return name.size() > 12 && name.substr(name.size() - 12, 3) == "-mj" && !name.ends_with("-journal");
 }
 bool IsJournal(std::string_view name) { return name.ends_with("-journal") || IsSuperJournal(name); }
 
@@ -283,11 +282,14 @@ absl::StatusOr<DatabaseFile*> OpenMain(const char* name, int flags) {
   if (IsJournal(own) || own.ends_with("-wal"))
     return absl::InvalidArgumentError(absl::StrCat("'", own, "': SQLite gives such names to journals"));
   OpenOptions options;
-  const sqlite3_int64 mib = sqlite3_uri_int64(name, "store_cache_mib", options.cache_bytes >> 20);
-  if (mib < 4 || mib > kStoreCacheMibMax)
-    return absl::InvalidArgumentError(absl::StrCat("store_cache_mib=", mib, ": 4 to ", kStoreCacheMibMax));
-  options.cache_bytes = mib << 20;
-  options.stated_atomic_unit_bytes = sqlite3_uri_int64(name, "store_atomic_unit", 0);
+  const absl::StatusOr<uint64_t> mib = NumberOf(name, "store_cache_mib", options.cache_bytes >> 20),
+                                 unit = NumberOf(name, "store_atomic_unit", 0);
+  if (!mib.ok()) return mib.status();
+  if (!unit.ok()) return unit.status();
+  if (*mib < 4 || *mib > kStoreCacheMibMax)
+    return absl::InvalidArgumentError(absl::StrCat("store_cache_mib=", *mib, ": 4 to ", kStoreCacheMibMax));
+  options.cache_bytes = *mib << 20;
+  options.stated_atomic_unit_bytes = *unit;
   absl::StatusOr<std::shared_ptr<Database>> database =
       Database::Open(*store, options, own, (flags & SQLITE_OPEN_CREATE) != 0);
   if (!database.ok()) return database.status();

@@ -5,6 +5,7 @@
 
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -195,6 +196,30 @@ TEST_P(ErrorsTest, AFailingDeviceIsReportedAndNothingAcknowledgedIsLost) {
       EXPECT_GT(stopped, 0);
     }
   }
+}
+
+TEST_P(ErrorsTest, AfterACommitThatFailedOnTheDeviceNothingIsReadUntilTheStoreIsOpenedAgain) {
+  std::unique_ptr<SimulatedDatabases> databases;
+  ASSERT_NO_FATAL_FAILURE(Open(Prepared(), "untorn", &databases));
+  std::optional<Connection> other;
+  if (!GetParam()) {
+    other.emplace(databases->Uri("one.db"));
+    ASSERT_EQ((*other)("SELECT count(*) FROM t WHERE a = -1"), "0");
+  }
+  databases->device().FailAfter(IoOp::kFlush, 1, absl::InternalError("injected"));
+  EXPECT_EQ((*databases)("UPDATE t SET a = -1"), "error: disk I/O error");
+  EXPECT_EQ((*databases)("SELECT count(*) FROM t WHERE a = -1"), "error: disk I/O error");
+  EXPECT_EQ((*databases)("UPDATE t SET a = -2"), "error: disk I/O error");
+  if (other) {
+    EXPECT_EQ((*other)("SELECT count(*) FROM t WHERE a = -1"), "error: disk I/O error");
+  }
+  const std::shared_ptr<SimulatedDisk> disk = databases->disk();
+  other.reset();
+  databases.reset();
+  ASSERT_NO_FATAL_FAILURE(Open(disk, "untorn", &databases));
+  EXPECT_EQ(Unsound(*databases), "");
+  const std::string found = (*databases)("SELECT count(*) FROM t WHERE a = -1");
+  EXPECT_TRUE(found == "0" || found == "100") << found;
 }
 
 TEST_P(ErrorsTest, AFullStoreFailsTransactionsUntilThereIsSpaceAgain) {

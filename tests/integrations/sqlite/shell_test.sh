@@ -44,7 +44,7 @@ refused() {
   local message settle
   message=$("$untorn" put s.untorn "$1" 2>&1) && fail "put takes $1"
   [[ $message =~ $2 ]] || fail "put of $1: $message"
-  settle=$(grep -o "sqlite3 $1 '.*'" <<<"$message")
+  settle=$(grep -o "sqlite3 [^ ]*/$1 '.*'" <<<"$message")
   bash -c "$settle" >/dev/null || fail "$settle"
   "$untorn" put --quiet s.untorn "$1" || fail "put of $1 after $settle"
   [[ $(on_untorn "$1" "PRAGMA integrity_check; $values") == "ok
@@ -52,11 +52,15 @@ refused() {
 }
 sqlite3 open.db "$fill" "PRAGMA cache_size=5" "BEGIN; UPDATE t SET x = 0" \
   ".shell cp open.db hot.db; cp open.db-journal hot.db-journal"
+mkdir elsewhere && ln -s ../hot.db elsewhere/link.db
+"$untorn" put s.untorn elsewhere/link.db 2>/dev/null && fail "put takes hot.db through a link"
 refused hot.db "cut short.*hot.db-journal"
 sqlite3 open.db "PRAGMA journal_mode=WAL" "UPDATE t SET x = 1" "UPDATE t SET x = rowid" \
   ".shell cp open.db wal.db; cp open.db-wal wal.db-wal" >/dev/null
 refused wal.db "write-ahead log.*wal.db-wal"
 sqlite3 open.db "PRAGMA journal_mode=WAL" "UPDATE t SET x = 1" ".shell cp open.db-wal back.db-wal" >/dev/null
+message=$(sqlite3 open.db "PRAGMA journal_mode=DELETE" "BEGIN EXCLUSIVE" ".shell '$untorn' put s.untorn open.db" 2>&1)
+[[ $message == *"being written to by SQLite"* ]] || fail "put of a file that is locked: $message"
 message=$("$untorn" get --force s.untorn whole.db back.db 2>&1) && fail "get beside a write-ahead log"
 [[ $message == *"back.db-wal"* ]] || fail "get: $message"
 

@@ -8,6 +8,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "integrations/sqlite/untorn_sqlite.h"
 #include "tests/integrations/sqlite/connection.h"
 #include "untorn/store.h"
@@ -158,6 +159,89 @@ TEST_F(VfsTest, AJournalModeThatIsSetByAnotherVfsStillWritesNothingWithoutAJourn
   EXPECT_EQ(Objects(store_), (std::vector<std::string>{"app.db"}));
 }
 
+// With exclusive locking SQLite keeps the journal that it has open, also for modes that do not use it as DELETE does.
+TEST_F(VfsTest, AnotherJournalModeWithExclusiveLockingIsRefusedAndLosesNothing) {
+  for (const char* mode : {"OFF", "MEMORY", "TRUNCATE", "PERSIST", "WAL"}) {
+    const std::string name = absl::StrCat(mode, ".db");
+    std::string before = "1 1";
+    {
+      Connection a(":memory:");
+      ASSERT_EQ(a(absl::StrCat("ATTACH '", Uri(name), "' AS a")), "");
+      a("PRAGMA locking_mode=EXCLUSIVE; PRAGMA a.auto_vacuum=FULL; CREATE TABLE a.t(x); CREATE TABLE a.u(x);"
+        "INSERT INTO t VALUES (1); INSERT INTO u VALUES (1)");
+      a(absl::StrCat("PRAGMA journal_mode=", mode));
+      // With WAL it cannot even be read until it is opened again.
+      const auto contents = [&] {
+        const std::string now = a("SELECT group_concat(x) FROM t UNION ALL SELECT count(*) FROM u");
+        return now == "error: unable to open database file" ? before : now;
+      };
+      before = contents();
+      for (const char* sql :
+           {"BEGIN; CREATE TABLE a.v(y); INSERT INTO t VALUES (2); SAVEPOINT s; UPDATE u SET x = 5; "
+            "ROLLBACK TO s; COMMIT",
+            "BEGIN; DELETE FROM u; INSERT INTO t VALUES (3); COMMIT",
+            "PRAGMA a.cache_size=3; BEGIN; WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n "
+            "LIMIT 200) INSERT INTO u SELECT zeroblob(2000) FROM n; ROLLBACK; INSERT INTO t VALUES (4)"}) {
+        a(sql);
+        const bool committed = a.rc() == SQLITE_OK;
+        a("ROLLBACK");
+        if (committed) before = contents();
+        EXPECT_EQ(contents(), before) << mode << ": " << sql;
+      }
+    }
+    Connection b(Uri(name));
+    EXPECT_EQ(b("SELECT group_concat(x) FROM t UNION ALL SELECT count(*) FROM u"), before) << mode;
+    EXPECT_EQ(b("PRAGMA integrity_check"), "ok") << mode;
+  }
+}
+
+TEST_F(VfsTest, AWriteWhileTheSameConnectionReadsIsPossibleWithAPersistentJournal) {
+  Connection a(":memory:");
+  ASSERT_EQ(a(absl::StrCat("ATTACH '", Uri("app.db"),
+                           "' AS a; CREATE TABLE a.t(x); INSERT INTO t VALUES (1),(2),(3)")),
+            "");
+  a("PRAGMA journal_mode=PERSIST");
+  sqlite3_stmt* reading;
+  ASSERT_EQ(sqlite3_prepare_v2(a.db(), "SELECT x FROM t WHERE x < 4", -1, &reading, nullptr), SQLITE_OK);
+  EXPECT_EQ(sqlite3_step(reading), SQLITE_ROW);
+  EXPECT_EQ(a("INSERT INTO t VALUES (10)"), "");
+  EXPECT_EQ(sqlite3_step(reading), SQLITE_ROW);
+  EXPECT_EQ(a("INSERT INTO t VALUES (11)"), "");
+  EXPECT_EQ(sqlite3_step(reading), SQLITE_ROW);
+  EXPECT_EQ(sqlite3_finalize(reading), SQLITE_OK);
+  EXPECT_EQ(a("SELECT count(*) FROM t"), "5");
+}
+
+TEST_F(VfsTest, ABackupOfADatabaseInWalModeCanBeUsedAtOnce) {
+  const std::string plain = store_ + ".wal.db";
+  std::remove(plain.c_str());
+  {
+    Connection a("file:" + plain + "?vfs=unix");
+    EXPECT_EQ(a("PRAGMA journal_mode=WAL; CREATE TABLE t(x); INSERT INTO t VALUES (7)"), "wal");
+    Connection b(Uri("app.db")), c(Uri("app.db"));
+    EXPECT_EQ(b("CREATE TABLE old(x)"), "");
+    EXPECT_EQ(c("SELECT * FROM old"), "");
+    sqlite3_backup* backup = sqlite3_backup_init(b.db(), "main", a.db(), "main");
+    ASSERT_NE(backup, nullptr);
+    EXPECT_EQ(sqlite3_backup_step(backup, -1), SQLITE_DONE);
+    EXPECT_EQ(sqlite3_backup_finish(backup), SQLITE_OK);
+    EXPECT_EQ(b("SELECT x FROM t"), "7");
+    EXPECT_EQ(c("SELECT x FROM t"), "7");
+    EXPECT_EQ(c("UPDATE t SET x = 8"), "");
+    EXPECT_EQ(b("SELECT x FROM t; PRAGMA integrity_check"), "8 ok");
+  }
+  EXPECT_EQ(Connection(Uri("app.db"))("SELECT x FROM t; PRAGMA journal_mode"), "8 delete");
+  std::remove(plain.c_str());
+}
+
+TEST_F(VfsTest, NamesThatLookLikeJournalsAtTheirEndsWork) {
+  for (const char* name : {"a-mjx", "journal", "mj123456789", "a?b", "wal"}) {
+    const std::string escaped = absl::StrReplaceAll(name, {{"?", "%3f"}});
+    Connection a(Uri(escaped));
+    EXPECT_EQ(a("CREATE TABLE t(x); INSERT INTO t VALUES (1); SELECT x FROM t"), "1") << name;
+  }
+}
+
 TEST_F(VfsTest, WhyADatabaseCannotBeOpenedIsTold) {
   const auto told = [](const std::string& uri, int flags = SQLITE_OPEN_READWRITE) {
     Connection c(uri, flags);
@@ -170,6 +254,9 @@ TEST_F(VfsTest, WhyADatabaseCannotBeOpenedIsTold) {
   EXPECT_TRUE(absl::StrContains(told(Uri("app.db-journal"), SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE),
                                 "gives such names to journals"));
   EXPECT_TRUE(absl::StrContains(told(Uri("app.db") + "&nolock=1"), "nolock and immutable"));
+  EXPECT_TRUE(absl::StrContains(told(Uri("app.db") + "&store_cache_mib=many"), "store_cache_mib=many"));
+  EXPECT_TRUE(absl::StrContains(told(Uri("app.db") + "&store_cache_mib=1"), "4 to"));
+  EXPECT_TRUE(absl::StrContains(told(Uri("app.db") + "&store_atomic_unit=1000"), "1000"));
   Connection(Uri("app.db"))("CREATE TABLE t(x)");
   Connection attaching(":memory:");
   // SQLite, not asking for locks, reads it: the reason is in the log only.
