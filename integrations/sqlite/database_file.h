@@ -12,11 +12,11 @@
 //   rollback      SQLite plays its journal back, on top of what is staged, and calls xSync. A commit writes and syncs the
 //                 journal before it writes pages, and rollback reads it last: so if it was read last, what is staged is
 //                 dropped. With synchronous=OFF that cannot be told from a commit after a savepoint was rolled back, and
-//                 what was played back is committed: pages as they were, but for free ones. Unlocking and closing drop what is staged too,
-//                 and the journal with it: it has nothing to restore.
+//                 what was played back is committed: pages as they were, but for free ones. Unlocking and closing drop
+//                 what is staged too, and giving up the journal with it: it has nothing to restore.
 //   page 1        Every transaction of SQLite counts in it, so that caches are found to be stale. If nothing else of it
-//                 changes it is not written: the counters are kept in memory, and put over what is read of it. They go back to an older
-//                 value when the last handle is closed, with which no cache is left that could have been filled under a later one.
+//                 changes it is not written: the counters are kept in memory, and put over what is read of it. They go
+//                 back to an older value when the last handle is closed, and with it the last cache.
 //   VACUUM        truncates after the commit, before SQLITE_FCNTL_COMMIT_PHASETWO; that goes to the object itself. If it
 //                 is lost the database has unused pages at its end, which SQLite expects.
 //

@@ -7,12 +7,10 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <tuple>
 #include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "tests/integrations/sqlite/connection.h"
 #include "tests/integrations/sqlite/failing_vfs.h"
@@ -44,9 +42,16 @@ const std::vector<std::vector<std::string>>& Transactions() {
   return all;
 }
 
-// Their databases, as they are before the first.
-std::shared_ptr<SimulatedDisk> Prepared() {
-  static const std::shared_ptr<SimulatedDisk> prepared = [] {
+// The databases before a transaction.
+struct Before {
+  std::shared_ptr<SimulatedDisk> disk;
+  std::string contents;
+};
+
+// Before each of them, and after the last.
+const std::vector<Before>& Befores() {
+  static const auto& befores = *new std::vector<Before>([] {
+    std::vector<Before> befores;
     auto disk = SimulatedDatabases::NewDisk(32 << 20);
     auto databases = SimulatedDatabases::Open(disk, {});
     EXPECT_TRUE(databases.ok()) << databases.status();
@@ -55,25 +60,14 @@ std::shared_ptr<SimulatedDisk> Prepared() {
                                          "CREATE TABLE two.u(id INTEGER PRIMARY KEY, a INT, b TEXT);",
                                          Insert("t", 100), ";", Insert("u", 50))),
               "");
-    return disk;
-  }();
-  return prepared->Clone();
-}
-
-// What is there before each transaction, and after the last.
-const std::vector<std::string>& States() {
-  static const auto& states = *new std::vector<std::string>([] {
-    std::vector<std::string> states;
-    auto databases = SimulatedDatabases::Open(Prepared(), {});
-    EXPECT_TRUE(databases.ok()) << databases.status();
-    states.push_back(Contents((*databases)->connection()));
+    befores.push_back({disk->Clone(), Contents((*databases)->connection())});
     for (const auto& transaction : Transactions()) {
       for (const std::string& sql : transaction) EXPECT_EQ((**databases)(sql), "") << sql;
-      states.push_back(Contents((*databases)->connection()));
+      befores.push_back({disk->Clone(), Contents((*databases)->connection())});
     }
-    return states;
+    return befores;
   }());
-  return states;
+  return befores;
 }
 
 // The number of the statement that failed, or that of all.
@@ -87,55 +81,49 @@ size_t Execute(SimulatedDatabases& databases, const std::vector<std::string>& tr
 
 class ErrorsTest : public testing::TestWithParam<bool> {  // whether locking_mode is EXCLUSIVE
  protected:
-  // What fails is repeated once nothing fails any more, and what follows is executed.
+  // What fails is repeated once nothing fails any more.
   void FailEachCall(bool and_all_after) {
     FailingVfs::Register();
-    FailingVfs::FailCall(0, false);
-    const std::vector<std::string>& states = States();
-    uint64_t failures = 0;
+    uint64_t calls = 0, failures = 0;
     int repeated = 0;
-    uint64_t n = 0;
-    for (bool reached = true; reached;) {
-      std::unique_ptr<SimulatedDatabases> databases;
-      ASSERT_NO_FATAL_FAILURE(Open(Prepared(), "failing", &databases));
-      n += and_all_after ? 3 : 1;
-      uint64_t left = n;
-      reached = false;
-      for (size_t t = 0; t < Transactions().size(); ++t) {
-        const std::vector<std::string>& transaction = Transactions()[t];
-        FailingVfs::FailCall(left, and_all_after);
+    for (size_t t = 0; t < Transactions().size(); ++t) {
+      const std::vector<std::string>& transaction = Transactions()[t];
+      const std::string &before = Befores()[t].contents, &after = Befores()[t + 1].contents;
+      bool failed = true;
+      for (uint64_t n = 1; failed; ++n, ++calls) {
+        FailingVfs::FailCall(0, false);
+        std::unique_ptr<SimulatedDatabases> databases;
+        ASSERT_NO_FATAL_FAILURE(Open(Befores()[t].disk->Clone(), "failing", &databases));
+        FailingVfs::FailCall(n, and_all_after);
         const size_t at = Execute(*databases, transaction);
         if (at < transaction.size()) (*databases)("ROLLBACK");
-        const bool failed = FailingVfs::failures() > 0;
+        failed = FailingVfs::failures() > 0;
         failures += FailingVfs::failures();
-        left = failed ? 0 : FailingVfs::calls_left();
         FailingVfs::FailCall(0, false);
-        reached |= failed;
-        const std::string context = absl::StrCat("call ", n, ", transaction ", t, ", statement ", at);
+        const std::string context = absl::StrCat("transaction ", t, ", call ", n,
+                                                 and_all_after ? " and all after" : "", ", statement ", at);
         ASSERT_TRUE(failed || at == transaction.size()) << context;
-        if (failed) {
-          ASSERT_EQ(Unsound(*databases), "") << context;
-        }
+        ASSERT_EQ(Unsound(*databases), "") << context;
         const std::string now = Contents(databases->connection());
-        if (at == transaction.size() || (at + 1 == transaction.size() && now == states[t + 1])) {
-          ASSERT_EQ(now, states[t + 1]) << context;
-          continue;
+        if (at < transaction.size() && now == before) {
+          ++repeated;
+          ASSERT_EQ(Execute(*databases, transaction), transaction.size())
+              << context << ": " << databases->connection().error();
+          ASSERT_EQ(Contents(databases->connection()), after) << context << ", again";
+        } else {
+          ASSERT_EQ(now, after) << context;
+          ASSERT_GE(at + 1, transaction.size()) << context;
         }
-        ASSERT_EQ(now, states[t]) << context;
-        ASSERT_EQ(Execute(*databases, transaction), transaction.size())
-            << context << ": " << databases->connection().error();
-        ASSERT_EQ(Contents(databases->connection()), states[t + 1]) << context << ", again";
-        ++repeated;
+        const std::shared_ptr<SimulatedDisk> disk = databases->disk();
+        databases.reset();
+        ASSERT_NO_FATAL_FAILURE(Open(disk, "untorn", &databases));
+        ASSERT_EQ(Unsound(*databases), "") << context << ", reopened";
+        ASSERT_EQ(Contents(databases->connection()), after) << context << ", reopened";
       }
-      const std::shared_ptr<SimulatedDisk> disk = databases->disk();
-      databases.reset();
-      ASSERT_NO_FATAL_FAILURE(Open(disk, "untorn", &databases));
-      ASSERT_EQ(Unsound(*databases), "") << "call " << n << ", reopened";
-      ASSERT_EQ(Contents(databases->connection()), states.back()) << "call " << n << ", reopened";
     }
-    std::printf("%d calls in all; of those that were tried %d failed; %d transactions were repeated\n",
-                static_cast<int>(n), static_cast<int>(failures), repeated);
-    EXPECT_GT(repeated, 50);
+    std::printf("%d calls, %d failures, %d transactions repeated\n", static_cast<int>(calls),
+                static_cast<int>(failures), repeated);
+    EXPECT_GT(repeated, 500);
   }
 
   // With small caches, so that large transactions spill.
@@ -151,11 +139,10 @@ class ErrorsTest : public testing::TestWithParam<bool> {  // whether locking_mod
   }
 };
 
-TEST_P(ErrorsTest, OneFailedCallFailsOneTransaction) { FailEachCall(false); }
-TEST_P(ErrorsTest, CallsThatGoOnFailingFailOneTransactionUntilTheyDoNot) { FailEachCall(true); }
+TEST_P(ErrorsTest, OneFailedCallFailsTheTransactionAndNoOther) { FailEachCall(false); }
+TEST_P(ErrorsTest, CallsThatGoOnFailingFailItUntilTheyDoNot) { FailEachCall(true); }
 
 TEST_P(ErrorsTest, AFailingDeviceIsReportedAndNothingAcknowledgedIsLost) {
-  const std::vector<std::string>& states = States();
   const std::pair<IoOp, const char*> operations[] = {
       {IoOp::kRead, "read"}, {IoOp::kWrite, "write"}, {IoOp::kFlush, "flush"}};
   for (const auto& [op, name] : operations) {
@@ -164,7 +151,7 @@ TEST_P(ErrorsTest, AFailingDeviceIsReportedAndNothingAcknowledgedIsLost) {
       uint64_t n = 0;
       for (bool reached = true; reached;) {
         std::unique_ptr<SimulatedDatabases> databases;
-        ASSERT_NO_FATAL_FAILURE(Open(Prepared(), "untorn", &databases));
+        ASSERT_NO_FATAL_FAILURE(Open(Befores()[0].disk->Clone(), "untorn", &databases));
         databases->device().FailAfter(op, ++n, absl::InternalError("injected"), forever ? UINT64_MAX : 1);
         size_t t = 0, at = 0;
         for (; t < Transactions().size(); ++t) {
@@ -187,9 +174,10 @@ TEST_P(ErrorsTest, AFailingDeviceIsReportedAndNothingAcknowledgedIsLost) {
         ASSERT_EQ(Unsound(*databases), "") << context;
         const std::string found = Contents(databases->connection());
         // A commit that failed may be there all the same.
-        if (t < Transactions().size() && at + 1 == Transactions()[t].size() && found == states[t + 1])
+        if (t < Transactions().size() && at + 1 == Transactions()[t].size() &&
+            found == Befores()[t + 1].contents)
           continue;
-        ASSERT_EQ(found, states[t]) << context;
+        ASSERT_EQ(found, Befores()[t].contents) << context;
       }
       std::printf("%s, %s: %d of them, %d runs stopped\n", name, forever ? "and all after" : "once",
                   static_cast<int>(n), stopped);
@@ -200,7 +188,7 @@ TEST_P(ErrorsTest, AFailingDeviceIsReportedAndNothingAcknowledgedIsLost) {
 
 TEST_P(ErrorsTest, AfterACommitThatFailedOnTheDeviceNothingIsReadUntilTheStoreIsOpenedAgain) {
   std::unique_ptr<SimulatedDatabases> databases;
-  ASSERT_NO_FATAL_FAILURE(Open(Prepared(), "untorn", &databases));
+  ASSERT_NO_FATAL_FAILURE(Open(Befores()[0].disk->Clone(), "untorn", &databases));
   std::optional<Connection> other;
   if (!GetParam()) {
     other.emplace(databases->Uri("one.db"));
@@ -224,7 +212,7 @@ TEST_P(ErrorsTest, AfterACommitThatFailedOnTheDeviceNothingIsReadUntilTheStoreIs
 
 TEST_P(ErrorsTest, AFullStoreFailsTransactionsUntilThereIsSpaceAgain) {
   std::unique_ptr<SimulatedDatabases> databases;
-  ASSERT_NO_FATAL_FAILURE(Open(Prepared(), "untorn", &databases));
+  ASSERT_NO_FATAL_FAILURE(Open(Befores()[0].disk->Clone(), "untorn", &databases));
   const absl::StatusOr<Object> filler = databases->store().CreateObject("filler");
   ASSERT_TRUE(filler.ok());
   const std::vector<std::byte> data(64 << 10);

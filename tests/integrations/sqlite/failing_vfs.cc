@@ -107,7 +107,6 @@ void FailingVfs::FailCall(uint64_t n, bool and_all_after) {
   failures_seen = 0;
 }
 
-uint64_t FailingVfs::calls_left() { return left; }
 uint64_t FailingVfs::failures() { return failures_seen; }
 
 }  // namespace untorn::sqlite

@@ -13,8 +13,7 @@ class FailingVfs {
 
   // The n-th call from now on (1: the next) fails, or it and all after it. 0: none.
   static void FailCall(uint64_t n, bool and_all_after);
-  static uint64_t calls_left();  // until one fails
-  static uint64_t failures();    // since FailCall()
+  static uint64_t failures();  // since FailCall()
 };
 
 }  // namespace untorn::sqlite

@@ -86,7 +86,7 @@ TEST_P(PowerCutTest, LeavesBothDatabasesSoundWithAllThatWasAcknowledgedAndNothin
   const int seed = in_place ? 2 : 1;
   // Of pages of 64 KiB a database is large, and to read one takes long.
   const int transactions_count = page_size > 4096 ? 15 : 60;
-  const size_t images_at_a_point = page_size > 4096 ? 24 : 120;
+  const size_t images_at_a_point = page_size > 4096 ? 24 : 72;
   std::printf("seed %d\n", seed);
   std::mt19937_64 rng(seed);
   Transactions transactions(rng(), page_size);
