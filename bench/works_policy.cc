@@ -263,7 +263,7 @@ absl::Status Measure(const Setting& setting, const Ground& ground, Results* resu
     Contenders contenders;
     for (const Shape& shape : kShapes) {
       const bool in_runs = shape.adjacent > 1 && shape.adjacent < shape.pages;
-      if (setting.quick && (shape.pages == 2 || in_runs)) continue;
+      if (setting.quick && (shape.pages == 2 || shape.pages == 4 || in_runs)) continue;
       if (ground.new_disks || contenders.empty()) {
         if (absl::Status s = CheckAll(contenders); !s.ok()) return s;
         auto made = MakeContenders(ground, page_bytes);

@@ -155,6 +155,7 @@ absl::Status SqliteWorks(const Setting& setting, Results* results) {
   AddRatio(kBulk, *series, kUntorn, kRollback, results);
   results->bars.push_back({kBulk, kUntorn, kWal, 1, {}});
   for (const int rows : {16, 1}) {
+    if (setting.quick && rows == 1) continue;
     const std::string work = absl::StrCat("bytes written by a ", UpdateName(rows));
     series = EachOf({SqliteKind::kOnUntorn, SqliteKind::kWal}, setting, work,
                     [&](SqliteKind kind, const std::string& directory) {
