@@ -31,8 +31,7 @@ std::string UpdateName(int rows) {
 
 absl::Status Updates(const Setting& setting, Results* results) {
   for (const int rows : {1, 16}) {
-    const std::string work =
-        absl::StrCat("SQLite transaction of ", rows, rows == 1 ? " row" : " scattered rows");
+    const std::string work = UpdateName(rows);
     const Load load{
         .page_bytes = kRowBytes, .pages = rows, .set_bytes = 16 << 20, .cache_bytes = kCacheBytes};
     std::vector<Entrant> entrants;
@@ -79,6 +78,18 @@ absl::StatusOr<std::vector<Series>> EachOf(
   return Alternate(contestants, setting.pace.rounds);
 }
 
+// kDataLoss: the first value of the result is another one.
+absl::Status Check(sqlite3* db, const char* sql, const std::string& expected) {
+  sqlite3_stmt* statement;
+  if (sqlite3_prepare_v2(db, sql, -1, &statement, nullptr) != SQLITE_OK) return SqliteError(db);
+  const absl::Cleanup finalize = [statement] { sqlite3_finalize(statement); };
+  if (sqlite3_step(statement) != SQLITE_ROW) return SqliteError(db);
+  const auto* value = reinterpret_cast<const char*>(sqlite3_column_text(statement, 0));
+  if (value == nullptr || value != expected)
+    return absl::DataLossError(absl::StrCat(sql, ": ", value ? value : "null", ", not ", expected));
+  return absl::OkStatus();
+}
+
 // Rows a second.
 absl::StatusOr<double> BulkInsert(SqliteKind kind, const std::string& directory) {
   constexpr int kRows = 100'000;
@@ -93,6 +104,9 @@ absl::StatusOr<double> BulkInsert(SqliteKind kind, const std::string& directory)
       absl::StrCat("INSERT INTO bulk WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT ",
                    kRows, ") SELECT i, randomblob(", kRowBytes, ") FROM n"));
   const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  if (!s.ok()) return s;
+  s = Check(db->get(), "SELECT count(*) || ' ' || sum(length(data)) FROM bulk",
+            absl::StrCat(kRows, " ", kRows * kRowBytes));
   if (!s.ok()) return s;
   return kRows / seconds;
 }
@@ -140,6 +154,9 @@ absl::StatusOr<double> BytesOfATransaction(SqliteKind kind, const std::string& d
   db = absl::InternalError("closed");
   const absl::StatusOr<uint64_t> after = BytesWritten();
   if (!after.ok()) return after.status();
+  db = OpenSqlite(kind, directory, kCacheBytes);
+  if (!db.ok()) return db.status();
+  if (s = Check(db->get(), "PRAGMA integrity_check", "ok"); !s.ok()) return s;
   return static_cast<double>(*after - *before) / transactions;
 }
 
