@@ -21,7 +21,9 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr SqliteKind kKinds[] = {SqliteKind::kOnUntorn, SqliteKind::kWal, SqliteKind::kRollbackJournal};
-constexpr char kUntorn[] = "SQLite on untorn", kWal[] = "SQLite WAL", kRollback[] = "SQLite rollback journal";
+const char* const kUntorn = SqliteKindName(SqliteKind::kOnUntorn);
+const char* const kWal = SqliteKindName(SqliteKind::kWal);
+const char* const kRollback = SqliteKindName(SqliteKind::kRollbackJournal);
 constexpr uint64_t kRowBytes = 200;
 constexpr uint64_t kCacheBytes = 32 << 20;
 

@@ -117,8 +117,8 @@ absl::Status DatabaseFile::Write(uint64_t offset, std::span<const std::byte> dat
       return absl::OkStatus();
     }
     first_page_staged_ = true;
-    next_counters_.reset();
-    if (WalMark::IsIn(data)) next_counters_ = HeaderCounters(data.first<kHeaderBytes>()).Next();
+    counters_.reset();
+    if (WalMark::IsIn(data)) counters_ = HeaderCounters(data.first<kHeaderBytes>()).Next();
   }
   const Object& object = database_->object();
   const uint64_t end = offset + data.size();
@@ -139,7 +139,10 @@ absl::Status DatabaseFile::Truncate(uint64_t bytes) {
   std::lock_guard guard(mu_);
   if (state_ == State::kCommitted && !FindJournal()) return database_->object().Truncate(bytes);
   if (absl::Status s = Begin(); !s.ok()) return s;
-  first_page_staged_ |= bytes < kHeaderBytes;
+  if (bytes < kHeaderBytes) {
+    first_page_staged_ = true;
+    counters_.reset();
+  }
   return staged_->Truncate(database_->object(), bytes);
 }
 
@@ -264,11 +267,9 @@ void DatabaseFile::EndStaging(State next) {
   state_ = next;
   if (next == State::kStaging) return;
   staged_.reset();
-  if (next == State::kCommitted && (first_page_staged_ || counters_))
-    database_->SetCounters(first_page_staged_ ? next_counters_ : counters_);
+  if (next == State::kCommitted && (first_page_staged_ || counters_)) database_->SetCounters(counters_);
   first_page_staged_ = false;
   counters_.reset();
-  next_counters_.reset();
 }
 
 bool DatabaseFile::Lock(Database::Level level) { return database_->Raise(this, level, &level_); }

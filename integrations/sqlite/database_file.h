@@ -52,7 +52,6 @@ class DatabaseFile {
   // Whether a database that is open has its journal under this name.
   static bool AnyHasJournal(std::string_view name);
 
-  bool read_only() const { return read_only_; }
   absl::StatusOr<uint64_t> Size() const;
   // Returns how many bytes there were.
   absl::StatusOr<size_t> Read(uint64_t offset, std::span<std::byte> out) const;
@@ -102,11 +101,10 @@ class DatabaseFile {
   State state_ = State::kIdle;
   std::optional<Transaction> staged_;          // if kStaging, kReady or kPrepared
   Durability durability_ = Durability::kSync;  // if kReady or kPrepared
-  // Of what is staged, of page 1: all of it, or these only.
+  // What is staged of page 1: all of it, or, without that, these counters. With it they are those to show after the commit,
+  // where SQLite has to read page 1 again, since it has cached what marks a WAL in it.
   bool first_page_staged_ = false;
   std::optional<HeaderCounters> counters_;
-  // For after the commit, where SQLite has to read page 1 again, since it has cached what marks a WAL in it.
-  std::optional<HeaderCounters> next_counters_;
   std::vector<std::byte> block_;
 };
 

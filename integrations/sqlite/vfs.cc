@@ -10,10 +10,12 @@
 #include <string_view>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "integrations/sqlite/api.h"
 #include "integrations/sqlite/database_file.h"
+#include "integrations/sqlite/header.h"
 #include "integrations/sqlite/journal.h"
 #include "integrations/sqlite/untorn_sqlite.h"
 
@@ -22,8 +24,6 @@ namespace {
 
 // SQLite reads the name of a super-journal into one page, which may be as small as this (pager_playback).
 constexpr int kPathMax = 500;
-// What sqlite3_open reads of a file.
-constexpr int kHeaderBytes = 100;
 constexpr uint64_t kStoreCacheMibMax = 1 << 20;
 
 sqlite3_vfs* default_vfs = nullptr;
@@ -54,17 +54,22 @@ int MainClose(sqlite3_file* f) {
   return SQLITE_OK;
 }
 
+// What SQLite expects of a read: what is not there as zeros, and to be told.
+int ToldRead(const absl::StatusOr<size_t>& got, void* out, size_t n, std::string_view what) {
+  if (!got.ok()) return Told(got.status(), SQLITE_IOERR_READ, what);
+  if (*got == n) return SQLITE_OK;
+  std::memset(static_cast<char*>(out) + *got, 0, n - *got);
+  return SQLITE_IOERR_SHORT_READ;
+}
+
 int MainRead(sqlite3_file* f, void* out, int n, sqlite3_int64 offset) {
   if (Main(f).file == nullptr) {
     std::memset(out, 0, n);
-    return n == kHeaderBytes ? SQLITE_IOERR_SHORT_READ : SQLITE_IOERR_READ;
+    // sqlite3_open reads the header, and must not fail yet.
+    return n == static_cast<int>(kHeaderBytes) ? SQLITE_IOERR_SHORT_READ : SQLITE_IOERR_READ;
   }
-  const absl::StatusOr<size_t> got =
-      Main(f).file->Read(offset, std::span(static_cast<std::byte*>(out), static_cast<size_t>(n)));
-  if (!got.ok()) return Told(got.status(), SQLITE_IOERR_READ, "read");
-  if (*got == static_cast<size_t>(n)) return SQLITE_OK;
-  std::memset(static_cast<char*>(out) + *got, 0, n - *got);
-  return SQLITE_IOERR_SHORT_READ;
+  const std::span<std::byte> into(static_cast<std::byte*>(out), n);
+  return ToldRead(Main(f).file->Read(offset, into), out, n, "read");
 }
 
 int MainWrite(sqlite3_file* f, const void* data, int n, sqlite3_int64 offset) {
@@ -173,11 +178,7 @@ int JournalClose(sqlite3_file* f) {
 }
 
 int JournalRead(sqlite3_file* f, void* out, int n, sqlite3_int64 offset) {
-  const absl::StatusOr<size_t> got = AsJournal(f).journal->Read(offset, out, n, AsJournal(f).owner);
-  if (!got.ok()) return Told(got.status(), SQLITE_IOERR_READ, "journal");
-  if (*got == static_cast<size_t>(n)) return SQLITE_OK;
-  std::memset(static_cast<char*>(out) + *got, 0, n - *got);
-  return SQLITE_IOERR_SHORT_READ;
+  return ToldRead(AsJournal(f).journal->Read(offset, out, n, AsJournal(f).owner), out, n, "journal");
 }
 
 // When its beginning changes after pages were synced, the transaction is over. If that fails the journal stays as it is, and
