@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "device/check.h"
+#include "base/check.h"
 
 namespace untorn::bench {
 namespace {

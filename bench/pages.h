@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "device/aligned_buffer.h"
+#include "base/aligned_buffer.h"
 
 namespace untorn::bench {
 

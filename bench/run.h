@@ -9,8 +9,8 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "base/aligned_buffer.h"
 #include "bench/page_store.h"
-#include "device/aligned_buffer.h"
 
 namespace untorn::bench {
 

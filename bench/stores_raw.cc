@@ -12,9 +12,9 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "base/aligned_buffer.h"
 #include "bench/raw_file.h"
 #include "bench/stores.h"
-#include "device/aligned_buffer.h"
 
 #ifndef RWF_ATOMIC  // Linux 6.11
 #define RWF_ATOMIC 0x00000040

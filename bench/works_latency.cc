@@ -5,7 +5,7 @@
 
 #include "bench/pages.h"
 #include "bench/works.h"
-#include "device/simulated_device.h"
+#include "sim/simulated_device.h"
 #include "untorn/store.h"
 
 namespace untorn::bench {

@@ -16,7 +16,7 @@
 #include "bench/raw_file.h"
 #include "bench/works.h"
 #include "device/file_device.h"
-#include "device/simulated_device.h"
+#include "sim/simulated_device.h"
 #include "untorn/store.h"
 
 namespace untorn::bench {

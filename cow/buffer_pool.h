@@ -17,7 +17,7 @@
 #include <vector>
 
 #include "absl/base/config.h"
-#include "device/aligned_buffer.h"
+#include "base/aligned_buffer.h"
 
 namespace untorn {
 

@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "absl/container/inlined_vector.h"
-#include "device/check.h"
+#include "base/check.h"
 
 namespace untorn {
 namespace {

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "device/aligned_buffer.h"
+#include "base/aligned_buffer.h"
 
 namespace untorn {
 namespace {

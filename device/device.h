@@ -28,11 +28,9 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "base/block_size.h"
 
 namespace untorn {
-
-inline constexpr uint64_t kSectorBytes = 512;
-inline constexpr uint64_t kBlockBytes = 4096;
 
 // Who promises that an atomic write is kept whole.
 enum class AtomicSource {

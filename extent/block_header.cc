@@ -1,12 +1,10 @@
 #include "extent/block_header.h"
 
-#define XXH_STATIC_LINKING_ONLY  // the streaming state on the stack
-#include <xxhash.h>
-
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
-#include "device/check.h"
+#include "base/check.h"
+#include "base/hash.h"
 
 namespace untorn {
 
@@ -42,17 +40,13 @@ uint64_t BlockChecksum(std::span<const std::byte> block) {
   constexpr size_t kBefore = offsetof(BlockHeader, checksum);
   constexpr size_t kAfter = kBefore + sizeof(BlockHeader::checksum);
   static constexpr std::byte kZero[kAfter - kBefore] = {};
-  XXH3_state_t state;
-  XXH3_INITSTATE(&state);
-  XXH3_64bits_reset(&state);
-  XXH3_64bits_update(&state, block.data(), kBefore);
-  XXH3_64bits_update(&state, kZero, sizeof(kZero));
-  XXH3_64bits_update(&state, block.data() + kAfter, block.size() - kAfter);
-  return XXH3_64bits_digest(&state);
+  const std::span<const std::byte> parts[] = {block.first(kBefore), kZero, block.subspan(kAfter)};
+  return Hash64(parts);
 }
 
 uint64_t SealBlock(std::span<std::byte> block) {
-  const uint64_t checksum = BlockChecksum(block);
+  std::memset(block.data() + offsetof(BlockHeader, checksum), 0, sizeof(uint64_t));
+  const uint64_t checksum = Hash64(block);
   std::memcpy(block.data() + offsetof(BlockHeader, checksum), &checksum, sizeof(checksum));
   return checksum;
 }

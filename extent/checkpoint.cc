@@ -10,7 +10,7 @@
 #include <deque>
 
 #include "absl/strings/str_cat.h"
-#include "device/check.h"
+#include "base/check.h"
 #include "extent/tree_merge.h"
 #include "extent/volume.h"
 

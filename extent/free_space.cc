@@ -5,8 +5,8 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
-#include "device/aligned_buffer.h"
-#include "device/check.h"
+#include "base/aligned_buffer.h"
+#include "base/check.h"
 
 namespace untorn {
 namespace {

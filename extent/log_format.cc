@@ -1,8 +1,5 @@
 #include "extent/log_format.h"
 
-#define XXH_STATIC_LINKING_ONLY  // a hash state on the stack
-#include <xxhash.h>
-
 #include <cstring>
 #include <utility>
 
@@ -103,19 +100,6 @@ bool DecodeEntry(Reader& in, uint64_t data_start, uint64_t total_blocks, LogEntr
 }
 
 }  // namespace
-
-Hash128 HashData(std::span<const iovec> pieces) {
-  XXH128_hash_t h;
-  if (pieces.size() == 1) {
-    h = XXH3_128bits(pieces[0].iov_base, pieces[0].iov_len);
-  } else {
-    XXH3_state_t state;
-    XXH3_128bits_reset(&state);
-    for (const iovec& piece : pieces) XXH3_128bits_update(&state, piece.iov_base, piece.iov_len);
-    h = XXH3_128bits_digest(&state);
-  }
-  return {h.low64, h.high64};
-}
 
 LogEntry LogEntry::Map(ObjectId object, BlockRange logical, uint64_t physical, MappingState state,
                        Hash128 hash, bool reserved_before) {

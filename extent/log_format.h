@@ -33,16 +33,11 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "base/hash.h"
 #include "extent/block_header.h"
 #include "extent/types.h"
 
 namespace untorn {
-
-struct Hash128 {
-  uint64_t low = 0, high = 0;
-  bool operator==(const Hash128&) const = default;
-};
-Hash128 HashData(std::span<const iovec> pieces);
 
 struct LogEntry {
   enum class Type : uint16_t { kMap = 1, kHole = 2, kInode = 3, kInodeGone = 4, kName = 5, kNameGone = 6 };

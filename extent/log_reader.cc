@@ -4,7 +4,7 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
-#include "device/aligned_buffer.h"
+#include "base/aligned_buffer.h"
 
 namespace untorn {
 namespace {

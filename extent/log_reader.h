@@ -19,7 +19,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "device/aligned_buffer.h"
+#include "base/aligned_buffer.h"
 #include "device/device.h"
 #include "extent/log_format.h"
 #include "extent/superblock.h"

@@ -6,7 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "device/aligned_buffer.h"
+#include "base/aligned_buffer.h"
 #include "extent/free_map_format.h"
 
 namespace untorn {

@@ -5,13 +5,11 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "device/check.h"
+#include "base/check.h"
+#include "base/status_macros.h"
 
 namespace untorn {
 namespace {
-
-#define RETURN_IF_ERROR(expr) \
-  if (absl::Status status_ = (expr); !status_.ok()) return status_
 
 class Merger {
  public:

@@ -4,7 +4,7 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
-#include "device/check.h"
+#include "base/check.h"
 
 namespace untorn {
 namespace {

@@ -4,13 +4,11 @@
 #include <limits>
 #include <utility>
 
-#include "device/check.h"
+#include "base/check.h"
+#include "base/status_macros.h"
 
 namespace untorn {
 namespace {
-
-#define RETURN_IF_ERROR(expr) \
-  if (absl::Status status_ = (expr); !status_.ok()) return status_
 
 constexpr uint64_t kEntryBlocksMax = std::numeric_limits<uint32_t>::max();
 

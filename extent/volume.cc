@@ -6,7 +6,7 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
-#include "device/check.h"
+#include "base/check.h"
 #include "extent/tree_keys.h"
 #include "extent/tree_merge.h"
 

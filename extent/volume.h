@@ -32,7 +32,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "device/aligned_buffer.h"
+#include "base/aligned_buffer.h"
 #include "device/io_pump.h"
 #include "extent/delta.h"
 #include "extent/free_space.h"

@@ -7,7 +7,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "device/aligned_buffer.h"
+#include "base/aligned_buffer.h"
 #include "device/file_device.h"
 #include "untorn/dump_json.h"
 #include "untorn/dump_walks.h"

@@ -8,7 +8,7 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
-#include "device/aligned_buffer.h"
+#include "base/aligned_buffer.h"
 #include "untorn/printable.h"
 
 namespace untorn::internal {

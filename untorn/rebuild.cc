@@ -7,7 +7,7 @@
 
 #include "absl/container/btree_map.h"
 #include "absl/strings/str_cat.h"
-#include "device/aligned_buffer.h"
+#include "base/aligned_buffer.h"
 #include "extent/free_map_format.h"
 
 namespace untorn::internal {

@@ -6,7 +6,7 @@
 
 #include "absl/container/inlined_vector.h"
 #include "absl/strings/str_cat.h"
-#include "device/aligned_buffer.h"
+#include "base/aligned_buffer.h"
 
 namespace untorn::internal {
 namespace {

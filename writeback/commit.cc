@@ -13,7 +13,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
-#include "device/check.h"
+#include "base/check.h"
 
 namespace untorn {
 namespace {

@@ -9,8 +9,8 @@
 #include <optional>
 #include <vector>
 
+#include "base/aligned_buffer.h"
 #include "cow/unit.h"
-#include "device/aligned_buffer.h"
 #include "device/device.h"
 #include "extent/volume.h"
 #include "untorn/options.h"

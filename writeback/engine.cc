@@ -7,7 +7,7 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
-#include "device/check.h"
+#include "base/check.h"
 #include "writeback/commit.h"
 
 namespace untorn {

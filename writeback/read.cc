@@ -6,7 +6,7 @@
 #include <optional>
 
 #include "absl/container/inlined_vector.h"
-#include "device/aligned_buffer.h"
+#include "base/aligned_buffer.h"
 #include "writeback/engine.h"
 
 namespace untorn {

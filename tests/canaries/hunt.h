@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "device/simulated_device.h"
+#include "sim/simulated_device.h"
 #include "tests/canaries/canary.h"
 
 namespace untorn {

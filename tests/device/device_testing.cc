@@ -10,8 +10,8 @@
 #include <cstring>
 
 #include "device/file_device.h"
-#include "device/simulated_device.h"
 #include "device/syscall_device.h"
+#include "sim/simulated_device.h"
 
 namespace untorn {
 

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "device/aligned_buffer.h"
+#include "base/aligned_buffer.h"
 #include "device/device.h"
 
 namespace untorn {

@@ -8,7 +8,7 @@
 #include <random>
 #include <thread>
 
-#include "device/simulated_device.h"
+#include "sim/simulated_device.h"
 #include "tests/device/device_testing.h"
 
 namespace untorn {

@@ -17,7 +17,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "device/simulated_device.h"
+#include "sim/simulated_device.h"
 #include "tests/explore/step.h"
 #include "tests/untorn/model.h"
 #include "untorn/store.h"

@@ -20,7 +20,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
-#include "device/simulated_device.h"
+#include "sim/simulated_device.h"
 #include "tests/explore/driver.h"
 #include "tests/explore/step.h"
 #include "tests/explore/store_process.h"

@@ -8,7 +8,7 @@
 #include <span>
 #include <vector>
 
-#include "device/simulated_disk.h"
+#include "sim/simulated_disk.h"
 
 namespace untorn {
 

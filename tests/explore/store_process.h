@@ -6,7 +6,7 @@
 #include <random>
 
 #include "absl/status/statusor.h"
-#include "device/simulated_device.h"
+#include "sim/simulated_device.h"
 #include "untorn/store.h"
 
 namespace untorn {

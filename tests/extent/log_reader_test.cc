@@ -11,8 +11,8 @@
 #include <utility>
 #include <vector>
 
-#include "device/aligned_buffer.h"
-#include "device/simulated_device.h"
+#include "base/aligned_buffer.h"
+#include "sim/simulated_device.h"
 
 namespace untorn {
 namespace {

@@ -8,8 +8,8 @@
 #include <functional>
 #include <vector>
 
-#include "device/simulated_device.h"
 #include "extent/free_map_format.h"
+#include "sim/simulated_device.h"
 
 namespace untorn {
 namespace {

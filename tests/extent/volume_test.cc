@@ -17,7 +17,7 @@
 #include <utility>
 #include <vector>
 
-#include "device/simulated_device.h"
+#include "sim/simulated_device.h"
 #include "tests/rounds.h"
 
 namespace untorn {

@@ -8,7 +8,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
-#include "device/check.h"
+#include "base/check.h"
 #include "extent/log_format.h"
 #include "untorn/inspect.h"
 #include "untorn/store.h"

@@ -8,8 +8,8 @@
 #include <memory>
 #include <vector>
 
-#include "device/simulated_device.h"
 #include "extent/superblock.h"
+#include "sim/simulated_device.h"
 
 namespace untorn {
 

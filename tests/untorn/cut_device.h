@@ -17,7 +17,7 @@
 #include <vector>
 
 #include "device/device.h"
-#include "device/simulated_device.h"
+#include "sim/simulated_device.h"
 
 namespace untorn {
 

@@ -1,8 +1,8 @@
 #include "tests/untorn/fsck_findings.h"
 
 #include "absl/strings/str_cat.h"
-#include "device/simulated_device.h"
 #include "extent/superblock.h"
+#include "sim/simulated_device.h"
 #include "untorn/inspect.h"
 
 namespace untorn {

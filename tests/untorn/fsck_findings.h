@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "device/simulated_disk.h"
+#include "sim/simulated_disk.h"
 
 namespace untorn {
 

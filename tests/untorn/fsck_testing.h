@@ -10,12 +10,12 @@
 #include <utility>
 #include <vector>
 
-#include "device/simulated_device.h"
 #include "extent/free_map_format.h"
 #include "extent/log_format.h"
 #include "extent/superblock.h"
 #include "extent/tree_keys.h"
 #include "extent/tree_node.h"
+#include "sim/simulated_device.h"
 #include "tests/untorn/test_util.h"
 #include "untorn/inspect.h"
 

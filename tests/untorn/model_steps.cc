@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "device/aligned_buffer.h"
+#include "base/aligned_buffer.h"
 #include "tests/untorn/model_run.h"
 #include "tests/untorn/test_util.h"
 

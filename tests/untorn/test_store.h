@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "device/simulated_device.h"
+#include "sim/simulated_device.h"
 #include "tests/untorn/cut_device.h"
 #include "tests/untorn/fsck_findings.h"
 #include "tests/untorn/test_util.h"

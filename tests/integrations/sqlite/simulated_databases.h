@@ -8,8 +8,8 @@
 #include <string>
 
 #include "absl/status/statusor.h"
-#include "device/simulated_device.h"
 #include "integrations/sqlite/database.h"
+#include "sim/simulated_device.h"
 #include "tests/integrations/sqlite/connection.h"
 
 namespace untorn::sqlite {

@@ -3,8 +3,8 @@
 //
 // Threading: the methods take a lock of their own; those that end a process (Crash, Kill) must not run
 // concurrently with calls on its device.
-#ifndef UNTORN_DEVICE_SIMULATED_DISK_H_
-#define UNTORN_DEVICE_SIMULATED_DISK_H_
+#ifndef UNTORN_SIM_SIMULATED_DISK_H_
+#define UNTORN_SIM_SIMULATED_DISK_H_
 
 #include <cstdint>
 #include <functional>
@@ -78,4 +78,4 @@ class SimulatedDisk {
 
 }  // namespace untorn
 
-#endif  // UNTORN_DEVICE_SIMULATED_DISK_H_
+#endif  // UNTORN_SIM_SIMULATED_DISK_H_

@@ -1,5 +1,5 @@
 // The fault model of the simulated disk; numbers are those of simulated_device.h.
-#include "device/simulated_device.h"
+#include "sim/simulated_device.h"
 
 #include <gtest/gtest.h>
 

@@ -1,6 +1,6 @@
 // Memory aligned for direct I/O.
-#ifndef UNTORN_DEVICE_ALIGNED_BUFFER_H_
-#define UNTORN_DEVICE_ALIGNED_BUFFER_H_
+#ifndef UNTORN_BASE_ALIGNED_BUFFER_H_
+#define UNTORN_BASE_ALIGNED_BUFFER_H_
 
 #include <sys/mman.h>
 
@@ -9,7 +9,7 @@
 #include <memory>
 #include <span>
 
-#include "device/device.h"
+#include "base/block_size.h"
 
 namespace untorn {
 
@@ -40,4 +40,4 @@ class AlignedBuffer {
 
 }  // namespace untorn
 
-#endif  // UNTORN_DEVICE_ALIGNED_BUFFER_H_
+#endif  // UNTORN_BASE_ALIGNED_BUFFER_H_

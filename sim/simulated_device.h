@@ -25,8 +25,8 @@
 // 10. A disk that ignores flush, or that tears the atomic writes it promised.
 // Every decision comes from the seed. Threading: as Device; what ends a process (SimulatedDisk::Crash, Kill)
 // and the accessors must not run concurrently with anything else.
-#ifndef UNTORN_DEVICE_SIMULATED_DEVICE_H_
-#define UNTORN_DEVICE_SIMULATED_DEVICE_H_
+#ifndef UNTORN_SIM_SIMULATED_DEVICE_H_
+#define UNTORN_SIM_SIMULATED_DEVICE_H_
 
 #include <cstdint>
 #include <memory>
@@ -34,7 +34,7 @@
 #include <vector>
 
 #include "device/device.h"
-#include "device/simulated_disk.h"
+#include "sim/simulated_disk.h"
 
 namespace untorn {
 
@@ -113,4 +113,4 @@ class SimulatedDevice : public Device {
 
 }  // namespace untorn
 
-#endif  // UNTORN_DEVICE_SIMULATED_DEVICE_H_
+#endif  // UNTORN_SIM_SIMULATED_DEVICE_H_

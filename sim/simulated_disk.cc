@@ -1,4 +1,4 @@
-#include "device/simulated_disk.h"
+#include "sim/simulated_disk.h"
 
 #include <xxhash.h>
 
@@ -6,8 +6,8 @@
 #include <cstring>
 #include <utility>
 
-#include "device/check.h"
-#include "device/simulated_disk_state.h"
+#include "base/check.h"
+#include "sim/simulated_disk_state.h"
 
 namespace untorn {
 namespace {

@@ -1,7 +1,7 @@
 // The inside of a SimulatedDisk, which its devices share. Included by simulated_disk.cc and
 // simulated_device.cc only.
-#ifndef UNTORN_DEVICE_SIMULATED_DISK_STATE_H_
-#define UNTORN_DEVICE_SIMULATED_DISK_STATE_H_
+#ifndef UNTORN_SIM_SIMULATED_DISK_STATE_H_
+#define UNTORN_SIM_SIMULATED_DISK_STATE_H_
 
 #include <atomic>
 #include <cstdint>
@@ -15,7 +15,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "device/device.h"
-#include "device/simulated_disk.h"
+#include "sim/simulated_disk.h"
 
 namespace untorn {
 
@@ -122,4 +122,4 @@ struct SimulatedDisk::State {
 
 }  // namespace untorn
 
-#endif  // UNTORN_DEVICE_SIMULATED_DISK_STATE_H_
+#endif  // UNTORN_SIM_SIMULATED_DISK_STATE_H_

@@ -1,6 +1,6 @@
 // What is done about a bug of our own: say where, and stop.
-#ifndef UNTORN_DEVICE_CHECK_H_
-#define UNTORN_DEVICE_CHECK_H_
+#ifndef UNTORN_BASE_CHECK_H_
+#define UNTORN_BASE_CHECK_H_
 
 #include <cstdio>
 #include <cstdlib>
@@ -13,4 +13,4 @@
     }                                                                                             \
   } while (false)
 
-#endif  // UNTORN_DEVICE_CHECK_H_
+#endif  // UNTORN_BASE_CHECK_H_

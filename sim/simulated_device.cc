@@ -1,4 +1,4 @@
-#include "device/simulated_device.h"
+#include "sim/simulated_device.h"
 
 #include <algorithm>
 #include <condition_variable>
@@ -8,9 +8,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "device/check.h"
-#include "device/simulated_disk_state.h"
+#include "base/check.h"
 #include "device/transfer.h"
+#include "sim/simulated_disk_state.h"
 
 namespace untorn {
 namespace {
