@@ -10,7 +10,7 @@
 #include "tools/commands.h"
 #include "tools/flags.h"
 #include "tools/output.h"
-#include "untorn/printable.h"
+#include "inspect/printable.h"
 #include "untorn/store.h"
 
 namespace untorn::tools {

@@ -10,7 +10,7 @@
 #include "tools/flags.h"
 #include "tools/output.h"
 #include "tools/progress.h"
-#include "untorn/printable.h"
+#include "inspect/printable.h"
 #include "untorn/store.h"
 
 namespace untorn::tools {

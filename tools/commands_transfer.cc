@@ -18,7 +18,7 @@
 #include "tools/output.h"
 #include "tools/progress.h"
 #include "tools/sqlite_log.h"
-#include "untorn/printable.h"
+#include "inspect/printable.h"
 #include "untorn/store.h"
 
 namespace untorn::tools {

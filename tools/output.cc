@@ -8,7 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "tools/byte_size.h"
-#include "untorn/printable.h"
+#include "inspect/printable.h"
 
 namespace untorn::tools {
 namespace {
