@@ -1,7 +1,7 @@
 // Memory that the demo's parent and child share: a mapped file, so that what the child stored there is exact
 // even though it is killed at any moment.
-#ifndef UNTORN_TOOLS_DEMO_SHARED_H_
-#define UNTORN_TOOLS_DEMO_SHARED_H_
+#ifndef UNTORN_DEMO_SHARED_H_
+#define UNTORN_DEMO_SHARED_H_
 
 #include <array>
 #include <atomic>
@@ -11,7 +11,7 @@
 #include <type_traits>
 
 #include "absl/status/statusor.h"
-#include "tools/demo_plan.h"
+#include "demo/plan.h"
 #include "untorn/options.h"
 
 namespace untorn::demo {
@@ -62,4 +62,4 @@ class SharedMemory {
 
 }  // namespace untorn::demo
 
-#endif  // UNTORN_TOOLS_DEMO_SHARED_H_
+#endif  // UNTORN_DEMO_SHARED_H_

@@ -1,6 +1,6 @@
 // Which ranges the demo's writers overwrite, and how.
-#ifndef UNTORN_TOOLS_DEMO_PLAN_H_
-#define UNTORN_TOOLS_DEMO_PLAN_H_
+#ifndef UNTORN_DEMO_PLAN_H_
+#define UNTORN_DEMO_PLAN_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -62,4 +62,4 @@ inline bool IsAbandoned(uint64_t version) { return version % 7 == 3; }
 
 }  // namespace untorn::demo
 
-#endif  // UNTORN_TOOLS_DEMO_PLAN_H_
+#endif  // UNTORN_DEMO_PLAN_H_

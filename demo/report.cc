@@ -1,8 +1,8 @@
-#include "tools/demo_report.h"
+#include "demo/report.h"
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "tools/byte_size.h"
+#include "base/byte_size.h"
 
 namespace untorn::demo {
 
@@ -25,12 +25,12 @@ std::string ModeTable(const ModeReport& report) {
     absl::StrAppendFormat(&out, "  %-22s%s\n", name, text);
   };
   line("writes", absl::StrCat(stats.writes, " and ", stats.transactions, " transactions, ",
-                              tools::HumanBytes(stats.bytes_written)));
+                              HumanBytes(stats.bytes_written)));
   line("commits", absl::StrCat(stats.commits, " durable batches, ", stats.log_records, " log records (",
                                stats.settling_records, " settling), ", stats.flushes, " flushes, ",
                                stats.checkpoints, " checkpoints"));
-  line("in place", absl::StrCat(stats.units_in_place(), " units, ", tools::HumanBytes(stats.in_place_bytes)));
-  line("copy-on-write", absl::StrCat(stats.units_cow(), " units, ", tools::HumanBytes(stats.cow_bytes)));
+  line("in place", absl::StrCat(stats.units_in_place(), " units, ", HumanBytes(stats.in_place_bytes)));
+  line("copy-on-write", absl::StrCat(stats.units_cow(), " units, ", HumanBytes(stats.cow_bytes)));
   for (int i = 0; i < kPathReasonCount; ++i) {
     if (stats.units_by_reason[i] == 0) continue;
     const auto reason = static_cast<PathReason>(i);

@@ -1,4 +1,4 @@
-#include "tools/demo_plan.h"
+#include "demo/plan.h"
 
 #include <algorithm>
 #include <cassert>

@@ -19,10 +19,10 @@
 #include "absl/flags/parse.h"
 #include "absl/flags/usage.h"
 #include "absl/strings/str_cat.h"
-#include "tools/byte_size.h"
-#include "tools/demo_child.h"
-#include "tools/demo_driver.h"
-#include "tools/demo_report.h"
+#include "base/byte_size.h"
+#include "demo/child.h"
+#include "demo/driver.h"
+#include "demo/report.h"
 #include "untorn/store.h"
 
 ABSL_FLAG(int, rounds, 20, "how often the writers are killed, in each of the two modes");
@@ -102,7 +102,7 @@ int ParentMain(const std::string& file) {
   const uintmax_t size = std::filesystem::file_size(file, error);
   if (error) return Fail(absl::StrCat(file, ": ", error.message()));
   if (size < kFileBytesMin) {
-    return Fail(absl::StrCat(file, " is smaller than ", tools::HumanBytes(kFileBytesMin)));
+    return Fail(absl::StrCat(file, " is smaller than ", HumanBytes(kFileBytesMin)));
   }
   std::string directory = absl::GetFlag(FLAGS_dir);
   if (directory.empty()) {

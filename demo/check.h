@@ -1,6 +1,6 @@
 // What must hold of the demo's ranges, after a crash and while they are written.
-#ifndef UNTORN_TOOLS_DEMO_CHECK_H_
-#define UNTORN_TOOLS_DEMO_CHECK_H_
+#ifndef UNTORN_DEMO_CHECK_H_
+#define UNTORN_DEMO_CHECK_H_
 
 #include <array>
 #include <cstddef>
@@ -14,8 +14,8 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "tools/demo_plan.h"
-#include "tools/demo_shared.h"
+#include "demo/plan.h"
+#include "demo/shared.h"
 #include "untorn/store.h"
 
 namespace untorn::demo {
@@ -75,4 +75,4 @@ absl::StatusOr<uint64_t> HashRanges(const std::vector<std::pair<uint64_t, uint64
 
 }  // namespace untorn::demo
 
-#endif  // UNTORN_TOOLS_DEMO_CHECK_H_
+#endif  // UNTORN_DEMO_CHECK_H_

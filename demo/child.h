@@ -1,6 +1,6 @@
 // The demo's writers: a process that overwrites ranges until it is killed.
-#ifndef UNTORN_TOOLS_DEMO_CHILD_H_
-#define UNTORN_TOOLS_DEMO_CHILD_H_
+#ifndef UNTORN_DEMO_CHILD_H_
+#define UNTORN_DEMO_CHILD_H_
 
 #include <cstdint>
 #include <string>
@@ -19,4 +19,4 @@ int RunChild(const std::string& store_path, const OpenOptions& options, const st
 
 }  // namespace untorn::demo
 
-#endif  // UNTORN_TOOLS_DEMO_CHILD_H_
+#endif  // UNTORN_DEMO_CHILD_H_

@@ -1,4 +1,4 @@
-#include "tools/demo_check.h"
+#include "demo/check.h"
 
 #include <xxhash.h>
 
@@ -6,7 +6,7 @@
 #include <functional>
 
 #include "absl/strings/str_cat.h"
-#include "tools/demo_ranges.h"
+#include "demo/ranges.h"
 
 namespace untorn::demo {
 namespace {

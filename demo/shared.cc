@@ -1,4 +1,4 @@
-#include "tools/demo_shared.h"
+#include "demo/shared.h"
 
 #include <fcntl.h>
 #include <sys/mman.h>

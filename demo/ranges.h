@@ -1,6 +1,6 @@
 // Stamped ranges: content that tells which version of which range it is, and whether it is whole.
-#ifndef UNTORN_TOOLS_DEMO_RANGES_H_
-#define UNTORN_TOOLS_DEMO_RANGES_H_
+#ifndef UNTORN_DEMO_RANGES_H_
+#define UNTORN_DEMO_RANGES_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -33,4 +33,4 @@ std::string DescribeTorn(std::span<const std::byte> content, uint32_t range, uin
 
 }  // namespace untorn::demo
 
-#endif  // UNTORN_TOOLS_DEMO_RANGES_H_
+#endif  // UNTORN_DEMO_RANGES_H_

@@ -1,4 +1,4 @@
-#include "tools/demo_ranges.h"
+#include "demo/ranges.h"
 
 #include <xxhash.h>
 

@@ -1,5 +1,5 @@
 // The demo's checks can fail: each kind of violation, written on purpose, is found.
-#include "tools/demo_check.h"
+#include "demo/check.h"
 
 #include <gtest/gtest.h>
 
@@ -9,9 +9,9 @@
 #include <string>
 #include <vector>
 
-#include "tools/demo_plan.h"
-#include "tools/demo_ranges.h"
-#include "tools/demo_shared.h"
+#include "demo/plan.h"
+#include "demo/ranges.h"
+#include "demo/shared.h"
 #include "untorn/store.h"
 
 namespace untorn::demo {

@@ -1,4 +1,4 @@
-#include "tools/demo_driver.h"
+#include "demo/driver.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -14,10 +14,10 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
-#include "tools/byte_size.h"
-#include "tools/demo_child.h"
-#include "tools/demo_ranges.h"
-#include "tools/file_io.h"
+#include "base/byte_size.h"
+#include "base/file_io.h"
+#include "demo/child.h"
+#include "demo/ranges.h"
 #include "untorn/inspect.h"
 
 extern char** environ;
@@ -109,25 +109,25 @@ absl::Status Driver::SetUp() {
   const StoreInfo info = (*store)->info();
   report_.path_note =
       absl::StrCat(info.engine, info.direct_io ? ", direct I/O" : "", ", atomic unit ",
-                   info.atomic_unit_max_bytes == 0 ? "none" : tools::HumanBytes(info.atomic_unit_max_bytes),
-                   " ", info.atomic_source);
+                   info.atomic_unit_max_bytes == 0 ? "none" : HumanBytes(info.atomic_unit_max_bytes), " ",
+                   info.atomic_source);
   const auto start = steady_clock::now();
   if (absl::Status imported = Import(**store); !imported.ok()) return imported;
   if (absl::Status written = WriteFirstVersions(**store); !written.ok()) return written;
   AddCounters((*store)->stats(), &report_.counters);
   std::printf("%s: %s; imported %s in %.2f s\n", options_.name.c_str(), report_.path_note.c_str(),
-              tools::HumanBytes(options_.file_bytes).c_str(),
+              HumanBytes(options_.file_bytes).c_str(),
               std::chrono::duration<double>(steady_clock::now() - start).count());
   return (*store)->Close();
 }
 
 absl::Status Driver::Import(Store& store) {
-  absl::StatusOr<tools::InputFile> input = tools::InputFile::Open(options_.file);
+  absl::StatusOr<InputFile> input = InputFile::Open(options_.file);
   if (!input.ok()) return input.status();
   Transaction transaction = store.Begin();
   absl::StatusOr<Object> object = transaction.CreateObject(kFileObject);
   if (!object.ok()) return object.status();
-  std::vector<std::byte> piece(tools::kPieceBytes);
+  std::vector<std::byte> piece(kFilePieceBytes);
   for (uint64_t at = 0; at < options_.file_bytes;) {
     const auto wanted = std::span(piece).first(std::min<uint64_t>(piece.size(), options_.file_bytes - at));
     absl::StatusOr<size_t> count = input->Read(wanted);

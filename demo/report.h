@@ -1,6 +1,6 @@
 // What the demo counts, and its table.
-#ifndef UNTORN_TOOLS_DEMO_REPORT_H_
-#define UNTORN_TOOLS_DEMO_REPORT_H_
+#ifndef UNTORN_DEMO_REPORT_H_
+#define UNTORN_DEMO_REPORT_H_
 
 #include <cstdint>
 #include <string>
@@ -30,4 +30,4 @@ std::string ModeTable(const ModeReport& report);
 
 }  // namespace untorn::demo
 
-#endif  // UNTORN_TOOLS_DEMO_REPORT_H_
+#endif  // UNTORN_DEMO_REPORT_H_

@@ -1,4 +1,4 @@
-#include "tools/byte_size.h"
+#include "base/byte_size.h"
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
@@ -6,7 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 
-namespace untorn::tools {
+namespace untorn {
 namespace {
 
 constexpr absl::string_view kSuffixes = "KMGTP";
@@ -60,4 +60,4 @@ std::string HumanBytes(uint64_t bytes) {
   return absl::StrFormat("%.1f %ciB", value, kSuffixes[steps - 1]);
 }
 
-}  // namespace untorn::tools
+}  // namespace untorn

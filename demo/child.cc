@@ -1,4 +1,4 @@
-#include "tools/demo_child.h"
+#include "demo/child.h"
 
 #include <unistd.h>
 
@@ -12,10 +12,10 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "tools/demo_check.h"
-#include "tools/demo_plan.h"
-#include "tools/demo_ranges.h"
-#include "tools/demo_shared.h"
+#include "demo/check.h"
+#include "demo/plan.h"
+#include "demo/ranges.h"
+#include "demo/shared.h"
 #include "untorn/store.h"
 
 namespace untorn::demo {

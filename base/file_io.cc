@@ -1,4 +1,4 @@
-#include "tools/file_io.h"
+#include "base/file_io.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -13,7 +13,7 @@
 
 #include "absl/strings/str_cat.h"
 
-namespace untorn::tools {
+namespace untorn {
 namespace {
 
 absl::Status FileError(const std::string& name, int error) { return absl::ErrnoToStatus(error, name); }
@@ -90,8 +90,7 @@ absl::StatusOr<OutputFile> OutputFile::Create(const std::string& path, bool repl
     if (fd < 0) return FileError(path, errno);
     return OutputFile(path, "", fd, true);
   }
-  if (exists && !replace)
-    return absl::AlreadyExistsError(absl::StrCat(path, " exists (--force replaces it)"));
+  if (exists && !replace) return absl::AlreadyExistsError(absl::StrCat(path, " exists"));
   std::string temporary = absl::StrCat(path, ".untorn-XXXXXX");
   const int fd = mkostemp(temporary.data(), O_CLOEXEC);
   if (fd < 0) return FileError(path, errno);
@@ -145,4 +144,4 @@ absl::Status OutputFile::Finish() {
   return SyncDirectoryOf(path_);
 }
 
-}  // namespace untorn::tools
+}  // namespace untorn

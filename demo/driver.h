@@ -1,6 +1,6 @@
 // The demo's parent: sets a store up, has a child write into it, kills the child, and checks what is left.
-#ifndef UNTORN_TOOLS_DEMO_DRIVER_H_
-#define UNTORN_TOOLS_DEMO_DRIVER_H_
+#ifndef UNTORN_DEMO_DRIVER_H_
+#define UNTORN_DEMO_DRIVER_H_
 
 #include <cstdint>
 #include <functional>
@@ -12,10 +12,10 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "tools/demo_check.h"
-#include "tools/demo_plan.h"
-#include "tools/demo_report.h"
-#include "tools/demo_shared.h"
+#include "demo/check.h"
+#include "demo/plan.h"
+#include "demo/report.h"
+#include "demo/shared.h"
 #include "untorn/store.h"
 
 namespace untorn::demo {
@@ -67,4 +67,4 @@ class Driver {
 
 }  // namespace untorn::demo
 
-#endif  // UNTORN_TOOLS_DEMO_DRIVER_H_
+#endif  // UNTORN_DEMO_DRIVER_H_
