@@ -36,9 +36,10 @@ class InputFile {
   uint64_t size_;
 };
 
-// A file that appears under its name only when it is complete and durable. Until then the data is in a file called
-// NAME.untorn-XXXXXX. That file is removed on failure, and when the process is interrupted. "-" (stdout) and things that
-// are not regular files are written directly. A process writes one OutputFile at a time.
+// A file that appears under its name only when it is complete and durable. Until then the data is in a file
+// called NAME.untorn-XXXXXX. That file is removed on failure, and when the process is interrupted. "-"
+// (stdout) and things that are not regular files are written directly. A process writes one OutputFile at a
+// time.
 class OutputFile {
  public:
   // kAlreadyExists: the file exists, and `replace` is false.

@@ -32,8 +32,8 @@ struct Operation {
   const char* name;
   const char* what;
   int bar;  // the instructions that the operation may take
-  // How often the two runs do the operation. The difference between the runs must span several checkpoints where the
-  // operation causes any.
+  // How often the two runs do the operation. The difference between the runs must span several checkpoints
+  // where the operation causes any.
   int fewer = 512, more = 2560;
 };
 constexpr Operation kOperations[] = {
@@ -132,7 +132,8 @@ absl::Status Repeat(const std::string& what, const std::string& directory) {
 }
 
 absl::Status CountInstructions(const std::string& directory) {
-  // Valgrind counts the whole process, with all its threads. The difference of two runs leaves out what both do once.
+  // Valgrind counts the whole process, with all its threads. The difference of two runs leaves out what both
+  // do once.
   for (const Operation& operation : kOperations) {
     ASSIGN_OR_RETURN(const uint64_t fewer, Collected(operation.name, operation.fewer, directory));
     ASSIGN_OR_RETURN(const uint64_t more, Collected(operation.name, operation.more, directory));

@@ -1,5 +1,5 @@
-// Counts the instructions of single operations by valgrind. The counts are the same on every machine with the same
-// compiler.
+// Counts the instructions of single operations by valgrind. The counts are the same on every machine with the
+// same compiler.
 #ifndef UNTORN_BENCH_INSTRUCTIONS_H_
 #define UNTORN_BENCH_INSTRUCTIONS_H_
 

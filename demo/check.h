@@ -1,4 +1,4 @@
-// What must hold of the demo's ranges, after a crash and while they are written.
+// Checks the demo's ranges, after a crash and while the writers are at work.
 #ifndef UNTORN_DEMO_CHECK_H_
 #define UNTORN_DEMO_CHECK_H_
 
@@ -26,9 +26,10 @@ struct Objects {
 };
 
 struct Verdict {
-  // Not whole: a mix of versions, a transaction in part, bytes nobody wrote.
+  // Ranges that are not whole: a mix of versions, a part of a transaction, or bytes that nobody wrote.
   uint64_t torn = 0;
-  // Whole, but older than what was durable or ordered before, or a version that was never there.
+  // Ranges that are whole, but older than a durable version or than the order allows, or of a version that
+  // was never submitted.
   uint64_t lost = 0;
   std::vector<std::string> notes;
 
@@ -41,10 +42,10 @@ class Checker {
   Checker(const std::vector<Track>& tracks, const Shared& shared, Objects objects)
       : tracks_(tracks), shared_(shared), objects_(std::move(objects)) {}
 
-  // Checks a track after a crash and returns the versions found, as TrackState::base holds them.
-  //  An error only where the store cannot be read.
+  // Checks a track after a crash. Returns the versions that it found, as TrackState::base holds them. Fails
+  // only if the store cannot be read.
   absl::StatusOr<std::array<uint64_t, kPiecesMax>> CheckTrack(size_t track, Verdict* verdict);
-  // Checks what can be checked while writers are at work: one piece, or the whole of a kOverlap.
+  // Checks one piece while writers are at work. Of a kOverlap it checks both windows.
   absl::Status CheckLive(size_t track, size_t piece, Verdict* verdict);
 
  private:
@@ -55,7 +56,7 @@ class Checker {
     uint64_t last, before;
   };
   absl::Status Read(const Piece& piece, uint64_t length);
-  // nullopt: zeros.
+  // Returns nullopt for a piece of zeros.
   std::optional<uint64_t> PieceVersion(size_t track, size_t piece, const Bounds& bounds, Verdict* verdict);
   std::optional<Overlap> OverlapVersions(size_t track, const Bounds& bounds, Verdict* verdict);
   absl::StatusOr<uint64_t> AppendCount(size_t track, Verdict* verdict);
@@ -68,7 +69,7 @@ class Checker {
   std::vector<std::byte> content_;
 };
 
-// A hash of the bytes of an object, or of a file, that no track writes.
+// Hashes the bytes of an object or a file that no track writes.
 using ReadAt = std::function<absl::Status(uint64_t offset, std::span<std::byte> out)>;
 absl::StatusOr<uint64_t> HashRanges(const std::vector<std::pair<uint64_t, uint64_t>>& ranges,
                                     const ReadAt& read);

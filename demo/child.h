@@ -1,4 +1,4 @@
-// The demo's writers: a process that overwrites ranges until it is killed.
+// The process of the demo's writers, which overwrites ranges until it is killed.
 #ifndef UNTORN_DEMO_CHILD_H_
 #define UNTORN_DEMO_CHILD_H_
 
@@ -13,7 +13,7 @@ inline constexpr char kFileObject[] = "file";
 inline constexpr char kSecondObject[] = "second";
 inline constexpr char kAppendsObject[] = "appends";
 
-// Returns only on failure, with the exit code; the shared memory then has a message.
+// Returns only on failure, with the exit code. The shared memory then has a message.
 int RunChild(const std::string& store_path, const OpenOptions& options, const std::string& shared_path,
              uint64_t seed);
 

@@ -1,4 +1,5 @@
-// The demo's parent: sets a store up, has a child write into it, kills the child, and checks what is left.
+// The demo's parent process: it sets up a store, starts a child that writes, kills the child, and checks the
+// store.
 #ifndef UNTORN_DEMO_DRIVER_H_
 #define UNTORN_DEMO_DRIVER_H_
 
@@ -21,14 +22,15 @@
 namespace untorn::demo {
 
 struct DriverOptions {
-  std::string name;         // of the mode
-  std::string file;         // to import
-  uint64_t file_bytes = 0;  // its first bytes that are used
+  std::string name;         // the mode's name
+  std::string file;         // the file to import
+  uint64_t file_bytes = 0;  // how many of the file's first bytes are used
   std::string directory;
   int rounds = 20;
   uint64_t seed = 1;
   OpenOptions open;
-  // Arguments for this same program that make it the child of this mode: RunChild, or only an open.
+  // Returns the arguments that make this program the child of this mode. With `open_only` the child opens the
+  // store and does nothing else.
   std::function<std::vector<std::string>(const std::string& store, const std::string& shared, uint64_t seed,
                                          bool open_only)>
       child_arguments;
@@ -37,7 +39,7 @@ struct DriverOptions {
 class Driver {
  public:
   explicit Driver(DriverOptions options);
-  //  An error where the demo could not go on; what it checks is in the report.
+  // Fails if the demo cannot go on. The report has the results of the checks.
   absl::StatusOr<ModeReport> Run();
 
  private:

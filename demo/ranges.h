@@ -1,4 +1,4 @@
-// Stamped ranges: content that tells which version of which range it is, and whether it is whole.
+// Stamped ranges. Their content says which version of which range it is, and whether it is whole.
 #ifndef UNTORN_DEMO_RANGES_H_
 #define UNTORN_DEMO_RANGES_H_
 
@@ -18,17 +18,18 @@ struct Stamp {
   friend bool operator==(const Stamp&, const Stamp&) = default;
 };
 
-// Fills `out` (at least kStampedBytesMin) with the content of that version: a header with a checksum of
-// everything, then bytes that differ between any two versions in every word.
+// Fills `out` (at least kStampedBytesMin) with the content of that version. The content is a header with a
+// checksum of everything, and bytes that differ between any two versions in every word.
 void FillStamped(const Stamp& stamp, std::span<std::byte> out);
 
-// The stamp of a whole content; nothing if it is torn, a mix, or no stamped content at all.
+// Returns the stamp of a content that is whole. Returns nothing for a torn content, for a mix of versions,
+// and for bytes without a stamp.
 std::optional<Stamp> ReadStamp(std::span<const std::byte> content);
 
 bool IsZero(std::span<const std::byte> content);
 
-// What a torn content of `range` is made of, by sectors: "0-7: version 12, 8-31: version 13". Looks for
-// versions `first` to `last`.
+// Describes a torn content of `range` by its sectors: "0-7: version 12, 8-31: version 13". Looks for versions
+// `first` to `last`.
 std::string DescribeTorn(std::span<const std::byte> content, uint32_t range, uint64_t first, uint64_t last);
 
 }  // namespace untorn::demo

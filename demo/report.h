@@ -1,4 +1,4 @@
-// What the demo counts, and its table.
+// The demo's counts, and the table that shows them.
 #ifndef UNTORN_DEMO_REPORT_H_
 #define UNTORN_DEMO_REPORT_H_
 
@@ -9,13 +9,13 @@
 
 namespace untorn::demo {
 
-// Adds the counters; the figures that describe a state are left alone.
+// Adds the counters of `from`. Leaves the figures alone that describe a state.
 void AddCounters(const Stats& from, Stats* to);
 
 struct ModeReport {
   std::string name;
-  std::string path_note;  // what the device can do, by StoreInfo
-  Stats counters;         // over all opens
+  std::string path_note;  // says what the device can do, by StoreInfo
+  Stats counters;         // the sum over all opens
   uint64_t kills = 0;
   uint64_t recoveries = 0;
   uint64_t recoveries_killed = 0;

@@ -1,5 +1,5 @@
-// Memory that the demo's parent and child share: a mapped file, so that what the child stored there is exact
-// even though it is killed at any moment.
+// Memory that the demo's parent and child share. It is a mapped file, so all that the child stored there is
+// exact, at whatever moment the child is killed.
 #ifndef UNTORN_DEMO_SHARED_H_
 #define UNTORN_DEMO_SHARED_H_
 
@@ -17,13 +17,15 @@
 namespace untorn::demo {
 
 struct TrackState {
-  // Set by the parent before a round.
-  std::array<uint64_t, kPiecesMax>
-      base;        // the version of each piece; for kOverlap the last one and the one before
-  uint64_t first;  // the first version of this round; those between were lost in crashes
-  // Set by the child's thread that owns the track.
-  std::atomic<uint64_t> submitted;  // before the call that writes it
-  std::atomic<uint64_t> durable;    // after it was acknowledged as durable; 0: none in this round
+  // The parent sets these two before a round. `base` has the version of each piece, and for a kOverlap the
+  // last version and the one before. `first` is the first version of this round; crashes lost the versions
+  // between.
+  std::array<uint64_t, kPiecesMax> base;
+  uint64_t first;
+  // The child's thread that owns the track sets `submitted` before the call that writes the version. It sets
+  // `durable` after the version was acknowledged as durable; 0: no version of this round.
+  std::atomic<uint64_t> submitted;
+  std::atomic<uint64_t> durable;
 };
 
 static_assert(std::is_trivially_copyable_v<Stats>);
@@ -32,9 +34,9 @@ struct Shared {
   uint64_t file_bytes;
   std::atomic<bool> writing;  // the child's threads have started
   std::atomic<uint64_t> live_reads;
-  std::atomic<uint64_t> live_torn;  // found by a reader beside the writers
+  std::atomic<uint64_t> live_torn;  // ranges that a reader beside the writers found torn
   std::atomic<uint64_t> live_lost;
-  // The child's statistics: snapshot number `snapshots` is in snapshot[snapshots % 2] and complete.
+  // The child's statistics. Snapshot number `snapshots` is complete, in snapshot[snapshots % 2].
   std::atomic<uint64_t> snapshots;
   std::array<Stats, 2> snapshot;
   std::atomic<bool> has_message;
@@ -47,7 +49,8 @@ struct Shared {
 
 class SharedMemory {
  public:
-  static absl::StatusOr<SharedMemory> Create(const std::string& path);  // all zeros
+  // The new memory is all zeros.
+  static absl::StatusOr<SharedMemory> Create(const std::string& path);
   static absl::StatusOr<SharedMemory> Open(const std::string& path);
   Shared& operator*() const { return *shared_; }
   Shared* operator->() const { return shared_.get(); }

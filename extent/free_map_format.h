@@ -6,9 +6,12 @@
 //
 // A null pointer says that of the blocks below it only those of the fixed areas are in use.
 //
-// A bitmap block is a BlockHeader (type kFreeMapBitmap) and the bits of a group. Bit i of byte j is set if block
-// 8 j + i of the group is in use. A table block is a BlockHeader (type kFreeMapTable) and entries of 24 bytes: u64 block
-// of the child's slot in use (0: null), u64 the child's checksum, u64 blocks in use below the child.
+// A bitmap block is a BlockHeader (type kFreeMapBitmap) and the bits of a group. Bit i of byte j is set if
+// block 8 j + i of the group is in use. A table block is a BlockHeader (type kFreeMapTable) and entries of 24
+// bytes:
+//     u64 block of the child's slot in use (0: null)
+//     u64 the child's checksum
+//     u64 blocks in use below the child
 #ifndef UNTORN_EXTENT_FREE_MAP_FORMAT_H_
 #define UNTORN_EXTENT_FREE_MAP_FORMAT_H_
 
@@ -71,8 +74,8 @@ struct FreeMapShape {
 BlockPointer EncodeFreeMapNode(BlockType type, const Uuid& uuid, uint64_t place, uint64_t generation,
                                std::span<const std::byte> payload, std::span<std::byte> out);
 
-// Verifies the node (level, index) that `pointer` leads to: `block` is a sound block of this store, it is the one that
-// the parent points to, and every pointer of a table leads to a slot of its child.
+// Verifies the node (level, index) that `pointer` leads to. `block` must be a sound block of this store, and
+// the one that the parent points to. Every pointer of a table must lead to a slot of its child.
 //  kDataLoss       the block is damaged, stale or misplaced, or a pointer leads elsewhere
 //  kUnimplemented  the block is sound, but has another format version
 absl::Status VerifyFreeMapNode(std::span<const std::byte> block, const Uuid& uuid, const FreeMapShape& shape,

@@ -47,8 +47,8 @@ Words Full() {
   return words;
 }
 
-// Calls fn(group, from, to) for the part of the extent that lies in each group; `from` and `to` count from the group's
-// start.
+// Calls fn(group, from, to) for the part of the extent that lies in each group; `from` and `to` count from
+// the group's start.
 template <typename Fn>
 void ForEachPart(Extent extent, Fn fn) {
   while (extent.count > 0) {

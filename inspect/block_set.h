@@ -1,6 +1,6 @@
-// A set of blocks of a store, with one bit for each block. The bits lie in pages, one page for each group of the
-// free-space map. A page that is all clear or was added as a whole takes no memory, so a huge and nearly empty store
-// costs little.
+// A set of blocks of a store, with one bit for each block. The bits lie in pages, one page for each group of
+// the free-space map. A page that is all clear or was added as a whole takes no memory, so a huge and nearly
+// empty store costs little.
 #ifndef UNTORN_INSPECT_BLOCK_SET_H_
 #define UNTORN_INSPECT_BLOCK_SET_H_
 
@@ -35,7 +35,8 @@ class BlockSet {
 
   // The bits of one group.
   Words Group(uint64_t group) const;
-  // Calls `fn` for the groups of [first, last) with a page, in order. All blocks of the set lie in such groups.
+  // Calls `fn` for the groups of [first, last) with a page, in order. All blocks of the set lie in such
+  // groups.
   void ForEachGroup(uint64_t first, uint64_t last, absl::FunctionRef<void(uint64_t group)> fn) const;
 
   // Calls `run` for the blocks of `group` that are set in `a` and not in `b`.

@@ -9,7 +9,8 @@ namespace untorn::internal {
 
 std::string DescribeKey(std::string_view key) {
   if (const std::optional<KeySpace> space = KeySpaceOf(key)) {
-    // The parsers take a key with its value. A value that is well-formed for the key space lets them judge the key.
+    // The parsers take a key with its value. A value that is well-formed for the key space lets them judge
+    // the key.
     switch (*space) {
       case KeySpace::kMapping:
         if (const auto m = ParseMapping(key, MappingValue(1, 1, MappingState::kWritten))) {

@@ -11,8 +11,8 @@
 
 namespace untorn::internal {
 
-// Returns "mapping of object 5 at block 100", "object 7" or "name 'a'". The key may hold any bytes: a key that no
-// parser accepts is returned in hexadecimal.
+// Returns "mapping of object 5 at block 100", "object 7" or "name 'a'". The key may hold any bytes: a key
+// that no parser accepts is returned in hexadecimal.
 std::string DescribeKey(std::string_view key);
 
 // Says which keys lie in [first, limit). Without a limit the range goes to the end.

@@ -1,5 +1,5 @@
-// dump: shows a store's metadata as JSON text. The text is written piece by piece, so memory holds the text and little
-// else.
+// dump: shows a store's metadata as JSON text. The text is written piece by piece, so memory holds the text
+// and little else.
 #include <map>
 #include <memory>
 #include <utility>
@@ -181,8 +181,8 @@ class Dump {
     return absl::OkStatus();
   }
 
-  // Replays the log in any case, because objects need it, and writes it if the caller wants it. Returns what is wrong
-  // with the log.
+  // Replays the log in any case, because objects need it, and writes it if the caller wants it. Returns what
+  // is wrong with the log.
   absl::Status DumpLog(const Superblock& sb, Delta* delta) {
     if (options_.log) {
       out_.Key("log");

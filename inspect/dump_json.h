@@ -40,8 +40,8 @@ inline const char* StateName(MappingState state) {
   return "unknown";
 }
 
-// Appends the members of objects and arrays, each on a line of its own. Dump writes this way because a whole document
-// of nlohmann_json would take several times the memory of its text.
+// Appends the members of objects and arrays, each on a line of its own. Dump writes this way because a whole
+// document of nlohmann_json would take several times the memory of its text.
 class Writer {
  public:
   void Begin(char bracket) {

@@ -21,7 +21,8 @@ class FinalMappings {
   // `delta` must outlive this object and must not change.
   explicit FinalMappings(const Delta& delta);
 
-  // Takes the tree's next mapping and hands on all that is known with it. nullptr says that the tree has no more.
+  // Takes the tree's next mapping and hands on all that is known with it. nullptr says that the tree has no
+  // more.
   void Tree(const MappingEntry* entry, Fn fn);
 
  private:

@@ -30,8 +30,8 @@ class Findings {
   FsckResult& result_;
 };
 
-// Joins runs of blocks that lie side by side into one finding. The check of the free-space map finds such runs group
-// by group.
+// Joins runs of blocks that lie side by side into one finding. The check of the free-space map finds such
+// runs group by group.
 class RunFindings {
  public:
   RunFindings(Findings& findings, FindingCode code, const char* meaning)

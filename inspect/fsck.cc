@@ -125,8 +125,8 @@ class Fsck {
       findings_.Add(FindingCode::kLogDamaged, Message(tail.damage), "; the log counts up to record ",
                     tail.lsn);
     }
-    // A crash between the writes of the two slots leaves the generation before in one of them. But a log record names
-    // only a generation that both slots held.
+    // A crash between the writes of the two slots leaves the generation before in one of them. But a log
+    // record names only a generation that both slots held.
     if (spare_generation_ && *spare_generation_ + 1 < sb.generation) {
       SpareIsDamaged(sb, absl::StrCat("is stale, of generation ", *spare_generation_));
     } else if (spare_generation_ && *spare_generation_ < tail.superblock_generation) {
@@ -170,9 +170,9 @@ class Fsck {
     return absl::OkStatus();
   }
 
-  // Checks the blocks that the log uses, record by record as recovery does. A record may map only blocks that neither the
-  // checkpoint nor an earlier record has in use. A record that writes into reserved blocks must find them reserved in the
-  // checkpoint, for the same object.
+  // Checks the blocks that the log uses, record by record as recovery does. A record may map only blocks that
+  // neither the checkpoint nor an earlier record has in use. A record that writes into reserved blocks must
+  // find them reserved in the checkpoint, for the same object.
   void CheckLogSpace(const Superblock& sb, const LogTail& tail, const Delta& delta, const TreeCheck& tree) {
     BlockSet used;
     Delta replayed;

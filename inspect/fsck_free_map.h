@@ -11,8 +11,8 @@
 
 namespace untorn::internal {
 
-// Compares the map bit by bit with `base`, the blocks that the checkpoint has in use. `leaks` says whether all of these
-// blocks are known; only then can a block be called leaked.
+// Compares the map bit by bit with `base`, the blocks that the checkpoint has in use. `leaks` says whether
+// all of these blocks are known; only then can a block be called leaked.
 class FreeMapCheck : public FreeMapVisitor {
  public:
   FreeMapCheck(const Superblock& superblock, const BlockSet& base, bool leaks, FsckResult& result,

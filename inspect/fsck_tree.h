@@ -26,7 +26,8 @@ struct ObjectRecord {
   BlockRange furthest;  // the object's last mapping
 };
 
-// Collects the blocks that the checkpoint has in use, and the objects. Adds a finding for every contradiction.
+// Collects the blocks that the checkpoint has in use, and the objects. Adds a finding for every
+// contradiction.
 class TreeCheck : public TreeVisitor {
  public:
   TreeCheck(const Superblock& superblock, const Delta& delta, FsckResult& result, Progress& progress);
@@ -43,7 +44,8 @@ class TreeCheck : public TreeVisitor {
   void Damaged(BlockPointer pointer, const absl::Status& why, std::string_view first,
                std::optional<std::string_view> limit) override;
   void Entry(const TreeNode& leaf, int index) override;
-  // Is called after the walk. Adds what the log says, and checks objects, names and mappings against each other.
+  // Is called after the walk. Adds what the log says, and checks objects, names and mappings against each
+  // other.
   void Finish();
 
  private:

@@ -1,4 +1,5 @@
-// The keys of the tree that damage has hidden. Nothing can be said of a key in such a range: it may exist or not.
+// The keys of the tree that damage has hidden. Nothing can be said of a key in such a range: it may exist or
+// not.
 #ifndef UNTORN_INSPECT_LOST_KEYS_H_
 #define UNTORN_INSPECT_LOST_KEYS_H_
 

@@ -76,8 +76,8 @@ class NodeWriter : public TreeNodeSink {
   BlockSet written_;
 };
 
-// Writes the free-space map of `used` to the slots that the old map does not use. `used` includes the fixed areas.
-// Returns the pointer to the map's root.
+// Writes the free-space map of `used` to the slots that the old map does not use. `used` includes the fixed
+// areas. Returns the pointer to the map's root.
 absl::StatusOr<BlockPointer> WriteMap(Device& device, const Superblock& sb, uint64_t generation,
                                       const Salvage& salvage, const BlockSet& used) {
   const FreeMapShape shape = FreeMapShape::ForBlocks(sb.geometry.total_blocks);
@@ -92,7 +92,8 @@ absl::StatusOr<BlockPointer> WriteMap(Device& device, const Superblock& sb, uint
     RETURN_IF_ERROR(WriteBlocking(device, node.block * kBlockBytes, block.data(), kBlockBytes));
     return node;
   };
-  // The entries of one level, for the nodes with blocks in use beyond the fixed areas. Other nodes stay null pointers.
+  // The entries of one level, for the nodes with blocks in use beyond the fixed areas. Other nodes stay null
+  // pointers.
   absl::btree_map<uint64_t, FreeMapEntry> level;
   absl::Status failed;
   used.ForEachGroup(0, shape.nodes[0], [&](uint64_t group) {
@@ -126,7 +127,8 @@ absl::StatusOr<BlockPointer> WriteMap(Device& device, const Superblock& sb, uint
   return level.empty() ? BlockPointer{} : level.begin()->second.pointer();
 }
 
-// Numbers of a store only rise. The repaired store needs a number after `highest`, and its next opening another one.
+// Numbers of a store only rise. The repaired store needs a number after `highest`, and its next opening
+// another one.
 absl::Status CheckNumber(const char* field, uint64_t highest) {
   if (highest < kNumberMax - 1) return absl::OkStatus();
   return absl::FailedPreconditionError(

@@ -1,5 +1,5 @@
-// fsck --repair: runs fsck, salvages what can be read, writes a new tree and a new free-space map beside the old ones,
-// and writes the superblocks that refer to them.
+// fsck --repair: runs fsck, and salvages what can be read. Then it writes a new tree and a new free-space map
+// beside the old ones, and last the superblocks that refer to them.
 #include <algorithm>
 #include <memory>
 #include <utility>
@@ -22,7 +22,8 @@ class Repair {
   Repair(Device& device, const RepairOptions& options) : device_(device), options_(options) {}
 
   absl::StatusOr<RepairResult> Run() {
-    // A dead owner may have left writes in the disk's cache. They must be durable before the repair builds on them.
+    // A dead owner may have left writes in the disk's cache. They must be durable before the repair builds on
+    // them.
     if (!options_.dry_run) RETURN_IF_ERROR(FlushBlocking(device_));
     ASSIGN_OR_RETURN(result_.found, FsckStage(0));
     if (result_.found.findings_total == 0) return std::move(result_);

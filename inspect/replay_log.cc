@@ -7,8 +7,9 @@
 namespace untorn::internal {
 namespace {
 
-// Says whether an error of ReadLogTail() is damage to the log. A part of the device that cannot be read is damage. So is
-// a record that no version of the program wrote in a store of this version. All else is a failure of the device.
+// Says whether an error of ReadLogTail() is damage to the log. A part of the device that cannot be read is
+// damage. So is a record that no version of the program wrote in a store of this version. All else is a
+// failure of the device.
 bool IsDamage(const absl::Status& status) {
   return absl::IsDataLoss(status) || absl::IsOutOfRange(status) || absl::IsUnimplemented(status);
 }

@@ -11,8 +11,8 @@
 
 namespace untorn::internal {
 
-// Reads the log's tail, applies its records to `delta`, and calls `each` for every record that counts. The result's
-// `damage` says what is wrong with the log. The function fails only if the device fails.
+// Reads the log's tail, applies its records to `delta`, and calls `each` for every record that counts. The
+// result's `damage` says what is wrong with the log. The function fails only if the device fails.
 absl::StatusOr<LogTail> ReplayLog(Device& device, const Superblock& superblock, Delta* delta,
                                   absl::FunctionRef<void(const LogRecord&)> each);
 

@@ -24,7 +24,8 @@ absl::Status Salvage::Read() {
     return absl::OkStatus();
   }));
   if (contested_.count() > 0) {
-    // The first mapping keeps contested blocks, but nobody knows whose data is in them. So its object is doubtful too.
+    // The first mapping keeps contested blocks, but nobody knows whose data is in them. So its object is
+    // doubtful too.
     RETURN_IF_ERROR(ForEachMapping([&](ObjectId id, const Mapping& m) {
       contested_.ForEachRun(m.extent(), true, [&](Extent run) {
         Doubt(objects_[id], absl::StrCat(DescribeRun(run), " of the store, which it has, mapped twice"));
@@ -32,8 +33,8 @@ absl::Status Salvage::Read() {
       return absl::OkStatus();
     }));
   }
-  // The log may replace the part of a mapping that leads outside the data area. Then the rest of the mapping is kept, and
-  // its blocks become untouchable here.
+  // The log may replace the part of a mapping that leads outside the data area. Then the rest of the mapping
+  // is kept, and its blocks become untouchable here.
   used_.ForEachRun([&](Extent run) { untouchable_.Add(run); });
   for (const auto& [id, why] : doubtful_) {
     const auto object = objects_.find(id);

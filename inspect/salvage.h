@@ -1,11 +1,12 @@
-// The first half of fsck --repair: reads what can be read of a damaged store, and decides what the repair keeps.
+// The first half of fsck --repair: reads what can be read of a damaged store, and decides what the repair
+// keeps.
 //
 // Invariants
-//  1. No two kept mappings share a block, and no kept mapping shares a block with a node of the old tree. Where two
-//     claim a block, the first one keeps it, and a node of the tree comes before any mapping.
+//  1. No two kept mappings share a block, and no kept mapping shares a block with a node of the old tree.
+//     Where two claim a block, the first one keeps it, and a node of the tree comes before any mapping.
 //  2. Every kept object has one name, and every kept name leads to a kept object.
-//  3. An object is quarantined if something of it is lost or doubtful. It keeps what can be read, under a name that says
-//     so. Nothing that can be read is thrown away except names that lead nowhere.
+//  3. An object is quarantined if something of it is lost or doubtful. It keeps what can be read, under a
+//     name that says so. Nothing that can be read is thrown away except names that lead nowhere.
 #ifndef UNTORN_INSPECT_SALVAGE_H_
 #define UNTORN_INSPECT_SALVAGE_H_
 
@@ -33,7 +34,8 @@ namespace untorn::internal {
 
 class Salvage {
  public:
-  // All three must outlive this object. `progress` counts the tree nodes that are read, each of them three times in all.
+  // All three must outlive this object. `progress` counts the tree nodes that are read, each of them three
+  // times in all.
   Salvage(Device& device, const Superblock& superblock, Progress& progress)
       : device_(device), sb_(superblock), progress_(progress) {}
 
@@ -47,7 +49,8 @@ class Salvage {
   // The blocks of the kept mappings.
   const BlockSet& used() const { return used_; }
   uint64_t used_end() const { return used_end_; }
-  // The blocks that the old store may refer to. They must stay as they are until the repaired store is durable.
+  // The blocks that the old store may refer to. They must stay as they are until the repaired store is
+  // durable.
   const BlockSet& untouchable() const { return untouchable_; }
   // The block in which the old free-space map has each node (level, index), for the nodes that can be found.
   const absl::btree_map<std::pair<int, uint64_t>, uint64_t>& map_slots() const { return map_slots_; }
@@ -79,7 +82,8 @@ class Salvage {
   absl::Status ReadNodes();
   // Calls `kept` for all kept mappings, in order.
   absl::Status ForEachMapping(KeptFn kept);
-  // Doubts the objects whose extents a later write may have overwritten. Only a damaged log leaves such doubt.
+  // Doubts the objects whose extents a later write may have overwritten. Only a damaged log leaves such
+  // doubt.
   absl::Status DoubtLogExtents();
   void DoubtLostRanges();
   void DoubtLostRange(const LostKeys::Range& range, ObjectId id, Object& object);

@@ -15,8 +15,8 @@ namespace {
 
 constexpr char kQuarantine[] = "quarantine/";
 
-// Returns the first block of an object whose key is at least `key`. `key` lies between the keys of the object's first
-// and last block.
+// Returns the first block of an object whose key is at least `key`. `key` lies between the keys of the
+// object's first and last block.
 uint64_t FirstBlockFrom(std::string_view key) {
   constexpr size_t kPrefix = 1 + sizeof(uint64_t);
   uint64_t block = 0;
@@ -39,8 +39,8 @@ absl::Status Salvage::DoubtLogExtents() {
       Doubt(object, "the superblock is older than the log, so that others may have overwritten its blocks");
     return absl::OkStatus();
   }
-  // The extents of the checkpoint are as they were. But a lost record may have displaced an extent of an earlier record,
-  // and then another write may have used that extent's blocks again.
+  // The extents of the checkpoint are as they were. But a lost record may have displaced an extent of an
+  // earlier record, and then another write may have used that extent's blocks again.
   AlignedBuffer scratch;
   absl::Status status;
   absl::Status read = ForEachRecord(device_, sb_, tail_, [&](const LogRecord& record, Lsn) {

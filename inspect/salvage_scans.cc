@@ -53,7 +53,8 @@ void Salvage::NodeScan::Entry(const TreeNode& leaf, int index) {
       return;
     }
   }
-  // The entry makes no sense. It hides what its key says, and an entry of unknown kind may have been a mapping.
+  // The entry makes no sense. It hides what its key says, and an entry of unknown kind may have been a
+  // mapping.
   if (space != KeySpace::kInode && space != KeySpace::kName) s_.mappings_lost_ = true;
   std::string limit = std::string(key) + '\0';
   if (space == KeySpace::kMapping) {
@@ -125,8 +126,8 @@ void Salvage::MappingScan::Take(ObjectId id, const Mapping& m) {
     s_.contested_.Add(run);
     s_.Doubt(s_.objects_[id], absl::StrCat(of_it(run), " of it in use by ", by, " too"));
   };
-  // A node of the old tree keeps its blocks, because the old tree must stay readable. Of two mappings, the first one
-  // keeps the blocks.
+  // A node of the old tree keeps its blocks, because the old tree must stay readable. Of two mappings, the
+  // first one keeps the blocks.
   s_.nodes_.ForEachRun(m.extent(), true, [&](Extent run) { contested(run, "the old mapping tree"); });
   s_.nodes_.ForEachRun(m.extent(), false, [&](Extent part) {
     claimed_.ForEachRun(part, true, [&](Extent run) { contested(run, "another mapping"); });

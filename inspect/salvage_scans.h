@@ -18,11 +18,12 @@ namespace untorn::internal {
 // The error for a device that answers one read differently from an earlier one.
 absl::Status ReadsDiffer();
 
-// Returns the object of a mapping's key. For a key that has no object it returns the first object after the key.
+// Returns the object of a mapping's key. For a key that has no object it returns the first object after the
+// key.
 ObjectId FirstObjectFrom(std::string_view key);
 
-// Collects the tree's nodes and the blocks that they refer to. Collects objects and names too, unless the log says
-// something of them.
+// Collects the tree's nodes and the blocks that they refer to. Collects objects and names too, unless the log
+// says something of them.
 class Salvage::NodeScan : public TreeVisitor {
  public:
   explicit NodeScan(Salvage& salvage) : s_(salvage) {}
@@ -64,8 +65,8 @@ class Salvage::MappingScan : public TreeVisitor {
   absl::Status status_;
 };
 
-// Collects the slots that the old free-space map uses. Where mappings are lost, the blocks that the map says are in use
-// may be theirs, so they become untouchable.
+// Collects the slots that the old free-space map uses. Where mappings are lost, the blocks that the map says
+// are in use may be theirs, so they become untouchable.
 class Salvage::MapScan : public FreeMapVisitor {
  public:
   explicit MapScan(Salvage& salvage) : s_(salvage) {}

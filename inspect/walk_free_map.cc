@@ -76,7 +76,8 @@ class FreeMapWalker {
   }
 
   absl::Status Load(const FreeMapNode& node) {
-    // A table was verified to point to slots of its children. Only the superblock's pointer can still lead elsewhere.
+    // A table was verified to point to slots of its children. Only the superblock's pointer can still lead
+    // elsewhere.
     if (!shape_.IsSlot(node.level, node.index, superblock_.geometry.map_start, node.pointer.block)) {
       return absl::DataLossError(absl::StrCat("the pointer to the root of the free-space map leads to block ",
                                               node.pointer.block, ", which is none of its places"));

@@ -37,8 +37,8 @@ class FreeMapVisitor {
   virtual void WrongCount(const FreeMapNode& node, uint64_t said, uint64_t used) = 0;
 };
 
-// Visits every node, a table before its children. The function fails only if the device fails. A block that cannot be
-// read while others can is damage.
+// Visits every node, a table before its children. The function fails only if the device fails. A block that
+// cannot be read while others can is damage.
 absl::Status WalkFreeMap(Device& device, const Superblock& superblock, FreeMapVisitor& visitor);
 
 }  // namespace untorn::internal

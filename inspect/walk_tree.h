@@ -28,8 +28,8 @@ class TreeVisitor {
   virtual void Entry(const TreeNode& leaf, int index) = 0;
 };
 
-// Visits the subtrees that may hold keys of [from, to), in key order. An empty `to` stands for the end. The function
-// fails only if the device fails. A block that cannot be read while others can is damage.
+// Visits the subtrees that may hold keys of [from, to), in key order. An empty `to` stands for the end. The
+// function fails only if the device fails. A block that cannot be read while others can is damage.
 absl::Status WalkTree(Device& device, const Superblock& superblock, std::string_view from,
                       std::string_view to, TreeVisitor& visitor);
 

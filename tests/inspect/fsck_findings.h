@@ -7,10 +7,11 @@
 
 namespace untorn {
 
-// Whether a superblock slot with unreadable sectors counts: of a disk after a power cut it was being written.
+// Whether a superblock slot with unreadable sectors counts as a finding. A power cut leaves such a slot while
+// the slot is being written.
 enum class ShornSlot { kIsAFinding, kIsNoFinding };
 
-// What fsck finds on a disk that no store uses, in one line; "" if nothing.
+// Returns what fsck finds on a disk that no store has open, in one line, or "" if it finds nothing.
 std::string FsckFindings(const SimulatedDisk& disk, ShornSlot shorn = ShornSlot::kIsAFinding);
 
 }  // namespace untorn

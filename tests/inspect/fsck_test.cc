@@ -17,8 +17,8 @@ namespace {
 using Codes = std::set<int>;
 using Entries = StoreEditor::Entries;
 
-// The numbers of what fsck finds, all of which can be repaired, but for a store without a superblock or the whole of
-// its device.
+// The numbers of what fsck finds, all of which can be repaired, but for a store without a superblock or the
+// whole of its device.
 Codes Found(const std::shared_ptr<SimulatedDisk>& disk) {
   Codes codes;
   RunDump(disk);
@@ -87,7 +87,8 @@ TEST(FsckTest, Superblocks) {
     ZeroBlock(*disk, block);
     EXPECT_EQ(Found(disk), Codes{1});
   }
-  // An older one in one slot is what a crash may leave, unless a record names the newer: then both were written.
+  // An older one in one slot is what a crash may leave, unless a record names the newer: then both were
+  // written.
   auto disk = editor.disk()->Clone();
   Superblock older = editor.superblock();
   --older.generation;

@@ -1,4 +1,5 @@
-// Changes the metadata of a closed store on a simulated disk and seals what it changes, for tests of fsck.
+// Changes the metadata of a closed store on a simulated disk, for tests of fsck. Changed blocks get a right
+// checksum.
 #ifndef UNTORN_TESTS_INSPECT_FSCK_TESTING_H_
 #define UNTORN_TESTS_INSPECT_FSCK_TESTING_H_
 
@@ -24,7 +25,7 @@ namespace untorn {
 std::unique_ptr<SimulatedDevice> OpenDisk(const std::shared_ptr<SimulatedDisk>& disk);
 void FlipByte(SimulatedDisk& disk, uint64_t block, size_t at, int bits);
 void ZeroBlock(SimulatedDisk& disk, uint64_t block);
-// Overwrites a field and seals the block.
+// Overwrites a field and puts the block's checksum right.
 template <typename T>
 void PatchBlock(SimulatedDisk& disk, uint64_t block, size_t at, const T& value) {
   std::vector<std::byte> bytes(kBlockBytes);
@@ -40,26 +41,28 @@ class StoreEditor {
 
   explicit StoreEditor(std::shared_ptr<SimulatedDisk> disk);
   std::shared_ptr<SimulatedDisk> disk() { return disk_; }
-  int slot() const { return slot_; }                // of the superblock in use
-  Superblock& superblock() { return superblock_; }  // to be changed, then put
+  // The slot of the superblock in use.
+  int slot() const { return slot_; }
+  // Change it, then call PutSuperblock().
+  Superblock& superblock() { return superblock_; }
   void PutSuperblock();
 
-  // Changes a block as it is and seals it. Returns its checksum.
+  // Changes a block and puts its checksum right. Returns the checksum.
   uint64_t ChangeBlock(uint64_t block, const std::function<void(std::vector<std::byte>&)>& change);
 
-  // The tree's root.
+  // Reads and writes the tree's root.
   Entries RootEntries();
   void PutRoot(int level, uint64_t block, const Entries& entries);
   void ChangeRoot(const std::function<void(Entries&)>& change);
   MappingEntry FirstMapping();
 
-  // The free-space map of a store of one group.
+  // Reads and writes the free-space map of a store that has one group.
   std::vector<FreeMapEntry> RootTable();
   void PutRootTable(const std::vector<FreeMapEntry>& table);
-  // Marks blocks, with all counts.
+  // Marks blocks as used or free, and puts all counts right.
   void ChangeBitmap(uint64_t first, uint64_t count, bool used);
 
-  // The first record after the checkpoint.
+  // Writes the first record after the checkpoint.
   void AppendRecord(std::vector<LogEntry> entries);
 
  private:
@@ -70,17 +73,19 @@ class StoreEditor {
   Superblock superblock_;
 };
 
-// A closed store with some of everything in a tree of a single node: objects with written, preallocated and
-// no blocks. `with_log`: killed, with changes since its checkpoint.
+// Makes a closed store with some of everything, in a tree of a single node: objects with written blocks, with
+// preallocated blocks and without blocks. With `with_log` the store was killed, and its log has changes since
+// the checkpoint.
 std::shared_ptr<SimulatedDisk> SmallStore(bool with_log = false);
-// The same with a tree of several levels.
+// Makes the same store with a tree of several levels.
 std::shared_ptr<SimulatedDisk> LargeStore(bool with_log = false);
 
-// Run fsck or dump, which must succeed and write nothing.
+// Runs fsck, which must succeed and write nothing.
 FsckResult RunFsck(const std::shared_ptr<SimulatedDisk>& disk);
-// What a repair says, which must succeed: it tells beforehand what it does, leaves nothing to be found or done, and the
-// store can be opened, read and written. `disk` is repaired.
+// Repairs `disk` and returns the result. The repair must say beforehand what it does, succeed, and leave
+// nothing to be found or done. Afterwards it must be possible to open, read and write the store.
 RepairResult RunRepair(const std::shared_ptr<SimulatedDisk>& disk);
+// Runs dump, which must succeed and write nothing.
 nlohmann::json RunDump(const std::shared_ptr<SimulatedDisk>& disk, const DumpOptions& options = {});
 
 }  // namespace untorn

@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "tests/rounds.h"
 #include "tests/inspect/fsck_testing.h"
+#include "tests/rounds.h"
 
 namespace untorn {
 namespace {

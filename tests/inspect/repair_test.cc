@@ -1,5 +1,5 @@
-// fsck --repair: what is kept, what is quarantined, and that it may be interrupted. That it leaves nothing to be found
-// is checked for every damage that fsck_test makes.
+// fsck --repair: what is kept, what is quarantined, and that it may be interrupted. That it leaves nothing to
+// be found is checked for every damage that fsck_test makes.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -217,7 +217,12 @@ TEST(RepairTest, NumbersThatNothingCanFollowAreRefusedAndTheStoreStays) {
     const auto disk = editor.disk()->Clone();
     PatchBlock(*disk, record, field, UINT64_MAX);
     const uint64_t before = disk->Fingerprint();
-    EXPECT_EQ(RepairDevice(*OpenDisk(disk), {}).status().code(), absl::StatusCode::kFailedPrecondition);
+    const absl::Status refused = RepairDevice(*OpenDisk(disk), {}).status();
+    EXPECT_EQ(refused.code(), absl::StatusCode::kFailedPrecondition);
+    const char* what = field == 88 ? "the highest superblock generation in the store is "
+                                   : "the highest epoch in the store is ";
+    EXPECT_TRUE(absl::StrContains(refused.message(), absl::StrCat(what, UINT64_MAX))) << refused;
+    EXPECT_TRUE(absl::StrContains(refused.message(), "copy the objects out")) << refused;
     EXPECT_EQ(disk->Fingerprint(), before);
   }
 }
@@ -255,7 +260,8 @@ TEST(RepairTest, ReadsThatFailForGoodStopItBeforeItWrites) {
   }
 }
 
-// Cut the power at every point of a repair, in every way or a sample of them: what is left can be repaired, to the same.
+// Cut the power at every point of a repair, in every way or a sample of them: what is left can be repaired,
+// to the same.
 TEST(RepairTest, MayBeInterruptedAnywhere) {
   std::mt19937_64 rng(TestSeed(50));
   struct Case {

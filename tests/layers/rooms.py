@@ -1,4 +1,4 @@
-"""The rooms of the house: the one table that says which folder may use which. layers_test.py holds the code to it.
+"""The table of rooms: which folder may use which. layers_test.py compares the code with it.
 
     base <- device <- extent <- cow <- writeback <- store <- tools, demo, integrations, examples
     api (the public headers without behaviour) stands beside base
@@ -30,8 +30,8 @@ ROOMS = {
     ),
 }
 
-# Files of the folder untorn/ that are in the room "api": plain enums, structs and declarations that any room may share
-# with applications.
+# Files of the folder untorn/ that are in the room "api": plain enums, structs and declarations that any room
+# may share with applications.
 API_FILES = [
     "untorn/inspect.h",
     "untorn/options.cc",
