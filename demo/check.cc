@@ -6,6 +6,7 @@
 #include <functional>
 
 #include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
 #include "demo/ranges.h"
 
 namespace untorn::demo {
@@ -70,9 +71,8 @@ bool Checker::IsAllowed(size_t track, size_t piece, uint64_t version, const Boun
 
 absl::Status Checker::Read(const Piece& piece, uint64_t length) {
   content_.resize(length);
-  absl::StatusOr<size_t> count = objects_[piece.object].Read(piece.offset, content_);
-  if (!count.ok()) return count.status();
-  std::fill(content_.begin() + static_cast<ptrdiff_t>(*count), content_.end(), std::byte{0xEE});
+  ASSIGN_OR_RETURN(const size_t count, objects_[piece.object].Read(piece.offset, content_));
+  std::fill(content_.begin() + static_cast<ptrdiff_t>(count), content_.end(), std::byte{0xEE});
   return absl::OkStatus();
 }
 
@@ -148,11 +148,10 @@ std::optional<Checker::Overlap> Checker::OverlapVersions(size_t track, const Bou
 absl::StatusOr<uint64_t> Checker::AppendCount(size_t track, Verdict* verdict) {
   const TrackState& state = shared_.tracks[track];
   const Piece& piece = tracks_[track].pieces[0];
-  absl::StatusOr<uint64_t> size = objects_.appends.Size();
-  if (!size.ok()) return size.status();
-  const uint64_t count = *size / kAppendBytes;
-  if (*size % kAppendBytes != 0) {
-    verdict->Torn(absl::StrCat("the object of appended records has ", *size, " bytes: not whole records of ",
+  ASSIGN_OR_RETURN(const uint64_t size, objects_.appends.Size());
+  const uint64_t count = size / kAppendBytes;
+  if (size % kAppendBytes != 0) {
+    verdict->Torn(absl::StrCat("the object of appended records has ", size, " bytes: not whole records of ",
                                kAppendBytes));
   }
   if (count < std::max<uint64_t>(state.base[0], state.durable) || count > state.submitted) {
@@ -160,10 +159,7 @@ absl::StatusOr<uint64_t> Checker::AppendCount(size_t track, Verdict* verdict) {
                                ", durable ", state.durable.load(), ", before the round ", state.base[0]));
   }
   for (uint64_t i = 0; i < count; ++i) {
-    if (absl::Status read = Read({piece.object, i * kAppendBytes, kAppendBytes, piece.range}, kAppendBytes);
-        !read.ok()) {
-      return read;
-    }
+    RETURN_IF_ERROR(Read({piece.object, i * kAppendBytes, kAppendBytes, piece.range}, kAppendBytes));
     if (ReadStamp(content_) != Stamp{piece.range, i}) verdict->Torn(absl::StrCat("appended record ", i));
   }
   return count;
@@ -175,14 +171,12 @@ absl::StatusOr<std::array<uint64_t, kPiecesMax>> Checker::CheckTrack(size_t trac
   const Bounds bounds{state.durable, state.submitted};
   std::array<uint64_t, kPiecesMax> versions = state.base;
   if (t.kind == TrackKind::kAppend) {
-    absl::StatusOr<uint64_t> count = AppendCount(track, verdict);
-    if (!count.ok()) return count.status();
-    versions[0] = *count;
+    ASSIGN_OR_RETURN(versions[0], AppendCount(track, verdict));
     return versions;
   }
   if (t.kind == TrackKind::kOverlap) {
     const uint64_t length = t.pieces[1].offset + t.pieces[1].length - t.pieces[0].offset;
-    if (absl::Status read = Read(t.pieces[0], length); !read.ok()) return read;
+    RETURN_IF_ERROR(Read(t.pieces[0], length));
     if (const auto found = OverlapVersions(track, bounds, verdict)) {
       versions[0] = found->last;
       versions[1] = found->before;
@@ -190,7 +184,7 @@ absl::StatusOr<std::array<uint64_t, kPiecesMax>> Checker::CheckTrack(size_t trac
     return versions;
   }
   for (size_t i = 0; i < t.pieces.size(); ++i) {
-    if (absl::Status read = Read(t.pieces[i], t.pieces[i].length); !read.ok()) return read;
+    RETURN_IF_ERROR(Read(t.pieces[i], t.pieces[i].length));
     versions[i] = PieceVersion(track, i, bounds, verdict).value_or(1);
   }
   if (t.kind == TrackKind::kGroup && !std::all_of(versions.begin(), versions.begin() + t.pieces.size(),
@@ -213,11 +207,11 @@ absl::Status Checker::CheckLive(size_t track, size_t piece, Verdict* verdict) {
   const uint64_t durable_before = state.durable;
   if (t.kind == TrackKind::kOverlap) {
     const uint64_t length = t.pieces[1].offset + t.pieces[1].length - t.pieces[0].offset;
-    if (absl::Status read = Read(t.pieces[0], length); !read.ok()) return read;
+    RETURN_IF_ERROR(Read(t.pieces[0], length));
     OverlapVersions(track, {durable_before, state.submitted}, verdict);
     return absl::OkStatus();
   }
-  if (absl::Status read = Read(t.pieces[piece], t.pieces[piece].length); !read.ok()) return read;
+  RETURN_IF_ERROR(Read(t.pieces[piece], t.pieces[piece].length));
   PieceVersion(track, piece, {durable_before, state.submitted}, verdict);
   return absl::OkStatus();
 }
@@ -231,7 +225,7 @@ absl::StatusOr<uint64_t> HashRanges(const std::vector<std::pair<uint64_t, uint64
   for (const auto& [begin, end] : ranges) {
     for (uint64_t at = begin; at < end; at += kPieceBytes) {
       const auto part = std::span(piece).first(std::min(kPieceBytes, end - at));
-      if (absl::Status done = read(at, part); !done.ok()) return done;
+      RETURN_IF_ERROR(read(at, part));
       XXH3_64bits_update(state.get(), part.data(), part.size());
     }
   }

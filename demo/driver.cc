@@ -16,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/byte_size.h"
 #include "base/file_io.h"
+#include "base/status_macros.h"
 #include "demo/child.h"
 #include "demo/ranges.h"
 #include "untorn/inspect.h"
@@ -41,9 +42,7 @@ absl::StatusOr<Objects> OpenObjects(Store& store) {
   for (const auto& [name, object] : {std::pair{kFileObject, &objects.file},
                                      {kSecondObject, &objects.second},
                                      {kAppendsObject, &objects.appends}}) {
-    absl::StatusOr<Object> opened = store.OpenObject(name);
-    if (!opened.ok()) return opened.status();
-    *object = *opened;
+    ASSIGN_OR_RETURN(*object, store.OpenObject(name));
   }
   return objects;
 }
@@ -74,18 +73,16 @@ Driver::Driver(DriverOptions options)
 absl::StatusOr<ModeReport> Driver::Run() {
   // The stores are removed, and the child does not outlive a round.
   for (int signal_number : {SIGINT, SIGTERM, SIGHUP}) signal(signal_number, [](int) { interrupted = 1; });
-  if (absl::Status done = SetUp(); !done.ok()) return done;
+  RETURN_IF_ERROR(SetUp());
   for (int round = 1; round <= options_.rounds; ++round) {
-    if (absl::Status done = RunRound(round); !done.ok()) return done;
+    RETURN_IF_ERROR(RunRound(round));
   }
-  if (absl::Status done = CheckWithFsck("at the end"); !done.ok()) return done;
+  RETURN_IF_ERROR(CheckWithFsck("at the end"));
   return report_;
 }
 
 absl::Status Driver::SetUp() {
-  absl::StatusOr<SharedMemory> shared = SharedMemory::Create(shared_path_);
-  if (!shared.ok()) return shared.status();
-  shared_ = *std::move(shared);
+  ASSIGN_OR_RETURN(shared_, SharedMemory::Create(shared_path_));
   (*shared_)->file_bytes = options_.file_bytes;
 
   const int fd = open(options_.file.c_str(), O_RDONLY | O_CLOEXEC);
@@ -96,45 +93,39 @@ absl::Status Driver::SetUp() {
                                                      : InFile(options_.file, count < 0 ? errno : EIO);
   });
   close(fd);
-  if (!hash.ok()) return hash.status();
-  untouched_hash_ = *hash;
+  ASSIGN_OR_RETURN(untouched_hash_, std::move(hash));
 
   CreateOptions create;
   constexpr uint64_t kMiB = 1 << 20;
   create.size_bytes = std::max(256 * kMiB, (2 * options_.file_bytes / kMiB + 192) * kMiB);
   create.force = true;  // a kept one of an earlier run
-  if (absl::Status created = Store::Create(store_path_, create); !created.ok()) return created;
-  absl::StatusOr<std::unique_ptr<Store>> store = Store::Open(store_path_, options_.open);
-  if (!store.ok()) return store.status();
-  const StoreInfo info = (*store)->info();
+  RETURN_IF_ERROR(Store::Create(store_path_, create));
+  ASSIGN_OR_RETURN(const std::unique_ptr<Store> store, Store::Open(store_path_, options_.open));
+  const StoreInfo info = store->info();
   report_.path_note =
       absl::StrCat(info.engine, info.direct_io ? ", direct I/O" : "", ", atomic unit ",
                    info.atomic_unit_max_bytes == 0 ? "none" : HumanBytes(info.atomic_unit_max_bytes), " ",
                    info.atomic_source);
   const auto start = steady_clock::now();
-  if (absl::Status imported = Import(**store); !imported.ok()) return imported;
-  if (absl::Status written = WriteFirstVersions(**store); !written.ok()) return written;
-  AddCounters((*store)->stats(), &report_.counters);
+  RETURN_IF_ERROR(Import(*store));
+  RETURN_IF_ERROR(WriteFirstVersions(*store));
+  AddCounters(store->stats(), &report_.counters);
   std::printf("%s: %s; imported %s in %.2f s\n", options_.name.c_str(), report_.path_note.c_str(),
               HumanBytes(options_.file_bytes).c_str(),
               std::chrono::duration<double>(steady_clock::now() - start).count());
-  return (*store)->Close();
+  return store->Close();
 }
 
 absl::Status Driver::Import(Store& store) {
-  absl::StatusOr<InputFile> input = InputFile::Open(options_.file);
-  if (!input.ok()) return input.status();
+  ASSIGN_OR_RETURN(InputFile input, InputFile::Open(options_.file));
   Transaction transaction = store.Begin();
-  absl::StatusOr<Object> object = transaction.CreateObject(kFileObject);
-  if (!object.ok()) return object.status();
+  ASSIGN_OR_RETURN(const Object object, transaction.CreateObject(kFileObject));
   std::vector<std::byte> piece(kFilePieceBytes);
   for (uint64_t at = 0; at < options_.file_bytes;) {
     const auto wanted = std::span(piece).first(std::min<uint64_t>(piece.size(), options_.file_bytes - at));
-    absl::StatusOr<size_t> count = input->Read(wanted);
-    if (!count.ok()) return count.status();
-    if (*count < wanted.size())
-      return absl::InternalError(absl::StrCat(options_.file, " has become shorter"));
-    if (absl::Status written = transaction.Write(*object, at, wanted); !written.ok()) return written;
+    ASSIGN_OR_RETURN(const size_t count, input.Read(wanted));
+    if (count < wanted.size()) return absl::InternalError(absl::StrCat(options_.file, " has become shorter"));
+    RETURN_IF_ERROR(transaction.Write(object, at, wanted));
     at += wanted.size();
   }
   return transaction.Commit();
@@ -142,10 +133,9 @@ absl::Status Driver::Import(Store& store) {
 
 absl::Status Driver::WriteFirstVersions(Store& store) {
   for (const char* name : {kSecondObject, kAppendsObject}) {
-    if (absl::StatusOr<Object> created = store.CreateObject(name); !created.ok()) return created.status();
+    RETURN_IF_ERROR(store.CreateObject(name).status());
   }
-  absl::StatusOr<Objects> objects = OpenObjects(store);
-  if (!objects.ok()) return objects.status();
+  ASSIGN_OR_RETURN(const Objects objects, OpenObjects(store));
   Transaction transaction = store.Begin();
   std::vector<std::byte> content;
   for (size_t i = 0; i < tracks_.size(); ++i) {
@@ -163,8 +153,7 @@ absl::Status Driver::WriteFirstVersions(Store& store) {
       const Piece& piece = track.pieces[p];
       content.resize(piece.length);
       FillStamped({piece.range, overlap ? n + 1 : 0}, content);
-      absl::Status written = transaction.Write((*objects)[piece.object], piece.offset, content);
-      if (!written.ok()) return written;
+      RETURN_IF_ERROR(transaction.Write(objects[piece.object], piece.offset, content));
     }
     if (overlap) {
       state.base = {2, 1};
@@ -197,19 +186,18 @@ absl::Status Driver::RunChildAndKill(uint64_t seed, milliseconds delay) {
   shared.has_message = false;
   shared.snapshots = 0;
   shared.live_reads = shared.live_torn = shared.live_lost = 0;
-  absl::StatusOr<int> child =
-      Spawn(options_.child_arguments(store_path_, shared_path_, seed, /*open_only=*/false));
-  if (!child.ok()) return child.status();
+  ASSIGN_OR_RETURN(const int child, Spawn(options_.child_arguments(store_path_, shared_path_, seed,
+                                                                   /*open_only=*/false)));
   const auto deadline = steady_clock::now() + std::chrono::seconds(20);
   std::optional<int> ended;
   while (!shared.writing && !ended.has_value() && steady_clock::now() < deadline) {
-    ended = WaitFor(*child, milliseconds(1));
+    ended = WaitFor(child, milliseconds(1));
   }
-  if (shared.writing && !ended.has_value()) ended = WaitFor(*child, delay);
+  if (shared.writing && !ended.has_value()) ended = WaitFor(child, delay);
   if (!ended.has_value()) {
-    kill(*child, SIGKILL);
+    kill(child, SIGKILL);
     int status = 0;
-    waitpid(*child, &status, 0);
+    waitpid(child, &status, 0);
     if (!shared.writing) return absl::DeadlineExceededError("the child did not begin to write within 20 s");
     ended = status;
   }
@@ -229,13 +217,12 @@ absl::Status Driver::RunChildAndKill(uint64_t seed, milliseconds delay) {
 }
 
 absl::Status Driver::KillDuringRecovery() {
-  absl::StatusOr<int> child =
-      Spawn(options_.child_arguments(store_path_, shared_path_, 0, /*open_only=*/true));
-  if (!child.ok()) return child.status();
-  const std::optional<int> ended = WaitFor(*child, milliseconds(random_() % 30));
+  ASSIGN_OR_RETURN(const int child, Spawn(options_.child_arguments(store_path_, shared_path_, 0,
+                                                                   /*open_only=*/true)));
+  const std::optional<int> ended = WaitFor(child, milliseconds(random_() % 30));
   if (ended.has_value()) return absl::OkStatus();
-  kill(*child, SIGKILL);
-  waitpid(*child, nullptr, 0);
+  kill(child, SIGKILL);
+  waitpid(child, nullptr, 0);
   ++report_.recoveries_killed;
   return absl::OkStatus();
 }
@@ -273,28 +260,26 @@ absl::Status Driver::ResetAppends(size_t track, const Object& appends) {
 }
 
 absl::Status Driver::CheckStore(Store& store, bool whole_file) {
-  absl::StatusOr<Objects> objects = OpenObjects(store);
-  if (!objects.ok()) return objects.status();
+  ASSIGN_OR_RETURN(const Objects objects, OpenObjects(store));
   Verdict verdict;
-  Checker checker(tracks_, **shared_, *objects);
+  Checker checker(tracks_, **shared_, objects);
   for (size_t i = 0; i < tracks_.size(); ++i) {
-    absl::StatusOr<std::array<uint64_t, kPiecesMax>> versions = checker.CheckTrack(i, &verdict);
-    if (!versions.ok()) return versions.status();
+    ASSIGN_OR_RETURN(const auto versions, checker.CheckTrack(i, &verdict));
     report_.ranges_checked += tracks_[i].pieces.size();
-    ResumeFrom(i, *versions);
+    ResumeFrom(i, versions);
     if (tracks_[i].kind == TrackKind::kAppend) {
-      if (absl::Status reset = ResetAppends(i, objects->appends); !reset.ok()) return reset;
+      RETURN_IF_ERROR(ResetAppends(i, objects.appends));
     }
   }
   if (whole_file) {
-    absl::StatusOr<uint64_t> hash = HashRanges(untouched_, [&](uint64_t at, std::span<std::byte> out) {
-      absl::StatusOr<size_t> count = objects->file.Read(at, out, {.bypass_cache = true});
-      if (!count.ok()) return count.status();
-      return *count == out.size() ? absl::OkStatus()
+    ASSIGN_OR_RETURN(const uint64_t hash, HashRanges(untouched_, [&](uint64_t at, std::span<std::byte> out) {
+                       absl::StatusOr<size_t> count = objects.file.Read(at, out, {.bypass_cache = true});
+                       if (!count.ok()) return count.status();
+                       return *count == out.size()
+                                  ? absl::OkStatus()
                                   : absl::DataLossError("the imported file has become shorter");
-    });
-    if (!hash.ok()) return hash.status();
-    if (*hash != untouched_hash_) verdict.Torn("the imported file has changed where nothing was written");
+                     }));
+    if (hash != untouched_hash_) verdict.Torn("the imported file has changed where nothing was written");
   }
   report_.torn += verdict.torn;
   report_.lost += verdict.lost;
@@ -305,12 +290,12 @@ absl::Status Driver::CheckStore(Store& store, bool whole_file) {
 absl::Status Driver::RunRound(int round) {
   if (interrupted) return absl::CancelledError("interrupted");
   const milliseconds delay(50 + random_() % 351);
-  if (absl::Status done = RunChildAndKill(random_(), delay); !done.ok()) return done;
+  RETURN_IF_ERROR(RunChildAndKill(random_(), delay));
   const uint64_t writes = (*shared_)->LastSnapshot().writes + (*shared_)->LastSnapshot().transactions;
-  if (absl::Status done = CheckWithFsck("after the kill"); !done.ok()) return done;
+  RETURN_IF_ERROR(CheckWithFsck("after the kill"));
   if (round % 3 == 0) {
-    if (absl::Status done = KillDuringRecovery(); !done.ok()) return done;
-    if (absl::Status done = CheckWithFsck("after a recovery was killed"); !done.ok()) return done;
+    RETURN_IF_ERROR(KillDuringRecovery());
+    RETURN_IF_ERROR(CheckWithFsck("after a recovery was killed"));
   }
   const auto start = steady_clock::now();
   absl::StatusOr<std::unique_ptr<Store>> store = Store::Open(store_path_, options_.open);
@@ -322,7 +307,7 @@ absl::Status Driver::RunRound(int round) {
   const Stats opened = (*store)->stats();
   const bool whole_file =
       options_.file_bytes <= kCompareAlwaysBytesMax || round % 5 == 0 || round == options_.rounds;
-  if (absl::Status done = CheckStore(**store, whole_file); !done.ok()) return done;
+  RETURN_IF_ERROR(CheckStore(**store, whole_file));
   AddCounters((*store)->stats(), &report_.counters);
   std::printf(
       "%s round %2d/%d: killed after %3d ms and %5d writes; recovered in %d ms, %d records replayed, %d "
