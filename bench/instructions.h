@@ -1,4 +1,5 @@
-// Instructions of one operation, counted by valgrind: the same on every machine with the same compiler.
+// Counts the instructions of single operations by valgrind. The counts are the same on every machine with the
+// same compiler.
 #ifndef UNTORN_BENCH_INSTRUCTIONS_H_
 #define UNTORN_BENCH_INSTRUCTIONS_H_
 
@@ -8,9 +9,9 @@
 
 namespace untorn::bench {
 
-// Prints them, by running this program under valgrind (callgrind), which must be installed.
+// Prints the counts and their bars. Runs this program under valgrind (callgrind), which must be installed.
 absl::Status CountInstructions(const std::string& directory);
-// What that runs: "OPERATION:TIMES".
+// Is what CountInstructions() runs under valgrind. `what` is "OPERATION:TIMES".
 absl::Status Repeat(const std::string& what, const std::string& directory);
 
 }  // namespace untorn::bench

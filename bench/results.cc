@@ -8,14 +8,14 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "base/file_io.h"
 #include "nlohmann/json.hpp"
-#include "tools/file_io.h"
 
 namespace untorn::bench {
 namespace {
 
 absl::Status WriteFile(const std::string& path, const std::string& text) {
-  absl::StatusOr<tools::OutputFile> file = tools::OutputFile::Create(path, /*replace=*/true);
+  absl::StatusOr<OutputFile> file = OutputFile::Create(path, /*replace=*/true);
   if (!file.ok()) return file.status();
   absl::Status s = file->Write(std::as_bytes(std::span(text)));
   return s.ok() ? file->Finish() : s;

@@ -65,7 +65,7 @@ absl::StatusOr<AtomicVerdict> DecideStated(const AtomicFacts& facts) {
   }
   if (!facts.direct_io) {
     return absl::InvalidArgumentError(absl::StrCat(
-        what, " needs direct I/O, which is not to be had here: the page cache may split a write"));
+        what, " needs direct I/O, which is not available here: the page cache may split a write"));
   }
   if (facts.request_max_bytes != 0 && unit > facts.request_max_bytes) {
     return absl::InvalidArgumentError(absl::StrCat(what, " is larger than the largest request of disk ",

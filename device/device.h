@@ -1,18 +1,18 @@
-// A block device: asynchronous reads, writes, atomic writes and flushes over a file, a block device
-// or memory. It knows blocks and bytes, and nothing of extents.
+// A block device does asynchronous reads, writes, atomic writes and flushes on a file, a disk or memory. It
+// knows blocks and bytes, and nothing of extents.
 //
 // Invariants
-//  1. A request belongs to the device from Submit() until Reap() hands it back; its buffers stay valid and,
-//     for writes, unchanged for that long.
-//  2. Every submitted request is handed back by Reap() exactly once, with `status` set.
-//  3. A flush makes durable every write whose request was handed back by Reap() before the flush was
-//     submitted. It promises nothing about writes still in flight.
-//  4. Nothing is promised about the order of two requests in flight together.
-//  5. After a power cut a kAtomicWrite within `AtomicLimits` is there whole or not at all; a kWrite may be
+//  1. A request belongs to the device from Submit() until Reap() hands the request back. For that long its
+//     buffers stay valid, and the buffers of a write stay unchanged.
+//  2. Reap() hands back every submitted request exactly once, with `status` set.
+//  3. A flush makes durable every write that Reap() handed back before the flush was submitted. It promises
+//     nothing about writes that are still in flight.
+//  4. Two requests that are in flight together may be carried out in either order.
+//  5. After a power cut, a kAtomicWrite within `AtomicLimits` is there whole or not at all. A kWrite may be
 //     torn at any 512-byte sector, in any pattern.
 //
-// Threading: Submit() may be called by any thread at any time. Reap() may be called by one thread at a
-// time, concurrently with Submit().
+// Threading: any thread may call Submit() at any time. One thread at a time may call Reap(), also while
+// others call Submit().
 #ifndef UNTORN_DEVICE_DEVICE_H_
 #define UNTORN_DEVICE_DEVICE_H_
 
@@ -32,63 +32,63 @@
 
 namespace untorn {
 
-// Who promises that an atomic write is kept whole.
+// Who promises that the device keeps an atomic write whole.
 enum class AtomicSource {
-  kNone,        // nobody: there is no fast path
-  kHardware,    // the disk itself, as the kernel reports it; written with RWF_ATOMIC
-  kFileSystem,  // a file system's own copy-on-write behind RWF_ATOMIC: slower than ours, not used
-  kStated,      // the operator (--atomic-unit): written without RWF_ATOMIC
+  kNone,        // nobody does, so there is no fast path
+  kHardware,    // the disk does, as the kernel reports; the device writes with RWF_ATOMIC
+  kFileSystem,  // the file system does by its own copy-on-write, which is slower than ours and not used
+  kStated,      // the operator does (--atomic-unit); the device writes without RWF_ATOMIC
 };
 const char* AtomicSourceName(AtomicSource source);
 
-// The range of writes that the device keeps whole. A write qualifies if its length is a power of two
-// within [unit_min_bytes, unit_max_bytes], its device offset is a multiple of its length, and it does
-// not straddle a multiple of boundary_bytes (0: no boundary).
-// Source: Linux Documentation/ABI/stable/sysfs-block, queue/atomic_write_*; statx(2).
+// The writes that the device keeps whole. The length of such a write is a power of two within
+// [unit_min_bytes, unit_max_bytes]. Its offset on the device is a multiple of its length. The write does not
+// cross a multiple of boundary_bytes (0: no boundary). Source: Linux Documentation/ABI/stable/sysfs-block,
+// queue/atomic_write_*; statx(2).
 struct AtomicLimits {
   AtomicSource source = AtomicSource::kNone;
   uint32_t unit_min_bytes = 0;
   uint32_t unit_max_bytes = 0;
   uint32_t boundary_bytes = 0;
 
-  // True if there is a fast path at all.
+  // True if the store may overwrite in place at all.
   bool usable() const { return source == AtomicSource::kHardware || source == AtomicSource::kStated; }
 };
 
 struct DeviceInfo {
   std::string path;
   std::string engine;         // "io_uring", "system calls" or "memory"
-  std::string engine_reason;  // why this engine, in words for an operator; empty if it is the best one
+  std::string engine_reason;  // tells an operator why the engine is not the best one; empty if it is
   bool direct_io = false;     // O_DIRECT
   bool block_device = false;
   bool read_only = false;
-  // True if first writes to a block cost more than later ones (a file whose blocks the file system
-  // still has to allocate): such blocks are written with zeros ahead of use.
+  // True if the first write to a block costs more than later writes, as in a file whose blocks the file
+  // system has not allocated. The store then writes zeros to such blocks ahead of use.
   bool needs_preparing = false;
   uint64_t size_bytes = 0;
-  AtomicLimits atomic;      // what the fast path may rely on
+  AtomicLimits atomic;      // the writes that may go in place
   std::string atomic_note;  // where the limits come from, or why there are none
 };
 
 enum class IoOp : uint8_t { kRead, kWrite, kAtomicWrite, kFlush };
 
-// One request. The caller owns it and its buffers. Offsets, lengths and buffer addresses are multiples
-// of kBlockBytes (kFlush has none of them).
+// One request. The caller owns the request and its buffers. The offset, the lengths and the addresses of
+// buffers are multiples of kBlockBytes. A kFlush has none of these.
 struct IoRequest {
   IoOp op = IoOp::kRead;
   uint64_t offset_bytes = 0;
   absl::InlinedVector<iovec, 2> iov;
 
-  // Set by the device before Reap() hands the request back.
-  //  kDataLoss         a read failed (EIO) or ended before the device's stated size
-  //  kInvalidArgument  a read's memory cannot be written to
-  //  kOutOfRange       the range lies outside the device
-  //  kUnimplemented    the device refuses to do this write atomically; nothing was written
-  //  kInternal         a write or flush failed; what is on the medium is unknown
+  // The device sets the status before Reap() hands the request back.
+  //  kDataLoss           a read failed (EIO) or ended before the device's stated size
+  //  kInvalidArgument    the memory of a read cannot be written to
+  //  kOutOfRange         the range lies outside the device
+  //  kUnimplemented      the device refuses to do this write atomically; it wrote nothing
+  //  kInternal           a write or flush failed; the contents of the medium are unknown
   //  kResourceExhausted  the file system below has no space (ENOSPC, EDQUOT)
   absl::Status status;
 
-  // For the submitter's use; the device does not touch them. `done` is called by IoPump.
+  // These two are for the submitter, and the device does not touch them. IoPump calls `done`.
   void (*done)(IoRequest*) = nullptr;
   void* context = nullptr;
 
@@ -105,24 +105,24 @@ class Device {
 
   const DeviceInfo& info() const { return info_; }
 
-  // Starts the requests. May execute them before it returns (the system-call device does), but they
-  // are always handed back through Reap(). Takes each pointer until then.
+  // Starts the requests. The call may carry them out before it returns, as the system-call device does, but
+  // only Reap() hands them back. Each pointer must stay valid until then.
   virtual void Submit(absl::Span<IoRequest* const> requests) = 0;
 
-  // Appends completed requests to `completed`. With wait, blocks until there is at least one: call it
-  // so only while a request is submitted or about to be.
+  // Appends completed requests to `completed`. With `wait`, the call blocks until there is at least one. Use
+  // `wait` only while a request is submitted or about to be submitted.
   virtual void Reap(bool wait, std::vector<IoRequest*>* completed) = 0;
 
  protected:
   DeviceInfo info_;
 };
 
-// Blocking helpers for phases in which no other thread uses the device (create, open, fsck, dump).
+// Blocking I/O, for phases in which no other thread uses the device: create, open, fsck, dump, repair.
 // Buffers must be aligned to kBlockBytes.
 absl::Status ReadBlocking(Device& device, uint64_t offset_bytes, void* buffer, uint64_t length_bytes);
 absl::Status WriteBlocking(Device& device, uint64_t offset_bytes, const void* buffer, uint64_t length_bytes);
 absl::Status FlushBlocking(Device& device);
-// Calls `done` with the bytes written so far.
+// Calls `done` now and then, with the number of bytes written so far.
 absl::Status WriteZerosBlocking(Device& device, uint64_t offset_bytes, uint64_t length_bytes,
                                 const std::function<void(uint64_t)>& done = {});
 

@@ -45,6 +45,7 @@ std::vector<IoPump::Seat*> IoPump::TakeReady() {
 
 IoPump::Seat* IoPump::TakeLeader() {
   if (led_ || sleepers_.empty()) return nullptr;
+  // Any sleeper can reap. If no reaper is needed, only a sleeper with work can lead.
   auto leader = sleepers_.begin();
   if (reaping_ || in_flight_ == 0)
     leader = std::find_if(leader, sleepers_.end(), [](Sleeper* s) { return s->work(); });
@@ -70,7 +71,8 @@ void IoPump::Sleep(std::unique_lock<std::mutex>& lock, absl::FunctionRef<bool()>
   std::unique_ptr<Seat> seat = std::move(seats_.back());
   seats_.pop_back();
   Sleeper self{ready, work, seat.get()};
-  Seat* const leader = TakeLeader();  // not this one
+  // This thread is not in the list yet, so it does not choose itself.
+  Seat* const leader = TakeLeader();
   sleepers_.push_back(&self);
   lock.unlock();
   if (leader != nullptr) leader->Wake();
@@ -86,6 +88,7 @@ void IoPump::Wait(std::unique_lock<std::mutex>& lock, absl::FunctionRef<bool()> 
   while (true) {
     while (!outbox_.empty()) Kick(lock);
     if (ready() || work()) break;
+    // `ready` and `work` may queue requests themselves.
     if (!outbox_.empty()) continue;
     if (!reaping_ && in_flight_ > 0) {
       Reap(lock);
@@ -94,7 +97,7 @@ void IoPump::Wait(std::unique_lock<std::mutex>& lock, absl::FunctionRef<bool()> 
     }
   }
   --waiting_;
-  // This thread may have been the one to reap, or to lead.
+  // If this thread was the one to reap or to lead, another one must take over.
   Attend();
 }
 
@@ -117,7 +120,8 @@ void IoPump::StandBy(std::unique_lock<std::mutex>& lock, int timeout_ms, absl::F
 
 void IoPump::Reap(std::unique_lock<std::mutex>& lock) {
   reaping_ = true;
-  Seat* const leader = TakeLeader();  // of work: this thread may be one that has none
+  // While this thread reaps, a sleeper with work can do the shared job.
+  Seat* const leader = TakeLeader();
   lock.unlock();
   if (leader != nullptr) leader->Wake();
   completed_.clear();
@@ -125,6 +129,8 @@ void IoPump::Reap(std::unique_lock<std::mutex>& lock) {
   lock.lock();
   reaping_ = false;
   in_flight_ -= completed_.size();
+  // The failure of one flush becomes the failure of every flush that completes with it or later. The
+  // completion functions run only after all statuses are final.
   for (IoRequest* request : completed_) {
     if (request->op == IoOp::kFlush && !request->status.ok() && flush_failure_.ok())
       flush_failure_ = request->status;

@@ -1,16 +1,17 @@
-// Drives one Device for many threads without a thread of its own.
+// Drives one Device for many threads, without a thread of its own.
 //
-// A caller that needs a completion waits in Wait(): one of the waiting threads reaps for all, so at queue
-// depth one the calling thread drives its own I/O without a hand-off to another thread. I/O that nobody waits
-// for is left to a thread that stands by. A thread is woken when what it waits for is there, or when it is its
-// turn to reap or to do what it can do for all: not whenever something completes.
+// A thread that needs a completion calls Wait(). One of the waiting threads reaps for all of them, so at
+// queue depth one the calling thread does its own I/O without a hand-off. A thread that stands by takes care
+// of I/O that nobody waits for. The pump wakes a thread only if the thread's condition is true,
+// or if the thread is to reap or to do the shared job.
 //
-// A flush that fails may have cost writes that it covered, and no later flush brings them back. Others may wait for
-// those writes with a flush of their own: so once one has failed, all that complete after it fail.
+// A flush that fails may have lost writes that it covered, and no later flush brings them back. Another
+// thread may wait for the same writes with a flush of its own. So after one flush has failed, every flush
+// that completes later fails too.
 //
-// Threading: one mutex, the owner's, guards the pump and whatever the completions touch. Every method is
-// called with it held, through the unique_lock; it is released around device calls. Completion functions
-// (IoRequest::done) run with it held and must not block.
+// Threading: the owner's mutex guards the pump and all that the completion functions touch. The caller of
+// every method holds the mutex. Methods that take the unique_lock release it around calls of the device.
+// Completion functions (IoRequest::done) run with the mutex held and must not block.
 #ifndef UNTORN_DEVICE_IO_PUMP_H_
 #define UNTORN_DEVICE_IO_PUMP_H_
 
@@ -27,7 +28,7 @@
 
 namespace untorn {
 
-// What went through a pump since it was made.
+// The I/O that a pump has queued since it was made.
 struct IoCounts {
   uint64_t reads = 0, writes = 0, flushes = 0;
   uint64_t bytes_read = 0, bytes_written = 0;
@@ -40,31 +41,35 @@ class IoPump {
   Device& device() { return device_; }
   std::mutex& mutex() { return mu_; }
 
-  // Puts a request in the outbox. It goes to the device at the next Kick() or Wait(), and is reaped by a thread in
-  // Wait(), or after Attend().
+  // Puts a request in the outbox. The next Kick() or Wait() sends the request to the device. A thread in
+  // Wait(), or the one that stands by, reaps it.
   void Queue(IoRequest* request);
-  // Sends the outbox to the device. Releases the lock meanwhile.
+  // Sends the outbox to the device. Releases the lock while the device takes it.
   void Kick(std::unique_lock<std::mutex>& lock);
-  // Returns once `ready()` is true, or `work()`: then there is something to do that one thread does for all who wait for
-  // it, and this one is to do it. Reaps, or sleeps while another thread does. Both run with the lock held, and on any
-  // thread that waits or calls Notify() or Attend(). Something must be under way that makes one true: I/O, or a thread
-  // that calls Notify().
+  // Blocks until `ready()` or `work()` is true. If `work()` is true, the pump has chosen the calling thread
+  // to do one shared job for all waiting threads. Sending the next commit is such a job. Meanwhile the thread
+  // reaps, or sleeps while another thread reaps. Both functions run with the lock held, on any thread that
+  // waits or calls Notify() or Attend(). I/O must be under way, or some thread must call Notify(); otherwise
+  // the call never returns.
   void Wait(
       std::unique_lock<std::mutex>& lock, absl::FunctionRef<bool()> ready,
       absl::FunctionRef<bool()> work = [] { return false; });
-  // For one thread in the background: returns once `ready()` is true, or after `timeout_ms`. It reaps only while no other
-  // thread waits, and otherwise sleeps until WakeStandby(): so it takes nobody's I/O out of its hands.
+  // Is for one background thread. Returns once `ready()` is true, or after `timeout_ms`. The thread reaps
+  // only while no other thread waits, and otherwise sleeps until WakeStandby(). So a thread that waits always
+  // reaps its own I/O.
   void StandBy(std::unique_lock<std::mutex>& lock, int timeout_ms, absl::FunctionRef<bool()> ready);
   void WakeStandby() { standby_.notify_one(); }
-  // I/O is under way and no thread waits for any.
+  // Says whether I/O is under way for which no thread waits.
   bool Unattended() const { return in_flight_ > 0 && waiting_ == 0; }
-  // Something that the `ready` of a Wait() may be looking at has changed.
+  // Must be called after a change that may make the `ready` of a waiting thread true, unless a completion
+  // made the change.
   void Notify();
-  // By a thread that leaves I/O, or work that has come up, without waiting: another takes it over.
+  // Must be called by a thread that returns without Wait() while I/O or a shared job is left. Another thread
+  // takes over.
   void Attend();
 
-  // Blocking I/O from a thread that holds the lock; it is released meanwhile. One request, or several at
-  // once. Uses the requests' `done` and `context`. Returns the first error among them.
+  // Blocking I/O of one request, or of several at once. Releases the lock meanwhile, and uses the requests'
+  // `done` and `context`. Returns the first error among the requests.
   absl::Status Run(std::unique_lock<std::mutex>& lock, IoRequest* request);
   absl::Status RunAll(std::unique_lock<std::mutex>& lock, absl::Span<IoRequest* const> requests);
 
@@ -72,8 +77,9 @@ class IoPump {
   const IoCounts& counts() const { return counts_; }
 
  private:
-  // Where a thread sleeps: not on the mutex's condition, so that it can be woken without the mutex, and does not run
-  // into it while the one that wakes holds it.
+  // A seat is where one thread sleeps. It is a semaphore, so a thread can be woken by one that does not hold
+  // the mutex. With a condition variable the woken thread would run into the mutex of the thread that wakes
+  // it.
   class Seat {
    public:
     Seat() { sem_init(&woken_, 0, 0); }
@@ -83,7 +89,7 @@ class IoPump {
       while (sem_wait(&woken_) != 0) {  // EINTR
       }
     }
-    // Once for each Sleep(). The seat may be in use again before it returns.
+    // Is called once for each Sleep(). Another thread may use the seat before this call returns.
     void Wake() { sem_post(&woken_); }
 
    private:
@@ -98,9 +104,11 @@ class IoPump {
   void Reap(std::unique_lock<std::mutex>& lock);
   void Sleep(std::unique_lock<std::mutex>& lock, absl::FunctionRef<bool()> ready,
              absl::FunctionRef<bool()> work);
-  // Both take sleepers off the list, for the caller to wake, best without the lock.
+  // TakeReady() and TakeLeader() take sleepers off the list. The caller wakes them, best without the lock.
+  // TakeReady() takes all sleepers whose `ready` is true.
   std::vector<Seat*> TakeReady();
-  // One to reap, if there is something to reap and nobody does, or to do its work; or nobody.
+  // Takes one sleeper to reap, if there is I/O that nobody reaps. Otherwise it takes one whose `work` is
+  // true, if any.
   Seat* TakeLeader();
   void HandOver() {
     if (Seat* leader = TakeLeader()) leader->Wake();
@@ -110,15 +118,15 @@ class IoPump {
   std::mutex& mu_;
   std::condition_variable standby_;
   std::vector<IoRequest*> outbox_;
-  uint64_t in_flight_ = 0;  // queued or submitted, not yet completed
+  uint64_t in_flight_ = 0;  // requests that are queued or submitted, and not completed
   bool reaping_ = false;
   IoCounts counts_;
-  absl::Status flush_failure_;                // the first
+  absl::Status flush_failure_;                // the first failure of a flush
   int waiting_ = 0;                           // threads in Wait()
-  std::vector<Sleeper*> sleepers_;            // those of them that sleep, longest first
-  bool led_ = false;                          // a sleeper that was woken to lead is on its way
-  std::vector<std::unique_ptr<Seat>> seats_;  // that nobody sleeps in
-  std::vector<IoRequest*> completed_;         // the reaping thread's
+  std::vector<Sleeper*> sleepers_;            // threads in Wait() that sleep, the longest sleeper first
+  bool led_ = false;                          // TakeLeader() took a sleeper that has not run yet
+  std::vector<std::unique_ptr<Seat>> seats_;  // seats that no thread uses
+  std::vector<IoRequest*> completed_;         // belongs to the thread that reaps
 };
 
 }  // namespace untorn

@@ -1,5 +1,5 @@
-// Who holds the flock on a file, read from /proc/locks, for the message that refuses a second owner and for
-// telling a live owner from one that is dying.
+// Finds out from /proc/locks who holds the flock on a file. The message that refuses a second owner names the
+// first one, and opening waits for an owner that is dying.
 #ifndef UNTORN_DEVICE_LOCK_HOLDER_H_
 #define UNTORN_DEVICE_LOCK_HOLDER_H_
 
@@ -8,14 +8,15 @@
 namespace untorn {
 
 struct LockHolder {
-  pid_t pid = 0;  // 0: not known (gone, or in another PID namespace)
+  pid_t pid = 0;  // 0: unknown, because the holder is gone or is in another PID namespace
   bool writing = false;
-  // False for a zombie, a process that is exiting or has a SIGKILL pending, and an unknown one. Such a lock
-  // goes away by itself, once the last request of its owner is done.
+  // False for a zombie, for a process that is exiting or has a SIGKILL pending, and for an unknown holder.
+  // The kernel ends such a lock by itself, once the holder's last request is done.
   bool alive = false;
 };
 
-// The first holder that is alive, or else any, of a flock on inode `inode` of device number `dev`.
+// Returns a holder of a flock on inode `inode` of the device with number `dev`. It prefers holders that are
+// alive.
 LockHolder FindLockHolder(dev_t dev, ino_t inode);
 
 }  // namespace untorn

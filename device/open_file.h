@@ -13,8 +13,8 @@ namespace untorn {
 class OpenFile {
  public:
   OpenFile() = default;
-  // Takes over `fd` (-1: none), as a number above those of the standard streams: where a process runs with one
-  // of them closed, whatever it prints would land in the file.
+  // Takes over `fd` (-1: none). Moves it to a number above those of the standard streams. Otherwise, in a
+  // process that runs with a standard stream closed, whatever the process prints could land in the file.
   explicit OpenFile(int fd) : fd_(fd) {
     if (fd < 0 || fd > STDERR_FILENO) return;
     fd_ = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
@@ -30,8 +30,8 @@ class OpenFile {
   }
 
   int fd() const { return fd_; }
-  // Ends an flock now. Closing need not: a child, or a ring that the kernel still takes down, may hold the
-  // same open file description.
+  // Ends the flock now. Closing the file is not enough if something else holds the same open file
+  // description. A child process may do so, or a ring that the kernel has not taken down yet.
   void Unlock() const { flock(fd_, LOCK_UN); }
   bool is_open() const { return fd_ >= 0; }
 

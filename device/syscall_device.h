@@ -1,11 +1,13 @@
-// A Device by plain system calls (preadv2, pwritev2, fdatasync), for systems that forbid io_uring and files that
-// refuse direct I/O.
+// A Device that uses system calls (preadv2, pwritev2, fdatasync). It serves systems that forbid io_uring, and
+// files that refuse direct I/O.
 //
 // Invariants
-//  1. The thread that calls Submit() carries the requests out, one after another; Reap() only hands them back.
-//  2. Flushes run one at a time, and after one has failed all fail: of two at once the kernel tells only one that
-//     the page cache could not write something back (Linux, errseq_t), and none later.
-// Threading: as Device.
+//  1. The thread that calls Submit() carries the requests out, one after another. Reap() only hands them
+//     back.
+//  2. Flushes run one at a time, and after one flush has failed all later ones fail. The kernel reports only
+//     once that the page cache could not write something back (errseq_t), so of two flushes only one would
+//     learn of it.
+// Threading is that of Device.
 #ifndef UNTORN_DEVICE_SYSCALL_DEVICE_H_
 #define UNTORN_DEVICE_SYSCALL_DEVICE_H_
 

@@ -1,5 +1,5 @@
-// What every Device does with a request whatever carries it out: the checks before, the continuation of a
-// short transfer, and the meaning of an errno. No state shared between requests, so any thread.
+// What all devices do with a request: check it, continue a short transfer, and turn an errno into a status.
+// Requests share no state here, so any thread may call these functions.
 #ifndef UNTORN_DEVICE_TRANSFER_H_
 #define UNTORN_DEVICE_TRANSFER_H_
 
@@ -17,26 +17,27 @@ namespace untorn {
 // True if the device keeps a write of this range whole.
 bool WithinAtomicLimits(const AtomicLimits& limits, uint64_t offset_bytes, uint64_t length_bytes);
 
-// Whether the request can be tried at all: kOutOfRange beyond the device, kUnimplemented for an atomic write
-// that the limits do not cover. Aborts on a misaligned offset, length or buffer, and on a write to a device
-// that is open for reading only: those are errors of the program.
+// Checks whether the request can be tried at all. Errors of the program abort the process: a
+// misaligned offset, length or buffer, and a write to a device that is open for reading only.
+//  kOutOfRange     the range reaches beyond the device
+//  kUnimplemented  the limits do not cover this atomic write
 absl::Status CheckRequest(const DeviceInfo& info, const IoRequest& request);
 
-// One read or write under way. Splits lists longer than IOV_MAX and continues what was cut short, except for
-// an atomic write, which is one system call or nothing.
+// One read or write under way. It splits lists longer than IOV_MAX, and continues after a call that was cut
+// short. An atomic write is one system call or fails.
 class Transfer {
  public:
-  // Neither is owned; both outlive the transfer.
+  // `info` and `request` must outlive the transfer.
   Transfer(const DeviceInfo* info, IoRequest* request);
 
-  // The next system call: its iovecs (valid until the next call of iov() or Finished()), offset and RWF_
-  // flags.
+  // The iovecs, the offset and the RWF_ flags of the next system call. The iovecs are valid until the next
+  // call of iov() or Finished().
   absl::Span<const iovec> iov();
   uint64_t offset_bytes() const { return request_->offset_bytes + done_bytes_; }
   int flags() const;
 
-  // Takes what that call returned (bytes, or -errno). True if the request is over, with its status set;
-  // false if there is another call to make.
+  // Takes the result of the system call: a number of bytes, or -errno. Returns true if the request is over,
+  // with its status set. Returns false if there is another call to make.
   bool Finished(int64_t result);
 
   IoRequest* request() const { return request_; }
@@ -48,7 +49,7 @@ class Transfer {
   IoRequest* request_;
   uint64_t length_bytes_;
   uint64_t done_bytes_ = 0;
-  absl::InlinedVector<iovec, 2> rest_;  // what iov() returned, where it is not the request's own list
+  absl::InlinedVector<iovec, 2> rest_;  // the result of iov(), unless that is the request's own list
 };
 
 }  // namespace untorn

@@ -33,7 +33,7 @@ absl::StatusOr<std::unique_ptr<Device>> UringDevice::Create(OpenFile& file, cons
   int error = io_uring_queue_init(kRingDepth, &device->ring_, 0);
   if (error < 0) {
     device->ring_.ring_fd = -1;
-    return absl::UnavailableError(absl::StrCat("io_uring is not to be had: ", std::strerror(-error)));
+    return absl::UnavailableError(absl::StrCat("io_uring is not available: ", std::strerror(-error)));
   }
   const int fd = file.fd();
   error = io_uring_register_files(&device->ring_, &fd, 1);

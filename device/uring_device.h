@@ -1,11 +1,12 @@
-// A Device by io_uring: one ring, the file registered with it.
+// A Device that uses io_uring. It has one ring, and the file is registered with the ring.
 //
 // Invariants
-//  1. At most kRingDepth requests are in the ring, the rest wait in the backlog: so neither of the ring's
-//     queues overflows. Reap() refills the ring.
-//  2. The kernel's hand-over of a completion orders nothing between two threads that a race detector can see,
-//     so every operation carries an atomic that Submit() releases and Reap() acquires.
-// Threading: as Device. One mutex guards the submission side; the completion side is Reap()'s alone.
+//  1. At most kRingDepth requests are in the ring, so neither of the ring's queues overflows. The rest wait
+//     in the backlog, and Reap() refills the ring.
+//  2. Every operation carries an atomic that Submit() releases and Reap() acquires. The kernel orders the two
+//     threads as well, but a race detector cannot see that.
+// Threading is that of Device. One mutex guards the submission side, and only Reap() uses the completion
+// side.
 #ifndef UNTORN_DEVICE_URING_DEVICE_H_
 #define UNTORN_DEVICE_URING_DEVICE_H_
 
@@ -28,9 +29,9 @@ namespace untorn {
 
 class UringDevice : public Device {
  public:
-  // kUnavailable if the system refuses io_uring; `file` is then left as it was.
+  // kUnavailable: the system refuses io_uring. `file` is then left as it was.
   static absl::StatusOr<std::unique_ptr<Device>> Create(OpenFile& file, const DeviceInfo& info);
-  // Waits for what is in the ring; the requests are not handed back.
+  // Waits for the requests in the ring, and does not hand them back.
   ~UringDevice() override;
 
   void Submit(absl::Span<IoRequest* const> requests) override;
@@ -40,7 +41,8 @@ class UringDevice : public Device {
   static constexpr unsigned kRingDepth = 256;
 
   struct Operation {
-    // Empty for a request that failed its check: it passes through the ring as a no-op, to wake the reaper.
+    // Empty for a request that failed its check. Such a request passes through the ring as a no-op, to wake
+    // the reaper.
     std::optional<Transfer> transfer;
     IoRequest* request = nullptr;
     std::atomic<bool> submitted = false;

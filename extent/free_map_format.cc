@@ -2,6 +2,9 @@
 
 #include <cstring>
 
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+
 namespace untorn {
 
 BlockPointer EncodeFreeMapNode(BlockType type, const Uuid& uuid, uint64_t place, uint64_t generation,
@@ -16,6 +19,39 @@ BlockPointer EncodeFreeMapNode(BlockType type, const Uuid& uuid, uint64_t place,
   std::memcpy(out.data(), &header, sizeof(header));
   std::memcpy(out.data() + kHeaderBytes, payload.data(), payload.size());
   return {place, SealBlock(out)};
+}
+
+absl::Status VerifyFreeMapNode(std::span<const std::byte> block, const Uuid& uuid, const FreeMapShape& shape,
+                               uint64_t map_start, int level, uint64_t index, BlockPointer pointer) {
+  const bool bitmap = level == 0;
+  const char* what = bitmap ? "free-space bitmap" : "free-space table";
+  RETURN_IF_ERROR(VerifyBlock(block, bitmap ? BlockType::kFreeMapBitmap : BlockType::kFreeMapTable, uuid,
+                              pointer.block, what));
+  // The block is sound, but the slot may hold what an older checkpoint wrote there.
+  BlockHeader header;
+  std::memcpy(&header, block.data(), sizeof(header));
+  if (header.checksum != pointer.checksum) {
+    return absl::DataLossError(
+        absl::StrCat(what, " at block ", pointer.block, ": stale: not the one its parent points to"));
+  }
+  if (bitmap) return absl::OkStatus();
+  const std::vector<FreeMapEntry> entries = TableEntries(block);
+  for (uint64_t i = 0; i < kTableFanout; ++i) {
+    const uint64_t child = index * kTableFanout + i;
+    const uint64_t place = entries[i].block;
+    if (place == 0) continue;
+    if (child < shape.nodes[level - 1] && shape.IsSlot(level - 1, child, map_start, place)) continue;
+    return absl::DataLossError(absl::StrCat(what, " at block ", pointer.block, ": entry ", i,
+                                            " points to block ", place,
+                                            ", which is not a slot of its child"));
+  }
+  return absl::OkStatus();
+}
+
+std::vector<FreeMapEntry> TableEntries(std::span<const std::byte> block) {
+  std::vector<FreeMapEntry> entries(kTableFanout);
+  std::memcpy(entries.data(), block.data() + kHeaderBytes, kTableFanout * sizeof(FreeMapEntry));
+  return entries;
 }
 
 }  // namespace untorn

@@ -4,18 +4,23 @@
 //                 │         └─ bitmap     changed node to the slot not in use, and its parent's entry then
 //                 └─ table ── …           points there. So writing the map allocates nothing.
 //
-// A null pointer: no block in use but those of the fixed areas.
+// A null pointer says that of the blocks below it only those of the fixed areas are in use.
 //
-// Bitmap block: BlockHeader (type kFreeMapBitmap), then bit i of byte j set: block 8 j + i of the group in
-// use. Table block: BlockHeader (type kFreeMapTable), then entries of 24 bytes: u64 block of the child's slot
-// in use (0: null), u64 its checksum, u64 blocks in use below it.
+// A bitmap block is a BlockHeader (type kFreeMapBitmap) and the bits of a group. Bit i of byte j is set if
+// block 8 j + i of the group is in use. A table block is a BlockHeader (type kFreeMapTable) and entries of 24
+// bytes:
+//     u64 block of the child's slot in use (0: null)
+//     u64 the child's checksum
+//     u64 blocks in use below the child
 #ifndef UNTORN_EXTENT_FREE_MAP_FORMAT_H_
 #define UNTORN_EXTENT_FREE_MAP_FORMAT_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "extent/block_header.h"
 #include "extent/types.h"
 
@@ -58,11 +63,26 @@ struct FreeMapShape {
     for (int l = 0; l < level; ++l) n += 2 * nodes[l];
     return n + 2 * index + slot;
   }
+  // Says whether `block` is one of the node's two slots in a map that starts at `map_start`.
+  bool IsSlot(int level, uint64_t index, uint64_t map_start, uint64_t block) const {
+    const uint64_t slot0 = map_start + Slot(level, index, 0);
+    return block == slot0 || block == slot0 + 1;
+  }
 };
 
 // Seals a node with this payload for `place` into `out` (kBlockBytes). Returns the pointer to it.
 BlockPointer EncodeFreeMapNode(BlockType type, const Uuid& uuid, uint64_t place, uint64_t generation,
                                std::span<const std::byte> payload, std::span<std::byte> out);
+
+// Verifies the node (level, index) that `pointer` leads to. `block` must be a sound block of this store, and
+// the one that the parent points to. Every pointer of a table must lead to a slot of its child.
+//  kDataLoss       the block is damaged, stale or misplaced, or a pointer leads elsewhere
+//  kUnimplemented  the block is sound, but has another format version
+absl::Status VerifyFreeMapNode(std::span<const std::byte> block, const Uuid& uuid, const FreeMapShape& shape,
+                               uint64_t map_start, int level, uint64_t index, BlockPointer pointer);
+
+// The entries of a table block, kTableFanout of them.
+std::vector<FreeMapEntry> TableEntries(std::span<const std::byte> block);
 
 }  // namespace untorn
 

@@ -11,6 +11,7 @@
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "untorn/version.h"
 
 namespace untorn::tools {
 namespace {
@@ -252,7 +253,7 @@ std::string GeneralHelp(std::span<const Command> commands) {
       "  help      Explains a command\n"
       "\n"
       "Sizes and offsets take K, M, G and T (powers of 1024). '--' ends the options. 'untorn help COMMAND'\n"
-      "and 'untorn COMMAND --help' explain a command.\n"
+      "and 'untorn COMMAND --help' explain a command. 'untorn --version' prints the version.\n"
       "\n"
       "Examples:\n"
       "  untorn create app.untorn --size=4G\n"
@@ -282,6 +283,10 @@ int RunCommandLine(std::span<const Command> commands, std::span<const char* cons
     const Command* command = FindCommand(commands, argv[1]);
     if (command == nullptr) return UnknownCommand(commands, argv[1]);
     std::fputs(CommandHelp(*command).c_str(), stdout);
+    return kExitOk;
+  }
+  if (name == "--version") {
+    std::printf("untorn %s\n", std::string(kVersion).c_str());
     return kExitOk;
   }
   if (absl::StartsWith(name, "-")) {

@@ -5,12 +5,12 @@
 #include <memory>
 #include <string>
 
-#include "tools/byte_size.h"
+#include "base/byte_size.h"
+#include "inspect/printable.h"
 #include "tools/commands.h"
 #include "tools/flags.h"
 #include "tools/output.h"
 #include "tools/progress.h"
-#include "untorn/printable.h"
 #include "untorn/store.h"
 
 namespace untorn::tools {

@@ -11,14 +11,14 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "tools/byte_size.h"
+#include "base/byte_size.h"
+#include "base/file_io.h"
+#include "inspect/printable.h"
 #include "tools/commands.h"
-#include "tools/file_io.h"
 #include "tools/flags.h"
 #include "tools/output.h"
 #include "tools/progress.h"
 #include "tools/sqlite_log.h"
-#include "untorn/printable.h"
 #include "untorn/store.h"
 
 namespace untorn::tools {
@@ -78,6 +78,12 @@ bool IsStore(const Invocation& invocation, const std::string& path) {
 }
 constexpr char kFileIsStore[] = "FILE is the store itself";
 
+// Adds the option that lifts the error, if there is one.
+absl::Status WithForceHint(const absl::Status& status) {
+  if (!absl::IsAlreadyExists(status)) return status;
+  return absl::AlreadyExistsError(absl::StrCat(std::string(status.message()), " (--force replaces it)"));
+}
+
 absl::Status WithProgress(const absl::Status& status, const char* before, uint64_t bytes, const char* after) {
   return absl::Status(status.code(), absl::StrCat(std::string(status.message()), before, bytes, after));
 }
@@ -89,13 +95,9 @@ absl::StatusOr<uint64_t> Import(Store& store, InputFile& input, const std::strin
     if (absl::Status removed = transaction.Remove(name); !removed.ok()) return removed;
   }
   absl::StatusOr<Object> object = transaction.CreateObject(name);
-  if (absl::IsAlreadyExists(object.status())) {
-    return absl::AlreadyExistsError(
-        absl::StrCat(std::string(object.status().message()), " (--force replaces it)"));
-  }
-  if (!object.ok()) return object.status();
+  if (!object.ok()) return WithForceHint(object.status());
   Progress progress("put", !absl::GetFlag(FLAGS_quiet));
-  std::vector<std::byte> piece(kPieceBytes);
+  std::vector<std::byte> piece(kFilePieceBytes);
   uint64_t offset = 0;
   while (true) {
     absl::StatusOr<size_t> count = input.Read(piece);
@@ -136,7 +138,7 @@ int RunPut(const Invocation& invocation) {
 // Copies [offset, end) of the object, or up to its end.
 absl::StatusOr<uint64_t> Export(const Object& object, uint64_t offset, uint64_t length, OutputFile& output,
                                 Progress* progress) {
-  std::vector<std::byte> piece(kPieceBytes);
+  std::vector<std::byte> piece(kFilePieceBytes);
   uint64_t done = 0;
   while (done < length) {
     const size_t wanted = static_cast<size_t>(std::min<uint64_t>(piece.size(), length - done));
@@ -170,7 +172,7 @@ int RunGet(const Invocation& invocation) {
   absl::StatusOr<uint64_t> size = object->Size();
   if (!size.ok()) return invocation.Fail(size.status());
   absl::StatusOr<OutputFile> output = OutputFile::Create(path, absl::GetFlag(FLAGS_force));
-  if (!output.ok()) return invocation.Fail(output.status());
+  if (!output.ok()) return invocation.Fail(WithForceHint(output.status()));
   absl::StatusOr<uint64_t> exported;
   {
     Progress progress("get", !absl::GetFlag(FLAGS_quiet));
@@ -189,7 +191,7 @@ int RunRead(const Invocation& invocation) {
   absl::StatusOr<Object> object = (*store)->OpenObject(invocation.arguments[1]);
   if (!object.ok()) return invocation.Fail(object.status());
   absl::StatusOr<OutputFile> output = OutputFile::Create(path, absl::GetFlag(FLAGS_force));
-  if (!output.ok()) return invocation.Fail(output.status());
+  if (!output.ok()) return invocation.Fail(WithForceHint(output.status()));
   const absl::StatusOr<uint64_t> done =
       Export(*object, absl::GetFlag(FLAGS_offset).bytes, absl::GetFlag(FLAGS_length).bytes, *output, nullptr);
   return done.ok() ? kExitOk : invocation.Fail(done.status());
@@ -201,7 +203,7 @@ absl::StatusOr<uint64_t> WriteAtomically(Store& store, const std::string& name, 
   std::vector<std::byte> data;
   while (true) {
     const size_t before = data.size();
-    data.resize(before + kPieceBytes);
+    data.resize(before + kFilePieceBytes);
     absl::StatusOr<size_t> count = input.Read(std::span(data).subspan(before));
     if (!count.ok()) return count.status();
     data.resize(before + *count);
@@ -211,7 +213,7 @@ absl::StatusOr<uint64_t> WriteAtomically(Store& store, const std::string& name, 
                        " bytes that one atomic write may have; --no-atomic or 'untorn "
                        "put' takes any size"));
     }
-    if (*count < kPieceBytes) break;
+    if (*count < kFilePieceBytes) break;
   }
   absl::StatusOr<Object> object = store.OpenObject(name);
   absl::Status done;
@@ -234,7 +236,7 @@ absl::StatusOr<uint64_t> WriteInPieces(Store& store, const std::string& name, ui
   absl::StatusOr<Object> object = store.OpenObject(name);
   if (absl::IsNotFound(object.status()) && absl::GetFlag(FLAGS_create)) object = store.CreateObject(name);
   if (!object.ok()) return object.status();
-  std::vector<std::byte> piece(kPieceBytes);
+  std::vector<std::byte> piece(kFilePieceBytes);
   uint64_t done = 0;
   while (true) {
     absl::StatusOr<size_t> count = input.Read(piece);

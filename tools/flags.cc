@@ -4,7 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 
-using untorn::tools::ByteSize;
+using untorn::ByteSize;
 
 ABSL_FLAG(ByteSize, size, ByteSize{}, "size in bytes");
 ABSL_FLAG(ByteSize, offset, ByteSize{0}, "first byte, counted from the start of the object");

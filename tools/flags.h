@@ -7,7 +7,7 @@
 
 #include "absl/flags/declare.h"
 #include "absl/flags/flag.h"
-#include "tools/byte_size.h"
+#include "base/byte_size.h"
 #include "untorn/options.h"
 
 namespace untorn {
@@ -29,11 +29,11 @@ Durability DurabilityFromFlags();
 }  // namespace tools
 }  // namespace untorn
 
-ABSL_DECLARE_FLAG(untorn::tools::ByteSize, size);
-ABSL_DECLARE_FLAG(untorn::tools::ByteSize, offset);
-ABSL_DECLARE_FLAG(untorn::tools::ByteSize, length);
-ABSL_DECLARE_FLAG(untorn::tools::ByteSize, cache);
-ABSL_DECLARE_FLAG(untorn::tools::ByteSize, atomic_unit);
+ABSL_DECLARE_FLAG(untorn::ByteSize, size);
+ABSL_DECLARE_FLAG(untorn::ByteSize, offset);
+ABSL_DECLARE_FLAG(untorn::ByteSize, length);
+ABSL_DECLARE_FLAG(untorn::ByteSize, cache);
+ABSL_DECLARE_FLAG(untorn::ByteSize, atomic_unit);
 ABSL_DECLARE_FLAG(untorn::WritePolicy, policy);
 ABSL_DECLARE_FLAG(untorn::tools::Engine, engine);
 ABSL_DECLARE_FLAG(bool, force);

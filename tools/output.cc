@@ -7,8 +7,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "tools/byte_size.h"
-#include "untorn/printable.h"
+#include "base/byte_size.h"
+#include "inspect/printable.h"
+#include "untorn/version.h"
 
 namespace untorn::tools {
 namespace {
@@ -184,7 +185,8 @@ Json NameJson(const std::string& name) {
 }
 
 Json InfoJson(const StoreInfo& info) {
-  return {{"path", NameJson(info.path)["name"]},
+  return {{"untorn_version", std::string(kVersion)},
+          {"path", NameJson(info.path)["name"]},
           {"uuid", info.uuid},
           {"format_version", info.format_version},
           {"size_bytes", info.size_bytes},

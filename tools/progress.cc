@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cstdio>
 
-#include "tools/byte_size.h"
+#include "base/byte_size.h"
 
 namespace untorn::tools {
 

@@ -10,7 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
-#include "untorn/printable.h"
+#include "inspect/printable.h"
 
 namespace untorn::tools {
 namespace {

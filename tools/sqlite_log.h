@@ -6,7 +6,7 @@
 #include <string>
 
 #include "absl/status/status.h"
-#include "tools/file_io.h"
+#include "base/file_io.h"
 
 namespace untorn::tools {
 

@@ -8,7 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "extent/superblock.h"
 #include "tests/explore/landings.h"
-#include "tests/untorn/fsck_findings.h"
+#include "tests/inspect/fsck_findings.h"
 #include "untorn/store.h"
 
 namespace untorn {

@@ -6,7 +6,7 @@
 
 #include "tests/explore/driver.h"
 #include "tests/explore/store_process.h"
-#include "tests/untorn/fsck_findings.h"
+#include "tests/inspect/fsck_findings.h"
 
 namespace untorn {
 namespace {

@@ -31,6 +31,7 @@ echo "== help"
 expect 0 'Usage: untorn COMMAND' help
 expect 0 'Usage: untorn COMMAND' --help
 expect 2 'Usage: untorn COMMAND'
+expect 0 '^untorn [0-9]+\.[0-9]+\.[0-9]+$' --version
 for command in $commands; do
   expect 0 "Usage: untorn $command " "$command" --help
   grep -q 'Examples:' out && grep -q 'Exit code:' out || fail "help of $command teaches too little"

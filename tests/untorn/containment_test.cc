@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "tests/untorn/fsck_testing.h"
+#include "tests/inspect/fsck_testing.h"
 #include "tests/untorn/test_store.h"
 
 namespace untorn {

@@ -11,7 +11,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
-#include "tests/untorn/fsck_testing.h"
+#include "tests/inspect/fsck_testing.h"
 #include "tests/untorn/test_store.h"
 #include "tests/untorn/test_util.h"
 

@@ -13,8 +13,8 @@
 
 #include "absl/status/status.h"
 #include "sim/simulated_device.h"
+#include "tests/inspect/fsck_findings.h"
 #include "tests/untorn/cut_device.h"
-#include "tests/untorn/fsck_findings.h"
 #include "tests/untorn/test_util.h"
 #include "untorn/store.h"
 

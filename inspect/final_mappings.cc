@@ -1,0 +1,45 @@
+#include "inspect/final_mappings.h"
+
+#include <utility>
+
+namespace untorn::internal {
+
+FinalMappings::FinalMappings(const Delta& delta) : delta_(delta) {
+  delta.ForEachMapping([&](ObjectId object, const Mapping& m, bool) {
+    if (m.state != MappingState::kHole) log_.push_back({object, m});
+  });
+}
+
+void FinalMappings::LogBefore(ObjectId object, uint64_t logical, bool all, Fn fn) {
+  for (; next_ < log_.size(); ++next_) {
+    const MappingEntry& e = log_[next_];
+    if (!all && std::pair(e.object, e.mapping.logical.start) >= std::pair(object, logical)) return;
+    fn(e.object, e.mapping, true);
+  }
+}
+
+void FinalMappings::Tree(const MappingEntry* entry, Fn fn) {
+  if (entry == nullptr) return LogBefore(ObjectId::kNone, 0, true, fn);
+  Mapping m = entry->mapping;
+  if (entry->object == object_ && m.logical.start < end_) {
+    // Only a damaged tree has entries that overlap. The earlier entry keeps what both map.
+    if (m.logical.end() <= end_) return;
+    const uint64_t skip = end_ - m.logical.start;
+    m.logical = {end_, m.logical.count - skip};
+    m.physical += skip;
+  }
+  object_ = entry->object;
+  end_ = m.logical.end();
+  // What the log says of the range wins. The tree's mapping holds in the gaps between.
+  delta_.Visit(
+      entry->object, m.logical, [](const Mapping&) {},
+      [&](BlockRange gap) {
+        LogBefore(entry->object, gap.start, false, fn);
+        Mapping part = m;
+        part.physical += gap.start - m.logical.start;
+        part.logical = gap;
+        fn(entry->object, part, false);
+      });
+}
+
+}  // namespace untorn::internal

@@ -1,0 +1,235 @@
+// fsck: compares all that a store says of itself. docs/fsck.md lists the findings.
+//
+//     superblock → log, replayed in memory → tree: the blocks in use by the checkpoint, objects, mappings, names
+//                → log again, compared with the blocks in use → free-space map
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "device/file_device.h"
+#include "extent/free_map_format.h"
+#include "inspect/block_set.h"
+#include "inspect/describe.h"
+#include "inspect/findings.h"
+#include "inspect/fsck_free_map.h"
+#include "inspect/fsck_tree.h"
+#include "inspect/progress.h"
+#include "inspect/replay_log.h"
+#include "untorn/inspect.h"
+
+namespace untorn {
+
+const char* FindingCodeName(FindingCode code) {
+  switch (code) {
+    case FindingCode::kSuperblockUnreadable:
+      return "superblock-unreadable";
+    case FindingCode::kNoSuperblock:
+      return "no-superblock";
+    case FindingCode::kLogDamaged:
+      return "log-damaged";
+    case FindingCode::kTreeNodeDamaged:
+      return "tree-node-damaged";
+    case FindingCode::kEntryIllFormed:
+      return "entry-ill-formed";
+    case FindingCode::kMappingOutOfBounds:
+      return "mapping-out-of-bounds";
+    case FindingCode::kMappingOverlap:
+      return "mapping-overlap";
+    case FindingCode::kMappingOfNoObject:
+      return "mapping-of-no-object";
+    case FindingCode::kFreeMapDamaged:
+      return "free-map-damaged";
+    case FindingCode::kUsedMarkedFree:
+      return "used-marked-free";
+    case FindingCode::kLeak:
+      return "leak";
+    case FindingCode::kNameWithoutObject:
+      return "name-without-object";
+    case FindingCode::kObjectWithoutName:
+      return "object-without-name";
+    case FindingCode::kNameMismatch:
+      return "name-mismatch";
+    case FindingCode::kMappingBeyondSize:
+      return "mapping-beyond-size";
+    case FindingCode::kCountMismatch:
+      return "count-mismatch";
+    case FindingCode::kStoreCutShort:
+      return "store-cut-short";
+  }
+  return "unknown-finding";
+}
+
+namespace internal {
+namespace {
+
+class Fsck {
+ public:
+  Fsck(Device& device, std::function<void(uint64_t, uint64_t)> progress)
+      : device_(device), report_(std::move(progress)) {}
+
+  absl::StatusOr<FsckResult> Run() {
+    std::optional<Superblock> superblock = CheckSuperblocks();
+    if (superblock) RETURN_IF_ERROR(CheckStore(*superblock));
+    return std::move(result_);
+  }
+
+ private:
+  // Returns the superblock in use, or nothing where no further check makes sense.
+  std::optional<Superblock> CheckSuperblocks() {
+    const SuperblockSlots slots = ReadSuperblocks(device_);
+    absl::StatusOr<Superblock> usable = UsableSuperblock(slots, device_.info(), /*for_writing=*/false);
+    const bool cut_short = !usable.ok() && absl::IsDataLoss(usable.status()) && slots.current >= 0;
+    if (!usable.ok() && !cut_short) {
+      findings_.Add(FindingCode::kNoSuperblock, Message(usable.status()));
+      return std::nullopt;
+    }
+    const Superblock& current = *slots.slots[slots.current];
+    const auto& spare = slots.slots[1 - slots.current];
+    current_slot_ = slots.current;
+    if (!spare.ok()) {
+      SpareIsDamaged(current, Message(spare.status()));
+    } else if (spare->uuid != current.uuid || spare->geometry != current.geometry) {
+      SpareIsDamaged(current, "belongs to another store, " + UuidString(spare->uuid));
+    } else if (spare->generation == current.generation && *spare != current) {
+      SpareIsDamaged(current, "has the same generation and other contents");
+    } else {
+      spare_generation_ = spare->generation;
+    }
+    result_.generation = current.generation;
+    result_.epoch = current.epoch;
+    result_.blocks_total = current.geometry.total_blocks;
+    result_.lsn_checkpoint = current.checkpoint_lsn;
+    if (cut_short) {
+      findings_.Add(FindingCode::kStoreCutShort, Message(usable.status()));
+      return std::nullopt;
+    }
+    return current;
+  }
+
+  void SpareIsDamaged(const Superblock& current, const std::string& why) {
+    findings_.Add(FindingCode::kSuperblockUnreadable, "superblock slot ", 1 - current_slot_, ": ", why,
+                  "; slot ", current_slot_, " with generation ", current.generation, " is in use");
+  }
+
+  absl::Status CheckStore(const Superblock& sb) {
+    uint64_t map_nodes = 0;
+    for (uint64_t nodes : FreeMapShape::ForBlocks(sb.geometry.total_blocks).nodes) map_nodes += nodes;
+    Progress progress(report_, sb.geometry.log_blocks + sb.tree.node_count + map_nodes);
+
+    Delta delta;
+    ASSIGN_OR_RETURN(const LogTail tail, ReplayLog(device_, sb, &delta, [](const LogRecord&) {}));
+    if (!tail.damage.ok()) {
+      findings_.Add(FindingCode::kLogDamaged, Message(tail.damage), "; the log counts up to record ",
+                    tail.lsn);
+    }
+    // A crash between the writes of the two slots leaves the generation before in one of them. But a log
+    // record names only a generation that both slots held.
+    if (spare_generation_ && *spare_generation_ + 1 < sb.generation) {
+      SpareIsDamaged(sb, absl::StrCat("is stale, of generation ", *spare_generation_));
+    } else if (spare_generation_ && *spare_generation_ < tail.superblock_generation) {
+      SpareIsDamaged(sb, absl::StrCat("is stale, of generation ", *spare_generation_,
+                                      ", while log records name ", tail.superblock_generation));
+    }
+    result_.log_records = tail.kept.size();
+    result_.log_records_dropped = tail.dropped;
+    result_.lsn_recovered = tail.lsn;
+    progress.Add(sb.geometry.log_blocks);
+
+    TreeCheck tree(sb, delta, result_, progress);
+    RETURN_IF_ERROR(WalkTree(device_, sb, "", "", tree));
+    tree.Finish();
+    if (tree.nodes_lost() == 0 && result_.tree_nodes != sb.tree.node_count) {
+      findings_.Add(FindingCode::kCountMismatch, "the superblock says that the tree has ", sb.tree.node_count,
+                    " nodes, it has ", result_.tree_nodes);
+    }
+    if (tree.nodes_lost() == 0 &&
+        (tree.leaf_bytes() != sb.tree.leaf_bytes || tree.levels() != sb.tree.levels)) {
+      findings_.Add(FindingCode::kCountMismatch, "the superblock says that the tree has ", sb.tree.levels,
+                    " levels and ", sb.tree.leaf_bytes, " bytes in its leaves, it has ", tree.levels(),
+                    " and ", tree.leaf_bytes());
+    }
+    const auto not_prepared = [&](Extent run) {
+      findings_.Add(FindingCode::kMappingOutOfBounds, DescribeRun(run), " in use, but only the ",
+                    sb.prepared_blocks, " before may be: a store open for writing zeroes those behind");
+    };
+    tree.base().ForEachRun({sb.prepared_blocks, sb.geometry.total_blocks - sb.prepared_blocks}, true,
+                           not_prepared);
+    CheckLogSpace(sb, tail, delta, tree);
+
+    if (tree.mappings_lost()) {
+      findings_.Add(tree.nodes_lost() > 0 ? FindingCode::kTreeNodeDamaged : FindingCode::kEntryIllFormed,
+                    "because parts of the tree are unknown, leaks were not looked for");
+    }
+    FreeMapCheck map(sb, tree.base(), !tree.mappings_lost(), result_, progress);
+    RETURN_IF_ERROR(WalkFreeMap(device_, sb, map));
+    map.Finish();
+    progress.Done();
+    return absl::OkStatus();
+  }
+
+  // Checks the blocks that the log uses, record by record as recovery does. A record may map only blocks that
+  // neither the checkpoint nor an earlier record has in use. A record that writes into reserved blocks must
+  // find them reserved in the checkpoint, for the same object.
+  void CheckLogSpace(const Superblock& sb, const LogTail& tail, const Delta& delta, const TreeCheck& tree) {
+    BlockSet used;
+    Delta replayed;
+    absl::Status read = ForEachRecord(device_, sb, tail, [&](const LogRecord& record, Lsn chain_lsn) {
+      for (const LogEntry& e : record.entries) {
+        // Where a record contradicts an earlier one, tail.damage says so already.
+        (void)replayed.Apply(e, chain_lsn, [&](Extent extent, Lsn) { used.Remove(extent); });
+        if (e.type != LogEntry::Type::kMap || e.reserved_before) continue;
+        const auto overlap = [&](Extent run, const char* by) {
+          findings_.Add(FindingCode::kMappingOverlap, "log record ", record.lsn, " maps ", DescribeRun(run),
+                        " for object ", Value(e.object), ", in use by ", by);
+        };
+        const Extent extent{e.physical, e.logical.count};
+        if (extent.end() > tail.prepared_blocks) {
+          findings_.Add(FindingCode::kMappingOutOfBounds, "log record ", record.lsn, " maps ",
+                        DescribeRun(extent), ", but only the blocks before ", tail.prepared_blocks,
+                        " are prepared");
+        }
+        tree.base().ForEachRun(extent, true, [&](Extent run) { overlap(run, "the checkpoint"); });
+        used.Add(extent, [&](Extent run) { overlap(run, "an earlier record"); });
+      }
+    });
+    // Either tail.damage tells of the record that cannot be read, or the device has begun to fail.
+    if (!read.ok() && tail.damage.ok()) findings_.Add(FindingCode::kLogDamaged, Message(read));
+    if (tree.nodes_lost() == 0) {
+      delta.ForEachMapping([&](ObjectId object, const Mapping& m, bool owned) {
+        if (owned || m.state == MappingState::kHole) return;
+        tree.reserved().ForEachRun(m.extent(), false, [&](Extent run) {
+          const bool in_use = tree.base().Contains(run.start);
+          findings_.Add(in_use ? FindingCode::kMappingOverlap : FindingCode::kUsedMarkedFree,
+                        DescribeRun(run), ": the log writes there for object ", Value(object),
+                        " as into blocks reserved for it, which the checkpoint has ",
+                        in_use ? "for something else" : "not in use");
+        });
+      });
+    }
+    result_.blocks_used = tree.base().count() + used.count();
+  }
+
+  Device& device_;
+  const std::function<void(uint64_t, uint64_t)> report_;
+  FsckResult result_;
+  Findings findings_{result_};
+  int current_slot_ = 0;
+  std::optional<uint64_t> spare_generation_;  // the generation in the slot not in use, if that slot is sound
+};
+
+}  // namespace
+}  // namespace internal
+
+absl::StatusOr<FsckResult> FsckDevice(Device& device, std::function<void(uint64_t, uint64_t)> progress) {
+  return internal::Fsck(device, std::move(progress)).Run();
+}
+
+absl::StatusOr<FsckResult> Fsck(const std::string& path, std::function<void(uint64_t, uint64_t)> progress) {
+  ASSIGN_OR_RETURN(const std::unique_ptr<Device> device, OpenFileDevice(path, {.read_only = true}));
+  return FsckDevice(*device, std::move(progress));
+}
+
+}  // namespace untorn

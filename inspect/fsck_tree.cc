@@ -1,0 +1,171 @@
+#include "inspect/fsck_tree.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "inspect/describe.h"
+#include "inspect/printable.h"
+
+namespace untorn::internal {
+
+TreeCheck::TreeCheck(const Superblock& superblock, const Delta& delta, FsckResult& result, Progress& progress)
+    : sb_(superblock), delta_(delta), result_(result), findings_(result), progress_(progress), final_(delta) {
+  base_.Add({0, sb_.geometry.data_start});
+  for (const auto& [id, inode] : delta.inodes()) {
+    if (inode) SetInode(*inode);
+  }
+}
+
+void TreeCheck::Node(const TreeNode& node) {
+  ++result_.tree_nodes;
+  levels_ = std::max(levels_, static_cast<uint64_t>(node.level()) + 1);
+  if (node.level() == 0) leaf_bytes_ += node.entry_bytes();
+  progress_.Add(1);
+  const uint64_t block = node.pointer().block;
+  base_.Add({block, 1}, [&](Extent) {
+    findings_.Add(FindingCode::kMappingOverlap, "block ", block,
+                  " is a node of the mapping tree and mapped by an object too");
+  });
+}
+
+void TreeCheck::Damaged(BlockPointer pointer, const absl::Status& why, std::string_view first,
+                        std::optional<std::string_view> limit) {
+  ++nodes_lost_;
+  progress_.Add(1);
+  lost_.Add(first, limit);
+  if (sb_.geometry.InDataArea({pointer.block, 1})) base_.Add({pointer.block, 1});
+  findings_.Add(FindingCode::kTreeNodeDamaged, "block ", pointer.block, ": ", Message(why),
+                "; what it held is unknown: ", DescribeRange(first, limit));
+}
+
+void TreeCheck::Entry(const TreeNode& leaf, int index) {
+  const std::string_view key = leaf.key(index), value = leaf.value(index);
+  const std::optional<KeySpace> space = KeySpaceOf(key);
+  if (space == KeySpace::kMapping) {
+    if (const auto mapping = ParseMapping(key, value)) return TreeMapping(leaf, *mapping);
+  } else if (space == KeySpace::kInode) {
+    if (const auto inode = ParseInode(key, value)) {
+      if (inode->id >= ObjectId{sb_.next_object}) {
+        findings_.Add(FindingCode::kCountMismatch, "the superblock says that object number ", sb_.next_object,
+                      " is the next to be given, but ", Describe(*inode), " exists");
+      }
+      if (delta_.FindInode(inode->id) == nullptr) SetInode(*inode);
+      return;
+    }
+  } else if (space == KeySpace::kName) {
+    if (const auto name = ParseName(key, value)) {
+      if (delta_.FindName(name->first) == nullptr) Name(name->first, name->second);
+      return;
+    }
+  }
+  // An entry of unknown kind may have been a mapping.
+  if (space != KeySpace::kInode && space != KeySpace::kName) mappings_ill_formed_ = true;
+  lost_.Add(key, std::string(key) + '\0');
+  findings_.Add(FindingCode::kEntryIllFormed, "tree node at block ", leaf.pointer().block, ", entry ", index,
+                " (", DescribeKey(key), ") makes no sense");
+}
+
+void TreeCheck::Finish() {
+  final_.Tree(nullptr, [this](ObjectId id, const Mapping& m, bool) { FinalMapping(id, m); });
+  for (const auto& [name, id] : delta_.names()) {
+    if (id) Name(name, *id);
+  }
+  for (const auto& [id, object] : objects_) CheckObject(id, object);
+}
+
+std::string TreeCheck::Describe(const Inode& inode) {
+  return absl::StrCat("object ", Value(inode.id), " '", Printable(inode.name), "'");
+}
+
+void TreeCheck::TreeMapping(const TreeNode& leaf, const MappingEntry& entry) {
+  const Geometry& g = sb_.geometry;
+  const Mapping& m = entry.mapping;
+  const auto what = [&] {
+    return absl::StrCat("object ", Value(entry.object), ", ", DescribeRun({m.logical.start, m.logical.count}),
+                        " of it, mapped to ", DescribeRun(m.extent()));
+  };
+  if (entry.object != last_object_) last_end_ = 0;
+  last_object_ = entry.object;
+  const uint64_t first_new =
+      std::max(m.logical.start, std::exchange(last_end_, std::max(last_end_, m.logical.end())));
+  if (first_new > m.logical.start) {
+    findings_.Add(FindingCode::kEntryIllFormed, "tree node at block ", leaf.pointer().block, ": ", what(),
+                  ": an earlier entry maps some of these too");
+  }
+  if (!g.InDataArea(m.extent())) {
+    findings_.Add(FindingCode::kMappingOutOfBounds, what(), ": outside the data area, ",
+                  DescribeRun({g.data_start, g.total_blocks - g.data_start}));
+  }
+  // The part of a mapping that lies in the data area counts as in use, whatever the rest leads to.
+  const uint64_t start = std::max(m.physical, g.data_start);
+  const uint64_t end = std::min(m.extent().end(), g.total_blocks);
+  if (start < end) {
+    base_.Add({start, end - start}, [&](Extent run) {
+      findings_.Add(FindingCode::kMappingOverlap, what(), ": ", DescribeRun(run),
+                    " mapped or used by the tree already");
+    });
+  }
+  if (m.state == MappingState::kUnwritten && first_new < m.logical.end()) {
+    // The log may write into blocks that the checkpoint has reserved for the object.
+    delta_.Visit(
+        entry.object, {first_new, m.logical.end() - first_new},
+        [&](const Mapping& piece) {
+          const uint64_t place = m.physical + (piece.logical.start - m.logical.start);
+          if (piece.state == MappingState::kHole || piece.physical != place) return;
+          if (place >= start && place + piece.logical.count <= end) reserved_.Add(piece.extent());
+        },
+        [](BlockRange) {});
+  }
+  final_.Tree(&entry, [this](ObjectId id, const Mapping& part, bool) { FinalMapping(id, part); });
+}
+
+void TreeCheck::FinalMapping(ObjectId id, const Mapping& m) {
+  ++result_.mappings;
+  (m.state == MappingState::kWritten ? result_.mapped_blocks : result_.unwritten_blocks) += m.logical.count;
+  ObjectRecord& object = objects_[id];
+  ++object.mappings;
+  if (m.logical.start >= object.furthest.start) object.furthest = m.logical;
+}
+
+void TreeCheck::SetInode(const Inode& inode) {
+  ++result_.objects;
+  ObjectRecord& object = objects_[inode.id];
+  object.exists = true;
+  object.size_bytes = inode.size_bytes;
+  object.name = inode.name;
+}
+
+void TreeCheck::Name(const std::string& name, ObjectId id) {
+  ++result_.names;
+  const auto it = objects_.find(id);
+  if (it == objects_.end() || !it->second.exists) {
+    // The damage that hides the record is a finding already.
+    if (lost_.Has(InodeKey(id))) return;
+    findings_.Add(FindingCode::kNameWithoutObject, "name '", Printable(name), "' leads to object ", Value(id),
+                  ", which does not exist");
+    return;
+  }
+  it->second.named = true;
+  if (it->second.name == name) return;
+  findings_.Add(FindingCode::kNameMismatch, "name '", Printable(name), "' leads to object ", Value(id),
+                ", whose own record says '", Printable(it->second.name), "'");
+}
+
+void TreeCheck::CheckObject(ObjectId id, const ObjectRecord& object) {
+  if (!object.exists) {
+    if (lost_.Has(InodeKey(id))) return;
+    findings_.Add(FindingCode::kMappingOfNoObject, "object ", Value(id), " does not exist but has ",
+                  object.mappings, " mappings");
+    return;
+  }
+  const auto what = [&, id = id] { return Describe({id, 0, object.name}); };
+  if (!object.named && !lost_.Has(NameKey(object.name)))
+    findings_.Add(FindingCode::kObjectWithoutName, what(), ": no name leads to it");
+  if (object.mappings > 0 && object.furthest.end() > BlocksFor(object.size_bytes)) {
+    findings_.Add(FindingCode::kMappingBeyondSize, what(), " has ", object.size_bytes,
+                  " bytes, but a mapping of ", DescribeRun({object.furthest.start, object.furthest.count}),
+                  " of it");
+  }
+}
+
+}  // namespace untorn::internal

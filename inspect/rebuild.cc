@@ -1,0 +1,192 @@
+#include "inspect/rebuild.h"
+
+#include <algorithm>
+#include <bit>
+#include <optional>
+#include <vector>
+
+#include "absl/container/btree_map.h"
+#include "absl/strings/str_cat.h"
+#include "base/aligned_buffer.h"
+#include "base/status_macros.h"
+#include "extent/free_map_format.h"
+
+namespace untorn::internal {
+namespace {
+
+// Writes nodes in runs, to blocks that the old store does not refer to.
+class NodeWriter : public TreeNodeSink {
+ public:
+  NodeWriter(Device& device, const BlockSet& untouchable, uint64_t start, uint64_t end)
+      : device_(device), untouchable_(untouchable), next_(start), end_(end) {}
+
+  absl::StatusOr<uint64_t> AllocateNode() override {
+    if (taken_ == run_.count) {
+      RETURN_IF_ERROR(Flush());
+      const std::optional<Extent> run = NextRun();
+      if (!run) {
+        return absl::ResourceExhaustedError(
+            absl::StrCat("no room for the repaired tree beside the old one: after ", written_.count(),
+                         " nodes no block is free; the store is as it was"));
+      }
+      run_ = *run;
+    }
+    return run_.start + taken_++;
+  }
+
+  absl::Status WriteNode(BlockPointer node, std::span<const std::byte> block) override {
+    std::copy(block.begin(), block.end(), bytes_.data() + (node.block - run_.start) * kBlockBytes);
+    written_.Add({node.block, 1});
+    return absl::OkStatus();
+  }
+
+  // Writes the nodes of the run that are still in memory.
+  absl::Status Flush() {
+    if (taken_ == 0) return absl::OkStatus();
+    absl::Status s = WriteBlocking(device_, run_.start * kBlockBytes, bytes_.data(), taken_ * kBlockBytes);
+    run_ = {};
+    taken_ = 0;
+    return s;
+  }
+
+  const BlockSet& written() const { return written_; }
+
+ private:
+  static constexpr uint64_t kRunBlocks = 64;
+
+  std::optional<Extent> NextRun() {
+    std::optional<Extent> found;
+    while (!found && next_ < end_) {
+      const Extent window{next_, std::min(end_ - next_, kGroupBlocks)};
+      untouchable_.ForEachRun(window, false, [&](Extent run) {
+        if (!found) found = Extent{run.start, std::min(run.count, kRunBlocks)};
+      });
+      next_ = found ? found->end() : window.end();
+    }
+    return found;
+  }
+
+  Device& device_;
+  const BlockSet& untouchable_;
+  uint64_t next_;
+  const uint64_t end_;
+  Extent run_;
+  uint64_t taken_ = 0;
+  AlignedBuffer bytes_{kRunBlocks * kBlockBytes};
+  BlockSet written_;
+};
+
+// Writes the free-space map of `used` to the slots that the old map does not use. `used` includes the fixed
+// areas. Returns the pointer to the map's root.
+absl::StatusOr<BlockPointer> WriteMap(Device& device, const Superblock& sb, uint64_t generation,
+                                      const Salvage& salvage, const BlockSet& used) {
+  const FreeMapShape shape = FreeMapShape::ForBlocks(sb.geometry.total_blocks);
+  AlignedBuffer block(kBlockBytes);
+  const auto write = [&](int level, uint64_t index, BlockType type,
+                         std::span<const std::byte> payload) -> absl::StatusOr<BlockPointer> {
+    const uint64_t slot0 = sb.geometry.map_start + shape.Slot(level, index, 0);
+    const auto in_use = salvage.map_slots().find({level, index});
+    const bool first_in_use = in_use != salvage.map_slots().end() && in_use->second == slot0;
+    const BlockPointer node =
+        EncodeFreeMapNode(type, sb.uuid, first_in_use ? slot0 + 1 : slot0, generation, payload, block.span());
+    RETURN_IF_ERROR(WriteBlocking(device, node.block * kBlockBytes, block.data(), kBlockBytes));
+    return node;
+  };
+  // The entries of one level, for the nodes with blocks in use beyond the fixed areas. Other nodes stay null
+  // pointers.
+  absl::btree_map<uint64_t, FreeMapEntry> level;
+  absl::Status failed;
+  used.ForEachGroup(0, shape.nodes[0], [&](uint64_t group) {
+    const BlockSet::Words bits = used.Group(group);
+    if (!failed.ok() || bits == BlockSet::Below(group, sb.geometry.data_start)) return;
+    FreeMapEntry& entry = level[group];
+    for (uint64_t word : bits) entry.used_blocks += std::popcount(word);
+    absl::StatusOr<BlockPointer> node =
+        write(0, group, BlockType::kFreeMapBitmap, std::as_bytes(std::span(bits)));
+    if (!node.ok()) failed = node.status();
+    if (node.ok()) entry.block = node->block, entry.checksum = node->checksum;
+  });
+  RETURN_IF_ERROR(failed);
+  for (int l = 1; l <= shape.root_level(); ++l) {
+    absl::btree_map<uint64_t, FreeMapEntry> above;
+    for (auto it = level.begin(); it != level.end();) {
+      const uint64_t index = it->first / kTableFanout;
+      std::vector<FreeMapEntry> entries(kTableFanout);
+      FreeMapEntry& entry = above[index];
+      for (; it != level.end() && it->first / kTableFanout == index; ++it) {
+        entries[it->first % kTableFanout] = it->second;
+        entry.used_blocks += it->second.used_blocks;
+      }
+      ASSIGN_OR_RETURN(const BlockPointer node,
+                       write(l, index, BlockType::kFreeMapTable, std::as_bytes(std::span(entries))));
+      entry.block = node.block;
+      entry.checksum = node.checksum;
+    }
+    level = std::move(above);
+  }
+  return level.empty() ? BlockPointer{} : level.begin()->second.pointer();
+}
+
+// Numbers of a store only rise. The repaired store needs a number after `highest`, and its next opening
+// another one.
+absl::Status CheckNumber(const char* field, uint64_t highest) {
+  if (highest < kNumberMax - 1) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat("this cannot be repaired: the highest ", field, " in the store is ", highest,
+                   ", and a repair needs one below ", kNumberMax - 1,
+                   "; open the store read-only and copy the objects out, or restore a backup"));
+}
+
+}  // namespace
+
+absl::Status Rebuild(Device& device, const Superblock& superblock, int current, uint64_t generation_min,
+                     Salvage& salvage) {
+  const Geometry& g = superblock.geometry;
+  const LogTail& tail = salvage.tail();
+  Superblock next = superblock;
+  const uint64_t generation =
+      std::max({superblock.generation, generation_min, salvage.newest().superblock_generation});
+  const uint64_t epoch = std::max(superblock.epoch, salvage.newest().epoch);
+  RETURN_IF_ERROR(CheckNumber("superblock generation", generation));
+  RETURN_IF_ERROR(CheckNumber("epoch", epoch));
+  next.generation = generation + 1;
+  next.epoch = epoch + 1;
+  next.checkpoint_lsn = next.durable_lsn = tail.lsn;
+  next.checkpoint_position = tail.position;
+  next.checkpoint_checksum = tail.checksum;
+  next.prepared_blocks = std::max(tail.prepared_blocks, salvage.used_end());
+  next.next_object = salvage.next_object();
+
+  NodeWriter nodes(device, salvage.untouchable(), g.data_start, next.prepared_blocks);
+  TreePacker packer(next.uuid, next.generation, nodes);
+  TreeLeafWriter leaf(packer);
+  RETURN_IF_ERROR(salvage.WriteEntries(leaf));
+  ASSIGN_OR_RETURN(const TreePacker::Root root, packer.Finish());
+  RETURN_IF_ERROR(nodes.Flush());
+  next.tree = {root.pointer, packer.written(), packer.written_leaf_bytes(), root.levels};
+
+  BlockSet used;
+  const auto add = [&](Extent run) { used.Add(run); };
+  add({0, g.data_start});
+  for (const BlockSet* part : {&salvage.used(), &nodes.written()}) part->ForEachRun(add);
+  next.used_blocks = used.count();
+  ASSIGN_OR_RETURN(next.free_map, WriteMap(device, superblock, next.generation, salvage, used));
+  RETURN_IF_ERROR(FlushBlocking(device));
+
+  // A superblock that no reader would accept must not replace one that can be read.
+  AlignedBuffer block(kBlockBytes);
+  EncodeSuperblock(next, 0, block.span());
+  if (absl::StatusOr<Superblock> sound = DecodeSuperblock(block.span(), 0); !sound.ok()) {
+    return absl::InternalError(
+        absl::StrCat("the repaired superblock would not be sound, and was not written: ",
+                     std::string(sound.status().message())));
+  }
+  RETURN_IF_ERROR(WriteSuperblockSlot(device, next, 1 - current));
+  RETURN_IF_ERROR(WriteSuperblockSlot(device, next, current));
+  if (tail.damage.ok()) return absl::OkStatus();
+  // No record in the log counts any more. But the next reader of the log would meet the damage again.
+  RETURN_IF_ERROR(WriteZerosBlocking(device, g.log_start * kBlockBytes, g.log_blocks * kBlockBytes));
+  return FlushBlocking(device);
+}
+
+}  // namespace untorn::internal

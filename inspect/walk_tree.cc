@@ -1,0 +1,85 @@
+#include "inspect/walk_tree.h"
+
+#include <memory>
+
+#include "absl/strings/str_cat.h"
+#include "base/aligned_buffer.h"
+#include "base/status_macros.h"
+#include "extent/log_reader.h"
+#include "extent/tree.h"
+#include "inspect/block_set.h"
+
+namespace untorn::internal {
+namespace {
+
+using Limit = std::optional<std::string_view>;
+
+class TreeWalker {
+ public:
+  TreeWalker(Device& device, const Superblock& superblock, std::string_view from, std::string_view to,
+             TreeVisitor& visitor)
+      : device_(device), superblock_(superblock), from_(from), to_(to), visitor_(visitor) {}
+
+  absl::Status Run() {
+    Walk(superblock_.tree.root, nullptr, 0, "", std::nullopt);
+    return failed_;
+  }
+
+ private:
+  // The root has no parent.
+  void Walk(BlockPointer pointer, const TreeNode* parent, int index, std::string_view first, Limit limit) {
+    absl::StatusOr<std::shared_ptr<const TreeNode>> loaded = Load(pointer);
+    if (loaded.ok() && parent != nullptr) {
+      if (absl::Status s = CheckChild(*parent, index, limit, **loaded); !s.ok()) loaded = s;
+    }
+    if (!failed_.ok()) return;
+    if (!loaded.ok()) return visitor_.Damaged(pointer, loaded.status(), first, limit);
+    const TreeNode& node = **loaded;
+    visitor_.Node(node);
+    for (int i = 0; i < node.count(); ++i) {
+      if (node.level() == 0) {
+        visitor_.Entry(node, i);
+        continue;
+      }
+      // A child whose keys all lie outside [from_, to_) is not read.
+      const Limit next = i + 1 < node.count() ? Limit(node.key(i + 1)) : limit;
+      if ((next && *next <= from_) || (!to_.empty() && node.key(i) >= to_)) continue;
+      Walk(node.child(i), &node, i, node.key(i), next);
+      if (!failed_.ok()) return;
+    }
+  }
+
+  absl::StatusOr<std::shared_ptr<const TreeNode>> Load(BlockPointer pointer) {
+    if (!superblock_.geometry.InDataArea({pointer.block, 1})) {
+      return absl::DataLossError(
+          absl::StrCat("a pointer of the tree leads outside the data area, to block ", pointer.block));
+    }
+    bool seen = false;
+    visited_.Add({pointer.block, 1}, [&](Extent) { seen = true; });
+    if (seen) {
+      return absl::DataLossError(absl::StrCat("tree node at ", pointer.block, ": two pointers lead to it"));
+    }
+    absl::Status read = ReadOrMissing(device_, pointer.block * kBlockBytes, block_.data(), kBlockBytes);
+    if (!read.ok() && !absl::IsDataLoss(read)) failed_ = read;
+    RETURN_IF_ERROR(read);
+    return TreeNode::Parse(block_.span(), superblock_.uuid, pointer);
+  }
+
+  Device& device_;
+  const Superblock& superblock_;
+  const std::string_view from_, to_;
+  TreeVisitor& visitor_;
+  BlockSet visited_;
+  AlignedBuffer block_{kBlockBytes};
+  absl::Status failed_;  // the device's failure, which ends the walk
+};
+
+}  // namespace
+
+absl::Status WalkTree(Device& device, const Superblock& superblock, std::string_view from,
+                      std::string_view to, TreeVisitor& visitor) {
+  if (!superblock.tree.root) return absl::OkStatus();
+  return TreeWalker(device, superblock, from, to, visitor).Run();
+}
+
+}  // namespace untorn::internal
