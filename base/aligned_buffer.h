@@ -38,6 +38,13 @@ class AlignedBuffer {
   size_t bytes_ = 0;
 };
 
+// Zeros to write from, so many bytes, aligned to kBlockBytes.
+inline constexpr size_t kZeroBytes = 256 << 10;
+inline const std::byte* Zeros() {
+  alignas(kBlockBytes) static std::byte zeros[kZeroBytes];
+  return zeros;
+}
+
 }  // namespace untorn
 
 #endif  // UNTORN_BASE_ALIGNED_BUFFER_H_

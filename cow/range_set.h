@@ -6,55 +6,71 @@
 #include <cstdint>
 #include <iterator>
 
-#include "absl/container/btree_map.h"
+#include "absl/container/inlined_vector.h"
 #include "extent/types.h"
 
 namespace untorn {
 
+// Most sets are one run, and most others grow at their end: the runs are a sorted vector, apart from one another.
 class RangeSet {
  public:
   void Add(BlockRange range) {
     uint64_t start = range.start, end = range.end();
-    auto it = runs_.upper_bound(start);
-    if (it != runs_.begin() && std::prev(it)->second >= start) --it;
-    while (it != runs_.end() && it->first <= end) {
-      start = std::min(start, it->first);
-      end = std::max(end, it->second);
-      it = runs_.erase(it);
+    // The runs that touch or overlap the range become one with it.
+    const auto first = FirstEndingAtOrAfter(start);
+    auto last = first;
+    for (; last != runs_.end() && last->start <= end; ++last) {
+      start = std::min(start, last->start);
+      end = std::max(end, last->end());
     }
-    runs_[start] = end;
+    Replace(first, last, {start, end - start});
   }
   void Remove(BlockRange range) {
-    auto it = runs_.upper_bound(range.start);
-    if (it != runs_.begin() && std::prev(it)->second > range.start) --it;
+    const auto first = FirstEndingAtOrAfter(range.start + 1);
+    auto last = first;
     // At most the first run reaches out of the range at its start, and the last one at its end.
     uint64_t head = range.start, tail = range.end();
-    while (it != runs_.end() && it->first < range.end()) {
-      head = std::min(head, it->first);
-      tail = std::max(tail, it->second);
-      it = runs_.erase(it);
+    for (; last != runs_.end() && last->start < range.end(); ++last) {
+      head = std::min(head, last->start);
+      tail = std::max(tail, last->end());
     }
-    if (head < range.start) runs_[head] = range.start;
-    if (tail > range.end()) runs_[range.end()] = tail;
+    auto at = runs_.erase(first, last);
+    if (tail > range.end()) at = runs_.insert(at, {range.end(), tail - range.end()});
+    if (head < range.start) runs_.insert(at, {head, range.start - head});
   }
   bool Contains(uint64_t block) const {
-    auto it = runs_.upper_bound(block);
-    return it != runs_.begin() && std::prev(it)->second > block;
+    const auto it = const_cast<RangeSet*>(this)->FirstEndingAtOrAfter(block + 1);
+    return it != runs_.end() && it->start <= block;
   }
   bool empty() const { return runs_.empty(); }
   size_t runs() const { return runs_.size(); }
   void clear() { runs_.clear(); }
   template <typename Fn>
   void ForEach(Fn fn) const {
-    for (const auto& [start, end] : runs_) fn(BlockRange{start, end - start});
+    for (const BlockRange& run : runs_) fn(run);
   }
   void AddAll(const RangeSet& other) {
     other.ForEach([this](BlockRange r) { Add(r); });
   }
-  BlockRange front() const { return {runs_.begin()->first, runs_.begin()->second - runs_.begin()->first}; }
 
  private:
-  absl::btree_map<uint64_t, uint64_t> runs_;  // start -> end
+  using Runs = absl::InlinedVector<BlockRange, 1>;
+  Runs::iterator FirstEndingAtOrAfter(uint64_t block) {
+    // What grows at its end is found there.
+    if (!runs_.empty() && runs_.back().end() < block) return runs_.end();
+    return std::lower_bound(runs_.begin(), runs_.end(), block,
+                            [](const BlockRange& run, uint64_t b) { return run.end() < b; });
+  }
+  void Replace(Runs::iterator first, Runs::iterator last, BlockRange run) {
+    if (first == last) {
+      runs_.insert(first, run);
+      return;
+    }
+    *first = run;
+    runs_.erase(std::next(first), last);
+  }
+
+  Runs runs_;
 };
 
 }  // namespace untorn

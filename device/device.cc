@@ -55,11 +55,9 @@ absl::Status FlushBlocking(Device& device) {
 
 absl::Status WriteZerosBlocking(Device& device, uint64_t offset_bytes, uint64_t length_bytes,
                                 const std::function<void(uint64_t)>& done) {
-  AlignedBuffer zeros(1 << 20);
-  std::memset(zeros.data(), 0, zeros.size());
   for (uint64_t at = 0; at < length_bytes;) {
-    const uint64_t bytes = std::min<uint64_t>(zeros.size(), length_bytes - at);
-    if (absl::Status s = WriteBlocking(device, offset_bytes + at, zeros.data(), bytes); !s.ok()) return s;
+    const uint64_t bytes = std::min<uint64_t>(kZeroBytes, length_bytes - at);
+    if (absl::Status s = WriteBlocking(device, offset_bytes + at, Zeros(), bytes); !s.ok()) return s;
     at += bytes;
     if (done) done(at);
   }

@@ -25,12 +25,19 @@ void IoPump::Queue(IoRequest* request) {
   }
 }
 
-void IoPump::Kick(std::unique_lock<std::mutex>& lock) {
+void IoPump::Kick(Lock& lock) {
   if (outbox_.empty()) return;
-  std::vector<IoRequest*> batch = std::exchange(outbox_, {});
+  std::vector<IoRequest*> batch = TakeOutbox();
   lock.unlock();
   device_.Submit(batch);
   lock.lock();
+  spare_ = std::move(batch);
+}
+
+// The memory of the last batch that was sent serves the next one.
+std::vector<IoRequest*> IoPump::TakeOutbox() {
+  spare_.clear();
+  return std::exchange(outbox_, std::move(spare_));
 }
 
 std::vector<IoPump::Seat*> IoPump::TakeReady() {
@@ -65,8 +72,7 @@ void IoPump::Attend() {
   if (Unattended()) standby_.notify_one();
 }
 
-void IoPump::Sleep(std::unique_lock<std::mutex>& lock, absl::FunctionRef<bool()> ready,
-                   absl::FunctionRef<bool()> work) {
+void IoPump::Sleep(Lock& lock, absl::FunctionRef<bool()> ready, absl::FunctionRef<bool()> work) {
   if (seats_.empty()) seats_.push_back(std::make_unique<Seat>());
   std::unique_ptr<Seat> seat = std::move(seats_.back());
   seats_.pop_back();
@@ -82,16 +88,17 @@ void IoPump::Sleep(std::unique_lock<std::mutex>& lock, absl::FunctionRef<bool()>
   if (self.leads) led_ = false;
 }
 
-void IoPump::Wait(std::unique_lock<std::mutex>& lock, absl::FunctionRef<bool()> ready,
-                  absl::FunctionRef<bool()> work) {
+void IoPump::Wait(Lock& lock, absl::FunctionRef<bool()> ready, absl::FunctionRef<bool()> work) {
   ++waiting_;
   while (true) {
-    while (!outbox_.empty()) Kick(lock);
-    if (ready() || work()) break;
-    // `ready` and `work` may queue requests themselves.
-    if (!outbox_.empty()) continue;
-    if (!reaping_ && in_flight_ > 0) {
+    if (ready() || work()) {
+      // Nobody else may come by to send what the completions have queued.
+      if (outbox_.empty()) break;
+      Kick(lock);
+    } else if (!reaping_ && in_flight_ > 0) {
       Reap(lock);
+    } else if (!outbox_.empty()) {
+      Kick(lock);
     } else {
       Sleep(lock, ready, work);
     }
@@ -101,7 +108,7 @@ void IoPump::Wait(std::unique_lock<std::mutex>& lock, absl::FunctionRef<bool()> 
   Attend();
 }
 
-void IoPump::StandBy(std::unique_lock<std::mutex>& lock, int timeout_ms, absl::FunctionRef<bool()> ready) {
+void IoPump::StandBy(Lock& lock, int timeout_ms, absl::FunctionRef<bool()> ready) {
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(timeout_ms);
   while (true) {
     while (!outbox_.empty()) Kick(lock);
@@ -118,15 +125,18 @@ void IoPump::StandBy(std::unique_lock<std::mutex>& lock, int timeout_ms, absl::F
   HandOver();
 }
 
-void IoPump::Reap(std::unique_lock<std::mutex>& lock) {
+void IoPump::Reap(Lock& lock) {
   reaping_ = true;
   // While this thread reaps, a sleeper with work can do the shared job.
   Seat* const leader = TakeLeader();
+  std::vector<IoRequest*> batch = TakeOutbox();
   lock.unlock();
   if (leader != nullptr) leader->Wake();
+  if (!batch.empty()) device_.Submit(batch);
   completed_.clear();
   device_.Reap(/*wait=*/true, &completed_);
   lock.lock();
+  spare_ = std::move(batch);
   reaping_ = false;
   in_flight_ -= completed_.size();
   // The failure of one flush becomes the failure of every flush that completes with it or later. The
@@ -148,11 +158,11 @@ void IoPump::Reap(std::unique_lock<std::mutex>& lock) {
   lock.lock();
 }
 
-absl::Status IoPump::Run(std::unique_lock<std::mutex>& lock, IoRequest* request) {
+absl::Status IoPump::Run(Lock& lock, IoRequest* request) {
   return RunAll(lock, absl::MakeConstSpan(&request, 1));
 }
 
-absl::Status IoPump::RunAll(std::unique_lock<std::mutex>& lock, absl::Span<IoRequest* const> requests) {
+absl::Status IoPump::RunAll(Lock& lock, absl::Span<IoRequest* const> requests) {
   size_t left = requests.size();
   for (IoRequest* request : requests) {
     request->context = &left;

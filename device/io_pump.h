@@ -10,7 +10,7 @@
 // that completes later fails too.
 //
 // Threading: the owner's mutex guards the pump and all that the completion functions touch. The caller of
-// every method holds the mutex. Methods that take the unique_lock release it around calls of the device.
+// every method holds the mutex. Methods that take the Lock release it around calls of the device.
 // Completion functions (IoRequest::done) run with the mutex held and must not block.
 #ifndef UNTORN_DEVICE_IO_PUMP_H_
 #define UNTORN_DEVICE_IO_PUMP_H_
@@ -24,6 +24,7 @@
 #include <vector>
 
 #include "absl/functional/function_ref.h"
+#include "base/lock.h"
 #include "device/device.h"
 
 namespace untorn {
@@ -45,19 +46,18 @@ class IoPump {
   // Wait(), or the one that stands by, reaps it.
   void Queue(IoRequest* request);
   // Sends the outbox to the device. Releases the lock while the device takes it.
-  void Kick(std::unique_lock<std::mutex>& lock);
+  void Kick(Lock& lock);
   // Blocks until `ready()` or `work()` is true. If `work()` is true, the pump has chosen the calling thread
   // to do one shared job for all waiting threads. Sending the next commit is such a job. Meanwhile the thread
   // reaps, or sleeps while another thread reaps. Both functions run with the lock held, on any thread that
   // waits or calls Notify() or Attend(). I/O must be under way, or some thread must call Notify(); otherwise
   // the call never returns.
   void Wait(
-      std::unique_lock<std::mutex>& lock, absl::FunctionRef<bool()> ready,
-      absl::FunctionRef<bool()> work = [] { return false; });
+      Lock& lock, absl::FunctionRef<bool()> ready, absl::FunctionRef<bool()> work = [] { return false; });
   // Is for one background thread. Returns once `ready()` is true, or after `timeout_ms`. The thread reaps
   // only while no other thread waits, and otherwise sleeps until WakeStandby(). So a thread that waits always
   // reaps its own I/O.
-  void StandBy(std::unique_lock<std::mutex>& lock, int timeout_ms, absl::FunctionRef<bool()> ready);
+  void StandBy(Lock& lock, int timeout_ms, absl::FunctionRef<bool()> ready);
   void WakeStandby() { standby_.notify_one(); }
   // Says whether I/O is under way for which no thread waits.
   bool Unattended() const { return in_flight_ > 0 && waiting_ == 0; }
@@ -70,8 +70,8 @@ class IoPump {
 
   // Blocking I/O of one request, or of several at once. Releases the lock meanwhile, and uses the requests'
   // `done` and `context`. Returns the first error among the requests.
-  absl::Status Run(std::unique_lock<std::mutex>& lock, IoRequest* request);
-  absl::Status RunAll(std::unique_lock<std::mutex>& lock, absl::Span<IoRequest* const> requests);
+  absl::Status Run(Lock& lock, IoRequest* request);
+  absl::Status RunAll(Lock& lock, absl::Span<IoRequest* const> requests);
 
   uint64_t in_flight() const { return in_flight_; }
   const IoCounts& counts() const { return counts_; }
@@ -101,9 +101,10 @@ class IoPump {
     bool leads = false;
   };
 
-  void Reap(std::unique_lock<std::mutex>& lock);
-  void Sleep(std::unique_lock<std::mutex>& lock, absl::FunctionRef<bool()> ready,
-             absl::FunctionRef<bool()> work);
+  std::vector<IoRequest*> TakeOutbox();
+  // Sends the outbox, then waits for completions.
+  void Reap(Lock& lock);
+  void Sleep(Lock& lock, absl::FunctionRef<bool()> ready, absl::FunctionRef<bool()> work);
   // TakeReady() and TakeLeader() take sleepers off the list. The caller wakes them, best without the lock.
   // TakeReady() takes all sleepers whose `ready` is true.
   std::vector<Seat*> TakeReady();
@@ -117,7 +118,7 @@ class IoPump {
   Device& device_;
   std::mutex& mu_;
   std::condition_variable standby_;
-  std::vector<IoRequest*> outbox_;
+  std::vector<IoRequest*> outbox_, spare_;
   uint64_t in_flight_ = 0;  // requests that are queued or submitted, and not completed
   bool reaping_ = false;
   IoCounts counts_;

@@ -2,14 +2,16 @@
 
 #include <algorithm>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/strings/str_cat.h"
+#include "base/check.h"
 #include "extent/tree_keys.h"
 
 namespace untorn {
 
-Mapping Delta::MakeMapping(const Map::value_type& v) {
+Mapping Delta::MakeMapping(const Object::value_type& v) {
   Mapping m;
-  m.logical = {v.first.start, v.second.count};
+  m.logical = {v.first, v.second.count};
   m.state = v.second.state;
   m.physical = v.second.physical;
   m.lsn = v.second.lsn;
@@ -17,16 +19,60 @@ Mapping Delta::MakeMapping(const Map::value_type& v) {
   return m;
 }
 
-absl::Status Delta::Replace(ObjectId object, Mapping mapping, bool keeps_extent, DisplacedFn displaced) {
-  const BlockRange range = mapping.logical;
-  auto it = mappings_.lower_bound(Key{object, range.start});
-  if (it != mappings_.begin()) {
-    auto before = std::prev(it);
-    if (before->first.object == object && before->first.start + before->second.count > range.start)
-      it = before;
+template <typename Map>
+auto Delta::FirstBeyond(Map& object, uint64_t block) {
+  auto it = object.lower_bound(block);
+  if (it != object.begin()) {
+    const auto before = std::prev(it);
+    if (before->first + before->second.count > block) it = before;
   }
+  return it;
+}
+
+void Delta::Put(Object& object, const Mapping& m, bool owned) {
+  UNTORN_CHECK(m.logical.count > 0, "an empty mapping");
+  const Entry entry{m.logical.count, m.physical, m.lsn, m.state, m.unsettled_rewrites, owned};
+  UNTORN_CHECK(object.try_emplace(m.logical.start, entry).second, "two mappings of one block");
+  ++mapping_count_;
+  if (entry.has_extent()) mapped_blocks_ += entry.count;
+}
+
+void Delta::ReplaceWhole(Entry& entry, const Mapping& mapping, DisplacedFn displaced) {
+  const Entry old = entry;
+  entry = {mapping.logical.count, mapping.physical, mapping.lsn, mapping.state, 0, /*owned=*/true};
+  if (old.state == MappingState::kWritten && entry.state == MappingState::kWritten) {
+    entry.unsettled_rewrites = static_cast<uint8_t>(std::min<int>(old.unsettled_rewrites + 1, UINT8_MAX));
+  }
+  if (old.has_extent()) mapped_blocks_ -= old.count;
+  if (entry.has_extent()) mapped_blocks_ += entry.count;
+  if (old.has_extent() && old.owned) displaced({old.physical, old.count}, old.lsn);
+}
+
+absl::Status Delta::Replace(ObjectId id, const Mapping& mapping, bool keeps_extent, DisplacedFn displaced) {
+  UNTORN_CHECK(mapping.logical.count > 0, "an empty mapping");
+  Object& object = mappings_[id];
+  const auto it = FirstBeyond(object, mapping.logical.start);
+  if (it == object.end() || it->first >= mapping.logical.end()) {
+    // Nothing is said of the range yet. What is written into reserved blocks is owned by the layer below.
+    Put(object, mapping, !keeps_extent);
+    return absl::OkStatus();
+  }
+  if (!keeps_extent && it->first == mapping.logical.start && it->second.count == mapping.logical.count) {
+    ReplaceWhole(it->second, mapping, displaced);
+    return absl::OkStatus();
+  }
+  return ReplaceOverlapping(object, it, id, mapping, keeps_extent, displaced);
+}
+
+absl::Status Delta::ReplaceOverlapping(Object& object, Object::iterator it, ObjectId id, Mapping mapping,
+                                       bool keeps_extent, DisplacedFn displaced) {
+  struct Piece {
+    Mapping mapping;
+    bool owned = true;
+  };
+  const BlockRange range = mapping.logical;
   absl::Status result;
-  std::vector<Piece> put;
+  absl::InlinedVector<Piece, 4> put;
   uint64_t owned_from = range.start;  // with keeps_extent: where the next part not owned would begin
   const auto add = [&](uint64_t start, uint64_t end, bool owned) {
     if (start == end) return;
@@ -35,7 +81,7 @@ absl::Status Delta::Replace(ObjectId object, Mapping mapping, bool keeps_extent,
     if (part.state != MappingState::kHole) part.physical += start - range.start;
     put.push_back({part, owned});
   };
-  while (it != mappings_.end() && it->first.object == object && it->first.start < range.end()) {
+  while (it != object.end() && it->first < range.end()) {
     const Mapping old = MakeMapping(*it);
     const bool owned = it->second.owned;
     if (old.logical == range && mapping.state == MappingState::kWritten &&
@@ -56,35 +102,33 @@ absl::Status Delta::Replace(ObjectId object, Mapping mapping, bool keeps_extent,
       if (old.state != MappingState::kUnwritten ||
           place.start != mapping.physical + (cut_start - range.start)) {
         result = absl::DataLossError(absl::StrCat(
-            "the log writes blocks ", cut_start, " to ", cut_end - 1, " of object ", Value(object),
+            "the log writes blocks ", cut_start, " to ", cut_end - 1, " of object ", Value(id),
             " into blocks as reserved for it from ", mapping.physical + (cut_start - range.start),
             " on, but has ",
             old.state == MappingState::kHole        ? absl::StrCat("a hole there")
             : old.state == MappingState::kUnwritten ? absl::StrCat("reserved those from ", place.start, " on")
                                                     : absl::StrCat("written them at ", place.start)));
       }
+      // Who owned the reserved blocks owns what is written there.
       add(owned_from, cut_start, false);
       add(cut_start, cut_end, owned);
       owned_from = cut_end;
     } else if (has_extent && owned) {
       displaced(part_of_old(cut_start, cut_end).mapping.extent(), old.lsn);
     }
+    // What sticks out of the range on either side stays.
     if (old.logical.start < cut_start) put.push_back(part_of_old(old.logical.start, cut_start));
     if (cut_end < old.logical.end()) put.push_back(part_of_old(cut_end, old.logical.end()));
     if (has_extent) mapped_blocks_ -= old.logical.count;
-    it = mappings_.erase(it);
+    --mapping_count_;
+    it = object.erase(it);
   }
   if (keeps_extent) {
     add(owned_from, range.end(), false);
   } else {
     add(range.start, range.end(), true);
   }
-  for (const Piece& p : put) {
-    const Mapping& m = p.mapping;
-    if (m.state != MappingState::kHole) mapped_blocks_ += m.logical.count;
-    mappings_[Key{object, m.logical.start}] = {m.logical.count, m.physical,           m.lsn,
-                                               m.state,         m.unsettled_rewrites, p.owned};
-  }
+  for (const Piece& p : put) Put(object, p.mapping, p.owned);
   return result;
 }
 
@@ -120,15 +164,11 @@ absl::Status Delta::Apply(const LogEntry& e, Lsn lsn, DisplacedFn displaced) {
 
 void Delta::Visit(ObjectId object, BlockRange range, absl::FunctionRef<void(const Mapping&)> piece,
                   absl::FunctionRef<void(BlockRange)> gap) const {
+  const auto found = mappings_.find(object);
+  if (found == mappings_.end()) return gap(range);
   uint64_t at = range.start;
-  auto it = mappings_.lower_bound(Key{object, at});
-  if (it != mappings_.begin()) {
-    auto before = std::prev(it);
-    if (before->first.object == object && before->first.start + before->second.count > at) it = before;
-  }
-  for (; at < range.end() && it != mappings_.end() && it->first.object == object &&
-         it->first.start < range.end();
-       ++it) {
+  for (auto it = FirstBeyond(found->second, at);
+       at < range.end() && it != found->second.end() && it->first < range.end(); ++it) {
     Mapping m = MakeMapping(*it);
     const uint64_t start = std::max(at, m.logical.start);
     const uint64_t end = std::min(range.end(), m.logical.end());
@@ -154,30 +194,71 @@ const std::optional<ObjectId>* Delta::FindName(const std::string& name) const {
 }
 
 void Delta::ForEachExtent(absl::FunctionRef<void(Extent)> extent) const {
-  for (const auto& v : mappings_) {
-    if (v.second.state != MappingState::kHole) extent({v.second.physical, v.second.count});
+  for (const auto& [id, object] : mappings_) {
+    for (const auto& v : object) {
+      if (v.second.has_extent()) extent({v.second.physical, v.second.count});
+    }
   }
 }
 
 void Delta::ForEachMapping(absl::FunctionRef<void(ObjectId, const Mapping&, bool owned)> mapping) const {
-  for (const auto& v : mappings_) mapping(v.first.object, MakeMapping(v), v.second.owned);
+  for (const auto& [id, object] : mappings_) {
+    for (const auto& v : object) mapping(id, MakeMapping(v), v.second.owned);
+  }
+}
+
+absl::Status Delta::CheckInvariants() const {
+  size_t count = 0;
+  uint64_t blocks = 0;
+  for (const auto& [id, object] : mappings_) {
+    uint64_t end = 0;
+    for (const auto& [start, entry] : object) {
+      if (start < end || entry.count == 0) {
+        return absl::InternalError(
+            absl::StrCat("delta, invariant 2: mappings of object ", Value(id), " overlap at block ", start));
+      }
+      end = start + entry.count;
+      ++count;
+      if (entry.has_extent()) blocks += entry.count;
+      if (!entry.has_extent() && !entry.owned) {
+        return absl::InternalError(absl::StrCat("delta, invariant 3: a hole of object ", Value(id),
+                                                " at block ", start, " is said to be another layer's"));
+      }
+    }
+  }
+  uint64_t names = 0;
+  for (const auto& [name, object] : names_) names += object.has_value();
+  if (count != mapping_count_ || blocks != mapped_blocks_ || names != names_set_) {
+    return absl::InternalError(absl::StrCat("delta, invariant 2: has ", count, " mappings of ", blocks,
+                                            " blocks and ", names, " names, but counts ", mapping_count_,
+                                            ", ", mapped_blocks_, " and ", names_set_));
+  }
+  return absl::OkStatus();
 }
 
 class Delta::EditSource : public TreeEditSource {
  public:
   explicit EditSource(const Delta& d)
-      : d_(d), mapping_(d.mappings_.begin()), inode_(d.inodes_.begin()), name_(d.names_.begin()) {}
+      : d_(d), object_(d.mappings_.begin()), inode_(d.inodes_.begin()), name_(d.names_.begin()) {
+    EnterObject();
+  }
 
   const TreeEdit* Next() override {
     TreeEdit& e = edits_[turn_ ^= 1];
-    e = TreeEdit();
-    if (mapping_ != d_.mappings_.end()) {
+    if (object_ != d_.mappings_.end()) {
       e.is_range = true;
-      e.object = mapping_->first.object;
+      e.object = object_->first;
       e.mapping = MakeMapping(*mapping_);
-      e.key = MappingKey(e.object, e.mapping.logical.start);
       ++mapping_;
-    } else if (inode_ != d_.inodes_.end()) {
+      if (mapping_ == object_->second.end()) {
+        ++object_;
+        EnterObject();
+      }
+      return &e;
+    }
+    e.is_range = false;
+    e.value.reset();
+    if (inode_ != d_.inodes_.end()) {
       e.key = InodeKey(inode_->first);
       if (inode_->second) e.value = InodeValue(*inode_->second);
       ++inode_;
@@ -192,8 +273,15 @@ class Delta::EditSource : public TreeEditSource {
   }
 
  private:
+  // To the first mapping of object_, or of the next one that has any.
+  void EnterObject() {
+    while (object_ != d_.mappings_.end() && object_->second.empty()) ++object_;
+    if (object_ != d_.mappings_.end()) mapping_ = object_->second.begin();
+  }
+
   const Delta& d_;
-  Map::const_iterator mapping_;
+  Objects::const_iterator object_;
+  Object::const_iterator mapping_;  // of object_
   absl::btree_map<ObjectId, std::optional<Inode>>::const_iterator inode_;
   absl::btree_map<std::string, std::optional<ObjectId>>::const_iterator name_;
   TreeEdit edits_[2];

@@ -5,7 +5,8 @@
 // Invariants
 //  1. A delta holds whole durable records only, applied in LSN order: so it can be frozen at any moment, and
 //     a checkpoint of it never ends inside a transaction.
-//  2. Mappings of one object do not overlap. A hole is kept as an entry: it hides what lies below.
+//  2. Mappings of one object do not overlap. A hole is kept as an entry: it hides what lies below. The counts of
+//     entries, mapped blocks and names are exact.
 //  3. A write into blocks that a layer below has mapped, unwritten, does not own them: the checkpoint that
 //     drops the layer's mapping frees them. Everything else mapped here is owned.
 //  4. An owned extent displaced inside one delta is reported at once: no checkpoint refers to it. What the
@@ -15,7 +16,6 @@
 #ifndef UNTORN_EXTENT_DELTA_H_
 #define UNTORN_EXTENT_DELTA_H_
 
-#include <compare>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -51,7 +51,7 @@ class Delta {
   const absl::btree_map<ObjectId, std::optional<Inode>>& inodes() const { return inodes_; }
 
   bool empty() const { return entries() == 0; }
-  size_t entries() const { return mappings_.size() + inodes_.size() + names_.size(); }
+  size_t entries() const { return mapping_count_ + inodes_.size() + names_.size(); }
   uint64_t mapped_blocks() const { return mapped_blocks_; }
   // As TreeGrowthMax counts them.
   uint64_t tree_entries() const { return entries() + names_set_ * (kTreeEntriesOfName - 1); }
@@ -62,14 +62,11 @@ class Delta {
   void ForEachExtent(absl::FunctionRef<void(Extent)> extent) const;
   // Calls `mapping` for everything said here of mappings, holes too, in order of object and logical block.
   void ForEachMapping(absl::FunctionRef<void(ObjectId, const Mapping&, bool owned)> mapping) const;
+  // kInternal: names an invariant that does not hold. It looks at every entry.
+  absl::Status CheckInvariants() const;
 
  private:
   class EditSource;
-  struct Key {
-    ObjectId object;
-    uint64_t start;
-    auto operator<=>(const Key&) const = default;
-  };
   struct Entry {
     uint64_t count = 0;
     uint64_t physical = 0;
@@ -77,16 +74,27 @@ class Delta {
     MappingState state = MappingState::kHole;
     uint8_t unsettled_rewrites = 0;
     bool owned = true;
-  };
-  struct Piece {
-    Mapping mapping;
-    bool owned = true;
-  };
-  using Map = absl::btree_map<Key, Entry>;
-  static Mapping MakeMapping(const Map::value_type& v);
-  absl::Status Replace(ObjectId object, Mapping mapping, bool keeps_extent, DisplacedFn displaced);
 
-  Map mappings_;
+    bool has_extent() const { return state != MappingState::kHole; }
+  };
+  // What is said of one object's blocks, by the first block.
+  using Object = absl::btree_map<uint64_t, Entry>;
+  using Objects = absl::btree_map<ObjectId, Object>;
+
+  static Mapping MakeMapping(const Object::value_type& v);
+  // The first entry that reaches beyond `block`.
+  template <typename Map>
+  static auto FirstBeyond(Map& object, uint64_t block);
+  absl::Status Replace(ObjectId object, const Mapping& mapping, bool keeps_extent, DisplacedFn displaced);
+  // Replaces an entry of exactly the same range, which gives up its blocks.
+  void ReplaceWhole(Entry& entry, const Mapping& mapping, DisplacedFn displaced);
+  // The general case: `it` is the first entry that overlaps the range.
+  absl::Status ReplaceOverlapping(Object& object, Object::iterator it, ObjectId id, Mapping mapping,
+                                  bool keeps_extent, DisplacedFn displaced);
+  void Put(Object& object, const Mapping& mapping, bool owned);
+
+  Objects mappings_;
+  size_t mapping_count_ = 0;  // entries of all objects
   uint64_t mapped_blocks_ = 0;
   absl::btree_map<ObjectId, std::optional<Inode>> inodes_;
   absl::btree_map<std::string, std::optional<ObjectId>> names_;

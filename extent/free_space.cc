@@ -7,46 +7,11 @@
 #include "absl/strings/str_cat.h"
 #include "base/aligned_buffer.h"
 #include "base/check.h"
+#include "base/status_macros.h"
+#include "extent/bit_runs.h"
 
 namespace untorn {
 namespace {
-
-// Index of the first bit >= from (below limit) that is `set`; limit if there is none.
-uint64_t FindBit(const uint64_t* words, uint64_t from, uint64_t limit, bool set) {
-  while (from < limit) {
-    uint64_t word = words[from / 64];
-    if (!set) word = ~word;
-    word &= ~uint64_t{0} << (from % 64);
-    if (word != 0) return std::min<uint64_t>(limit, from / 64 * 64 + std::countr_zero(word));
-    from = (from / 64 + 1) * 64;
-  }
-  return limit;
-}
-
-// Where the run of clear bits begins that reaches up to `at`; `at` if the bit before it is set.
-uint64_t RunStart(const uint64_t* words, uint64_t at) {
-  while (at > 0) {
-    const uint64_t in_word = (at - 1) % 64 + 1;  // bits of this word below `at`
-    const uint64_t word = words[(at - 1) / 64] << (64 - in_word);
-    if (word != 0) return at - std::countl_zero(word);
-    at -= in_word;
-  }
-  return 0;
-}
-
-// Sets or clears bits [from, to). Returns how many changed.
-uint64_t ChangeBits(uint64_t* words, uint64_t from, uint64_t to, bool set) {
-  uint64_t changed = 0;
-  while (from < to) {
-    const uint64_t in_word = std::min<uint64_t>(64 - from % 64, to - from);
-    const uint64_t mask = (in_word == 64 ? ~uint64_t{0} : ((uint64_t{1} << in_word) - 1)) << (from % 64);
-    uint64_t& word = words[from / 64];
-    changed += std::popcount(set ? mask & ~word : mask & word);
-    word = set ? word | mask : word & ~mask;
-    from += in_word;
-  }
-  return changed;
-}
 
 // Calls fn(group, part of the extent in it, as offsets within the group).
 template <typename Fn>
@@ -118,8 +83,8 @@ uint64_t FreeSpace::FreeIn(uint64_t index) const {
          std::min<uint64_t>(groups_[index].busy_count, kGroupBlocks);
 }
 
-std::optional<Extent> FreeSpace::Search(uint64_t index, uint64_t from, uint64_t enough, uint64_t alignment,
-                                        Extent* longest) {
+std::optional<Extent> FreeSpace::Search(uint64_t index, uint64_t from, uint64_t enough, uint64_t want,
+                                        uint64_t alignment, Extent* longest) {
   Group& group = groups_[index];
   const uint64_t first = index * kGroupBlocks;
   const uint64_t limit = std::min(kGroupBlocks, prepared_ - first);
@@ -137,9 +102,10 @@ std::optional<Extent> FreeSpace::Search(uint64_t index, uint64_t from, uint64_t 
     while (at < end) {
       const uint64_t start = FindBit(words, at, end, false);
       if (start == end) break;
-      at = FindBit(words, start, limit, true);
-      bound = std::max(bound, at - start);
       const uint64_t aligned = (first + start + alignment - 1) / alignment * alignment - first;
+      // Where the run ends does not matter beyond what is taken of it: such a run ends the search.
+      at = FindBit(words, start, std::min(limit, aligned + std::max(enough, want)), true);
+      bound = std::max(bound, at - start);
       if (aligned >= at || at - aligned <= longest->count) continue;
       *longest = {first + aligned, at - aligned};
       if (longest->count >= enough) return *longest;
@@ -163,7 +129,7 @@ std::optional<Extent> FreeSpace::Allocate(uint64_t want, uint64_t min, uint64_t 
     const uint64_t index = (start_group + i) % limit_group;
     if (!groups_[index].busy || FreeIn(index) < min) continue;
     const uint64_t from = i == 0 ? cursor_ % kGroupBlocks : 0;
-    found = Search(index, from, enough, alignment, &longest);
+    found = Search(index, from, enough, want, alignment, &longest);
     if (++searched >= kGroupsBeforeShorter && longest.count >= min) break;
   }
   if (!found) {
@@ -195,6 +161,12 @@ bool FreeSpace::InBase(uint64_t block) const {
   UNTORN_CHECK(group.base != nullptr, "a group is read before it is loaded");
   const uint64_t bit = block % kGroupBlocks;
   return ((*group.base)[bit / 64] >> (bit % 64) & 1) != 0;
+}
+
+bool FreeSpace::Allocatable(uint64_t block) const {
+  const Group& group = groups_[GroupOf(block)];
+  const uint64_t bit = block % kGroupBlocks;
+  return group.busy && block < prepared_ && ((*group.busy)[bit / 64] >> (bit % 64) & 1) == 0;
 }
 
 std::optional<FreeSpace::NodeAddress> FreeSpace::NextToLoad(uint64_t group) const {
@@ -365,6 +337,55 @@ void FreeSpace::Install(absl::FunctionRef<void(Extent)> freed) {
       from = end;
     }
   }
+}
+
+absl::Status FreeSpace::CheckGroup(uint64_t index) const {
+  const Group& group = groups_[index];
+  const uint64_t first = index * kGroupBlocks;
+  const auto broken = [&](int invariant, const char* what) {
+    return absl::InternalError(
+        absl::StrCat("free space, invariant ", invariant, ": group ", index, ": ", what));
+  };
+  uint64_t busy = 0;
+  for (size_t w = 0; w < group.busy->size(); ++w) {
+    const uint64_t word = (*group.busy)[w];
+    busy += std::popcount(word);
+    if (((*group.base)[w] & ~word) != 0) return broken(1, "a block in base is allocatable");
+    if (group.dirty() && ((*group.installed_base)[w] & ~word) != 0) {
+      return broken(2, "a block of the last durable checkpoint is allocatable");
+    }
+  }
+  if (busy != group.busy_count) return broken(5, "the count of busy blocks is wrong");
+  const uint64_t limit = prepared_ > first ? std::min(kGroupBlocks, prepared_ - first) : 0;
+  if (FindBit(group.busy->data(), limit, kGroupBlocks, true) != kGroupBlocks) {
+    return broken(3, "a block that is not prepared is in use");
+  }
+  for (uint64_t at = 0; at < limit;) {
+    const uint64_t start = FindBit(group.busy->data(), at, limit, false);
+    at = FindBit(group.busy->data(), start, limit, true);
+    if (start < limit && group.longest[start / kChunkBlocks] < at - start) {
+      return broken(4, "a free run is longer than its chunk's bound");
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status FreeSpace::CheckInvariants() const {
+  uint64_t busy = 0;
+  bool all_loaded = true;
+  for (uint64_t index = 0; index < groups_.size(); ++index) {
+    if (!groups_[index].busy) {
+      all_loaded = false;
+      continue;
+    }
+    RETURN_IF_ERROR(CheckGroup(index));
+    busy += groups_[index].busy_count;
+  }
+  if (all_loaded && busy != busy_blocks_) {
+    return absl::InternalError(
+        absl::StrCat("free space, invariant 5: ", busy, " blocks are busy, ", busy_blocks_, " are counted"));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace untorn

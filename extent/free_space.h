@@ -10,6 +10,7 @@
 //     last durable checkpoint refers to is never overwritten by an allocation.
 //  3. Only blocks in [data start, prepared) are ever allocated.
 //  4. For every chunk a bound is known: no free run that begins in it is longer.
+//  5. The counts of busy and base blocks are exact, once the groups that changed are loaded.
 //
 // Changes to groups that are not loaded are remembered and applied when they are. Loading is the caller's: it
 // reads the blocks this class names and hands them in, so that nothing here does I/O.
@@ -53,6 +54,9 @@ class FreeSpace {
   // UnloadedGroupWithSpace().
   std::optional<Extent> Allocate(uint64_t want, uint64_t min, uint64_t alignment,
                                  uint64_t enough = UINT64_MAX, bool settle = false);
+  // The block where the next search for a free run begins.
+  uint64_t cursor() const { return cursor_; }
+  void SetCursor(uint64_t block) { cursor_ = block; }
   // For blocks that became mapped or were freed in other ways (recovery; frees that are due).
   //  kDataLoss: they were so already. What the log and the map say contradict each other.
   absl::Status MarkBusy(Extent extent) { return Mark(extent, true); }
@@ -62,6 +66,8 @@ class FreeSpace {
   absl::Status SetBase(Extent extent) { return ChangeBase(extent, true); }
   absl::Status ClearBase(Extent extent) { return ChangeBase(extent, false); }
   bool InBase(uint64_t block) const;
+  // Whether an allocation may take the block; false where its group is not loaded.
+  bool Allocatable(uint64_t block) const;
 
   // Loading. The map node (level, index) that has to be read next before group `group` is loaded, or nullopt
   // if it is.
@@ -84,6 +90,9 @@ class FreeSpace {
   // The superblock that refers to the new map is durable: `freed` is called for each run that the previous
   // checkpoint had in use and this one has not; the callee frees it (MarkFree), now or later.
   void Install(absl::FunctionRef<void(Extent)> freed);
+
+  // kInternal: names an invariant that does not hold. It looks at every group that is loaded.
+  absl::Status CheckInvariants() const;
 
  private:
   using Bits = std::array<uint64_t, kGroupBlocks / 64>;
@@ -109,15 +118,16 @@ class FreeSpace {
     std::vector<FreeMapEntry> entries;
   };
   absl::Status Mark(Extent extent, bool busy);
+  absl::Status CheckGroup(uint64_t index) const;
   static uint32_t ApplyToGroup(Group& group, Extent part, bool busy);
   // A free run of the group may begin at `at`, or have become longer.
   static void NoteRun(Group& group, uint64_t at) {
     if (at < kGroupBlocks) group.longest[at / kChunkBlocks] = kUnknown;
   }
   absl::Status ChangeBase(Extent extent, bool used);
-  // The first run of at least `enough` that begins at or after `from`.
-  std::optional<Extent> Search(uint64_t group, uint64_t from, uint64_t enough, uint64_t alignment,
-                               Extent* longest);
+  // The first run of at least `enough` that begins at or after `from`, as far as `want` needs it.
+  std::optional<Extent> Search(uint64_t group, uint64_t from, uint64_t enough, uint64_t want,
+                               uint64_t alignment, Extent* longest);
   uint64_t FreeIn(uint64_t group) const;
 
   const Geometry geometry_;

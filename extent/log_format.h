@@ -90,6 +90,9 @@ inline uint64_t RecordBlocks(size_t entry_bytes) { return BlocksFor(kRecordHeade
 
 // Encodes and seals a record into `out` (RecordBlocks() blocks). Returns its checksum.
 uint64_t EncodeRecord(const LogRecord& record, const Uuid& uuid, std::span<std::byte> out);
+// The same, with these entries in place of the record's own.
+uint64_t EncodeRecord(const LogRecord& record, std::span<const LogEntry> entries, const Uuid& uuid,
+                      std::span<std::byte> out);
 
 // How many blocks the record that begins with this block takes, judging by its header alone; 0 if this cannot
 // be the beginning of a record at `position`.

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/aligned_buffer.h"
+#include "extent/rules.h"
 
 namespace untorn {
 namespace {
@@ -118,7 +119,7 @@ class TailReader {
         break;
       }
       if (SuperblockIsLost(*record)) return absl::OkStatus();
-      if (record->lsn > sb_.durable_lsn && record->epoch != sb_.epoch) break;
+      if (EndsLog(*record, sb_)) break;
       chain_.push_back({{record->position, record->blocks, record->lsn, 0, record->last},
                         record->checksum,
                         record->prepared_blocks,
@@ -137,18 +138,15 @@ class TailReader {
   }
 
   bool SuperblockIsLost(const LogRecord& record) {
-    const auto lost = [&](const char* what, uint64_t of_record, uint64_t of_superblock) {
-      tail_.superblock_lost = true;
-      claim_ = std::max(claim_, std::min(record.claim, end_lsn_));
-      tail_.damage = absl::DataLossError(absl::StrCat(
-          "log record ", record.lsn, " was written under superblock ", what, " ", of_record,
-          ", but the newest readable one is ", of_superblock, ": both copies of a newer one are lost"));
-      return true;
-    };
-    if (record.superblock_generation > sb_.generation)
-      return lost("generation", record.superblock_generation, sb_.generation);
-    // The next epoch would be that of records that do not count.
-    return record.epoch > sb_.epoch && lost("epoch", record.epoch, sb_.epoch);
+    if (!NamesNewerSuperblock(record, sb_)) return false;
+    const bool by_generation = record.superblock_generation > sb_.generation;
+    tail_.superblock_lost = true;
+    claim_ = std::max(claim_, std::min(record.claim, end_lsn_));
+    tail_.damage = absl::DataLossError(absl::StrCat(
+        "log record ", record.lsn, " was written under superblock ", by_generation ? "generation " : "epoch ",
+        by_generation ? record.superblock_generation : record.epoch, ", but the newest readable one is ",
+        by_generation ? sb_.generation : sb_.epoch, ": both copies of a newer one are lost"));
+    return true;
   }
 
   // Looks at every record in the ring behind the chain's end. If newer superblocks are lost, the log may have
@@ -163,8 +161,7 @@ class TailReader {
         continue;
       }
       if (SuperblockIsLost(*record)) return absl::OkStatus();
-      if (record->position == at && record->epoch == sb_.epoch && record->lsn > end_lsn_ &&
-          record->claim > end_lsn_) {
+      if (record->position == at && VouchesFor(*record, sb_, end_lsn_)) {
         claim_ = record->claim;
         tail_.damage = absl::DataLossError(absl::StrCat(
             "log record ", end_lsn_ + 1, " at position ", end_position_, " is unreadable, but record ",
@@ -194,7 +191,7 @@ class TailReader {
       if (!there.ok()) return there.status();
       if (!*there) break;
     }
-    while (keep > 0 && !chain_[keep - 1].summary.last) --keep;
+    while (keep > 0 && !LogMayEndAfter(chain_[keep - 1].summary.last)) --keep;
     tail_.dropped = chain_.size() - keep;
     Lsn chain_lsn = 0;
     for (size_t i = keep; i-- > 0;) {
@@ -227,10 +224,10 @@ class TailReader {
 }  // namespace
 
 absl::Status ReadOrMissing(Device& device, uint64_t offset_bytes, void* buffer, uint64_t length_bytes) {
-  absl::Status read;
-  for (int times = 0; times < 2; ++times) {
-    read = ReadBlocking(device, offset_bytes, buffer, length_bytes);
+  for (int failures = 1;; ++failures) {
+    const absl::Status read = ReadBlocking(device, offset_bytes, buffer, length_bytes);
     if (!absl::IsDataLoss(read)) return read;
+    // Whether the device still reads anything: a superblock, as it did before.
     AlignedBuffer block(kBlockBytes);
     bool reads_elsewhere = false;
     for (uint64_t slot : kSuperblockSlots) {
@@ -241,8 +238,8 @@ absl::Status ReadOrMissing(Device& device, uint64_t offset_bytes, void* buffer, 
           absl::StrCat("the device has stopped reading, so what is durable cannot be told: ",
                        std::string(read.message())));
     }
+    if (CountsAsUnwritten(failures, reads_elsewhere)) return read;
   }
-  return read;
 }
 
 absl::StatusOr<bool> DataIsThere(Device& device, const LogEntry& e, AlignedBuffer* scratch) {
@@ -254,8 +251,7 @@ absl::StatusOr<bool> DataIsThere(Device& device, const LogEntry& e, AlignedBuffe
   if (absl::IsDataLoss(read)) return false;
   if (!read.ok()) return read;
   const iovec piece{scratch->data(), bytes};
-  if (HashData({&piece, 1}) != e.hash) return false;
-  return true;
+  return DataMatches(HashData({&piece, 1}), e.hash);
 }
 
 absl::StatusOr<LogNewest> NewestInLog(Device& device, const Superblock& superblock) {

@@ -9,7 +9,7 @@
 
 namespace untorn {
 
-std::shared_ptr<const TreeNode> NodeCache::Find(BlockPointer pointer) {
+const TreeNode* NodeCache::Peek(BlockPointer pointer) {
   const auto it = map_.find(pointer.block);
   if (it == map_.end() || (*it->second)->pointer() != pointer) {
     ++misses_;
@@ -17,7 +17,12 @@ std::shared_ptr<const TreeNode> NodeCache::Find(BlockPointer pointer) {
   }
   ++hits_;
   lru_.splice(lru_.begin(), lru_, it->second);
-  return *it->second;
+  return it->second->get();
+}
+
+std::shared_ptr<const TreeNode> NodeCache::Find(BlockPointer pointer) {
+  // Peek() has moved the node to the front.
+  return Peek(pointer) == nullptr ? nullptr : lru_.front();
 }
 
 void NodeCache::Insert(std::shared_ptr<const TreeNode> node) {
@@ -39,6 +44,19 @@ void NodeCache::Erase(uint64_t block) {
   map_.erase(it);
 }
 
+absl::Status NodeCache::CheckInvariants() const {
+  bool indexed = map_.size() == lru_.size();
+  for (auto it = lru_.begin(); indexed && it != lru_.end(); ++it) {
+    const auto found = map_.find((*it)->pointer().block);
+    indexed = found != map_.end() && Lru::const_iterator(found->second) == it;
+  }
+  if (!indexed) return absl::InternalError("node cache, invariant 1: the index is not of the list");
+  if (holds_ == 0 && map_.size() > std::max<size_t>(limit_nodes_, 1)) {
+    return absl::InternalError("node cache, invariant 2: more nodes than the limit");
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckChild(const TreeNode& parent, int index, std::optional<std::string_view> limit,
                         const TreeNode& child) {
   auto damaged = [&](auto&&... why) {
@@ -49,22 +67,45 @@ absl::Status CheckChild(const TreeNode& parent, int index, std::optional<std::st
     return damaged("level ", child.level(), " below level ", parent.level());
   }
   if (child.count() == 0) return damaged("no entries");
-  if (child.key(0) < parent.key(index)) return damaged("its first key is below the one its parent has");
+  if (CompareKeys(child.key(0), parent.key(index)) < 0)
+    return damaged("its first key is below the one its parent has");
   if (!limit) return absl::OkStatus();
   const int last = child.count() - 1;
-  if (child.key(last) >= *limit) return damaged("its last key is not below the following node's");
-  const std::optional<MappingEntry> entry =
-      child.level() == 0 ? ParseMapping(child.key(last), child.value(last)) : std::nullopt;
-  if (entry && MappingKey(entry->object, entry->mapping.logical.end()) > *limit) {
+  const std::string_view last_key = child.key(last);
+  if (CompareKeys(last_key, *limit) >= 0) return damaged("its last key is not below the following node's");
+  if (child.level() > 0) return absl::OkStatus();
+  const std::optional<MappingEntry> entry = ParseMapping(last_key, child.value(last));
+  if (entry && CompareKeys(MappingKeyBytes(entry->object, entry->mapping.logical.end()), *limit) > 0) {
     return damaged("its last mapping reaches into the following node");
   }
   return absl::OkStatus();
 }
 
+std::optional<MappingEntry> PeekMapping(NodeCache& cache, const TreeRoot& root, ObjectId object,
+                                        uint64_t block) {
+  if (!root.root) return std::nullopt;
+  const MappingKeyBytes key(object, block);
+  const TreeNode* node = cache.Peek(root.root);
+  while (node != nullptr) {
+    const int index = node->FloorIndex(key);
+    if (index < 0) break;
+    if (node->level() == 0) {
+      const auto [entry_key, value] = node->entry(index);
+      MappingEntry entry;
+      if (!ParseMapping(entry_key, value, &entry) || entry.object != object) break;
+      return entry;
+    }
+    const TreeNode* const child = cache.Peek(node->child(index));
+    // Whether the child is what its parent says has to be checked, and the cursor does that.
+    const TreeNode::CheckedUnder under{node->pointer(), index};
+    node = child != nullptr && child->checked_under() == under ? child : nullptr;
+  }
+  return std::nullopt;
+}
+
 absl::Status CheckLeafEntries(const TreeNode& leaf) {
   for (int i = 0; leaf.level() == 0 && i < leaf.count(); ++i) {
-    const std::string_view key = leaf.key(i), value = leaf.value(i);
-    if (ParseMapping(key, value) || ParseInode(key, value) || ParseName(key, value)) continue;
+    if (IsWellFormed(leaf.key(i), leaf.value(i))) continue;
     return absl::DataLossError(
         absl::StrCat("tree node at ", leaf.pointer().block, ": entry ", i, " is ill-formed"));
   }
@@ -81,8 +122,15 @@ WalkResult TreeCursor::Push() {
   if (path_.empty()) {
     if (node->count() == 0) return WalkResult::kEnd;
   } else {
-    damage_ = CheckChild(*path_.back().node, path_.back().index, next_key(), *node);
-    if (!damage_.ok()) return WalkResult::kDamaged;
+    // Once is enough where the node's limit is its parent's: it does not depend on the rest of the tree.
+    const TreeNode& parent = *path_.back().node;
+    const TreeNode::CheckedUnder under{parent.pointer(), path_.back().index};
+    const bool limit_is_parents = under.index + 1 < parent.count();
+    if (!limit_is_parents || node->checked_under() != under) {
+      damage_ = CheckChild(parent, under.index, next_key(), *node);
+      if (!damage_.ok()) return WalkResult::kDamaged;
+      if (limit_is_parents) node->NoteCheckedUnder(under);
+    }
   }
   path_.push_back({std::move(node), 0});
   return WalkResult::kAtEntry;

@@ -14,11 +14,12 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/inlined_vector.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "extent/tree_keys.h"
 #include "extent/tree_node.h"
 #include "extent/types.h"
 
@@ -35,12 +36,18 @@ struct TreeRoot {
 };
 
 // Clean nodes by block number, least recently used ones dropped beyond a limit.
+//
+// Invariants
+//  1. Every node is in the index under its own block, and in the list, once.
+//  2. There are no more nodes than the limit, or than one, unless a Hold lives.
 class NodeCache {
  public:
   // Keeps at least the node inserted last, whatever the limit.
   explicit NodeCache(size_t limit_nodes) : limit_nodes_(limit_nodes) {}
   // nullptr if absent, or if the cached node is not the one the pointer means (the block was reused).
   std::shared_ptr<const TreeNode> Find(BlockPointer pointer);
+  // The same, without a reference: it is valid until the cache changes.
+  const TreeNode* Peek(BlockPointer pointer);
   void Insert(std::shared_ptr<const TreeNode> node);
   void Erase(uint64_t block);
   // While one of these lives nothing is evicted: for work that needs many nodes at once.
@@ -56,6 +63,8 @@ class NodeCache {
     NodeCache& cache_;
   };
   size_t size() const { return map_.size(); }
+  // kInternal: names an invariant that does not hold.
+  absl::Status CheckInvariants() const;
   uint64_t hits() const { return hits_; }
   uint64_t misses() const { return misses_; }
 
@@ -75,6 +84,11 @@ class NodeCache {
 // the following entry, or what follows `parent`; nothing at the end. kDataLoss if not.
 absl::Status CheckChild(const TreeNode& parent, int index, std::optional<std::string_view> limit,
                         const TreeNode& child);
+
+// The entry of the leaf in which a mapping of the block would be, if the way there is cached, and cursors have been there
+// before; nullopt otherwise, or where there is no such entry. Only a cursor can tell these apart.
+std::optional<MappingEntry> PeekMapping(NodeCache& cache, const TreeRoot& root, ObjectId object,
+                                        uint64_t block);
 
 // Whether every entry of a leaf makes sense by its key space; true of other nodes. kDataLoss if not.
 absl::Status CheckLeafEntries(const TreeNode& leaf);
@@ -122,7 +136,7 @@ class TreeCursor {
   WalkResult Push();  // the child that the path points at, or the root
   NodeCache& cache_;
   TreeRoot root_;
-  std::vector<Step> path_;  // root first; the last is a leaf
+  absl::InlinedVector<Step, 4> path_;  // root first; the last is a leaf
   BlockPointer missing_;
   absl::Status damage_;
   // Seek(seek_key_) has passed the floor and waits for a node to step forward.

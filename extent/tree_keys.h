@@ -11,15 +11,78 @@
 #ifndef UNTORN_EXTENT_TREE_KEYS_H_
 #define UNTORN_EXTENT_TREE_KEYS_H_
 
+#include <algorithm>
+#include <array>
+#include <compare>
+#include <cstdint>
+#include <cstring>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "extent/types.h"
 
 namespace untorn {
 
 enum class KeySpace : uint8_t { kMapping = 1, kInode = 2, kName = 3 };
+
+inline constexpr size_t kMappingKeyBytes = 17, kMappingValueBytes = 16;
+
+// The key and the value of a mapping as bytes that need no allocation.
+class MappingKeyBytes {
+ public:
+  MappingKeyBytes(ObjectId object, uint64_t logical_block) {
+    bytes_[0] = static_cast<char>(KeySpace::kMapping);
+    const uint64_t words[] = {__builtin_bswap64(Value(object)), __builtin_bswap64(logical_block)};
+    std::memcpy(&bytes_[1], words, sizeof(words));
+  }
+  operator std::string_view() const { return {bytes_.data(), bytes_.size()}; }
+
+ private:
+  std::array<char, kMappingKeyBytes> bytes_;
+};
+
+inline bool IsMappingKey(std::string_view key) {
+  return key.size() == kMappingKeyBytes && key[0] == static_cast<char>(KeySpace::kMapping);
+}
+// The object and the logical block of such a key.
+inline std::pair<uint64_t, uint64_t> MappingKeyNumbers(const char* key) {
+  uint64_t words[2];
+  std::memcpy(words, key + 1, sizeof(words));
+  return {__builtin_bswap64(words[0]), __builtin_bswap64(words[1])};
+}
+
+class MappingValueBytes {
+ public:
+  MappingValueBytes(uint64_t physical, uint32_t count, MappingState state) {
+    const uint32_t words[] = {count, static_cast<uint32_t>(state)};
+    std::memcpy(&bytes_[0], &physical, sizeof(physical));
+    std::memcpy(&bytes_[8], words, sizeof(words));
+  }
+  operator std::string_view() const { return {bytes_.data(), bytes_.size()}; }
+
+ private:
+  std::array<char, kMappingValueBytes> bytes_;
+};
+
+// Keys compare as byte strings, the shorter first: as std::string_view does, but without a call for short keys.
+inline std::strong_ordering CompareKeys(std::string_view a, std::string_view b) {
+  const auto word = [](std::string_view key, size_t at) {
+    uint64_t v;
+    std::memcpy(&v, key.data() + at, sizeof(v));
+    return __builtin_bswap64(v);
+  };
+  const size_t n = std::min(a.size(), b.size());
+  if (n < 8) return a <=> b;
+  for (size_t at = 0; at + 8 <= n; at += 8) {
+    const uint64_t x = word(a, at), y = word(b, at);
+    if (x != y) return x <=> y;
+  }
+  // The rest, together with bytes before it that are equal.
+  const uint64_t x = word(a, n - 8), y = word(b, n - 8);
+  return x != y ? x <=> y : a.size() <=> b.size();
+}
 
 std::string MappingKey(ObjectId object, uint64_t logical_block);
 std::string InodeKey(ObjectId object);
@@ -29,15 +92,45 @@ std::string MappingValue(uint64_t physical, uint32_t count, MappingState state);
 std::string InodeValue(const Inode& inode);
 std::string NameValue(ObjectId object);
 
+inline constexpr uint64_t kMappingEntryBlocksMax = UINT32_MAX;
+
 struct MappingEntry {
   ObjectId object = ObjectId::kNone;
   Mapping mapping;  // lsn 0
+
+  // Whether one entry can say what this one and `next` say.
+  bool Continues(const MappingEntry& next) const { return Continues(next.object, next.mapping); }
+  bool Continues(ObjectId next_object, const Mapping& next) const {
+    return object == next_object && mapping.logical.end() == next.logical.start &&
+           mapping.state == next.state && mapping.extent().end() == next.physical &&
+           mapping.logical.count + next.logical.count <= kMappingEntryBlocksMax;
+  }
 };
 
 // Each returns nothing if key or value is not well-formed for its key space (lengths, state, object within
 // kNumberMax, non-zero object and count, physical block non-zero, end within kObjectBlocksMax, name 1..255 bytes without NUL).
 std::optional<KeySpace> KeySpaceOf(std::string_view key);
+// Whether one of the three below would return something.
+bool IsWellFormed(std::string_view key, std::string_view value);
 std::optional<MappingEntry> ParseMapping(std::string_view key, std::string_view value);
+// The same, into *entry, of which only what key and value say is changed. False: not well-formed.
+inline bool ParseMapping(std::string_view key, std::string_view value, MappingEntry* entry) {
+  if (!IsMappingKey(key) || value.size() != kMappingValueBytes) return false;
+  const auto [object, start] = MappingKeyNumbers(key.data());
+  uint64_t physical;
+  uint32_t words[2];  // blocks, state
+  std::memcpy(&physical, value.data(), sizeof(physical));
+  std::memcpy(words, value.data() + sizeof(physical), sizeof(words));
+  entry->object = ObjectId{object};
+  entry->mapping.logical = {start, words[0]};
+  entry->mapping.physical = physical;
+  entry->mapping.state = static_cast<MappingState>(words[1]);
+  const uint64_t count = words[0];
+  return object > 0 && object <= kNumberMax && start < kObjectBlocksMax && count > 0 &&
+         start + count <= kObjectBlocksMax && physical > 0 && physical <= UINT64_MAX - count &&
+         (words[1] == static_cast<uint32_t>(MappingState::kWritten) ||
+          words[1] == static_cast<uint32_t>(MappingState::kUnwritten));
+}
 std::optional<Inode> ParseInode(std::string_view key, std::string_view value);
 std::optional<std::pair<std::string, ObjectId>> ParseName(std::string_view key, std::string_view value);
 

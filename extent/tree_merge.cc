@@ -50,23 +50,33 @@ class Merger {
   }
 
   void Advance() {
-    const TreeEdit* const previous = std::exchange(edit_, edits_.Next());
+    const TreeEdit* const previous = edit_;
+    const MappingKeyBytes previous_bytes = edit_bytes_;
+    edit_ = edits_.Next();
     applied_ = false;
     if (edit_ == nullptr) return;
-    UNTORN_CHECK(previous == nullptr || previous->key < edit_->key, "edits out of order");
-    const bool is_mapping = KeySpaceOf(edit_->key) == KeySpace::kMapping;
-    UNTORN_CHECK(edit_->is_range == is_mapping, "range edits are for mappings, point edits for all else");
-    if (!edit_->is_range) return;
-    const Mapping& m = edit_->mapping;
-    UNTORN_CHECK(edit_->key == MappingKey(edit_->object, m.logical.start), "edit with another range's key");
-    UNTORN_CHECK(m.logical.count > 0 && m.logical.count <= kObjectBlocksMax &&
-                     (m.state == MappingState::kHole || m.physical != 0),
-                 "ill-formed edit");
-    UNTORN_CHECK(m.state == MappingState::kHole || m.logical.end() <= kObjectBlocksMax,
-                 "edit beyond any object");
-    UNTORN_CHECK(previous == nullptr || !previous->is_range || previous->object != edit_->object ||
-                     previous->mapping.logical.end() <= m.logical.start,
-                 "edits overlap");
+    const std::string_view previous_key = previous == nullptr  ? std::string_view()
+                                          : previous->is_range ? std::string_view(previous_bytes)
+                                                               : std::string_view(previous->key);
+    if (edit_->is_range) {
+      const Mapping& m = edit_->mapping;
+      UNTORN_CHECK(edit_->object != ObjectId::kNone && m.logical.count > 0 &&
+                       m.logical.count <= kObjectBlocksMax && m.logical.start < kObjectBlocksMax &&
+                       (m.state == MappingState::kHole || m.physical != 0),
+                   "ill-formed edit");
+      UNTORN_CHECK(m.state == MappingState::kHole || m.logical.end() <= kObjectBlocksMax,
+                   "edit beyond any object");
+      UNTORN_CHECK(previous == nullptr || !previous->is_range || previous->object != edit_->object ||
+                       previous->mapping.logical.end() <= m.logical.start,
+                   "edits overlap");
+      edit_bytes_ = MappingKeyBytes(edit_->object, m.logical.start);
+      edit_key_ = edit_bytes_;
+    } else {
+      edit_key_ = edit_->key;
+      UNTORN_CHECK(KeySpaceOf(edit_key_) && KeySpaceOf(edit_key_) != KeySpace::kMapping,
+                   "range edits are for mappings, point edits for all else");
+    }
+    UNTORN_CHECK(previous == nullptr || CompareKeys(previous_key, edit_key_) < 0, "edits out of order");
   }
 
   // Puts what the edit sets into the new tree, once.
@@ -81,23 +91,63 @@ class Merger {
 
   // Applies the edits below `key`. A range that reaches beyond `key` stays the current edit.
   absl::Status ApplyBelow(std::string_view key) {
-    while (edit_ != nullptr && edit_->key < key) {
+    while (edit_ != nullptr && CompareKeys(edit_key_, key) < 0) {
       RETURN_IF_ERROR(ApplyEdit());
-      if (edit_->is_range && MappingKey(edit_->object, edit_->mapping.logical.end()) > key) break;
+      if (edit_->is_range && CompareKeys(EndOfEdit(), key) > 0) break;
       Advance();
     }
     return absl::OkStatus();
   }
+  MappingKeyBytes EndOfEdit() const { return {edit_->object, edit_->mapping.logical.end()}; }
 
   // Takes `node` apart. `limit`: all it holds is below it; nothing for the rightmost path.
   absl::Status Walk(const TreeNode& node, std::optional<std::string_view> limit) {
+    if (node.level() == 0) return MergeLeaf(node);
     for (int i = 0; i < node.count(); ++i) {
-      if (node.level() == 0) {
-        RETURN_IF_ERROR(MergeEntry(node, i));
-      } else {
-        RETURN_IF_ERROR(MergeChild(node, i, i + 1 < node.count() ? node.key(i + 1) : limit));
-      }
+      RETURN_IF_ERROR(MergeChild(node, i, i + 1 < node.count() ? node.key(i + 1) : limit));
     }
+    return absl::OkStatus();
+  }
+
+  // Entries between two edits are copied as a run of bytes. The last mapping of a run is not part of it: what follows
+  // may be joined to it.
+  absl::Status MergeLeaf(const TreeNode& leaf) {
+    int run = 0;         // the entries [run, i) are a run
+    MappingEntry last;   // the last entry of the run, where that is a mapping
+    bool joins = false;  // that it is one
+    const auto end_run = [&](int end) -> absl::Status {
+      if (run == end) return absl::OkStatus();
+      RETURN_IF_ERROR(leaf_.AddRun(leaf, run, joins ? end - 1 : end));
+      return joins ? leaf_.AddMapping(last.object, last.mapping) : absl::OkStatus();
+    };
+    for (int i = 0; i < leaf.count(); ++i) {
+      const auto [key, value] = leaf.entry(i);
+      MappingEntry entry;
+      const bool is_mapping = ParseMapping(key, value, &entry);
+      if (!is_mapping && !IsWellFormed(key, value)) return IllFormed(leaf, i);
+      if (is_mapping) RETURN_IF_ERROR(CheckOldOrder(leaf, entry));
+      const bool untouched = is_mapping ? NoEditBefore(entry.object, entry.mapping.logical.end())
+                                        : edit_ == nullptr || CompareKeys(edit_key_, key) > 0;
+      const bool continues = is_mapping && (run == i ? leaf_.Continues(entry.object, entry.mapping)
+                                                     : joins && last.Continues(entry));
+      if (untouched && !continues) {
+        joins = is_mapping;
+        if (is_mapping) last = entry;
+        continue;
+      }
+      RETURN_IF_ERROR(end_run(i));
+      run = i + 1;
+      RETURN_IF_ERROR(is_mapping ? MergeMapping(entry) : MergePoint(key, value));
+    }
+    return end_run(leaf.count());
+  }
+
+  // Old mappings must not overlap.
+  absl::Status CheckOldOrder(const TreeNode& leaf, const MappingEntry& entry) {
+    const BlockRange range = entry.mapping.logical;
+    if (entry.object == old_object_ && range.start < old_end_) return Damaged(leaf, "mappings overlap");
+    old_object_ = entry.object;
+    old_end_ = range.end();
     return absl::OkStatus();
   }
 
@@ -107,7 +157,7 @@ class Merger {
     RETURN_IF_ERROR(ApplyBelow(key));
     // An old entry that reaches into an edit starts at or before it, in the same child: none reaches beyond where the
     // following child begins.
-    const bool touched = edit_ != nullptr && (!limit || edit_->key < *limit);
+    const bool touched = edit_ != nullptr && (!limit || CompareKeys(edit_key_, *limit) < 0);
     const auto keep = [&](bool underfull) -> absl::StatusOr<bool> {
       RETURN_IF_ERROR(leaf_.Flush());
       absl::StatusOr<bool> settled = packer_.Settle(parent.level() - 1, underfull);
@@ -157,35 +207,33 @@ class Merger {
   // Whether range edits, from the current one on and without a gap, replace everything from `key` to before `limit`.
   // Applies those that end before it.
   absl::StatusOr<bool> Replaced(std::string_view key, std::optional<std::string_view> limit) {
-    if (!edit_->is_range || edit_->key > key || !limit) return false;
+    if (!edit_->is_range || CompareKeys(edit_key_, key) > 0 || !limit) return false;
     const ObjectId object = edit_->object;
     while (true) {
       const uint64_t end = edit_->mapping.logical.end();
       const ObjectId next{Value(object) + 1};
-      if ((end < kObjectBlocksMax ? MappingKey(object, end) : MappingKey(next, 0)) >= *limit) return true;
+      // A range that reaches to the end of all objects replaces all there is of its object.
+      const MappingKeyBytes reached = end < kObjectBlocksMax ? EndOfEdit() : MappingKeyBytes(next, 0);
+      if (CompareKeys(reached, *limit) >= 0) return true;
       RETURN_IF_ERROR(ApplyEdit());
       Advance();
       if (edit_ == nullptr || edit_->object != object || edit_->mapping.logical.start != end) return false;
     }
   }
 
-  absl::Status MergeEntry(const TreeNode& leaf, int index) {
-    const std::string_view key = leaf.key(index), value = leaf.value(index);
-    if (KeySpaceOf(key) == KeySpace::kMapping) {
-      const std::optional<MappingEntry> entry = ParseMapping(key, value);
-      if (!entry) return IllFormed(leaf, index);
-      const BlockRange range = entry->mapping.logical;
-      if (entry->object == old_object_ && range.start < old_end_) return Damaged(leaf, "mappings overlap");
-      old_object_ = entry->object;
-      old_end_ = range.end();
-      return MergeMapping(*entry);
-    }
-    if (!ParseInode(key, value) && !ParseName(key, value)) return IllFormed(leaf, index);
+  absl::Status MergePoint(std::string_view key, std::string_view value) {
     RETURN_IF_ERROR(ApplyBelow(key));
-    if (edit_ == nullptr || edit_->key != key) return leaf_.AddPoint(key, value);
+    if (edit_ == nullptr || edit_key_ != key) return leaf_.AddPoint(key, value);
     RETURN_IF_ERROR(ApplyEdit());
     Advance();
     return absl::OkStatus();
+  }
+
+  // Whether the current edit, if any, is of nothing before that block of the object.
+  bool NoEditBefore(ObjectId object, uint64_t block) const {
+    if (edit_ == nullptr || !edit_->is_range) return true;  // point edits follow all mappings
+    if (edit_->object != object) return edit_->object > object;
+    return edit_->mapping.logical.start >= block;
   }
 
   absl::Status MergeMapping(MappingEntry entry) {
@@ -195,9 +243,8 @@ class Merger {
       old.physical += blocks;
     };
     while (old.logical.count > 0) {
-      RETURN_IF_ERROR(ApplyBelow(MappingKey(entry.object, old.logical.start)));
-      if (edit_ == nullptr || edit_->object != entry.object ||
-          edit_->mapping.logical.start >= old.logical.end()) {
+      RETURN_IF_ERROR(ApplyBelow(MappingKeyBytes(entry.object, old.logical.start)));
+      if (NoEditBefore(entry.object, old.logical.end())) {
         return leaf_.AddMapping(entry.object, old);
       }
       const BlockRange range = edit_->mapping.logical;
@@ -242,6 +289,8 @@ class Merger {
   TreePacker packer_;
   TreeLeafWriter leaf_;
   const TreeEdit* edit_ = nullptr;
+  MappingKeyBytes edit_bytes_{ObjectId::kNone, 0};
+  std::string_view edit_key_;  // of edit_: its own, or edit_bytes_
   bool applied_ = false;
   uint64_t retired_ = 0, retired_leaf_bytes_ = 0;
   ObjectId old_object_ = ObjectId::kNone;  // of the last old mapping seen

@@ -45,11 +45,13 @@ namespace untorn {
 // logical.count may reach to kObjectBlocksMax). Edits are sorted by key (a range edit's key is
 // MappingKey(object, logical.start)) and do not overlap.
 struct TreeEdit {
-  std::string key;
   bool is_range = false;
+  std::string key;                    // point edits
   std::optional<std::string> value;   // point edits; nullopt erases (no error if there is none)
   ObjectId object = ObjectId::kNone;  // range edits
   Mapping mapping;                    // range edits
+
+  std::string SortKey() const { return is_range ? MappingKey(object, mapping.logical.start) : key; }
 };
 
 // Edits in key order, read once.

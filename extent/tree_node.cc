@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
+#include "extent/tree_keys.h"
 
 namespace untorn {
 namespace {
@@ -27,6 +28,16 @@ void Store16(std::byte* at, size_t v) {
 
 size_t EntryBytes(std::string_view key, std::string_view value) {
   return kOffsetBytes + kEntryHeaderBytes + key.size() + value.size();
+}
+
+// Entry `i` of a block that is known to be well-formed.
+std::string_view KeyAt(const std::byte* block, int i) {
+  const std::byte* entry = block + Load16(block + kHeaderBytes + kOffsetBytes * i);
+  return {reinterpret_cast<const char*>(entry) + kEntryHeaderBytes, Load16(entry)};
+}
+std::string_view ValueAt(const std::byte* block, int i) {
+  const std::byte* entry = block + Load16(block + kHeaderBytes + kOffsetBytes * i);
+  return {reinterpret_cast<const char*>(entry) + kEntryHeaderBytes + Load16(entry), Load16(entry + 2)};
 }
 
 absl::Status Misshapen(std::string_view why) {
@@ -72,7 +83,7 @@ absl::Status VerifyNode(std::span<const std::byte> block) {
       return Misshapen("entry outside the block");
     const char* data = reinterpret_cast<const char*>(&block[at]) + kEntryHeaderBytes;
     const std::string_view key(data, key_bytes);
-    if (i > 0 && key <= previous) return Misshapen("keys not ascending");
+    if (i > 0 && CompareKeys(key, previous) <= 0) return Misshapen("keys not ascending");
     previous = key;
     if (level == 0) continue;
     if (value_bytes != kChildBytes || !ParseChildValue({data + key_bytes, value_bytes}))
@@ -96,31 +107,38 @@ absl::StatusOr<std::shared_ptr<const TreeNode>> TreeNode::Parse(std::span<const 
   if (absl::Status s = VerifyNode(block); !s.ok()) {
     return absl::DataLossError(absl::StrCat(s.message(), " (block ", pointer.block, ")"));
   }
+  return OfSealed(block, pointer);
+}
+
+std::shared_ptr<const TreeNode> TreeNode::OfSealed(std::span<const std::byte> block, BlockPointer pointer) {
   std::shared_ptr<TreeNode> node(new TreeNode());
   std::memcpy(node->bytes_, block.data(), kBlockBytes);
   node->level_ = std::to_integer<int>(block[kLevelAt]);
   node->count_ = Load16(&block[kCountAt]);
   node->pointer_ = pointer;
-  return std::shared_ptr<const TreeNode>(std::move(node));
+  for (int i = 0; i < node->count_; ++i) {
+    const std::byte* entry = &block[Load16(&block[kHeaderBytes + kOffsetBytes * i])];
+    node->entry_bytes_ += kOffsetBytes + kEntryHeaderBytes + Load16(entry) + Load16(entry + 2);
+  }
+  return node;
 }
 
-std::string_view TreeNode::Field(int i, bool want_value) const {
+std::string_view TreeNode::key(int i) const {
   UNTORN_CHECK(i >= 0 && i < count_, "no such entry");
-  const std::byte* entry = bytes_ + Load16(bytes_ + kHeaderBytes + kOffsetBytes * i);
+  return KeyAt(bytes_, i);
+}
+std::string_view TreeNode::value(int i) const {
+  UNTORN_CHECK(i >= 0 && i < count_, "no such entry");
+  return ValueAt(bytes_, i);
+}
+
+std::pair<std::string_view, std::string_view> TreeNode::entry(int i) const {
+  UNTORN_CHECK(i >= 0 && i < count_, "no such entry");
+  const std::byte* const entry = bytes_ + Load16(bytes_ + kHeaderBytes + kOffsetBytes * i);
+  const char* const data = reinterpret_cast<const char*>(entry) + kEntryHeaderBytes;
   const size_t key_bytes = Load16(entry);
-  const char* data = reinterpret_cast<const char*>(entry) + kEntryHeaderBytes;
-  if (!want_value) return {data, key_bytes};
-  return {data + key_bytes, Load16(entry + 2)};
+  return {{data, key_bytes}, {data + key_bytes, Load16(entry + 2)}};
 }
-
-uint64_t TreeNode::entry_bytes() const {
-  uint64_t bytes = 0;
-  for (int i = 0; i < count_; ++i) bytes += EntryBytes(key(i), value(i));
-  return bytes;
-}
-
-std::string_view TreeNode::key(int i) const { return Field(i, false); }
-std::string_view TreeNode::value(int i) const { return Field(i, true); }
 
 BlockPointer TreeNode::child(int i) const {
   UNTORN_CHECK(level_ > 0, "a leaf has no children");
@@ -128,10 +146,34 @@ BlockPointer TreeNode::child(int i) const {
 }
 
 int TreeNode::FloorIndex(std::string_view key) const {
+  if (IsMappingKey(key)) return FloorIndexOfMapping(key);
   int low = 0, high = count_;  // the first entry above `key` is in [low, high]
   while (low < high) {
     const int middle = (low + high) / 2;
-    if (this->key(middle) <= key) {
+    if (CompareKeys(KeyAt(bytes_, middle), key) <= 0) {
+      low = middle + 1;
+    } else {
+      high = middle;
+    }
+  }
+  return low - 1;
+}
+
+int TreeNode::FloorIndexOfMapping(std::string_view wanted_key) const {
+  const auto [object, block] = MappingKeyNumbers(wanted_key.data());
+  int low = 0, high = count_;
+  while (low < high) {
+    const int middle = (low + high) / 2;
+    const std::byte* const entry = bytes_ + Load16(bytes_ + kHeaderBytes + kOffsetBytes * middle);
+    const char* const key = reinterpret_cast<const char*>(entry) + kEntryHeaderBytes;
+    bool below_or_equal;
+    if (const std::string_view entry_key(key, Load16(entry)); IsMappingKey(entry_key)) {
+      const auto [entry_object, entry_block] = MappingKeyNumbers(key);
+      below_or_equal = entry_object != object ? entry_object < object : entry_block <= block;
+    } else {
+      below_or_equal = CompareKeys(entry_key, wanted_key) <= 0;
+    }
+    if (below_or_equal) {
       low = middle + 1;
     } else {
       high = middle;
@@ -141,49 +183,108 @@ int TreeNode::FloorIndex(std::string_view key) const {
 }
 
 bool TreeNodeBuilder::Fits(std::string_view key, std::string_view value) const {
-  return used_bytes_ + EntryBytes(key, value) <= kBlockBytes;
+  return used_bytes() + EntryBytes(key, value) <= kBlockBytes;
+}
+
+std::string_view TreeNodeBuilder::key(int i) const {
+  UNTORN_CHECK(i >= 0 && i < count(), "no such entry");
+  return KeyAt(block_->bytes.data(), i);
+}
+std::string_view TreeNodeBuilder::value(int i) const {
+  UNTORN_CHECK(i >= 0 && i < count(), "no such entry");
+  return ValueAt(block_->bytes.data(), i);
 }
 
 void TreeNodeBuilder::Add(std::string_view key, std::string_view value) {
   UNTORN_CHECK(Fits(key, value), "entry does not fit");
-  UNTORN_CHECK(entries_.empty() || entries_.back().first < key, "entries out of order");
+  std::byte* const block = block_->bytes.data();
+  UNTORN_CHECK(count_ == 0 || CompareKeys(KeyAt(block, count() - 1), key) < 0, "entries out of order");
   UNTORN_CHECK(level_ == 0 || value.size() == kChildBytes, "not a child pointer");
-  entries_.emplace_back(key, value);
-  used_bytes_ += EntryBytes(key, value);
+  entries_start_ -= kEntryHeaderBytes + key.size() + value.size();
+  std::byte* const entry = block + entries_start_;
+  Store16(block + kHeaderBytes + kOffsetBytes * count_, entries_start_);
+  Store16(entry, key.size());
+  Store16(entry + 2, value.size());
+  std::memcpy(entry + kEntryHeaderBytes, key.data(), key.size());
+  std::memcpy(entry + kEntryHeaderBytes + key.size(), value.data(), value.size());
+  ++count_;
 }
 
-BlockPointer TreeNodeBuilder::Finish(const Uuid& uuid, uint64_t address, uint64_t generation,
-                                     std::span<std::byte> out) {
-  UNTORN_CHECK(out.size() == kBlockBytes, "a node is one block");
+int TreeNodeBuilder::AddRun(const TreeNode& from, int first, int last) {
+  UNTORN_CHECK(from.level() == level_, "entries of another level");
+  std::byte* const block = block_->bytes.data();
+  UNTORN_CHECK(count_ == 0 || CompareKeys(KeyAt(block, count() - 1), from.key(first)) < 0,
+               "entries out of order");
+  const std::byte* const offsets = from.bytes_ + kHeaderBytes;
+  const auto offset_of = [&](int i) { return size_t{Load16(offsets + kOffsetBytes * i)}; };
+  int done = first;
+  while (done < last) {
+    // Entries that lie one below the other there, as a builder leaves them, are one copy.
+    size_t room = kBlockBytes - used_bytes();
+    const size_t begin = offset_of(done);
+    size_t end = begin;  // the run is [end, top)
+    size_t top = 0, start = entries_start_;
+    const int run = done;
+    for (; done < last; ++done) {
+      const size_t at = done == run ? begin : offset_of(done);
+      const size_t bytes = kEntryHeaderBytes + Load16(from.bytes_ + at) + Load16(from.bytes_ + at + 2);
+      if (room < kOffsetBytes + bytes) break;
+      if (done == run) {
+        top = at + bytes;
+      } else if (at + bytes != end) {
+        break;
+      }
+      end = at;
+      room -= kOffsetBytes + bytes;
+      start -= bytes;
+      Store16(block + kHeaderBytes + kOffsetBytes * count_, start);
+      ++count_;
+    }
+    if (done == run) break;  // full
+    std::memcpy(block + start, from.bytes_ + end, top - end);
+    entries_start_ = start;
+  }
+  return done - first;
+}
+
+BlockPointer TreeNodeBuilder::Seal(const Uuid& uuid, uint64_t address, uint64_t generation) {
   BlockHeader header;
   header.type = static_cast<uint16_t>(BlockType::kTreeNode);
   header.uuid = uuid;
   header.address = address;
   header.generation = generation;
   header.payload_bytes = kBlockBytes - kHeaderBytes;
-  std::memset(out.data(), 0, out.size());
+  const std::span<std::byte> out(block_->bytes);
   std::memcpy(out.data(), &header, sizeof(header));
   out[kLevelAt] = static_cast<std::byte>(level_);
-  Store16(&out[kCountAt], entries_.size());
-  size_t at = kBlockBytes;
-  for (size_t i = 0; i < entries_.size(); ++i) {
-    const auto& [key, value] = entries_[i];
-    at -= kEntryHeaderBytes + key.size() + value.size();
-    Store16(&out[kHeaderBytes + kOffsetBytes * i], at);
-    Store16(&out[at], key.size());
-    Store16(&out[at + 2], value.size());
-    std::memcpy(out.data() + at + kEntryHeaderBytes, key.data(), key.size());
-    std::memcpy(out.data() + at + kEntryHeaderBytes + key.size(), value.data(), value.size());
-  }
+  Store16(&out[kCountAt], count_);
+  // What lies between the offsets and the entries is what an earlier node has left.
+  const size_t offsets_end = kHeaderBytes + kOffsetBytes * count_;
+  std::memset(out.data() + offsets_end, 0, entries_start_ - offsets_end);
   const absl::Status verified = VerifyNode(out);
   UNTORN_CHECK(verified.ok(), "built a bad tree node");
-  Take();
   return {address, SealBlock(out)};
 }
 
+void TreeNodeBuilder::Clear() {
+  count_ = 0;
+  entries_start_ = kBlockBytes;
+}
+
+BlockPointer TreeNodeBuilder::Finish(const Uuid& uuid, uint64_t address, uint64_t generation,
+                                     std::span<std::byte> out) {
+  UNTORN_CHECK(out.size() == kBlockBytes, "a node is one block");
+  const BlockPointer pointer = Seal(uuid, address, generation);
+  std::memcpy(out.data(), block_->bytes.data(), kBlockBytes);
+  Clear();
+  return pointer;
+}
+
 std::vector<std::pair<std::string, std::string>> TreeNodeBuilder::Take() {
-  used_bytes_ = kHeaderBytes;
-  return std::exchange(entries_, {});
+  std::vector<std::pair<std::string, std::string>> entries;
+  for (int i = 0; i < count(); ++i) entries.emplace_back(key(i), value(i));
+  Clear();
+  return entries;
 }
 
 }  // namespace untorn

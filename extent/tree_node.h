@@ -14,10 +14,11 @@
 // inside the block and not overlapping the offsets; at least one entry, except in an empty root leaf; level
 // <= 15; internal values 16 bytes with a non-zero block. The header's payload is the whole rest of the block.
 //
-// Threading: a Node is immutable once built.
+// Threading: a node is immutable once built, but for what cursors note in it, which their cache's mutex guards.
 #ifndef UNTORN_EXTENT_TREE_NODE_H_
 #define UNTORN_EXTENT_TREE_NODE_H_
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -45,21 +46,40 @@ class TreeNode {
 
   int level() const { return level_; }
   int count() const { return count_; }
+  // A copy of a node that a TreeNodeBuilder has sealed, and so verified.
+  static std::shared_ptr<const TreeNode> OfSealed(std::span<const std::byte> block, BlockPointer pointer);
+
   // Of the entries and their offsets.
-  uint64_t entry_bytes() const;
+  uint64_t entry_bytes() const { return entry_bytes_; }
   std::string_view key(int i) const;
   std::string_view value(int i) const;
   BlockPointer child(int i) const;  // internal nodes
   BlockPointer pointer() const { return pointer_; }
+  // Entry `i` of both.
+  std::pair<std::string_view, std::string_view> entry(int i) const;
   // Index of the last entry whose key is <= `key`; -1 if all are greater.
   int FloorIndex(std::string_view key) const;
 
+  // A note that CheckChild() has found this node to be what that entry of that node says, and to end before the
+  // following entry of the same node. For cursors alone.
+  struct CheckedUnder {
+    BlockPointer parent;
+    int index = -1;
+    bool operator==(const CheckedUnder&) const = default;
+  };
+  CheckedUnder checked_under() const { return checked_under_; }
+  void NoteCheckedUnder(const CheckedUnder& under) const { checked_under_ = under; }
+
  private:
-  TreeNode() = default;
-  std::string_view Field(int i, bool want_value) const;
+  friend class TreeNodeBuilder;
+  // Of the key of a mapping, by its numbers.
+  int FloorIndexOfMapping(std::string_view key) const;
+  TreeNode() {}  // leaves the bytes as they are
   alignas(8) std::byte bytes_[kBlockBytes];
   int level_ = 0;
   int count_ = 0;
+  uint64_t entry_bytes_ = 0;
+  mutable CheckedUnder checked_under_;
   BlockPointer pointer_;
 };
 
@@ -70,28 +90,43 @@ BlockPointer ParseChildValue(std::string_view value);
 // Structure alone (the header has been verified).
 absl::Status VerifyNode(std::span<const std::byte> block);
 
-// Builds one node from entries appended in key order.
+// Builds one node, in place, from entries appended in key order.
 class TreeNodeBuilder {
  public:
-  explicit TreeNodeBuilder(int level) : level_(level) {}
-  bool empty() const { return entries_.empty(); }
+  explicit TreeNodeBuilder(int level) : level_(level), block_(std::make_unique<Block>()) {}
+  bool empty() const { return count_ == 0; }
   int level() const { return level_; }
-  int count() const { return static_cast<int>(entries_.size()); }
-  size_t used_bytes() const { return used_bytes_; }  // of kBlockBytes, header included
+  int count() const { return static_cast<int>(count_); }
+  // Of kBlockBytes, header included.
+  size_t used_bytes() const { return kHeaderBytes + entry_bytes(); }
+  // As TreeNode::entry_bytes.
+  size_t entry_bytes() const { return sizeof(uint16_t) * count_ + (kBlockBytes - entries_start_); }
   bool Fits(std::string_view key, std::string_view value) const;
   void Add(std::string_view key, std::string_view value);  // CHECKs Fits and order
-  std::string_view first_key() const { return entries_.front().first; }
-  // Writes the sealed node for device block `address` into `out` (kBlockBytes) and empties the builder.
+  // Adds entries [first, last) of a node of the same level, or as many of them as fit, as bytes. CHECKs order. Returns
+  // how many.
+  int AddRun(const TreeNode& from, int first, int last);
+  // Views of an entry: valid until the builder is emptied.
+  std::string_view key(int i) const;
+  std::string_view value(int i) const;
+
+  // Seals the node for device block `address`. The builder keeps its bytes, in block(), until Clear().
+  BlockPointer Seal(const Uuid& uuid, uint64_t address, uint64_t generation);
+  std::span<const std::byte> block() const { return block_->bytes; }
+  void Clear();
+  // Seals the node into `out` (kBlockBytes) and empties the builder.
   BlockPointer Finish(const Uuid& uuid, uint64_t address, uint64_t generation, std::span<std::byte> out);
-  // As TreeNode::entry_bytes.
-  uint64_t entry_bytes() const { return used_bytes_ - kHeaderBytes; }
-  // The entries so far, for redistribution; empties the builder.
+  // The entries so far; empties the builder.
   std::vector<std::pair<std::string, std::string>> Take();
 
  private:
+  struct alignas(kBlockBytes) Block {
+    std::array<std::byte, kBlockBytes> bytes;
+  };
   int level_;
-  size_t used_bytes_ = kHeaderBytes;
-  std::vector<std::pair<std::string, std::string>> entries_;
+  size_t count_ = 0;
+  size_t entries_start_ = kBlockBytes;  // where the last entry begins
+  std::unique_ptr<Block> block_;
 };
 
 }  // namespace untorn

@@ -1,23 +1,19 @@
 #include "extent/tree_packer.h"
 
 #include <algorithm>
-#include <limits>
 #include <utility>
 
 #include "base/check.h"
 #include "base/status_macros.h"
 
 namespace untorn {
-namespace {
-
-constexpr uint64_t kEntryBlocksMax = std::numeric_limits<uint32_t>::max();
-
-}  // namespace
 
 absl::Status TreePacker::AddEntry(std::string_view key, std::string_view value) {
   RETURN_IF_ERROR(CheckOrder(key));
+  if (!fence_) return Append(0, key, value, key);
+  // What follows a kept node begins where that one ended.
   const std::optional<std::string> fence = std::exchange(fence_, std::nullopt);
-  return Append(0, key, value, fence ? std::string_view(*fence) : key);
+  return Append(0, key, value, *fence);
 }
 
 absl::StatusOr<bool> TreePacker::Settle(int level, bool underfull) {
@@ -62,24 +58,51 @@ absl::StatusOr<TreePacker::Root> TreePacker::Finish() {
 }
 
 absl::Status TreePacker::CheckOrder(std::string_view key) {
-  if (key <= last_key_) return absl::DataLossError("mapping tree: entries out of order or overlapping");
+  if (CompareKeys(key, last_key_) <= 0)
+    return absl::DataLossError("mapping tree: entries out of order or overlapping");
   last_key_ = key;
+  return absl::OkStatus();
+}
+
+TreePacker::Level& TreePacker::LevelAt(int level) {
+  while (static_cast<int>(levels_.size()) <= level) levels_.emplace_back(static_cast<int>(levels_.size()));
+  return levels_[level];
+}
+
+absl::Status TreePacker::NextNode(Level& at) {
+  if (!at.full.empty()) RETURN_IF_ERROR(WriteBuilder(at.full.level(), at.full, at.full_separator));
+  std::swap(at.full, at.pending);
+  std::swap(at.full_separator, at.pending_separator);
   return absl::OkStatus();
 }
 
 // `separator`: where the node begins if this entry is its first.
 absl::Status TreePacker::Append(int level, std::string_view key, std::string_view value,
                                 std::string_view separator) {
-  while (static_cast<int>(levels_.size()) <= level) levels_.emplace_back(static_cast<int>(levels_.size()));
-  Level& at = levels_[level];
+  Level& at = LevelAt(level);
   at.last_is_kept = false;
-  if (!at.pending.Fits(key, value)) {
-    if (!at.full.empty()) RETURN_IF_ERROR(WriteBuilder(level, at.full, at.full_separator));
-    std::swap(at.full, at.pending);
-    std::swap(at.full_separator, at.pending_separator);
-  }
+  if (!at.pending.Fits(key, value)) RETURN_IF_ERROR(NextNode(at));
   if (at.pending.empty()) at.pending_separator = separator;
   at.pending.Add(key, value);
+  return absl::OkStatus();
+}
+
+absl::Status TreePacker::AddRun(const TreeNode& leaf, int first, int last) {
+  UNTORN_CHECK(leaf.level() == 0, "a run of entries is of a leaf");
+  if (fence_ && first < last) {
+    RETURN_IF_ERROR(AddEntry(leaf.key(first), leaf.value(first)));
+    ++first;
+  }
+  if (first == last) return absl::OkStatus();
+  RETURN_IF_ERROR(CheckOrder(leaf.key(first)));
+  last_key_ = leaf.key(last - 1);
+  Level& at = LevelAt(0);
+  at.last_is_kept = false;
+  while (first < last) {
+    if (at.pending.empty()) at.pending_separator = leaf.key(first);
+    first += at.pending.AddRun(leaf, first, last);
+    if (first < last) RETURN_IF_ERROR(NextNode(at));
+  }
   return absl::OkStatus();
 }
 
@@ -101,35 +124,49 @@ absl::StatusOr<BlockPointer> TreePacker::Write(TreeNodeBuilder& builder) {
   if (!address.ok()) return address.status();
   UNTORN_CHECK(*address != 0, "block 0 is no place for a node");
   if (builder.level() == 0) written_leaf_bytes_ += builder.entry_bytes();
-  const BlockPointer node = builder.Finish(uuid_, *address, generation_, block_);
-  RETURN_IF_ERROR(sink_.WriteNode(node, block_));
+  const BlockPointer node = builder.Seal(uuid_, *address, generation_);
+  RETURN_IF_ERROR(sink_.WriteNode(node, builder.block()));
+  builder.Clear();
   ++written_;
   return node;
 }
 
 void TreePacker::ShareEvenly(Level& at) {
   const size_t half = (at.full.used_bytes() + at.pending.used_bytes()) / 2;
-  auto entries = at.full.Take();
-  for (auto& entry : at.pending.Take()) entries.push_back(std::move(entry));
-  for (const auto& [key, value] : entries) {
-    (at.pending.empty() && at.full.used_bytes() < half ? at.full : at.pending).Add(key, value);
+  TreeNodeBuilder left(at.full.level()), right(at.full.level());
+  for (const TreeNodeBuilder* from : {&at.full, &at.pending}) {
+    for (int i = 0; i < from->count(); ++i) {
+      const bool to_left = right.empty() && left.used_bytes() < half;
+      (to_left ? left : right).Add(from->key(i), from->value(i));
+    }
   }
-  at.pending_separator = at.pending.first_key();
+  std::swap(at.full, left);
+  std::swap(at.pending, right);
+  at.pending_separator = at.pending.key(0);
 }
 
-absl::Status TreeLeafWriter::AddMapping(ObjectId object, Mapping mapping) {
-  while (mapping.logical.count > 0) {
-    const uint64_t count = std::min(mapping.logical.count, kEntryBlocksMax);
-    if (Continues(object, mapping, count)) {
-      held_.mapping.logical.count += count;
-    } else {
-      RETURN_IF_ERROR(Flush());
-      held_ = {object, mapping};
-      held_.mapping.logical.count = count;
-    }
-    mapping.logical = {mapping.logical.start + count, mapping.logical.count - count};
-    mapping.physical += count;
+absl::Status TreeLeafWriter::AddMapping(ObjectId object, const Mapping& mapping) {
+  if (mapping.logical.count <= kMappingEntryBlocksMax) return AddEntry(object, mapping);
+  // Longer than an entry can say: several.
+  Mapping rest = mapping;
+  while (rest.logical.count > 0) {
+    const uint64_t count = std::min(rest.logical.count, kMappingEntryBlocksMax);
+    Mapping part = rest;
+    part.logical.count = count;
+    RETURN_IF_ERROR(AddEntry(object, part));
+    rest.logical = {rest.logical.start + count, rest.logical.count - count};
+    rest.physical += count;
   }
+  return absl::OkStatus();
+}
+
+absl::Status TreeLeafWriter::AddEntry(ObjectId object, const Mapping& mapping) {
+  if (Continues(object, mapping)) {
+    held_.mapping.logical.count += mapping.logical.count;
+    return absl::OkStatus();
+  }
+  RETURN_IF_ERROR(Flush());
+  held_ = {object, mapping};
   return absl::OkStatus();
 }
 
@@ -138,17 +175,21 @@ absl::Status TreeLeafWriter::AddPoint(std::string_view key, std::string_view val
   return packer_.AddEntry(key, value);
 }
 
+absl::Status TreeLeafWriter::AddRun(const TreeNode& leaf, int first, int last) {
+  RETURN_IF_ERROR(Flush());
+  return packer_.AddRun(leaf, first, last);
+}
+
 absl::Status TreeLeafWriter::Flush() {
   if (held_.object == ObjectId::kNone) return absl::OkStatus();
   const Mapping& m = held_.mapping;
-  const std::string key = MappingKey(std::exchange(held_.object, ObjectId::kNone), m.logical.start);
-  return packer_.AddEntry(key, MappingValue(m.physical, static_cast<uint32_t>(m.logical.count), m.state));
+  const MappingKeyBytes key(std::exchange(held_.object, ObjectId::kNone), m.logical.start);
+  const MappingValueBytes value(m.physical, static_cast<uint32_t>(m.logical.count), m.state);
+  return packer_.AddEntry(key, value);
 }
 
-bool TreeLeafWriter::Continues(ObjectId object, const Mapping& next, uint64_t count) const {
-  const Mapping& m = held_.mapping;
-  return held_.object == object && m.state == next.state && m.logical.end() == next.logical.start &&
-         m.extent().end() == next.physical && m.logical.count + count <= kEntryBlocksMax;
+bool TreeLeafWriter::Continues(ObjectId object, const Mapping& next) const {
+  return held_.Continues(object, next);
 }
 
 }  // namespace untorn

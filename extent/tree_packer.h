@@ -12,7 +12,6 @@
 #ifndef UNTORN_EXTENT_TREE_PACKER_H_
 #define UNTORN_EXTENT_TREE_PACKER_H_
 
-#include <array>
 #include <cstdint>
 #include <deque>
 #include <optional>
@@ -49,6 +48,9 @@ class TreePacker {
   // The next entry of a leaf. kDataLoss: its key is not above the one before.
   absl::Status AddEntry(std::string_view key, std::string_view value);
 
+  // The same of entries [first, last) of a leaf, as bytes.
+  absl::Status AddRun(const TreeNode& leaf, int first, int last);
+
   // Writes the pending nodes of `level` and below, so that a kept subtree of that level can follow. False if
   // one of them would stay underfull, and must not: the subtree has to be taken apart instead.
   absl::StatusOr<bool> Settle(int level, bool underfull);
@@ -73,13 +75,16 @@ class TreePacker {
   // `full` is held back until the fate of `pending` is known; it is empty unless `pending` has entries.
   struct Level {
     explicit Level(int level) : full(level), pending(level) {}
-    BlockPointer sole_child() { return ParseChildValue(pending.Take().front().second); }
+    BlockPointer sole_child() const { return ParseChildValue(pending.value(0)); }
     TreeNodeBuilder full, pending;
     std::string full_separator, pending_separator;  // where each begins, for its parent
     bool last_is_kept = false;
   };
   absl::Status CheckOrder(std::string_view key);
   absl::Status Append(int level, std::string_view key, std::string_view value, std::string_view separator);
+  Level& LevelAt(int level);
+  // The pending node of the level is full: another one.
+  absl::Status NextNode(Level& at);
   absl::Status WriteLevel(int level);
   absl::Status WriteBuilder(int level, TreeNodeBuilder& builder, const std::string& separator);
   absl::StatusOr<BlockPointer> Write(TreeNodeBuilder& builder);
@@ -92,7 +97,6 @@ class TreePacker {
   uint64_t written_ = 0, written_leaf_bytes_ = 0;
   std::string last_key_;
   std::optional<std::string> fence_;
-  alignas(kBlockBytes) std::array<std::byte, kBlockBytes> block_;
 };
 
 // Appends the entries of leaves to a packer, joining mappings that are contiguous.
@@ -101,13 +105,18 @@ class TreeLeafWriter {
   explicit TreeLeafWriter(TreePacker& packer) : packer_(packer) {}
 
   // In order of object and logical block.
-  absl::Status AddMapping(ObjectId object, Mapping mapping);
+  absl::Status AddMapping(ObjectId object, const Mapping& mapping);
   absl::Status AddPoint(std::string_view key, std::string_view value);
+  // The same of entries [first, last) of a leaf. None of them continues the one before it, nor what was added before.
+  absl::Status AddRun(const TreeNode& leaf, int first, int last);
+  // Whether the mapping would be joined to what was added last.
+  bool Continues(ObjectId object, const Mapping& next) const;
   // Hands on what is held back for joining: before the packer is used directly.
   absl::Status Flush();
 
  private:
-  bool Continues(ObjectId object, const Mapping& next, uint64_t count) const;
+  // One that an entry can say.
+  absl::Status AddEntry(ObjectId object, const Mapping& mapping);
 
   TreePacker& packer_;
   MappingEntry held_;  // kNone: nothing

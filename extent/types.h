@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <string>
 
-#include "device/device.h"
+#include "base/block_size.h"
 
 namespace untorn {
 

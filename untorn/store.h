@@ -57,6 +57,7 @@ namespace internal {
 class StoreImpl;
 class TransactionImpl;
 struct ObjectHandle;
+struct StoreTestPeer;
 }  // namespace internal
 
 // A handle to an object: cheap to copy, valid until its store is closed. After the object is removed every
@@ -221,6 +222,7 @@ class Store {
   Stats stats() const;  // all zero in a fork()ed child
 
  private:
+  friend struct internal::StoreTestPeer;
   explicit Store(std::shared_ptr<internal::StoreImpl> impl) : impl_(std::move(impl)) {}
   std::shared_ptr<internal::StoreImpl> impl_;
 };

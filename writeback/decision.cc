@@ -4,6 +4,8 @@
 #include <bit>
 #include <numeric>
 
+#include "writeback/rules.h"
+
 namespace untorn {
 namespace {
 
@@ -49,7 +51,7 @@ PathReason Decide(const DecisionInput& in) {
   }
   // Recovery would hash the new data against the record of the old, and drop a version that was acknowledged.
   for (const Mapping& m : in.mappings) {
-    if (m.lsn > in.settled) return PathReason::kUnsettled;
+    if (!rules::MayOverwriteInPlace(m.lsn, in.settled)) return PathReason::kUnsettled;
   }
   const uint64_t offset = in.mappings.front().physical * kBlockBytes;
   if (offset % in.length_bytes != 0) return PathReason::kMisaligned;
@@ -78,16 +80,16 @@ std::vector<InPlaceRun> MergeInPlace(std::span<const Extent> candidates, const A
       const Extent both{before.extent.start, before.extent.count + last.extent.count};
       if (before.extent.end() != last.extent.start || !PlaceQualifies(both, limits)) break;
       before.extent = both;
-      before.units.insert(before.units.end(), last.units.begin(), last.units.end());
+      before.candidates.insert(before.candidates.end(), last.candidates.begin(), last.candidates.end());
       runs.pop_back();
     }
   }
   return runs;
 }
 
-bool InPlaceIsCheaper(size_t in_place_runs, size_t cow_units) {
+bool InPlaceIsCheaper(size_t in_place_runs, size_t cow_sets) {
   // Two scattered overwrites cost what a packed run and its record cost, and keep the layout.
-  return cow_units == 0 && in_place_runs <= 2;
+  return cow_sets == 0 && in_place_runs <= 2;
 }
 
 }  // namespace untorn

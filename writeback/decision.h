@@ -1,4 +1,4 @@
-// The decision: does a unit go to the device as one atomic overwrite in place, or by copy-on-write, and why.
+// The decision: does a change set go to the device as one atomic overwrite in place, or by copy-on-write, and why.
 //
 // A pure function of values: no I/O, no lock, no clock. Source of the rules for atomic writes: Linux,
 // statx(2) STATX_WRITE_ATOMIC and block/ atomic write limits; for the others: docs/design.md, "The decision".
@@ -18,10 +18,10 @@ namespace untorn {
 struct DecisionInput {
   WritePolicy policy = WritePolicy::kAutomatic;
   AtomicLimits limits;
-  bool device_refused = false;   // this unit, before
-  bool several_ranges = false;   // the unit has more than this one
+  bool device_refused = false;   // this change set, before
+  bool several_ranges = false;   // the change set has more than this one
   bool metadata_change = false;  // size, names, holes
-  // Something of an earlier epoch is not durable, or something of a later one goes along.
+  // Something of an earlier barrier epoch is not durable, or something of a later one goes along.
   bool barrier_unmet = false;
   bool read_outstanding = false;      // on any of its blocks
   uint64_t length_bytes = 0;          // whole blocks
@@ -36,17 +36,17 @@ PathReason Decide(const DecisionInput& input);
 PathReason DecideForever(WritePolicy policy, const AtomicLimits& limits, bool several_ranges,
                          uint64_t length_bytes);
 
-// Units that qualify for the in-place path, merged where they are adjacent on the device, up to the largest
-// write that qualifies; a unit is never split.
+// Change sets that qualify for the in-place path, merged where they are adjacent on the device, up to the largest
+// write that qualifies; a change set is never split.
 struct InPlaceRun {
   Extent extent;
-  std::vector<size_t> units;  // indices into the candidates, in order of their place
+  std::vector<size_t> candidates;  // indices into the candidates, in order of their place
 };
 std::vector<InPlaceRun> MergeInPlace(std::span<const Extent> candidates, const AtomicLimits& limits);
 
 // Whether a batch's candidates go in place, or are packed with the rest: a lone range is cheaper in place (no
 // record); scattered ranges are cheaper as one contiguous run and a record.
-bool InPlaceIsCheaper(size_t in_place_runs, size_t cow_units);
+bool InPlaceIsCheaper(size_t in_place_runs, size_t cow_sets);
 
 }  // namespace untorn
 

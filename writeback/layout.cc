@@ -2,17 +2,23 @@
 
 #include <algorithm>
 #include <bit>
+#include <span>
 #include <tuple>
+
+#include "base/check.h"
+#include "base/status_macros.h"
 
 namespace untorn {
 namespace {
 
 // Items that follow one another in their object, placed as one.
 struct Run {
-  std::vector<LayoutItem> items;
+  std::span<const LayoutItem> items;
   uint64_t count = 0;
   uint64_t alignment = 1;
 };
+
+using Runs = absl::InlinedVector<Run, 1>;
 
 uint64_t AlignmentFor(const Run& run, uint64_t align_max) {
   if (run.items.size() == 1 && std::has_single_bit(run.count)) return std::min(run.count, align_max);
@@ -24,63 +30,49 @@ uint64_t AlignmentFor(const Run& run, uint64_t align_max) {
   return run.count % alignment == 0 ? alignment : 1;
 }
 
-std::vector<Run> MakeRuns(std::vector<LayoutItem> items, uint64_t align_max) {
-  std::sort(items.begin(), items.end(), [](const LayoutItem& a, const LayoutItem& b) {
+// Sorts `items`, which the runs refer to.
+Runs MakeRuns(absl::Span<LayoutItem> items, uint64_t align_max) {
+  const auto order = [](const LayoutItem& a, const LayoutItem& b) {
     return std::tuple(a.group, a.object, a.blocks.start) < std::tuple(b.group, b.object, b.blocks.start);
-  });
-  std::vector<Run> runs;
-  for (const LayoutItem& item : items) {
-    const bool follows = !runs.empty() && runs.back().items.back().group == item.group &&
-                         runs.back().items.back().object == item.object &&
-                         runs.back().items.back().blocks.end() == item.blocks.start;
-    if (!follows) runs.emplace_back();
-    runs.back().items.push_back(item);
-    runs.back().count += item.blocks.count;
+  };
+  if (!std::is_sorted(items.begin(), items.end(), order)) std::sort(items.begin(), items.end(), order);
+  Runs runs;
+  for (size_t i = 0; i < items.size(); ++i) {
+    const LayoutItem& item = items[i];
+    const bool follows = i > 0 && items[i - 1].group == item.group && items[i - 1].object == item.object &&
+                         items[i - 1].blocks.end() == item.blocks.start;
+    if (!follows) runs.push_back({{&item, 0}});
+    Run& run = runs.back();
+    run.items = {run.items.data(), run.items.size() + 1};
+    run.count += item.blocks.count;
   }
   for (Run& run : runs) run.alignment = AlignmentFor(run, align_max);
   // Largest alignment first: then none of them leaves a gap.
-  std::stable_sort(runs.begin(), runs.end(),
-                   [](const Run& a, const Run& b) { return a.alignment > b.alignment; });
+  const auto larger = [](const Run& a, const Run& b) { return a.alignment > b.alignment; };
+  if (!std::is_sorted(runs.begin(), runs.end(), larger)) std::stable_sort(runs.begin(), runs.end(), larger);
   return runs;
 }
 
-}  // namespace
+class Placer {
+ public:
+  Placer(AllocateFn allocate, ReturnFn give_back, uint64_t blocks)
+      : allocate_(allocate), give_back_(give_back), left_(blocks) {}
 
-absl::StatusOr<std::vector<PlacedPiece>> PlaceItems(std::vector<LayoutItem> items, uint64_t align_max_blocks,
-                                                    const AllocateFn& allocate, const ReturnFn& give_back) {
-  std::vector<PlacedPiece> placed;
-  const std::vector<Run> runs = MakeRuns(std::move(items), align_max_blocks);
-  uint64_t left = 0;
-  for (const Run& run : runs) left += run.count;
-
-  Extent extent;  // what is allocated and not used yet
-  for (const Run& run : runs) {
+  absl::Status Place(const Run& run) {
     size_t item = 0;
-    uint64_t in_item = 0;  // blocks of run.items[item] already placed
-    uint64_t run_left = run.count;
-    while (run_left > 0) {
-      const uint64_t usable =
-          extent.start % run.alignment == 0 ? extent.count / run.alignment * run.alignment : 0;
-      if (usable == 0) {
-        if (extent.count > 0) {
-          if (absl::Status s = give_back(extent); !s.ok()) return s;
-        }
-        absl::StatusOr<Extent> got = allocate(left, std::min(run_left, run.alignment), run.alignment);
-        // No aligned place: anywhere, in as many pieces as it takes.
-        if (absl::IsResourceExhausted(got.status())) got = allocate(left, 1, 1);
-        if (!got.ok()) return got.status();
-        extent = *got;
-        if (extent.start % run.alignment == 0 && extent.count >= run.alignment) continue;
-      }
-      uint64_t take = std::min(run_left, usable > 0 ? usable : extent.count);
+    uint64_t in_item = 0;  // blocks of run.items[item] that are placed
+    for (uint64_t run_left = run.count; run_left > 0;) {
+      if (Usable(run) == 0) RETURN_IF_ERROR(NextExtent(run, run_left));
+      // Without an aligned place what there is has to do.
+      const uint64_t usable = Usable(run) > 0 ? Usable(run) : extent_.count;
+      uint64_t take = std::min(run_left, usable);
       run_left -= take;
-      left -= take;
+      left_ -= take;
       while (take > 0) {
         const LayoutItem& source = run.items[item];
         const uint64_t n = std::min(take, source.blocks.count - in_item);
-        placed.push_back({source.source, {source.blocks.start + in_item, n}, extent.start});
-        extent.start += n;
-        extent.count -= n;
+        placed_.push_back({source.source, {source.blocks.start + in_item, n}, extent_.start});
+        extent_ = {extent_.start + n, extent_.count - n};
         take -= n;
         in_item += n;
         if (in_item == source.blocks.count) {
@@ -89,11 +81,50 @@ absl::StatusOr<std::vector<PlacedPiece>> PlaceItems(std::vector<LayoutItem> item
         }
       }
     }
+    return absl::OkStatus();
   }
-  if (extent.count > 0) {
-    if (absl::Status s = give_back(extent); !s.ok()) return s;
+
+  absl::StatusOr<PlacedPieces> Finish() {
+    UNTORN_CHECK(left_ == 0, "a block has no place");
+    RETURN_IF_ERROR(GiveBack());
+    return std::move(placed_);
   }
-  return placed;
+
+ private:
+  // Blocks of the extent at hand that the run can take aligned.
+  uint64_t Usable(const Run& run) const {
+    return extent_.start % run.alignment == 0 ? extent_.count / run.alignment * run.alignment : 0;
+  }
+  absl::Status GiveBack() { return extent_.count > 0 ? give_back_(extent_) : absl::OkStatus(); }
+  absl::Status NextExtent(const Run& run, uint64_t run_left) {
+    RETURN_IF_ERROR(GiveBack());
+    extent_ = {};
+    absl::StatusOr<Extent> got = allocate_({.want_blocks = left_,
+                                            .min_blocks = std::min(run_left, run.alignment),
+                                            .alignment_blocks = run.alignment});
+    // No aligned place: anywhere, in as many pieces as it takes.
+    if (absl::IsResourceExhausted(got.status())) got = allocate_({.want_blocks = left_});
+    ASSIGN_OR_RETURN(extent_, got);
+    return absl::OkStatus();
+  }
+
+  AllocateFn allocate_;
+  ReturnFn give_back_;
+  uint64_t left_;  // blocks that have no place yet
+  Extent extent_;  // what is allocated and not used yet
+  PlacedPieces placed_;
+};
+
+}  // namespace
+
+absl::StatusOr<PlacedPieces> PlaceItems(absl::Span<LayoutItem> items, uint64_t align_max_blocks,
+                                        AllocateFn allocate, ReturnFn give_back) {
+  const Runs runs = MakeRuns(items, align_max_blocks);
+  uint64_t blocks = 0;
+  for (const Run& run : runs) blocks += run.count;
+  Placer placer(allocate, give_back, blocks);
+  for (const Run& run : runs) RETURN_IF_ERROR(placer.Place(run));
+  return placer.Finish();
 }
 
 }  // namespace untorn

@@ -4,17 +4,18 @@
 #define UNTORN_WRITEBACK_LAYOUT_H_
 
 #include <cstdint>
-#include <functional>
-#include <span>
-#include <vector>
 
+#include "absl/container/inlined_vector.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "extent/space_ledger.h"
 #include "extent/types.h"
 
 namespace untorn {
 
-// A range to place. `group` orders what must not be laid out together (epochs).
+// A range to place. `group` separates what must not be laid out together (barrier epochs).
 struct LayoutItem {
   uint64_t group = 0;
   ObjectId object = ObjectId::kNone;
@@ -29,15 +30,16 @@ struct PlacedPiece {
   uint64_t physical = 0;
 };
 
-// Runs of at most `want` and at least `min` blocks, at a multiple of `alignment`; kResourceExhausted if there
-// is none.
-using AllocateFn = std::function<absl::StatusOr<Extent>(uint64_t want, uint64_t min, uint64_t alignment)>;
-// Takes back what was allocated and not used.
-using ReturnFn = std::function<absl::Status(Extent)>;
+using PlacedPieces = absl::InlinedVector<PlacedPiece, 1>;
 
-// Places every block of every item. `align_max_blocks`: the largest alignment worth having, a power of two.
-absl::StatusOr<std::vector<PlacedPiece>> PlaceItems(std::vector<LayoutItem> items, uint64_t align_max_blocks,
-                                                    const AllocateFn& allocate, const ReturnFn& give_back);
+// kResourceExhausted: there is no such run.
+using AllocateFn = absl::FunctionRef<absl::StatusOr<Extent>(const AllocationRequest&)>;
+// Takes back what was allocated and not used.
+using ReturnFn = absl::FunctionRef<absl::Status(Extent)>;
+
+// Places every block of every item; sorts `items`. `align_max_blocks`: the largest alignment worth having, a power of two.
+absl::StatusOr<PlacedPieces> PlaceItems(absl::Span<LayoutItem> items, uint64_t align_max_blocks,
+                                        AllocateFn allocate, ReturnFn give_back);
 
 }  // namespace untorn
 

@@ -1,5 +1,7 @@
-// Stores that are deliberately broken, each by leaving out one rule that recovery relies on. break_sources.py
-// makes them: the product's own sources with a switch at each of these places. They exist in the tests only.
+// Stores that are deliberately broken, each by leaving out one rule that recovery relies on. The rules are predicates
+// (extent/rules.h): extent_rules.cc has those of the extent layer with a switch in each, and is linked in their place.
+// The switches of the layers above are put in copies of the product's sources by break_sources.py. Both exist in the
+// tests only.
 #ifndef UNTORN_TESTS_CANARIES_CANARY_H_
 #define UNTORN_TESTS_CANARIES_CANARY_H_
 

@@ -24,7 +24,7 @@ class ManualDevice : public Device {
     submitted_.insert(submitted_.end(), requests.begin(), requests.end());
   }
   void Reap(bool wait, std::vector<IoRequest*>* completed) override {
-    std::unique_lock<std::mutex> lock(mu_);
+    Lock lock(mu_);
     ++reapers_;
     if (wait) changed_.wait(lock, [this] { return allowed_ > 0 && !submitted_.empty(); });
     --reapers_;
@@ -78,20 +78,20 @@ class IoPumpTest : public testing::Test {
  protected:
   std::thread Waiter(bool* flag) {
     return std::thread([this, flag] {
-      std::unique_lock<std::mutex> lock(mu_);
+      Lock lock(mu_);
       pump_.Wait(lock, [flag] { return *flag; });
     });
   }
 
   std::thread Background() {
     return std::thread([this] {
-      std::unique_lock<std::mutex> lock(mu_);
+      Lock lock(mu_);
       while (!stop_) pump_.StandBy(lock, 1'000'000, [this] { return stop_; });
     });
   }
   void Stop(std::thread* background) {
     {
-      std::unique_lock<std::mutex> lock(mu_);
+      Lock lock(mu_);
       stop_ = true;
       pump_.WakeStandby();
     }
@@ -107,7 +107,7 @@ class IoPumpTest : public testing::Test {
 TEST_F(IoPumpTest, ReaperThatLeavesHandsOverToOneThatSleeps) {
   FlaggedRequest first, second;
   {
-    std::unique_lock<std::mutex> lock(mu_);
+    Lock lock(mu_);
     pump_.Queue(&first.request);
     pump_.Queue(&second.request);
   }
@@ -120,7 +120,7 @@ TEST_F(IoPumpTest, ReaperThatLeavesHandsOverToOneThatSleeps) {
   device_.AwaitReaper();
   device_.CompleteOne();
   sleeper.join();
-  std::unique_lock<std::mutex> lock(mu_);
+  Lock lock(mu_);
   EXPECT_EQ(pump_.in_flight(), 0u);
 }
 
@@ -129,7 +129,7 @@ TEST_F(IoPumpTest, AttendWakesASleeperToReap) {
   std::thread sleeper = Waiter(&request.done);
   std::this_thread::sleep_for(milliseconds(20));
   {
-    std::unique_lock<std::mutex> lock(mu_);
+    Lock lock(mu_);
     pump_.Queue(&request.request);
     pump_.Kick(lock);
     pump_.Attend();
@@ -144,7 +144,7 @@ TEST_F(IoPumpTest, NotifyWakesAWaiterWithoutIo) {
   std::thread sleeper = Waiter(&flag);
   std::this_thread::sleep_for(milliseconds(20));
   {
-    std::unique_lock<std::mutex> lock(mu_);
+    Lock lock(mu_);
     flag = true;
     pump_.Notify();
   }
@@ -167,7 +167,7 @@ TEST_F(IoPumpTest, CompletionMayQueueTheNextRequest) {
   };
   device_.CompleteOne();
   device_.CompleteOne();
-  std::unique_lock<std::mutex> lock(mu_);
+  Lock lock(mu_);
   pump_.Queue(&first);
   pump_.Wait(lock, [&] { return chain.next.done; });
   EXPECT_EQ(pump_.in_flight(), 0u);
@@ -176,14 +176,14 @@ TEST_F(IoPumpTest, CompletionMayQueueTheNextRequest) {
 TEST_F(IoPumpTest, CompletionWakesOnlyTheThreadThatWaitsForIt) {
   FlaggedRequest first, second, third;
   {
-    std::unique_lock<std::mutex> lock(mu_);
+    Lock lock(mu_);
     for (FlaggedRequest* r : {&first, &second, &third}) pump_.Queue(&r->request);
   }
   int looked = 0;  // guarded by mu_
   std::thread reaper = Waiter(&third.done);
   device_.AwaitReaper();
   std::thread sleeper([&] {
-    std::unique_lock<std::mutex> lock(mu_);
+    Lock lock(mu_);
     const std::thread::id self = std::this_thread::get_id();
     pump_.Wait(lock, [&] {
       looked += std::this_thread::get_id() == self;
@@ -205,7 +205,7 @@ TEST_F(IoPumpTest, OneOfThoseWhoCouldIsWokenToWork) {
   std::vector<std::thread> sleepers;
   for (int i = 0; i < 3; ++i) {
     sleepers.emplace_back([&] {
-      std::unique_lock<std::mutex> lock(mu_);
+      Lock lock(mu_);
       while (!stop) {
         pump_.Wait(
             lock, [&] { return stop; }, [&] { return work; });
@@ -216,18 +216,18 @@ TEST_F(IoPumpTest, OneOfThoseWhoCouldIsWokenToWork) {
   std::this_thread::sleep_for(milliseconds(20));
   for (int done = 1; done <= 10; ++done) {
     {
-      std::unique_lock<std::mutex> lock(mu_);
+      Lock lock(mu_);
       work = true;
       pump_.Attend();
     }
     for (bool over = false; !over;) {
       std::this_thread::yield();
-      std::unique_lock<std::mutex> lock(mu_);
+      Lock lock(mu_);
       over = worked == done;
     }
   }
   {
-    std::unique_lock<std::mutex> lock(mu_);
+    Lock lock(mu_);
     stop = true;
     pump_.Notify();
   }
@@ -236,7 +236,7 @@ TEST_F(IoPumpTest, OneOfThoseWhoCouldIsWokenToWork) {
 }
 
 TEST_F(IoPumpTest, StandByGivesUpAfterItsTime) {
-  std::unique_lock<std::mutex> lock(mu_);
+  Lock lock(mu_);
   pump_.StandBy(lock, 5, [] { return false; });
   pump_.StandBy(lock, 1'000'000, [] { return true; });
 }
@@ -245,7 +245,7 @@ TEST_F(IoPumpTest, StandByReapsWhatNobodyWaitsFor) {
   std::thread background = Background();
   FlaggedRequest request;
   {
-    std::unique_lock<std::mutex> lock(mu_);
+    Lock lock(mu_);
     pump_.Queue(&request.request);
     pump_.Kick(lock);
     EXPECT_TRUE(pump_.Unattended());
@@ -262,7 +262,7 @@ TEST_F(IoPumpTest, StandByReapsWhatALeavingThreadLeavesUnattended) {
   FlaggedRequest first, second;
   device_.CompleteOne();
   {
-    std::unique_lock<std::mutex> lock(mu_);
+    Lock lock(mu_);
     pump_.Queue(&first.request);
     pump_.Queue(&second.request);
     pump_.Wait(lock, [&] { return first.done; });
@@ -278,7 +278,7 @@ TEST_F(IoPumpTest, StandByLeavesTheReapingToAThreadThatWaits) {
   for (int i = 0; i < 20; ++i) {
     FlaggedRequest request;
     device_.CompleteOne();
-    std::unique_lock<std::mutex> lock(mu_);
+    Lock lock(mu_);
     pump_.Queue(&request.request);
     pump_.WakeStandby();
     pump_.Wait(lock, [&] { return request.done; });
@@ -294,7 +294,7 @@ TEST_F(IoPumpTest, RunAllReturnsAnErrorAmongTheResults) {
   AlignedBuffer buffer = Filled(4096, 'x');
   std::vector<IoRequest> requests(3, Request(IoOp::kWrite, 0, buffer));
   std::vector<IoRequest*> pointers = {&requests[0], &requests[1], &requests[2]};
-  std::unique_lock<std::mutex> lock(mu_);
+  Lock lock(mu_);
   EXPECT_EQ(pump.RunAll(lock, pointers).code(), absl::StatusCode::kInternal);
   EXPECT_TRUE(requests[0].status.ok());
   EXPECT_TRUE(requests[2].status.ok());
@@ -305,7 +305,7 @@ TEST_F(IoPumpTest, AllFlushesFailOnceOneHasFailed) {
   SimulatedDevice device(std::make_shared<SimulatedDisk>(1 << 20), {});
   device.FailAfter(IoOp::kFlush, 2, absl::InternalError("asked"));
   IoPump pump(device, mu_);
-  std::unique_lock<std::mutex> lock(mu_);
+  Lock lock(mu_);
   for (bool works : {true, false, false, false}) {
     IoRequest flush;
     flush.op = IoOp::kFlush;
@@ -339,7 +339,7 @@ TEST_P(IoPumpOverDeviceTest, EveryThreadSeesItsOwnWrites) {
         IoRequest write_two = Request(IoOp::kWrite, offset_bytes + kBlockBytes, two);
         IoRequest read = Request(IoOp::kRead, offset_bytes, seen);
         IoRequest* writes[] = {&write_one, &write_two};
-        std::unique_lock<std::mutex> lock(mu);
+        Lock lock(mu);
         ASSERT_TRUE(pump.RunAll(lock, writes).ok());
         if (round % 40 == 0) {
           IoRequest flush;
@@ -353,7 +353,7 @@ TEST_P(IoPumpOverDeviceTest, EveryThreadSeesItsOwnWrites) {
     });
   }
   for (std::thread& thread : threads) thread.join();
-  std::unique_lock<std::mutex> lock(mu);
+  Lock lock(mu);
   EXPECT_EQ(pump.in_flight(), 0u);
 }
 

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "tests/untorn/store_test_peer.h"
 #include "tests/untorn/test_util.h"
 
 namespace untorn {
@@ -388,6 +389,7 @@ std::string Driver::Call(const Step& step) {
   if (held_read_ && model_.names().contains(held_read_->object)) {
     held_read_->may_see.push_back(Content(held_read_->object, held_read_->offset, held_read_->got.size()));
   }
+  internal::StoreTestPeer::CheckInvariants(store_);
   return wrong;
 }
 

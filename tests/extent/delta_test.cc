@@ -229,6 +229,11 @@ class DeltaModel {
     ASSERT_EQ(at, range.end());
   }
 
+  void CheckInvariants() {
+    const absl::Status checked = delta_.CheckInvariants();
+    ASSERT_TRUE(checked.ok()) << checked;
+  }
+
   // Edits() says what Visit() says, sorted, and never two things of one block (invariant 2).
   void CheckEdits() {
     const auto source = delta_.Edits();
@@ -237,16 +242,16 @@ class DeltaModel {
     size_t cells = 0;
     const TreeEdit* before = nullptr;
     while (const TreeEdit* edit = source->Next()) {
-      ASSERT_LT(last, edit->key);
+      ASSERT_LT(last, edit->SortKey());
       if (before != nullptr) {
-        ASSERT_EQ(before->key, last) << "an edit lives until the next call but one";
+        ASSERT_EQ(before->SortKey(), last) << "an edit lives until the next call but one";
       }
       before = edit;
-      last = edit->key;
+      last = edit->SortKey();
       if (!edit->is_range) continue;  // an inode that is gone
       const uint64_t object = Value(edit->object);
       const Mapping& m = edit->mapping;
-      ASSERT_EQ(edit->key, MappingKey(edit->object, m.logical.start));
+      ASSERT_EQ(edit->SortKey(), MappingKey(edit->object, m.logical.start));
       ASSERT_GE(m.logical.start, end[object]);
       end[object] = m.logical.end();
       for (uint64_t b = m.logical.start; b < std::min(kBlocks, m.logical.end()); ++b, ++cells)
@@ -347,6 +352,7 @@ TEST(DeltaModelTest, RandomRecordsMapAndDisplaceWhatTheModelSays) {
     for (Lsn lsn = 1; lsn <= 150; ++lsn) {
       model.Step(lsn);
       model.CheckVisit();
+      model.CheckInvariants();
       if (lsn % 10 == 0) {
         model.CheckEdits();
         model.CheckExtents();
@@ -367,7 +373,7 @@ TEST(DeltaTest, EditsAreMappingsThenInodesThenNamesAsTheTreeSortsThem) {
   std::vector<TreeEdit> edits;
   while (const TreeEdit* edit = source->Next()) edits.push_back(*edit);
   ASSERT_EQ(edits.size(), 6u);
-  for (size_t i = 1; i < edits.size(); ++i) EXPECT_LT(edits[i - 1].key, edits[i].key);
+  for (size_t i = 1; i < edits.size(); ++i) EXPECT_LT(edits[i - 1].SortKey(), edits[i].SortKey());
   EXPECT_EQ(edits[0].mapping.state, MappingState::kHole);
   EXPECT_EQ(edits[0].mapping.logical, (BlockRange{0, kObjectBlocksMax}));
   EXPECT_EQ(edits[1].mapping.physical, 100u);

@@ -417,6 +417,11 @@ class Model {
     Reopen();
   }
 
+  void CheckInvariants() {
+    const absl::Status checked = space_->CheckInvariants();
+    ASSERT_TRUE(checked.ok()) << checked;
+  }
+
   void Step() {
     const uint64_t kind = random_() % 100;
     if (kind < 40) {
@@ -557,6 +562,7 @@ TEST(FreeSpaceModelTest, RandomUseAllocatesAndFreesWhatTheModelSays) {
     Model model(seed);
     for (int step = 0; step < 300; ++step) {
       model.Step();
+      model.CheckInvariants();
       if (testing::Test::HasFatalFailure()) FAIL() << "at step " << step;
     }
     model.Checkpoint();

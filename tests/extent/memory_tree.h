@@ -54,7 +54,6 @@ inline TreeEdit ErasePoint(std::string key) {
 inline TreeEdit MapRange(uint64_t object, BlockRange range, uint64_t physical,
                          MappingState state = MappingState::kWritten) {
   TreeEdit edit;
-  edit.key = MappingKey(ObjectId{object}, range.start);
   edit.is_range = true;
   edit.object = ObjectId{object};
   edit.mapping.logical = range;

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <random>
 
@@ -94,6 +95,48 @@ TEST(TreeNodeTest, TakeEmptiesTheBuilder) {
   EXPECT_EQ(entries[1], std::pair(std::string("b"), std::string("2")));
   EXPECT_TRUE(builder.empty());
   EXPECT_EQ(builder.used_bytes(), kHeaderBytes);
+}
+
+TEST(TreeNodeTest, RunOfEntriesIsCopiedAsIfEachWereAdded) {
+  std::vector<std::pair<std::string, std::string>> entries;
+  for (int i = 0; i < 60; ++i) {
+    entries.emplace_back("key" + std::to_string(100 + i), std::string(1 + i * 7 % 40, 'v'));
+  }
+  Built sorted = Build(0, entries);
+  // The same entries, but elsewhere in the block: as another program may have put them.
+  Built scattered = sorted;
+  std::fill(scattered.block.begin() + kHeaderBytes, scattered.block.end(), std::byte{0});
+  size_t at = kHeaderBytes + 2 * entries.size();
+  for (size_t n = 0; n < entries.size(); ++n) {
+    const size_t i = n * 7 % entries.size();
+    const auto& [key, value] = entries[i];
+    scattered.Put16(kHeaderBytes + 2 * i, static_cast<uint16_t>(at));
+    scattered.Put16(at, static_cast<uint16_t>(key.size()));
+    scattered.Put16(at + 2, static_cast<uint16_t>(value.size()));
+    std::memcpy(&scattered.block[at + 4], (key + value).data(), key.size() + value.size());
+    at += 4 + key.size() + value.size();
+  }
+  scattered.Reseal();
+  for (const Built* from : {&sorted, &scattered}) {
+    const auto node = from->Parse();
+    ASSERT_TRUE(node.ok()) << node.status();
+    for (const auto& [first, last] : {std::pair(0, 60), std::pair(3, 4), std::pair(10, 59)}) {
+      TreeNodeBuilder one_by_one(0), run(0);
+      one_by_one.Add("a", "before");
+      run.Add("a", "before");
+      for (int i = first; i < last; ++i) one_by_one.Add(entries[i].first, entries[i].second);
+      EXPECT_EQ(run.AddRun(**node, first, last), last - first);
+      EXPECT_EQ(run.used_bytes(), one_by_one.used_bytes());
+      EXPECT_EQ(run.Seal(kUuid, kAddress, 1), one_by_one.Seal(kUuid, kAddress, 1));
+    }
+    TreeNodeBuilder full(0);
+    full.Add("a", std::string(3000, 'v'));
+    const int added = full.AddRun(**node, 0, 60);
+    EXPECT_GT(added, 0);
+    EXPECT_LT(added, 60);
+    EXPECT_FALSE(full.Fits(entries[added].first, entries[added].second)) << "as many as fit";
+    EXPECT_EQ(full.key(full.count() - 1), entries[added - 1].first);
+  }
 }
 
 TEST(TreeNodeDeathTest, KeysOutOfOrderAbort) {

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "tests/untorn/store_test_peer.h"
 #include "tests/untorn/test_util.h"
 
 namespace untorn {
@@ -287,6 +288,7 @@ void ModelRun::SettleAsync() {
 }
 
 void ModelRun::AfterStep() {
+  if (store_->is_open()) internal::StoreTestPeer::CheckInvariants(**store_);
   SettleAsync();
   if (store_->device().cut()) {
     ++counts_.cut_inside_a_call;

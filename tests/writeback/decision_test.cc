@@ -13,8 +13,8 @@
 namespace untorn {
 namespace {
 
-constexpr uint64_t kUnitBlocks = 8;  // of the write that would qualify
-constexpr uint64_t kPlace = 96;      // a multiple of it
+constexpr uint64_t kWriteBlocks = 8;  // of the write that would qualify
+constexpr uint64_t kPlace = 96;       // a multiple of it
 constexpr Lsn kSettled = 10;
 
 AtomicLimits Limits(AtomicSource source, uint32_t min_blocks, uint32_t max_blocks,
@@ -31,7 +31,7 @@ struct Candidate {
 
   Candidate() {
     input.limits = Limits(AtomicSource::kHardware, 4, 16, 12);
-    input.length_bytes = kUnitBlocks * kBlockBytes;
+    input.length_bytes = kWriteBlocks * kBlockBytes;
     input.settled = kSettled;
     // Two entries that are one run on the device.
     mappings = {{{0, 3}, MappingState::kWritten, kPlace, kSettled, 0},
@@ -78,11 +78,11 @@ constexpr Obstacle kObstacles[] = {
     {"in-place", [](Candidate&) {}},
 };
 
-// What becomes of a batch of candidates that all qualify, and `cow_units` that do not.
-const char* BatchReason(const std::vector<Extent>& candidates, size_t cow_units) {
+// What becomes of a batch of candidates that all qualify, and `cow_sets` that do not.
+const char* BatchReason(const std::vector<Extent>& candidates, size_t cow_sets) {
   const auto runs = MergeInPlace(candidates, Limits(AtomicSource::kHardware, 1, 16));
-  return PathReasonName(InPlaceIsCheaper(runs.size(), cow_units) ? PathReason::kInPlace
-                                                                 : PathReason::kCheaperPacked);
+  return PathReasonName(InPlaceIsCheaper(runs.size(), cow_sets) ? PathReason::kInPlace
+                                                                : PathReason::kCheaperPacked);
 }
 
 TEST(DecisionTest, EachReasonIsGivenForItsOwnObstacle) {
@@ -135,7 +135,7 @@ TEST(DecisionTest, LimitsCountOnlyIfTheHardwareOrTheOperatorPromisesThem) {
     c.input.limits.source = test.source;
     EXPECT_STREQ(PathReasonName(c.Result()), test.reason) << AtomicSourceName(test.source);
     EXPECT_STREQ(
-        PathReasonName(DecideForever(c.input.policy, c.input.limits, false, kUnitBlocks * kBlockBytes)),
+        PathReasonName(DecideForever(c.input.policy, c.input.limits, false, kWriteBlocks * kBlockBytes)),
         test.reason)
         << AtomicSourceName(test.source);
   }
@@ -171,7 +171,7 @@ TEST(DecisionTest, RecordAtTheSettledMarkIsSettledAndTheNextIsNot) {
 TEST(DecisionTest, PlaceThatEndsAtTheBoundaryDoesNotCrossIt) {
   Candidate c;
   c.input.limits.boundary_bytes = 16 * kBlockBytes;
-  for (uint64_t place = 0; place < 64; place += kUnitBlocks) {
+  for (uint64_t place = 0; place < 64; place += kWriteBlocks) {
     c.MoveTo(kPlace + place);
     EXPECT_EQ(c.Result(), PathReason::kInPlace) << place;
   }
@@ -223,11 +223,11 @@ TEST(MergeInPlaceTest, NeighboursAtAMisalignedPlaceStayApart) {
   EXPECT_EQ(Merge({{2, 2}, {4, 2}}, Limits(AtomicSource::kHardware, 1, 8)), (Places{{2, 2}, {4, 2}}));
 }
 
-TEST(MergeInPlaceTest, UnitsOfUnequalLengthMakeNoPowerOfTwoAndStayApart) {
+TEST(MergeInPlaceTest, CandidatesOfUnequalLengthMakeNoPowerOfTwoAndStayApart) {
   EXPECT_EQ(Merge({{0, 2}, {2, 1}}, Limits(AtomicSource::kHardware, 1, 8)), (Places{{0, 2}, {2, 1}}));
 }
 
-TEST(MergeInPlaceTest, AGapKeepsUnitsApart) {
+TEST(MergeInPlaceTest, AGapKeepsCandidatesApart) {
   EXPECT_EQ(Merge({{0, 1}, {2, 1}, {3, 1}}, Limits(AtomicSource::kHardware, 1, 8)), (Places{{0, 1}, {2, 2}}));
 }
 
@@ -279,9 +279,9 @@ TEST(MergeInPlaceTest, RandomCandidatesAreNeverSplitAndMergeIntoTheFewestRunsTha
     std::vector<int> seen(candidates.size(), 0);
     for (const InPlaceRun& run : runs) {
       uint64_t at = run.extent.start;
-      for (const size_t i : run.units) {
+      for (const size_t i : run.candidates) {
         ++seen[i];
-        ASSERT_EQ(candidates[i].start, at) << "units out of order";
+        ASSERT_EQ(candidates[i].start, at) << "candidates out of order";
         at = candidates[i].end();
       }
       ASSERT_EQ(at, run.extent.end());

@@ -21,7 +21,9 @@ class FakeSpace {
 
   void Occupy(uint64_t block) { free_[block] = false; }
 
-  absl::StatusOr<Extent> Allocate(uint64_t want, uint64_t min, uint64_t alignment) {
+  absl::StatusOr<Extent> Allocate(const AllocationRequest& request) {
+    const uint64_t want = request.want_blocks, min = request.min_blocks;
+    const uint64_t alignment = request.alignment_blocks;
     EXPECT_TRUE(min >= 1 && want >= min && std::has_single_bit(alignment));
     ++allocations;
     Extent best;
@@ -47,10 +49,10 @@ class FakeSpace {
     }
     return absl::OkStatus();
   }
-  absl::StatusOr<std::vector<PlacedPiece>> Place(std::vector<LayoutItem> items, uint64_t align_max) {
+  absl::StatusOr<PlacedPieces> Place(std::vector<LayoutItem> items, uint64_t align_max) {
     return PlaceItems(
-        std::move(items), align_max,
-        [this](uint64_t want, uint64_t min, uint64_t alignment) { return Allocate(want, min, alignment); },
+        absl::MakeSpan(items), align_max,
+        [this](const AllocationRequest& request) { return Allocate(request); },
         [this](Extent extent) { return Return(extent); });
   }
 
@@ -68,7 +70,7 @@ LayoutItem Item(size_t source, uint64_t object, BlockRange blocks, uint64_t grou
 
 // Where each block of each item went: every one of them once, on blocks that are taken, none shared.
 std::map<std::pair<size_t, uint64_t>, uint64_t> CheckedPlaces(const std::vector<LayoutItem>& items,
-                                                              const std::vector<PlacedPiece>& placed,
+                                                              const PlacedPieces& placed,
                                                               const FakeSpace& space) {
   std::map<std::pair<size_t, uint64_t>, uint64_t> places;
   std::set<uint64_t> used;
@@ -184,13 +186,14 @@ TEST(LayoutTest, TheRestOfARunThatIsOfNoUseIsGivenBack) {
 TEST(LayoutTest, TheAllocatorsErrorIsHandedOn) {
   FakeSpace full(4);
   EXPECT_TRUE(absl::IsResourceExhausted(full.Place({Item(0, 1, {0, 5})}, 4).status()));
+  LayoutItem items[] = {Item(0, 1, {0, 1})};
   const auto damaged = PlaceItems(
-      {Item(0, 1, {0, 1})}, 4, [](uint64_t, uint64_t, uint64_t) { return absl::DataLossError(""); },
+      absl::MakeSpan(items), 4, [](const AllocationRequest&) { return absl::DataLossError(""); },
       [](Extent) { return absl::OkStatus(); });
   EXPECT_TRUE(absl::IsDataLoss(damaged.status()));
 }
 
-// Items that do not overlap within an object and group, as the units of one epoch.
+// Items that do not overlap within an object and group, as the change sets of one barrier epoch.
 std::vector<LayoutItem> RandomItems(std::mt19937_64& random) {
   std::vector<LayoutItem> items;
   for (uint64_t group = 0; group < 1 + random() % 3; ++group) {

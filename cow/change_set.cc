@@ -1,0 +1,26 @@
+#include "cow/change_set.h"
+
+#include <algorithm>
+
+namespace untorn {
+
+bool InPendingHole(const ObjectState& object, uint64_t block) {
+  for (const ChangeSet* set : object.hole_sets) {
+    auto it = set->changes.find(object.id);
+    if (it != set->changes.end() && it->second.holes.Contains(block)) return true;
+  }
+  return false;
+}
+
+std::optional<Inode> RecordInode(ObjectChange& change) {
+  ObjectState& object = *change.object;
+  const uint64_t size =
+      change.set_size_bytes ? *change.set_size_bytes : std::max(object.sent_size_bytes, change.grow_to_bytes);
+  if (!change.name && size == object.sent_size_bytes) return std::nullopt;
+  object.sent_size_bytes = size;
+  change.recorded_size_bytes = size;
+  if (change.name) object.sent_name = *change.name;
+  return Inode{object.id, size, object.sent_name};
+}
+
+}  // namespace untorn

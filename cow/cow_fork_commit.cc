@@ -1,0 +1,201 @@
+// Change sets on their way to the device: frozen, completed, or taken back.
+#include <utility>
+#include <vector>
+
+#include "base/check.h"
+#include "cow/cow_fork.h"
+#include "cow/rules.h"
+
+namespace untorn {
+
+bool CowFork::MustWait(const ChangeSet& set) const {
+  for (const auto& [id, change] : set.changes) {
+    const ObjectState& object = *change.object;
+    // Records of metadata are in the order of their change sets.
+    if (object.committing_metadata > 0 || (change.metadata() && object.committing > 0)) {
+      if (!rules::MayPassOneThatWritesTheSameBlock()) return true;
+    }
+    if (object.committing == 0) continue;
+    bool wait = false;
+    ForEachBlock(change.data, [&](uint64_t b) {
+      const Page* page = pages_.Find(object, b);
+      wait |= page != nullptr && page->committing != nullptr;
+    });
+    if (wait && !rules::MayPassOneThatWritesTheSameBlock()) return true;
+  }
+  return false;
+}
+
+void CowFork::Freeze(const ChangeSetRef& set) {
+  UNTORN_CHECK(set->state == ChangeSet::State::kPending, "a change set is frozen twice");
+  UNTORN_CHECK(!set->joined_to, "a change set is frozen that is part of another");
+  set->state = ChangeSet::State::kCommitting;
+  ++committing_sets_;
+  pending_.Erase(*set);
+  for (auto& [id, change] : set->changes) {
+    ObjectState& object = *change.object;
+    object.pending.erase(set.get());
+    if (object.metadata_set == set.get()) object.metadata_set = nullptr;
+    ++object.committing;
+    if (change.metadata()) ++object.committing_metadata;
+    change.data.ForEach([&, id = id](BlockRange r) {
+      FrozenRange& range = set->frozen.emplace_back();
+      range.object = &object;
+      range.blocks = r;
+      range.buffers.reserve(r.count);
+      for (uint64_t b = r.start; b < r.end(); ++b) {
+        Page& page = pages_.Get(object, b);
+        if (page.pending == set.get()) {
+          range.buffers.push_back(page.buffer);
+          page.pending = nullptr;
+        } else {
+          auto it = set->detached.find({id, b});
+          UNTORN_CHECK(it != set->detached.end(), "invariant 4: a block of a change set is in no page");
+          range.buffers.push_back(std::move(it->second));
+        }
+        page.committing = set.get();
+      }
+    });
+  }
+  set->detached.clear();
+}
+
+// What a change set that is visible when durable changes of an object is seen from now on.
+void CowFork::ShowNow(ObjectChange& change) {
+  ObjectState& object = *change.object;
+  if (change.removed) {
+    object.removed = true;
+    pages_.DropClean(object, {0, kObjectBlocksMax});
+    return;
+  }
+  if (change.recorded_size_bytes) object.size_bytes = *change.recorded_size_bytes;
+  if (change.name) object.name = *change.name;
+  change.holes.ForEach([&](BlockRange r) { pages_.DropClean(object, r); });
+  for (const PlacedExtent& extent : change.placed) {
+    // Unwritten extents take the place of holes, and read as these do.
+    if (extent.state == MappingState::kWritten) pages_.DropClean(object, extent.blocks);
+  }
+}
+
+void CowFork::CompleteChange(ChangeSet& set, ObjectChange& change) {
+  ObjectState& object = *change.object;
+  --object.committing;
+  if (change.metadata()) {
+    --object.committing_metadata;
+    // Its holes and extents may have changed what the others know of their blocks.
+    for (ChangeSet* other : object.pending) other->changes[object.id].ForgetMapped();
+  }
+  std::erase(object.hole_sets, &set);
+  if (change.recorded_size_bytes) object.durable_size_bytes = *change.recorded_size_bytes;
+}
+
+void CowFork::Complete(const ChangeSetRef& set) {
+  UNTORN_CHECK(set->state == ChangeSet::State::kCommitting,
+               "a change set is completed that is not committing");
+  --committing_sets_;
+  set->state = ChangeSet::State::kDone;
+  for (FrozenRange& range : set->frozen) {
+    for (uint64_t b = range.blocks.start; b < range.blocks.end(); ++b) {
+      Page* page = pages_.Find(*range.object, b);
+      if (page == nullptr || page->committing != set.get()) continue;
+      page->committing = nullptr;
+      if (page->pending != nullptr) {
+        // The next version of the block knew what the block was mapped to before this commit.
+        page->pending->changes[range.object->id].ForgetMapped();
+      } else if (page->drop_when_clean) {
+        pages_.Drop(*range.object, b);
+      } else if (page->unused()) {
+        pages_.EraseIfUnused(*range.object, b);
+      }
+    }
+    dirty_blocks_ -= range.blocks.count;
+  }
+  set->frozen.clear();
+  for (auto& [id, change] : set->changes) {
+    CompleteChange(*set, change);
+    if (set->visible_when_durable) ShowNow(change);
+  }
+  names_.Complete(*set);
+  set->changes.clear();
+}
+
+ChangeSet* CowFork::PendingWith(const ObjectState& object, uint64_t block, BarrierEpoch epoch,
+                                const ChangeSet* except) {
+  for (ChangeSet* other : object.pending) {
+    if (other == except || other->epoch != epoch) continue;
+    auto change = other->changes.find(object.id);
+    if (change != other->changes.end() && change->second.data.Contains(block)) return other;
+  }
+  return nullptr;
+}
+
+// The blocks of `range` that the pending change set holds are no part of it any more: a later hole of the same barrier
+// epoch covers them.
+void CowFork::TakeBlocksOut(ChangeSet& set, ObjectChange& change, BlockRange range) {
+  RangeSet kept = change.data;
+  kept.Remove(range);
+  ForEachBlock(change.data, [&](uint64_t b) {
+    if (b < range.start || b >= range.end()) return;
+    set.detached.erase({change.object->id, b});
+    --set.data_blocks;
+    --dirty_blocks_;
+  });
+  change.data = std::move(kept);
+}
+
+void CowFork::Unfreeze(const ChangeSetRef& set) {
+  UNTORN_CHECK(set->state == ChangeSet::State::kCommitting,
+               "a change set is unfrozen that is not committing");
+  --committing_sets_;
+  set->state = ChangeSet::State::kPending;
+  pending_.Add(set);
+  for (auto& [id, change] : set->changes) {
+    --change.object->committing;
+    if (change.metadata()) --change.object->committing_metadata;
+    change.object->pending.insert(set.get());
+    change.ForgetMapped();
+    // What goes in place ends within the durable size. That may be truncated by now: joined to it, this must not
+    // make the object larger again.
+    change.grow_to_bytes = 0;
+  }
+  std::vector<ChangeSetRef> overlapping;
+  for (FrozenRange& range : set->frozen) {
+    for (uint64_t b = range.blocks.start; b < range.blocks.end(); ++b) {
+      Page& page = pages_.Get(*range.object, b);
+      page.committing = nullptr;
+      BufferRef& buffer = range.buffers[b - range.blocks.start];
+      if (ChangeSet* newer = PendingWith(*range.object, b, set->epoch, set.get())) {
+        // The newer version of the same barrier epoch is the one that counts.
+        overlapping.push_back(newer->shared_from_this());
+        set->changes[range.object->id].data.Remove({b, 1});
+        --set->data_blocks;
+        --dirty_blocks_;
+      } else if (page.pending == nullptr && page.buffer) {
+        page.pending = set.get();  // still the newest content
+      } else {
+        set->detached[{range.object->id, b}] = std::move(buffer);
+      }
+      // A hole may have dropped the page meanwhile.
+      if (page.unused()) pages_.EraseIfUnused(*range.object, b);
+    }
+  }
+  set->frozen.clear();
+  // A metadata change of the same object and barrier epoch that came meanwhile holds everything before it (invariant
+  // 2).
+  for (auto& [id, change] : set->changes) {
+    for (ChangeSet* other : change.object->pending) {
+      auto theirs = other->changes.find(id);
+      if (other == set.get() || other->epoch != set->epoch || theirs == other->changes.end() ||
+          !theirs->second.metadata()) {
+        continue;
+      }
+      theirs->second.holes.ForEach(
+          [&, &change = change](BlockRange hole) { TakeBlocksOut(*set, change, hole); });
+      overlapping.push_back(other->shared_from_this());
+    }
+  }
+  ChangeSetRef all = set;
+  for (const ChangeSetRef& other : overlapping) all = Join(all, Resolve(other));
+}
+
+}  // namespace untorn

@@ -1,0 +1,41 @@
+// Cached blocks of objects: pages, in chunks of 16.
+#ifndef UNTORN_COW_PAGE_H_
+#define UNTORN_COW_PAGE_H_
+
+#include <array>
+#include <cstdint>
+#include <list>
+
+#include "cow/buffer_pool.h"
+
+namespace untorn {
+
+struct ChangeSet;
+struct ObjectState;
+
+// One cached block.
+struct Page {
+  BufferRef buffer;              // the newest content; none while it is being read
+  ChangeSet* pending = nullptr;  // the pending change set that holds this content
+  ChangeSet* committing =
+      nullptr;              // the change set that has a version of this block on its way to the device
+  uint64_t read_token = 0;  // of the read that will fill it, if nobody writes it first
+  bool referenced = false;  // since the eviction hand last came by
+  bool drop_when_clean = false;
+
+  bool unused() const { return !buffer && !pending && !committing && read_token == 0; }
+  bool dirty() const { return pending != nullptr || committing != nullptr; }
+};
+
+// 16 adjacent blocks: one look-up serves 64 KiB.
+struct Chunk {
+  static constexpr uint64_t kBlocks = 16;
+  ObjectState* object = nullptr;
+  uint64_t index = 0;  // first block / kBlocks
+  std::array<Page, kBlocks> pages;
+  std::list<Chunk*>::iterator place;  // in the eviction order
+};
+
+}  // namespace untorn
+
+#endif  // UNTORN_COW_PAGE_H_

@@ -1,0 +1,135 @@
+#include "cow/page_cache.h"
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+
+#include "base/check.h"
+
+namespace untorn {
+
+Chunk* PageCache::FindChunk(const ObjectState& object, uint64_t block) {
+  auto it = object.chunks.find(block / Chunk::kBlocks);
+  return it == object.chunks.end() ? nullptr : it->second.get();
+}
+
+Page* PageCache::Find(const ObjectState& object, uint64_t block) const {
+  Chunk* chunk = FindChunk(object, block);
+  return chunk ? &chunk->pages[block % Chunk::kBlocks] : nullptr;
+}
+
+Page& PageCache::Get(ObjectState& object, uint64_t block) {
+  std::unique_ptr<Chunk>& chunk = object.chunks[block / Chunk::kBlocks];
+  if (!chunk) {
+    chunk = std::make_unique<Chunk>();
+    chunk->object = &object;
+    chunk->index = block / Chunk::kBlocks;
+    // Just behind the hand: it comes by this chunk last.
+    chunk->place = chunks_.insert(hand_, chunk.get());
+    ++chunk_count_;
+  }
+  return chunk->pages[block % Chunk::kBlocks];
+}
+
+std::vector<uint64_t> PageCache::BlocksWithPages(const ObjectState& object, BlockRange range) const {
+  std::vector<uint64_t> blocks;
+  const auto add = [&](const Chunk& chunk) {
+    for (uint64_t i = 0; i < Chunk::kBlocks; ++i) {
+      const uint64_t block = chunk.index * Chunk::kBlocks + i;
+      if (block >= range.start && block < range.end() && !chunk.pages[i].unused()) blocks.push_back(block);
+    }
+  };
+  const uint64_t first = range.start / Chunk::kBlocks, last = (range.end() - 1) / Chunk::kBlocks;
+  // A range may reach to the largest block there is: then the chunks are fewer than the blocks.
+  if (last - first < object.chunks.size()) {
+    for (uint64_t index = first; index <= last; ++index) {
+      if (auto it = object.chunks.find(index); it != object.chunks.end()) add(*it->second);
+    }
+  } else {
+    for (const auto& [index, chunk] : object.chunks) add(*chunk);
+    std::sort(blocks.begin(), blocks.end());
+  }
+  return blocks;
+}
+
+void PageCache::EraseChunkIfUnused(Chunk* chunk) {
+  for (const Page& page : chunk->pages) {
+    if (!page.unused()) return;
+  }
+  if (hand_ == chunk->place) ++hand_;
+  chunks_.erase(chunk->place);
+  --chunk_count_;
+  chunk->object->chunks.erase(chunk->index);
+}
+
+void PageCache::EraseIfUnused(ObjectState& object, uint64_t block) {
+  if (Chunk* chunk = FindChunk(object, block); chunk != nullptr) EraseChunkIfUnused(chunk);
+}
+
+void PageCache::Drop(ObjectState& object, uint64_t block) {
+  Chunk* chunk = FindChunk(object, block);
+  if (chunk == nullptr) return;
+  Page& page = chunk->pages[block % Chunk::kBlocks];
+  ChangeSet* committing = page.committing;
+  page = Page();
+  page.committing = committing;
+  EraseChunkIfUnused(chunk);
+}
+
+void PageCache::DropClean(ObjectState& object, BlockRange range) {
+  for (uint64_t block : BlocksWithPages(object, range)) {
+    if (!Find(object, block)->dirty()) Drop(object, block);
+  }
+}
+
+Page* PageCache::AddReading(ObjectState& object, uint64_t block, uint64_t token) {
+  Page& page = Get(object, block);
+  if (!page.unused()) return nullptr;
+  page.read_token = token;
+  return &page;
+}
+
+void PageCache::FillRead(ObjectState& object, uint64_t block, uint64_t token, BufferRef buffer) {
+  Page* page = Find(object, block);
+  // A write came meanwhile, or the page was dropped: what was read is old.
+  if (page == nullptr || page->read_token != token) return;
+  UNTORN_CHECK(!page->buffer, "a page that has content waits for a read");
+  page->read_token = 0;
+  page->buffer = std::move(buffer);
+  page->referenced = true;
+  if (!page->buffer) EraseIfUnused(object, block);
+}
+
+void PageCache::Evict(uint64_t limit_bytes) {
+  // Two rounds: the first may only clear the marks of recent use.
+  for (size_t steps = 2 * chunks_.size(); steps > 0 && memory_bytes() > limit_bytes && !chunks_.empty();
+       --steps) {
+    if (hand_ == chunks_.end()) hand_ = chunks_.begin();
+    Chunk* chunk = *hand_;
+    ++hand_;
+    for (Page& page : chunk->pages) {
+      if (!page.buffer || page.dirty()) continue;  // invariant 1
+      if (page.referenced) {
+        page.referenced = false;
+      } else {
+        page = Page();
+      }
+    }
+    EraseChunkIfUnused(chunk);
+  }
+}
+
+void PageCache::CheckInvariants(const ObjectState& object) const {
+  for (const auto& [index, chunk] : object.chunks) {
+    UNTORN_CHECK(chunk->object == &object && chunk->index == index, "a chunk belongs to another object");
+    bool used = false;
+    for (const Page& page : chunk->pages) {
+      used |= !page.unused();
+      UNTORN_CHECK(page.pending == nullptr || page.buffer,
+                   "invariant 1: a pending block has lost its content");
+    }
+    UNTORN_CHECK(used, "invariant 2: a chunk with no page in use is kept");
+  }
+}
+
+}  // namespace untorn

@@ -1,0 +1,122 @@
+#include "extent/checkpoint_sink.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "base/status_macros.h"
+
+namespace untorn {
+namespace {
+
+constexpr uint64_t kNodeRunBlocks = 64;
+constexpr size_t kWritesInFlight = 8;
+
+}  // namespace
+
+absl::StatusOr<std::shared_ptr<const TreeNode>> CheckpointSink::Load(BlockPointer pointer) {
+  std::lock_guard guard(lock_);
+  RETURN_IF_ERROR(error_);
+  absl::StatusOr<std::shared_ptr<const TreeNode>> node = mappings_.ReadNode(lock_, pointer);
+  // Once more, before it counts as damaged.
+  return absl::IsDataLoss(node.status()) ? mappings_.ReadNode(lock_, pointer) : node;
+}
+
+absl::StatusOr<uint64_t> CheckpointSink::AllocateNode() {
+  std::lock_guard guard(lock_);
+  if (run_used_ == run_.count) {
+    RETURN_IF_ERROR(SendRun(lock_));
+    // Not of what is reserved for data.
+    const uint64_t free = space_.free_blocks();
+    const uint64_t unreserved = free - std::min(free, space_.reserved_blocks());
+    const uint64_t want = std::clamp<uint64_t>(unreserved, 1, kNodeRunBlocks);
+    ASSIGN_OR_RETURN(run_, space_.Allocate(lock_, {.want_blocks = want}));
+    bytes_ = AlignedBuffer(run_.count * kBlockBytes);
+  }
+  return run_.start + run_used_++;
+}
+
+absl::Status CheckpointSink::WriteNode(BlockPointer pointer, std::span<const std::byte> block) {
+  std::shared_ptr<const TreeNode> node = TreeNode::OfSealed(block, pointer);
+  std::lock_guard guard(lock_);
+  UNTORN_CHECK(pointer.block >= run_.start && pointer.block < run_.start + run_used_,
+               "a node is written outside its run");
+  std::copy(block.begin(), block.end(), bytes_.data() + (pointer.block - run_.start) * kBlockBytes);
+  // Needed as soon as the new tree is: whoever looks something up would wait for it to be read.
+  mappings_.node_cache().Insert(std::move(node));
+  RETURN_IF_ERROR(space_.LoadGroups(lock_, {pointer.block, 1}));
+  return space_.free_space().SetBase({pointer.block, 1});
+}
+
+void CheckpointSink::NodeRetired(uint64_t block) {
+  retired_.push_back(block);
+  Clear({block, 1});
+}
+
+void CheckpointSink::MappingRemoved(Extent extent) { Clear(extent); }
+
+void CheckpointSink::Clear(Extent extent) {
+  // Damage: nothing of ours is there.
+  if (!state_.superblock.geometry.InDataArea(extent)) return;
+  std::lock_guard guard(lock_);
+  absl::Status s = space_.LoadGroups(lock_, extent);
+  if (s.ok()) s = space_.free_space().ClearBase(extent);
+  if (error_.ok()) error_ = s;
+}
+
+absl::Status CheckpointSink::Finish(Lock& lock, const Delta& merged) {
+  // The unused end of the last run goes back.
+  if (run_.count > run_used_) {
+    const Extent rest{run_.start + run_used_, run_.count - run_used_};
+    RETURN_IF_ERROR(space_.free_space().MarkFree(rest));
+    run_.count = run_used_;
+  }
+  std::vector<Extent> mapped;
+  merged.ForEachExtent([&](Extent e) { mapped.push_back(e); });
+  for (const Extent& e : mapped) {
+    RETURN_IF_ERROR(space_.LoadGroups(lock, e));
+    RETURN_IF_ERROR(space_.free_space().SetBase(e));
+  }
+  RETURN_IF_ERROR(SendRun(lock));
+  return error_;
+}
+
+void CheckpointSink::ForgetRetired() {
+  for (uint64_t block : retired_) mappings_.node_cache().Erase(block);
+}
+
+void CheckpointSink::Write(uint64_t block, std::span<const std::byte> bytes) {
+  PendingWrite& w = writes_.emplace_back();
+  w.bytes = AlignedBuffer(bytes.size());
+  std::copy(bytes.begin(), bytes.end(), w.bytes.data());
+  Send(w, block, bytes.size());
+}
+
+absl::Status CheckpointSink::Drain(Lock& lock, size_t left) {
+  while (writes_.size() > left) {
+    pump_.Wait(lock, [&] { return writes_.front().done; });
+    if (error_.ok()) error_ = writes_.front().request.status;
+    writes_.pop_front();
+  }
+  return error_;
+}
+
+absl::Status CheckpointSink::SendRun(Lock& lock) {
+  if (run_used_ == 0) return absl::OkStatus();
+  PendingWrite& w = writes_.emplace_back();
+  w.bytes = std::move(bytes_);
+  Send(w, run_.start, run_used_ * kBlockBytes);
+  run_ = {};
+  run_used_ = 0;
+  return Drain(lock, kWritesInFlight);
+}
+
+void CheckpointSink::Send(PendingWrite& write, uint64_t block, size_t bytes) {
+  write.request.op = IoOp::kWrite;
+  write.request.offset_bytes = block * kBlockBytes;
+  write.request.iov = {{write.bytes.data(), bytes}};
+  write.request.context = &write;
+  write.request.done = [](IoRequest* r) { static_cast<PendingWrite*>(r->context)->done = true; };
+  pump_.Queue(&write.request);
+}
+
+}  // namespace untorn

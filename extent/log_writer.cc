@@ -1,0 +1,167 @@
+#include "extent/log_writer.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "base/check.h"
+#include "extent/rules.h"
+
+namespace untorn {
+namespace {
+
+// Calls record(the entries of one record, its blocks) for each record of a commit: at least once.
+template <typename Fn>
+void ForEachRecordOf(const std::vector<LogEntry>& entries, Fn record) {
+  size_t first = 0, bytes = 0;
+  const std::span<const LogEntry> all(entries);
+  for (size_t i = 0; i < entries.size(); ++i) {
+    const size_t n = EncodedBytes(entries[i]);
+    if (bytes + n > kRecordEntryBytesMax) {
+      record(all.subspan(first, i - first), RecordBlocks(bytes));
+      first = i;
+      bytes = 0;
+    }
+    bytes += n;
+  }
+  record(all.subspan(first), RecordBlocks(bytes));
+}
+
+}  // namespace
+
+void LogReservation::Release() {
+  if (blocks_ == 0) return;
+  UNTORN_CHECK(writer_->reserved_blocks_ >= blocks_, "more of the log is given back than was reserved");
+  writer_->reserved_blocks_ -= std::exchange(blocks_, 0);
+}
+
+void LogWriter::Resume(const LogTail& tail) {
+  UNTORN_CHECK(tail.lsn >= state_.superblock.checkpoint_lsn, "recovery has lost what a checkpoint holds");
+  UNTORN_CHECK(reserved_blocks_ == 0 && next_lsn_ == 1, "the log is resumed twice");
+  next_position_ = durable_position_ = encoded_position_ = tail.position;
+  previous_checksum_ = durable_checksum_ = tail.checksum;
+  next_lsn_ = tail.lsn + 1;
+  // Recovery makes all it keeps durable, and so settled, before anything relies on it.
+  state_.durable_lsn = state_.settled_lsn = tail.lsn;
+}
+
+uint64_t LogWriter::BlocksFor(const std::vector<LogEntry>& entries) {
+  uint64_t blocks = 0;
+  ForEachRecordOf(entries, [&](std::span<const LogEntry>, uint64_t n) { blocks += n; });
+  return blocks;
+}
+
+bool LogWriter::HasRoom(uint64_t blocks) const {
+  return LogHasRoom(blocks_used(), blocks, geometry_.log_blocks);
+}
+
+std::optional<LogReservation> LogWriter::TryReserve(uint64_t blocks) {
+  if (!HasRoom(blocks)) return std::nullopt;
+  reserved_blocks_ += blocks;
+  return LogReservation(this, blocks);
+}
+
+void LogWriter::Begin(LogReservation reservation, std::vector<LogEntry> entries, LogAppend* out) {
+  out->records = 0;
+  uint64_t blocks = 0;
+  ForEachRecordOf(entries, [&](std::span<const LogEntry>, uint64_t n) {
+    blocks += n;
+    ++out->records;
+  });
+  UNTORN_CHECK(reservation.writer_ == this && reservation.blocks() >= blocks,
+               "a commit takes more of the log than was reserved");
+  out->entries = std::move(entries);
+  out->first = next_lsn_;
+  out->claim = state_.durable_lsn;
+  out->start_position = next_position_;
+  out->epoch = state_.superblock.epoch;
+  out->superblock_generation = state_.superblock.generation;
+  out->prepared_blocks = space_.prepared_blocks();
+  UNTORN_CHECK(out->claim < out->first && out->claim >= state_.settled_lsn, "a claim of what is not durable");
+  UNTORN_CHECK(out->requests.empty(), "an append is begun twice");
+  out->bytes = std::exchange(spare_, AlignedBuffer());
+  // What was reserved is now in use; the rest of it goes back with the reservation.
+  reservation.Release();
+  next_lsn_ += out->records;
+  next_position_ += blocks;
+  out->last = next_lsn_ - 1;
+  out->end_position = next_position_;
+  UNTORN_CHECK(HasRoom(0), "the log since the last checkpoint is overwritten");
+}
+
+void LogWriter::Encode(LogAppend* out) {
+  UNTORN_CHECK(out->start_position == encoded_position_, "commits are encoded out of order");
+  const uint64_t blocks = out->blocks();
+  if (out->bytes.size() != blocks * kBlockBytes) out->bytes = AlignedBuffer(blocks * kBlockBytes);
+  LogRecord record;
+  record.position = out->start_position;
+  record.epoch = out->epoch;
+  record.lsn = out->first;
+  record.claim = out->claim;
+  record.superblock_generation = out->superblock_generation;
+  record.prepared_blocks = out->prepared_blocks;
+  record.settling = out->entries.empty();
+  uint64_t done = 0;
+  ForEachRecordOf(out->entries, [&](std::span<const LogEntry> entries, uint64_t n) {
+    record.last = record.lsn == out->last;
+    record.previous_checksum = previous_checksum_;
+    previous_checksum_ =
+        EncodeRecord(record, entries, uuid_, out->bytes.span().subspan(done * kBlockBytes, n * kBlockBytes));
+    done += n;
+    record.position += n;
+    ++record.lsn;
+  });
+  UNTORN_CHECK(done == blocks && record.lsn == out->last + 1, "the entries changed after Begin()");
+  encoded_position_ = out->end_position;
+  out->end_checksum = previous_checksum_;
+
+  const uint64_t ring = out->start_position % geometry_.log_blocks;
+  const uint64_t before_wrap = std::min(blocks, geometry_.log_blocks - ring);
+  out->requests.resize(before_wrap < blocks ? 2 : 1);
+  const auto fill = [&](IoRequest& r, uint64_t block, uint64_t from, uint64_t n) {
+    r.op = IoOp::kWrite;
+    r.offset_bytes = (geometry_.log_start + block) * kBlockBytes;
+    r.iov = {{out->bytes.data() + from * kBlockBytes, n * kBlockBytes}};
+  };
+  fill(out->requests[0], ring, 0, before_wrap);
+  if (before_wrap < blocks) fill(out->requests[1], 0, before_wrap, blocks - before_wrap);
+}
+
+void LogWriter::NoteDurable(LogAppend& append) {
+  UNTORN_CHECK(MayBecomeDurable(append.first, state_.durable_lsn), "records become durable out of order");
+  UNTORN_CHECK(append.claim < append.first, "a record claims itself");
+  // What is durable never becomes less.
+  if (append.last > state_.durable_lsn) {
+    state_.durable_lsn = append.last;
+    durable_position_ = append.end_position;
+    durable_checksum_ = append.end_checksum;
+  }
+  // The claim is in a record that is durable together with all before it: so what it claims is settled.
+  state_.settled_lsn = std::max(state_.settled_lsn, append.claim);
+  // The requests are done. Most commits take one block.
+  if (append.bytes.size() == kBlockBytes) spare_ = std::exchange(append.bytes, AlignedBuffer());
+}
+
+absl::Status LogWriter::CheckInvariants() const {
+  const auto broken = [](int invariant, const char* what) {
+    return absl::InternalError(absl::StrCat("log writer, invariant ", invariant, ": ", what));
+  };
+  const Superblock& superblock = state_.superblock;
+  if (blocks_used() > geometry_.log_blocks) return broken(1, "more blocks are used than the ring has");
+  if (superblock.checkpoint_position > durable_position_) return broken(1, "a checkpoint is beyond the log");
+  if (state_.durable_lsn > last_lsn() || durable_position_ > next_position_) {
+    return broken(2, "more records are durable than there are");
+  }
+  if (state_.settled_lsn > state_.durable_lsn) return broken(3, "a record is settled that is not durable");
+  if (superblock.checkpoint_lsn > state_.durable_lsn)
+    return broken(3, "a checkpoint holds what is not durable");
+  const bool all_durable = state_.durable_lsn == last_lsn();
+  if (all_durable != (durable_position_ == next_position_)) {
+    return broken(4, "the durable record is not where the log says");
+  }
+  if (encoded_position_ == durable_position_ && previous_checksum_ != durable_checksum_) {
+    return broken(4, "the durable record's checksum is another's");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace untorn

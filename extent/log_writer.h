@@ -1,0 +1,135 @@
+// The end of the log: room for commits, their positions and numbers, and their records' bytes.
+//
+//     TryReserve (room) → Begin (under the lock: LSNs, positions, claim) → Encode (without it: bytes) → the caller
+//     submits the requests, flushes, and tells the volume RecordsDurable()
+//
+// Invariants
+//  1. Log blocks since the last durable checkpoint are not overwritten: what is used and what is reserved fits the ring.
+//  2. Records get their LSNs and positions in the order of Begin(), without gaps.
+//  3. A record claims nothing beyond what was durable, together with all before it, when Begin() was called.
+//  4. durable_position() and durable_checksum() are of the record durable_lsn().
+//
+// Threading: guarded by the volume's mutex, but for Encode().
+#ifndef UNTORN_EXTENT_LOG_WRITER_H_
+#define UNTORN_EXTENT_LOG_WRITER_H_
+
+#include <cstdint>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "base/aligned_buffer.h"
+#include "device/device.h"
+#include "extent/log_format.h"
+#include "extent/log_reader.h"
+#include "extent/space_ledger.h"
+#include "extent/volume_state.h"
+
+namespace untorn {
+
+// The records of one commit on their way into the log. Owns the buffers; lives until the requests are done.
+struct LogAppend {
+  // ---- Set by Begin() ----
+  std::vector<LogEntry> entries;
+  uint64_t records = 0;
+  Lsn first = 0, last = 0;
+  Lsn claim = 0;
+  uint64_t start_position = 0, end_position = 0;
+  uint64_t epoch = 0;
+  uint64_t superblock_generation = 0;
+  uint64_t prepared_blocks = 0;
+  // ---- Set by Encode() ----
+  AlignedBuffer bytes;
+  std::vector<IoRequest> requests;  // one, or two where the ring wraps
+  uint64_t end_checksum = 0;
+
+  uint64_t blocks() const { return end_position - start_position; }
+};
+
+class LogWriter;
+
+// Blocks of the log that a commit will take. They are given back if they are not used: the store's lock must be held
+// when it goes, unless it is empty.
+class LogReservation {
+ public:
+  LogReservation() = default;
+  LogReservation(LogReservation&& other) noexcept
+      : writer_(other.writer_), blocks_(std::exchange(other.blocks_, 0)) {}
+  LogReservation& operator=(LogReservation&& other) noexcept {
+    if (this == &other) return *this;
+    Release();
+    writer_ = other.writer_;
+    blocks_ = std::exchange(other.blocks_, 0);
+    return *this;
+  }
+  ~LogReservation() { Release(); }
+  uint64_t blocks() const { return blocks_; }
+  void Release();
+
+ private:
+  friend class LogWriter;
+  LogReservation(LogWriter* writer, uint64_t blocks) : writer_(writer), blocks_(blocks) {}
+
+  LogWriter* writer_ = nullptr;
+  uint64_t blocks_ = 0;
+};
+
+class LogWriter {
+ public:
+  // `state` and `space` must outlive the writer.
+  LogWriter(VolumeState& state, const SpaceLedger& space)
+      : state_(state), space_(space), uuid_(state.superblock.uuid), geometry_(state.superblock.geometry) {}
+  LogWriter(const LogWriter&) = delete;
+  // The log goes on where recovery has found its end.
+  void Resume(const LogTail& tail);
+
+  // Blocks that a commit with these entries takes. No entries: a settling record.
+  static uint64_t BlocksFor(const std::vector<LogEntry>& entries);
+  bool HasRoom(uint64_t blocks) const;
+  // Those reserved count as used.
+  uint64_t blocks_used() const {
+    return next_position_ - state_.superblock.checkpoint_position + reserved_blocks_;
+  }
+  std::optional<LogReservation> TryReserve(uint64_t blocks);
+
+  // Under the lock. Puts the entries (none: a settling record) at the log's end, as one transaction. The rest of the
+  // reservation goes back.
+  void Begin(LogReservation reservation, std::vector<LogEntry> entries, LogAppend* out);
+  // Without the lock, by the one thread that sends commits, in the order of Begin(). The hashes in out->entries may be
+  // filled in between.
+  void Encode(LogAppend* out);
+  // All up to this commit is durable: in the order of Begin().
+  void NoteDurable(LogAppend& append);
+
+  // kInternal: names an invariant that does not hold. For tests: not while a commit is being encoded.
+  absl::Status CheckInvariants() const;
+
+  Lsn last_lsn() const { return next_lsn_ - 1; }
+  Lsn durable_lsn() const { return state_.durable_lsn; }
+  Lsn settled_lsn() const { return state_.settled_lsn; }
+  // Of the record durable_lsn(): where the log goes on after it, and its checksum.
+  uint64_t durable_position() const { return durable_position_; }
+  uint64_t durable_checksum() const { return durable_checksum_; }
+
+ private:
+  friend class LogReservation;
+
+  VolumeState& state_;
+  const SpaceLedger& space_;
+  // They never change, so Encode() needs no lock for them.
+  const Uuid uuid_;
+  const Geometry geometry_;
+  uint64_t next_position_ = 0;
+  Lsn next_lsn_ = 1;
+  uint64_t reserved_blocks_ = 0;
+  uint64_t durable_position_ = 0, durable_checksum_ = 0;
+  AlignedBuffer spare_;  // of a commit that is durable, for the next one
+  // Of the last record that was encoded. The sending thread's.
+  uint64_t previous_checksum_ = 0;
+  uint64_t encoded_position_ = 0;
+};
+
+}  // namespace untorn
+
+#endif  // UNTORN_EXTENT_LOG_WRITER_H_

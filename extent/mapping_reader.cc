@@ -1,0 +1,231 @@
+#include "extent/mapping_reader.h"
+
+#include <algorithm>
+#include <list>
+
+#include "absl/strings/str_cat.h"
+#include "base/aligned_buffer.h"
+#include "base/status_macros.h"
+#include "extent/tree_keys.h"
+
+namespace untorn {
+namespace {
+
+// Notes what the walk misses. True: the cursor stands where it was sent, or where nothing follows.
+absl::StatusOr<bool> Walked(WalkResult result, const TreeCursor& cursor, MissingNodes* missing) {
+  if (result == WalkResult::kDamaged) return cursor.damage();
+  if (result == WalkResult::kMissing) {
+    missing->push_back(cursor.missing());
+    return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+absl::Status MappingReader::LookupInTree(ObjectId object, BlockRange gap, std::vector<Mapping>* out,
+                                         MissingNodes* missing) {
+  uint64_t at = gap.start;
+  const auto hole_until = [&](uint64_t end) {
+    if (at < end) out->push_back({{at, end - at}, MappingState::kHole, 0, 0, 0});
+    at = std::max(at, end);
+  };
+  const TreeRoot& tree = state_.superblock.tree;
+  // In the usual case one entry says all of it.
+  if (const std::optional<MappingEntry> entry = PeekMapping(nodes_, tree, object, gap.start);
+      entry && entry->mapping.logical.end() >= gap.end()) {
+    Mapping m = entry->mapping;
+    RETURN_IF_ERROR(space_.CheckPlace(m.extent()));
+    m.physical += gap.start - m.logical.start;
+    m.logical = gap;
+    out->push_back(m);
+    return absl::OkStatus();
+  }
+  const MappingKeyBytes end_key(object, gap.end());
+  TreeCursor cursor(nodes_, tree);
+  WalkResult result = cursor.SeekFloor(MappingKeyBytes(object, gap.start));
+  while (result != WalkResult::kEnd) {
+    if (result != WalkResult::kAtEntry && result != WalkResult::kNoFloor) {
+      return Walked(result, cursor, missing).status();
+    }
+    MappingEntry entry;
+    const bool at_entry = result == WalkResult::kAtEntry;
+    if (at_entry && !ParseMapping(cursor.key(), cursor.value(), &entry)) {
+      return absl::DataLossError(absl::StrCat("mapping tree: ill-formed entry near object ", Value(object)));
+    }
+    // The first entry may end before the gap, or be of the object before.
+    if (at_entry && entry.object == object && entry.mapping.logical.end() > at) {
+      Mapping m = entry.mapping;
+      RETURN_IF_ERROR(space_.CheckPlace(m.extent()));
+      const uint64_t start = std::max(at, m.logical.start), end = std::min(gap.end(), m.logical.end());
+      hole_until(start);
+      m.physical += start - m.logical.start;
+      m.logical = {start, end - start};
+      out->push_back(m);
+      at = end;
+    }
+    // A leaf that holds nothing of the range is not read: it may be damaged.
+    if (at == gap.end()) break;
+    const std::optional<std::string_view> next = cursor.next_key();
+    if (!next || CompareKeys(*next, end_key) >= 0) break;
+    result = cursor.Next();
+  }
+  hole_until(gap.end());
+  return absl::OkStatus();
+}
+
+absl::Status MappingReader::Lookup(ObjectId object, BlockRange range, std::vector<Mapping>* out,
+                                   MissingNodes* missing) {
+  out->clear();
+  absl::Status status;
+  bool complete = true;
+  const auto in_tree = [&](BlockRange gap) {
+    // What follows a node that is missing has to be looked at again anyway.
+    if (!status.ok() || !complete) return;
+    const size_t missed = missing->size();
+    status = LookupInTree(object, gap, out, missing);
+    complete = missing->size() == missed;
+  };
+  const auto add = [&](const Mapping& m) { out->push_back(m); };
+  state_.active->Visit(object, range, add, [&](BlockRange gap) {
+    if (state_.frozen) {
+      state_.frozen->Visit(object, gap, add, in_tree);
+    } else {
+      in_tree(gap);
+    }
+  });
+  return status;
+}
+
+absl::Status MappingReader::ReachEdges(ObjectId object, BlockRange range, MissingNodes* missing) {
+  for (uint64_t block : {range.start, range.end() - 1}) {
+    TreeCursor cursor(nodes_, state_.superblock.tree);
+    ASSIGN_OR_RETURN(const bool walked,
+                     Walked(cursor.SeekFloor(MappingKeyBytes(object, block)), cursor, missing));
+    if (!walked) break;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status MappingReader::FindInode(ObjectId object, std::optional<Inode>* out, MissingNodes* missing) {
+  for (const Delta* delta : {state_.active.get(), state_.frozen.get()}) {
+    if (delta == nullptr) continue;
+    if (const std::optional<Inode>* found = delta->FindInode(object)) {
+      *out = *found;
+      return absl::OkStatus();
+    }
+  }
+  out->reset();
+  const std::string key = InodeKey(object);
+  TreeCursor cursor(nodes_, state_.superblock.tree);
+  const WalkResult result = cursor.SeekFloor(key);
+  ASSIGN_OR_RETURN(const bool walked, Walked(result, cursor, missing));
+  if (!walked || result != WalkResult::kAtEntry || cursor.key() != key) return absl::OkStatus();
+  *out = ParseInode(cursor.key(), cursor.value());
+  if (!*out) {
+    return absl::DataLossError(absl::StrCat("mapping tree: ill-formed record of object ", Value(object)));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status MappingReader::FindName(const std::string& name, std::optional<ObjectId>* out,
+                                     MissingNodes* missing) {
+  for (const Delta* delta : {state_.active.get(), state_.frozen.get()}) {
+    if (delta == nullptr) continue;
+    if (const std::optional<ObjectId>* found = delta->FindName(name)) {
+      *out = *found;
+      return absl::OkStatus();
+    }
+  }
+  out->reset();
+  const std::string key = NameKey(name);
+  TreeCursor cursor(nodes_, state_.superblock.tree);
+  const WalkResult result = cursor.SeekFloor(key);
+  ASSIGN_OR_RETURN(const bool walked, Walked(result, cursor, missing));
+  if (!walked || result != WalkResult::kAtEntry || cursor.key() != key) return absl::OkStatus();
+  const auto parsed = ParseName(cursor.key(), cursor.value());
+  if (!parsed) {
+    return absl::DataLossError(absl::StrCat("mapping tree: ill-formed entry for name '", name, "'"));
+  }
+  *out = parsed->second;
+  return absl::OkStatus();
+}
+
+absl::Status MappingReader::NextName(const std::string& after,
+                                     std::optional<std::pair<std::string, ObjectId>>* out,
+                                     MissingNodes* missing) {
+  out->reset();
+  std::string at = after;
+  while (true) {
+    // The least name > `at` of each layer; the topmost layer that has the least of all decides.
+    std::optional<std::pair<std::string, std::optional<ObjectId>>> least;
+    for (const Delta* delta : {state_.active.get(), state_.frozen.get()}) {
+      if (delta == nullptr) continue;
+      auto it = delta->names().upper_bound(at);
+      if (it != delta->names().end() && (!least || it->first < least->first)) least = *it;
+    }
+    TreeCursor cursor(nodes_, state_.superblock.tree);
+    // No name holds a NUL, so this is the least key greater than `at`'s.
+    const WalkResult result = cursor.Seek(NameKey(at) + std::string(1, '\0'));
+    ASSIGN_OR_RETURN(const bool walked, Walked(result, cursor, missing));
+    if (!walked) return absl::OkStatus();
+    if (result == WalkResult::kAtEntry) {
+      const auto parsed = ParseName(cursor.key(), cursor.value());
+      if (!parsed) return absl::DataLossError("mapping tree: ill-formed entry in the key space of names");
+      if (!least || parsed->first < least->first) least = {parsed->first, parsed->second};
+    }
+    if (!least) return absl::OkStatus();
+    if (least->second) {
+      *out = {least->first, *least->second};
+      return absl::OkStatus();
+    }
+    // A delta says that this name is gone.
+    at = least->first;
+  }
+}
+
+absl::Status MappingReader::LoadNodes(Lock& lock, const MissingNodes& nodes) {
+  struct Load {
+    BlockPointer pointer;
+    AlignedBuffer block{kBlockBytes};
+    IoRequest request;
+    ReadPin pin;
+  };
+  std::list<Load> loads;
+  std::vector<IoRequest*> requests;
+  for (const BlockPointer& pointer : nodes) {
+    const auto is_same = [&](const Load& l) { return l.pointer == pointer; };
+    if (std::any_of(loads.begin(), loads.end(), is_same)) continue;
+    if (!state_.superblock.geometry.InDataArea({pointer.block, 1})) {
+      return absl::DataLossError(
+          absl::StrCat("mapping tree: a pointer leads outside the data area, to block ", pointer.block));
+    }
+    Load& load = loads.emplace_back();
+    load.pointer = pointer;
+    load.request.op = IoOp::kRead;
+    load.request.offset_bytes = pointer.block * kBlockBytes;
+    load.request.iov = {{load.block.data(), kBlockBytes}};
+    requests.push_back(&load.request);
+  }
+  // Pinned, so that the block is not reused before it is read: a checkpoint may retire the node meanwhile.
+  for (Load& load : loads) load.pin = space_.PinRead({load.pointer.block, 1});
+  const absl::Status status = pump_.RunAll(lock, requests);
+  for (Load& load : loads) load.pin = ReadPin();
+  RETURN_IF_ERROR(status);
+  for (Load& load : loads) {
+    ASSIGN_OR_RETURN(std::shared_ptr<const TreeNode> node,
+                     TreeNode::Parse(load.block.span(), state_.superblock.uuid, load.pointer));
+    RETURN_IF_ERROR(CheckLeafEntries(*node));
+    nodes_.Insert(std::move(node));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::shared_ptr<const TreeNode>> MappingReader::ReadNode(Lock& lock, BlockPointer pointer) {
+  while (true) {
+    if (std::shared_ptr<const TreeNode> node = nodes_.Find(pointer)) return node;
+    RETURN_IF_ERROR(LoadNodes(lock, {pointer}));
+  }
+}
+
+}  // namespace untorn

@@ -1,0 +1,69 @@
+// Lookups: what an object's blocks are mapped to, what objects and names there are.
+//
+//     lookup:   active delta  → where it says nothing →  frozen delta  → where it says nothing →  tree
+//
+// A lookup never does I/O. Where it needs a tree node that is not cached, it appends the node to `missing`, and what
+// it has found is not complete. The caller loads the nodes with LoadNodes(), which releases the lock, and looks again.
+//
+// Threading: guarded by the volume's mutex.
+#ifndef UNTORN_EXTENT_MAPPING_READER_H_
+#define UNTORN_EXTENT_MAPPING_READER_H_
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/container/inlined_vector.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "base/lock.h"
+#include "device/io_pump.h"
+#include "extent/space_ledger.h"
+#include "extent/tree.h"
+#include "extent/volume_state.h"
+
+namespace untorn {
+
+// Tree nodes that a lookup needed and that are not cached.
+using MissingNodes = absl::InlinedVector<BlockPointer, 4>;
+
+class MappingReader {
+ public:
+  // `state`, `space` and `pump` must outlive the reader.
+  MappingReader(IoPump& pump, const VolumeState& state, SpaceLedger& space, size_t node_cache_nodes)
+      : pump_(pump), state_(state), space_(space), nodes_(node_cache_nodes) {}
+
+  // Replaces *out by the mappings of `range`, in order and without gaps (holes as kHole).
+  absl::Status Lookup(ObjectId object, BlockRange range, std::vector<Mapping>* out, MissingNodes* missing);
+  absl::Status FindInode(ObjectId object, std::optional<Inode>* out, MissingNodes* missing);
+  absl::Status FindName(const std::string& name, std::optional<ObjectId>* out, MissingNodes* missing);
+  // The first name after `after` in byte order.
+  absl::Status NextName(const std::string& after, std::optional<std::pair<std::string, ObjectId>>* out,
+                        MissingNodes* missing);
+  // Whether the leaves in which the range begins and ends can be read: a checkpoint that makes a hole of the range
+  // takes those leaves apart. (A lookup of the range tells of all its leaves.)
+  absl::Status ReachEdges(ObjectId object, BlockRange range, MissingNodes* missing);
+
+  // Reads the nodes into the cache. Releases the lock meanwhile.
+  absl::Status LoadNodes(Lock& lock, const MissingNodes& nodes);
+  // One node, from the cache if it is there.
+  absl::StatusOr<std::shared_ptr<const TreeNode>> ReadNode(Lock& lock, BlockPointer pointer);
+  NodeCache& node_cache() { return nodes_; }
+  const NodeCache& node_cache() const { return nodes_; }
+
+ private:
+  // Appends what the tree says of `gap` to *out.
+  absl::Status LookupInTree(ObjectId object, BlockRange gap, std::vector<Mapping>* out,
+                            MissingNodes* missing);
+
+  IoPump& pump_;
+  const VolumeState& state_;
+  SpaceLedger& space_;
+  NodeCache nodes_;
+};
+
+}  // namespace untorn
+
+#endif  // UNTORN_EXTENT_MAPPING_READER_H_

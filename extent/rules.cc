@@ -1,0 +1,42 @@
+#include "extent/rules.h"
+
+namespace untorn {
+
+bool MayReuse(Lsn mapped_by, Lsn settled_lsn, bool read_outstanding) {
+  return mapped_by <= settled_lsn && !read_outstanding;
+}
+
+uint64_t CursorAfterFree(uint64_t cursor, Extent) { return cursor; }
+
+bool MayBecomeDurable(Lsn first, Lsn durable_lsn) { return first == durable_lsn + 1; }
+
+bool LogHasRoom(uint64_t used_blocks, uint64_t blocks, uint64_t log_blocks) {
+  return used_blocks <= log_blocks && blocks <= log_blocks - used_blocks;
+}
+
+bool OpenFlushesFirst(bool read_only) { return !read_only; }
+
+uint64_t NextEpoch(uint64_t epoch) { return epoch + 1; }
+
+bool EndsLog(const LogRecord& record, const Superblock& superblock) {
+  return record.lsn > superblock.durable_lsn && record.epoch != superblock.epoch;
+}
+
+bool NamesNewerSuperblock(const LogRecord& record, const Superblock& superblock) {
+  // A newer epoch, too: the next one would be that of records that do not count.
+  return record.superblock_generation > superblock.generation || record.epoch > superblock.epoch;
+}
+
+bool VouchesFor(const LogRecord& record, const Superblock& superblock, Lsn end_lsn) {
+  return record.epoch == superblock.epoch && record.lsn > end_lsn && record.claim > end_lsn;
+}
+
+bool DataMatches(const Hash128& found, const Hash128& recorded) { return found == recorded; }
+
+bool LogMayEndAfter(bool last_of_transaction) { return last_of_transaction; }
+
+bool CountsAsUnwritten(int failures, bool reads_elsewhere) { return failures >= 2 && reads_elsewhere; }
+
+size_t SuperblocksBeforeFlush() { return 1; }
+
+}  // namespace untorn

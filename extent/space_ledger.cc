@@ -1,0 +1,249 @@
+#include "extent/space_ledger.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "base/aligned_buffer.h"
+#include "base/check.h"
+#include "base/status_macros.h"
+#include "extent/rules.h"
+#include "extent/tree_merge.h"
+
+namespace untorn {
+namespace {
+
+// Kept back so that removing and truncating work on a full store, and what of it they leave: each has a few
+// changes of the tree, and a truncate or a punched hole has edges to write.
+constexpr uint64_t kReserveBlocks = 96;
+constexpr uint64_t kReserveBlocksMin = 16;
+
+}  // namespace
+
+// ---- Reservations ----
+
+void Reservation::Add(Reservation other) {
+  if (other.empty()) return;
+  UNTORN_CHECK(empty() || ledger_ == other.ledger_, "reservations of two stores are added");
+  ledger_ = other.ledger_;
+  cost_ += std::exchange(other.cost_, SpaceCost());
+}
+
+std::optional<Reservation> Reservation::TrySplit(SpaceCost part) {
+  if (cost_.blocks < part.blocks || cost_.tree_entries < part.tree_entries) return std::nullopt;
+  cost_.blocks -= part.blocks;
+  cost_.tree_entries -= part.tree_entries;
+  return Reservation(ledger_, part);
+}
+
+void Reservation::ReleaseBlocks(uint64_t blocks) {
+  if (blocks == 0) return;
+  UNTORN_CHECK(cost_.blocks >= blocks, "more blocks are released than are reserved");
+  cost_.blocks -= blocks;
+  ledger_->Unreserve({blocks, 0});
+}
+
+void Reservation::ReleaseEntries(uint64_t entries) {
+  if (entries == 0) return;
+  UNTORN_CHECK(cost_.tree_entries >= entries, "more entries are released than are reserved");
+  cost_.tree_entries -= entries;
+  ledger_->Unreserve({0, entries});
+}
+
+void Reservation::Release() {
+  if (empty()) return;
+  ledger_->Unreserve(std::exchange(cost_, SpaceCost()));
+}
+
+uint64_t SpaceLedger::MetadataReserve(uint64_t extra_entries) const {
+  const uint64_t entries = reserved_.tree_entries + extra_entries + state_.active->tree_entries() +
+                           (state_.frozen ? state_.frozen->tree_entries() : 0);
+  const TreeRoot& tree = state_.superblock.tree;
+  // The tree grows by this much at most, and then is copied: that it grew is paid for once, as nodes in use.
+  return tree.node_count + 2 * TreeGrowthMax(tree, entries);
+}
+
+std::optional<Reservation> SpaceLedger::TryReserve(SpaceCost cost, EmergencyReserve reserve) {
+  UNTORN_CHECK(cost.blocks <= kStoreBlocksMax && cost.tree_entries <= kNumberMax, "a cost that no store has");
+  const uint64_t keep = reserve == EmergencyReserve::kUsable ? kReserveBlocksMin : kReserveBlocks;
+  const uint64_t needed = reserved_.blocks + cost.blocks + MetadataReserve(cost.tree_entries) + keep;
+  if (free_.free_blocks() < needed) return std::nullopt;
+  reserved_ += cost;
+  return Reservation(this, cost);
+}
+
+void SpaceLedger::Unreserve(SpaceCost cost) {
+  UNTORN_CHECK(reserved_.blocks >= cost.blocks && reserved_.tree_entries >= cost.tree_entries,
+               "more space is given back than was reserved");
+  reserved_.blocks -= cost.blocks;
+  reserved_.tree_entries -= cost.tree_entries;
+}
+
+uint64_t SpaceLedger::BlocksOf(SpaceCost cost) const {
+  return cost.blocks + MetadataReserve(cost.tree_entries) - MetadataReserve(0);
+}
+
+uint64_t SpaceLedger::ReservableBlocks() const {
+  const uint64_t unprepared = state_.superblock.geometry.total_blocks - free_.prepared();
+  const uint64_t taken = reserved_.blocks + MetadataReserve(0) + kReserveBlocks;
+  const uint64_t free = free_.free_blocks() + unprepared;
+  return free > taken ? free - taken : 0;
+}
+
+// ---- Blocks ----
+
+absl::Status SpaceLedger::CheckPlace(Extent extent) const {
+  if (state_.superblock.geometry.InDataArea(extent)) return absl::OkStatus();
+  return absl::DataLossError(absl::StrCat("mapping tree: a mapping leads to blocks ", extent.start, " to ",
+                                          extent.end() - 1, ", outside the data area"));
+}
+
+absl::Status SpaceLedger::LoadGroup(Lock& lock, uint64_t group) {
+  while (const std::optional<FreeSpace::NodeAddress> at = free_.NextToLoad(group)) {
+    AlignedBuffer block(kBlockBytes);
+    if (at->pointer) {
+      IoRequest request;
+      request.op = IoOp::kRead;
+      request.offset_bytes = at->pointer.block * kBlockBytes;
+      request.iov = {{block.data(), kBlockBytes}};
+      RETURN_IF_ERROR(pump_.Run(lock, &request));
+    }
+    RETURN_IF_ERROR(free_.LoadNode(*at, block.span(), state_.superblock.uuid));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SpaceLedger::LoadGroups(Lock& lock, Extent extent) {
+  if (extent.count == 0) return absl::OkStatus();
+  RETURN_IF_ERROR(CheckPlace(extent));
+  const uint64_t last = FreeSpace::GroupOf(extent.end() - 1);
+  for (uint64_t g = FreeSpace::GroupOf(extent.start); g <= last; ++g) RETURN_IF_ERROR(LoadGroup(lock, g));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Extent> SpaceLedger::Allocate(Lock& lock, const AllocationRequest& request) {
+  UNTORN_CHECK(request.min_blocks > 0 && request.alignment_blocks > 0, "an allocation of nothing");
+  absl::Status unreadable;  // a part of the map: then those that are there have to do
+  while (true) {
+    if (std::optional<Extent> extent =
+            free_.Allocate(request.want_blocks, request.min_blocks, request.alignment_blocks,
+                           request.enough_blocks, /*settle=*/!unreadable.ok())) {
+      UNTORN_CHECK(extent->count > 0 && extent->count <= request.want_blocks &&
+                       extent->start % request.alignment_blocks == 0,
+                   "an allocation that was not asked for");
+      UNTORN_CHECK(CheckPlace(*extent).ok() && extent->end() <= free_.prepared(),
+                   "an allocation outside the prepared data area");
+      fragmented_ |= extent->count < std::min(request.want_blocks, kContiguousBlocks);
+      return *extent;
+    }
+    RETURN_IF_ERROR(unreadable);
+    const std::optional<uint64_t> group = free_.UnloadedGroupWithSpace();
+    if (!group) {
+      return absl::ResourceExhaustedError(absl::StrCat(
+          "no free run of ", request.min_blocks, " blocks at a multiple of ", request.alignment_blocks));
+    }
+    unreadable = LoadGroup(lock, *group);
+  }
+}
+
+absl::StatusOr<Extent> SpaceLedger::AllocateAlignedOrAnywhere(Lock& lock, uint64_t want_blocks,
+                                                              uint64_t alignment_blocks) {
+  absl::StatusOr<Extent> aligned = Allocate(lock, {.want_blocks = want_blocks,
+                                                   .min_blocks = alignment_blocks,
+                                                   .alignment_blocks = alignment_blocks,
+                                                   .enough_blocks = alignment_blocks});
+  if (!absl::IsResourceExhausted(aligned.status())) return aligned;
+  return Allocate(lock, {.want_blocks = want_blocks});
+}
+
+absl::Status SpaceLedger::WriteZeros(Lock& lock, uint64_t start, uint64_t end) {
+  UNTORN_CHECK(start >= free_.prepared() && start < end, "blocks in use are overwritten with zeros");
+  UNTORN_CHECK(end <= state_.superblock.geometry.total_blocks, "zeros beyond the store");
+  // One after another: a commit on its way waits for one of them at most.
+  for (uint64_t at = start; at < end;) {
+    const uint64_t bytes = std::min<uint64_t>((end - at) * kBlockBytes, kZeroBytes);
+    IoRequest write;
+    write.op = IoOp::kWrite;
+    write.offset_bytes = at * kBlockBytes;
+    write.iov = {{const_cast<std::byte*>(Zeros()), bytes}};
+    RETURN_IF_ERROR(pump_.Run(lock, &write));
+    at += bytes / kBlockBytes;
+  }
+  IoRequest flush;
+  flush.op = IoOp::kFlush;
+  const absl::Status flushed = pump_.Run(lock, &flush);
+  // A flush that fails is never "no space": what it covered may be lost.
+  return absl::IsResourceExhausted(flushed) ? absl::InternalError(flushed.message()) : flushed;
+}
+
+absl::StatusOr<SpaceLedger::Prepared> SpaceLedger::PrepareMore(Lock& lock, uint64_t blocks) {
+  if (preparing_) {
+    pump_.Wait(lock, [&] { return !preparing_; });
+    return Prepared::kMore;
+  }
+  const uint64_t start = free_.prepared();
+  const uint64_t end = std::min(state_.superblock.geometry.total_blocks, start + blocks);
+  if (start == end) return Prepared::kAllPrepared;
+  preparing_ = true;
+  const absl::Status written = WriteZeros(lock, start, end);
+  UNTORN_CHECK(free_.prepared() == start, "two prepare at once");
+  preparing_ = false;
+  pump_.Notify();
+  RETURN_IF_ERROR(written);
+  free_.SetPrepared(end);
+  fragmented_ = false;
+  // Ahead of need: what cannot be read is told to those that need it.
+  LoadGroups(lock, {start, end - start}).IgnoreError();
+  return Prepared::kMore;
+}
+
+// ---- Reuse ----
+
+void ReadPin::Unpin() {
+  if (SpaceLedger* const ledger = std::exchange(ledger_, nullptr)) ledger->reads_.erase(at_);
+}
+
+bool SpaceLedger::ReadOutstanding(Extent extent) const {
+  return std::any_of(reads_.begin(), reads_.end(),
+                     [&](const Extent& r) { return r.start < extent.end() && extent.start < r.end(); });
+}
+
+void SpaceLedger::FreeLater(Extent extent, Lsn mapped_by) {
+  UNTORN_CHECK(extent.count > 0 && CheckPlace(extent).ok(), "what is freed is outside the data area");
+  UNTORN_CHECK(mapped_by <= state_.durable_lsn, "a mapping whose record is not durable is displaced");
+  pending_.push_back({extent, mapped_by});
+  pending_blocks_ += extent.count;
+}
+
+absl::Status SpaceLedger::ReleasePending() {
+  absl::Status status;
+  std::erase_if(pending_, [&](const PendingFree& p) {
+    if (!MayReuse(p.mapped_by, state_.settled_lsn, ReadOutstanding(p.extent))) return false;
+    UNTORN_CHECK(pending_blocks_ >= p.extent.count, "more is freed than was pending");
+    pending_blocks_ -= p.extent.count;
+    if (absl::Status s = free_.MarkFree(p.extent); !s.ok()) status = s;
+    free_.SetCursor(CursorAfterFree(free_.cursor(), p.extent));
+    return true;
+  });
+  return status;
+}
+
+absl::Status SpaceLedger::CheckInvariants() const {
+  uint64_t pending = 0;
+  for (const PendingFree& p : pending_) {
+    pending += p.extent.count;
+    for (uint64_t block = p.extent.start; block < p.extent.end(); ++block) {
+      if (free_.Allocatable(block)) {
+        return absl::InternalError(absl::StrCat("space ledger, invariant 1: block ", block,
+                                                " waits to be freed, and is allocatable"));
+      }
+    }
+  }
+  if (pending != pending_blocks_) {
+    return absl::InternalError(absl::StrCat("space ledger, invariant 4: ", pending,
+                                            " blocks wait to be freed, ", pending_blocks_, " are counted"));
+  }
+  return free_.CheckInvariants();
+}
+
+}  // namespace untorn

@@ -1,0 +1,202 @@
+// Whose each block is: reserved for accepted changes, allocated, pending free, free.
+//
+// Invariants
+//  1. A displaced extent is allocatable only when the record that mapped it is settled, the one that displaced it
+//     is durable together with all before it, no read of it is outstanding, and no durable checkpoint refers to it.
+//  2. The prepared free blocks suffice for all that is reserved, for the checkpoints of all changes that are
+//     reserved or in the deltas, and for one more copy of the tree as they leave it. (Not after an open of a store
+//     that recovery has left fuller than that: then nothing more is reserved.)
+//  3. What is reserved is the sum of the reservations that exist.
+//  4. pending_blocks() is the sum of the extents that wait to be freed.
+//
+// Threading: guarded by the volume's mutex. Methods that take the lock release it while they do I/O.
+#ifndef UNTORN_EXTENT_SPACE_LEDGER_H_
+#define UNTORN_EXTENT_SPACE_LEDGER_H_
+
+#include <cstdint>
+#include <list>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "base/lock.h"
+#include "device/io_pump.h"
+#include "extent/free_space.h"
+#include "extent/volume_state.h"
+
+namespace untorn {
+
+// What a change takes: blocks for its data, and changes of the tree, counted as for TreeGrowthMax.
+struct SpaceCost {
+  uint64_t blocks = 0;
+  uint64_t tree_entries = 0;
+  SpaceCost& operator+=(const SpaceCost& other) {
+    blocks += other.blocks;
+    tree_entries += other.tree_entries;
+    return *this;
+  }
+  friend SpaceCost operator+(SpaceCost a, const SpaceCost& b) { return a += b; }
+  bool operator==(const SpaceCost&) const = default;
+};
+
+// kUsable: removes and truncates may take what is kept back for them.
+enum class EmergencyReserve { kKept, kUsable };
+
+// A run of at most `want_blocks` and at least `min_blocks`, at a multiple of the alignment. The first run after the
+// last allocation that has `enough_blocks` is taken, else the longest that is found.
+struct AllocationRequest {
+  uint64_t want_blocks = 1;
+  uint64_t min_blocks = 1;
+  uint64_t alignment_blocks = 1;
+  uint64_t enough_blocks = UINT64_MAX;
+};
+
+class SpaceLedger;
+
+// Space promised to an accepted change. It gives back what is left of it when it goes: the store's lock must be held
+// then, unless it is empty.
+class Reservation {
+ public:
+  Reservation() = default;
+  Reservation(Reservation&& other) noexcept
+      : ledger_(other.ledger_), cost_(std::exchange(other.cost_, SpaceCost())) {}
+  Reservation& operator=(Reservation&& other) noexcept {
+    if (this == &other) return *this;
+    Release();
+    ledger_ = other.ledger_;
+    cost_ = std::exchange(other.cost_, SpaceCost());
+    return *this;
+  }
+  ~Reservation() { Release(); }
+
+  SpaceCost cost() const { return cost_; }
+  uint64_t blocks() const { return cost_.blocks; }
+  uint64_t tree_entries() const { return cost_.tree_entries; }
+  bool empty() const { return cost_ == SpaceCost(); }
+
+  // Takes the other over. Both are of one ledger.
+  void Add(Reservation other);
+  // Splits a part off; nullopt if there is less.
+  std::optional<Reservation> TrySplit(SpaceCost part);
+  // What was reserved has been used, or is not needed.
+  void ReleaseBlocks(uint64_t blocks);
+  void ReleaseEntries(uint64_t entries);
+  void Release();
+
+ private:
+  friend class SpaceLedger;
+  Reservation(SpaceLedger* ledger, SpaceCost cost) : ledger_(ledger), cost_(cost) {}
+
+  SpaceLedger* ledger_ = nullptr;
+  SpaceCost cost_;
+};
+
+// A device read of an extent is outstanding: the extent is not reused. Destroyed with the lock held.
+class ReadPin {
+ public:
+  ReadPin() = default;
+  ReadPin(ReadPin&& other) noexcept : ledger_(std::exchange(other.ledger_, nullptr)), at_(other.at_) {}
+  ReadPin& operator=(ReadPin&& other) noexcept {
+    if (this == &other) return *this;
+    Unpin();
+    ledger_ = std::exchange(other.ledger_, nullptr);
+    at_ = other.at_;
+    return *this;
+  }
+  ~ReadPin() { Unpin(); }
+
+ private:
+  friend class SpaceLedger;
+  ReadPin(SpaceLedger* ledger, std::list<Extent>::iterator at) : ledger_(ledger), at_(at) {}
+  void Unpin();
+
+  SpaceLedger* ledger_ = nullptr;
+  std::list<Extent>::iterator at_;
+};
+
+class SpaceLedger {
+ public:
+  // `state` and `pump` must outlive the ledger. What `state` has now, but for the log, is what is in use.
+  SpaceLedger(IoPump& pump, const VolumeState& state) : pump_(pump), state_(state), free_(state.superblock) {}
+  SpaceLedger(const SpaceLedger&) = delete;
+
+  // ---- Reservations ----
+  // nullopt: there is not that much.
+  std::optional<Reservation> TryReserve(SpaceCost cost, EmergencyReserve reserve);
+  uint64_t reserved_blocks() const { return reserved_.blocks; }
+  // Blocks a write could reserve now; more after preparing.
+  uint64_t ReservableBlocks() const;
+  // Blocks that a reservation takes in all, its share of tree nodes included.
+  uint64_t BlocksOf(SpaceCost cost) const;
+
+  // ---- Blocks ----
+  uint64_t free_blocks() const { return free_.free_blocks(); }
+  uint64_t pending_blocks() const { return pending_blocks_; }
+  uint64_t prepared_blocks() const { return free_.prepared(); }
+  // The last allocations since more was prepared had to do with short runs.
+  bool fragmented() const { return fragmented_; }
+
+  // Allocates, loading parts of the map as needed. kResourceExhausted: there is no such run.
+  absl::StatusOr<Extent> Allocate(Lock& lock, const AllocationRequest& request);
+  // A run at a multiple of the alignment and at least as long, or, if there is none, any run.
+  absl::StatusOr<Extent> AllocateAlignedOrAnywhere(Lock& lock, uint64_t want_blocks,
+                                                   uint64_t alignment_blocks);
+  // An extent that no record ever named goes back at once. No I/O on it may be outstanding.
+  absl::Status ReturnUnused(Extent extent) { return free_.MarkFree(extent); }
+
+  // Writes zeros to the next blocks ahead of use, so that later writes cost one I/O. It waits for another thread
+  // that is at it, instead.
+  enum class Prepared { kMore, kAllPrepared };
+  absl::StatusOr<Prepared> PrepareMore(Lock& lock, uint64_t blocks);
+
+  // ---- Reuse ----
+  // The extent, mapped by that record (0: by a checkpoint), is no longer mapped: frees it when that is due.
+  void FreeLater(Extent extent, Lsn mapped_by);
+  // Frees what has become due.
+  absl::Status ReleasePending();
+  ReadPin PinRead(Extent extent) { return ReadPin(this, reads_.insert(reads_.end(), extent)); }
+  bool ReadOutstanding(Extent extent) const;
+
+  // kInternal: names an invariant that does not hold: 4, those of the free space, and of 1 that nothing waits to be freed
+  // which is free already.
+  absl::Status CheckInvariants() const;
+
+  // ---- For recovery and checkpoints ----
+  FreeSpace& free_space() { return free_; }
+  const FreeSpace& free_space() const { return free_; }
+  // Anything but the data area is never mapped: nothing may be read, written or freed there.
+  absl::Status CheckPlace(Extent extent) const;
+  // Loads the parts of the map that the extent touches.
+  absl::Status LoadGroups(Lock& lock, Extent extent);
+
+ private:
+  friend class Reservation;
+  friend class ReadPin;
+  struct PendingFree {
+    Extent extent;
+    Lsn mapped_by;
+  };
+
+  void Unreserve(SpaceCost cost);
+  // Blocks kept for checkpoints, with that many entries more.
+  uint64_t MetadataReserve(uint64_t extra_entries) const;
+  absl::Status LoadGroup(Lock& lock, uint64_t group);
+  // Writes zeros to [start, end) and flushes.
+  absl::Status WriteZeros(Lock& lock, uint64_t start, uint64_t end);
+
+  IoPump& pump_;
+  const VolumeState& state_;
+  FreeSpace free_;
+  SpaceCost reserved_;
+  std::vector<PendingFree> pending_;
+  uint64_t pending_blocks_ = 0;
+  std::list<Extent> reads_;
+  bool preparing_ = false;
+  bool fragmented_ = false;
+};
+
+}  // namespace untorn
+
+#endif  // UNTORN_EXTENT_SPACE_LEDGER_H_

@@ -1,0 +1,39 @@
+#include "extent/superblock_writer.h"
+
+#include <algorithm>
+#include <iterator>
+
+#include "base/aligned_buffer.h"
+#include "base/check.h"
+#include "base/status_macros.h"
+#include "extent/rules.h"
+
+namespace untorn {
+
+absl::Status SuperblockWriter::Write(Lock& lock, const Superblock& next) {
+  UNTORN_CHECK(next.generation == state_.superblock.generation + 1, "a superblock's generation is left out");
+  const int slots[] = {1 - slot_, slot_};
+  AlignedBuffer blocks[2] = {AlignedBuffer(kBlockBytes), AlignedBuffer(kBlockBytes)};
+  IoRequest writes[2];
+  IoRequest* requests[2];
+  for (size_t i = 0; i < std::size(slots); ++i) {
+    EncodeSuperblock(next, slots[i], blocks[i].span());
+    writes[i].op = IoOp::kWrite;
+    writes[i].offset_bytes = kSuperblockSlots[slots[i]] * kBlockBytes;
+    writes[i].iov = {{blocks[i].data(), kBlockBytes}};
+    requests[i] = &writes[i];
+  }
+  // One slot is written and flushed before the next is sent: at any moment one of them is whole.
+  const size_t at_once = SuperblocksBeforeFlush();
+  for (size_t first = 0; first < std::size(slots); first += at_once) {
+    RETURN_IF_ERROR(pump_.RunAll(lock, absl::MakeConstSpan(requests + first, at_once)));
+    IoRequest flush;
+    flush.op = IoOp::kFlush;
+    RETURN_IF_ERROR(pump_.Run(lock, &flush));
+  }
+  state_.superblock = next;
+  state_.settled_lsn = std::max(state_.settled_lsn, next.durable_lsn);
+  return absl::OkStatus();
+}
+
+}  // namespace untorn

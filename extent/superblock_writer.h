@@ -1,0 +1,30 @@
+// Making a new superblock the durable one.
+#ifndef UNTORN_EXTENT_SUPERBLOCK_WRITER_H_
+#define UNTORN_EXTENT_SUPERBLOCK_WRITER_H_
+
+#include "absl/status/status.h"
+#include "base/lock.h"
+#include "device/io_pump.h"
+#include "extent/volume_state.h"
+
+namespace untorn {
+
+class SuperblockWriter {
+ public:
+  // `slot` held the superblock in use when it was read: the other slot is written first.
+  SuperblockWriter(IoPump& pump, VolumeState& state, int slot) : pump_(pump), state_(state), slot_(slot) {}
+
+  // Writes both slots, each flushed, the second after the first. Then `next` is the durable superblock, and settles
+  // all records up to its durable LSN. All that `next` refers to must be flushed. After an error the volume must not be
+  // written any more.
+  absl::Status Write(Lock& lock, const Superblock& next);
+
+ private:
+  IoPump& pump_;
+  VolumeState& state_;
+  const int slot_;
+};
+
+}  // namespace untorn
+
+#endif  // UNTORN_EXTENT_SUPERBLOCK_WRITER_H_

@@ -1,0 +1,231 @@
+#include "store/admission.h"
+
+#include <algorithm>
+#include <cstring>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/check.h"
+#include "base/status_macros.h"
+#include "writeback/log_entries.h"
+
+namespace untorn::internal {
+
+BlockRange BlocksOf(uint64_t offset_bytes, uint64_t length_bytes) {
+  const uint64_t first = offset_bytes / kBlockBytes;
+  return {first, BlocksFor(offset_bytes + length_bytes) - first};
+}
+
+absl::Status CheckRange(uint64_t offset, uint64_t length) {
+  if (length == 0) return absl::InvalidArgumentError("the length is zero");
+  if (offset > kObjectBytesMax || length > kObjectBytesMax - offset) {
+    return absl::InvalidArgumentError(absl::StrCat("offset ", offset, " and length ", length,
+                                                   " pass the largest size of an object, ", kObjectBytesMax,
+                                                   " bytes"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckSize(uint64_t size) {
+  if (size <= kObjectBytesMax) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("size ", size, " is over the limit of ", kObjectBytesMax, " bytes"));
+}
+
+absl::Status RemovedError(const ObjectState& object) {
+  return absl::NotFoundError(absl::StrCat("object '", object.name, "' was removed"));
+}
+
+Readiness Admission::AwaitObject(Lock& lock, const ObjectState& object) {
+  if (object.removed) return RemovedError(object);
+  if (!object.exclusive) return Readiness::Ready();
+  parts_.pump.Wait(lock, [&] { return !object.exclusive || parts_.health.failed(); });
+  return Readiness::RetryIfOk(parts_.health.failure());
+}
+
+Readiness Admission::AwaitNames(Lock& lock) {
+  if (!names_exclusive_) return Readiness::Ready();
+  parts_.pump.Wait(lock, [&] { return !names_exclusive_ || parts_.health.failed(); });
+  return Readiness::RetryIfOk(parts_.health.CheckWritable());
+}
+
+// ---- Metadata that can be read ----
+
+Readiness Admission::AwaitTree(Lock& lock, const std::string& name, LookFn look) {
+  lock.AssertHeld();
+  MappingReader& mappings = parts_.volume.mappings();
+  bool released = false;
+  const NodeCache::Hold hold(mappings.node_cache());
+  while (true) {
+    MissingNodes missing;
+    absl::Status status = look(mappings, &missing);
+    if (status.ok() && missing.empty()) return released ? Readiness::Retry() : Readiness::Ready();
+    if (status.ok()) status = mappings.LoadNodes(lock, missing);
+    if (absl::IsDataLoss(status)) {
+      return absl::DataLossError(
+          absl::StrCat("object '", name,
+                       "' cannot be changed where metadata is damaged: ", std::string(status.message())));
+    }
+    RETURN_IF_ERROR(status);
+    released = true;
+  }
+}
+
+Readiness Admission::AwaitWritable(Lock& lock, const ObjectState& object, uint64_t offset, uint64_t bytes,
+                                   std::vector<Mapping>* mapped) {
+  const BlockRange range = BlocksOf(offset, bytes);
+  const bool grows = offset + bytes > object.size_bytes;
+  // What is pending has been looked at.
+  const bool is_new = parts_.fork.NewBlocks(object, range) > 0;
+  if (!grows && !is_new) return Readiness::Ready();
+  Readiness readiness = AwaitTree(lock, object.name, [&](MappingReader& reader, MissingNodes* missing) {
+    if (is_new) RETURN_IF_ERROR(reader.Lookup(object.id, range, mapped, missing));
+    std::optional<Inode> record;
+    return grows ? reader.FindInode(object.id, &record, missing) : absl::OkStatus();
+  });
+  // What was found before the lock was released may have changed.
+  if (!readiness.ready()) mapped->clear();
+  return readiness;
+}
+
+Readiness Admission::AwaitRecord(Lock& lock, const std::string& name, ObjectId id) {
+  return AwaitTree(lock, name, [id](MappingReader& reader, MissingNodes* missing) {
+    std::optional<Inode> record;
+    return reader.FindInode(id, &record, missing);
+  });
+}
+
+Readiness Admission::AwaitHole(Lock& lock, const ObjectState& object, BlockRange range, bool edges_written) {
+  return AwaitTree(lock, object.name, [&](MappingReader& reader, MissingNodes* missing) {
+    std::optional<Inode> record;
+    RETURN_IF_ERROR(reader.FindInode(object.id, &record, missing));
+    if (range.count > 0) RETURN_IF_ERROR(reader.ReachEdges(object.id, range, missing));
+    if (!edges_written || range.count <= 2) return absl::OkStatus();
+    return reader.ReachEdges(object.id, {range.start + 1, range.count - 2}, missing);
+  });
+}
+
+// ---- Space ----
+
+Readiness Admission::AwaitSpace(Lock& lock, SpaceCost cost, EmergencyReserve reserve, Reservation* space) {
+  lock.AssertHeld();
+  UNTORN_CHECK(space->empty(), "space is reserved twice for one change");
+  SpaceLedger& ledger = parts_.volume.space();
+  if (std::optional<Reservation> reserved = ledger.TryReserve(cost, reserve)) {
+    *space = *std::move(reserved);
+    return Readiness::Ready();
+  }
+  // A checkpoint may be about to give space back; others may have taken what was prepared.
+  std::string below_full;
+  absl::StatusOr<SpaceLedger::Prepared> more =
+      ledger.PrepareMore(lock, std::max(kPrepareStepBlocks, cost.blocks));
+  if (absl::IsResourceExhausted(more.status())) {
+    below_full = absl::StrCat("; more cannot be prepared: ", std::string(more.status().message()));
+    more = SpaceLedger::Prepared::kAllPrepared;
+  }
+  if (!more.ok()) {
+    // The failed flush may have been the one that would have told of accepted data.
+    parts_.health.Fail(more.status());
+    return parts_.health.failure();
+  }
+  if (*more == SpaceLedger::Prepared::kMore) return Readiness::Retry();
+  // The blocks that dirty data will displace come back once it is durable and checkpointed; twice where their own
+  // mapping is young.
+  for (int round = 0; round < 2; ++round) {
+    RETURN_IF_ERROR(committer_.SyncAll(lock));
+    RETURN_IF_ERROR(checkpointer_.Checkpoint(lock));
+    if (ledger.TryReserve(cost, reserve)) return Readiness::Retry();
+  }
+  return absl::ResourceExhaustedError(absl::StrCat(
+      "no space: ", ledger.BlocksOf(cost) * kBlockBytes, " bytes are needed, metadata included, and ",
+      ledger.ReservableBlocks() * kBlockBytes, " are free in ", parts_.pump.device().info().path,
+      ", a store of ", parts_.volume.geometry().total_blocks * kBlockBytes, below_full,
+      "; remove or truncate objects to free some"));
+}
+
+// ---- Joining ----
+
+Readiness Admission::AwaitJoin(Lock& lock, const CowFork::Sets& sets) {
+  uint64_t bytes = 0, largest_bytes = 0;
+  ChangeSet* largest = nullptr;
+  for (ChangeSet* set : sets) {
+    const uint64_t own = LogBytesMax(*set);
+    bytes += own;
+    if (own >= largest_bytes) largest = set;
+    largest_bytes = std::max(largest_bytes, own);
+  }
+  if (largest == nullptr || LogBlocksMax(bytes) <= parts_.volume.geometry().log_blocks / 4)
+    return Readiness::Ready();
+  return Readiness::RetryIfOk(committer_.Sync(lock, {largest->shared_from_this()}));
+}
+
+Readiness Admission::AwaitJoinOfRange(Lock& lock, const ObjectState& object, BlockRange range, bool atomic) {
+  CowFork::Sets sets;
+  parts_.fork.AddSetsOfRange(object, range, &sets);
+  if (sets.empty()) return Readiness::Ready();
+  uint64_t blocks = 0;
+  ChangeSet* largest = nullptr;
+  for (ChangeSet* set : sets) {
+    blocks += set->data_blocks;
+    if (largest == nullptr || set->data_blocks > largest->data_blocks) largest = set;
+  }
+  // The blocks of a plain write join only what they meet, one by one.
+  if (!atomic) {
+    blocks = largest->data_blocks;
+    sets = {largest};
+  }
+  if (blocks + range.count <= set_blocks_max_) return AwaitJoin(lock, sets);
+  return Readiness::RetryIfOk(committer_.Sync(lock, {largest->shared_from_this()}));
+}
+
+Readiness Admission::AwaitJoinOfObject(Lock& lock, const ObjectState& object) {
+  RETURN_UNLESS_READY(AwaitObject(lock, object));
+  CowFork::Sets sets;
+  parts_.fork.AddSetsOfObject(object, &sets);
+  return AwaitJoin(lock, sets);
+}
+
+// ---- Old content ----
+
+Readiness Admission::AwaitCached(Lock& lock, ObjectState& object, uint64_t block) {
+  PageCache& pages = parts_.fork.pages();
+  Page* page = pages.Find(object, block);
+  if (page != nullptr && page->buffer) return Readiness::Ready();
+  if (block * kBlockBytes >= object.size_bytes || InPendingHole(object, block)) return Readiness::Ready();
+  MappingReader& mappings = parts_.volume.mappings();
+  std::vector<Mapping> found;
+  MissingNodes missing;
+  RETURN_IF_ERROR(mappings.Lookup(object.id, {block, 1}, &found, &missing));
+  if (!missing.empty()) return Readiness::RetryIfOk(mappings.LoadNodes(lock, missing));
+  if (found.front().state != MappingState::kWritten) return Readiness::Ready();
+  const uint64_t token = pages.NewReadToken();
+  if (page != nullptr) page->read_token = token;  // ours replaces a read under way
+  if (page == nullptr) pages.AddReading(object, block, token);
+  BufferRef buffer = pages.pool().New();
+  IoRequest request;
+  request.op = IoOp::kRead;
+  request.offset_bytes = found.front().physical * kBlockBytes;
+  request.iov = {{buffer.data(), kBlockBytes}};
+  const ReadPin pin = parts_.volume.space().PinRead(found.front().extent());
+  absl::Status read = parts_.pump.Run(lock, &request);
+  pages.FillRead(object, block, token, read.ok() ? std::move(buffer) : BufferRef());
+  return Readiness::RetryIfOk(std::move(read));
+}
+
+bool Admission::HasContent(const ObjectState& object, uint64_t block) const {
+  const Page* page = parts_.fork.pages().Find(object, block);
+  return page != nullptr && page->buffer;
+}
+
+BufferRef Admission::CopyOfBlock(const ObjectState& object, uint64_t block) {
+  BufferRef copy = parts_.fork.pages().pool().New();
+  if (const Page* page = parts_.fork.pages().Find(object, block); page != nullptr && page->buffer) {
+    std::memcpy(copy.data(), page->buffer.data(), kBlockBytes);
+  } else {
+    std::memset(copy.data(), 0, kBlockBytes);
+  }
+  return copy;
+}
+
+}  // namespace untorn::internal

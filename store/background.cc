@@ -1,0 +1,130 @@
+#include "store/background.h"
+
+#include <chrono>
+#include <utility>
+
+namespace untorn::internal {
+namespace {
+
+constexpr int kWakeMs = 500;
+constexpr int kWorkersMax = 4;
+
+}  // namespace
+
+Background::Background(std::mutex& mu, const Parts& parts, Committer& committer, Checkpointer& checkpointer,
+                       uint64_t cache_bytes)
+    : mu_(mu), parts_(parts), committer_(committer), checkpointer_(checkpointer), cache_bytes_(cache_bytes) {
+  committer_.SetServeBackground([this] { Serve(); });
+}
+
+void Background::Start() {
+  started_ = true;
+  threads_.emplace_back([this] { WritebackLoop(); });
+  threads_.emplace_back([this] { MaintenanceLoop(); });
+}
+
+// The first thread may have found itself unable to do before what it can do now.
+void Background::Serve() {
+  if (started_ && (!parts_.callbacks.empty() || committer_.WantedDue() || committer_.WriteBackDue())) {
+    parts_.pump.WakeStandby();
+  }
+}
+
+void Background::AfterChange(Lock& lock) {
+  parts_.fork.pages().Evict(cache_bytes_);
+  if (started_) {
+    // What has become old its thread sees by itself.
+    if (committer_.DirtyDue()) Wake();
+    if (checkpointer_.StepDue()) WakeMaintenance();
+    parts_.pump.Attend();
+    return;
+  }
+  while (checkpointer_.Step(lock) || committer_.WriteBack(lock)) {
+  }
+  parts_.callbacks.Run(lock);
+}
+
+void Background::Wake() {
+  ++wakes_;
+  parts_.pump.WakeStandby();
+  parts_.pump.Notify();
+}
+
+void Background::Stop() {
+  stop_ = true;
+  WakeMaintenance();
+  work_cv_.notify_all();
+  parts_.pump.WakeStandby();
+  parts_.pump.Notify();
+}
+
+void Background::Join() {
+  for (std::thread& t : threads_) t.join();
+  threads_.clear();
+}
+
+void Background::WritebackLoop() {
+  Lock lock(mu_);
+  while (!stop_) {
+    parts_.callbacks.Run(lock);
+    if (committer_.WriteBack(lock)) continue;
+    const uint64_t seen = parts_.progress.count(), wakes = wakes_;
+    const auto due = [&] {
+      return stop_ || !parts_.callbacks.empty() || wakes_ != wakes ||
+             (parts_.progress.count() != seen && (committer_.WantedDue() || committer_.WriteBackDue()));
+    };
+    parts_.pump.StandBy(lock, kWakeMs, due);
+  }
+  parts_.callbacks.Run(lock);
+}
+
+void Background::MaintenanceLoop() {
+  Lock lock(mu_);
+  while (!stop_) {
+    if (checkpointer_.Step(lock)) continue;
+    parts_.fork.objects().ForgetIdle();
+    const uint64_t wakes = wakes_;
+    maintenance_cv_.wait_for(lock, std::chrono::milliseconds(kWakeMs),
+                             [&] { return stop_ || wakes_ != wakes; });
+  }
+}
+
+void Background::Run(std::function<void()> work) {
+  Lock lock(mu_);
+  if (!started_ || parts_.health.closed()) {
+    lock.unlock();
+    work();
+    return;
+  }
+  work_.push_back(std::move(work));
+  const bool all_busy = work_.size() > static_cast<size_t>(workers_ - busy_workers_);
+  if (workers_ < kWorkersMax && all_busy) {
+    ++workers_;
+    threads_.emplace_back([this] { RunLoop(); });
+  }
+  work_cv_.notify_one();
+}
+
+void Background::RunLoop() {
+  Lock lock(mu_);
+  while (true) {
+    work_cv_.wait(lock, [&] { return stop_ || !work_.empty(); });
+    if (work_.empty()) return;
+    std::function<void()> work = std::move(work_.front());
+    work_.pop_front();
+    ++busy_workers_;
+    {
+      const Unlocked unlocked(lock);
+      work();
+      work = nullptr;
+    }
+    --busy_workers_;
+    parts_.pump.Notify();
+  }
+}
+
+void Background::AwaitRun(Lock& lock) {
+  parts_.pump.Wait(lock, [&] { return work_.empty() && busy_workers_ == 0; });
+}
+
+}  // namespace untorn::internal

@@ -1,0 +1,43 @@
+// Objects that one large commit changes: other changes of them wait until it is durable.
+#ifndef UNTORN_STORE_EXCLUSIVE_H_
+#define UNTORN_STORE_EXCLUSIVE_H_
+
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "cow/object_state.h"
+#include "store/object_write.h"
+
+namespace untorn::internal {
+
+// Holds objects, and all names if asked to, as long as it lives. Made and destroyed with the lock held.
+class Exclusive {
+ public:
+  explicit Exclusive(const Front& front) : front_(front) {}
+  ~Exclusive() {
+    for (const auto& object : objects_) object->exclusive = false;
+    if (names_) front_.admission.SetNamesExclusive(false);
+    front_.parts.progress.Tell();
+    front_.parts.pump.Attend();
+  }
+  Exclusive(const Exclusive&) = delete;
+
+  void Hold(std::shared_ptr<ObjectState> object) {
+    object->exclusive = true;
+    objects_.push_back(std::move(object));
+  }
+  void HoldNames() {
+    names_ = true;
+    front_.admission.SetNamesExclusive(true);
+  }
+
+ private:
+  const Front& front_;
+  std::vector<std::shared_ptr<ObjectState>> objects_;
+  bool names_ = false;
+};
+
+}  // namespace untorn::internal
+
+#endif  // UNTORN_STORE_EXCLUSIVE_H_

@@ -1,0 +1,47 @@
+// Names: creating, finding, renaming, removing and listing objects.
+//
+// Threading: thread-safe. Methods without a Lock are called without it.
+#ifndef UNTORN_STORE_NAMESPACE_H_
+#define UNTORN_STORE_NAMESPACE_H_
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "store/object_write.h"
+#include "untorn/options.h"
+
+namespace untorn::internal {
+
+absl::Status CheckName(std::string_view name);
+absl::Status NoSuchObject(const std::string& name);
+absl::Status NameTaken(const std::string& name);
+
+class Namespace {
+ public:
+  explicit Namespace(const Front& front) : front_(front) {}
+
+  absl::StatusOr<std::shared_ptr<ObjectState>> Create(std::string_view name, Durability durability);
+  absl::StatusOr<std::shared_ptr<ObjectState>> Find(std::string_view name);
+  absl::Status Rename(std::string_view from, std::string_view to, Durability durability);
+  absl::Status Remove(std::string_view name, Durability durability);
+  absl::StatusOr<std::vector<ObjectInfo>> List(std::string_view after, size_t max);
+
+  // What the name refers to now (nullptr: nothing).
+  Readiness AwaitFound(Lock& lock, const std::string& name, std::shared_ptr<ObjectState>* out);
+
+ private:
+  Readiness AwaitObjectOf(Lock& lock, ObjectId id, std::shared_ptr<ObjectState>* out);
+  // For a change of these names, and of the object (if not null) besides its data: waits for what must not be joined to
+  // it.
+  Readiness AwaitJoinOfNames(Lock& lock, const ObjectState* object, const std::vector<std::string>& names);
+
+  const Front front_;
+};
+
+}  // namespace untorn::internal
+
+#endif  // UNTORN_STORE_NAMESPACE_H_

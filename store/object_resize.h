@@ -1,0 +1,24 @@
+// Truncating objects and punching holes in them.
+//
+// Threading: thread-safe; called without the lock.
+#ifndef UNTORN_STORE_OBJECT_RESIZE_H_
+#define UNTORN_STORE_OBJECT_RESIZE_H_
+
+#include <memory>
+
+#include "absl/status/status.h"
+#include "store/object_write.h"
+
+namespace untorn::internal {
+
+absl::Status Truncate(const Front& front, const std::shared_ptr<ObjectState>& object, uint64_t size,
+                      Durability durability);
+absl::Status PunchHole(const Front& front, const std::shared_ptr<ObjectState>& object, uint64_t offset,
+                       uint64_t length, Durability durability);
+
+// What has to be durable before a metadata change of the object that becomes so now.
+ChangeSetRefs SetsBefore(const Front& front, const ObjectState& object);
+
+}  // namespace untorn::internal
+
+#endif  // UNTORN_STORE_OBJECT_RESIZE_H_

@@ -1,0 +1,308 @@
+#include "store/object_write.h"
+
+#include <algorithm>
+#include <cstring>
+#include <optional>
+#include <span>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/check.h"
+#include "base/status_macros.h"
+#include "store/staging.h"
+#include "writeback/decision.h"
+
+namespace untorn::internal {
+namespace {
+
+constexpr uint64_t kPlainPartBytes = 1 << 20;
+
+}  // namespace
+
+absl::Status FinishChange(const Front& front, Lock& lock, ChangeSetRefs sets, Durability durability) {
+  absl::Status status;
+  if (durability == Durability::kSync) status = front.committer.Sync(lock, std::move(sets));
+  front.background.AfterChange(lock);
+  return status;
+}
+
+void PayWith(const Front& front, ChangeSet& set, Reservation space) {
+  set.space.Add(std::move(space));
+  if (set.born_ms == 0) set.born_ms = front.committer.NowMs();
+}
+
+void TellLater(const Front& front, WhenDone done, absl::Status status) {
+  Lock lock(front.mu);
+  front.parts.callbacks.Add([done = std::move(done), status = std::move(status)] { done(status); });
+  front.background.Wake();
+  front.background.AfterChange(lock);
+}
+
+// One write, or one part of a plain one.
+struct ObjectWriter::Request {
+  const std::shared_ptr<ObjectState>& object;
+  uint64_t offset;
+  uint64_t bytes;
+  IoVector data;
+  uint64_t data_offset;  // where the bytes begin in `data`
+  const WriteOptions& options;
+
+  uint64_t end() const { return offset + bytes; }
+  BlockRange blocks() const { return BlocksOf(offset, bytes); }
+  bool head_partial() const { return offset % kBlockBytes != 0 || bytes < kBlockBytes; }
+  bool tail_partial() const { return end() % kBlockBytes != 0; }
+  // Copies what the write has of `block` to where it belongs in `to`, a block's memory.
+  void CopyBlock(uint64_t block, std::byte* to) const {
+    const uint64_t from = std::max(offset, block * kBlockBytes);
+    const uint64_t n = std::min(end(), (block + 1) * kBlockBytes) - from;
+    data.CopyOut(data_offset + (from - offset), to + (from - block * kBlockBytes), n);
+  }
+};
+
+bool ObjectWriter::IsLarge(uint64_t offset, uint64_t bytes, const WriteOptions& options) const {
+  return options.atomic && BlocksOf(offset, bytes).count > front_.admission.set_blocks_max();
+}
+
+absl::Status ObjectWriter::CheckWrite(const ObjectState& object, uint64_t offset, uint64_t bytes,
+                                      const WriteOptions& options) const {
+  RETURN_IF_ERROR(CheckRange(offset, bytes));
+  if (!options.atomic) return absl::OkStatus();
+  if (bytes > kAtomicBytesMax) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("an atomic write of ", bytes, " bytes: at most ", kAtomicBytesMax));
+  }
+  const CommitterOptions& committing = front_.committer.options();
+  if (committing.policy != WritePolicy::kHardwareOnly) return absl::OkStatus();
+  const PathReason reason = DecideForever(committing.policy, committing.limits, /*several_ranges=*/false,
+                                          BlocksOf(offset, bytes).count * kBlockBytes);
+  if (reason == PathReason::kInPlace) return absl::OkStatus();
+  // What is wrong with the store or the object is told first.
+  const Lock lock(front_.mu);
+  RETURN_IF_ERROR(front_.parts.health.CheckWritable());
+  if (object.removed) return RemovedError(object);
+  return absl::FailedPreconditionError(absl::StrCat(
+      "policy hardware-only: bytes ", offset, " to ", offset + bytes - 1,
+      " can never be one atomic overwrite: ", PathReasonName(reason), " (", PathReasonSentence(reason), ")"));
+}
+
+// The private copy is made before the lock is taken. Partly covered blocks are put together under it.
+ObjectWriter::Buffers ObjectWriter::CopyWholeBlocks(const Request& request) {
+  const BlockRange blocks = request.blocks();
+  Buffers buffers(blocks.count);
+  const uint64_t partial = std::min<uint64_t>(request.head_partial() + request.tail_partial(), blocks.count);
+  front_.parts.fork.pages().pool().New({buffers.data() + request.head_partial(), blocks.count - partial});
+  for (uint64_t i = 0; i < blocks.count; ++i) {
+    if (buffers[i]) request.CopyBlock(blocks.start + i, buffers[i].data());
+  }
+  return buffers;
+}
+
+// The cheap case: one pending change set has all these blocks already.
+bool ObjectWriter::Restage(const Request& request, Buffers& buffers, ChangeSetRefs* sets) {
+  const ObjectState& object = *request.object;
+  if (!request.options.atomic || request.options.bypass_cache || request.head_partial() ||
+      request.tail_partial() || object.removed || object.exclusive ||
+      !front_.parts.health.CheckWritable().ok()) {
+    return false;
+  }
+  ChangeSet* set =
+      front_.parts.fork.Restage(*request.object, request.blocks(), {buffers.data(), buffers.size()});
+  if (set == nullptr) return false;
+  if (request.options.durability == Durability::kSync) sets->push_back(set->shared_from_this());
+  return true;
+}
+
+absl::Status ObjectWriter::AwaitAdmission(Lock& lock, const Request& request, Reservation* held,
+                                          Reservation* space, std::vector<Mapping>* mapped) {
+  Admission& admission = front_.admission;
+  ObjectState& object = *request.object;
+  const BlockRange blocks = request.blocks();
+  bool looked = false;
+  return UntilReady([&]() -> Readiness {
+    RETURN_IF_ERROR(front_.parts.health.CheckWritable());
+    RETURN_UNLESS_READY(admission.AwaitObject(lock, object));
+    mapped->clear();  // of an earlier turn: it may be old by now
+    if (!std::exchange(looked, true)) {
+      RETURN_UNLESS_READY(admission.AwaitWritable(lock, object, request.offset, request.bytes, mapped));
+    }
+    RETURN_UNLESS_READY(admission.AwaitCleanSpace(lock));
+    RETURN_UNLESS_READY(admission.AwaitJoinOfRange(lock, object, blocks, request.options.atomic));
+    if (request.head_partial()) RETURN_UNLESS_READY(admission.AwaitCached(lock, object, blocks.start));
+    if (request.tail_partial()) RETURN_UNLESS_READY(admission.AwaitCached(lock, object, blocks.end() - 1));
+    const uint64_t fresh = front_.parts.fork.NewBlocks(object, blocks);
+    const SpaceCost cost{fresh, request.options.atomic ? EntriesOfAtomic(fresh) : EntriesOfPlain(fresh)};
+    if (std::optional<Reservation> part = held->TrySplit(cost)) {
+      *space = *std::move(part);
+      return Readiness::Ready();
+    }
+    return admission.AwaitSpace(lock, cost, EmergencyReserve::kKept, space);
+  });
+}
+
+void ObjectWriter::StageBlock(const Request& request, const ChangeSetRef& set, uint64_t block,
+                              BufferRef buffer) {
+  if (!buffer) {
+    buffer = front_.admission.CopyOfBlock(*request.object, block);
+    request.CopyBlock(block, buffer.data());
+  }
+  front_.parts.fork.StageBlock(set, request.object, block, std::move(buffer));
+}
+
+void ObjectWriter::StageAtomic(const Request& request, Buffers& buffers, Reservation space,
+                               std::vector<Mapping> mapped, ChangeSetRefs* sets) {
+  CowFork& fork = front_.parts.fork;
+  const BlockRange blocks = request.blocks();
+  ChangeSetRef set = fork.SetForRange(request.object, blocks);
+  PayWith(front_, *set, std::move(space));
+  set->bypass_cache = request.options.bypass_cache && (set->data_blocks == 0 || set->bypass_cache);
+  ObjectChange& change = fork.Change(*set, request.object);
+  // The commit need not look these up again.
+  if (change.mapped_known) change.mapped.insert(change.mapped.end(), mapped.begin(), mapped.end());
+  for (uint64_t b = blocks.start; b < blocks.end(); ++b) {
+    StageBlock(request, set, b, std::move(buffers[b - blocks.start]));
+  }
+  fork.StageGrowth(set, request.object, request.end());
+  sets->push_back(std::move(set));
+}
+
+void ObjectWriter::StagePlain(const Request& request, Buffers& buffers, Reservation space,
+                              ChangeSetRefs* sets) {
+  CowFork& fork = front_.parts.fork;
+  const BlockRange blocks = request.blocks();
+  for (uint64_t b = blocks.start; b < blocks.end(); ++b) {
+    const uint64_t fresh = fork.NewBlocks(*request.object, {b, 1});
+    ChangeSetRef set = fork.SetForRange(request.object, {b, 1});
+    std::optional<Reservation> part = space.TrySplit({fresh, EntriesOfPlain(fresh)});
+    UNTORN_CHECK(part.has_value(), "a plain write needs more space than it reserved");
+    PayWith(front_, *set, *std::move(part));
+    set->bypass_cache = request.options.bypass_cache && (set->data_blocks == 0 || set->bypass_cache);
+    StageBlock(request, set, b, std::move(buffers[b - blocks.start]));
+    fork.StageGrowth(set, request.object, std::min(request.end(), (b + 1) * kBlockBytes));
+    sets->push_back(std::move(set));
+  }
+}
+
+absl::Status ObjectWriter::Stage(Lock& lock, const Request& request, Reservation* held, ChangeSetRefs* sets) {
+  if (lock.owns_lock()) lock.unlock();
+  Buffers buffers = CopyWholeBlocks(request);
+  lock.lock();
+  if (!Restage(request, buffers, sets)) {
+    Reservation space;
+    std::vector<Mapping> mapped;
+    RETURN_IF_ERROR(AwaitAdmission(lock, request, held, &space, &mapped));
+    if (request.options.atomic) {
+      StageAtomic(request, buffers, std::move(space), std::move(mapped), sets);
+    } else {
+      StagePlain(request, buffers, std::move(space), sets);
+    }
+  }
+  ++front_.parts.stats.writes;
+  front_.parts.stats.bytes_written += request.bytes;
+  return absl::OkStatus();
+}
+
+// Space for all parts of a plain write first, and what damage there is: a write that is refused has changed nothing.
+absl::Status ObjectWriter::ReserveForParts(Lock& lock, const std::shared_ptr<ObjectState>& object,
+                                           uint64_t offset, uint64_t bytes, Reservation* held) {
+  const uint64_t blocks = BlocksOf(offset, bytes).count;
+  lock.lock();
+  for (uint64_t at = 0; at < bytes; at += kPlainPartBytes) {
+    std::vector<Mapping> mapped;
+    const Readiness readable = front_.admission.AwaitWritable(lock, *object, offset + at,
+                                                              std::min(kPlainPartBytes, bytes - at), &mapped);
+    RETURN_IF_ERROR(readable.error());
+  }
+  return UntilReady([&]() -> Readiness {
+    RETURN_IF_ERROR(front_.parts.health.CheckWritable());
+    return front_.admission.AwaitSpace(lock, {blocks, EntriesOfPlain(blocks)}, EmergencyReserve::kKept, held);
+  });
+}
+
+absl::Status ObjectWriter::Write(const std::shared_ptr<ObjectState>& object, uint64_t offset, IoVector data,
+                                 const WriteOptions& options, WhenDone done) {
+  Lock lock(front_.mu, std::defer_lock);
+  Reservation held;
+  // Given back with the lock held, however this ends.
+  struct GiveBack {
+    Lock& lock;
+    Reservation& held;
+    ~GiveBack() {
+      if (held.empty()) return;
+      if (!lock.owns_lock()) lock.lock();
+      held.Release();
+    }
+  } give_back{lock, held};
+  if (!options.atomic && BlocksOf(offset, data.bytes).count * kBlockBytes > kPlainPartBytes) {
+    RETURN_IF_ERROR(ReserveForParts(lock, object, offset, data.bytes, &held));
+  }
+  ChangeSetRefs sets;
+  for (uint64_t at = 0; at < data.bytes;) {
+    // Parts of a plain write end where a multiple of their largest size does.
+    const uint64_t part_max = options.atomic ? data.bytes : kPlainPartBytes - (offset + at) % kBlockBytes;
+    const uint64_t n = std::min(data.bytes - at, part_max);
+    RETURN_IF_ERROR(Stage(lock, {object, offset + at, n, data, at, options}, &held, &sets));
+    at += n;
+    if (options.durability == Durability::kBuffered) sets.clear();
+  }
+  if (!done) return FinishChange(front_, lock, std::move(sets), options.durability);
+  TellWhenDurable(std::move(sets), std::move(done));
+  front_.background.AfterChange(lock);
+  return absl::OkStatus();
+}
+
+// `sets`: empty for a buffered write.
+void ObjectWriter::TellWhenDurable(ChangeSetRefs sets, WhenDone done) {
+  for (ChangeSetRef& set : sets) set = Resolve(set);
+  const auto is_done = [](const ChangeSetRef& s) { return s->state == ChangeSet::State::kDone; };
+  sets.erase(std::remove_if(sets.begin(), sets.end(), is_done), sets.end());
+  struct Waiting {
+    std::mutex mu;
+    size_t left;
+    absl::Status first_error;
+    WhenDone done;
+  };
+  auto waiting = std::make_shared<Waiting>();
+  waiting->left = sets.size() + 1;
+  waiting->done = std::move(done);
+  const auto one_done = [waiting](absl::Status s) {
+    std::unique_lock guard(waiting->mu);
+    if (waiting->first_error.ok()) waiting->first_error = std::move(s);
+    if (--waiting->left > 0) return;
+    guard.unlock();
+    waiting->done(waiting->first_error);
+  };
+  for (const ChangeSetRef& set : sets) {
+    set->when_done.push_back(one_done);
+    if (set->state == ChangeSet::State::kPending) front_.committer.Want(set);
+  }
+  front_.parts.callbacks.Add([one_done] { one_done(absl::OkStatus()); });
+  front_.background.Wake();
+}
+
+absl::Status ObjectWriter::SyncObject(const ObjectState& object) {
+  Lock lock(front_.mu);
+  RETURN_IF_ERROR(front_.parts.health.CheckWritable());
+  if (object.removed) return RemovedError(object);
+  ChangeSetRefs sets =
+      front_.committer.SetsWhere([&](const ChangeSet& set) { return set.changes.contains(object.id); });
+  return FinishChange(front_, lock, std::move(sets), Durability::kSync);
+}
+
+absl::Status ObjectWriter::SyncRange(const ObjectState& object, uint64_t offset, uint64_t length) {
+  RETURN_IF_ERROR(CheckRange(offset, length));
+  const BlockRange range = BlocksOf(offset, length);
+  Lock lock(front_.mu);
+  RETURN_IF_ERROR(front_.parts.health.CheckWritable());
+  if (object.removed) return RemovedError(object);
+  ChangeSetRefs sets = front_.committer.SetsWhere([&](const ChangeSet& set) {
+    auto change = set.changes.find(object.id);
+    if (change == set.changes.end()) return false;
+    bool found = change->second.metadata();
+    change->second.data.ForEach(
+        [&](BlockRange r) { found |= r.start < range.end() && range.start < r.end(); });
+    return found;
+  });
+  return FinishChange(front_, lock, std::move(sets), Durability::kSync);
+}
+
+}  // namespace untorn::internal

@@ -1,0 +1,81 @@
+// Writing objects, and making what was written durable.
+//
+// Threading: thread-safe; called without the lock.
+#ifndef UNTORN_STORE_OBJECT_WRITE_H_
+#define UNTORN_STORE_OBJECT_WRITE_H_
+
+#include <functional>
+#include <memory>
+#include <mutex>
+
+#include "absl/container/inlined_vector.h"
+#include "absl/status/status.h"
+#include "base/lock.h"
+#include "cow/object_state.h"
+#include "store/admission.h"
+#include "store/background.h"
+#include "store/io_vector.h"
+#include "untorn/options.h"
+#include "writeback/committer.h"
+
+namespace untorn::internal {
+
+inline constexpr uint64_t kAtomicBytesMax = 64 << 20;
+
+using WhenDone = std::function<void(absl::Status)>;
+
+// What the parts of the front end work on.
+struct Front {
+  std::mutex& mu;
+  Parts parts;
+  Admission& admission;
+  Committer& committer;
+  Background& background;
+};
+
+// Ends a change: makes it durable if asked to, and lets background work happen.
+absl::Status FinishChange(const Front& front, Lock& lock, ChangeSetRefs sets, Durability durability);
+// The change set pays with this space. Its age counts from now, if it is new.
+void PayWith(const Front& front, ChangeSet& set, Reservation space);
+// Tells `done` later that the change ended with `status`, then ends the call.
+void TellLater(const Front& front, WhenDone done, absl::Status status);
+
+class ObjectWriter {
+ public:
+  explicit ObjectWriter(const Front& front) : front_(front) {}
+
+  // Whether an atomic write is larger than what is staged in the cache: it has to go as a transaction.
+  bool IsLarge(uint64_t offset, uint64_t bytes, const WriteOptions& options) const;
+  // Offset, length, size and policy.
+  absl::Status CheckWrite(const ObjectState& object, uint64_t offset, uint64_t bytes,
+                          const WriteOptions& options) const;
+  // `done`, if given, is told when the write is as durable as asked; then this does not wait for that.
+  absl::Status Write(const std::shared_ptr<ObjectState>& object, uint64_t offset, IoVector data,
+                     const WriteOptions& options, WhenDone done);
+
+  absl::Status SyncObject(const ObjectState& object);
+  absl::Status SyncRange(const ObjectState& object, uint64_t offset, uint64_t length);
+
+ private:
+  struct Request;
+  using Buffers = absl::InlinedVector<BufferRef, 16>;
+
+  Buffers CopyWholeBlocks(const Request& request);
+  bool Restage(const Request& request, Buffers& buffers, ChangeSetRefs* sets);
+  absl::Status AwaitAdmission(Lock& lock, const Request& request, Reservation* held, Reservation* space,
+                              std::vector<Mapping>* mapped);
+  absl::Status ReserveForParts(Lock& lock, const std::shared_ptr<ObjectState>& object, uint64_t offset,
+                               uint64_t bytes, Reservation* held);
+  void StageBlock(const Request& request, const ChangeSetRef& set, uint64_t block, BufferRef buffer);
+  void StageAtomic(const Request& request, Buffers& buffers, Reservation space, std::vector<Mapping> mapped,
+                   ChangeSetRefs* sets);
+  void StagePlain(const Request& request, Buffers& buffers, Reservation space, ChangeSetRefs* sets);
+  absl::Status Stage(Lock& lock, const Request& request, Reservation* held, ChangeSetRefs* sets);
+  void TellWhenDurable(ChangeSetRefs sets, WhenDone done);
+
+  const Front front_;
+};
+
+}  // namespace untorn::internal
+
+#endif  // UNTORN_STORE_OBJECT_WRITE_H_

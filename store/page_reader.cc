@@ -1,0 +1,239 @@
+#include "store/page_reader.h"
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "absl/container/inlined_vector.h"
+#include "base/aligned_buffer.h"
+#include "base/check.h"
+#include "base/status_macros.h"
+#include "cow/change_set.h"
+#include "store/admission.h"
+
+namespace untorn::internal {
+namespace {
+
+constexpr uint64_t kPieceBlocks = 256;  // one device read
+constexpr size_t kPiecesAtOnce = 64;
+constexpr uint64_t kBlocksAtOnce = 2048;
+constexpr uint64_t kPrefetchBytes = 512;  // from there on the processor sees by itself what comes
+constexpr uint64_t kKeepBlocksMax = 256;  // larger reads from the device do not displace the cache
+
+// The part of [offset, offset + bytes) in these blocks: where in the blocks, where in the buffer, how much.
+struct Overlap {
+  uint64_t in_blocks, in_buffer, bytes;
+};
+Overlap OverlapOf(BlockRange blocks, uint64_t offset, uint64_t bytes) {
+  const uint64_t start = std::max(blocks.start * kBlockBytes, offset);
+  const uint64_t end = std::min(blocks.end() * kBlockBytes, offset + bytes);
+  return {start - blocks.start * kBlockBytes, start - offset, end - start};
+}
+
+}  // namespace
+
+// A device read.
+struct PageReader::Piece {
+  BlockRange blocks;
+  uint64_t physical = 0;
+  // Where it is read to: buffers that the cache keeps, a block each; or `bytes`; or the caller's memory itself.
+  std::vector<BufferRef> kept;
+  AlignedBuffer bytes;
+  IoRequest request;
+};
+
+struct PageReader::Plan {
+  struct CachedBlock {
+    uint64_t block;
+    BufferRef buffer;
+  };
+  IoVector out;
+  uint64_t offset = 0;
+  uint64_t bytes = 0;
+  absl::InlinedVector<CachedBlock, 4> cached;
+  std::vector<Mapping> missed;  // of what is not cached, holes too
+  uint64_t missed_blocks = 0;
+  bool keep = false;  // in the cache
+  uint64_t token = 0;
+  std::vector<ReadPin> pins;
+  std::vector<Piece> pieces;
+};
+
+Readiness PageReader::MakePlan(Lock& lock, ObjectState& object, Plan* plan) {
+  RETURN_IF_ERROR(parts_.health.CheckOpen());
+  if (object.removed) return RemovedError(object);
+  plan->cached.clear();
+  plan->missed.clear();
+  plan->missed_blocks = 0;
+  plan->bytes =
+      plan->offset < object.size_bytes ? std::min(plan->out.bytes, object.size_bytes - plan->offset) : 0;
+  if (plan->bytes == 0) return Readiness::Ready();
+  const PageCache& pages = parts_.fork.pages();
+  const auto content = [&](uint64_t block) {
+    Page* page = pages.Find(object, block);
+    return page != nullptr && page->buffer ? page : nullptr;
+  };
+  const uint64_t end = BlocksFor(plan->offset + plan->bytes);
+  for (uint64_t b = plan->offset / kBlockBytes; b < end;) {
+    if (Page* page = content(b)) {
+      // Before the count is raised, which waits for memory.
+      const std::byte* data = page->buffer.data();
+      for (uint64_t at = 0; at < kPrefetchBytes; at += 64) __builtin_prefetch(data + at);
+      page->referenced = true;
+      plan->cached.push_back({b, page->buffer});
+      ++b;
+      continue;
+    }
+    if (InPendingHole(object, b)) {
+      plan->missed.push_back({{b, 1}, MappingState::kHole});
+      ++b;
+      continue;
+    }
+    BlockRange run{b, 1};
+    while (run.end() < end && content(run.end()) == nullptr && !InPendingHole(object, run.end())) ++run.count;
+    std::vector<Mapping> mappings;
+    MissingNodes missing;
+    RETURN_IF_ERROR(parts_.volume.mappings().Lookup(object.id, run, &mappings, &missing));
+    if (!missing.empty()) {
+      plan->cached.clear();
+      return Readiness::RetryIfOk(parts_.volume.mappings().LoadNodes(lock, missing));
+    }
+    plan->missed.insert(plan->missed.end(), mappings.begin(), mappings.end());
+    plan->missed_blocks += run.count;
+    b = run.end();
+  }
+  return Readiness::Ready();
+}
+
+// What has to be read from the device: pinned, so that no block of it is used for something else meanwhile.
+void PageReader::PinPieces(ObjectState& object, Plan* plan) {
+  PageCache& pages = parts_.fork.pages();
+  plan->token = pages.NewReadToken();
+  for (const Mapping& m : plan->missed) {
+    if (m.state != MappingState::kWritten) continue;
+    plan->pins.push_back(parts_.volume.space().PinRead(m.extent()));
+    for (uint64_t at = 0; at < m.logical.count; at += kPieceBlocks) {
+      Piece& piece = plan->pieces.emplace_back();
+      piece.blocks = {m.logical.start + at, std::min(kPieceBlocks, m.logical.count - at)};
+      piece.physical = m.physical + at;
+    }
+    for (uint64_t b = m.logical.start; plan->keep && b < m.logical.end(); ++b) {
+      pages.AddReading(object, b, plan->token);
+    }
+  }
+}
+
+void PageReader::FillFromMemory(Plan& plan) {
+  for (const Plan::CachedBlock& c : plan.cached) {
+    const Overlap o = OverlapOf({c.block, 1}, plan.offset, plan.bytes);
+    plan.out.CopyIn(o.in_buffer, c.buffer.data() + o.in_blocks, o.bytes);
+  }
+  plan.cached.clear();
+  for (const Mapping& m : plan.missed) {
+    if (m.state == MappingState::kWritten) continue;
+    const Overlap o = OverlapOf(m.logical, plan.offset, plan.bytes);
+    plan.out.Zero(o.in_buffer, o.bytes);
+  }
+}
+
+void PageReader::PrepareFetch(const Plan& plan, Piece* piece) {
+  piece->request.op = IoOp::kRead;
+  piece->request.offset_bytes = piece->physical * kBlockBytes;
+  const Overlap o = OverlapOf(piece->blocks, plan.offset, plan.bytes);
+  if (plan.keep) {
+    // Not taken from the caller's memory: what the cache keeps nobody else may change.
+    piece->kept.resize(piece->blocks.count);
+    parts_.fork.pages().pool().New(piece->kept);
+    for (const BufferRef& b : piece->kept) piece->request.iov.push_back({b.data(), kBlockBytes});
+    return;
+  }
+  const bool whole = o.bytes == piece->blocks.count * kBlockBytes;
+  if (whole && plan.out.Aligned(o.in_buffer, o.bytes, &piece->request.iov)) return;
+  piece->bytes = AlignedBuffer(piece->blocks.count * kBlockBytes);
+  piece->request.iov = {{piece->bytes.data(), piece->bytes.size()}};
+}
+
+void PageReader::FillFromPiece(const Plan& plan, const Piece& piece) {
+  if (piece.bytes.size() > 0) {
+    const Overlap o = OverlapOf(piece.blocks, plan.offset, plan.bytes);
+    plan.out.CopyIn(o.in_buffer, piece.bytes.data() + o.in_blocks, o.bytes);
+  }
+  for (uint64_t i = 0; i < piece.kept.size(); ++i) {
+    const Overlap o = OverlapOf({piece.blocks.start + i, 1}, plan.offset, plan.bytes);
+    plan.out.CopyIn(o.in_buffer, piece.kept[i].data() + o.in_blocks, o.bytes);
+  }
+}
+
+// Called and left without the lock.
+absl::Status PageReader::Fetch(Lock& lock, ObjectState& object, Plan& plan) {
+  absl::Status status;
+  for (size_t from = 0, to = 0; from < plan.pieces.size(); from = to) {
+    std::vector<IoRequest*> requests;
+    for (uint64_t blocks = 0; to < plan.pieces.size() && to - from < kPiecesAtOnce; ++to) {
+      Piece& piece = plan.pieces[to];
+      if (blocks > 0 && blocks + piece.blocks.count > kBlocksAtOnce) break;
+      blocks += piece.blocks.count;
+      PrepareFetch(plan, &piece);
+      requests.push_back(&piece.request);
+    }
+    lock.lock();
+    if (status.ok()) status = parts_.pump.RunAll(lock, requests);
+    lock.unlock();
+    for (size_t i = from; status.ok() && i < to; ++i) FillFromPiece(plan, plan.pieces[i]);
+    lock.lock();
+    for (size_t i = from; i < to; ++i) {
+      Piece& piece = plan.pieces[i];
+      // After a failed read the pages go, whether it was this piece that failed or another.
+      for (uint64_t b = 0; b < piece.kept.size(); ++b) {
+        parts_.fork.pages().FillRead(object, piece.blocks.start + b, plan.token,
+                                     status.ok() ? std::move(piece.kept[b]) : BufferRef());
+      }
+      piece.kept.clear();
+      piece.bytes = AlignedBuffer();
+    }
+    lock.unlock();
+  }
+  return status;
+}
+
+absl::StatusOr<size_t> PageReader::Read(ObjectState& object, uint64_t offset, IoVector out,
+                                        const ReadOptions& options) {
+  Plan plan;
+  plan.out = out;
+  plan.offset = offset;
+  Lock lock(mu_);
+  {
+    std::optional<NodeCache::Hold> hold;
+    RETURN_IF_ERROR(UntilReady([&] {
+      Readiness readiness = MakePlan(lock, object, &plan);
+      // All nodes are needed at once.
+      if (readiness.retry() && !hold) hold.emplace(parts_.volume.mappings().node_cache());
+      return readiness;
+    }));
+  }
+  if (plan.bytes == 0) return 0;
+  Stats& stats = parts_.stats;
+  ++stats.reads;
+  stats.bytes_read += plan.bytes;
+  stats.page_hits += plan.cached.size();
+  stats.page_misses += plan.missed_blocks;
+  plan.keep = !options.bypass_cache && plan.missed_blocks <= kKeepBlocksMax;
+  if (plan.missed_blocks > 0) PinPieces(object, &plan);
+  lock.unlock();
+
+  FillFromMemory(plan);
+  if (plan.pieces.empty()) return plan.bytes;
+  absl::Status status = Fetch(lock, object, plan);
+  lock.lock();
+  plan.pins.clear();
+  if (parts_.volume.space().pending_blocks() > 0) {
+    absl::Status released = parts_.volume.space().ReleasePending();
+    if (status.ok()) status = std::move(released);
+  }
+  parts_.fork.pages().Evict(cache_bytes_);
+  RETURN_IF_ERROR(status);
+  return plan.bytes;
+}
+
+}  // namespace untorn::internal

@@ -1,0 +1,120 @@
+#include "store/preallocate.h"
+
+#include <algorithm>
+#include <bit>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "base/readiness.h"
+#include "base/status_macros.h"
+#include "store/exclusive.h"
+#include "store/object_resize.h"
+#include "writeback/log_entries.h"
+
+namespace untorn::internal {
+namespace {
+
+constexpr uint64_t kAlignmentBlocks = 16;
+
+// The mappings of the range, with the tree looked at for the change.
+absl::Status LookUp(const Front& front, Lock& lock, const ObjectState& object, BlockRange range,
+                    std::vector<Mapping>* mappings) {
+  return front.admission
+      .AwaitTree(lock, object.name,
+                 [&](MappingReader& reader, MissingNodes* missing) {
+                   RETURN_IF_ERROR(reader.Lookup(object.id, range, mappings, missing));
+                   std::optional<Inode> record;
+                   return reader.FindInode(object.id, &record, missing);
+                 })
+      .error();
+}
+
+// Unwritten extents for the holes among the mappings. What could be allocated is in `placed` even after an error.
+absl::Status FillHoles(SpaceLedger& space, Lock& lock, const std::vector<Mapping>& mappings,
+                       std::vector<PlacedExtent>* placed) {
+  for (const Mapping& m : mappings) {
+    if (m.state != MappingState::kHole) continue;
+    for (uint64_t at = m.logical.start; at < m.logical.end();) {
+      const uint64_t left = m.logical.end() - at;
+      const uint64_t alignment = std::min(kAlignmentBlocks, std::bit_floor(left));
+      ASSIGN_OR_RETURN(const Extent extent, space.AllocateAlignedOrAnywhere(lock, left, alignment));
+      placed->push_back({{at, extent.count}, extent.start, MappingState::kUnwritten, {}});
+      at += extent.count;
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status Preallocate(const Front& front, const std::shared_ptr<ObjectState>& object, uint64_t offset,
+                         uint64_t length) {
+  RETURN_IF_ERROR(CheckRange(offset, length));
+  Volume& volume = front.parts.volume;
+  CowFork& fork = front.parts.fork;
+  Lock lock(front.mu);
+  RETURN_IF_ERROR(UntilReady([&]() -> Readiness {
+    RETURN_IF_ERROR(front.parts.health.CheckWritable());
+    return front.admission.AwaitObject(lock, *object);
+  }));
+  Exclusive exclusive(front);
+  exclusive.Hold(object);
+  RETURN_IF_ERROR(front.committer.Sync(lock, SetsBefore(front, *object)));
+  std::vector<Mapping> mappings;
+  RETURN_IF_ERROR(LookUp(front, lock, *object, BlocksOf(offset, length), &mappings));
+  uint64_t blocks = 0;
+  for (const Mapping& m : mappings) blocks += m.state == MappingState::kHole ? m.logical.count : 0;
+  if (blocks > volume.geometry().total_blocks) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("no space: ", blocks * kBlockBytes, " bytes are more than the store has"));
+  }
+  Reservation reserved;
+  RETURN_IF_ERROR(UntilReady([&]() -> Readiness {
+    RETURN_IF_ERROR(front.parts.health.CheckWritable());
+    return front.admission.AwaitSpace(lock, {blocks, mappings.size() + 1}, EmergencyReserve::kKept,
+                                      &reserved);
+  }));
+  std::vector<PlacedExtent> placed;
+  absl::Status status = FillHoles(volume.space(), lock, mappings, &placed);
+  reserved.ReleaseBlocks(blocks);
+  // Fragmented space makes more mappings of a hole than one.
+  if (const uint64_t needed = placed.size() + 1; status.ok() && needed > reserved.tree_entries()) {
+    std::optional<Reservation> more =
+        volume.space().TryReserve({0, needed - reserved.tree_entries()}, EmergencyReserve::kKept);
+    if (more) {
+      reserved.Add(*std::move(more));
+    } else {
+      status = absl::ResourceExhaustedError(
+          absl::StrCat("no space: the free space is in ", placed.size(), " pieces, too many to be mapped"));
+    }
+  }
+  const uint64_t log_blocks = LogBlocksMax((placed.size() + 1) * kMapEntryBytes + 2 * kNameBytesMax);
+  if (status.ok() && log_blocks > front.committer.log_blocks_max()) {
+    status =
+        absl::ResourceExhaustedError(absl::StrCat("the range would be mapped in ", placed.size(),
+                                                  " pieces, which take more of the log than one commit may; "
+                                                  "preallocate it in smaller steps"));
+  }
+  if (status.ok() && (!placed.empty() || offset + length > object->size_bytes)) {
+    // Readers see it when it is durable: then what they find in the tree agrees with it.
+    const auto set = std::make_shared<ChangeSet>();
+    PayWith(front, *set, std::move(reserved));
+    ObjectChange& change = set->changes[object->id];
+    change.object = object;
+    change.placed = std::exchange(placed, {});
+    change.grow_to_bytes = offset + length;
+    fork.StageWhole(set);
+    status = front.committer.Sync(lock, {set});
+  }
+  // No record names what is left here.
+  for (const PlacedExtent& e : placed)
+    RETURN_IF_ERROR(volume.space().ReturnUnused({e.physical, e.blocks.count}));
+  reserved.Release();
+  front.background.AfterChange(lock);
+  return status;
+}
+
+}  // namespace untorn::internal

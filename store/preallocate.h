@@ -1,0 +1,18 @@
+// Preallocating space for a range of an object.
+#ifndef UNTORN_STORE_PREALLOCATE_H_
+#define UNTORN_STORE_PREALLOCATE_H_
+
+#include <memory>
+
+#include "absl/status/status.h"
+#include "store/object_write.h"
+
+namespace untorn::internal {
+
+// Durable when it returns. Thread-safe; called without the lock.
+absl::Status Preallocate(const Front& front, const std::shared_ptr<ObjectState>& object, uint64_t offset,
+                         uint64_t length);
+
+}  // namespace untorn::internal
+
+#endif  // UNTORN_STORE_PREALLOCATE_H_

@@ -1,0 +1,161 @@
+#include "store/spill.h"
+
+#include <algorithm>
+#include <cstring>
+#include <optional>
+#include <utility>
+
+#include "base/aligned_buffer.h"
+#include "base/check.h"
+#include "base/readiness.h"
+#include "base/status_macros.h"
+#include "extent/log_format.h"
+
+namespace untorn::internal {
+namespace {
+
+constexpr uint64_t kExtentBlocksMax = kMapEntryBlocksMax;  // one hash, one entry
+constexpr uint64_t kAlignmentBlocks = 16;
+constexpr size_t kIovecsPerWrite = 1024;
+
+}  // namespace
+
+void Spill::Cut(ObjectDraft& draft, BlockRange range) {
+  if (draft.spilled.empty()) return;
+  auto it = draft.spilled.upper_bound(range.start);
+  if (it != draft.spilled.begin()) --it;
+  const Lock lock(front_.mu);
+  while (it != draft.spilled.end() && it->first < range.end()) {
+    const uint64_t start = it->first;
+    const SpilledExtent e = it->second;
+    const uint64_t end = start + e.count;
+    const uint64_t cut_start = std::max(start, range.start), cut_end = std::min(end, range.end());
+    if (cut_start >= cut_end) {
+      ++it;
+      continue;
+    }
+    it = draft.spilled.erase(it);
+    const absl::Status returned =
+        front_.parts.volume.space().ReturnUnused({e.physical + (cut_start - start), cut_end - cut_start});
+    if (!returned.ok()) front_.parts.health.Fail(returned);
+    if (start < cut_start) draft.spilled[start] = {cut_start - start, e.physical, std::nullopt};
+    if (cut_end < end) draft.spilled[cut_end] = {end - cut_end, e.physical + (cut_end - start), std::nullopt};
+  }
+}
+
+absl::Status Spill::Read(uint64_t physical, uint64_t blocks, std::byte* out) {
+  AlignedBuffer buffer(blocks * kBlockBytes);
+  IoRequest request;
+  request.op = IoOp::kRead;
+  request.offset_bytes = physical * kBlockBytes;
+  request.iov = {{buffer.data(), buffer.size()}};
+  Lock lock(front_.mu);
+  RETURN_IF_ERROR(front_.parts.health.CheckOpen());
+  RETURN_IF_ERROR(front_.parts.pump.Run(lock, &request));
+  std::memcpy(out, buffer.data(), buffer.size());
+  return absl::OkStatus();
+}
+
+absl::StatusOr<bool> Spill::Load(ObjectDraft& draft, uint64_t block) {
+  auto it = draft.spilled.upper_bound(block);
+  if (it == draft.spilled.begin()) return false;
+  --it;
+  if (block >= it->first + it->second.count) return false;
+  DraftBlock loaded;
+  loaded.buffer = front_.parts.fork.pages().pool().New();
+  RETURN_IF_ERROR(Read(it->second.physical + (block - it->first), 1, loaded.buffer.data()));
+  draft.blocks[block] = std::move(loaded);
+  return true;
+}
+
+absl::StatusOr<uint64_t> Spill::WriteBlocks(ObjectDraft& draft) {
+  uint64_t written = 0;
+  auto it = draft.blocks.begin();
+  while (it != draft.blocks.end()) {
+    // A block of which only parts are known stays.
+    if (!it->second.whole()) {
+      ++it;
+      continue;
+    }
+    BlockRange range{it->first, 0};
+    std::vector<BufferRef> buffers;
+    const auto first = it;
+    while (it != draft.blocks.end() && it->first == range.end() && it->second.whole() &&
+           range.count < kExtentBlocksMax) {
+      buffers.push_back(it->second.buffer);
+      ++range.count;
+      ++it;
+    }
+    Cut(draft, range);
+    RETURN_IF_ERROR(WriteRange(draft, range, buffers));
+    draft.blocks.erase(first, it);
+    written += range.count;
+  }
+  return written;
+}
+
+// Hashes and writes the buffers of one extent. The lock is released meanwhile.
+absl::Status Spill::WriteExtent(Lock& lock, Extent extent, const BufferRef* buffers, Hash128* hash) {
+  std::vector<IoRequest> requests((extent.count + kIovecsPerWrite - 1) / kIovecsPerWrite);
+  std::vector<IoRequest*> pointers;
+  {
+    const Unlocked unlocked(lock);
+    std::vector<iovec> data;
+    for (uint64_t i = 0; i < extent.count; ++i) data.push_back({buffers[i].data(), kBlockBytes});
+    *hash = HashData(data);
+    for (size_t r = 0; r < requests.size(); ++r) {
+      requests[r].op = IoOp::kWrite;
+      requests[r].offset_bytes = (extent.start + r * kIovecsPerWrite) * kBlockBytes;
+      requests[r].iov.assign(data.begin() + r * kIovecsPerWrite,
+                             data.begin() + std::min(data.size(), (r + 1) * kIovecsPerWrite));
+      pointers.push_back(&requests[r]);
+    }
+  }
+  absl::Status written = front_.parts.pump.RunAll(lock, pointers);
+  if (written.ok()) return written;
+  front_.parts.health.Fail(written);
+  return front_.parts.health.CheckWritable();
+}
+
+absl::Status Spill::WriteRange(ObjectDraft& draft, BlockRange range, const std::vector<BufferRef>& buffers) {
+  Volume& volume = front_.parts.volume;
+  // At worst every block is a piece of its own. One more entry, for the older piece that Cut() has split here.
+  const uint64_t entries_max = range.count + 1;
+  Lock lock(front_.mu);
+  Reservation reserved;
+  RETURN_IF_ERROR(UntilReady([&]() -> Readiness {
+    RETURN_IF_ERROR(front_.parts.health.CheckWritable());
+    return front_.admission.AwaitSpace(lock, {range.count, entries_max}, EmergencyReserve::kKept, &reserved);
+  }));
+  // The entries are kept until the commit, whatever happens here.
+  std::optional<Reservation> entries = reserved.TrySplit({0, entries_max});
+  UNTORN_CHECK(entries.has_value(), "less was reserved than was asked for");
+  space_.Add(*std::move(entries));
+  uint64_t pieces = 0;
+  for (uint64_t at = 0; at < range.count; ++pieces) {
+    const uint64_t left = range.count - at;
+    const uint64_t alignment = left >= kAlignmentBlocks ? kAlignmentBlocks : 1;
+    ASSIGN_OR_RETURN(const Extent extent, volume.space().AllocateAlignedOrAnywhere(lock, left, alignment));
+    reserved.ReleaseBlocks(extent.count);
+    Hash128 hash;
+    RETURN_IF_ERROR(WriteExtent(lock, extent, buffers.data() + at, &hash));
+    front_.parts.stats.cow_bytes += extent.count * kBlockBytes;
+    draft.spilled[range.start + at] = {extent.count, extent.start, hash};
+    at += extent.count;
+  }
+  space_.ReleaseEntries(range.count - pieces);
+  return absl::OkStatus();
+}
+
+absl::Status Spill::HashAll(ObjectDraft& draft) {
+  for (auto& [start, e] : draft.spilled) {
+    if (e.hash) continue;
+    std::vector<std::byte> bytes(e.count * kBlockBytes);
+    RETURN_IF_ERROR(Read(e.physical, e.count, bytes.data()));
+    const iovec piece{bytes.data(), bytes.size()};
+    e.hash = HashData({&piece, 1});
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace untorn::internal

@@ -1,0 +1,43 @@
+#include "store/staging.h"
+
+namespace untorn::internal {
+namespace {
+
+ChangeSetRef JoinName(CowFork& fork, ChangeSetRef set, const std::string& name) {
+  const ChangeSetRef other = fork.SetOfName(name);
+  return other ? fork.Join(std::move(set), other) : set;
+}
+
+}  // namespace
+
+ChangeSetRef StageCreate(CowFork& fork, ChangeSetRef set, const std::shared_ptr<ObjectState>& object) {
+  set = fork.Join(std::move(set), fork.SetForObject(object));
+  set = JoinName(fork, std::move(set), object->name);
+  fork.Change(*set, object).name = object->name;
+  fork.names().Stage(*set, object->name, object);
+  return set;
+}
+
+ChangeSetRef StageRemove(CowFork& fork, ChangeSetRef set, const std::shared_ptr<ObjectState>& object) {
+  set = fork.Join(std::move(set), fork.SetForObject(object));
+  set = JoinName(fork, std::move(set), object->name);
+  fork.StageHole(set, object, {0, kObjectBlocksMax});
+  fork.Change(*set, object).removed = true;
+  fork.names().Stage(*set, object->name, nullptr);
+  object->removed = true;
+  return set;
+}
+
+ChangeSetRef StageRename(CowFork& fork, ChangeSetRef set, const std::shared_ptr<ObjectState>& object,
+                         const std::string& to) {
+  set = fork.Join(std::move(set), fork.SetForObject(object));
+  set = JoinName(fork, std::move(set), object->name);
+  set = JoinName(fork, std::move(set), to);
+  fork.names().Stage(*set, object->name, nullptr);
+  fork.names().Stage(*set, to, object);
+  fork.Change(*set, object).name = to;
+  object->name = to;
+  return set;
+}
+
+}  // namespace untorn::internal

@@ -1,0 +1,339 @@
+// The public API: checks handles, and passes calls on to the parts of the store.
+#include "untorn/store.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "device/file_device.h"
+#include "extent/format_store.h"
+#include "extent/superblock.h"
+#include "store/object_resize.h"
+#include "store/preallocate.h"
+#include "store/store_impl.h"
+#include "store/transaction_impl.h"
+
+namespace untorn {
+
+using internal::ObjectHandle;
+using internal::StoreImpl;
+using internal::TransactionImpl;
+
+namespace {
+
+FileDeviceOptions DeviceOptions(const OpenOptions& options) {
+  FileDeviceOptions d;
+  d.read_only = options.read_only;
+  d.stated_unit_bytes = options.stated_atomic_unit_bytes;
+  d.use_io_uring = options.use_io_uring;
+  return d;
+}
+
+iovec PieceOf(std::span<const std::byte> data) { return {const_cast<std::byte*>(data.data()), data.size()}; }
+
+absl::Status HasHandle(const std::shared_ptr<ObjectHandle>& handle) {
+  return handle ? absl::OkStatus() : absl::FailedPreconditionError("the handle refers to no object");
+}
+
+// What every call on an object needs: an open store, and the object itself.
+absl::Status Usable(const std::shared_ptr<ObjectHandle>& handle) {
+  RETURN_IF_ERROR(HasHandle(handle));
+  RETURN_IF_ERROR(handle->store->CheckProcess());
+  if (!handle->state) {
+    return absl::FailedPreconditionError("the object exists only in a transaction that has not committed");
+  }
+  return absl::OkStatus();
+}
+
+// An atomic write that is larger than what is staged in the cache: a transaction of its own.
+absl::Status WriteLarge(const ObjectHandle& handle, uint64_t offset, IoVector data) {
+  TransactionImpl transaction(handle.store);
+  RETURN_IF_ERROR(transaction.Write(handle, offset, data));
+  absl::Status s = transaction.Commit(Durability::kSync);
+  return absl::IsAborted(s) ? absl::NotFoundError(std::string(s.message())) : s;
+}
+
+absl::Status WriteObject(const ObjectHandle& handle, uint64_t offset, IoVector data,
+                         const WriteOptions& options, internal::WhenDone done) {
+  internal::ObjectWriter& writer = handle.store->writer();
+  RETURN_IF_ERROR(writer.CheckWrite(*handle.state, offset, data.bytes, options));
+  if (!writer.IsLarge(offset, data.bytes, options)) {
+    return writer.Write(handle.state, offset, data, options, std::move(done));
+  }
+  absl::Status written = WriteLarge(handle, offset, data);
+  if (!done) return written;
+  TellLater(handle.store->front(), std::move(done), std::move(written));
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+// ---- Object ----
+
+uint64_t Object::id() const { return handle_ ? Value(handle_->id) : 0; }
+
+absl::StatusOr<std::string> Object::Name() const {
+  RETURN_IF_ERROR(Usable(handle_));
+  return handle_->store->NameOf(*handle_->state);
+}
+
+absl::StatusOr<uint64_t> Object::Size() const {
+  RETURN_IF_ERROR(Usable(handle_));
+  return handle_->store->SizeOf(*handle_->state);
+}
+
+absl::StatusOr<size_t> Object::Read(uint64_t offset, std::span<std::byte> out, ReadOptions options) const {
+  const iovec piece = PieceOf(out);
+  return ReadV(offset, {&piece, 1}, options);
+}
+
+absl::StatusOr<size_t> Object::ReadV(uint64_t offset, std::span<const iovec> out, ReadOptions options) const {
+  RETURN_IF_ERROR(Usable(handle_));
+  const uint64_t bytes = TotalBytes(out);
+  if (bytes > UINT64_MAX - offset) return absl::InvalidArgumentError("offset and length overflow");
+  return handle_->store->reader().Read(*handle_->state, offset, {out, bytes}, options);
+}
+
+absl::Status Object::Write(uint64_t offset, std::span<const std::byte> data, WriteOptions options) const {
+  const iovec piece = PieceOf(data);
+  return WriteV(offset, {&piece, 1}, options);
+}
+
+absl::Status Object::WriteV(uint64_t offset, std::span<const iovec> data, WriteOptions options) const {
+  RETURN_IF_ERROR(Usable(handle_));
+  return WriteObject(*handle_, offset, {data, TotalBytes(data)}, options, nullptr);
+}
+
+void Object::WriteAsync(uint64_t offset, std::span<const std::byte> data, WriteOptions options,
+                        std::function<void(absl::Status)> done) const {
+  absl::Status status = Usable(handle_);
+  if (status.ok()) {
+    const iovec piece = PieceOf(data);
+    status = WriteObject(*handle_, offset, {{&piece, 1}, data.size()}, options, done);
+  }
+  if (!status.ok()) done(status);
+}
+
+void Object::ReadAsync(uint64_t offset, std::span<std::byte> out, ReadOptions options,
+                       std::function<void(absl::StatusOr<size_t>)> done) const {
+  if (absl::Status s = Usable(handle_); !s.ok()) {
+    done(s);
+    return;
+  }
+  handle_->store->front().background.Run([object = *this, offset, out, options, done = std::move(done)] {
+    done(object.Read(offset, out, options));
+  });
+}
+
+absl::Status Object::Truncate(uint64_t size, Durability durability) const {
+  RETURN_IF_ERROR(Usable(handle_));
+  return internal::Truncate(handle_->store->front(), handle_->state, size, durability);
+}
+
+absl::Status Object::PunchHole(uint64_t offset, uint64_t length, Durability durability) const {
+  RETURN_IF_ERROR(Usable(handle_));
+  return internal::PunchHole(handle_->store->front(), handle_->state, offset, length, durability);
+}
+
+absl::Status Object::Preallocate(uint64_t offset, uint64_t length) const {
+  RETURN_IF_ERROR(Usable(handle_));
+  return internal::Preallocate(handle_->store->front(), handle_->state, offset, length);
+}
+
+absl::Status Object::Sync() const {
+  RETURN_IF_ERROR(Usable(handle_));
+  return handle_->store->writer().SyncObject(*handle_->state);
+}
+
+absl::Status Object::SyncRange(uint64_t offset, uint64_t length) const {
+  RETURN_IF_ERROR(Usable(handle_));
+  return handle_->store->writer().SyncRange(*handle_->state, offset, length);
+}
+
+// ---- Transaction ----
+
+Transaction::Transaction(std::unique_ptr<TransactionImpl> impl) : impl_(std::move(impl)) {}
+Transaction::~Transaction() = default;
+Transaction::Transaction(Transaction&&) noexcept = default;
+Transaction& Transaction::operator=(Transaction&&) noexcept = default;
+
+absl::StatusOr<Object> Transaction::CreateObject(std::string_view name) {
+  absl::StatusOr<std::shared_ptr<ObjectHandle>> handle = impl_->Create(name);
+  if (!handle.ok()) return handle.status();
+  return Object(*std::move(handle));
+}
+
+absl::StatusOr<Object> Transaction::OpenObject(std::string_view name) const {
+  absl::StatusOr<std::shared_ptr<ObjectHandle>> handle = impl_->Find(name);
+  if (!handle.ok()) return handle.status();
+  return Object(*std::move(handle));
+}
+
+absl::Status Transaction::Rename(std::string_view from, std::string_view to) {
+  return impl_->Rename(from, to);
+}
+absl::Status Transaction::Remove(std::string_view name) { return impl_->Remove(name); }
+
+absl::Status Transaction::Write(const Object& object, uint64_t offset, std::span<const std::byte> data) {
+  RETURN_IF_ERROR(HasHandle(object.handle_));
+  const iovec piece = PieceOf(data);
+  return impl_->Write(*object.handle_, offset, {{&piece, 1}, data.size()});
+}
+
+absl::StatusOr<size_t> Transaction::Read(const Object& object, uint64_t offset,
+                                         std::span<std::byte> out) const {
+  RETURN_IF_ERROR(HasHandle(object.handle_));
+  const iovec piece = PieceOf(out);
+  return impl_->Read(*object.handle_, offset, {{&piece, 1}, out.size()});
+}
+
+absl::Status Transaction::Truncate(const Object& object, uint64_t size) {
+  RETURN_IF_ERROR(HasHandle(object.handle_));
+  return impl_->Truncate(*object.handle_, size);
+}
+
+absl::Status Transaction::PunchHole(const Object& object, uint64_t offset, uint64_t length) {
+  RETURN_IF_ERROR(HasHandle(object.handle_));
+  return impl_->PunchHole(*object.handle_, offset, length);
+}
+
+absl::StatusOr<uint64_t> Transaction::Size(const Object& object) const {
+  RETURN_IF_ERROR(HasHandle(object.handle_));
+  return impl_->Size(*object.handle_);
+}
+
+absl::Status Transaction::Absorb(Transaction&& other) { return impl_->Absorb(*other.impl_); }
+absl::Status Transaction::Commit(Durability durability) { return impl_->Commit(durability); }
+void Transaction::Abandon() { impl_->Abandon(); }
+
+// ---- Store ----
+
+namespace {
+
+absl::Status CreateInFile(const std::string& path, const CreateOptions& options) {
+  RETURN_IF_ERROR(CreateStoreFile(path, options.size_bytes / kBlockBytes * kBlockBytes));
+  absl::StatusOr<std::unique_ptr<Device>> device = OpenFileDevice(path, {});
+  absl::Status status = device.ok() ? Store::CreateOnDevice(**device, options) : device.status();
+  if (!status.ok()) unlink(path.c_str());
+  return status;
+}
+
+// The new store is made beside the old one and takes its place when it is complete.
+absl::Status ReplaceFile(const std::string& path, const CreateOptions& options) {
+  // Held until the end: a store in use is not taken away from its owner.
+  absl::StatusOr<std::unique_ptr<Device>> old = OpenFileDevice(path, {});
+  if (!old.ok()) return old.status();
+  const std::unique_ptr<char, void (*)(void*)> real(realpath(path.c_str(), nullptr), std::free);
+  if (real == nullptr) return absl::ErrnoToStatus(errno, absl::StrCat(path, ": cannot be replaced"));
+  const std::string fresh = absl::StrCat(real.get(), ".new-", getpid());
+  unlink(fresh.c_str());  // what an earlier process of this number left when it was killed
+  RETURN_IF_ERROR(CreateInFile(fresh, options));
+  absl::Status replaced = ReplaceStoreFile(fresh, real.get());
+  if (!replaced.ok()) unlink(fresh.c_str());
+  return replaced;
+}
+
+absl::Status CreateOnBlockDevice(const std::string& path, const CreateOptions& options) {
+  const auto holds = [&](const std::string& what) {
+    return absl::AlreadyExistsError(
+        absl::StrCat(path, ": in use already (", what, "); it is overwritten only with force (--force)"));
+  };
+  if (!options.force) {
+    absl::StatusOr<std::string> found = ProbeForeignContent(path);
+    if (!found.ok()) return found.status();
+    if (!found->empty()) return holds(*found);
+  }
+  absl::StatusOr<std::unique_ptr<Device>> device = OpenFileDevice(path, {});
+  if (!device.ok()) return device.status();
+  if (!options.force) {
+    // Also one that this version cannot open.
+    for (const auto& slot : ReadSuperblocks(**device).slots) {
+      if (!absl::IsNotFound(slot.status()) && !absl::IsOutOfRange(slot.status()))
+        return holds("untorn store");
+    }
+  }
+  return Store::CreateOnDevice(**device, options);
+}
+
+}  // namespace
+
+absl::Status Store::Create(const std::string& path, const CreateOptions& options) {
+  struct stat st;
+  const bool exists = stat(path.c_str(), &st) == 0;
+  if (exists && S_ISBLK(st.st_mode)) return CreateOnBlockDevice(path, options);
+  if (exists && !options.force) {
+    return absl::AlreadyExistsError(
+        absl::StrCat(path, ": the file exists; it is overwritten only with force (--force)"));
+  }
+  const uint64_t blocks = options.size_bytes / kBlockBytes;
+  if (blocks < kStoreBlocksMin || blocks > kStoreBlocksMax) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": a store has ", kStoreBlocksMin * kBlockBytes,
+                                                   " to ", kStoreBlocksMax * kBlockBytes, " bytes, not ",
+                                                   options.size_bytes));
+  }
+  return exists ? ReplaceFile(path, options) : CreateInFile(path, options);
+}
+
+absl::Status Store::CreateOnDevice(Device& device, const CreateOptions& options) {
+  return FormatStore(device, options.size_bytes, options.prepare, options.progress);
+}
+
+absl::StatusOr<std::unique_ptr<Store>> Store::Open(const std::string& path, const OpenOptions& options) {
+  absl::StatusOr<std::unique_ptr<Device>> device = OpenFileDevice(path, DeviceOptions(options));
+  if (!device.ok()) return device.status();
+  return OpenOnDevice(*std::move(device), options);
+}
+
+absl::StatusOr<std::unique_ptr<Store>> Store::OpenOnDevice(std::unique_ptr<Device> device,
+                                                           const OpenOptions& options, bool background) {
+  ASSIGN_OR_RETURN(std::shared_ptr<StoreImpl> impl, StoreImpl::Open(std::move(device), options, background));
+  return std::unique_ptr<Store>(new Store(std::move(impl)));
+}
+
+Store::~Store() { impl_->CloseIfOpen(); }
+
+absl::Status Store::Close() { return impl_->Close(); }
+
+absl::StatusOr<Object> Store::CreateObject(std::string_view name, Durability durability) {
+  RETURN_IF_ERROR(impl_->CheckProcess());
+  absl::StatusOr<std::shared_ptr<ObjectState>> state = impl_->names().Create(name, durability);
+  if (!state.ok()) return state.status();
+  return Object(std::make_shared<ObjectHandle>(ObjectHandle{impl_, (*state)->id, *state}));
+}
+
+absl::StatusOr<Object> Store::OpenObject(std::string_view name) {
+  RETURN_IF_ERROR(impl_->CheckProcess());
+  absl::StatusOr<std::shared_ptr<ObjectState>> state = impl_->names().Find(name);
+  if (!state.ok()) return state.status();
+  return Object(std::make_shared<ObjectHandle>(ObjectHandle{impl_, (*state)->id, *state}));
+}
+
+absl::Status Store::Rename(std::string_view from, std::string_view to, Durability durability) {
+  RETURN_IF_ERROR(impl_->CheckProcess());
+  return impl_->names().Rename(from, to, durability);
+}
+
+absl::Status Store::Remove(std::string_view name, Durability durability) {
+  RETURN_IF_ERROR(impl_->CheckProcess());
+  return impl_->names().Remove(name, durability);
+}
+
+absl::StatusOr<std::vector<ObjectInfo>> Store::List(std::string_view after, size_t max) {
+  RETURN_IF_ERROR(impl_->CheckProcess());
+  return impl_->names().List(after, max);
+}
+
+absl::Status Store::Barrier() { return impl_->Barrier(); }
+absl::Status Store::Sync() { return impl_->Sync(); }
+absl::Status Store::Checkpoint() { return impl_->Checkpoint(); }
+
+Transaction Store::Begin() { return Transaction(std::make_unique<TransactionImpl>(impl_)); }
+
+StoreInfo Store::info() const { return impl_->info(); }
+Stats Store::stats() const { return impl_->stats(); }
+
+}  // namespace untorn

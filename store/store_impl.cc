@@ -1,0 +1,231 @@
+#include "store/store_impl.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+
+namespace untorn::internal {
+namespace {
+
+constexpr uint64_t kCacheBytesMin = 4 << 20;
+
+// An eighth of the cache is for tree nodes.
+uint64_t NodeBytes(const OpenOptions& options) { return options.cache_bytes / 8; }
+uint64_t PageBytes(const OpenOptions& options) { return options.cache_bytes - NodeBytes(options); }
+
+CommitterOptions CommittingOptions(const Storage& storage, const OpenOptions& options, bool background) {
+  return {.policy = options.policy,
+          .limits = storage.info.atomic,
+          .dirty_limit_blocks = PageBytes(options) / 2 / kBlockBytes,
+          .background = background && !options.read_only};
+}
+
+// A change set has a bounded share of the cache, and of the log even where every block of it is an entry of its own.
+uint64_t SetBlocksMax(const Storage& storage, const OpenOptions& options) {
+  return std::min(PageBytes(options) / 4 / kBlockBytes,
+                  storage.volume->geometry().log_blocks * kBlockBytes / 4 / kMapEntryBytes);
+}
+
+}  // namespace
+
+StoreImpl::StoreImpl(std::unique_ptr<Storage> storage, const OpenOptions& options, bool background)
+    : options_(options),
+      storage_(std::move(storage)),
+      writeback_(storage_->pump, *storage_->volume, options,
+                 CommittingOptions(*storage_, options, background)),
+      admission_(writeback_.parts(), writeback_.committer(), writeback_.checkpointer(),
+                 SetBlocksMax(*storage_, options)),
+      background_(storage_->mu, writeback_.parts(), writeback_.committer(), writeback_.checkpointer(),
+                  PageBytes(options)),
+      front_{storage_->mu, writeback_.parts(), admission_, writeback_.committer(), background_},
+      writer_(front_),
+      names_(front_),
+      reader_(storage_->mu, writeback_.parts(), PageBytes(options)) {}
+
+absl::StatusOr<std::shared_ptr<StoreImpl>> StoreImpl::Open(std::unique_ptr<Device> device,
+                                                           const OpenOptions& options, bool background) {
+  if (options.cache_bytes < kCacheBytesMin) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("cache_bytes is ", options.cache_bytes, "; it must be at least ", kCacheBytesMin));
+  }
+  auto storage = std::make_unique<Storage>(std::move(device));
+  ASSIGN_OR_RETURN(storage->volume,
+                   Volume::Open(storage->pump, options.read_only, NodeBytes(options) / sizeof(TreeNode)));
+  // In a child of fork() the threads are not here, the lock may be held for ever, and a condition variable waits for
+  // waiters that are gone: all of it is left alone.
+  const auto end = [](StoreImpl* s) {
+    if (s->CheckProcess().ok()) delete s;
+  };
+  std::shared_ptr<StoreImpl> store(new StoreImpl(std::move(storage), options, background), end);
+  store->LogOpen();
+  if (store->writeback_.committer().options().background) store->background_.Start();
+  return store;
+}
+
+void StoreImpl::LogOpen() const {
+  if (!options_.log) return;
+  const DeviceInfo& info = storage_->info;
+  if (!info.engine_reason.empty()) {
+    options_.log(LogLevel::kInfo,
+                 absl::StrCat(info.path, ": I/O by ", info.engine, ": ", info.engine_reason));
+  }
+  for (const std::string& note : storage_->volume->open_warnings()) {
+    options_.log(LogLevel::kWarning, absl::StrCat(info.path, ": ", note));
+  }
+  const VolumeCounters& v = storage_->volume->counters();
+  if (v.recovered_records + v.dropped_records == 0) return;
+  options_.log(LogLevel::kInfo,
+               absl::StrCat(info.path, ": recovered: ", v.recovered_records, " log records replayed, ",
+                            v.dropped_records, " incomplete ones at the log's end dropped"));
+}
+
+StoreImpl::~StoreImpl() {
+  {
+    const Lock lock(storage_->mu);
+    background_.Stop();
+  }
+  background_.Join();
+  Lock lock(storage_->mu);
+  if (storage_->device) storage_->pump.Wait(lock, [&] { return storage_->pump.in_flight() == 0; });
+}
+
+absl::Status StoreImpl::Close() {
+  RETURN_IF_ERROR(CheckProcess());
+  Health& health = front_.parts.health;
+  IoPump& pump = storage_->pump;
+  Lock lock(storage_->mu);
+  RETURN_IF_ERROR(health.CheckOpen());
+  background_.AwaitRun(lock);
+  absl::Status status = health.failure();
+  if (status.ok() && !options_.read_only) {
+    status = front_.committer.SyncAll(lock);
+    if (status.ok() && storage_->volume->log().blocks_used() > 0) {
+      status = writeback_.checkpointer().Checkpoint(lock);
+    }
+  }
+  health.Close();
+  front_.parts.progress.Note();
+  background_.Stop();
+  lock.unlock();
+  background_.Join();
+  lock.lock();
+  pump.Wait(lock, [&] { return pump.in_flight() == 0; });
+  front_.parts.callbacks.Run(lock);
+  storage_->device.reset();  // and the lock on the file with it
+  return status;
+}
+
+void StoreImpl::CloseIfOpen() {
+  if (!CheckProcess().ok() || front_.parts.health.closed()) return;
+  const absl::Status status = Close();
+  if (!status.ok() && options_.log) options_.log(LogLevel::kError, std::string(status.message()));
+}
+
+absl::StatusOr<std::string> StoreImpl::NameOf(const ObjectState& object) const {
+  const Lock lock(storage_->mu);
+  RETURN_IF_ERROR(front_.parts.health.CheckOpen());
+  if (object.removed) return RemovedError(object);
+  return object.name;
+}
+
+absl::StatusOr<uint64_t> StoreImpl::SizeOf(const ObjectState& object) const {
+  const Lock lock(storage_->mu);
+  RETURN_IF_ERROR(front_.parts.health.CheckOpen());
+  if (object.removed) return RemovedError(object);
+  return object.size_bytes;
+}
+
+absl::Status StoreImpl::Barrier() {
+  RETURN_IF_ERROR(CheckProcess());
+  const Lock lock(storage_->mu);
+  RETURN_IF_ERROR(front_.parts.health.CheckWritable());
+  front_.parts.fork.Barrier();
+  return absl::OkStatus();
+}
+
+absl::Status StoreImpl::Sync() {
+  RETURN_IF_ERROR(CheckProcess());
+  Lock lock(storage_->mu);
+  RETURN_IF_ERROR(front_.parts.health.CheckWritable());
+  const absl::Status status = front_.committer.SyncAll(lock);
+  background_.AfterChange(lock);
+  return status;
+}
+
+absl::Status StoreImpl::Checkpoint() {
+  RETURN_IF_ERROR(CheckProcess());
+  Lock lock(storage_->mu);
+  RETURN_IF_ERROR(front_.parts.health.CheckWritable());
+  return writeback_.checkpointer().Checkpoint(lock);
+}
+
+void StoreImpl::CheckInvariants() const {
+  const Lock lock(storage_->mu);
+  front_.parts.fork.CheckInvariants();
+  front_.committer.CheckInvariants();
+}
+
+StoreInfo StoreImpl::info() const {
+  const DeviceInfo& device = storage_->info;
+  Superblock sb;
+  if (CheckProcess().ok()) {
+    const Lock lock(storage_->mu);
+    sb = storage_->volume->superblock();
+  }
+  StoreInfo info;
+  info.path = device.path;
+  info.uuid = UuidString(sb.uuid);
+  info.format_version = kFormatVersion;
+  info.size_bytes = sb.geometry.total_blocks * kBlockBytes;
+  info.block_bytes = kBlockBytes;
+  info.log_bytes = sb.geometry.log_blocks * kBlockBytes;
+  info.engine = device.engine;
+  info.engine_reason = device.engine_reason;
+  info.direct_io = device.direct_io;
+  info.atomic_source = AtomicSourceName(device.atomic.source);
+  info.atomic_note = device.atomic_note;
+  if (device.atomic.usable()) {
+    info.atomic_unit_min_bytes = std::max<uint64_t>(device.atomic.unit_min_bytes, kBlockBytes);
+    info.atomic_unit_max_bytes = device.atomic.unit_max_bytes;
+    info.atomic_boundary_bytes = device.atomic.boundary_bytes;
+  }
+  info.atomic_write_bytes_max = kAtomicBytesMax;
+  info.read_only = device.read_only || options_.read_only;
+  return info;
+}
+
+Stats StoreImpl::stats() const {
+  if (!CheckProcess().ok()) return {};
+  const Lock lock(storage_->mu);
+  Stats s = front_.parts.stats;
+  const IoCounts& io = storage_->pump.counts();
+  s.flushes = io.flushes;
+  s.device_writes = io.writes;
+  s.device_reads = io.reads;
+  s.device_bytes_written = io.bytes_written;
+  s.device_bytes_read = io.bytes_read;
+  Volume& volume = *storage_->volume;
+  const VolumeCounters& v = volume.counters();
+  s.log_records = v.log_records;
+  s.log_bytes = v.log_bytes;
+  s.checkpoints = v.checkpoints;
+  s.recovered_records = v.recovered_records;
+  s.dropped_records = v.dropped_records;
+  s.space_total = volume.geometry().total_blocks * kBlockBytes;
+  s.space_free = volume.space().ReservableBlocks() * kBlockBytes;
+  s.space_prepared = volume.space().prepared_blocks() * kBlockBytes;
+  s.space_claimed = volume.space().reserved_blocks() * kBlockBytes;
+  s.space_pending = volume.space().pending_blocks() * kBlockBytes;
+  s.cache_limit = options_.cache_bytes;
+  s.cache_used =
+      front_.parts.fork.pages().memory_bytes() + volume.mappings().node_cache().size() * sizeof(TreeNode);
+  s.cache_dirty = front_.parts.fork.dirty_blocks() * kBlockBytes;
+  s.lsn_last = volume.log().last_lsn();
+  s.lsn_durable = volume.log().durable_lsn();
+  s.lsn_settled = volume.log().settled_lsn();
+  s.epoch = volume.superblock().epoch;
+  return s;
+}
+
+}  // namespace untorn::internal

@@ -1,0 +1,95 @@
+// One open store: its parts, wired together.
+//
+// Threading: thread-safe.
+#ifndef UNTORN_STORE_STORE_IMPL_H_
+#define UNTORN_STORE_STORE_IMPL_H_
+
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "device/device.h"
+#include "device/io_pump.h"
+#include "extent/volume.h"
+#include "store/admission.h"
+#include "store/background.h"
+#include "store/fork_guard.h"
+#include "store/namespace.h"
+#include "store/object_write.h"
+#include "store/page_reader.h"
+#include "untorn/options.h"
+#include "writeback/writeback.h"
+
+namespace untorn::internal {
+
+class StoreImpl;
+
+struct ObjectHandle {
+  std::shared_ptr<StoreImpl> store;
+  ObjectId id = ObjectId::kNone;
+  std::shared_ptr<ObjectState> state;  // nullptr: created in a transaction that has not committed
+};
+
+// A device, and the volume on it.
+struct Storage {
+  explicit Storage(std::unique_ptr<Device> d)
+      : device(std::move(d)), info(device->info()), pump(*device, mu) {}
+  std::unique_ptr<Device> device;  // none once the store is closed
+  const DeviceInfo info;
+  std::mutex mu;
+  IoPump pump;
+  std::unique_ptr<Volume> volume;
+};
+
+class StoreImpl : public std::enable_shared_from_this<StoreImpl> {
+ public:
+  // `background` false: no thread is started; writeback and checkpoints are done inside calls.
+  static absl::StatusOr<std::shared_ptr<StoreImpl>> Open(std::unique_ptr<Device> device,
+                                                         const OpenOptions& options, bool background);
+  ~StoreImpl();
+  StoreImpl(const StoreImpl&) = delete;
+
+  // Makes everything durable, writes a checkpoint, stops the threads. Later calls find the store closed.
+  absl::Status Close();
+  // As Close(), if it is open and of this process; an error goes to the log.
+  void CloseIfOpen();
+  absl::Status CheckProcess() const { return fork_guard_.CheckProcess(); }
+
+  const Front& front() const { return front_; }
+  ObjectWriter& writer() { return writer_; }
+  Namespace& names() { return names_; }
+  PageReader& reader() { return reader_; }
+
+  absl::StatusOr<std::string> NameOf(const ObjectState& object) const;
+  absl::StatusOr<uint64_t> SizeOf(const ObjectState& object) const;
+  absl::Status Barrier();
+  absl::Status Sync();
+  absl::Status Checkpoint();
+
+  StoreInfo info() const;
+  Stats stats() const;
+  // Stops the process if a numbered invariant of a part does not hold. For tests.
+  void CheckInvariants() const;
+
+ private:
+  StoreImpl(std::unique_ptr<Storage> storage, const OpenOptions& options, bool background);
+  void LogOpen() const;
+
+  const OpenOptions options_;
+  const ForkGuard fork_guard_;
+  const std::unique_ptr<Storage> storage_;
+  Writeback writeback_;
+  Admission admission_;
+  Background background_;
+  const Front front_;
+  ObjectWriter writer_;
+  Namespace names_;
+  PageReader reader_;
+};
+
+}  // namespace untorn::internal
+
+#endif  // UNTORN_STORE_STORE_IMPL_H_

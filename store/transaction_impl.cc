@@ -1,0 +1,352 @@
+#include "store/transaction_impl.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "absl/container/inlined_vector.h"
+#include "absl/strings/str_cat.h"
+#include "base/check.h"
+#include "base/status_macros.h"
+
+namespace untorn::internal {
+
+TransactionImpl::TransactionImpl(std::shared_ptr<StoreImpl> store)
+    : store_(std::move(store)), front_(store_->front()), spill_(front_) {}
+
+absl::Status TransactionImpl::CheckUsable() const {
+  if (finished_) return absl::FailedPreconditionError("the transaction is finished");
+  return store_->CheckProcess();
+}
+
+absl::Status TransactionImpl::Absorb(TransactionImpl& other) {
+  RETURN_IF_ERROR(CheckUsable());
+  RETURN_IF_ERROR(other.CheckUsable());
+  if (&other == this || other.store_ != store_) {
+    return absl::InvalidArgumentError("the transactions are the same one, or of two stores");
+  }
+  for (const auto& [id, draft] : other.drafts_) {
+    if (drafts_.contains(id)) {
+      return absl::InvalidArgumentError(absl::StrCat("both transactions use object '", draft.name, "'"));
+    }
+  }
+  for (const auto& [name, id] : other.expected_) {
+    if (expected_.contains(name)) {
+      return absl::InvalidArgumentError(absl::StrCat("both transactions change the name '", name, "'"));
+    }
+  }
+  drafts_.merge(other.drafts_);
+  names_.merge(other.names_);
+  expected_.merge(other.expected_);
+  blocks_in_memory_ += std::exchange(other.blocks_in_memory_, 0);
+  const Lock lock(front_.mu);
+  spill_.space().Add(std::move(other.spill_.space()));
+  other.finished_ = true;
+  return absl::OkStatus();
+}
+
+void TransactionImpl::Finish() {
+  finished_ = true;
+  for (auto& [id, draft] : drafts_) spill_.Cut(draft, {0, kObjectBlocksMax});
+  drafts_.clear();
+  blocks_in_memory_ = 0;
+  const Lock lock(front_.mu);
+  spill_.space().Release();
+}
+
+void TransactionImpl::Abandon() {
+  if (finished_ || !store_->CheckProcess().ok()) return;
+  Finish();
+}
+
+absl::StatusOr<ObjectDraft*> TransactionImpl::Touch(const ObjectHandle& object) {
+  RETURN_IF_ERROR(CheckUsable());
+  if (object.store != store_) return absl::InvalidArgumentError("the object belongs to another store");
+  auto it = drafts_.find(object.id);
+  if (it == drafts_.end()) {
+    if (!object.state) return absl::FailedPreconditionError("the object was created in another transaction");
+    const Lock lock(front_.mu);
+    if (object.state->removed) return RemovedError(*object.state);
+    ObjectDraft& draft = drafts_[object.id];
+    draft.state = object.state;
+    draft.id = object.id;
+    draft.name = object.state->name;
+    return &draft;
+  }
+  if (it->second.removed) {
+    return absl::NotFoundError(
+        absl::StrCat("object '", it->second.name, "' was removed in this transaction"));
+  }
+  return &it->second;
+}
+
+uint64_t TransactionImpl::SizeOf(const ObjectDraft& draft) {
+  if (draft.set_size) return draft.size;
+  const Lock lock(front_.mu);
+  return std::max(draft.state->size_bytes, draft.grow_to);
+}
+
+// ---- Names ----
+
+absl::StatusOr<ObjectId> TransactionImpl::Resolve(const std::string& name) {
+  if (auto it = names_.find(name); it != names_.end()) return it->second;
+  absl::StatusOr<std::shared_ptr<ObjectState>> found = store_->names().Find(name);
+  if (absl::IsNotFound(found.status())) return ObjectId::kNone;
+  RETURN_IF_ERROR(found.status());
+  return (*found)->id;
+}
+
+absl::StatusOr<std::shared_ptr<ObjectHandle>> TransactionImpl::Create(std::string_view name_view) {
+  RETURN_IF_ERROR(CheckUsable());
+  RETURN_IF_ERROR(CheckName(name_view));
+  {
+    const Lock lock(front_.mu);
+    RETURN_IF_ERROR(front_.parts.health.CheckWritable());
+  }
+  const std::string name(name_view);
+  ASSIGN_OR_RETURN(const ObjectId existing, Resolve(name));
+  if (existing != ObjectId::kNone) return NameTaken(name);
+  expected_.insert({name, ObjectId::kNone});
+  auto handle = std::make_shared<ObjectHandle>();
+  handle->store = store_;
+  {
+    const Lock lock(front_.mu);
+    handle->id = front_.parts.volume.NewObjectId();
+  }
+  names_[name] = handle->id;
+  ObjectDraft& draft = drafts_[handle->id];
+  draft.handle = handle;
+  draft.id = handle->id;
+  draft.name = name;
+  draft.set_size = true;
+  return handle;
+}
+
+absl::StatusOr<std::shared_ptr<ObjectHandle>> TransactionImpl::Find(std::string_view name_view) {
+  RETURN_IF_ERROR(CheckUsable());
+  RETURN_IF_ERROR(CheckName(name_view));
+  const std::string name(name_view);
+  if (auto it = names_.find(name); it != names_.end()) {
+    if (it->second == ObjectId::kNone) return NoSuchObject(name);
+    ObjectDraft& draft = drafts_[it->second];
+    if (draft.created()) return draft.handle;
+    return std::make_shared<ObjectHandle>(ObjectHandle{store_, draft.id, draft.state});
+  }
+  ASSIGN_OR_RETURN(const std::shared_ptr<ObjectState> found, store_->names().Find(name));
+  // Renamed away here.
+  if (auto it = drafts_.find(found->id); it != drafts_.end() && it->second.renamed) return NoSuchObject(name);
+  return std::make_shared<ObjectHandle>(ObjectHandle{store_, found->id, found});
+}
+
+absl::Status TransactionImpl::Rename(std::string_view from_view, std::string_view to_view) {
+  RETURN_IF_ERROR(CheckName(to_view));
+  ASSIGN_OR_RETURN(const std::shared_ptr<ObjectHandle> handle, Find(from_view));
+  const std::string from(from_view), to(to_view);
+  ASSIGN_OR_RETURN(const ObjectId existing, Resolve(to));
+  if (existing != ObjectId::kNone) return NameTaken(to);
+  ASSIGN_OR_RETURN(ObjectDraft * draft, Touch(*handle));
+  expected_.insert({from, draft->id});
+  expected_.insert({to, ObjectId::kNone});
+  names_[from] = ObjectId::kNone;
+  names_[to] = draft->id;
+  draft->name = to;
+  draft->renamed = true;
+  return absl::OkStatus();
+}
+
+absl::Status TransactionImpl::Remove(std::string_view name_view) {
+  ASSIGN_OR_RETURN(const std::shared_ptr<ObjectHandle> handle, Find(name_view));
+  ASSIGN_OR_RETURN(ObjectDraft * draft, Touch(*handle));
+  const std::string name(name_view);
+  expected_.insert({name, draft->id});
+  names_[name] = ObjectId::kNone;
+  ForgetBlocks(*draft, {0, kObjectBlocksMax});
+  spill_.Cut(*draft, {0, kObjectBlocksMax});
+  draft->removed = true;
+  return absl::OkStatus();
+}
+
+// ---- Data ----
+
+void TransactionImpl::ForgetBlocks(ObjectDraft& draft, BlockRange range) {
+  const auto first = draft.blocks.lower_bound(range.start), last = draft.blocks.lower_bound(range.end());
+  blocks_in_memory_ -= std::distance(first, last);
+  draft.blocks.erase(first, last);
+}
+
+absl::Status TransactionImpl::WriteBlocks(ObjectDraft& draft, uint64_t offset, IoVector data) {
+  constexpr uint64_t kTakenTogether = 64;
+  absl::InlinedVector<BufferRef, kTakenTogether> taken;
+  size_t used = 0;
+  for (uint64_t at = 0; at < data.bytes;) {
+    const uint64_t number = (offset + at) / kBlockBytes;
+    const uint32_t from = static_cast<uint32_t>((offset + at) % kBlockBytes);
+    const uint32_t n = static_cast<uint32_t>(std::min<uint64_t>(kBlockBytes - from, data.bytes - at));
+    auto it = draft.blocks.lower_bound(number);
+    bool fresh = it == draft.blocks.end() || it->first != number;
+    if (fresh && n < kBlockBytes) {
+      // What was spilled of the block is the rest of it.
+      ASSIGN_OR_RETURN(const bool loaded, spill_.Load(draft, number));
+      blocks_in_memory_ += loaded;
+      fresh = !loaded;
+      if (loaded) it = draft.blocks.find(number);
+    }
+    if (fresh) {
+      it = draft.blocks.emplace_hint(it, number, DraftBlock());
+      ++blocks_in_memory_;
+      if (used == taken.size()) {
+        taken.resize(std::min(BlocksFor(from + data.bytes - at), kTakenTogether));
+        front_.parts.fork.pages().pool().New({taken.data(), taken.size()});
+        used = 0;
+      }
+      DraftBlock& block = it->second;
+      block.buffer = std::move(taken[used++]);
+      if (n < kBlockBytes) {
+        std::memset(block.buffer.data(), 0, kBlockBytes);
+        // Zeros below: the whole block is known. Elsewhere only what is written here is.
+        if (!draft.created() && !draft.holes.Contains(number)) block.written = {{from, from + n}};
+      }
+    }
+    data.CopyOut(at, it->second.buffer.data() + from, n);
+    it->second.Note(from, from + n);
+    at += n;
+    RETURN_IF_ERROR(SpillIfLarge());
+  }
+  return absl::OkStatus();
+}
+
+absl::Status TransactionImpl::Write(const ObjectHandle& object, uint64_t offset, IoVector data) {
+  RETURN_IF_ERROR(CheckRange(offset, data.bytes));
+  {
+    const Lock lock(front_.mu);
+    RETURN_IF_ERROR(front_.parts.health.CheckWritable());
+    ++front_.parts.stats.writes;
+    front_.parts.stats.bytes_written += data.bytes;
+  }
+  ASSIGN_OR_RETURN(ObjectDraft * draft, Touch(object));
+  RETURN_IF_ERROR(WriteBlocks(*draft, offset, data));
+  draft->size = std::max(draft->size, offset + data.bytes);
+  draft->wrote = true;
+  draft->grow_to = std::max(draft->grow_to, offset + data.bytes);
+  return absl::OkStatus();
+}
+
+absl::Status TransactionImpl::ZeroBytes(ObjectDraft& draft, uint64_t from, uint64_t to) {
+  if (from >= to) return absl::OkStatus();
+  UNTORN_CHECK(to - from <= kBlockBytes, "the edge of a hole is larger than a block");
+  draft.zeroed = true;
+  static const std::byte zeros[kBlockBytes] = {};
+  const iovec piece{const_cast<std::byte*>(zeros), to - from};
+  return WriteBlocks(draft, from, {{&piece, 1}, to - from});
+}
+
+void TransactionImpl::MakeHole(ObjectDraft& draft, BlockRange range) {
+  ForgetBlocks(draft, range);
+  spill_.Cut(draft, range);
+  draft.holes.Add(range);
+}
+
+absl::Status TransactionImpl::Truncate(const ObjectHandle& object, uint64_t size) {
+  RETURN_IF_ERROR(CheckSize(size));
+  ASSIGN_OR_RETURN(ObjectDraft * draft, Touch(object));
+  // Even where the object is not larger: by the commit others may have made it so.
+  const uint64_t first = BlocksFor(size);
+  RETURN_IF_ERROR(ZeroBytes(*draft, size, first * kBlockBytes));
+  if (first < kObjectBlocksMax) MakeHole(*draft, {first, kObjectBlocksMax - first});
+  draft->size = size;
+  draft->set_size = true;
+  draft->grow_to = 0;
+  return absl::OkStatus();
+}
+
+absl::Status TransactionImpl::PunchHole(const ObjectHandle& object, uint64_t offset, uint64_t length) {
+  RETURN_IF_ERROR(CheckRange(offset, length));
+  ASSIGN_OR_RETURN(ObjectDraft * draft, Touch(object));
+  const uint64_t end = std::min(offset + length, SizeOf(*draft));
+  if (end <= offset) return absl::OkStatus();
+  const uint64_t first = BlocksFor(offset), last = end / kBlockBytes;
+  if (first > last) return ZeroBytes(*draft, offset, end);
+  RETURN_IF_ERROR(ZeroBytes(*draft, offset, first * kBlockBytes));
+  RETURN_IF_ERROR(ZeroBytes(*draft, last * kBlockBytes, end));
+  if (first < last) MakeHole(*draft, {first, last - first});
+  return absl::OkStatus();
+}
+
+absl::StatusOr<uint64_t> TransactionImpl::Size(const ObjectHandle& object) {
+  RETURN_IF_ERROR(CheckUsable());
+  ASSIGN_OR_RETURN(ObjectDraft * draft, Touch(object));
+  return SizeOf(*draft);
+}
+
+// The parts of spilled extents that lie in bytes [offset, end), over what is in `out`.
+absl::Status TransactionImpl::ReadSpilled(const ObjectDraft& draft, uint64_t offset, uint64_t end,
+                                          IoVector out) {
+  auto it = draft.spilled.upper_bound(offset / kBlockBytes);
+  if (it != draft.spilled.begin()) --it;
+  std::vector<std::byte> buffer;
+  for (; it != draft.spilled.end() && it->first * kBlockBytes < end; ++it) {
+    const uint64_t from = std::max(it->first * kBlockBytes, offset);
+    const uint64_t to = std::min((it->first + it->second.count) * kBlockBytes, end);
+    if (from >= to) continue;
+    const uint64_t first = from / kBlockBytes, count = BlocksFor(to) - first;
+    buffer.resize(count * kBlockBytes);
+    RETURN_IF_ERROR(spill_.Read(it->second.physical + (first - it->first), count, buffer.data()));
+    out.CopyIn(from - offset, buffer.data() + (from - first * kBlockBytes), to - from);
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<size_t> TransactionImpl::Read(const ObjectHandle& object, uint64_t offset, IoVector out) {
+  if (out.bytes > UINT64_MAX - offset) return absl::InvalidArgumentError("offset and length overflow");
+  ASSIGN_OR_RETURN(ObjectDraft * draft, Touch(object));
+  const uint64_t size = SizeOf(*draft);
+  if (offset >= size) return 0;
+  const uint64_t bytes = std::min(out.bytes, size - offset), end = offset + bytes;
+  // Layer by layer: what is committed, holes, spilled extents, blocks in memory.
+  uint64_t committed = 0;
+  if (draft->state) {
+    ASSIGN_OR_RETURN(committed, store_->reader().Read(*draft->state, offset, {out.pieces, bytes}, {}));
+  }
+  out.Zero(committed, bytes - committed);
+  const auto clip = [&](uint64_t from, uint64_t to) {
+    return std::pair(std::max(from, offset), std::min(to, end));
+  };
+  draft->holes.ForEach([&](BlockRange r) {
+    if (r.start * kBlockBytes >= end) return;
+    const auto [from, to] = clip(r.start * kBlockBytes, r.end() * kBlockBytes);
+    if (from < to) out.Zero(from - offset, to - from);
+  });
+  RETURN_IF_ERROR(ReadSpilled(*draft, offset, end, out));
+  for (auto it = draft->blocks.lower_bound(offset / kBlockBytes);
+       it != draft->blocks.end() && it->first * kBlockBytes < end; ++it) {
+    const uint64_t start = it->first * kBlockBytes;
+    const auto copy = [&](uint32_t a, uint32_t b) {
+      const auto [from, to] = clip(start + a, start + b);
+      if (from < to) out.CopyIn(from - offset, it->second.buffer.data() + (from - start), to - from);
+    };
+    if (it->second.whole()) copy(0, kBlockBytes);
+    for (const auto& [a, b] : it->second.written) copy(a, b);
+  }
+  return bytes;
+}
+
+// ---- Spilling ----
+
+absl::Status TransactionImpl::SpillDraft(ObjectDraft& draft) {
+  ASSIGN_OR_RETURN(const uint64_t written, spill_.WriteBlocks(draft));
+  blocks_in_memory_ -= written;
+  return absl::OkStatus();
+}
+
+absl::Status TransactionImpl::SpillIfLarge() {
+  const uint64_t limit = front_.admission.set_blocks_max() / 2;
+  if (blocks_in_memory_ < limit) return absl::OkStatus();
+  for (auto& [id, draft] : drafts_) RETURN_IF_ERROR(SpillDraft(draft));
+  if (blocks_in_memory_ <= limit / 2) return absl::OkStatus();
+  return absl::ResourceExhaustedError(
+      absl::StrCat("the transaction has parts of ", blocks_in_memory_,
+                   " blocks, which stay in memory until it commits: commit it in smaller steps, or open "
+                   "the store with a larger cache"));
+}
+
+}  // namespace untorn::internal

@@ -1,0 +1,55 @@
+// The rules of extent/rules.h, each of which a canary breaks. It is linked in place of the product's rules.cc: what no
+// canary breaks is as it is there.
+#include <algorithm>
+
+#include "extent/rules.h"
+#include "tests/canaries/canary.h"
+
+namespace untorn {
+
+bool MayReuse(Lsn mapped_by, Lsn settled_lsn, bool read_outstanding) {
+  return (mapped_by <= settled_lsn || Broken(Canary::kReuseUnsettled)) &&
+         (!read_outstanding || Broken(Canary::kReuseUnderRead));
+}
+
+// With either of these two canaries, what is freed is the first to be used again: so a few writes show what is wrong.
+uint64_t CursorAfterFree(uint64_t cursor, Extent freed) {
+  const bool broken = Broken(Canary::kReuseUnsettled) || Broken(Canary::kReuseUnderRead);
+  return broken ? std::min(cursor, freed.start) : cursor;
+}
+
+bool MayBecomeDurable(Lsn first, Lsn durable_lsn) {
+  return first == durable_lsn + 1 || Broken(Canary::kClaimPastGap);
+}
+
+bool LogHasRoom(uint64_t used_blocks, uint64_t blocks, uint64_t log_blocks) {
+  return used_blocks <= log_blocks && blocks <= log_blocks - used_blocks;
+}
+
+bool OpenFlushesFirst(bool read_only) { return !read_only && !Broken(Canary::kOpenWithoutFlush); }
+
+uint64_t NextEpoch(uint64_t epoch) { return Broken(Canary::kOpenWithoutEpoch) ? epoch : epoch + 1; }
+
+bool EndsLog(const LogRecord& record, const Superblock& superblock) {
+  return record.lsn > superblock.durable_lsn && record.epoch != superblock.epoch;
+}
+
+bool NamesNewerSuperblock(const LogRecord& record, const Superblock& superblock) {
+  return record.superblock_generation > superblock.generation || record.epoch > superblock.epoch;
+}
+
+bool VouchesFor(const LogRecord& record, const Superblock& superblock, Lsn end_lsn) {
+  return record.epoch == superblock.epoch && record.lsn > end_lsn && record.claim > end_lsn;
+}
+
+bool DataMatches(const Hash128& found, const Hash128& recorded) {
+  return found == recorded || Broken(Canary::kNoDataHash);
+}
+
+bool LogMayEndAfter(bool last_of_transaction) { return last_of_transaction; }
+
+bool CountsAsUnwritten(int failures, bool reads_elsewhere) { return failures >= 2 && reads_elsewhere; }
+
+size_t SuperblocksBeforeFlush() { return Broken(Canary::kSuperblocksTogether) ? 2 : 1; }
+
+}  // namespace untorn

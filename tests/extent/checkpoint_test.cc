@@ -1,0 +1,92 @@
+// Checkpoints: what they settle and free, and that one which fails loses nothing.
+#include "extent/checkpoint.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <random>
+
+#include "tests/extent/open_volume.h"
+
+namespace untorn {
+namespace {
+
+using CheckpointTest = VolumeTest;
+
+TEST_F(CheckpointTest, SuperblockSettlesAllThatIsDurableWhenItIsWritten) {
+  open_->Commit({open_->NewData(kObject, {0, 4}, 'a')});
+  const LogEntry b = open_->NewData(kObject, {8, 4}, 'b');
+  open_->Commit({b});
+  EXPECT_EQ(volume().log().settled_lsn(), 1u);
+  ASSERT_TRUE(open_->Checkpoint().ok());
+  EXPECT_EQ(volume().log().settled_lsn(), 2u);
+  open_->Commit({open_->NewData(kObject, {20, 1}, 'c')});
+  PowerCut();
+  EXPECT_EQ(volume().log().settled_lsn(), 3u) << "opening wrote a superblock";
+}
+
+TEST_F(CheckpointTest, RemovedObjectsSpaceComesBackWithTheCheckpoint) {
+  const uint64_t free = volume().space().free_blocks();
+  open_->Commit({LogEntry::SetInode({kObject, 1, "a"}), LogEntry::Name("a", kObject),
+                 open_->NewData(kObject, {0, 100}, 'a'), open_->NewData(kObject, {500, 30}, 'a')});
+  ASSERT_TRUE(open_->Checkpoint().ok());
+  EXPECT_LT(volume().space().free_blocks(), free - 130);
+  open_->Commit({LogEntry::InodeGone(kObject), LogEntry::NameGone("a")});
+  ASSERT_TRUE(open_->Checkpoint().ok());
+  EXPECT_EQ(volume().space().free_blocks(), free) << "and that of the tree";
+}
+
+TEST_F(CheckpointTest, WriteIntoReservedBlocksKeepsThemOnceThroughACheckpoint) {
+  const absl::StatusOr<Extent> extent = open_->Allocate(8);
+  ASSERT_TRUE(extent.ok());
+  const uint64_t free = volume().space().free_blocks();
+  open_->Commit({LogEntry::Map(kObject, {0, 8}, extent->start, MappingState::kUnwritten, {}, false)});
+  ASSERT_TRUE(open_->Checkpoint().ok());
+  open_->Commit({open_->Data(kObject, {2, 3}, extent->start + 2, 'a', true)});
+  for (int round = 0; round < 2; ++round) {
+    PowerCut();
+    const auto mappings = open_->Lookup(kObject, {0, 8});
+    ASSERT_EQ(mappings.size(), 3u);
+    EXPECT_EQ(mappings[1].state, MappingState::kWritten);
+    for (const Mapping& m : mappings) EXPECT_EQ(m.physical, extent->start + m.logical.start);
+    EXPECT_FALSE(open_->IsAllocatable(*extent));
+    ASSERT_TRUE(open_->Checkpoint().ok());
+  }
+  EXPECT_EQ(volume().space().free_blocks(), free - 1) << "but for the tree's node";
+}
+
+TEST_F(CheckpointTest, CheckpointThatFailsAtAnyOperationLosesNothing) {
+  for (uint64_t i = 0; i < 200; ++i) {
+    open_->Commit(
+        {open_->NewData(ObjectId{1 + i}, {i, 1}, 'a'), LogEntry::SetInode({ObjectId{1 + i}, i, "o"})});
+  }
+  ASSERT_TRUE(open_->Checkpoint().ok());
+  for (uint64_t i = 0; i < 200; i += 3) {
+    open_->Commit({open_->NewData(ObjectId{1 + i}, {i, 1}, 'b'), LogEntry::InodeGone(ObjectId{300 + i})});
+  }
+  std::map<uint64_t, Extent> places;
+  for (uint64_t i = 0; i < 200; ++i) places[i] = open_->Lookup(ObjectId{1 + i}, {i, 1}).at(0).extent();
+  open_.reset();
+  std::mt19937_64 random(5);
+  for (const IoOp op : {IoOp::kWrite, IoOp::kFlush, IoOp::kRead}) {
+    bool failed = true;
+    for (uint64_t nth = 1; failed; ++nth) {
+      ASSERT_LT(nth, 100u);
+      auto disk = disk_->Clone();
+      auto open = OpenVolume::Open(disk, false, 1, nth);
+      ASSERT_NE(open, nullptr);
+      open->device().FailAfter(op, nth, absl::InternalError("broken"));
+      failed = !open->Checkpoint().ok();
+      disk->Crash(random);
+      open.reset();
+      open = OpenVolume::Open(disk);
+      ASSERT_NE(open, nullptr) << "operation " << nth;
+      for (const auto& [i, place] : places) {
+        ASSERT_EQ(open->Lookup(ObjectId{1 + i}, {i, 1}).at(0).extent(), place) << "operation " << nth;
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace untorn

@@ -1,0 +1,80 @@
+// Lookups through the deltas and the tree: what durable records and checkpoints say, and damage (promise 9).
+#include "extent/mapping_reader.h"
+
+#include <gtest/gtest.h>
+
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "tests/extent/open_volume.h"
+
+namespace untorn {
+namespace {
+
+using MappingReaderTest = VolumeTest;
+
+TEST_F(MappingReaderTest, MappingAppearsOnlyWhenItsRecordIsDurable) {
+  const LogEntry entry = open_->NewData(kObject, {3, 2}, 'a');
+  LogAppend& append = open_->Send({entry});
+  EXPECT_EQ(open_->Lookup(kObject, {3, 2}).at(0).state, MappingState::kHole);
+  EXPECT_EQ(volume().log().durable_lsn(), 0u);
+  open_->Flush();
+  open_->Durable(append);
+  const Mapping m = open_->Lookup(kObject, {0, 10}).at(1);
+  EXPECT_EQ(m.logical, (BlockRange{3, 2}));
+  EXPECT_EQ(m.state, MappingState::kWritten);
+  EXPECT_EQ(m.physical, entry.physical);
+  EXPECT_EQ(m.lsn, 1u);
+  EXPECT_EQ(volume().log().durable_lsn(), 1u);
+  EXPECT_EQ(volume().log().settled_lsn(), 0u);
+}
+
+TEST_F(MappingReaderTest, NamesComeInByteOrderWhateverLayerHasThem) {
+  open_->Commit({LogEntry::Name("b", ObjectId{1}), LogEntry::Name("d", ObjectId{2}),
+                 LogEntry::Name("e", ObjectId{3}), LogEntry::Name("e\xff", ObjectId{4})});
+  ASSERT_TRUE(open_->Checkpoint().ok());
+  open_->Commit({LogEntry::NameGone("d"), LogEntry::Name("a", ObjectId{5}), LogEntry::Name("c", ObjectId{6}),
+                 LogEntry::Name("e", ObjectId{7}), LogEntry::NameGone("nothing")});
+  using Names = std::vector<std::pair<std::string, ObjectId>>;
+  EXPECT_EQ(open_->Names(), (Names{{"a", ObjectId{5}},
+                                   {"b", ObjectId{1}},
+                                   {"c", ObjectId{6}},
+                                   {"e", ObjectId{7}},
+                                   {"e\xff", ObjectId{4}}}));
+  EXPECT_EQ(open_->FindName("d"), std::nullopt);
+}
+
+TEST_F(MappingReaderTest, WhatACheckpointWroteIsLookedUpWithoutReading) {
+  const auto write = [&](uint64_t step) {
+    std::vector<LogEntry> entries;
+    for (uint64_t i = 0; i < 300; i += step) entries.push_back(open_->NewData(kObject, {2 * i, 1}, 'a'));
+    open_->Commit(std::move(entries));
+  };
+  write(1);
+  ASSERT_TRUE(open_->Checkpoint().ok());
+  write(2);
+  const uint64_t reads = open_->io_counts().reads;
+  ASSERT_TRUE(open_->Checkpoint().ok()) << "nor does the next one read them";
+  for (uint64_t i = 0; i < 300; ++i) EXPECT_EQ(open_->Lookup(kObject, {2 * i, 1}).size(), 1u);
+  EXPECT_EQ(open_->io_counts().reads, reads);
+}
+
+TEST_F(MappingReaderTest, DamagedTreeNodeIsDataLoss) {
+  open_->Commit({open_->NewData(kObject, {0, 1}, 'a')});
+  ASSERT_TRUE(open_->Checkpoint().ok());
+  const uint64_t root = volume().superblock().tree.root.block;
+  char sector[kSectorBytes];
+  disk_->Peek(root * kBlockBytes, sector, kSectorBytes);
+  sector[100] ^= 1;
+  disk_->Poke(root * kBlockBytes, sector, kSectorBytes);
+  Reopen();
+  std::vector<Mapping> mappings;
+  EXPECT_TRUE(absl::IsDataLoss(open_->Find([&](MissingNodes* missing) {
+    return volume().mappings().Lookup(kObject, {0, 1}, &mappings, missing);
+  })));
+}
+
+}  // namespace
+}  // namespace untorn

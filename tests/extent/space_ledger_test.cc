@@ -1,0 +1,194 @@
+// Whose each block is: space is reused only by the rule "Reuse" of docs/design.md, and is never promised twice (promise 7).
+#include "extent/space_ledger.h"
+
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <optional>
+#include <random>
+#include <utility>
+
+#include "tests/extent/open_volume.h"
+
+namespace untorn {
+namespace {
+
+using SpaceLedgerTest = VolumeTest;
+
+TEST_F(SpaceLedgerTest, DisplacedExtentIsNotReusedBeforeTheRecordThatMappedItIsSettled) {
+  const LogEntry a = open_->NewData(kObject, {0, 4}, 'a');
+  LogAppend& first = open_->Send({a});
+  LogAppend& second =
+      open_->Send({open_->NewData(kObject, {0, 4}, 'b')});  // sent before the first is durable
+  open_->Flush();
+  open_->Durable(first);
+  EXPECT_EQ(volume().space().pending_blocks(), 0u);
+  open_->Durable(second);
+  EXPECT_EQ(volume().log().settled_lsn(), 0u);
+  EXPECT_EQ(volume().space().pending_blocks(), 4u);
+  EXPECT_FALSE(open_->IsAllocatable(Place(a))) << "recovery would compare its hash with another's data";
+
+  LogAppend& settling = open_->Send({});
+  EXPECT_FALSE(open_->IsAllocatable(Place(a))) << "the settling record is not durable yet";
+  open_->Flush();
+  open_->Durable(settling);
+  EXPECT_EQ(volume().log().settled_lsn(), 2u);
+  EXPECT_EQ(volume().space().pending_blocks(), 0u);
+  EXPECT_TRUE(open_->IsAllocatable(Place(a)));
+}
+
+TEST_F(SpaceLedgerTest, DisplacedExtentIsNotReusedBeforeTheRecordThatDisplacedItIsDurable) {
+  const LogEntry a = open_->NewData(kObject, {0, 4}, 'a');
+  open_->Commit({a});
+  LogAppend& second = open_->Send({open_->NewData(kObject, {0, 4}, 'b')});
+  open_->Flush();
+  EXPECT_FALSE(open_->IsAllocatable(Place(a)));
+  EXPECT_EQ(volume().log().settled_lsn(), 0u);
+  open_->Durable(second);
+  EXPECT_EQ(volume().log().settled_lsn(), 1u) << "the second claims the first";
+  EXPECT_TRUE(open_->IsAllocatable(Place(a)));
+}
+
+TEST_F(SpaceLedgerTest, ExtentOfACheckpointIsReusedOnlyAfterACheckpointWithoutIt) {
+  const LogEntry a = open_->NewData(kObject, {0, 4}, 'a');
+  open_->Commit({a});
+  ASSERT_TRUE(open_->Checkpoint().ok());
+  open_->Commit({open_->NewData(kObject, {0, 4}, 'b')});
+  open_->Commit({});  // everything is settled
+  EXPECT_EQ(volume().space().pending_blocks(), 0u);
+  EXPECT_FALSE(open_->IsAllocatable(Place(a))) << "the last durable checkpoint refers to it";
+  PowerCut();
+  EXPECT_FALSE(open_->IsAllocatable(Place(a)));
+  ASSERT_TRUE(open_->Checkpoint().ok());
+  EXPECT_TRUE(open_->IsAllocatable(Place(a)));
+}
+
+TEST_F(SpaceLedgerTest, ExtentIsNotReusedWhileItIsRead) {
+  const LogEntry a = open_->NewData(kObject, {0, 4}, 'a');
+  open_->Commit({a});
+  ReadPin pin = volume().space().PinRead({a.physical + 3, 10});  // its last block, and what follows
+  EXPECT_TRUE(volume().space().ReadOutstanding(Place(a)));
+  EXPECT_FALSE(volume().space().ReadOutstanding({a.physical, 3}));
+  open_->Commit({open_->NewData(kObject, {0, 4}, 'b')});
+  open_->Commit({});
+  EXPECT_EQ(volume().space().pending_blocks(), 4u);
+  EXPECT_FALSE(open_->IsAllocatable(Place(a))) << "a slow reader would get another object's data";
+  pin = ReadPin();
+  ASSERT_TRUE(volume().space().ReleasePending().ok());
+  EXPECT_TRUE(open_->IsAllocatable(Place(a)));
+}
+
+TEST_F(SpaceLedgerTest, ExtentThatACheckpointFreedIsNotReusedWhileItIsRead) {
+  const LogEntry a = open_->NewData(kObject, {0, 4}, 'a');
+  open_->Commit({a});
+  ASSERT_TRUE(open_->Checkpoint().ok());
+  open_->Commit({LogEntry::Hole(kObject, {0, 4})});
+  ReadPin pin = volume().space().PinRead(Place(a));
+  ASSERT_TRUE(open_->Checkpoint().ok());
+  EXPECT_FALSE(open_->IsAllocatable(Place(a)));
+  pin = ReadPin();
+  ASSERT_TRUE(volume().space().ReleasePending().ok());
+  EXPECT_TRUE(open_->IsAllocatable(Place(a)));
+}
+
+TEST_F(SpaceLedgerTest, ClaimsAreGrantedUpToWhatIsKeptBackAndNoFurther) {
+  SpaceLedger& space = volume().space();
+  const uint64_t reservable = space.ReservableBlocks();
+  EXPECT_LT(reservable, space.free_blocks());
+  EXPECT_FALSE(space.TryReserve({reservable + 1, 0}, EmergencyReserve::kKept));
+  {
+    const std::optional<Reservation> all = space.TryReserve({reservable, 0}, EmergencyReserve::kKept);
+    EXPECT_TRUE(all);
+    EXPECT_EQ(space.ReservableBlocks(), 0u);
+    EXPECT_FALSE(space.TryReserve({1, 0}, EmergencyReserve::kKept));
+    const std::optional<Reservation> one = space.TryReserve({1, 0}, EmergencyReserve::kUsable);
+    EXPECT_TRUE(one) << "removing works on a full store";
+  }
+  EXPECT_EQ(space.reserved_blocks(), 0u);
+  EXPECT_EQ(space.ReservableBlocks(), reservable);
+}
+
+TEST_F(SpaceLedgerTest, ReservationIsSplitAddedAndGivenBackWhenItGoes) {
+  SpaceLedger& space = volume().space();
+  {
+    Reservation whole = *space.TryReserve({10, 4}, EmergencyReserve::kKept);
+    EXPECT_FALSE(whole.TrySplit({11, 0}));
+    EXPECT_FALSE(whole.TrySplit({0, 5}));
+    Reservation part = *whole.TrySplit({3, 1});
+    EXPECT_EQ(whole.cost(), (SpaceCost{7, 3}));
+    EXPECT_EQ(part.cost(), (SpaceCost{3, 1}));
+    EXPECT_EQ(space.reserved_blocks(), 10u);
+    Reservation moved;
+    moved.Add(std::move(part));
+    EXPECT_TRUE(part.empty());
+    moved.ReleaseBlocks(2);
+    moved.ReleaseEntries(1);
+    EXPECT_EQ(moved.cost(), (SpaceCost{1, 0}));
+    EXPECT_EQ(space.reserved_blocks(), 8u);
+    whole = std::move(moved);
+    EXPECT_EQ(space.reserved_blocks(), 1u) << "what it held before went back";
+  }
+  EXPECT_EQ(space.reserved_blocks(), 0u);
+}
+
+TEST_F(SpaceLedgerTest, AStoreFilledByItsClaimsCanStillBeCheckpointedAndEmptied) {
+  uint64_t object = 1;
+  while (const auto reservation = volume().space().TryReserve({1, 1}, EmergencyReserve::kKept)) {
+    if (!volume().log().HasRoom(1)) {
+      ASSERT_TRUE(open_->Checkpoint().ok());
+    }
+    open_->Commit({open_->NewData(ObjectId{object}, {5, 1}, 'x')});
+    ++object;
+  }
+  EXPECT_GT(object, 1000u);
+  ASSERT_TRUE(open_->Checkpoint().ok());
+  for (uint64_t o = 1; o < object; ++o) {
+    auto reservation = volume().space().TryReserve({0, 2}, EmergencyReserve::kUsable);
+    // As the layers above do: before they refuse they make a checkpoint.
+    if (!volume().log().HasRoom(1) || !reservation) {
+      ASSERT_TRUE(open_->Checkpoint().ok());
+      reservation = volume().space().TryReserve({0, 2}, EmergencyReserve::kUsable);
+      ASSERT_TRUE(reservation) << "object " << o;
+    }
+    open_->Commit({LogEntry::InodeGone(ObjectId{o})});
+  }
+  ASSERT_TRUE(open_->Checkpoint().ok());
+  const Geometry g = volume().geometry();
+  EXPECT_EQ(volume().space().free_blocks(), g.total_blocks - g.data_start);
+  PowerCut();
+  EXPECT_EQ(open_->Allocatable().size(), g.total_blocks - g.data_start);
+}
+
+TEST(PrepareTest, PreparedSpaceGrowsAndIsNotForgotten) {
+  constexpr uint64_t kSize = 64 << 20;
+  auto disk = std::make_shared<SimulatedDisk>(kSize);
+  ASSERT_TRUE(Format(disk, 0, true).ok());
+  auto open = OpenVolume::Open(disk);
+  ASSERT_NE(open, nullptr);
+  const uint64_t prepared = open->volume().space().prepared_blocks();
+  EXPECT_LT(prepared, kSize / kBlockBytes);
+  EXPECT_LT(*open->Allocatable().rbegin(), prepared);
+  {
+    Lock lock(open->mutex());
+    EXPECT_EQ(open->volume().space().PrepareMore(lock, 1000).value(), SpaceLedger::Prepared::kMore);
+  }
+  EXPECT_EQ(open->volume().space().prepared_blocks(), prepared + 1000);
+  EXPECT_EQ(*open->Allocatable().rbegin(), prepared + 999);
+  open->Commit({LogEntry::Hole(kObject, {0, 1})});  // the watermark goes with every record
+  std::mt19937_64 random(1);
+  disk->Crash(random, 0);
+  open.reset();
+  open = OpenVolume::Open(disk);
+  ASSERT_NE(open, nullptr);
+  EXPECT_EQ(open->volume().space().prepared_blocks(), prepared + 1000);
+  {
+    Lock lock(open->mutex());
+    EXPECT_EQ(open->volume().space().PrepareMore(lock, 1 << 20).value(), SpaceLedger::Prepared::kMore);
+    EXPECT_EQ(open->volume().space().PrepareMore(lock, 1).value(), SpaceLedger::Prepared::kAllPrepared)
+        << "all of it is prepared";
+  }
+  EXPECT_EQ(open->volume().space().prepared_blocks(), kSize / kBlockBytes);
+}
+
+}  // namespace
+}  // namespace untorn

@@ -1,0 +1,180 @@
+// Data that a transaction writes to the device before its commit. Nothing refers to it, so its space is back
+// whatever happens (promises 6 and 7).
+#include "store/spill.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/hash.h"
+#include "tests/store/store_testing.h"
+
+namespace untorn::internal {
+namespace {
+
+class SpillTest : public StoreTest {
+ protected:
+  void BeginParts() override {
+    StoreTest::BeginParts();
+    spill_ = std::make_unique<Spill>(front());
+    draft_ = ObjectDraft();
+    draft_.state = object_;
+    draft_.id = kId;
+  }
+  void EndParts() override {
+    draft_ = ObjectDraft();
+    spill_.reset();
+    StoreTest::EndParts();
+  }
+  void TearDown() override { draft_ = ObjectDraft(); }
+
+  // Whole blocks in memory.
+  void Fill(BlockRange range, char value) {
+    for (uint64_t b = range.start; b < range.end(); ++b) {
+      DraftBlock& block = draft_.blocks[b];
+      block.buffer = fork().pages().pool().New();
+      std::memset(block.buffer.data(), value, kBlockBytes);
+    }
+  }
+  absl::StatusOr<uint64_t> WriteBlocks() {
+    const Unlocked unlocked(lock_);
+    return spill_->WriteBlocks(draft_);
+  }
+  void Spilled(BlockRange range, char value) {
+    Fill(range, value);
+    const absl::StatusOr<uint64_t> written = WriteBlocks();
+    ASSERT_TRUE(written.ok()) << written.status();
+    ASSERT_EQ(*written, range.count);
+  }
+  void Cut(BlockRange range) {
+    const Unlocked unlocked(lock_);
+    spill_->Cut(draft_, range);
+  }
+  // The spilled blocks, as the device has them.
+  std::string OnDeviceOf(BlockRange range) {
+    std::string letters(range.count, '.');
+    for (const auto& [start, extent] : draft_.spilled) {
+      for (uint64_t i = 0; i < extent.count; ++i) {
+        if (start + i < range.start || start + i >= range.end()) continue;
+        disk_->Peek((extent.physical + i) * kBlockBytes, &letters[start + i - range.start], 1);
+      }
+    }
+    return letters;
+  }
+  static Hash128 HashOf(char value, uint64_t blocks) {
+    std::string bytes(blocks * kBlockBytes, value);
+    const iovec piece = {bytes.data(), bytes.size()};
+    return HashData({&piece, 1});
+  }
+
+  std::unique_ptr<Spill> spill_;
+  ObjectDraft draft_;
+};
+
+TEST_F(SpillTest, WholeBlocksGoToOneExtentWithItsHash) {
+  Spilled({4, 20}, 'a');
+  EXPECT_TRUE(draft_.blocks.empty());
+  ASSERT_EQ(draft_.spilled.size(), 1u);
+  const auto& [start, extent] = *draft_.spilled.begin();
+  EXPECT_EQ(start, 4u);
+  EXPECT_EQ(extent.count, 20u);
+  EXPECT_EQ(extent.hash, HashOf('a', 20));
+  EXPECT_EQ(OnDeviceOf({4, 20}), std::string(20, 'a'));
+  EXPECT_EQ(OnDevice({0, 30}), std::string(30, '.')) << "nothing refers to it";
+}
+
+TEST_F(SpillTest, BlockOfWhichPartsAreKnownStaysInMemory) {
+  Fill({0, 3}, 'a');
+  draft_.blocks[1].written = {{0, 10}};
+  EXPECT_EQ(*WriteBlocks(), 2u);
+  EXPECT_EQ(draft_.blocks.size(), 1u);
+  EXPECT_TRUE(draft_.blocks.contains(1));
+  EXPECT_EQ(OnDeviceOf({0, 3}), "a.a");
+}
+
+TEST_F(SpillTest, ExtentIsNoLongerThanAnEntryCanName) {
+  MakeStore({.size_bytes = 64 << 20});
+  Spilled({0, kMapEntryBlocksMax + 3}, 'a');
+  for (const auto& [start, extent] : draft_.spilled) EXPECT_LE(extent.count, kMapEntryBlocksMax);
+  EXPECT_EQ(OnDeviceOf({0, kMapEntryBlocksMax + 3}), std::string(kMapEntryBlocksMax + 3, 'a'));
+}
+
+TEST_F(SpillTest, WhatIsSpilledAgainTakesThePlaceOfWhatWas) {
+  const uint64_t free_blocks = volume().space().free_blocks();
+  Spilled({0, 10}, 'a');
+  Spilled({3, 2}, 'b');
+  EXPECT_EQ(OnDeviceOf({0, 10}), "aaabbaaaaa");
+  EXPECT_EQ(volume().space().free_blocks(), free_blocks - 10);
+}
+
+TEST_F(SpillTest, CutGivesTheSpaceBackAndLeavesBothEnds) {
+  const uint64_t free_blocks = volume().space().free_blocks();
+  Spilled({0, 10}, 'a');
+  Cut({4, 3});
+  EXPECT_EQ(OnDeviceOf({0, 10}), "aaaa...aaa");
+  EXPECT_EQ(volume().space().free_blocks(), free_blocks - 7);
+  for (const auto& [start, extent] : draft_.spilled) EXPECT_FALSE(extent.hash) << "it was of the whole";
+  Cut({0, kObjectBlocksMax});
+  EXPECT_TRUE(draft_.spilled.empty());
+  EXPECT_EQ(volume().space().free_blocks(), free_blocks);
+}
+
+TEST_F(SpillTest, HashesOfWhatWasCutAreMadeAgain) {
+  Spilled({0, 10}, 'a');
+  Cut({4, 3});
+  {
+    const Unlocked unlocked(lock_);
+    ASSERT_TRUE(spill_->HashAll(draft_).ok());
+  }
+  EXPECT_EQ(draft_.spilled.at(0).hash, HashOf('a', 4));
+  EXPECT_EQ(draft_.spilled.at(7).hash, HashOf('a', 3));
+}
+
+TEST_F(SpillTest, SpilledBlockComesBackIntoMemoryToBeChanged) {
+  Spilled({0, 10}, 'a');
+  {
+    const Unlocked unlocked(lock_);
+    absl::StatusOr<bool> loaded = spill_->Load(draft_, 10);
+    ASSERT_TRUE(loaded.ok());
+    EXPECT_FALSE(*loaded) << "it was never spilled";
+    loaded = spill_->Load(draft_, 9);
+    ASSERT_TRUE(loaded.ok());
+    EXPECT_TRUE(*loaded);
+  }
+  ASSERT_TRUE(draft_.blocks.contains(9));
+  EXPECT_TRUE(draft_.blocks.at(9).whole());
+  EXPECT_EQ(draft_.blocks.at(9).buffer.data()[kBlockBytes - 1], std::byte{'a'});
+}
+
+TEST_F(SpillTest, ReservationsKeepTheTreeEntriesOfTheExtentsAndNoBlocks) {
+  Spilled({0, 10}, 'a');
+  Spilled({20, 10}, 'b');
+  EXPECT_EQ(spill_->space().blocks(), 0u) << "they are allocated";
+  EXPECT_GE(spill_->space().tree_entries(), draft_.spilled.size());
+  EXPECT_EQ(volume().space().reserved_blocks(), 0u);
+  spill_->space().Release();
+}
+
+TEST_F(SpillTest, LackOfSpaceIsToldAndTheBlocksStayInMemory) {
+  const uint64_t free_blocks = volume().space().free_blocks();
+  Fill({0, free_blocks}, 'a');
+  EXPECT_TRUE(absl::IsResourceExhausted(WriteBlocks().status()));
+  EXPECT_FALSE(parts().health.failed());
+  EXPECT_EQ(draft_.blocks.size(), free_blocks);
+  EXPECT_EQ(volume().space().free_blocks(), free_blocks);
+  EXPECT_EQ(volume().space().reserved_blocks(), 0u);
+}
+
+TEST_F(SpillTest, FailedWriteFailsTheStore) {
+  Fill({0, 4}, 'a');
+  simulated().FailAfter(IoOp::kWrite, 1, absl::InternalError("the disk has gone"));
+  EXPECT_TRUE(absl::IsFailedPrecondition(WriteBlocks().status()));
+  EXPECT_TRUE(parts().health.failed()) << "promise 8";
+}
+
+}  // namespace
+}  // namespace untorn::internal

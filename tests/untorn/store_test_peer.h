@@ -1,0 +1,17 @@
+// What tests may see of an open store besides its API.
+#ifndef UNTORN_TESTS_UNTORN_STORE_TEST_PEER_H_
+#define UNTORN_TESTS_UNTORN_STORE_TEST_PEER_H_
+
+#include "store/store_impl.h"
+#include "untorn/store.h"
+
+namespace untorn::internal {
+
+struct StoreTestPeer {
+  // Stops the process if a numbered invariant of a part does not hold.
+  static void CheckInvariants(const Store& store) { store.impl_->CheckInvariants(); }
+};
+
+}  // namespace untorn::internal
+
+#endif  // UNTORN_TESTS_UNTORN_STORE_TEST_PEER_H_

@@ -1,0 +1,178 @@
+// When checkpoints are made and space is prepared, and that one checkpoint is made at a time.
+#include "writeback/checkpointer.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "tests/writeback/writeback_testing.h"
+
+namespace untorn {
+namespace {
+
+class CheckpointerTest : public WritebackTest {
+ protected:
+  void BeginParts() override { checkpointer_ = std::make_unique<Checkpointer>(parts()); }
+  void EndParts() override { checkpointer_.reset(); }
+
+  // A durable record that maps the range to new blocks. Their content does not matter here.
+  void Commit(BlockRange range) {
+    std::vector<LogEntry> entries = {
+        LogEntry::Map(kId, range, Allocate(range.count).start, MappingState::kWritten, {}, false)};
+    LogAppend& append = appends_.emplace_back();
+    std::optional<LogReservation> room = volume().log().TryReserve(LogWriter::BlocksFor(entries));
+    ASSERT_TRUE(room.has_value());
+    volume().log().Begin(*std::move(room), std::move(entries), &append);
+    volume().log().Encode(&append);
+    for (IoRequest& request : append.requests) ASSERT_TRUE(parts().pump.Run(lock_, &request).ok());
+    ASSERT_TRUE(volume().RecordsDurable(append).ok());
+  }
+  uint64_t checkpoints() { return volume().counters().checkpoints; }
+
+  std::unique_ptr<Checkpointer> checkpointer_;
+  std::deque<LogAppend> appends_;
+};
+
+// ---- When one is due ----
+
+TEST_F(CheckpointerTest, NothingIsDueInAFreshStore) {
+  EXPECT_FALSE(checkpointer_->StepDue());
+  EXPECT_FALSE(checkpointer_->Step(lock_));
+}
+
+TEST_F(CheckpointerTest, CheckpointIsDueOnceMoreThanHalfTheLogIsUsed) {
+  const uint64_t half = volume().geometry().log_blocks / 2;
+  while (volume().log().blocks_used() < half) Commit({0, 1});
+  EXPECT_FALSE(checkpointer_->StepDue());
+  Commit({0, 1});
+  EXPECT_TRUE(checkpointer_->StepDue());
+  EXPECT_TRUE(checkpointer_->Step(lock_));
+  EXPECT_EQ(checkpoints(), 1u);
+  EXPECT_EQ(volume().log().blocks_used(), 0u);
+  EXPECT_FALSE(checkpointer_->StepDue());
+}
+
+TEST_F(CheckpointerTest, LogBlocksReservedForACommitCountAsUsed) {
+  const std::optional<LogReservation> room =
+      volume().log().TryReserve(volume().geometry().log_blocks / 2 + 1);
+  EXPECT_TRUE(checkpointer_->StepDue());
+}
+
+TEST_F(CheckpointerTest, CheckpointIsDueOnceTheChangesMapHalfOfWhatIsFree) {
+  MakeStore({.size_bytes = 256 << 20});
+  uint64_t mapped = 0;
+  while (!checkpointer_->StepDue()) {
+    Commit({mapped, 512});
+    mapped += 512;
+    ASSERT_LT(mapped, uint64_t{256 << 20} / kBlockBytes);
+  }
+  EXPECT_GT(mapped, volume().space().free_blocks() / 2);
+  EXPECT_LE(mapped - 512, (volume().space().free_blocks() + 512) / 2) << "not earlier";
+  EXPECT_LT(volume().log().blocks_used(), volume().geometry().log_blocks / 2);
+  EXPECT_TRUE(checkpointer_->Step(lock_));
+  EXPECT_EQ(checkpoints(), 1u);
+}
+
+// ---- One at a time ----
+
+TEST_F(CheckpointerTest, ThoseWhoComeWhileOneIsMadeShareTheNext) {
+  Commit({0, 1});
+  std::atomic<int> entered = 0;
+  std::vector<std::thread> others;
+  device().OnSubmit([&](const IoRequest&) {
+    if (!others.empty()) return;
+    for (int i = 0; i < 2; ++i) {
+      others.emplace_back([&] {
+        Lock lock(open_->mu);
+        ++entered;
+        const absl::Status status = checkpointer_->Checkpoint(lock);
+        EXPECT_TRUE(status.ok()) << status;
+        EXPECT_EQ(checkpoints(), 2u) << "the first may have begun before what they want in it";
+      });
+    }
+    while (entered < 2) std::this_thread::yield();
+  });
+  EXPECT_TRUE(checkpointer_->Checkpoint(lock_).ok());
+  lock_.unlock();
+  for (std::thread& other : others) other.join();
+  lock_.lock();
+  device().OnSubmit({});
+  EXPECT_EQ(checkpoints(), 2u);
+}
+
+TEST_F(CheckpointerTest, NoneIsDueWhileOneIsMade) {
+  while (!checkpointer_->StepDue()) Commit({0, 1});
+  bool due = false;
+  device().OnSubmit([&](const IoRequest&) {
+    const Lock lock(open_->mu);
+    due |= checkpointer_->StepDue();
+  });
+  EXPECT_TRUE(checkpointer_->Step(lock_));
+  device().OnSubmit({});
+  EXPECT_FALSE(due);
+}
+
+TEST_F(CheckpointerTest, FailedCheckpointFailsTheStoreAndNoneFollows) {
+  Commit({0, 1});
+  simulated().FailAfter(IoOp::kWrite, 1, absl::InternalError("the disk has gone"));
+  const absl::Status status = checkpointer_->Checkpoint(lock_);
+  EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
+  EXPECT_EQ(parts().health.failure(), status) << "promise 8";
+  const uint64_t writes = simulated().counts().writes;
+  EXPECT_EQ(checkpointer_->Checkpoint(lock_), status);
+  EXPECT_FALSE(checkpointer_->Step(lock_));
+  EXPECT_EQ(simulated().counts().writes, writes);
+}
+
+TEST_F(CheckpointerTest, ClosedStoreHasNoSteps) {
+  while (!checkpointer_->StepDue()) Commit({0, 1});
+  open_->health.Close();
+  EXPECT_FALSE(checkpointer_->Step(lock_));
+}
+
+// ---- Preparing ----
+
+class PreparingTest : public CheckpointerTest {
+ protected:
+  void SetUp() override {
+    MakeStore({.size_bytes = 64 << 20, .needs_preparing = true});
+    EXPECT_FALSE(checkpointer_->StepDue());
+    Commit({0, 2 * kPrepareStepBlocks});  // of what is prepared when the store is made
+  }
+  uint64_t prepared() { return volume().space().prepared_blocks(); }
+};
+
+TEST_F(PreparingTest, SpaceIsPreparedInStepsUntilEnoughIsFreeAhead) {
+  const uint64_t before = prepared();
+  ASSERT_TRUE(checkpointer_->StepDue());
+  EXPECT_TRUE(checkpointer_->Step(lock_));
+  EXPECT_EQ(prepared(), before + kPrepareStepBlocks);
+  while (checkpointer_->Step(lock_)) {
+  }
+  EXPECT_GE(volume().space().free_blocks(), (32 << 20) / kBlockBytes);
+  EXPECT_LT(prepared(), volume().geometry().total_blocks) << "no further than is of use";
+  EXPECT_FALSE(checkpointer_->StepDue());
+  EXPECT_EQ(checkpoints(), 0u);
+}
+
+TEST_F(PreparingTest, FullFileSystemBelowIsNoFailureAndIsNotTriedAgain) {
+  simulated().FailAfter(IoOp::kWrite, 1, absl::ResourceExhaustedError("the file system is full"));
+  EXPECT_FALSE(checkpointer_->Step(lock_));
+  EXPECT_FALSE(parts().health.failed()) << "promise 7: the write that needs space is told";
+  EXPECT_FALSE(checkpointer_->StepDue());
+}
+
+TEST_F(PreparingTest, OtherErrorsOfPreparingFailTheStore) {
+  simulated().FailAfter(IoOp::kWrite, 1, absl::InternalError("the disk has gone"));
+  EXPECT_FALSE(checkpointer_->Step(lock_));
+  EXPECT_TRUE(parts().health.failed());
+}
+
+}  // namespace
+}  // namespace untorn

@@ -1,0 +1,70 @@
+#include "writeback/batch_selector.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "writeback/log_entries.h"
+
+namespace untorn {
+
+void WantedSets::Refresh() {
+  for (ChangeSetRef& set : sets_) {
+    if (set->joined_to) set = Resolve(set);
+  }
+  std::erase_if(sets_, [](const ChangeSetRef& s) { return s->state != ChangeSet::State::kPending; });
+  const auto before = [](const ChangeSetRef& a, const ChangeSetRef& b) {
+    return std::pair(a->epoch, a->sequence) < std::pair(b->epoch, b->sequence);
+  };
+  if (!std::is_sorted(sets_.begin(), sets_.end(), before)) std::sort(sets_.begin(), sets_.end(), before);
+  sets_.erase(std::unique(sets_.begin(), sets_.end()), sets_.end());
+}
+
+ChangeSetRefs Candidates(Take take, const WantedSets& wanted, const CowFork& fork, uint64_t blocks_max) {
+  ChangeSetRefs candidates;
+  if (take == Take::kWanted) {
+    if (wanted.empty()) return candidates;
+    const BarrierEpoch last = wanted.sets().back()->epoch;
+    for (const ChangeSetRef& set : fork.pending()) {
+      if (set->epoch >= last) break;
+      candidates.push_back(set);
+    }
+    for (const ChangeSetRef& set : wanted.sets()) {
+      if (set->epoch == last) candidates.push_back(set);
+    }
+    return candidates;
+  }
+  uint64_t blocks = 0;
+  for (const ChangeSetRef& set : fork.pending()) {
+    candidates.push_back(set);
+    blocks += set->data_blocks;
+    // Some of them may have to wait.
+    if (blocks >= 2 * blocks_max) break;
+  }
+  return candidates;
+}
+
+Batch SelectBatch(std::span<const ChangeSetRef> candidates, const BatchLimits& limits,
+                  absl::FunctionRef<bool(const ChangeSet&)> must_wait) {
+  Batch batch;
+  uint64_t blocks = 0, log_bytes = 0;
+  BarrierEpoch held_epoch = UINT64_MAX;
+  for (const ChangeSetRef& set : candidates) {
+    if (set->epoch > held_epoch) break;
+    if (must_wait(*set)) {
+      held_epoch = std::min(held_epoch, set->epoch);
+      continue;
+    }
+    const uint64_t bytes = LogBytesMax(*set);
+    if (!batch.sets.empty() && (blocks + set->data_blocks > limits.data_blocks ||
+                                LogBlocksMax(log_bytes + bytes) > limits.log_blocks)) {
+      batch.full = true;
+      break;
+    }
+    blocks += set->data_blocks;
+    log_bytes += bytes;
+    batch.sets.push_back(set);
+  }
+  return batch;
+}
+
+}  // namespace untorn

@@ -1,0 +1,49 @@
+// The application's functions that are to be called, later and without the store's lock.
+//
+// Threading: guarded by the store's mutex.
+#ifndef UNTORN_WRITEBACK_CALLBACKS_H_
+#define UNTORN_WRITEBACK_CALLBACKS_H_
+
+#include <functional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/lock.h"
+#include "untorn/options.h"
+
+namespace untorn {
+
+class Callbacks {
+ public:
+  explicit Callbacks(LogCallback log) : log_(std::move(log)) {}
+
+  void Add(std::function<void()> call) { calls_.push_back(std::move(call)); }
+  void Log(LogLevel level, std::string message) {
+    if (!log_) return;
+    Add([this, level, message = std::move(message)] { log_(level, message); });
+  }
+  bool empty() const { return calls_.empty(); }
+  // Calls all that there are, with the lock released.
+  void Run(Lock& lock) {
+    // A call may make another store call, whose own calls are then made by the loop below.
+    if (running_) return;
+    running_ = true;
+    while (!calls_.empty()) {
+      std::vector<std::function<void()>> calls = std::exchange(calls_, {});
+      const Unlocked unlocked(lock);
+      for (auto& call : calls) call();
+      calls.clear();
+    }
+    running_ = false;
+  }
+
+ private:
+  const LogCallback log_;
+  std::vector<std::function<void()>> calls_;
+  bool running_ = false;
+};
+
+}  // namespace untorn
+
+#endif  // UNTORN_WRITEBACK_CALLBACKS_H_

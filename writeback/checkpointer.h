@@ -1,0 +1,46 @@
+// When checkpoints are made and space is prepared ahead of use, and that one checkpoint is made at a time.
+//
+// Threading: guarded by the store's mutex.
+#ifndef UNTORN_WRITEBACK_CHECKPOINTER_H_
+#define UNTORN_WRITEBACK_CHECKPOINTER_H_
+
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "base/lock.h"
+#include "writeback/parts.h"
+
+namespace untorn {
+
+class Checkpointer {
+ public:
+  explicit Checkpointer(const Parts& parts) : parts_(parts) {}
+
+  // Returns once a checkpoint is made that began after this call: its own, or one that another thread makes meanwhile.
+  // Releases the lock. An error has failed the store.
+  absl::Status Checkpoint(Lock& lock);
+  // Whether a checkpoint is being made.
+  bool running() const { return running_; }
+  // Whether Step() has something to do.
+  bool StepDue() const { return CheckpointDue() || PrepareDue(); }
+  // A checkpoint, or a step of preparing space, if either is due. False: neither was, or it failed.
+  bool Step(Lock& lock);
+
+ private:
+  bool CheckpointDue() const;
+  bool PrepareDue() const;
+  bool PrepareStep(Lock& lock);
+
+  const Parts parts_;
+  bool running_ = false;
+  uint64_t begun_ = 0, done_ = 0;  // checkpoints
+  uint64_t grow_at_bytes_written_ = 0;
+  bool prepare_failed_ = false;  // the file system below is full: not tried again in the background
+};
+
+// Space is prepared in steps of so many blocks.
+inline constexpr uint64_t kPrepareStepBlocks = (4 << 20) / kBlockBytes;
+
+}  // namespace untorn
+
+#endif  // UNTORN_WRITEBACK_CHECKPOINTER_H_

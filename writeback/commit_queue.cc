@@ -1,0 +1,198 @@
+#include "writeback/commit_queue.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/check.h"
+#include "writeback/rules.h"
+
+namespace untorn {
+
+bool CommitQueue::AnyBefore(BarrierEpoch epoch) const {
+  return std::any_of(commits_.begin(), commits_.end(), [&](const auto& c) { return c->epoch_min < epoch; });
+}
+
+bool CommitQueue::InPlaceBefore(BarrierEpoch epoch) const {
+  return std::any_of(commits_.begin(), commits_.end(),
+                     [&](const auto& c) { return c->in_place && c->epoch_min < epoch; });
+}
+
+void CommitQueue::ForEachSet(absl::FunctionRef<void(const ChangeSetRef&)> fn) const {
+  for (const auto& commit : commits_) {
+    for (const ChangeSetRef& set : commit->sets) fn(set);
+  }
+}
+
+std::unique_ptr<Commit> CommitQueue::NewCommit() {
+  return spare_ ? std::move(spare_) : std::make_unique<Commit>();
+}
+
+Commit& CommitQueue::Begin(std::unique_ptr<Commit> commit) {
+  UNTORN_CHECK(!parts_.health.failed(), "invariant 3: a commit is begun after a failure");
+  commit->queue = this;
+  commit->outstanding = 1;
+  commit->epoch_min = UINT64_MAX;  // a settling record belongs to no barrier epoch
+  for (const ChangeSetRef& set : commit->sets) {
+    UNTORN_CHECK(set->state == ChangeSet::State::kCommitting, "a commit has a change set that is not frozen");
+    commit->epoch_min = std::min(commit->epoch_min, set->epoch);
+  }
+  commits_.push_back(std::move(commit));
+  return *commits_.back();
+}
+
+void CommitQueue::OnWriteDone(IoRequest* request) {
+  auto& write = *static_cast<Commit::Write*>(request->context);
+  Commit& commit = *write.commit;
+  UNTORN_CHECK(commit.outstanding > 0, "a write of a commit completes twice");
+  if (absl::IsUnimplemented(request->status) && !write.in_place.empty()) {
+    // Nothing was written.
+    commit.refused.insert(commit.refused.end(), write.in_place.begin(), write.in_place.end());
+    commit.refusal = request->status;
+  } else if (!request->status.ok()) {
+    commit.queue->parts_.health.Fail(request->status);
+  }
+  if (--commit.outstanding == 0) commit.queue->Written(commit);
+}
+
+void CommitQueue::Queue(Commit& commit, Commit::Write& write) {
+  if (write.commit != nullptr) return;  // queued already
+  write.commit = &commit;
+  write.request.context = &write;
+  write.request.done = &OnWriteDone;
+  ++commit.outstanding;
+  parts_.pump.Queue(&write.request);
+}
+
+void CommitQueue::QueueData(Commit& commit) {
+  for (Commit::Write& write : commit.data_writes) Queue(commit, write);
+}
+
+void CommitQueue::Send(Commit& commit) {
+  UNTORN_CHECK(commit.log_writes.empty(), "a commit is sent twice");
+  QueueData(commit);
+  for (IoRequest& request : commit.log.requests)
+    commit.log_writes.emplace_back().request = std::move(request);
+  for (Commit::Write& write : commit.log_writes) Queue(commit, write);
+  parts_.progress.Note();
+  if (--commit.outstanding == 0) Written(commit);
+}
+
+// The change sets that the device would not write whole go by copy-on-write, once.
+void CommitQueue::TakeBackRefused(Commit& commit) {
+  if (!std::exchange(refusal_told_, true)) {
+    parts_.callbacks.Log(
+        LogLevel::kWarning,
+        absl::StrCat(std::string(commit.refusal.message()),
+                     ": the device refused an atomic write that it promised to take; the range goes by "
+                     "copy-on-write, as others may; the statistics count them as device-refused"));
+  }
+  for (ChangeSet* refused : commit.refused) {
+    auto it = std::find_if(commit.sets.begin(), commit.sets.end(),
+                           [&](const auto& s) { return s.get() == refused; });
+    UNTORN_CHECK(it != commit.sets.end(), "a change set is refused twice");
+    const ChangeSetRef set = std::move(*it);
+    commit.sets.erase(it);
+    set->device_refused = true;
+    parts_.stats.in_place_bytes -= set->data_blocks * kBlockBytes;
+    --parts_.stats.units_by_reason[static_cast<int>(PathReason::kInPlace)];
+    parts_.fork.Unfreeze(set);
+    on_refused_(Resolve(set));
+  }
+  commit.refused.clear();
+  parts_.progress.Note();
+}
+
+void CommitQueue::Written(Commit& commit) {
+  UNTORN_CHECK(commit.state == Commit::State::kWriting, "a commit is written twice");
+  const bool covered = flushing_ && rules::FlushCoversWhatCompletesDuringIt();
+  commit.state = covered ? Commit::State::kFlushing : Commit::State::kWritten;
+  if (!parts_.health.failed() && !commit.refused.empty()) {
+    TakeBackRefused(commit);
+    if (commit.sets.empty() && !commit.has_record) {
+      std::erase_if(commits_, [&](const auto& c) { return c.get() == &commit; });
+    }
+  }
+  StartFlush();
+}
+
+void CommitQueue::StartFlush() {
+  // One at a time: what completes while it is under way shares the next.
+  if (flushing_ || parts_.health.failed()) return;
+  for (const auto& commit : commits_) {
+    if (commit->state != Commit::State::kWritten) continue;
+    UNTORN_CHECK(commit->outstanding == 0,
+                 "invariant 1: a flush is sent before a write it covers is complete");
+    commit->state = Commit::State::kFlushing;
+    flushing_ = true;
+  }
+  if (!flushing_) return;
+  flush_ = IoRequest();
+  flush_.op = IoOp::kFlush;
+  flush_.context = this;
+  flush_.done = [](IoRequest* r) { static_cast<CommitQueue*>(r->context)->Flushed(r->status); };
+  parts_.pump.Queue(&flush_);
+}
+
+void CommitQueue::Flushed(const absl::Status& status) {
+  flushing_ = false;
+  if (!status.ok()) {
+    parts_.health.Fail(status);
+    return;
+  }
+  for (const auto& commit : commits_) {
+    if (commit->state == Commit::State::kFlushing) commit->state = Commit::State::kFlushed;
+  }
+  Advance();
+  StartFlush();
+}
+
+void CommitQueue::Advance() {
+  bool record_before = false;  // one that is not durable yet
+  for (auto it = commits_.begin(); it != commits_.end() && !parts_.health.failed();) {
+    Commit& commit = **it;
+    const bool flushed = commit.state == Commit::State::kFlushed;
+    // Without a record, in place, it waits for nothing but its flush.
+    const bool durable = commit.has_record ? rules::RecordMayBeAcknowledged(flushed, record_before) : flushed;
+    if (!durable) {
+      record_before |= commit.has_record;
+      ++it;
+      continue;
+    }
+    Finish(commit);
+    if (commit.Recycle()) spare_ = std::move(*it);
+    it = commits_.erase(it);
+  }
+  parts_.progress.Note();
+  on_advanced_();
+}
+
+void CommitQueue::Finish(Commit& commit) {
+  UNTORN_CHECK(commit.outstanding == 0, "invariant 1: a commit is acknowledged with a write outstanding");
+  if (commit.has_record) {
+    if (absl::Status s = parts_.volume.RecordsDurable(commit.log); !s.ok()) parts_.health.Fail(s);
+  }
+  ++parts_.stats.commits;
+  for (const ChangeSetRef& set : commit.sets) {
+    set->space.Release();
+    parts_.fork.Complete(set);
+    for (auto& call : set->when_done) {
+      parts_.callbacks.Add([call = std::move(call)] { call(absl::OkStatus()); });
+    }
+    set->when_done.clear();
+  }
+}
+
+void CommitQueue::CheckInvariants() const {
+  for (const auto& commit : commits_) {
+    if (commit->state != Commit::State::kWriting) {
+      UNTORN_CHECK(commit->outstanding == 0,
+                   "invariant 1: a commit counts as written with a write outstanding");
+    }
+    UNTORN_CHECK(commit->state != Commit::State::kFlushing || flushing_ || parts_.health.failed(),
+                 "invariant 1: a commit waits for a flush that nobody sent");
+  }
+}
+
+}  // namespace untorn

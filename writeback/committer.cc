@@ -1,0 +1,394 @@
+// Crash states. A commit with a record: its data goes to blocks that nothing durable refers to, or to unwritten ones,
+// which read as zeros. So until the record counts, every block is as before, however far the data is. The record counts
+// only with all its data (by hash, or because something claims it), and a transaction only with its last record. So: old
+// or new. A change set in place: one write that the device keeps whole, over blocks whose record is settled, so that no
+// hash is compared with them any more. Nothing else of the change set is anywhere. So: old or new.
+#include "writeback/committer.h"
+
+#include <algorithm>
+#include <chrono>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/check.h"
+#include "base/status_macros.h"
+#include "writeback/layout.h"
+#include "writeback/log_entries.h"
+#include "writeback/planner.h"
+#include "writeback/write_builder.h"
+
+namespace untorn {
+namespace {
+
+// What is written back because it is old goes in smaller steps: somebody may come meanwhile and wait.
+constexpr uint64_t kWantedBatchBlocks = (32 << 20) / kBlockBytes;
+constexpr uint64_t kOldBatchBlocks = (8 << 20) / kBlockBytes;
+// From so much data on, the device works on the data while its record is made. With less, one submission is cheaper.
+constexpr uint64_t kDataFirstBlocks = (256 << 10) / kBlockBytes;
+constexpr uint64_t kAlignBlocksMin = (64 << 10) / kBlockBytes;
+constexpr int64_t kWritebackAgeMs = 1000;  // how long accepted data may stay in memory only
+// Two, so that what comes meanwhile goes together. But where there is more than a commit takes, the device is to have
+// writes to do while it flushes the commits before: a disk may take as long for that as for all that is written
+// meanwhile.
+constexpr size_t kCommitsInFlight = 2, kFullCommitsInFlight = 32;
+
+}  // namespace
+
+Committer::Committer(const Parts& parts, Checkpointer& checkpointer, const CommitterOptions& options)
+    : parts_(parts), checkpointer_(checkpointer), options_(options), queue_(parts) {
+  queue_.SetListeners(
+      [this](const ChangeSetRef& set) {
+        if (set->wanted) Want(set);
+      },
+      [this] { serve_background_(); });
+  parts_.health.OnFailure([this](const absl::Status& failure) { TellFailure(failure); });
+}
+
+// Every waiter is told. What was accepted stays in memory for readers, so change sets keep their pages.
+void Committer::TellFailure(const absl::Status& failure) {
+  const auto tell = [&](const ChangeSetRef& set) {
+    for (auto& call : set->when_done) {
+      parts_.callbacks.Add([call = std::move(call), failure] { call(failure); });
+    }
+    set->when_done.clear();
+  };
+  for (const ChangeSetRef& set : parts_.fork.pending()) tell(set);
+  queue_.ForEachSet(tell);
+  parts_.progress.Tell();
+}
+
+int64_t Committer::NowMs() const {
+  if (!options_.background) return 0;
+  return std::chrono::duration_cast<std::chrono::milliseconds>(
+             std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
+
+// ---- What is due ----
+
+bool Committer::CanSend() const {
+  return !sending_ && queue_.size() < (batch_was_full_ ? kFullCommitsInFlight : kCommitsInFlight);
+}
+
+bool Committer::DirtyDue() const {
+  return parts_.fork.dirty_blocks() > options_.dirty_limit_blocks / 2 && !parts_.fork.pending().empty() &&
+         CanSend();
+}
+
+bool Committer::AgedDue() const {
+  return options_.background && !parts_.fork.pending().empty() && CanSend() &&
+         parts_.fork.pending().front()->born_ms + kWritebackAgeMs <= NowMs();
+}
+
+bool Committer::WriteBack(Lock& lock) {
+  if (parts_.health.failed() || parts_.health.closed()) return false;
+  bool sent = !wanted_.empty() && CanSend() && Send(lock, Take::kWanted);
+  if (wanted_.empty()) async_wanted_ = false;
+  if (!sent) sent = WriteBackDue() && Send(lock, Take::kOldest);
+  parts_.pump.Kick(lock);
+  parts_.pump.Attend();
+  return sent;
+}
+
+Readiness Committer::AwaitCleanSpace(Lock& lock) {
+  const auto too_much = [&] { return parts_.fork.dirty_blocks() > options_.dirty_limit_blocks; };
+  if (!too_much()) return Readiness::Ready();
+  while (!parts_.health.failed() && too_much()) {
+    const uint64_t seen = parts_.progress.count();  // before Send(), which may release the lock
+    if (CanSend() && Send(lock, Take::kOldest)) {
+      parts_.pump.Kick(lock);
+      continue;
+    }
+    parts_.pump.Wait(lock, [&] { return parts_.progress.count() != seen || parts_.health.failed(); });
+  }
+  parts_.pump.Attend();
+  return Readiness::RetryIfOk(parts_.health.failure());
+}
+
+// ---- Waiting ----
+
+ChangeSetRefs Committer::SetsWhere(absl::FunctionRef<bool(const ChangeSet&)> filter) const {
+  ChangeSetRefs sets;
+  for (const ChangeSetRef& set : parts_.fork.pending()) {
+    if (filter(*set)) sets.push_back(set);
+  }
+  queue_.ForEachSet([&](const ChangeSetRef& set) {
+    if (filter(*set)) sets.push_back(set);
+  });
+  return sets;
+}
+
+absl::Status Committer::Sync(Lock& lock, ChangeSetRefs sets) {
+  const auto all_done = [&] {
+    for (; !sets.empty(); sets.pop_back()) {
+      if (Resolve(sets.back())->state != ChangeSet::State::kDone) return false;
+    }
+    return true;
+  };
+  for (ChangeSetRef& set : sets) {
+    set = Resolve(set);
+    set->wanted = true;
+    if (set->state == ChangeSet::State::kPending) wanted_.Add(set);
+  }
+  while (!all_done()) {
+    if (parts_.health.failed()) return parts_.health.failure();
+    if (!wanted_.empty() && CanSend() && Send(lock, Take::kWanted)) {
+      // Alone, the writes go to the device from Wait() below, together with the wait for them.
+      if (!wanted_.empty()) parts_.pump.Kick(lock);
+      continue;
+    }
+    // One of those who wait sends the next commit for all of them.
+    parts_.pump.Wait(
+        lock, [&] { return parts_.health.failed() || all_done(); },
+        [&] { return parts_.progress.count() != nothing_to_send_at_ && !wanted_.empty() && CanSend(); });
+  }
+  parts_.pump.Attend();
+  return absl::OkStatus();
+}
+
+absl::Status Committer::SyncAll(Lock& lock) {
+  return Sync(lock, SetsWhere([](const ChangeSet&) { return true; }));
+}
+
+void Committer::Want(const ChangeSetRef& set) {
+  set->wanted = true;
+  wanted_.Add(set);
+  async_wanted_ = true;
+}
+
+// ---- Sending ----
+
+Readiness Committer::AwaitMappings(Lock& lock, std::span<const ChangeSetRef> sets) {
+  MissingNodes missing;
+  RETURN_IF_ERROR(FindMappings(sets, parts_.volume.mappings(), &missing));
+  if (missing.empty()) return Readiness::Ready();
+  return Readiness::RetryIfOk(parts_.volume.mappings().LoadNodes(lock, missing));
+}
+
+Readiness Committer::AwaitLogRoom(Lock& lock, uint64_t blocks, LogReservation* log) {
+  if (std::optional<LogReservation> room = parts_.volume.log().TryReserve(blocks)) {
+    *log = *std::move(room);
+    return Readiness::Ready();
+  }
+  const uint64_t log_blocks = parts_.volume.geometry().log_blocks;
+  if (blocks > log_blocks) {
+    return absl::ResourceExhaustedError(absl::StrCat("one commit would take ", blocks,
+                                                     " blocks of the log, which has ", log_blocks,
+                                                     "; split the transaction, or use a larger store"));
+  }
+  // The checkpoint that is being made may give back enough.
+  if (checkpointer_.running()) {
+    parts_.pump.Wait(lock, [&] { return !checkpointer_.running() || parts_.health.failed(); });
+    return Readiness::RetryIfOk(parts_.health.failure());
+  }
+  // The records in flight first: a checkpoint gives back only what is durable.
+  parts_.pump.Wait(lock, [&] { return queue_.empty() || parts_.health.failed(); });
+  if (parts_.health.failed()) return parts_.health.failure();
+  return Readiness::RetryIfOk(checkpointer_.Checkpoint(lock));
+}
+
+absl::Status Committer::Settle(Lock& lock) {
+  LogReservation room;
+  RETURN_IF_ERROR(UntilReady([&] { return AwaitLogRoom(lock, 1, &room); }));
+  if (parts_.health.failed()) return parts_.health.failure();
+  ++parts_.stats.settling_records;
+  Commit& commit = queue_.Begin(queue_.NewCommit());
+  commit.has_record = true;
+  parts_.volume.log().Begin(std::move(room), {}, &commit.log);
+  const Lsn lsn = commit.log.last;
+  {
+    const Unlocked unlocked(lock);
+    parts_.volume.log().Encode(&commit.log);
+  }
+  if (parts_.health.failed()) return parts_.health.failure();
+  queue_.Send(commit);
+  parts_.pump.Wait(lock, [&] { return parts_.volume.log().durable_lsn() >= lsn || parts_.health.failed(); });
+  return parts_.health.failure();
+}
+
+// Selects and plans until all that the plan needs is there. No change sets in the plan: there is nothing to send.
+Readiness Committer::SelectAndPlan(Lock& lock, Take take, bool* settled, Plan* plan, LogReservation* log) {
+  *plan = Plan();
+  wanted_.Refresh();
+  const uint64_t blocks_max = take == Take::kWanted ? kWantedBatchBlocks : kOldBatchBlocks;
+  const ChangeSetRefs candidates = Candidates(take, wanted_, parts_.fork, blocks_max);
+  const Batch batch = SelectBatch(
+      candidates, {blocks_max, parts_.volume.geometry().log_blocks / 4},
+      [&](const ChangeSet& set) { return parts_.fork.MustWait(set) || queue_.InPlaceBefore(set.epoch); });
+  batch_was_full_ = batch.full;
+  if (batch.sets.empty() || parts_.health.failed()) return Readiness::Ready();
+  RETURN_UNLESS_READY(AwaitMappings(lock, batch.sets));
+  const SpaceLedger& space = parts_.volume.space();
+  Plan made = MakePlan(batch.sets, {.policy = options_.policy,
+                                    .limits = options_.limits,
+                                    .settled = parts_.volume.log().settled_lsn(),
+                                    .earlier_in_flight = queue_.AnyBefore(batch.sets.back()->epoch),
+                                    .read_outstanding = [&](Extent e) { return space.ReadOutstanding(e); }});
+  if (made.settle_first && !std::exchange(*settled, true)) return Readiness::RetryIfOk(Settle(lock));
+  if (made.needs_record()) RETURN_UNLESS_READY(AwaitLogRoom(lock, made.log_blocks_max, log));
+  *plan = std::move(made);
+  return Readiness::Ready();
+}
+
+// From here on the change sets are committing.
+Commit& Committer::FreezeBatch(const Plan& plan) {
+  std::unique_ptr<Commit> commit = queue_.NewCommit();
+  commit->in_place = !plan.in_place.empty();
+  commit->has_record = plan.needs_record();
+  commit->sets.reserve(plan.sets.size());
+  for (const Plan::SetPlan& own : plan.sets) {
+    parts_.fork.Freeze(own.set);
+    commit->sets.push_back(own.set);
+    ++parts_.stats.units_by_reason[static_cast<int>(own.reason)];
+    const uint64_t bytes = own.set->data_blocks * kBlockBytes;
+    (own.reason == PathReason::kInPlace ? parts_.stats.in_place_bytes : parts_.stats.cow_bytes) += bytes;
+  }
+  wanted_.Refresh();
+  return queue_.Begin(std::move(commit));
+}
+
+// Gives every block of the plan's copy-on-write change sets its place.
+absl::StatusOr<CowPieces> Committer::Place(Lock& lock, const Plan& plan) {
+  CowPieces pieces;
+  const auto add = [&](CowPiece piece) {
+    // An entry names a bounded extent.
+    while (piece.blocks.count > kMapEntryBlocksMax) {
+      CowPiece part = piece;
+      part.blocks.count = kMapEntryBlocksMax;
+      pieces.push_back(part);
+      piece.blocks = {part.blocks.end(), piece.blocks.count - kMapEntryBlocksMax};
+      piece.physical += kMapEntryBlocksMax;
+    }
+    pieces.push_back(piece);
+  };
+  absl::InlinedVector<LayoutItem, 1> items;
+  absl::InlinedVector<std::pair<const ChangeSet*, const FrozenRange*>, 1> sources;
+  for (const Plan::SetPlan& own : plan.sets) {
+    if (own.reason == PathReason::kInPlace) continue;
+    for (const FrozenRange& range : own.set->frozen) {
+      const ObjectId id = range.object->id;
+      const auto place = [&](BlockRange blocks) {
+        items.push_back({own.set->epoch, id, blocks, sources.size()});
+      };
+      if (own.unwritten.empty()) {
+        place(range.blocks);
+      } else {
+        RangeSet rest;
+        rest.Add(range.blocks);
+        for (const auto& [object, m] : own.unwritten) {
+          const bool here =
+              object == id && m.logical.start >= range.blocks.start && m.logical.end() <= range.blocks.end();
+          if (!here) continue;
+          rest.Remove(m.logical);
+          add({own.set.get(), &range, m.logical, m.physical, true});
+        }
+        rest.ForEach(place);
+      }
+      sources.push_back({own.set.get(), &range});
+    }
+  }
+  const uint64_t align_max =
+      std::max<uint64_t>(kAlignBlocksMin, options_.limits.unit_max_bytes / kBlockBytes);
+  SpaceLedger& space = parts_.volume.space();
+  ASSIGN_OR_RETURN(const PlacedPieces placed, PlaceItems(
+                                                  absl::MakeSpan(items), align_max,
+                                                  [&](AllocationRequest request) {
+                                                    request.enough_blocks =
+                                                        std::min(request.want_blocks / 2, kContiguousBlocks);
+                                                    return space.Allocate(lock, request);
+                                                  },
+                                                  [&](Extent extent) { return space.ReturnUnused(extent); }));
+  pieces.reserve(pieces.size() + placed.size());
+  for (const PlacedPiece& p : placed) {
+    add({sources[p.source].first, sources[p.source].second, p.blocks, p.physical, false});
+  }
+  for (const Plan::SetPlan& own : plan.sets) {
+    // In place it keeps its reservation: the device may refuse.
+    if (own.reason != PathReason::kInPlace) own.set->space.ReleaseBlocks(own.set->space.blocks());
+  }
+  return pieces;
+}
+
+Committer::Sent Committer::SendBatch(Lock& lock, Take take) {
+  Plan plan;
+  LogReservation log;
+  {
+    const NodeCache::Hold hold(parts_.volume.mappings().node_cache());  // all nodes are needed at once
+    bool settled = false, first = true;
+    absl::Status ready = UntilReady([&] {
+      // The lock was released: others may have found that they cannot send.
+      if (!std::exchange(first, false)) parts_.progress.Note();
+      return SelectAndPlan(lock, take, &settled, &plan, &log);
+    });
+    if (!ready.ok()) {
+      parts_.health.Fail(ready);
+      return Sent::kNothing;
+    }
+  }
+  if (plan.sets.empty()) return Sent::kNothing;
+
+  Commit& commit = FreezeBatch(plan);
+  absl::StatusOr<CowPieces> pieces = Place(lock, plan);
+  if (!pieces.ok()) {
+    parts_.health.Fail(absl::InternalError(
+        absl::StrCat("reserved space could not be allocated: ", std::string(pieces.status().message()))));
+  }
+  if (parts_.health.failed()) return Sent::kNothing;  // the commit stays frozen
+  absl::InlinedVector<size_t, 1> entry_of;
+  if (commit.has_record) {
+    BuiltEntries built = BuildEntries(plan, *pieces, std::move(commit.log.entries));
+    entry_of = std::move(built.of_piece);
+    parts_.volume.log().Begin(std::move(log), std::move(built.entries), &commit.log);
+  }
+  const auto make_record = [&] {
+    if (!commit.has_record) return;
+    HashPieces(*pieces, entry_of, &commit.log.entries);
+    parts_.volume.log().Encode(&commit.log);
+  };
+  uint64_t blocks = 0;
+  for (const CowPiece& piece : *pieces) blocks += piece.blocks.count;
+  const bool data_first = blocks >= kDataFirstBlocks;
+  {
+    const Unlocked unlocked(lock);
+    BuildWrites(plan, *pieces, &commit);
+    if (!data_first) make_record();
+  }
+  if (data_first && !parts_.health.failed()) {
+    queue_.QueueData(commit);
+    parts_.pump.Kick(lock);
+    const Unlocked unlocked(lock);
+    make_record();
+  }
+  if (parts_.health.failed()) return Sent::kNothing;
+  queue_.Send(commit);
+  return Sent::kBatch;
+}
+
+bool Committer::Send(Lock& lock, Take take) {
+  UNTORN_CHECK(!sending_, "invariant 1: two threads send commits");
+  sending_ = true;
+  const uint64_t progress_before = parts_.progress.count();
+  const bool sent = SendBatch(lock, take) == Sent::kBatch;
+  sending_ = false;
+  if (!sent && take == Take::kWanted) nothing_to_send_at_ = parts_.progress.count();
+  // Not where it found nothing to send, at once: then all who wait would wake one another for ever.
+  if (sent || parts_.progress.count() != progress_before) {
+    parts_.progress.Tell();
+    serve_background_();
+  }
+  return sent;
+}
+
+void Committer::CheckInvariants() const {
+  queue_.CheckInvariants();
+  UNTORN_CHECK(queue_.size() <= kFullCommitsInFlight + 1,
+               "invariant 1: more commits are in flight than may be");
+  queue_.ForEachSet([&](const ChangeSetRef& set) {
+    UNTORN_CHECK(set->state == ChangeSet::State::kCommitting,
+                 "invariant 2: a change set in flight is not committing");
+  });
+}
+
+}  // namespace untorn

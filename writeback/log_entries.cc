@@ -1,0 +1,90 @@
+#include "writeback/log_entries.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "absl/container/inlined_vector.h"
+#include "base/hash.h"
+
+namespace untorn {
+namespace {
+
+constexpr uint64_t kHoleBytes = 32, kGoneBytes = 16;
+constexpr uint64_t kNamedBytes = 24 + 8;  // an entry with a name, but for the name; its padding included
+
+// Names, holes, placed extents, sizes.
+void AddMetadata(ChangeSet& set, std::vector<LogEntry>* entries) {
+  for (const auto& [name, target] : set.names) {
+    entries->push_back(target ? LogEntry::Name(name, *target) : LogEntry::NameGone(name));
+  }
+  for (auto& [id, change] : set.changes) {
+    if (change.removed) {
+      entries->push_back(LogEntry::InodeGone(id));
+      continue;
+    }
+    change.holes.ForEach([&, id = id](BlockRange r) { entries->push_back(LogEntry::Hole(id, r)); });
+    for (const PlacedExtent& e : change.placed) {
+      entries->push_back(LogEntry::Map(id, e.blocks, e.physical, e.state, e.hash, false));
+    }
+    if (const std::optional<Inode> inode = RecordInode(change)) {
+      entries->push_back(LogEntry::SetInode(*inode));
+    }
+  }
+}
+
+}  // namespace
+
+uint64_t LogBytesMax(const ChangeSet& set) {
+  uint64_t bytes = set.data_blocks * kMapEntryBytes;
+  for (const auto& [name, target] : set.names) bytes += kNamedBytes + name.size();
+  for (const auto& [id, change] : set.changes) {
+    bytes += change.placed.size() * kMapEntryBytes + change.holes.runs() * kHoleBytes + kGoneBytes;
+    // The name in the object's entry may be one that a change set sent before gives it.
+    bytes += kNamedBytes + kNameBytesMax;
+  }
+  return bytes;
+}
+
+uint64_t LogBlocksMax(uint64_t entry_bytes) {
+  // A record may end early by an entry that no longer fits, and its last block may be partly used.
+  const uint64_t records = 1 + entry_bytes / (kRecordEntryBytesMax - 512);
+  return records + BlocksFor(entry_bytes + records * kRecordHeaderBytes);
+}
+
+BuiltEntries BuildEntries(const Plan& plan, std::span<const CowPiece> pieces, std::vector<LogEntry> memory) {
+  BuiltEntries built;
+  built.entries = std::move(memory);
+  built.of_piece.resize(pieces.size());
+  absl::InlinedVector<size_t, 8> order(pieces.size());
+  std::iota(order.begin(), order.end(), 0);
+  const auto earlier = [&](size_t a, size_t b) { return pieces[a].set->epoch < pieces[b].set->epoch; };
+  if (!std::is_sorted(order.begin(), order.end(), earlier))
+    std::stable_sort(order.begin(), order.end(), earlier);
+  built.entries.reserve(pieces.size() + plan.sets.size());
+  size_t next = 0;
+  for (size_t i = 0; i < plan.sets.size(); ++i) {
+    ChangeSet& set = *plan.sets[i].set;
+    if (plan.sets[i].reason != PathReason::kInPlace) AddMetadata(set, &built.entries);
+    const bool last_of_epoch = i + 1 == plan.sets.size() || plan.sets[i + 1].set->epoch != set.epoch;
+    if (!last_of_epoch) continue;
+    for (; next < order.size() && pieces[order[next]].set->epoch == set.epoch; ++next) {
+      const CowPiece& p = pieces[order[next]];
+      built.of_piece[order[next]] = built.entries.size();
+      built.entries.push_back(LogEntry::Map(p.from->object->id, p.blocks, p.physical, MappingState::kWritten,
+                                            {}, p.into_unwritten));
+    }
+  }
+  return built;
+}
+
+void HashPieces(std::span<const CowPiece> pieces, std::span<const size_t> of_piece,
+                std::vector<LogEntry>* entries) {
+  absl::InlinedVector<iovec, 8> parts;
+  for (size_t i = 0; i < pieces.size(); ++i) {
+    parts.clear();
+    ForEachPart(*pieces[i].from, pieces[i].blocks, [&](iovec part) { parts.push_back(part); });
+    (*entries)[of_piece[i]].hash = HashData(parts);
+  }
+}
+
+}  // namespace untorn

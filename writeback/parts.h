@@ -1,0 +1,47 @@
+// The parts of an open store that writeback works on.
+#ifndef UNTORN_WRITEBACK_PARTS_H_
+#define UNTORN_WRITEBACK_PARTS_H_
+
+#include <cstdint>
+
+#include "cow/cow_fork.h"
+#include "device/io_pump.h"
+#include "extent/volume.h"
+#include "untorn/options.h"
+#include "writeback/callbacks.h"
+#include "writeback/health.h"
+
+namespace untorn {
+
+// Counts what happens that a waiting thread may be waiting for, besides the completion of I/O.
+class Progress {
+ public:
+  explicit Progress(IoPump& pump) : pump_(pump) {}
+  uint64_t count() const { return count_; }
+  // Those who look at the count next will see it.
+  void Note() { ++count_; }
+  // Wakes those who wait.
+  void Tell() {
+    ++count_;
+    pump_.Notify();
+  }
+
+ private:
+  IoPump& pump_;
+  uint64_t count_ = 0;
+};
+
+// References: the store owns the parts, and outlives who has these.
+struct Parts {
+  IoPump& pump;
+  Volume& volume;
+  CowFork& fork;
+  Health& health;
+  Progress& progress;
+  Callbacks& callbacks;
+  Stats& stats;
+};
+
+}  // namespace untorn
+
+#endif  // UNTORN_WRITEBACK_PARTS_H_

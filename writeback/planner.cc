@@ -1,0 +1,185 @@
+#include "writeback/planner.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "base/check.h"
+#include "base/status_macros.h"
+#include "writeback/log_entries.h"
+
+namespace untorn {
+namespace {
+
+// So many tree nodes are looked for at once.
+constexpr size_t kNodesPerLoad = 32;
+
+// Whether sorted mappings leave no gap in the blocks of `data`.
+bool Cover(std::span<const Mapping> mapped, const RangeSet& data) {
+  size_t i = 0;
+  bool covered = true;
+  data.ForEach([&](BlockRange run) {
+    uint64_t at = run.start;
+    while (covered && at < run.end()) {
+      while (i < mapped.size() && mapped[i].logical.end() <= at) ++i;
+      if (i == mapped.size() || mapped[i].logical.start > at) {
+        covered = false;
+      } else {
+        at = mapped[i].logical.end();
+      }
+    }
+  });
+  return covered;
+}
+
+// The part of the mapping that lies in `range`.
+Mapping Clip(const Mapping& m, BlockRange range) {
+  const uint64_t start = std::max(m.logical.start, range.start), end = std::min(m.logical.end(), range.end());
+  if (start == m.logical.start && end == m.logical.end()) return m;
+  Mapping part = m;
+  if (part.state != MappingState::kHole) part.physical += start - m.logical.start;
+  part.logical = {start, end - start};
+  part.unsettled_rewrites = 0;  // not the same range rewritten
+  return part;
+}
+
+// The known mappings of `range`, in order and without gaps.
+std::vector<Mapping> MappingsOf(const ObjectChange& change, BlockRange range) {
+  std::vector<Mapping> found;
+  uint64_t at = range.start;
+  for (const Mapping& m : change.mapped) {
+    if (m.logical.end() <= at) continue;
+    if (m.logical.start >= range.end()) break;
+    found.push_back(Clip(m, {at, range.end() - at}));
+    at = found.back().logical.end();
+  }
+  UNTORN_CHECK(at >= range.end(), "a block of a planned change set has no known mapping");
+  return found;
+}
+
+absl::Status LookUp(ObjectId id, ObjectChange& change, MappingReader& reader, MissingNodes* missing) {
+  change.ForgetMapped();
+  std::vector<Mapping> found;
+  absl::Status failed;
+  const size_t missing_before = missing->size();
+  change.data.ForEach([&](BlockRange run) {
+    if (!failed.ok() || missing->size() >= kNodesPerLoad) return;
+    failed = reader.Lookup(id, run, &found, missing);
+    change.mapped.insert(change.mapped.end(), found.begin(), found.end());
+  });
+  RETURN_IF_ERROR(failed);
+  change.mapped_known = missing->size() == missing_before;
+  return absl::OkStatus();
+}
+
+// New data goes into the unwritten blocks themselves, but for those that a hole of the same change set gives back.
+void AddUnwritten(ObjectId id, const ObjectChange& change, Plan::SetPlan* plan) {
+  change.data.ForEach([&](BlockRange run) {
+    for (const Mapping& m : MappingsOf(change, run)) {
+      if (m.state != MappingState::kUnwritten) continue;
+      RangeSet kept;
+      kept.Add(m.logical);
+      change.holes.ForEach([&](BlockRange hole) { kept.Remove(hole); });
+      kept.ForEach([&](BlockRange r) { plan->unwritten.push_back({id, Clip(m, r)}); });
+    }
+  });
+}
+
+bool HasUnwritten(const ObjectChange& change) {
+  return std::any_of(change.mapped.begin(), change.mapped.end(),
+                     [](const Mapping& m) { return m.state == MappingState::kUnwritten; });
+}
+
+// Whether a settling record would let the change set go in place, and the same range was rewritten for want of one before.
+bool SettlingPays(PathReason reason, std::span<const Mapping> mappings) {
+  return reason == PathReason::kUnsettled && mappings.size() == 1 && mappings[0].unsettled_rewrites >= 1;
+}
+
+}  // namespace
+
+absl::Status FindMappings(std::span<const ChangeSetRef> sets, MappingReader& reader, MissingNodes* missing) {
+  const auto before = [](const Mapping& a, const Mapping& b) { return a.logical.start < b.logical.start; };
+  for (const ChangeSetRef& set : sets) {
+    for (auto& [id, change] : set->changes) {
+      if (missing->size() >= kNodesPerLoad) return absl::OkStatus();
+      auto& mapped = change.mapped;
+      if (!std::is_sorted(mapped.begin(), mapped.end(), before))
+        std::sort(mapped.begin(), mapped.end(), before);
+      if (change.mapped_known && Cover(mapped, change.data)) continue;
+      RETURN_IF_ERROR(LookUp(id, change, reader, missing));
+    }
+  }
+  return absl::OkStatus();
+}
+
+Plan MakePlan(std::span<const ChangeSetRef> sets, const PlanContext& context) {
+  Plan plan;
+  const bool several_epochs = sets.front()->epoch != sets.back()->epoch;
+  std::vector<Extent> candidates;
+  std::vector<size_t> candidate_sets;
+  bool settling_pays = false;
+  uint64_t entry_bytes = 0;
+  DecisionInput in;
+  in.policy = context.policy;
+  in.limits = context.limits;
+  in.settled = context.settled;
+  in.barrier_unmet = several_epochs || context.earlier_in_flight;
+  plan.sets.reserve(sets.size());
+  for (const ChangeSetRef& set : sets) {
+    Plan::SetPlan& own = plan.sets.emplace_back();
+    own.set = set;
+    entry_bytes += LogBytesMax(*set);
+    size_t ranges = 0;
+    bool metadata = set->metadata();
+    std::vector<Mapping> mappings;
+    for (const auto& [id, change] : set->changes) {
+      ranges += change.data.runs();
+      metadata |= change.grow_to_bytes > change.object->durable_size_bytes;
+      // Not in a later barrier epoch than others of the batch: what those do to the blocks comes first.
+      if (set->epoch == sets.front()->epoch && HasUnwritten(change)) AddUnwritten(id, change, &own);
+    }
+    if (ranges == 0) {
+      own.reason = PathReason::kMetadataChange;
+      continue;
+    }
+    in.device_refused = set->device_refused;
+    in.several_ranges = ranges > 1;
+    in.metadata_change = metadata;
+    in.length_bytes = set->data_blocks * kBlockBytes;
+    // Of a change set of several ranges no mapping matters: it never goes in place.
+    const PathReason forever = DecideForever(in.policy, in.limits, in.several_ranges, in.length_bytes);
+    if (forever != PathReason::kInPlace) {
+      own.reason = forever;
+      continue;
+    }
+    for (const auto& [id, change] : set->changes) {
+      change.data.ForEach([&, &change = change](BlockRange run) { mappings = MappingsOf(change, run); });
+    }
+    in.mappings = mappings;
+    in.read_outstanding = std::any_of(mappings.begin(), mappings.end(), [&](const Mapping& m) {
+      return m.state == MappingState::kWritten && context.read_outstanding(m.extent());
+    });
+    own.reason = Decide(in);
+    settling_pays = SettlingPays(own.reason, mappings);
+    if (own.reason == PathReason::kInPlace) {
+      own.in_place = {mappings.front().physical, set->data_blocks};
+      candidates.push_back(own.in_place);
+      candidate_sets.push_back(plan.sets.size() - 1);
+    }
+  }
+  plan.settle_first = settling_pays && sets.size() == 1;
+  plan.log_blocks_max = LogBlocksMax(entry_bytes);
+  if (candidates.empty()) return plan;
+  std::vector<InPlaceRun> runs = MergeInPlace(candidates, context.limits);
+  const bool in_place = context.policy == WritePolicy::kHardwareOnly ||
+                        InPlaceIsCheaper(runs.size(), sets.size() - candidates.size());
+  for (InPlaceRun& run : runs) {
+    for (size_t& i : run.candidates) {
+      i = candidate_sets[i];
+      if (!in_place) plan.sets[i].reason = PathReason::kCheaperPacked;
+    }
+    if (in_place) plan.in_place.push_back(std::move(run));
+  }
+  return plan;
+}
+
+}  // namespace untorn

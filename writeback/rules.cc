@@ -1,0 +1,15 @@
+#include "writeback/rules.h"
+
+namespace untorn::rules {
+
+bool MayOverwriteInPlace(Lsn mapped_by, Lsn settled) { return mapped_by <= settled; }
+
+bool FlushCoversWhatCompletesDuringIt() { return false; }
+
+bool RecordMayBeAcknowledged(bool flushed, bool earlier_record_not_durable) {
+  return flushed && !earlier_record_not_durable;
+}
+
+bool TransactionIsOneChangeSet() { return true; }
+
+}  // namespace untorn::rules

@@ -1,0 +1,68 @@
+#include "writeback/write_builder.h"
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "base/check.h"
+
+namespace untorn {
+namespace {
+
+constexpr size_t kIovecsPerWrite = 1024;
+
+void AddPacked(std::span<const CowPiece> pieces, Commit* commit) {
+  absl::InlinedVector<const CowPiece*, 8> by_place;
+  by_place.reserve(pieces.size());
+  for (const CowPiece& piece : pieces) by_place.push_back(&piece);
+  const auto before = [](const CowPiece* a, const CowPiece* b) { return a->physical < b->physical; };
+  if (!std::is_sorted(by_place.begin(), by_place.end(), before))
+    std::sort(by_place.begin(), by_place.end(), before);
+  uint64_t next = 0;  // where the last write ends
+  for (const CowPiece* piece : by_place) {
+    uint64_t offset = piece->physical * kBlockBytes;
+    ForEachPart(*piece->from, piece->blocks, [&](iovec part) {
+      auto& writes = commit->data_writes;
+      if (writes.empty() || offset != next || writes.back().request.iov.size() >= kIovecsPerWrite) {
+        IoRequest& request = writes.emplace_back().request;
+        request.op = IoOp::kWrite;
+        request.offset_bytes = offset;
+      }
+      writes.back().request.iov.push_back(part);
+      offset += part.iov_len;
+      next = offset;
+    });
+  }
+}
+
+void AddInPlace(const Plan& plan, const InPlaceRun& run, Commit* commit) {
+  Commit::Write& write = commit->data_writes.emplace_back();
+  write.request.op = IoOp::kAtomicWrite;
+  write.request.offset_bytes = run.extent.start * kBlockBytes;
+  std::vector<iovec> parts;
+  for (size_t i : run.candidates) {
+    ChangeSet& set = *plan.sets[i].set;
+    UNTORN_CHECK(set.frozen.size() == 1, "a change set of several ranges goes in place");
+    const FrozenRange& range = set.frozen.front();
+    ForEachPart(range, range.blocks, [&](iovec part) { parts.push_back(part); });
+    write.in_place.push_back(&set);
+  }
+  if (parts.size() > 1) {
+    // One piece of memory: RWF_ATOMIC takes one iovec.
+    AlignedBuffer& bounce = commit->bounces.emplace_back(run.extent.count * kBlockBytes);
+    std::byte* to = bounce.data();
+    for (const iovec& part : parts)
+      to = std::copy_n(static_cast<const std::byte*>(part.iov_base), part.iov_len, to);
+    parts = {{bounce.data(), bounce.size()}};
+  }
+  write.request.iov.assign(parts.begin(), parts.end());
+}
+
+}  // namespace
+
+void BuildWrites(const Plan& plan, std::span<const CowPiece> pieces, Commit* commit) {
+  AddPacked(pieces, commit);
+  for (const InPlaceRun& run : plan.in_place) AddInPlace(plan, run, commit);
+}
+
+}  // namespace untorn

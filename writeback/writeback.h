@@ -1,0 +1,50 @@
+// All that is between acceptance and durability, wired together.
+#ifndef UNTORN_WRITEBACK_WRITEBACK_H_
+#define UNTORN_WRITEBACK_WRITEBACK_H_
+
+#include "cow/cow_fork.h"
+#include "device/io_pump.h"
+#include "extent/volume.h"
+#include "untorn/options.h"
+#include "writeback/callbacks.h"
+#include "writeback/checkpointer.h"
+#include "writeback/committer.h"
+#include "writeback/health.h"
+#include "writeback/parts.h"
+
+namespace untorn {
+
+// Pump and volume must outlive it.
+class Writeback {
+ public:
+  Writeback(IoPump& pump, Volume& volume, const OpenOptions& options, const CommitterOptions& committing)
+      : health_(options.read_only),
+        progress_(pump),
+        callbacks_(options.log),
+        parts_{pump, volume, fork_, health_, progress_, callbacks_, stats_},
+        checkpointer_(parts_),
+        committer_(parts_, checkpointer_, committing) {
+    health_.OnFailure([this](const absl::Status& failure) {
+      callbacks_.Log(LogLevel::kError, std::string(failure.message()));
+    });
+  }
+  Writeback(const Writeback&) = delete;
+
+  const Parts& parts() const { return parts_; }
+  Checkpointer& checkpointer() { return checkpointer_; }
+  Committer& committer() { return committer_; }
+
+ private:
+  CowFork fork_;
+  Health health_;
+  Progress progress_;
+  Callbacks callbacks_;
+  Stats stats_;
+  const Parts parts_;
+  Checkpointer checkpointer_;
+  Committer committer_;
+};
+
+}  // namespace untorn
+
+#endif  // UNTORN_WRITEBACK_WRITEBACK_H_
