@@ -56,7 +56,8 @@ struct ObjectChange {
   bool removed = false;
 
   // What the blocks of `data` were mapped to when they were staged, in any order. Planning uses these mappings if they
-  // are known and cover `data`. They are known until a commit changes one of them.
+  // are known and cover `data`. A commit that changes one of them makes them unknown, but for detached blocks: a change set
+  // that has some does not rely on them.
   absl::InlinedVector<Mapping, 1> mapped;
   bool mapped_known = true;
 

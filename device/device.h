@@ -65,6 +65,8 @@ struct DeviceInfo {
   // True if the first write to a block costs more than later writes, as in a file whose blocks the file
   // system has not allocated. The store then writes zeros to such blocks ahead of use.
   bool needs_preparing = false;
+  // True if Submit() does the requests itself, and returns when they are done.
+  bool submit_blocks = false;
   uint64_t size_bytes = 0;
   AtomicLimits atomic;      // the writes that may go in place
   std::string atomic_note;  // where the limits come from, or why there are none

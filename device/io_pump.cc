@@ -95,10 +95,11 @@ void IoPump::Wait(Lock& lock, absl::FunctionRef<bool()> ready, absl::FunctionRef
       // Nobody else may come by to send what the completions have queued.
       if (outbox_.empty()) break;
       Kick(lock);
+    } else if (!outbox_.empty() && (reaping_ || device_.info().submit_blocks)) {
+      // Others reap while this thread submits.
+      Kick(lock);
     } else if (!reaping_ && in_flight_ > 0) {
       Reap(lock);
-    } else if (!outbox_.empty()) {
-      Kick(lock);
     } else {
       Sleep(lock, ready, work);
     }

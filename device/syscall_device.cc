@@ -32,6 +32,7 @@ int64_t Call(int fd, Transfer* transfer) {
 SyscallDevice::SyscallDevice(OpenFile file, DeviceInfo info) : file_(std::move(file)) {
   info_ = std::move(info);
   info_.engine = "system calls";
+  info_.submit_blocks = true;
 }
 
 void SyscallDevice::Execute(IoRequest* request) {

@@ -102,6 +102,7 @@ void CommitQueue::TakeBackRefused(Commit& commit) {
   }
   commit.refused.clear();
   parts_.progress.Note();
+  on_advanced_();
 }
 
 void CommitQueue::Written(Commit& commit) {

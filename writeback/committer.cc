@@ -57,6 +57,7 @@ void Committer::TellFailure(const absl::Status& failure) {
   for (const ChangeSetRef& set : parts_.fork.pending()) tell(set);
   queue_.ForEachSet(tell);
   parts_.progress.Tell();
+  serve_background_();
 }
 
 int64_t Committer::NowMs() const {
@@ -144,6 +145,8 @@ absl::Status Committer::Sync(Lock& lock, ChangeSetRefs sets) {
         lock, [&] { return parts_.health.failed() || all_done(); },
         [&] { return parts_.progress.count() != nothing_to_send_at_ && !wanted_.empty() && CanSend(); });
   }
+  // What this thread has sent for others is not left behind.
+  parts_.pump.Kick(lock);
   parts_.pump.Attend();
   return absl::OkStatus();
 }

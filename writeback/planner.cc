@@ -104,7 +104,9 @@ absl::Status FindMappings(std::span<const ChangeSetRef> sets, MappingReader& rea
       auto& mapped = change.mapped;
       if (!std::is_sorted(mapped.begin(), mapped.end(), before))
         std::sort(mapped.begin(), mapped.end(), before);
-      if (change.mapped_known && Cover(mapped, change.data)) continue;
+      // Of a block whose newest version is another change set's nobody tells this one when its mapping changes.
+      const bool told = set->detached.empty();
+      if (told && change.mapped_known && Cover(mapped, change.data)) continue;
       RETURN_IF_ERROR(LookUp(id, change, reader, missing));
     }
   }

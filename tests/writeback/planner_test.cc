@@ -4,10 +4,13 @@
 
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "cow/cow_fork.h"
 #include "tests/extent/open_volume.h"
 #include "writeback/log_entries.h"
 
@@ -271,6 +274,41 @@ TEST_F(FindMappingsTest, ForgottenMappingsAreLookedUpThoughTheyWouldCover) {
   set->changes[kObject].mapped_known = false;
   Find();
   EXPECT_EQ(Text(set->changes[kObject]), "0+4@" + std::to_string(entry.physical) + " ");
+}
+
+// A later barrier epoch has the newest version of a block: whoever commits another version makes only that one's mappings
+// unknown. In place over the old ones, this change set would overwrite another's blocks.
+TEST_F(FindMappingsTest, WhatAChangeSetWithDetachedBlocksRemembersIsLookedUpEachTime) {
+  const LogEntry old_version = open_->NewData(kObject, {0, 1}, 'a');
+  open_->Commit({old_version});
+  CowFork fork;
+  const std::shared_ptr<ObjectState> object = fork.objects().Add({kObject, kBlockBytes, "one"});
+  const auto stage = [&](char value) {
+    BufferRef buffer = fork.pages().pool().New();
+    std::memset(buffer.data(), value, kBlockBytes);
+    ChangeSetRef set = fork.SetForRange(object, {0, 1});
+    fork.StageBlock(set, object, 0, std::move(buffer));
+    return set;
+  };
+  const ChangeSetRef first = stage('b');
+  fork.Barrier();
+  const ChangeSetRef second = stage('c');
+  fork.Barrier();
+  const ChangeSetRef third = stage('d');
+  const auto find = [&](std::vector<ChangeSetRef> sets) {
+    const absl::Status status =
+        open_->Find([&](MissingNodes* missing) { return FindMappings(sets, volume().mappings(), missing); });
+    ASSERT_TRUE(status.ok()) << status;
+  };
+  find({first, second});
+  EXPECT_EQ(Text(second->changes[kObject]), "0+1@" + std::to_string(old_version.physical) + " ");
+  // The first one becomes durable alone.
+  fork.Freeze(first);
+  const LogEntry new_version = open_->NewData(kObject, {0, 1}, 'b');
+  open_->Commit({new_version});
+  fork.Complete(first);
+  find({second});
+  EXPECT_EQ(Text(second->changes[kObject]), "0+1@" + std::to_string(new_version.physical) + " ");
 }
 
 TEST_F(FindMappingsTest, MappingsInTheTreeAreFoundOnceItsNodesAreLoaded) {

@@ -31,6 +31,7 @@ class SteppedDevice : public Device {
   SteppedDevice(std::shared_ptr<SimulatedDisk> disk, const SimulatedDeviceOptions& options)
       : simulated_(std::move(disk), options) {
     info_ = simulated_.info();
+    info_.submit_blocks = true;  // a test may do I/O of its own meanwhile
   }
   SimulatedDevice& simulated() { return simulated_; }
 
