@@ -190,37 +190,12 @@ absl::Status FreeSpace::LoadNode(const NodeAddress& at, std::span<const std::byt
     return absl::OkStatus();
   }
   if (at.pointer) {
-    const bool bitmap = at.level == 0;
-    const char* what = bitmap ? "free-space bitmap" : "free-space table";
-    if (absl::Status s = VerifyBlock(block, bitmap ? BlockType::kFreeMapBitmap : BlockType::kFreeMapTable,
-                                     uuid, at.pointer.block, what);
-        !s.ok()) {
-      return s;
-    }
-    BlockHeader header;
-    std::memcpy(&header, block.data(), sizeof(header));
-    if (header.checksum != at.pointer.checksum) {
-      return absl::DataLossError(
-          absl::StrCat(what, " at block ", at.pointer.block, ": stale: not the one its parent points to"));
-    }
+    RETURN_IF_ERROR(
+        VerifyFreeMapNode(block, uuid, shape_, geometry_.map_start, at.level, at.index, at.pointer));
   }
   if (at.level > 0) {
     Table& table = tables_[at.level - 1][at.index];
-    table.entries.assign(kTableFanout, {});
-    if (at.pointer) {
-      std::memcpy(table.entries.data(), block.data() + kHeaderBytes, kTableFanout * sizeof(FreeMapEntry));
-    }
-    for (uint64_t i = 0; i < kTableFanout; ++i) {
-      const uint64_t child = at.index * kTableFanout + i;
-      const uint64_t place = table.entries[i].block;
-      if (place == 0) continue;
-      const uint64_t slot0 = geometry_.map_start + shape_.Slot(at.level - 1, child, 0);
-      if (child >= shape_.nodes[at.level - 1] || (place != slot0 && place != slot0 + 1)) {
-        return absl::DataLossError(absl::StrCat("free-space table at block ", at.pointer.block, ": entry ", i,
-                                                " points to block ", place,
-                                                ", which is not a slot of its child"));
-      }
-    }
+    table.entries = at.pointer ? TableEntries(block) : std::vector<FreeMapEntry>(kTableFanout);
     table.loaded = true;
     return absl::OkStatus();
   }

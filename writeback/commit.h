@@ -46,13 +46,14 @@ struct Commit {
 
   // Makes it as new, but for the memory that it has. False: it has so much that it had better go.
   bool Recycle() {
-    constexpr size_t kEntriesMax = 256, kBytesMax = 64 << 10;
-    if (log.entries.capacity() > kEntriesMax || log.bytes.size() > kBytesMax) return false;
+    constexpr size_t kEntriesMax = 256;
+    if (log.entries.capacity() > kEntriesMax) return false;
     state = State::kWriting;
     sets.clear();
     has_record = in_place = false;
     log.entries.clear();
     log.requests.clear();
+    log.bytes = AlignedBuffer();  // the log writer has a block of its own for the next one
     data_writes.clear();
     log_writes.clear();
     bounces.clear();
