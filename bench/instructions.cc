@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <random>
 #include <span>
@@ -112,19 +113,20 @@ absl::Status Repeat(const std::string& what, const std::string& directory) {
     RETURN_IF_ERROR(WriteInTransactions(**store, *object, page.span(), times, rng));
     times = 0;
   }
+  // Which operation it is does not cost each of them anything.
+  std::function<absl::Status(int)> operation = [&](int) { return write(rng() % kPages, Durability::kSync); };
+  if (parts.first == "write") {
+    operation = [&](int) { return write(rng() % kPages, Durability::kBuffered); };
+  } else if (parts.first == "first-write") {
+    operation = [&](int i) {
+      const absl::Status s = write(i % kPages, Durability::kBuffered);
+      return s.ok() && i % 256 == 255 ? (*store)->Sync() : s;
+    };
+  } else if (parts.first == "read") {
+    operation = [&](int) { return object->Read(rng() % kPages * kPage, page.span()).status(); };
+  }
   for (int i = 0; i < times; ++i) {
-    absl::Status s;
-    if (parts.first == "write") {
-      s = write(rng() % kPages, Durability::kBuffered);
-    } else if (parts.first == "first-write") {
-      s = write(i % kPages, Durability::kBuffered);
-      if (s.ok() && i % 256 == 255) s = (*store)->Sync();
-    } else if (parts.first == "read") {
-      s = object->Read(rng() % kPages * kPage, page.span()).status();
-    } else {
-      s = write(rng() % kPages, Durability::kSync);
-    }
-    if (!s.ok()) return s;
+    RETURN_IF_ERROR(operation(i));
   }
   // The store is not closed, because the count would include the checkpoint of closing.
   std::fflush(nullptr);

@@ -4,6 +4,22 @@
 
 namespace untorn {
 
+void AddPending(ChangeSet& set, ObjectChange& change) {
+  change.pending_at = change.object->pending.size();
+  change.object->pending.push_back(&set);
+}
+
+void RemovePending(const ObjectChange& change) {
+  ObjectState& object = *change.object;
+  // The last one takes its place on the list.
+  ChangeSet* last = object.pending.back();
+  object.pending[change.pending_at] = last;
+  object.pending.pop_back();
+  if (change.pending_at < object.pending.size()) {
+    last->changes.find(object.id)->second.pending_at = change.pending_at;
+  }
+}
+
 bool InPendingHole(const ObjectState& object, uint64_t block) {
   for (const ChangeSet* set : object.hole_sets) {
     auto it = set->changes.find(object.id);

@@ -23,8 +23,8 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/inlined_vector.h"
 #include "absl/status/status.h"
-#include "base/hash.h"
 #include "cow/buffer_pool.h"
+#include "cow/object_change.h"
 #include "cow/object_state.h"
 #include "cow/range_set.h"
 #include "extent/space_ledger.h"
@@ -34,40 +34,6 @@ namespace untorn {
 
 // How many barriers came before. Changes of a later barrier epoch are not durable before those of an earlier one.
 using BarrierEpoch = uint64_t;
-
-// An extent that has its place already: data that a large transaction wrote before its commit, or preallocated space.
-struct PlacedExtent {
-  BlockRange blocks;
-  uint64_t physical = 0;
-  MappingState state = MappingState::kWritten;
-  Hash128 hash;  // of the data, if it is written
-};
-
-// What a change set changes of one object. Applied in this order: holes, placed extents, data, inode.
-struct ObjectChange {
-  std::shared_ptr<ObjectState> object;
-  RangeSet holes;
-  std::vector<PlacedExtent> placed;
-  RangeSet data;                                // blocks with new content
-  std::optional<uint64_t> set_size_bytes;       // truncate, with later growth; otherwise
-  uint64_t grow_to_bytes = 0;                   // the size becomes at least this
-  std::optional<uint64_t> recorded_size_bytes;  // what its log entry says, once it is sent
-  std::optional<std::string> name;              // create, rename
-  bool removed = false;
-
-  // What the blocks of `data` were mapped to when they were staged, in any order. Planning uses these mappings if they
-  // are known and cover `data`. A commit that changes one of them makes them unknown, but for detached blocks: a change set
-  // that has some does not rely on them.
-  absl::InlinedVector<Mapping, 1> mapped;
-  bool mapped_known = true;
-
-  // Something besides data and growth, which orders it against all other changes of the object.
-  bool metadata() const { return !holes.empty() || !placed.empty() || set_size_bytes || name || removed; }
-  void ForgetMapped() {
-    mapped.clear();
-    mapped_known = false;
-  }
-};
 
 // Blocks of a committing change set, and the content that they are to have.
 struct FrozenRange {
@@ -87,7 +53,7 @@ struct ChangeSet : std::enable_shared_from_this<ChangeSet> {
   std::shared_ptr<ChangeSet> next_pending;
   ChangeSet* previous_pending = nullptr;
 
-  absl::btree_map<ObjectId, ObjectChange> changes;
+  ObjectChanges changes;
   absl::btree_map<std::string, std::optional<ObjectId>> names;
   // Blocks of this change set whose page holds a newer version already, of a later barrier epoch.
   absl::flat_hash_map<std::pair<ObjectId, uint64_t>, BufferRef> detached;
@@ -117,6 +83,10 @@ struct ChangeSet : std::enable_shared_from_this<ChangeSet> {
 
 using ChangeSetRef = std::shared_ptr<ChangeSet>;
 using ChangeSetRefs = absl::InlinedVector<ChangeSetRef, 2>;
+
+// Puts the change set on the list of its object's pending ones; takes it off.
+void AddPending(ChangeSet& set, ObjectChange& change);
+void RemovePending(const ObjectChange& change);
 
 // True if the block, which has no page, reads as zeros by a hole that is not durable yet.
 bool InPendingHole(const ObjectState& object, uint64_t block);

@@ -64,7 +64,7 @@ void CowFork::StageWhole(const ChangeSetRef& set) {
   for (auto& [id, change] : set->changes) {
     UNTORN_CHECK(change.object->pending.empty() && change.object->committing == 0,
                  "an exclusive object has changes of its own");
-    change.object->pending.insert(set.get());
+    AddPending(*set, change);
   }
   pending_.Add(set);
 }
@@ -73,7 +73,7 @@ ObjectChange& CowFork::Change(ChangeSet& set, const std::shared_ptr<ObjectState>
   ObjectChange& change = set.changes[object->id];
   if (!change.object) {
     change.object = object;
-    object->pending.insert(&set);
+    AddPending(set, change);
   }
   return change;
 }
@@ -81,7 +81,7 @@ ObjectChange& CowFork::Change(ChangeSet& set, const std::shared_ptr<ObjectState>
 // Moves what `from` changes of one object to `into`.
 void CowFork::JoinChange(ChangeSet& into, ChangeSet& from, ObjectChange& theirs) {
   ObjectState& object = *theirs.object;
-  object.pending.erase(&from);
+  RemovePending(theirs);
   if (object.metadata_set == &from) object.metadata_set = &into;
   ObjectChange& ours = Change(into, theirs.object);
   ForEachBlock(theirs.data, [&](uint64_t b) {
@@ -273,7 +273,9 @@ void CowFork::CheckInvariants() const {
     uint64_t blocks = 0;
     for (const auto& [id, change] : set->changes) {
       const ObjectState& object = *change.object;
-      UNTORN_CHECK(object.pending.contains(set.get()), "an object does not know a change set of its own");
+      UNTORN_CHECK(
+          change.pending_at < object.pending.size() && object.pending[change.pending_at] == set.get(),
+          "an object does not know a change set of its own");
       if (set->visible_when_durable) continue;
       for (const ChangeSet* other : object.pending) {
         UNTORN_CHECK(other == set.get() || other->epoch != set->epoch || !change.metadata(),

@@ -34,7 +34,7 @@ void CowFork::Freeze(const ChangeSetRef& set) {
   pending_.Erase(*set);
   for (auto& [id, change] : set->changes) {
     ObjectState& object = *change.object;
-    object.pending.erase(set.get());
+    RemovePending(change);
     if (object.metadata_set == set.get()) object.metadata_set = nullptr;
     ++object.committing;
     if (change.metadata()) ++object.committing_metadata;
@@ -152,7 +152,7 @@ void CowFork::Unfreeze(const ChangeSetRef& set) {
   for (auto& [id, change] : set->changes) {
     --change.object->committing;
     if (change.metadata()) --change.object->committing_metadata;
-    change.object->pending.insert(set.get());
+    AddPending(*set, change);
     change.ForgetMapped();
     // What goes in place ends within the durable size. That may be truncated by now: joined to it, this must not
     // make the object larger again.

@@ -13,7 +13,6 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
-#include "absl/container/flat_hash_set.h"
 #include "cow/page.h"
 #include "extent/types.h"
 
@@ -33,7 +32,7 @@ struct ObjectState {
   uint64_t durable_size_bytes = 0;
 
   absl::flat_hash_map<uint64_t, std::unique_ptr<Chunk>> chunks;  // by index
-  absl::flat_hash_set<ChangeSet*> pending;
+  std::vector<ChangeSet*> pending;    // change sets with changes of it, in any order
   ChangeSet* metadata_set = nullptr;  // the newest pending change set with metadata changes of it
   std::vector<ChangeSet*> hole_sets;  // pending and committing ones that punch holes in it, oldest first
   int committing = 0;                 // change sets

@@ -8,9 +8,12 @@
 
 namespace untorn {
 
-Chunk* PageCache::FindChunk(const ObjectState& object, uint64_t block) {
-  auto it = object.chunks.find(block / Chunk::kBlocks);
-  return it == object.chunks.end() ? nullptr : it->second.get();
+Chunk* PageCache::FindChunk(const ObjectState& object, uint64_t block) const {
+  const uint64_t index = block / Chunk::kBlocks;
+  if (found_ != nullptr && found_->object == &object && found_->index == index) return found_;
+  const auto it = object.chunks.find(index);
+  if (it == object.chunks.end()) return nullptr;
+  return found_ = it->second.get();
 }
 
 Page* PageCache::Find(const ObjectState& object, uint64_t block) const {
@@ -19,6 +22,7 @@ Page* PageCache::Find(const ObjectState& object, uint64_t block) const {
 }
 
 Page& PageCache::Get(ObjectState& object, uint64_t block) {
+  if (Page* page = Find(object, block)) return *page;
   std::unique_ptr<Chunk>& chunk = object.chunks[block / Chunk::kBlocks];
   if (!chunk) {
     chunk = std::make_unique<Chunk>();
@@ -57,6 +61,7 @@ void PageCache::EraseChunkIfUnused(Chunk* chunk) {
     if (!page.unused()) return;
   }
   if (hand_ == chunk->place) ++hand_;
+  if (found_ == chunk) found_ = nullptr;
   chunks_.erase(chunk->place);
   --chunk_count_;
   chunk->object->chunks.erase(chunk->index);

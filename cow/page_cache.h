@@ -56,7 +56,7 @@ class PageCache {
   void CheckInvariants(const ObjectState& object) const;
 
  private:
-  static Chunk* FindChunk(const ObjectState& object, uint64_t block);
+  Chunk* FindChunk(const ObjectState& object, uint64_t block) const;
   void EraseChunkIfUnused(Chunk* chunk);
 
   BufferPool pool_;
@@ -64,6 +64,7 @@ class PageCache {
   uint64_t chunk_count_ = 0;
   std::list<Chunk*> chunks_;  // eviction order
   std::list<Chunk*>::iterator hand_ = chunks_.end();
+  mutable Chunk* found_ = nullptr;  // the last one found: one change looks for its pages many times
 };
 
 }  // namespace untorn

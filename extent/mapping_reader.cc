@@ -23,7 +23,7 @@ absl::StatusOr<bool> Walked(WalkResult result, const TreeCursor& cursor, Missing
 
 }  // namespace
 
-absl::Status MappingReader::LookupInTree(ObjectId object, BlockRange gap, std::vector<Mapping>* out,
+absl::Status MappingReader::LookupInTree(ObjectId object, BlockRange gap, Mappings* out,
                                          MissingNodes* missing) {
   uint64_t at = gap.start;
   const auto hole_until = [&](uint64_t end) {
@@ -74,7 +74,7 @@ absl::Status MappingReader::LookupInTree(ObjectId object, BlockRange gap, std::v
   return absl::OkStatus();
 }
 
-absl::Status MappingReader::Lookup(ObjectId object, BlockRange range, std::vector<Mapping>* out,
+absl::Status MappingReader::Lookup(ObjectId object, BlockRange range, Mappings* out,
                                    MissingNodes* missing) {
   out->clear();
   absl::Status status;

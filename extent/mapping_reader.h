@@ -36,7 +36,7 @@ class MappingReader {
       : pump_(pump), state_(state), space_(space), nodes_(node_cache_nodes) {}
 
   // Replaces *out by the mappings of `range`, in order and without gaps (holes as kHole).
-  absl::Status Lookup(ObjectId object, BlockRange range, std::vector<Mapping>* out, MissingNodes* missing);
+  absl::Status Lookup(ObjectId object, BlockRange range, Mappings* out, MissingNodes* missing);
   absl::Status FindInode(ObjectId object, std::optional<Inode>* out, MissingNodes* missing);
   absl::Status FindName(const std::string& name, std::optional<ObjectId>* out, MissingNodes* missing);
   // The first name after `after` in byte order.
@@ -55,7 +55,7 @@ class MappingReader {
 
  private:
   // Appends what the tree says of `gap` to *out.
-  absl::Status LookupInTree(ObjectId object, BlockRange gap, std::vector<Mapping>* out,
+  absl::Status LookupInTree(ObjectId object, BlockRange gap, Mappings* out,
                             MissingNodes* missing);
 
   IoPump& pump_;

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 
+#include "absl/container/inlined_vector.h"
 #include "base/block_size.h"
 
 namespace untorn {
@@ -60,6 +61,8 @@ struct Mapping {
 
   Extent extent() const { return {physical, logical.count}; }
 };
+// In order of their blocks, unless said otherwise. Most ranges have one mapping.
+using Mappings = absl::InlinedVector<Mapping, 1>;
 
 // What the store knows of an object besides its mappings.
 struct Inode {

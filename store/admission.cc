@@ -73,7 +73,7 @@ Readiness Admission::AwaitTree(Lock& lock, const std::string& name, LookFn look)
 }
 
 Readiness Admission::AwaitWritable(Lock& lock, const ObjectState& object, uint64_t offset, uint64_t bytes,
-                                   std::vector<Mapping>* mapped) {
+                                   Mappings* mapped) {
   const BlockRange range = BlocksOf(offset, bytes);
   const bool grows = offset + bytes > object.size_bytes;
   // What is pending has been looked at.
@@ -194,7 +194,7 @@ Readiness Admission::AwaitCached(Lock& lock, ObjectState& object, uint64_t block
   if (page != nullptr && page->buffer) return Readiness::Ready();
   if (block * kBlockBytes >= object.size_bytes || InPendingHole(object, block)) return Readiness::Ready();
   MappingReader& mappings = parts_.volume.mappings();
-  std::vector<Mapping> found;
+  Mappings found;
   MissingNodes missing;
   RETURN_IF_ERROR(mappings.Lookup(object.id, {block, 1}, &found, &missing));
   if (!missing.empty()) return Readiness::RetryIfOk(mappings.LoadNodes(lock, missing));

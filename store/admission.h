@@ -53,7 +53,7 @@ class Admission {
   Readiness AwaitTree(Lock& lock, const std::string& name, LookFn look);
   // ... for a write. `mapped` gets the mappings of its blocks, if they had to be looked up.
   Readiness AwaitWritable(Lock& lock, const ObjectState& object, uint64_t offset, uint64_t bytes,
-                          std::vector<Mapping>* mapped);
+                          Mappings* mapped);
   // ... for a change of the object's record alone.
   Readiness AwaitRecord(Lock& lock, const std::string& name, ObjectId id);
   // ... for a hole. `range`: with its partly covered edges. `edges_written`: these bring mappings that end within them.

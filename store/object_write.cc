@@ -113,7 +113,7 @@ bool ObjectWriter::Restage(const Request& request, Buffers& buffers, ChangeSetRe
 }
 
 absl::Status ObjectWriter::AwaitAdmission(Lock& lock, const Request& request, Reservation* held,
-                                          Reservation* space, std::vector<Mapping>* mapped) {
+                                          Reservation* space, Mappings* mapped) {
   Admission& admission = front_.admission;
   ObjectState& object = *request.object;
   const BlockRange blocks = request.blocks();
@@ -148,8 +148,8 @@ void ObjectWriter::StageBlock(const Request& request, const ChangeSetRef& set, u
   front_.parts.fork.StageBlock(set, request.object, block, std::move(buffer));
 }
 
-void ObjectWriter::StageAtomic(const Request& request, Buffers& buffers, Reservation space,
-                               std::vector<Mapping> mapped, ChangeSetRefs* sets) {
+void ObjectWriter::StageAtomic(const Request& request, Buffers& buffers, Reservation space, Mappings mapped,
+                               ChangeSetRefs* sets) {
   CowFork& fork = front_.parts.fork;
   const BlockRange blocks = request.blocks();
   ChangeSetRef set = fork.SetForRange(request.object, blocks);
@@ -188,7 +188,7 @@ absl::Status ObjectWriter::Stage(Lock& lock, const Request& request, Reservation
   lock.lock();
   if (!Restage(request, buffers, sets)) {
     Reservation space;
-    std::vector<Mapping> mapped;
+    Mappings mapped;
     RETURN_IF_ERROR(AwaitAdmission(lock, request, held, &space, &mapped));
     if (request.options.atomic) {
       StageAtomic(request, buffers, std::move(space), std::move(mapped), sets);
@@ -207,7 +207,7 @@ absl::Status ObjectWriter::ReserveForParts(Lock& lock, const std::shared_ptr<Obj
   const uint64_t blocks = BlocksOf(offset, bytes).count;
   lock.lock();
   for (uint64_t at = 0; at < bytes; at += kPlainPartBytes) {
-    std::vector<Mapping> mapped;
+    Mappings mapped;
     const Readiness readable = front_.admission.AwaitWritable(lock, *object, offset + at,
                                                               std::min(kPlainPartBytes, bytes - at), &mapped);
     RETURN_IF_ERROR(readable.error());

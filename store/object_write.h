@@ -63,11 +63,11 @@ class ObjectWriter {
   Buffers CopyWholeBlocks(const Request& request);
   bool Restage(const Request& request, Buffers& buffers, ChangeSetRefs* sets);
   absl::Status AwaitAdmission(Lock& lock, const Request& request, Reservation* held, Reservation* space,
-                              std::vector<Mapping>* mapped);
+                              Mappings* mapped);
   absl::Status ReserveForParts(Lock& lock, const std::shared_ptr<ObjectState>& object, uint64_t offset,
                                uint64_t bytes, Reservation* held);
   void StageBlock(const Request& request, const ChangeSetRef& set, uint64_t block, BufferRef buffer);
-  void StageAtomic(const Request& request, Buffers& buffers, Reservation space, std::vector<Mapping> mapped,
+  void StageAtomic(const Request& request, Buffers& buffers, Reservation space, Mappings mapped,
                    ChangeSetRefs* sets);
   void StagePlain(const Request& request, Buffers& buffers, Reservation space, ChangeSetRefs* sets);
   absl::Status Stage(Lock& lock, const Request& request, Reservation* held, ChangeSetRefs* sets);

@@ -92,7 +92,7 @@ Readiness PageReader::MakePlan(Lock& lock, ObjectState& object, Plan* plan) {
     }
     BlockRange run{b, 1};
     while (run.end() < end && content(run.end()) == nullptr && !InPendingHole(object, run.end())) ++run.count;
-    std::vector<Mapping> mappings;
+    Mappings mappings;
     MissingNodes missing;
     RETURN_IF_ERROR(parts_.volume.mappings().Lookup(object.id, run, &mappings, &missing));
     if (!missing.empty()) {

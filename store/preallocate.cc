@@ -21,7 +21,7 @@ constexpr uint64_t kAlignmentBlocks = 16;
 
 // The mappings of the range, with the tree looked at for the change.
 absl::Status LookUp(const Front& front, Lock& lock, const ObjectState& object, BlockRange range,
-                    std::vector<Mapping>* mappings) {
+                    Mappings* mappings) {
   return front.admission
       .AwaitTree(lock, object.name,
                  [&](MappingReader& reader, MissingNodes* missing) {
@@ -33,7 +33,7 @@ absl::Status LookUp(const Front& front, Lock& lock, const ObjectState& object, B
 }
 
 // Unwritten extents for the holes among the mappings. What could be allocated is in `placed` even after an error.
-absl::Status FillHoles(SpaceLedger& space, Lock& lock, const std::vector<Mapping>& mappings,
+absl::Status FillHoles(SpaceLedger& space, Lock& lock, const Mappings& mappings,
                        std::vector<PlacedExtent>* placed) {
   for (const Mapping& m : mappings) {
     if (m.state != MappingState::kHole) continue;
@@ -63,7 +63,7 @@ absl::Status Preallocate(const Front& front, const std::shared_ptr<ObjectState>&
   Exclusive exclusive(front);
   exclusive.Hold(object);
   RETURN_IF_ERROR(front.committer.Sync(lock, SetsBefore(front, *object)));
-  std::vector<Mapping> mappings;
+  Mappings mappings;
   RETURN_IF_ERROR(LookUp(front, lock, *object, BlocksOf(offset, length), &mappings));
   uint64_t blocks = 0;
   for (const Mapping& m : mappings) blocks += m.state == MappingState::kHole ? m.logical.count : 0;

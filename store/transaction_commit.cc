@@ -75,7 +75,7 @@ Readiness TransactionImpl::AwaitTree(Lock& lock, ObjectDraft& draft) {
     std::optional<Inode> record;
     return reader.FindInode(draft.id, &record, missing);
   });
-  std::vector<Mapping> found;
+  Mappings found;
   draft.Data().ForEach([&](BlockRange r) {
     look([&](MappingReader& reader, MissingNodes* missing) {
       return reader.Lookup(draft.id, r, &found, missing);

@@ -60,7 +60,7 @@ struct ObjectDraft {
   RangeSet holes;
   std::map<uint64_t, DraftBlock> blocks;
   std::map<uint64_t, SpilledExtent> spilled;  // by first block
-  std::vector<Mapping> mapped;  // at commit: what its blocks are mapped to, while the lock is held
+  Mappings mapped;  // at commit: what its blocks are mapped to, while the lock is held
 
   bool created() const { return handle != nullptr; }
   // What is durable of its changes must bring all pending ones of the object: it relies on the size they give it.

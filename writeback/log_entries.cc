@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <utility>
 
 #include "absl/container/inlined_vector.h"
 #include "base/hash.h"
@@ -30,6 +31,14 @@ void AddMetadata(ChangeSet& set, std::vector<LogEntry>* entries) {
       entries->push_back(LogEntry::SetInode(*inode));
     }
   }
+}
+
+// Whether the piece continues the extent of the entry, in its object and on the device.
+bool Follows(const LogEntry& entry, const CowPiece& piece) {
+  return entry.type == LogEntry::Type::kMap && entry.object == piece.from->object->id &&
+         !entry.reserved_before && !piece.into_unwritten && entry.logical.end() == piece.blocks.start &&
+         entry.physical + entry.logical.count == piece.physical &&
+         entry.logical.count + piece.blocks.count <= kMapEntryBlocksMax;
 }
 
 }  // namespace
@@ -67,11 +76,20 @@ BuiltEntries BuildEntries(const Plan& plan, std::span<const CowPiece> pieces, st
     if (plan.sets[i].reason != PathReason::kInPlace) AddMetadata(set, &built.entries);
     const bool last_of_epoch = i + 1 == plan.sets.size() || plan.sets[i + 1].set->epoch != set.epoch;
     if (!last_of_epoch) continue;
-    for (; next < order.size() && pieces[order[next]].set->epoch == set.epoch; ++next) {
-      const CowPiece& p = pieces[order[next]];
-      built.of_piece[order[next]] = built.entries.size();
-      built.entries.push_back(LogEntry::Map(p.from->object->id, p.blocks, p.physical, MappingState::kWritten,
-                                            {}, p.into_unwritten));
+    for (bool first = true; next < order.size() && pieces[order[next]].set->epoch == set.epoch; ++next) {
+      const size_t at = order[next];
+      const CowPiece& p = pieces[at];
+      // The commit is one unit, so one entry may name the extents of several change sets. HashPieces wants the pieces
+      // of an entry one after another.
+      const bool follows =
+          !std::exchange(first, false) && order[next - 1] + 1 == at && Follows(built.entries.back(), p);
+      if (follows) {
+        built.entries.back().logical.count += p.blocks.count;
+      } else {
+        built.entries.push_back(LogEntry::Map(p.from->object->id, p.blocks, p.physical,
+                                              MappingState::kWritten, {}, p.into_unwritten));
+      }
+      built.of_piece[at] = built.entries.size() - 1;
     }
   }
   return built;
@@ -81,9 +99,19 @@ void HashPieces(std::span<const CowPiece> pieces, std::span<const size_t> of_pie
                 std::vector<LogEntry>* entries) {
   absl::InlinedVector<iovec, 8> parts;
   for (size_t i = 0; i < pieces.size(); ++i) {
-    parts.clear();
-    ForEachPart(*pieces[i].from, pieces[i].blocks, [&](iovec part) { parts.push_back(part); });
+    ForEachPart(*pieces[i].from, pieces[i].blocks, [&](iovec part) {
+      const bool contiguous =
+          !parts.empty() &&
+          static_cast<std::byte*>(parts.back().iov_base) + parts.back().iov_len == part.iov_base;
+      if (contiguous) {
+        parts.back().iov_len += part.iov_len;
+      } else {
+        parts.push_back(part);
+      }
+    });
+    if (i + 1 < pieces.size() && of_piece[i + 1] == of_piece[i]) continue;
     (*entries)[of_piece[i]].hash = HashData(parts);
+    parts.clear();
   }
 }
 

@@ -23,7 +23,8 @@ uint64_t LogBlocksMax(uint64_t entry_bytes);
 
 struct BuiltEntries {
   std::vector<LogEntry> entries;
-  absl::InlinedVector<size_t, 1> of_piece;  // by piece: its entry, whose hash is still to be filled in
+  // By piece: its entry, whose hash is still to be filled in. Pieces of one entry follow one another.
+  absl::InlinedVector<size_t, 1> of_piece;
 };
 // The entries of all change sets of the plan that do not go in place: barrier epoch by barrier epoch, the changes of
 // metadata before those of data. The objects' sizes and names count as recorded from now on.

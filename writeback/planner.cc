@@ -43,8 +43,8 @@ Mapping Clip(const Mapping& m, BlockRange range) {
 }
 
 // The known mappings of `range`, in order and without gaps.
-std::vector<Mapping> MappingsOf(const ObjectChange& change, BlockRange range) {
-  std::vector<Mapping> found;
+Mappings MappingsOf(const ObjectChange& change, BlockRange range) {
+  Mappings found;
   uint64_t at = range.start;
   for (const Mapping& m : change.mapped) {
     if (m.logical.end() <= at) continue;
@@ -58,7 +58,7 @@ std::vector<Mapping> MappingsOf(const ObjectChange& change, BlockRange range) {
 
 absl::Status LookUp(ObjectId id, ObjectChange& change, MappingReader& reader, MissingNodes* missing) {
   change.ForgetMapped();
-  std::vector<Mapping> found;
+  Mappings found;
   absl::Status failed;
   const size_t missing_before = missing->size();
   change.data.ForEach([&](BlockRange run) {
@@ -132,7 +132,7 @@ Plan MakePlan(std::span<const ChangeSetRef> sets, const PlanContext& context) {
     entry_bytes += LogBytesMax(*set);
     size_t ranges = 0;
     bool metadata = set->metadata();
-    std::vector<Mapping> mappings;
+    Mappings mappings;
     for (const auto& [id, change] : set->changes) {
       ranges += change.data.runs();
       metadata |= change.grow_to_bytes > change.object->durable_size_bytes;

@@ -167,7 +167,7 @@ class KnownMappingsTest : public CowForkTest {
     fork_.Change(*set, object_).mapped.push_back({range, MappingState::kWritten, 100, 1, 0});
     return set;
   }
-  bool Known(const ChangeSetRef& set) { return Resolve(set)->changes.at(object_->id).mapped_known; }
+  bool Known(const ChangeSetRef& set) { return Resolve(set)->changes[object_->id].mapped_known; }
 };
 
 TEST_F(KnownMappingsTest, CommitOfABlockIsNotMissedByItsNextVersion) {
@@ -199,7 +199,7 @@ TEST_F(KnownMappingsTest, JoinedChangeSetsKnowWhatBothKnew) {
   const ChangeSetRef a = WriteKnown({0, 2}, 'a'), b = WriteKnown({8, 2}, 'b');
   const ChangeSetRef ab = Join(a, b);
   EXPECT_TRUE(Known(ab));
-  EXPECT_EQ(ab->changes.at(object_->id).mapped.size(), 2u);
+  EXPECT_EQ(ab->changes[object_->id].mapped.size(), 2u);
   const ChangeSetRef c = WriteKnown({20, 2}, 'c');
   fork_.Change(*c, object_).ForgetMapped();
   EXPECT_FALSE(Known(Join(ab, c)));

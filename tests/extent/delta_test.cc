@@ -44,8 +44,8 @@ DisplacedBlocks Apply(Delta& delta, const LogEntry& entry, Lsn lsn) {
   return blocks;
 }
 
-std::vector<Mapping> Pieces(const Delta& delta, BlockRange range, ObjectId object = kObject) {
-  std::vector<Mapping> pieces;
+Mappings Pieces(const Delta& delta, BlockRange range, ObjectId object = kObject) {
+  Mappings pieces;
   delta.Visit(
       object, range, [&](const Mapping& m) { pieces.push_back(m); }, [](BlockRange) {});
   return pieces;
@@ -73,7 +73,7 @@ TEST(DeltaTest, WriteIntoBlocksReservedInThisDeltaOwnsThem) {
   Delta delta;
   Apply(delta, Preallocate({0, 8}, 500), 1);
   EXPECT_TRUE(Apply(delta, Write({2, 2}, 502, true), 2).empty()) << "the extent stays mapped";
-  const std::vector<Mapping> pieces = Pieces(delta, {0, 8});
+  const Mappings pieces = Pieces(delta, {0, 8});
   ASSERT_EQ(pieces.size(), 3u);
   EXPECT_EQ(pieces[0].state, MappingState::kUnwritten);
   EXPECT_EQ(pieces[1].state, MappingState::kWritten);
@@ -121,7 +121,7 @@ TEST(DeltaTest, RemovedObjectDisplacesAllItOwnsAndHidesAllThatLiesBelow) {
   Apply(delta, Write({3, 1}, 200, false, ObjectId{8}), 1);
   Apply(delta, LogEntry::SetInode({kObject, 4096, "a"}), 1);
   EXPECT_EQ(Apply(delta, LogEntry::InodeGone(kObject), 2), (DisplacedBlocks{{100, 1}}));
-  const std::vector<Mapping> pieces = Pieces(delta, {0, kObjectBlocksMax});
+  const Mappings pieces = Pieces(delta, {0, kObjectBlocksMax});
   ASSERT_EQ(pieces.size(), 1u);
   EXPECT_EQ(pieces[0].state, MappingState::kHole);
   EXPECT_EQ(pieces[0].logical, (BlockRange{0, kObjectBlocksMax}));

@@ -70,7 +70,7 @@ TEST_F(MappingReaderTest, DamagedTreeNodeIsDataLoss) {
   sector[100] ^= 1;
   disk_->Poke(root * kBlockBytes, sector, kSectorBytes);
   Reopen();
-  std::vector<Mapping> mappings;
+  Mappings mappings;
   EXPECT_TRUE(absl::IsDataLoss(open_->Find([&](MissingNodes* missing) {
     return volume().mappings().Lookup(kObject, {0, 1}, &mappings, missing);
   })));

@@ -141,8 +141,8 @@ class OpenVolume {
       RETURN_IF_ERROR(mappings.LoadNodes(lock, missing));
     }
   }
-  std::vector<Mapping> Lookup(ObjectId object, BlockRange range) {
-    std::vector<Mapping> mappings;
+  Mappings Lookup(ObjectId object, BlockRange range) {
+    Mappings mappings;
     const absl::Status status = Find(
         [&](MissingNodes* missing) { return volume_->mappings().Lookup(object, range, &mappings, missing); });
     EXPECT_TRUE(status.ok()) << status;

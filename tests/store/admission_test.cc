@@ -115,7 +115,7 @@ TEST_F(AdmissionTest, WriteBringsItsMappingsOnceTheTreeIsLoaded) {
   WriteToDevice({0, 4}, 'a');
   ASSERT_TRUE(checkpointer().Checkpoint(lock_).ok());
   CutAndOpen();
-  std::vector<Mapping> mapped;
+  Mappings mapped;
   EXPECT_TRUE(admission().AwaitWritable(lock_, *object_, 0, 4 * kBlockBytes, &mapped).retry());
   EXPECT_TRUE(mapped.empty()) << "what was found before the wait may be old";
   EXPECT_TRUE(admission().AwaitWritable(lock_, *object_, 0, 4 * kBlockBytes, &mapped).ready());
@@ -127,14 +127,14 @@ TEST_F(AdmissionTest, WhatIsPendingIsNotLookedAtAgain) {
   WriteToDevice({0, 4}, 'a');
   DamageTree();
   Write({0, 4}, 'b');
-  std::vector<Mapping> mapped;
+  Mappings mapped;
   EXPECT_TRUE(admission().AwaitWritable(lock_, *object_, 0, 4 * kBlockBytes, &mapped).ready());
 }
 
 TEST_F(AdmissionTest, DamageRefusesTheChangesOfWhatItCovers) {
   WriteToDevice({0, 4}, 'a');
   DamageTree();
-  std::vector<Mapping> mapped;
+  Mappings mapped;
   EXPECT_TRUE(IsDamageOf(admission().AwaitWritable(lock_, *object_, 0, 1, &mapped), "object")) << "promise 9";
   EXPECT_TRUE(IsDamageOf(admission().AwaitRecord(lock_, "object", kId), "object"));
   EXPECT_TRUE(IsDamageOf(admission().AwaitHole(lock_, *object_, {0, 4}, false), "object"));
@@ -305,7 +305,7 @@ TEST_F(AdmissionTest, BlockThatCannotBeReadRefusesTheWriteAndLeavesNoPage) {
   EXPECT_TRUE(absl::IsDataLoss(admission().AwaitCached(lock_, *object_, 0).error()));
   EXPECT_EQ(fork().pages().Find(*object_, 0), nullptr);
   EXPECT_FALSE(parts().health.failed());
-  EXPECT_FALSE(volume().space().ReadOutstanding(Mappings({0, 1})[0].extent()));
+  EXPECT_FALSE(volume().space().ReadOutstanding(MappingsOf({0, 1})[0].extent()));
 }
 
 }  // namespace

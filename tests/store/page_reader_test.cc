@@ -187,7 +187,7 @@ TEST_F(PageReaderTest, BlockThatIsPunchedWhileItIsReadStaysAHole) {
 
 TEST_F(PageReaderTest, ExtentIsNotReusedWhileItIsReadThoughItIsOverwrittenMeanwhile) {
   WriteToDevice({0, 4}, 'a');
-  const Extent extent = Mappings({0, 4})[0].extent();
+  const Extent extent = MappingsOf({0, 4})[0].extent();
   uint64_t free_before = 0, free_meanwhile = 0;
   WhenReading([&] {
     EXPECT_TRUE(volume().space().ReadOutstanding(extent));
@@ -212,7 +212,7 @@ TEST_F(PageReaderTest, FailedReadLeavesNoPageAndTheStoreWell) {
   EXPECT_TRUE(absl::IsDataLoss(ReadBytes(0, bytes).status()));
   EXPECT_EQ(fork().pages().Find(*object_, 0), nullptr);
   EXPECT_FALSE(parts().health.failed());
-  EXPECT_FALSE(volume().space().ReadOutstanding(Mappings({0, 2})[0].extent()));
+  EXPECT_FALSE(volume().space().ReadOutstanding(MappingsOf({0, 2})[0].extent()));
   EXPECT_EQ(Read({0, 2}), "aa");
 }
 

@@ -102,7 +102,7 @@ TEST_F(CommitterTest, ExtentLongerThanAnEntryCanNameIsSeveralEntries) {
   MakeStore({.size_bytes = 64 << 20});
   WriteDurably({0, 2 * kMapEntryBlocksMax + 5}, 'a');
   EXPECT_EQ(OnDevice({0, 2 * kMapEntryBlocksMax + 6}), std::string(2 * kMapEntryBlocksMax + 5, 'a') + ".");
-  for (const Mapping& m : Mappings({0, 2 * kMapEntryBlocksMax + 5})) {
+  for (const Mapping& m : MappingsOf({0, 2 * kMapEntryBlocksMax + 5})) {
     EXPECT_LE(m.logical.count, kMapEntryBlocksMax);
   }
   CutAndOpen();
@@ -158,11 +158,11 @@ TEST_F(CommitterTest, RefusedWriteInPlaceGoesByCowAndItsWriterWaitsForThat) {
   MakeStoreWithUnit(/*refuse_per_mille=*/1000);
   WriteDurably({8, 4}, 'a');
   ASSERT_TRUE(checkpointer_->Checkpoint(lock_).ok());  // settles
-  const uint64_t place = Mappings({8, 4})[0].physical;
+  const uint64_t place = MappingsOf({8, 4})[0].physical;
   WriteDurably({8, 4}, 'b');
   EXPECT_EQ(Counted(PathReason::kDeviceRefused), 1u);
   EXPECT_EQ(Counted(PathReason::kInPlace), 0u);
-  EXPECT_NE(Mappings({8, 4})[0].physical, place);
+  EXPECT_NE(MappingsOf({8, 4})[0].physical, place);
   CutAndOpen();
   EXPECT_EQ(OnDevice({8, 4}), "bbbb");
 }
@@ -178,7 +178,7 @@ TEST_F(CommitterTest, NewDataGoesIntoPreallocatedBlocks) {
   EXPECT_EQ(OnDevice({0, 9}), "________.");
   WriteDurably({2, 3}, 'a');
   EXPECT_EQ(OnDevice({0, 9}), "__aaa___.");
-  EXPECT_EQ(Mappings({2, 3})[0].physical, extent.start + 2);
+  EXPECT_EQ(MappingsOf({2, 3})[0].physical, extent.start + 2);
   CutAndOpen();
   EXPECT_EQ(OnDevice({0, 9}), "__aaa___.");
 }

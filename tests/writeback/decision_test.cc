@@ -27,7 +27,7 @@ AtomicLimits Limits(AtomicSource source, uint32_t min_blocks, uint32_t max_block
 // aligned.
 struct Candidate {
   DecisionInput input;
-  std::vector<Mapping> mappings;
+  Mappings mappings;
 
   Candidate() {
     input.limits = Limits(AtomicSource::kHardware, 4, 16, 12);

@@ -117,6 +117,34 @@ TEST(LogEntriesTest, PiecesInAnyOrderFindTheirEntries) {
   EXPECT_EQ(built.of_piece, (absl::InlinedVector<size_t, 1>{1, 0}));
 }
 
+TEST(LogEntriesTest, PiecesThatContinueOneAnotherInTheObjectAndOnTheDeviceShareAnEntry) {
+  PlanMaker plan;
+  const auto object = plan.Object(1), other = plan.Object(2);
+  plan.AddData(plan.Add(0), object, {0, 4}, 40);
+  plan.AddData(plan.Add(0), object, {4, 1}, 44);
+  plan.AddData(plan.Add(0), object, {5, 1}, 46);  // elsewhere on the device
+  plan.AddData(plan.Add(0), object, {7, 1}, 47);  // elsewhere in the object
+  plan.AddData(plan.Add(0), other, {8, 1}, 48);
+  plan.AddData(plan.Add(0), other, {9, 1}, 49);
+  plan.pieces()[5].into_unwritten = true;
+  plan.AddData(plan.Add(1), other, {10, 1}, 50);
+  plan.AddData(plan.Add(1), other, {11, kMapEntryBlocksMax}, 51);
+  EXPECT_EQ(plan.Text(), "map 0@40; map 5@46; map 7@47; map 8@48; map 9@49; map 10@50; map 11@51; ");
+  EXPECT_EQ(plan.Build().entries[0].logical, (BlockRange{0, 5}));
+  EXPECT_EQ(plan.Build().of_piece, (absl::InlinedVector<size_t, 1>{0, 0, 1, 2, 3, 4, 5, 6}));
+}
+
+TEST(LogEntriesTest, PiecesThatOthersSeparateHaveEntriesOfTheirOwn) {
+  PlanMaker plan;
+  const auto object = plan.Object(1), other = plan.Object(2);
+  plan.AddData(plan.Add(0), object, {0, 1}, 40);
+  plan.AddData(plan.Add(0), object, {1, 1}, 41);
+  plan.AddData(plan.Add(1), other, {0, 1}, 60);
+  std::swap(plan.pieces()[1], plan.pieces()[2]);
+  EXPECT_EQ(plan.Build().of_piece, (absl::InlinedVector<size_t, 1>{0, 2, 1}))
+      << "hashed together, the entry of the first would get the third's data without the first's";
+}
+
 TEST(LogEntriesTest, WhatGoesInPlaceHasNoEntry) {
   PlanMaker plan;
   const auto object = plan.Object(1);
@@ -198,6 +226,30 @@ TEST(LogEntriesTest, HashesAreOfThePiecesOwnBlocks) {
   };
   EXPECT_EQ(built.entries[0].hash, hash_of(0, 2));
   EXPECT_EQ(built.entries[1].hash, hash_of(2, 3));
+}
+
+TEST(LogEntriesTest, HashOfASharedEntryIsOfAllItsPieces) {
+  BufferPool pool;
+  PlanMaker plan;
+  const auto object = plan.Object(1);
+  std::string bytes;
+  std::vector<BufferRef> gaps;  // so that some buffers are apart in memory
+  for (uint64_t n = 0; n < 4; ++n) {
+    plan.AddData(plan.Add(0), object, {10 + 2 * n, 2}, 40 + 2 * n);
+    FrozenRange& range = const_cast<FrozenRange&>(*plan.pieces()[n].from);
+    for (uint64_t b = 0; b < 2; ++b) {
+      range.buffers.push_back(pool.New());
+      if ((n + b) % 2 == 0) gaps.push_back(pool.New());
+      std::memset(range.buffers.back().data(), static_cast<int>('a' + 2 * n + b), kBlockBytes);
+      bytes += std::string(kBlockBytes, static_cast<char>('a' + 2 * n + b));
+    }
+  }
+  BuiltEntries built = plan.Build();
+  ASSERT_EQ(built.entries.size(), 1u);
+  HashPieces(plan.pieces(), built.of_piece, &built.entries);
+  const iovec all = {bytes.data(), bytes.size()};
+  EXPECT_EQ(built.entries[0].hash, HashData({&all, 1}))
+      << "promise 1: recovery hashes what lies on the device";
 }
 
 // ---- Bounds ----

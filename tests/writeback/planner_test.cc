@@ -33,8 +33,7 @@ class ChangeSets {
  public:
   ChangeSets() { object_->id = kObject, object_->durable_size_bytes = 1 << 30; }
 
-  ChangeSetRef Add(const std::vector<BlockRange>& data, const std::vector<Mapping>& mapped,
-                   BarrierEpoch epoch = 0) {
+  ChangeSetRef Add(const std::vector<BlockRange>& data, const Mappings& mapped, BarrierEpoch epoch = 0) {
     auto set = std::make_shared<ChangeSet>();
     set->epoch = epoch;
     set->sequence = sets_.size() + 1;

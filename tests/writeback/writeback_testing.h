@@ -175,8 +175,8 @@ class WritebackTest : public testing::Test {
     return extent.ok() ? *extent : Extent();
   }
   // The durable mappings of the object's blocks.
-  std::vector<Mapping> Mappings(BlockRange range) {
-    std::vector<Mapping> found;
+  Mappings MappingsOf(BlockRange range) {
+    Mappings found;
     while (true) {
       MissingNodes missing;
       const absl::Status status = volume().mappings().Lookup(kId, range, &found, &missing);
@@ -188,7 +188,7 @@ class WritebackTest : public testing::Test {
   // What the device has of these blocks: the letter they were filled with; '.' a hole, '_' unwritten.
   std::string OnDevice(BlockRange range) {
     std::string content;
-    for (const Mapping& m : Mappings(range)) {
+    for (const Mapping& m : MappingsOf(range)) {
       for (uint64_t i = 0; i < m.logical.count; ++i) {
         char letter = m.state == MappingState::kHole ? '.' : '_';
         if (m.state == MappingState::kWritten) disk_->Peek((m.physical + i) * kBlockBytes, &letter, 1);
