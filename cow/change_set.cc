@@ -20,6 +20,12 @@ void RemovePending(const ObjectChange& change) {
   }
 }
 
+void AddSetsOfObject(const ObjectState& object, BarrierEpoch epoch, ChangeSetsFound* sets) {
+  for (ChangeSet* set : object.pending) {
+    if (set->epoch == epoch) sets->insert(set);
+  }
+}
+
 bool InPendingHole(const ObjectState& object, uint64_t block) {
   for (const ChangeSet* set : object.hole_sets) {
     auto it = set->changes.find(object.id);

@@ -21,6 +21,7 @@
 
 #include "absl/container/btree_map.h"
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/container/inlined_vector.h"
 #include "absl/status/status.h"
 #include "cow/buffer_pool.h"
@@ -87,6 +88,11 @@ using ChangeSetRefs = absl::InlinedVector<ChangeSetRef, 2>;
 // Puts the change set on the list of its object's pending ones; takes it off.
 void AddPending(ChangeSet& set, ObjectChange& change);
 void RemovePending(const ObjectChange& change);
+
+// Change sets that a change would join, each once.
+using ChangeSetsFound = absl::flat_hash_set<ChangeSet*>;
+// Adds the object's pending change sets of this barrier epoch.
+void AddSetsOfObject(const ObjectState& object, BarrierEpoch epoch, ChangeSetsFound* sets);
 
 // True if the block, which has no page, reads as zeros by a hole that is not durable yet.
 bool InPendingHole(const ObjectState& object, uint64_t block);

@@ -24,7 +24,7 @@ uint64_t CowFork::NewBlocks(const ObjectState& object, BlockRange range) const {
   return n;
 }
 
-void CowFork::AddSetsOfRange(const ObjectState& object, BlockRange range, Sets* sets) const {
+void CowFork::AddSetsOfRange(const ObjectState& object, BlockRange range, ChangeSetsFound* sets) const {
   if (object.metadata_set != nullptr && object.metadata_set->epoch == epoch_)
     sets->insert(object.metadata_set);
   for (uint64_t b = range.start; b < range.end(); ++b) {
@@ -32,20 +32,6 @@ void CowFork::AddSetsOfRange(const ObjectState& object, BlockRange range, Sets* 
     if (page != nullptr && page->pending != nullptr && page->pending->epoch == epoch_)
       sets->insert(page->pending);
   }
-}
-
-void CowFork::AddSetsOfObject(const ObjectState& object, Sets* sets) const {
-  for (ChangeSet* set : object.pending) {
-    if (set->epoch == epoch_) sets->insert(set);
-  }
-}
-
-ChangeSetRef CowFork::SetOfName(const std::string& name) const {
-  const PendingNames::Entry* entry = names_.Find(name);
-  if (entry == nullptr || entry->set->state != ChangeSet::State::kPending || entry->set->epoch != epoch_) {
-    return nullptr;
-  }
-  return entry->set->shared_from_this();
 }
 
 ChangeSetRef CowFork::NewChangeSet() {

@@ -23,7 +23,6 @@
 #include <string>
 #include <utility>
 
-#include "absl/container/flat_hash_set.h"
 #include "cow/change_set.h"
 #include "cow/object_table.h"
 #include "cow/page_cache.h"
@@ -35,8 +34,6 @@ namespace untorn {
 
 class CowFork {
  public:
-  using Sets = absl::flat_hash_set<ChangeSet*>;
-
   PageCache& pages() { return pages_; }
   const PageCache& pages() const { return pages_; }
   ObjectTable& objects() { return objects_; }
@@ -59,11 +56,8 @@ class CowFork {
                            ChangeSetRef set = nullptr);
   // ... that a metadata change of this object belongs to.
   ChangeSetRef SetForObject(const std::shared_ptr<ObjectState>& object);
-  // ... that a change of this name belongs to; nullptr: there is none yet.
-  ChangeSetRef SetOfName(const std::string& name) const;
-  // Adds the change sets that SetForRange and SetForObject would join.
-  void AddSetsOfRange(const ObjectState& object, BlockRange range, Sets* sets) const;
-  void AddSetsOfObject(const ObjectState& object, Sets* sets) const;
+  // Adds the change sets that SetForRange would join.
+  void AddSetsOfRange(const ObjectState& object, BlockRange range, ChangeSetsFound* sets) const;
   // Makes `into` and `from` one change set; both pending, of one barrier epoch. Returns it.
   ChangeSetRef Join(ChangeSetRef into, ChangeSetRef from);
   // The part of the change set that concerns this object.
@@ -84,8 +78,6 @@ class CowFork {
 
   // ---- Committing ----
   const PendingSets& pending() const { return pending_; }
-  // True if something is committing that has to be durable before this change set is sent.
-  bool MustWait(const ChangeSet& set) const;
   // Freezes a pending change set: its content moves to ChangeSet::frozen.
   void Freeze(const ChangeSetRef& set);
   // The change set is durable.
@@ -116,6 +108,9 @@ class CowFork {
   uint64_t committing_sets_ = 0;
   PendingSets pending_;
 };
+
+// True if something is committing that has to be durable before this change set is sent.
+bool MustWait(const ChangeSet& set, const PageCache& pages);
 
 }  // namespace untorn
 

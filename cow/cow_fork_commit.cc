@@ -8,7 +8,7 @@
 
 namespace untorn {
 
-bool CowFork::MustWait(const ChangeSet& set) const {
+bool MustWait(const ChangeSet& set, const PageCache& pages) {
   for (const auto& [id, change] : set.changes) {
     const ObjectState& object = *change.object;
     // Records of metadata are in the order of their change sets.
@@ -18,7 +18,7 @@ bool CowFork::MustWait(const ChangeSet& set) const {
     if (object.committing == 0) continue;
     bool wait = false;
     ForEachBlock(change.data, [&](uint64_t b) {
-      const Page* page = pages_.Find(object, b);
+      const Page* page = pages.Find(object, b);
       wait |= page != nullptr && page->committing != nullptr;
     });
     if (wait && !rules::MayPassOneThatWritesTheSameBlock()) return true;

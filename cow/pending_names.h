@@ -24,6 +24,14 @@ class PendingNames {
     auto it = names_.find(name);
     return it == names_.end() ? nullptr : &it->second;
   }
+  // The pending change set of this barrier epoch that a change of this name belongs to; nullptr: there is none yet.
+  ChangeSetRef PendingSet(const std::string& name, BarrierEpoch epoch) const {
+    const Entry* entry = Find(name);
+    if (entry == nullptr || entry->set->state != ChangeSet::State::kPending || entry->set->epoch != epoch) {
+      return nullptr;
+    }
+    return entry->set->shared_from_this();
+  }
   // In byte order.
   const absl::btree_map<std::string, Entry>& all() const { return names_; }
 

@@ -19,6 +19,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/lock.h"
+#include "base/readiness.h"
 #include "device/io_pump.h"
 #include "extent/space_ledger.h"
 #include "extent/tree.h"
@@ -46,7 +47,11 @@ class MappingReader {
   // takes those leaves apart. (A lookup of the range tells of all its leaves.)
   absl::Status ReachEdges(ObjectId object, BlockRange range, MissingNodes* missing);
 
-  // Reads the nodes into the cache. Releases the lock meanwhile.
+  // Ready if none is missing. Otherwise reads the nodes into the cache, with the lock released, for the lookup to be done
+  // again.
+  Readiness AwaitNodes(Lock& lock, const MissingNodes& missing) {
+    return missing.empty() ? Readiness::Ready() : Readiness::RetryIfOk(LoadNodes(lock, missing));
+  }
   absl::Status LoadNodes(Lock& lock, const MissingNodes& nodes);
   // One node, from the cache if it is there.
   absl::StatusOr<std::shared_ptr<const TreeNode>> ReadNode(Lock& lock, BlockPointer pointer);
@@ -55,8 +60,7 @@ class MappingReader {
 
  private:
   // Appends what the tree says of `gap` to *out.
-  absl::Status LookupInTree(ObjectId object, BlockRange gap, Mappings* out,
-                            MissingNodes* missing);
+  absl::Status LookupInTree(ObjectId object, BlockRange gap, Mappings* out, MissingNodes* missing);
 
   IoPump& pump_;
   const VolumeState& state_;

@@ -146,7 +146,7 @@ Readiness Admission::AwaitSpace(Lock& lock, SpaceCost cost, EmergencyReserve res
 
 // ---- Joining ----
 
-Readiness Admission::AwaitJoin(Lock& lock, const CowFork::Sets& sets) {
+Readiness Admission::AwaitJoin(Lock& lock, const ChangeSetsFound& sets) {
   uint64_t bytes = 0, largest_bytes = 0;
   ChangeSet* largest = nullptr;
   for (ChangeSet* set : sets) {
@@ -161,7 +161,7 @@ Readiness Admission::AwaitJoin(Lock& lock, const CowFork::Sets& sets) {
 }
 
 Readiness Admission::AwaitJoinOfRange(Lock& lock, const ObjectState& object, BlockRange range, bool atomic) {
-  CowFork::Sets sets;
+  ChangeSetsFound sets;
   parts_.fork.AddSetsOfRange(object, range, &sets);
   if (sets.empty()) return Readiness::Ready();
   uint64_t blocks = 0;
@@ -181,8 +181,8 @@ Readiness Admission::AwaitJoinOfRange(Lock& lock, const ObjectState& object, Blo
 
 Readiness Admission::AwaitJoinOfObject(Lock& lock, const ObjectState& object) {
   RETURN_UNLESS_READY(AwaitObject(lock, object));
-  CowFork::Sets sets;
-  parts_.fork.AddSetsOfObject(object, &sets);
+  ChangeSetsFound sets;
+  AddSetsOfObject(object, parts_.fork.epoch(), &sets);
   return AwaitJoin(lock, sets);
 }
 
@@ -197,7 +197,7 @@ Readiness Admission::AwaitCached(Lock& lock, ObjectState& object, uint64_t block
   Mappings found;
   MissingNodes missing;
   RETURN_IF_ERROR(mappings.Lookup(object.id, {block, 1}, &found, &missing));
-  if (!missing.empty()) return Readiness::RetryIfOk(mappings.LoadNodes(lock, missing));
+  RETURN_UNLESS_READY(mappings.AwaitNodes(lock, missing));
   if (found.front().state != MappingState::kWritten) return Readiness::Ready();
   const uint64_t token = pages.NewReadToken();
   if (page != nullptr) page->read_token = token;  // ours replaces a read under way

@@ -64,7 +64,7 @@ class Admission {
 
   // For a change that makes one change set of these, which are pending: sends the largest first where together they would
   // take too much of the log.
-  Readiness AwaitJoin(Lock& lock, const CowFork::Sets& sets);
+  Readiness AwaitJoin(Lock& lock, const ChangeSetsFound& sets);
   // ... for a write, which must not make too large a change set either.
   Readiness AwaitJoinOfRange(Lock& lock, const ObjectState& object, BlockRange range, bool atomic);
   // ... for a change of an object's metadata; waits for the object first.

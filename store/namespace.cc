@@ -51,7 +51,7 @@ Readiness Namespace::AwaitObjectOf(Lock& lock, ObjectId id, std::shared_ptr<Obje
   std::optional<Inode> inode;
   MissingNodes missing;
   RETURN_IF_ERROR(reader.FindInode(id, &inode, &missing));
-  if (!missing.empty()) return Readiness::RetryIfOk(reader.LoadNodes(lock, missing));
+  RETURN_UNLESS_READY(reader.AwaitNodes(lock, missing));
   if (!inode) {
     return absl::DataLossError(
         absl::StrCat("object ", Value(id), " has a name but no record of its own; run untorn fsck"));
@@ -70,20 +70,20 @@ Readiness Namespace::AwaitFound(Lock& lock, const std::string& name, std::shared
   std::optional<ObjectId> id;
   MissingNodes missing;
   RETURN_IF_ERROR(reader.FindName(name, &id, &missing));
-  if (!missing.empty()) return Readiness::RetryIfOk(reader.LoadNodes(lock, missing));
+  RETURN_UNLESS_READY(reader.AwaitNodes(lock, missing));
   return id ? AwaitObjectOf(lock, *id, out) : Readiness::Ready();
 }
 
 Readiness Namespace::AwaitJoinOfNames(Lock& lock, const ObjectState* object,
                                       const std::vector<std::string>& names) {
-  const CowFork& fork = front_.parts.fork;
-  CowFork::Sets sets;
+  CowFork& fork = front_.parts.fork;
+  ChangeSetsFound sets;
   for (const std::string& name : names) {
-    if (const ChangeSetRef set = fork.SetOfName(name)) sets.insert(set.get());
+    if (const ChangeSetRef set = fork.names().PendingSet(name, fork.epoch())) sets.insert(set.get());
   }
   if (object != nullptr) {
     RETURN_UNLESS_READY(front_.admission.AwaitObject(lock, *object));
-    fork.AddSetsOfObject(*object, &sets);
+    AddSetsOfObject(*object, fork.epoch(), &sets);
   }
   return front_.admission.AwaitJoin(lock, sets);
 }
@@ -193,7 +193,7 @@ absl::StatusOr<std::vector<ObjectInfo>> Namespace::List(std::string_view after, 
       std::optional<std::pair<std::string, ObjectId>> durable;
       MissingNodes missing;
       RETURN_IF_ERROR(reader.NextName(at, &durable, &missing));
-      if (!missing.empty()) return Readiness::RetryIfOk(reader.LoadNodes(lock, missing));
+      RETURN_UNLESS_READY(reader.AwaitNodes(lock, missing));
       const auto it = pending.upper_bound(at);
       if (it != pending.end() && (!durable || it->first <= durable->first)) {
         object = it->second.object;  // none, if the name goes

@@ -95,10 +95,8 @@ Readiness PageReader::MakePlan(Lock& lock, ObjectState& object, Plan* plan) {
     Mappings mappings;
     MissingNodes missing;
     RETURN_IF_ERROR(parts_.volume.mappings().Lookup(object.id, run, &mappings, &missing));
-    if (!missing.empty()) {
-      plan->cached.clear();
-      return Readiness::RetryIfOk(parts_.volume.mappings().LoadNodes(lock, missing));
-    }
+    if (!missing.empty()) plan->cached.clear();  // no reader keeps pages while it waits
+    RETURN_UNLESS_READY(parts_.volume.mappings().AwaitNodes(lock, missing));
     plan->missed.insert(plan->missed.end(), mappings.begin(), mappings.end());
     plan->missed_blocks += run.count;
     b = run.end();

@@ -4,7 +4,7 @@ namespace untorn::internal {
 namespace {
 
 ChangeSetRef JoinName(CowFork& fork, ChangeSetRef set, const std::string& name) {
-  const ChangeSetRef other = fork.SetOfName(name);
+  const ChangeSetRef other = fork.names().PendingSet(name, fork.epoch());
   return other ? fork.Join(std::move(set), other) : set;
 }
 

@@ -145,14 +145,14 @@ EmergencyReserve TransactionImpl::ReserveToUse() const {
 
 // For the change sets that staging would make one of.
 Readiness TransactionImpl::AwaitJoin(Lock& lock) {
-  const CowFork& fork = front_.parts.fork;
-  CowFork::Sets sets;
+  CowFork& fork = front_.parts.fork;
+  ChangeSetsFound sets;
   for (const auto& [name, id] : names_) {
-    if (const ChangeSetRef set = fork.SetOfName(name)) sets.insert(set.get());
+    if (const ChangeSetRef set = fork.names().PendingSet(name, fork.epoch())) sets.insert(set.get());
   }
   for (const auto& [id, draft] : drafts_) {
     if (!draft.state || !draft.changed()) continue;
-    if (draft.needs_size()) fork.AddSetsOfObject(*draft.state, &sets);
+    if (draft.needs_size()) AddSetsOfObject(*draft.state, fork.epoch(), &sets);
     for (const auto& [number, block] : draft.blocks) fork.AddSetsOfRange(*draft.state, {number, 1}, &sets);
   }
   return front_.admission.AwaitJoin(lock, sets);
@@ -248,7 +248,8 @@ absl::Status TransactionImpl::CommitStaged(Durability durability) {
   // A name that came and went here: it is gone if the transaction is there, whatever is lost of what came before.
   for (const auto& [name, id] : names_) {
     if (id != ObjectId::kNone || set->names.contains(name)) continue;
-    if (const ChangeSetRef other = fork.SetOfName(name)) set = fork.Join(std::move(set), other);
+    if (const ChangeSetRef other = fork.names().PendingSet(name, fork.epoch()))
+      set = fork.Join(std::move(set), other);
     fork.names().Stage(*set, name, nullptr);
   }
   sets.push_back(std::move(set));

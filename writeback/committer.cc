@@ -166,8 +166,7 @@ void Committer::Want(const ChangeSetRef& set) {
 Readiness Committer::AwaitMappings(Lock& lock, std::span<const ChangeSetRef> sets) {
   MissingNodes missing;
   RETURN_IF_ERROR(FindMappings(sets, parts_.volume.mappings(), &missing));
-  if (missing.empty()) return Readiness::Ready();
-  return Readiness::RetryIfOk(parts_.volume.mappings().LoadNodes(lock, missing));
+  return parts_.volume.mappings().AwaitNodes(lock, missing);
 }
 
 Readiness Committer::AwaitLogRoom(Lock& lock, uint64_t blocks, LogReservation* log) {
@@ -219,7 +218,7 @@ Readiness Committer::SelectAndPlan(Lock& lock, Take take, bool* settled, Plan* p
   const ChangeSetRefs candidates = Candidates(take, wanted_, parts_.fork, blocks_max);
   const Batch batch = SelectBatch(
       candidates, {blocks_max, parts_.volume.geometry().log_blocks / 4},
-      [&](const ChangeSet& set) { return parts_.fork.MustWait(set) || queue_.InPlaceBefore(set.epoch); });
+      [&](const ChangeSet& set) { return MustWait(set, parts_.fork.pages()) || queue_.InPlaceBefore(set.epoch); });
   batch_was_full_ = batch.full;
   if (batch.sets.empty() || parts_.health.failed()) return Readiness::Ready();
   RETURN_UNLESS_READY(AwaitMappings(lock, batch.sets));

@@ -6,7 +6,7 @@
 //  1. One thread at a time sends a commit, so records enter the log in the order in which their change sets were
 //     frozen.
 //  2. A change set is not sent while anything is committing that it overlaps, that is ordered before it by
-//     metadata of the same object, or that went in place in an earlier barrier epoch (CowFork::MustWait,
+//     metadata of the same object, or that went in place in an earlier barrier epoch (MustWait,
 //     CommitQueue::InPlaceBefore).
 //  3. After the first failure of a write or flush nothing is sent any more; every waiter gets the failure.
 //

@@ -21,7 +21,7 @@ TEST_F(CowForkTest, WriteToACommittingBlockGetsANewBufferAndANewChangeSet) {
   EXPECT_NE(second, first);
   EXPECT_EQ(Frozen(*first), "0:aa ");
   EXPECT_EQ(Content({0, 2}), "ba");
-  EXPECT_TRUE(fork_.MustWait(*second));
+  EXPECT_TRUE(MustWait(*second, fork_.pages()));
   Complete(first);
   EXPECT_EQ(first->state, ChangeSet::State::kDone);
   EXPECT_EQ(fork_.dirty_blocks(), 1u);

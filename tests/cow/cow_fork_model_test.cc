@@ -173,7 +173,7 @@ class CowForkModel {
     const uint64_t epoch = fork_.pending().front()->epoch;
     std::vector<ChangeSetRef> ready;
     for (const ChangeSetRef& set : fork_.pending()) {
-      if (set->epoch == epoch && !fork_.MustWait(*set)) ready.push_back(set);
+      if (set->epoch == epoch && !MustWait(*set, fork_.pages())) ready.push_back(set);
     }
     for (const Sent& sent : committing_) {
       if (sent.in_place && sent.set->epoch < epoch) return;

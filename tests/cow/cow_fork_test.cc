@@ -89,11 +89,11 @@ TEST_F(CowForkTest, WritesThatDoNotShareABlockStayApart) {
 TEST_F(CowForkTest, AWriteOverSeveralChangeSetsJoinsThemAll) {
   const ChangeSetRef a = Write({0, 2}, 'a'), b = Write({4, 8}, 'b'), c = Write({20, 2}, 'c'),
                      d = Write({40, 2}, 'd');
-  CowFork::Sets joined;
+  ChangeSetsFound joined;
   fork_.AddSetsOfRange(*object_, {1, 20}, &joined);
-  EXPECT_EQ(joined, (CowFork::Sets{a.get(), b.get(), c.get()}));
-  fork_.AddSetsOfObject(*object_, &joined);
-  EXPECT_EQ(joined, (CowFork::Sets{a.get(), b.get(), c.get(), d.get()}));
+  EXPECT_EQ(joined, (ChangeSetsFound{a.get(), b.get(), c.get()}));
+  AddSetsOfObject(*object_, fork_.epoch(), &joined);
+  EXPECT_EQ(joined, (ChangeSetsFound{a.get(), b.get(), c.get(), d.get()}));
   EXPECT_EQ(fork_.NewBlocks(*object_, {1, 20}), 10u);
   const ChangeSetRef all = Write({1, 20}, 'e');
   EXPECT_EQ(Resolve(a), Resolve(all));
@@ -162,9 +162,9 @@ TEST_F(CowForkTest, WriteBehindABarrierLeavesTheEarlierChangeSetItsVersion) {
 
   Freeze(before);
   EXPECT_EQ(Frozen(*before), "0:aaaa ");
-  EXPECT_TRUE(fork_.MustWait(*behind)) << "the device orders nothing";
+  EXPECT_TRUE(MustWait(*behind, fork_.pages())) << "the device orders nothing";
   Complete(before);
-  EXPECT_FALSE(fork_.MustWait(*behind));
+  EXPECT_FALSE(MustWait(*behind, fork_.pages()));
   Freeze(behind);
   EXPECT_EQ(Frozen(*behind), "2:bbbb ");
   Complete(behind);
@@ -202,10 +202,10 @@ TEST_F(CowForkTest, NothingOfAnObjectIsSentWhileItsMetadataIsCommitting) {
   SetSize(metadata, 5);
   Freeze(metadata);
   const ChangeSetRef later = Write({50, 1}, 'a');
-  EXPECT_TRUE(fork_.MustWait(*later));
-  EXPECT_FALSE(fork_.MustWait(*Write({50, 1}, 'a', other_)));
+  EXPECT_TRUE(MustWait(*later, fork_.pages()));
+  EXPECT_FALSE(MustWait(*Write({50, 1}, 'a', other_), fork_.pages()));
   Complete(metadata);
-  EXPECT_FALSE(fork_.MustWait(*later));
+  EXPECT_FALSE(MustWait(*later, fork_.pages()));
 }
 
 TEST_F(CowForkTest, MetadataIsNotSentWhileDataOfItsObjectIsCommitting) {
@@ -213,9 +213,9 @@ TEST_F(CowForkTest, MetadataIsNotSentWhileDataOfItsObjectIsCommitting) {
   Freeze(data);
   const ChangeSetRef metadata = fork_.SetForObject(object_);
   SetSize(metadata, 5);
-  EXPECT_TRUE(fork_.MustWait(*metadata));
+  EXPECT_TRUE(MustWait(*metadata, fork_.pages()));
   Complete(data);
-  EXPECT_FALSE(fork_.MustWait(*metadata));
+  EXPECT_FALSE(MustWait(*metadata, fork_.pages()));
 }
 
 TEST_F(CowForkTest, GrowthIsKeptAsTheLargestAndTruncationWithWhatGrewLater) {
@@ -276,7 +276,7 @@ TEST_F(CowForkTest, HoleWhileABlockIsCommittingKeepsTheBlockUntilThen) {
   const ChangeSetRef data = Write({0, 2}, 'a');
   Freeze(data);
   const ChangeSetRef hole = Punch({0, 2});
-  EXPECT_TRUE(fork_.MustWait(*hole));
+  EXPECT_TRUE(MustWait(*hole, fork_.pages()));
   Evict(0);
   EXPECT_EQ(Frozen(*data), "0:aa ");
   Complete(data);

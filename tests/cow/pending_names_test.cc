@@ -15,11 +15,11 @@ using PendingNamesTest = CowForkTest;
 TEST_F(PendingNamesTest, NamesBelongToTheChangeSetThatStagedThemLast) {
   const ChangeSetRef a = fork_.SetForObject(object_);
   fork_.names().Stage(*a, "x", object_);
-  EXPECT_EQ(fork_.SetOfName("x"), a);
+  EXPECT_EQ(fork_.names().PendingSet("x", fork_.epoch()), a);
   ASSERT_NE(fork_.names().Find("x"), nullptr);
   EXPECT_EQ(fork_.names().Find("x")->object, object_);
   Freeze(a);
-  EXPECT_EQ(fork_.SetOfName("x"), nullptr) << "nothing can join it any more";
+  EXPECT_EQ(fork_.names().PendingSet("x", fork_.epoch()), nullptr) << "nothing can join it any more";
   const ChangeSetRef b = fork_.SetForObject(other_);
   fork_.names().Stage(*b, "x", nullptr);
   EXPECT_EQ(fork_.names().Find("x")->object, nullptr);

@@ -207,7 +207,7 @@ TEST_F(AdmissionTest, FailureWhileSpaceIsPreparedFailsTheStore) {
 
 TEST_F(AdmissionTest, SetsThatFitOneCommitMayBeJoined) {
   EXPECT_TRUE(admission().AwaitJoin(lock_, {}).ready());
-  CowFork::Sets sets = {Write({0, 1}, 'a').get(), Write({8, 1}, 'b').get()};
+  ChangeSetsFound sets = {Write({0, 1}, 'a').get(), Write({8, 1}, 'b').get()};
   EXPECT_TRUE(admission().AwaitJoin(lock_, sets).ready());
 }
 
