@@ -26,7 +26,7 @@ void AddSetsOfObject(const ObjectState& object, BarrierEpoch epoch, ChangeSetsFo
   }
 }
 
-bool InPendingHole(const ObjectState& object, uint64_t block) {
+bool InPendingHole(const ObjectState& object, ObjectBlock block) {
   for (const ChangeSet* set : object.hole_sets) {
     auto it = set->changes.find(object.id);
     if (it != set->changes.end() && it->second.holes.Contains(block)) return true;

@@ -34,20 +34,23 @@
 namespace untorn {
 
 // How many barriers came before. Changes of a later barrier epoch are not durable before those of an earlier one.
-using BarrierEpoch = uint64_t;
+using BarrierEpoch = StrongInt<struct BarrierEpochTag, uint64_t>;
 
 // Blocks of a committing change set, and the content that they are to have.
 struct FrozenRange {
   ObjectState* object = nullptr;
   BlockRange blocks;
   absl::InlinedVector<BufferRef, 1> buffers;  // one a block
+
+  BufferRef& buffer(ObjectBlock block) { return buffers[(block - blocks.start).value()]; }
+  const BufferRef& buffer(ObjectBlock block) const { return buffers[(block - blocks.start).value()]; }
 };
 
 struct ChangeSet : std::enable_shared_from_this<ChangeSet> {
   enum class State { kPending, kCommitting, kDone };
 
   uint64_t sequence = 0;
-  BarrierEpoch epoch = 0;
+  BarrierEpoch epoch;
   State state = State::kPending;
   std::shared_ptr<ChangeSet> joined_to;  // this change set is now part of that one
   // While it is pending: PendingSets has the list.
@@ -57,8 +60,8 @@ struct ChangeSet : std::enable_shared_from_this<ChangeSet> {
   ObjectChanges changes;
   absl::btree_map<std::string, std::optional<ObjectId>> names;
   // Blocks of this change set whose page holds a newer version already, of a later barrier epoch.
-  absl::flat_hash_map<std::pair<ObjectId, uint64_t>, BufferRef> detached;
-  uint64_t data_blocks = 0;
+  absl::flat_hash_map<std::pair<ObjectId, ObjectBlock>, BufferRef> detached;
+  BlockCount data_blocks;
   Reservation space;
   bool bypass_cache = false;
   bool wanted = false;          // somebody waits for it
@@ -95,7 +98,7 @@ using ChangeSetsFound = absl::flat_hash_set<ChangeSet*>;
 void AddSetsOfObject(const ObjectState& object, BarrierEpoch epoch, ChangeSetsFound* sets);
 
 // True if the block, which has no page, reads as zeros by a hole that is not durable yet.
-bool InPendingHole(const ObjectState& object, uint64_t block);
+bool InPendingHole(const ObjectState& object, ObjectBlock block);
 
 // The inode that the log has to record for this change, if it has to record one. The object's size and name count as sent
 // with it.
@@ -105,7 +108,7 @@ std::optional<Inode> RecordInode(ObjectChange& change);
 template <typename Fn>
 void ForEachBlock(const RangeSet& set, Fn fn) {
   set.ForEach([&](BlockRange r) {
-    for (uint64_t b = r.start; b < r.end(); ++b) fn(b);
+    for (ObjectBlock b = r.start; b < r.end(); ++b) fn(b);
   });
 }
 

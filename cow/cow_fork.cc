@@ -15,9 +15,9 @@ void CowFork::Barrier() {
   if (!pending_.empty() || committing_sets_ > 0) ++epoch_;
 }
 
-uint64_t CowFork::NewBlocks(const ObjectState& object, BlockRange range) const {
-  uint64_t n = 0;
-  for (uint64_t b = range.start; b < range.end(); ++b) {
+BlockCount CowFork::NewBlocks(const ObjectState& object, BlockRange range) const {
+  BlockCount n;
+  for (ObjectBlock b = range.start; b < range.end(); ++b) {
     const Page* page = pages_.Find(object, b);
     if (page == nullptr || page->pending == nullptr || page->pending->epoch != epoch_) ++n;
   }
@@ -27,7 +27,7 @@ uint64_t CowFork::NewBlocks(const ObjectState& object, BlockRange range) const {
 void CowFork::AddSetsOfRange(const ObjectState& object, BlockRange range, ChangeSetsFound* sets) const {
   if (object.metadata_set != nullptr && object.metadata_set->epoch == epoch_)
     sets->insert(object.metadata_set);
-  for (uint64_t b = range.start; b < range.end(); ++b) {
+  for (ObjectBlock b = range.start; b < range.end(); ++b) {
     const Page* page = pages_.Find(object, b);
     if (page != nullptr && page->pending != nullptr && page->pending->epoch == epoch_)
       sets->insert(page->pending);
@@ -70,7 +70,7 @@ void CowFork::JoinChange(ChangeSet& into, ChangeSet& from, ObjectChange& theirs)
   RemovePending(theirs);
   if (object.metadata_set == &from) object.metadata_set = &into;
   ObjectChange& ours = Change(into, theirs.object);
-  ForEachBlock(theirs.data, [&](uint64_t b) {
+  ForEachBlock(theirs.data, [&](ObjectBlock b) {
     Page* page = pages_.Find(object, b);
     // Otherwise the block is detached, and moves with the detached ones.
     if (page != nullptr && page->pending == &from) page->pending = &into;
@@ -137,7 +137,7 @@ ChangeSetRef CowFork::SetForRange(const std::shared_ptr<ObjectState>& object, Bl
     set = set ? Join(set, other->shared_from_this()) : other->shared_from_this();
   };
   if (object->metadata_set != nullptr) add(object->metadata_set);
-  for (uint64_t b = range.start; b < range.end(); ++b) {
+  for (ObjectBlock b = range.start; b < range.end(); ++b) {
     const Page* page = pages_.Find(*object, b);
     if (page != nullptr && page->pending != nullptr && page->pending != set.get()) add(page->pending);
   }
@@ -161,14 +161,14 @@ ChangeSetRef CowFork::SetForObject(const std::shared_ptr<ObjectState>& object) {
 }
 
 // The page is going to have content of a later barrier epoch: its pending change set keeps its own version.
-void CowFork::Detach(Page& page, ObjectState& object, uint64_t block) {
+void CowFork::Detach(Page& page, ObjectState& object, ObjectBlock block) {
   UNTORN_CHECK(page.pending->epoch < epoch_, "invariant 1: a block of this barrier epoch is detached");
   page.pending->changes[object.id].ForgetMapped();
   page.pending->detached[{object.id, block}] = std::move(page.buffer);
   page.pending = nullptr;
 }
 
-void CowFork::StageBlock(const ChangeSetRef& set, const std::shared_ptr<ObjectState>& object, uint64_t block,
+void CowFork::StageBlock(const ChangeSetRef& set, const std::shared_ptr<ObjectState>& object, ObjectBlock block,
                          BufferRef buffer) {
   Page& page = pages_.Get(*object, block);
   if (page.pending != nullptr && page.pending != set.get()) Detach(page, *object, block);
@@ -188,17 +188,17 @@ ChangeSet* CowFork::Restage(ObjectState& object, BlockRange range, std::span<Buf
   if (pending_.empty() || pending_.front()->epoch != epoch_) return nullptr;
   // Else the change set has a size to bring, or an order to keep.
   if (object.metadata_set != nullptr || object.committing_metadata > 0 ||
-      range.end() * kBlockBytes > object.durable_size_bytes) {
+      ByteOffset(range.end()) > object.durable_size_bytes) {
     return nullptr;
   }
-  absl::InlinedVector<Page*, Chunk::kBlocks> pages;
-  for (uint64_t b = range.start; b < range.end(); ++b) {
+  absl::InlinedVector<Page*, Chunk::kPages> pages;
+  for (ObjectBlock b = range.start; b < range.end(); ++b) {
     Page* page = pages_.Find(object, b);
     if (page == nullptr || page->pending == nullptr || page->drop_when_clean) return nullptr;
     if (!pages.empty() && page->pending != pages[0]->pending) return nullptr;
     pages.push_back(page);
   }
-  for (uint64_t i = 0; i < range.count; ++i) {
+  for (size_t i = 0; i < pages.size(); ++i) {
     std::swap(pages[i]->buffer, buffers[i]);
     pages[i]->referenced = true;
   }
@@ -227,8 +227,8 @@ void CowFork::StageHole(const ChangeSetRef& set, const std::shared_ptr<ObjectSta
   if (range.count == 0) return;
   ObjectChange& change = Change(*set, object);
   change.holes.Add(range);
-  uint64_t taken = 0;
-  for (uint64_t block : pages_.BlocksWithPages(*object, range)) {
+  BlockCount taken;
+  for (ObjectBlock block : pages_.BlocksWithPages(*object, range)) {
     Page* page = pages_.Find(*object, block);
     if (page->pending == set.get()) {
       ++taken;
@@ -250,13 +250,13 @@ void CowFork::StageHole(const ChangeSetRef& set, const std::shared_ptr<ObjectSta
 }
 
 void CowFork::CheckInvariants() const {
-  uint64_t pending_blocks = 0;
+  BlockCount pending_blocks;
   for (const ChangeSetRef& set : pending_) {
     UNTORN_CHECK(set->state == ChangeSet::State::kPending && !set->joined_to,
                  "a change set is pending that is not");
     UNTORN_CHECK(!set->next_pending || set->order() < set->next_pending->order(),
                  "pending change sets are out of order");
-    uint64_t blocks = 0;
+    BlockCount blocks;
     for (const auto& [id, change] : set->changes) {
       const ObjectState& object = *change.object;
       UNTORN_CHECK(
@@ -267,7 +267,7 @@ void CowFork::CheckInvariants() const {
         UNTORN_CHECK(other == set.get() || other->epoch != set->epoch || !change.metadata(),
                      "invariant 2: a change of the object stands beside one of its metadata");
       }
-      ForEachBlock(change.data, [&, id = id](uint64_t b) {
+      ForEachBlock(change.data, [&, id = id](ObjectBlock b) {
         ++blocks;
         const Page* page = pages_.Find(object, b);
         const bool here = page != nullptr && page->pending == set.get();

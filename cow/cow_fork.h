@@ -44,7 +44,7 @@ class CowFork {
   // Begins a new barrier epoch if anything is pending or committing.
   void Barrier();
   // Blocks of the range that are not part of a pending change set of this barrier epoch: those need space of their own.
-  uint64_t NewBlocks(const ObjectState& object, BlockRange range) const;
+  BlockCount NewBlocks(const ObjectState& object, BlockRange range) const;
   // A new pending change set.
   ChangeSetRef NewChangeSet();
   // Accepts a change set that was made outside, and that others see when it is durable. Its objects are exclusive until
@@ -63,7 +63,7 @@ class CowFork {
   // The part of the change set that concerns this object.
   ObjectChange& Change(ChangeSet& set, const std::shared_ptr<ObjectState>& object);
   // Puts new content of one block into the change set.
-  void StageBlock(const ChangeSetRef& set, const std::shared_ptr<ObjectState>& object, uint64_t block,
+  void StageBlock(const ChangeSetRef& set, const std::shared_ptr<ObjectState>& object, ObjectBlock block,
                   BufferRef buffer);
   // The cheap case of an atomic write: one change set holds all these blocks already, and nothing but their content
   // changes. Puts `buffers` in their place, and what was there into `buffers`. nullptr, and nothing done, if it is not so.
@@ -85,15 +85,15 @@ class CowFork {
   // Makes a frozen change set, of one range within the durable size of its object, pending again, as the older part of
   // whatever overlaps it now.
   void Unfreeze(const ChangeSetRef& set);
-  uint64_t dirty_blocks() const { return dirty_blocks_; }  // pending and committing
+  BlockCount dirty_blocks() const { return dirty_blocks_; }  // pending and committing
 
   // Stops the process if a numbered invariant, of this class or of the page cache, does not hold.
   void CheckInvariants() const;
 
  private:
-  static ChangeSet* PendingWith(const ObjectState& object, uint64_t block, BarrierEpoch epoch,
+  static ChangeSet* PendingWith(const ObjectState& object, ObjectBlock block, BarrierEpoch epoch,
                                 const ChangeSet* except);
-  void Detach(Page& page, ObjectState& object, uint64_t block);
+  void Detach(Page& page, ObjectState& object, ObjectBlock block);
   void JoinChange(ChangeSet& into, ChangeSet& from, ObjectChange& theirs);
   void TakeBlocksOut(ChangeSet& set, ObjectChange& change, BlockRange range);
   static void CompleteChange(ChangeSet& set, ObjectChange& change);
@@ -102,9 +102,9 @@ class CowFork {
   PageCache pages_;
   ObjectTable objects_;
   PendingNames names_;
-  BarrierEpoch epoch_ = 0;
+  BarrierEpoch epoch_;
   uint64_t next_sequence_ = 1;
-  uint64_t dirty_blocks_ = 0;
+  BlockCount dirty_blocks_;
   uint64_t committing_sets_ = 0;
   PendingSets pending_;
 };

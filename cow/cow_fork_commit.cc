@@ -17,7 +17,7 @@ bool MustWait(const ChangeSet& set, const PageCache& pages) {
     }
     if (object.committing == 0) continue;
     bool wait = false;
-    ForEachBlock(change.data, [&](uint64_t b) {
+    ForEachBlock(change.data, [&](ObjectBlock b) {
       const Page* page = pages.Find(object, b);
       wait |= page != nullptr && page->committing != nullptr;
     });
@@ -42,8 +42,8 @@ void CowFork::Freeze(const ChangeSetRef& set) {
       FrozenRange& range = set->frozen.emplace_back();
       range.object = &object;
       range.blocks = r;
-      range.buffers.reserve(r.count);
-      for (uint64_t b = r.start; b < r.end(); ++b) {
+      range.buffers.reserve(r.count.value());
+      for (ObjectBlock b = r.start; b < r.end(); ++b) {
         Page& page = pages_.Get(object, b);
         if (page.pending == set.get()) {
           range.buffers.push_back(page.buffer);
@@ -95,7 +95,7 @@ void CowFork::Complete(const ChangeSetRef& set) {
   --committing_sets_;
   set->state = ChangeSet::State::kDone;
   for (FrozenRange& range : set->frozen) {
-    for (uint64_t b = range.blocks.start; b < range.blocks.end(); ++b) {
+    for (ObjectBlock b = range.blocks.start; b < range.blocks.end(); ++b) {
       Page* page = pages_.Find(*range.object, b);
       if (page == nullptr || page->committing != set.get()) continue;
       page->committing = nullptr;
@@ -119,7 +119,7 @@ void CowFork::Complete(const ChangeSetRef& set) {
   set->changes.clear();
 }
 
-ChangeSet* CowFork::PendingWith(const ObjectState& object, uint64_t block, BarrierEpoch epoch,
+ChangeSet* CowFork::PendingWith(const ObjectState& object, ObjectBlock block, BarrierEpoch epoch,
                                 const ChangeSet* except) {
   for (ChangeSet* other : object.pending) {
     if (other == except || other->epoch != epoch) continue;
@@ -134,7 +134,7 @@ ChangeSet* CowFork::PendingWith(const ObjectState& object, uint64_t block, Barri
 void CowFork::TakeBlocksOut(ChangeSet& set, ObjectChange& change, BlockRange range) {
   RangeSet kept = change.data;
   kept.Remove(range);
-  ForEachBlock(change.data, [&](uint64_t b) {
+  ForEachBlock(change.data, [&](ObjectBlock b) {
     if (b < range.start || b >= range.end()) return;
     set.detached.erase({change.object->id, b});
     --set.data_blocks;
@@ -160,10 +160,10 @@ void CowFork::Unfreeze(const ChangeSetRef& set) {
   }
   std::vector<ChangeSetRef> overlapping;
   for (FrozenRange& range : set->frozen) {
-    for (uint64_t b = range.blocks.start; b < range.blocks.end(); ++b) {
+    for (ObjectBlock b = range.blocks.start; b < range.blocks.end(); ++b) {
       Page& page = pages_.Get(*range.object, b);
       page.committing = nullptr;
-      BufferRef& buffer = range.buffers[b - range.blocks.start];
+      BufferRef& buffer = range.buffer(b);
       if (ChangeSet* newer = PendingWith(*range.object, b, set->epoch, set.get())) {
         // The newer version of the same barrier epoch is the one that counts.
         overlapping.push_back(newer->shared_from_this());

@@ -23,7 +23,7 @@ namespace untorn {
 // An extent that has its place already: data that a large transaction wrote before its commit, or preallocated space.
 struct PlacedExtent {
   BlockRange blocks;
-  uint64_t physical = 0;
+  BlockNumber physical;
   MappingState state = MappingState::kWritten;
   Hash128 hash;  // of the data, if it is written
 };

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <list>
 
+#include "base/block_size.h"
 #include "cow/buffer_pool.h"
 
 namespace untorn {
@@ -29,11 +30,16 @@ struct Page {
 
 // 16 adjacent blocks: one look-up serves 64 KiB.
 struct Chunk {
-  static constexpr uint64_t kBlocks = 16;
+  static constexpr size_t kPages = 16;
+  static constexpr BlockCount kBlocks{kPages};
   ObjectState* object = nullptr;
   uint64_t index = 0;  // first block / kBlocks
-  std::array<Page, kBlocks> pages;
+  std::array<Page, kPages> pages;
   std::list<Chunk*>::iterator place;  // in the eviction order
+
+  static uint64_t IndexOf(ObjectBlock block) { return block / kBlocks; }
+  Page& page(ObjectBlock block) { return pages[(block % kBlocks).value()]; }
+  ObjectBlock first_block() const { return ObjectBlock(0) + kBlocks * index; }
 };
 
 }  // namespace untorn

@@ -8,42 +8,43 @@
 
 namespace untorn {
 
-Chunk* PageCache::FindChunk(const ObjectState& object, uint64_t block) const {
-  const uint64_t index = block / Chunk::kBlocks;
+Chunk* PageCache::FindChunk(const ObjectState& object, ObjectBlock block) const {
+  const uint64_t index = Chunk::IndexOf(block);
   if (found_ != nullptr && found_->object == &object && found_->index == index) return found_;
   const auto it = object.chunks.find(index);
   if (it == object.chunks.end()) return nullptr;
   return found_ = it->second.get();
 }
 
-Page* PageCache::Find(const ObjectState& object, uint64_t block) const {
+Page* PageCache::Find(const ObjectState& object, ObjectBlock block) const {
   Chunk* chunk = FindChunk(object, block);
-  return chunk ? &chunk->pages[block % Chunk::kBlocks] : nullptr;
+  return chunk ? &chunk->page(block) : nullptr;
 }
 
-Page& PageCache::Get(ObjectState& object, uint64_t block) {
+Page& PageCache::Get(ObjectState& object, ObjectBlock block) {
   if (Page* page = Find(object, block)) return *page;
-  std::unique_ptr<Chunk>& chunk = object.chunks[block / Chunk::kBlocks];
+  std::unique_ptr<Chunk>& chunk = object.chunks[Chunk::IndexOf(block)];
   if (!chunk) {
     chunk = std::make_unique<Chunk>();
     chunk->object = &object;
-    chunk->index = block / Chunk::kBlocks;
+    chunk->index = Chunk::IndexOf(block);
     // Just behind the hand: it comes by this chunk last.
     chunk->place = chunks_.insert(hand_, chunk.get());
     ++chunk_count_;
   }
-  return chunk->pages[block % Chunk::kBlocks];
+  return chunk->page(block);
 }
 
-std::vector<uint64_t> PageCache::BlocksWithPages(const ObjectState& object, BlockRange range) const {
-  std::vector<uint64_t> blocks;
+std::vector<ObjectBlock> PageCache::BlocksWithPages(const ObjectState& object, BlockRange range) const {
+  std::vector<ObjectBlock> blocks;
   const auto add = [&](const Chunk& chunk) {
-    for (uint64_t i = 0; i < Chunk::kBlocks; ++i) {
-      const uint64_t block = chunk.index * Chunk::kBlocks + i;
-      if (block >= range.start && block < range.end() && !chunk.pages[i].unused()) blocks.push_back(block);
+    ObjectBlock block = chunk.first_block();
+    for (const Page& page : chunk.pages) {
+      if (block >= range.start && block < range.end() && !page.unused()) blocks.push_back(block);
+      ++block;
     }
   };
-  const uint64_t first = range.start / Chunk::kBlocks, last = (range.end() - 1) / Chunk::kBlocks;
+  const uint64_t first = Chunk::IndexOf(range.start), last = Chunk::IndexOf(range.end() - 1);
   // A range may reach to the largest block there is: then the chunks are fewer than the blocks.
   if (last - first < object.chunks.size()) {
     for (uint64_t index = first; index <= last; ++index) {
@@ -67,14 +68,14 @@ void PageCache::EraseChunkIfUnused(Chunk* chunk) {
   chunk->object->chunks.erase(chunk->index);
 }
 
-void PageCache::EraseIfUnused(ObjectState& object, uint64_t block) {
+void PageCache::EraseIfUnused(ObjectState& object, ObjectBlock block) {
   if (Chunk* chunk = FindChunk(object, block); chunk != nullptr) EraseChunkIfUnused(chunk);
 }
 
-void PageCache::Drop(ObjectState& object, uint64_t block) {
+void PageCache::Drop(ObjectState& object, ObjectBlock block) {
   Chunk* chunk = FindChunk(object, block);
   if (chunk == nullptr) return;
-  Page& page = chunk->pages[block % Chunk::kBlocks];
+  Page& page = chunk->page(block);
   ChangeSet* committing = page.committing;
   page = Page();
   page.committing = committing;
@@ -82,19 +83,19 @@ void PageCache::Drop(ObjectState& object, uint64_t block) {
 }
 
 void PageCache::DropClean(ObjectState& object, BlockRange range) {
-  for (uint64_t block : BlocksWithPages(object, range)) {
+  for (ObjectBlock block : BlocksWithPages(object, range)) {
     if (!Find(object, block)->dirty()) Drop(object, block);
   }
 }
 
-Page* PageCache::AddReading(ObjectState& object, uint64_t block, uint64_t token) {
+Page* PageCache::AddReading(ObjectState& object, ObjectBlock block, uint64_t token) {
   Page& page = Get(object, block);
   if (!page.unused()) return nullptr;
   page.read_token = token;
   return &page;
 }
 
-void PageCache::FillRead(ObjectState& object, uint64_t block, uint64_t token, BufferRef buffer) {
+void PageCache::FillRead(ObjectState& object, ObjectBlock block, uint64_t token, BufferRef buffer) {
   Page* page = Find(object, block);
   // A write came meanwhile, or the page was dropped: what was read is old.
   if (page == nullptr || page->read_token != token) return;

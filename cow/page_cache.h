@@ -28,25 +28,25 @@ class PageCache {
   BufferPool& pool() { return pool_; }
 
   // nullptr: there is no page of this block.
-  Page* Find(const ObjectState& object, uint64_t block) const;
+  Page* Find(const ObjectState& object, ObjectBlock block) const;
   // Makes a page if there is none.
-  Page& Get(ObjectState& object, uint64_t block);
+  Page& Get(ObjectState& object, ObjectBlock block);
   // The blocks of the range that have a page in use, in order.
-  std::vector<uint64_t> BlocksWithPages(const ObjectState& object, BlockRange range) const;
+  std::vector<ObjectBlock> BlocksWithPages(const ObjectState& object, BlockRange range) const;
 
   // Names one device read that fills pages.
   uint64_t NewReadToken() { return next_read_token_++; }
   // A page for content that is being read; nullptr if it has one already.
-  Page* AddReading(ObjectState& object, uint64_t block, uint64_t token);
+  Page* AddReading(ObjectState& object, ObjectBlock block, uint64_t token);
   // Gives the page its content, if it still waits for this read. Without a buffer the read has failed.
-  void FillRead(ObjectState& object, uint64_t block, uint64_t token, BufferRef buffer);
+  void FillRead(ObjectState& object, ObjectBlock block, uint64_t token, BufferRef buffer);
 
   // Forgets the content of a block. What is on its way to the device stays known as such.
-  void Drop(ObjectState& object, uint64_t block);
+  void Drop(ObjectState& object, ObjectBlock block);
   // Forgets clean content of blocks whose mapping was changed behind the cache.
   void DropClean(ObjectState& object, BlockRange range);
   // Call after a change that may have left the page unused (invariant 2).
-  void EraseIfUnused(ObjectState& object, uint64_t block);
+  void EraseIfUnused(ObjectState& object, ObjectBlock block);
 
   uint64_t memory_bytes() const { return pool_.bytes_in_use() + chunk_count_ * sizeof(Chunk); }
   // Evicts clean pages, longest unused first, until memory is at most `limit_bytes` or none is left.
@@ -56,7 +56,7 @@ class PageCache {
   void CheckInvariants(const ObjectState& object) const;
 
  private:
-  Chunk* FindChunk(const ObjectState& object, uint64_t block) const;
+  Chunk* FindChunk(const ObjectState& object, ObjectBlock block) const;
   void EraseChunkIfUnused(Chunk* chunk);
 
   BufferPool pool_;

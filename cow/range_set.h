@@ -15,7 +15,7 @@ namespace untorn {
 class RangeSet {
  public:
   void Add(BlockRange range) {
-    uint64_t start = range.start, end = range.end();
+    ObjectBlock start = range.start, end = range.end();
     // The runs that touch or overlap the range become one with it.
     const auto first = FirstEndingAtOrAfter(start);
     auto last = first;
@@ -29,7 +29,7 @@ class RangeSet {
     const auto first = FirstEndingAtOrAfter(range.start + 1);
     auto last = first;
     // At most the first run reaches out of the range at its start, and the last one at its end.
-    uint64_t head = range.start, tail = range.end();
+    ObjectBlock head = range.start, tail = range.end();
     for (; last != runs_.end() && last->start < range.end(); ++last) {
       head = std::min(head, last->start);
       tail = std::max(tail, last->end());
@@ -38,7 +38,7 @@ class RangeSet {
     if (tail > range.end()) at = runs_.insert(at, {range.end(), tail - range.end()});
     if (head < range.start) runs_.insert(at, {head, range.start - head});
   }
-  bool Contains(uint64_t block) const {
+  bool Contains(ObjectBlock block) const {
     const auto it = const_cast<RangeSet*>(this)->FirstEndingAtOrAfter(block + 1);
     return it != runs_.end() && it->start <= block;
   }
@@ -55,11 +55,11 @@ class RangeSet {
 
  private:
   using Runs = absl::InlinedVector<BlockRange, 1>;
-  Runs::iterator FirstEndingAtOrAfter(uint64_t block) {
+  Runs::iterator FirstEndingAtOrAfter(ObjectBlock block) {
     // What grows at its end is found there.
     if (!runs_.empty() && runs_.back().end() < block) return runs_.end();
     return std::lower_bound(runs_.begin(), runs_.end(), block,
-                            [](const BlockRange& run, uint64_t b) { return run.end() < b; });
+                            [](const BlockRange& run, ObjectBlock b) { return run.end() < b; });
   }
   void Replace(Runs::iterator first, Runs::iterator last, BlockRange run) {
     if (first == last) {

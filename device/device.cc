@@ -53,11 +53,11 @@ absl::Status FlushBlocking(Device& device) {
   return RunBlocking(device, &request);
 }
 
-absl::Status WriteZerosBlocking(Device& device, uint64_t offset_bytes, uint64_t length_bytes,
+absl::Status WriteZerosBlocking(Device& device, ByteRange range,
                                 const std::function<void(uint64_t)>& done) {
-  for (uint64_t at = 0; at < length_bytes;) {
-    const uint64_t bytes = std::min<uint64_t>(kZeroBytes, length_bytes - at);
-    if (absl::Status s = WriteBlocking(device, offset_bytes + at, Zeros(), bytes); !s.ok()) return s;
+  for (uint64_t at = 0; at < range.length_bytes;) {
+    const uint64_t bytes = std::min<uint64_t>(kZeroBytes, range.length_bytes - at);
+    if (absl::Status s = WriteBlocking(device, range.offset_bytes + at, Zeros(), bytes); !s.ok()) return s;
     at += bytes;
     if (done) done(at);
   }

@@ -29,6 +29,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "base/block_size.h"
+#include "base/byte_range.h"
 
 namespace untorn {
 
@@ -125,7 +126,7 @@ absl::Status ReadBlocking(Device& device, uint64_t offset_bytes, void* buffer, u
 absl::Status WriteBlocking(Device& device, uint64_t offset_bytes, const void* buffer, uint64_t length_bytes);
 absl::Status FlushBlocking(Device& device);
 // Calls `done` now and then, with the number of bytes written so far.
-absl::Status WriteZerosBlocking(Device& device, uint64_t offset_bytes, uint64_t length_bytes,
+absl::Status WriteZerosBlocking(Device& device, ByteRange range,
                                 const std::function<void(uint64_t)>& done = {});
 
 }  // namespace untorn

@@ -46,13 +46,13 @@ bool BlockAligned(uint64_t value) { return value % kBlockBytes == 0; }
 
 }  // namespace
 
-bool WithinAtomicLimits(const AtomicLimits& limits, uint64_t offset_bytes, uint64_t length_bytes) {
-  if (!limits.usable() || !std::has_single_bit(length_bytes)) return false;
-  if (length_bytes < limits.unit_min_bytes || length_bytes > limits.unit_max_bytes) return false;
-  if (offset_bytes % length_bytes != 0) return false;
+bool WithinAtomicLimits(const AtomicLimits& limits, ByteRange range) {
+  if (!limits.usable() || !std::has_single_bit(range.length_bytes)) return false;
+  if (range.length_bytes < limits.unit_min_bytes || range.length_bytes > limits.unit_max_bytes) return false;
+  if (range.offset_bytes % range.length_bytes != 0) return false;
   if (limits.boundary_bytes == 0) return true;
-  const uint64_t last_byte = offset_bytes + length_bytes - 1;
-  return offset_bytes / limits.boundary_bytes == last_byte / limits.boundary_bytes;
+  const uint64_t last_byte = range.end_bytes() - 1;
+  return range.offset_bytes / limits.boundary_bytes == last_byte / limits.boundary_bytes;
 }
 
 absl::Status CheckRequest(const DeviceInfo& info, const IoRequest& request) {
@@ -73,7 +73,7 @@ absl::Status CheckRequest(const DeviceInfo& info, const IoRequest& request) {
         absl::StrCat(Describe(info, request), ": the device ends at ", info.size_bytes));
   }
   if (request.op != IoOp::kAtomicWrite) return absl::OkStatus();
-  if (!WithinAtomicLimits(info.atomic, request.offset_bytes, length_bytes)) {
+  if (!WithinAtomicLimits(info.atomic, {request.offset_bytes, length_bytes})) {
     return absl::UnimplementedError(
         absl::StrCat(Describe(info, request), ": outside the device's atomic limits (source ",
                      AtomicSourceName(info.atomic.source), ", unit ", info.atomic.unit_min_bytes, " to ",

@@ -10,12 +10,13 @@
 #include "absl/container/inlined_vector.h"
 #include "absl/status/status.h"
 #include "absl/types/span.h"
+#include "base/byte_range.h"
 #include "device/device.h"
 
 namespace untorn {
 
 // True if the device keeps a write of this range whole.
-bool WithinAtomicLimits(const AtomicLimits& limits, uint64_t offset_bytes, uint64_t length_bytes);
+bool WithinAtomicLimits(const AtomicLimits& limits, ByteRange range);
 
 // Checks whether the request can be tried at all. Errors of the program abort the process: a
 // misaligned offset, length or buffer, and a write to a device that is open for reading only.

@@ -24,7 +24,7 @@ absl::Status WriteTreeAndMap(Lock& lock, const CheckpointParts& parts, Checkpoin
   RETURN_IF_ERROR(root.status());
   next->tree = *root;
   RETURN_IF_ERROR(sink.Finish(lock, *parts.state.frozen));
-  const auto write = [&](uint64_t block, std::span<const std::byte> bytes) {
+  const auto write = [&](BlockNumber block, std::span<const std::byte> bytes) {
     sink.Write(block, bytes);
     return absl::OkStatus();
   };

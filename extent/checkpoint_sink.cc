@@ -8,7 +8,7 @@
 namespace untorn {
 namespace {
 
-constexpr uint64_t kNodeRunBlocks = 64;
+constexpr BlockCount kNodeRunBlocks = 64;
 constexpr size_t kWritesInFlight = 8;
 
 }  // namespace
@@ -21,18 +21,20 @@ absl::StatusOr<std::shared_ptr<const TreeNode>> CheckpointSink::Load(BlockPointe
   return absl::IsDataLoss(node.status()) ? mappings_.ReadNode(lock_, pointer) : node;
 }
 
-absl::StatusOr<uint64_t> CheckpointSink::AllocateNode() {
+absl::StatusOr<BlockNumber> CheckpointSink::AllocateNode() {
   std::lock_guard guard(lock_);
   if (run_used_ == run_.count) {
     RETURN_IF_ERROR(SendRun(lock_));
     // Not of what is reserved for data.
-    const uint64_t free = space_.free_blocks();
-    const uint64_t unreserved = free - std::min(free, space_.reserved_blocks());
-    const uint64_t want = std::clamp<uint64_t>(unreserved, 1, kNodeRunBlocks);
+    const BlockCount free = space_.free_blocks();
+    const BlockCount unreserved = free - std::min(free, space_.reserved_blocks());
+    const BlockCount want = std::clamp<BlockCount>(unreserved, 1, kNodeRunBlocks);
     ASSIGN_OR_RETURN(run_, space_.Allocate(lock_, {.want_blocks = want}));
-    bytes_ = AlignedBuffer(run_.count * kBlockBytes);
+    bytes_ = AlignedBuffer(Bytes(run_.count));
   }
-  return run_.start + run_used_++;
+  const BlockNumber node = run_.start + run_used_;
+  ++run_used_;
+  return node;
 }
 
 absl::Status CheckpointSink::WriteNode(BlockPointer pointer, std::span<const std::byte> block) {
@@ -40,14 +42,14 @@ absl::Status CheckpointSink::WriteNode(BlockPointer pointer, std::span<const std
   std::lock_guard guard(lock_);
   UNTORN_CHECK(pointer.block >= run_.start && pointer.block < run_.start + run_used_,
                "a node is written outside its run");
-  std::copy(block.begin(), block.end(), bytes_.data() + (pointer.block - run_.start) * kBlockBytes);
+  std::copy(block.begin(), block.end(), bytes_.data() + Bytes(pointer.block - run_.start));
   // Needed as soon as the new tree is: whoever looks something up would wait for it to be read.
   mappings_.node_cache().Insert(std::move(node));
   RETURN_IF_ERROR(space_.LoadGroups(lock_, {pointer.block, 1}));
   return space_.free_space().SetBase({pointer.block, 1});
 }
 
-void CheckpointSink::NodeRetired(uint64_t block) {
+void CheckpointSink::NodeRetired(BlockNumber block) {
   retired_.push_back(block);
   Clear({block, 1});
 }
@@ -81,10 +83,10 @@ absl::Status CheckpointSink::Finish(Lock& lock, const Delta& merged) {
 }
 
 void CheckpointSink::ForgetRetired() {
-  for (uint64_t block : retired_) mappings_.node_cache().Erase(block);
+  for (BlockNumber block : retired_) mappings_.node_cache().Erase(block);
 }
 
-void CheckpointSink::Write(uint64_t block, std::span<const std::byte> bytes) {
+void CheckpointSink::Write(BlockNumber block, std::span<const std::byte> bytes) {
   PendingWrite& w = writes_.emplace_back();
   w.bytes = AlignedBuffer(bytes.size());
   std::copy(bytes.begin(), bytes.end(), w.bytes.data());
@@ -104,15 +106,15 @@ absl::Status CheckpointSink::SendRun(Lock& lock) {
   if (run_used_ == 0) return absl::OkStatus();
   PendingWrite& w = writes_.emplace_back();
   w.bytes = std::move(bytes_);
-  Send(w, run_.start, run_used_ * kBlockBytes);
+  Send(w, run_.start, Bytes(run_used_));
   run_ = {};
   run_used_ = 0;
   return Drain(lock, kWritesInFlight);
 }
 
-void CheckpointSink::Send(PendingWrite& write, uint64_t block, size_t bytes) {
+void CheckpointSink::Send(PendingWrite& write, BlockNumber block, size_t bytes) {
   write.request.op = IoOp::kWrite;
-  write.request.offset_bytes = block * kBlockBytes;
+  write.request.offset_bytes = ByteOffset(block);
   write.request.iov = {{write.bytes.data(), bytes}};
   write.request.context = &write;
   write.request.done = [](IoRequest* r) { static_cast<PendingWrite*>(r->context)->done = true; };

@@ -37,16 +37,16 @@ class CheckpointSink : public TreeMergeSink {
 
   // ---- Without the lock ----
   absl::StatusOr<std::shared_ptr<const TreeNode>> Load(BlockPointer pointer) override;
-  absl::StatusOr<uint64_t> AllocateNode() override;
+  absl::StatusOr<BlockNumber> AllocateNode() override;
   absl::Status WriteNode(BlockPointer pointer, std::span<const std::byte> block) override;
-  void NodeRetired(uint64_t block) override;
+  void NodeRetired(BlockNumber block) override;
   void MappingRemoved(Extent extent) override;
 
   // ---- With the lock ----
   // After the merge: sends what is left, and marks the extents that `merged` maps. Returns the first error.
   absl::Status Finish(Lock& lock, const Delta& merged);
   // A write of the caller's bytes (copied).
-  void Write(uint64_t block, std::span<const std::byte> bytes);
+  void Write(BlockNumber block, std::span<const std::byte> bytes);
   // Waits until at most `left` writes are in flight. Returns the first error.
   absl::Status Drain(Lock& lock, size_t left);
   // Once nothing refers to the old tree any more.
@@ -62,7 +62,7 @@ class CheckpointSink : public TreeMergeSink {
   // Takes the extent out of base.
   void Clear(Extent extent);
   absl::Status SendRun(Lock& lock);
-  void Send(PendingWrite& write, uint64_t block, size_t bytes);
+  void Send(PendingWrite& write, BlockNumber block, size_t bytes);
 
   IoPump& pump_;
   const VolumeState& state_;
@@ -71,9 +71,9 @@ class CheckpointSink : public TreeMergeSink {
   Lock lock_;
   absl::Status error_;  // the first error
   Extent run_;          // where new nodes go
-  uint64_t run_used_ = 0;
-  AlignedBuffer bytes_;            // of the run
-  std::vector<uint64_t> retired_;  // blocks
+  BlockCount run_used_;
+  AlignedBuffer bytes_;  // of the run
+  std::vector<BlockNumber> retired_;
   std::deque<PendingWrite> writes_;
 };
 

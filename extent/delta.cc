@@ -20,7 +20,7 @@ Mapping Delta::MakeMapping(const Object::value_type& v) {
 }
 
 template <typename Map>
-auto Delta::FirstBeyond(Map& object, uint64_t block) {
+auto Delta::FirstBeyond(Map& object, ObjectBlock block) {
   auto it = object.lower_bound(block);
   if (it != object.begin()) {
     const auto before = std::prev(it);
@@ -73,8 +73,8 @@ absl::Status Delta::ReplaceOverlapping(Object& object, Object::iterator it, Obje
   const BlockRange range = mapping.logical;
   absl::Status result;
   absl::InlinedVector<Piece, 4> put;
-  uint64_t owned_from = range.start;  // with keeps_extent: where the next part not owned would begin
-  const auto add = [&](uint64_t start, uint64_t end, bool owned) {
+  ObjectBlock owned_from = range.start;  // with keeps_extent: where the next part not owned would begin
+  const auto add = [&](ObjectBlock start, ObjectBlock end, bool owned) {
     if (start == end) return;
     Mapping part = mapping;
     part.logical = {start, end - start};
@@ -88,26 +88,27 @@ absl::Status Delta::ReplaceOverlapping(Object& object, Object::iterator it, Obje
         old.state == MappingState::kWritten) {
       mapping.unsettled_rewrites = static_cast<uint8_t>(std::min<int>(old.unsettled_rewrites + 1, UINT8_MAX));
     }
-    const uint64_t cut_start = std::max(old.logical.start, range.start);
-    const uint64_t cut_end = std::min(old.logical.end(), range.end());
+    const ObjectBlock cut_start = std::max(old.logical.start, range.start);
+    const ObjectBlock cut_end = std::min(old.logical.end(), range.end());
     const bool has_extent = old.state != MappingState::kHole;
-    const auto part_of_old = [&](uint64_t start, uint64_t end) {
+    const auto part_of_old = [&](ObjectBlock start, ObjectBlock end) {
       Piece p{old, owned};
       p.mapping.logical = {start, end - start};
       if (has_extent) p.mapping.physical += start - old.logical.start;
       return p;
     };
     if (keeps_extent) {
+      const BlockNumber expected = mapping.physical + (cut_start - range.start);
       const Extent place = part_of_old(cut_start, cut_end).mapping.extent();
       if (old.state != MappingState::kUnwritten ||
-          place.start != mapping.physical + (cut_start - range.start)) {
+          place.start != expected) {
         result = absl::DataLossError(absl::StrCat(
-            "the log writes blocks ", cut_start, " to ", cut_end - 1, " of object ", Value(id),
-            " into blocks as reserved for it from ", mapping.physical + (cut_start - range.start),
+            "the log writes blocks ", cut_start.value(), " to ", (cut_end - 1).value(), " of object ", Value(id),
+            " into blocks as reserved for it from ", expected.value(),
             " on, but has ",
             old.state == MappingState::kHole        ? absl::StrCat("a hole there")
-            : old.state == MappingState::kUnwritten ? absl::StrCat("reserved those from ", place.start, " on")
-                                                    : absl::StrCat("written them at ", place.start)));
+            : old.state == MappingState::kUnwritten ? absl::StrCat("reserved those from ", place.start.value(), " on")
+                                                    : absl::StrCat("written them at ", place.start.value())));
       }
       // Who owned the reserved blocks owns what is written there.
       add(owned_from, cut_start, false);
@@ -166,12 +167,12 @@ void Delta::Visit(ObjectId object, BlockRange range, absl::FunctionRef<void(cons
                   absl::FunctionRef<void(BlockRange)> gap) const {
   const auto found = mappings_.find(object);
   if (found == mappings_.end()) return gap(range);
-  uint64_t at = range.start;
+  ObjectBlock at = range.start;
   for (auto it = FirstBeyond(found->second, at);
        at < range.end() && it != found->second.end() && it->first < range.end(); ++it) {
     Mapping m = MakeMapping(*it);
-    const uint64_t start = std::max(at, m.logical.start);
-    const uint64_t end = std::min(range.end(), m.logical.end());
+    const ObjectBlock start = std::max(at, m.logical.start);
+    const ObjectBlock end = std::min(range.end(), m.logical.end());
     if (start > at) gap({at, start - at});
     if (m.state != MappingState::kHole) m.physical += start - m.logical.start;
     // A piece of a mapping is not "the same range rewritten".
@@ -209,29 +210,29 @@ void Delta::ForEachMapping(absl::FunctionRef<void(ObjectId, const Mapping&, bool
 
 absl::Status Delta::CheckInvariants() const {
   size_t count = 0;
-  uint64_t blocks = 0;
+  BlockCount blocks;
   for (const auto& [id, object] : mappings_) {
-    uint64_t end = 0;
+    ObjectBlock end;
     for (const auto& [start, entry] : object) {
       if (start < end || entry.count == 0) {
         return absl::InternalError(
-            absl::StrCat("delta, invariant 2: mappings of object ", Value(id), " overlap at block ", start));
+            absl::StrCat("delta, invariant 2: mappings of object ", Value(id), " overlap at block ", start.value()));
       }
       end = start + entry.count;
       ++count;
       if (entry.has_extent()) blocks += entry.count;
       if (!entry.has_extent() && !entry.owned) {
         return absl::InternalError(absl::StrCat("delta, invariant 3: a hole of object ", Value(id),
-                                                " at block ", start, " is said to be another layer's"));
+                                                " at block ", start.value(), " is said to be another layer's"));
       }
     }
   }
   uint64_t names = 0;
   for (const auto& [name, object] : names_) names += object.has_value();
   if (count != mapping_count_ || blocks != mapped_blocks_ || names != names_set_) {
-    return absl::InternalError(absl::StrCat("delta, invariant 2: has ", count, " mappings of ", blocks,
+    return absl::InternalError(absl::StrCat("delta, invariant 2: has ", count, " mappings of ", blocks.value(),
                                             " blocks and ", names, " names, but counts ", mapping_count_,
-                                            ", ", mapped_blocks_, " and ", names_set_));
+                                            ", ", mapped_blocks_.value(), " and ", names_set_));
   }
   return absl::OkStatus();
 }

@@ -52,7 +52,7 @@ class Delta {
 
   bool empty() const { return entries() == 0; }
   size_t entries() const { return mapping_count_ + inodes_.size() + names_.size(); }
-  uint64_t mapped_blocks() const { return mapped_blocks_; }
+  BlockCount mapped_blocks() const { return mapped_blocks_; }
   // As TreeGrowthMax counts them.
   uint64_t tree_entries() const { return entries() + names_set_ * (kTreeEntriesOfName - 1); }
 
@@ -68,9 +68,9 @@ class Delta {
  private:
   class EditSource;
   struct Entry {
-    uint64_t count = 0;
-    uint64_t physical = 0;
-    Lsn lsn = 0;
+    BlockCount count;
+    BlockNumber physical;
+    Lsn lsn;
     MappingState state = MappingState::kHole;
     uint8_t unsettled_rewrites = 0;
     bool owned = true;
@@ -78,13 +78,13 @@ class Delta {
     bool has_extent() const { return state != MappingState::kHole; }
   };
   // What is said of one object's blocks, by the first block.
-  using Object = absl::btree_map<uint64_t, Entry>;
+  using Object = absl::btree_map<ObjectBlock, Entry>;
   using Objects = absl::btree_map<ObjectId, Object>;
 
   static Mapping MakeMapping(const Object::value_type& v);
   // The first entry that reaches beyond `block`.
   template <typename Map>
-  static auto FirstBeyond(Map& object, uint64_t block);
+  static auto FirstBeyond(Map& object, ObjectBlock block);
   absl::Status Replace(ObjectId object, const Mapping& mapping, bool keeps_extent, DisplacedFn displaced);
   // Replaces an entry of exactly the same range, which gives up its blocks.
   void ReplaceWhole(Entry& entry, const Mapping& mapping, DisplacedFn displaced);
@@ -95,7 +95,7 @@ class Delta {
 
   Objects mappings_;
   size_t mapping_count_ = 0;  // entries of all objects
-  uint64_t mapped_blocks_ = 0;
+  BlockCount mapped_blocks_;
   absl::btree_map<ObjectId, std::optional<Inode>> inodes_;
   absl::btree_map<std::string, std::optional<ObjectId>> names_;
   uint64_t names_set_ = 0;  // those that are not gone

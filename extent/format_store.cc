@@ -11,20 +11,20 @@
 namespace untorn {
 namespace {
 
-constexpr uint64_t kInitiallyPreparedBlocks = (32 << 20) / kBlockBytes;
+constexpr BlockCount kInitiallyPreparedBlocks = BlocksFor(32 << 20);
 
 }  // namespace
 
 absl::Status FormatStore(Device& device, uint64_t size_bytes, bool prepare_all,
                          const std::function<void(uint64_t, uint64_t)>& progress) {
   if (size_bytes == 0) size_bytes = device.info().size_bytes;
-  const uint64_t total = size_bytes / kBlockBytes;
+  const BlockCount total = WholeBlocks(size_bytes);
   if (total < kStoreBlocksMin || total > kStoreBlocksMax) {
     return absl::InvalidArgumentError(
-        absl::StrCat(device.info().path, ": a store has ", kStoreBlocksMin * kBlockBytes, " to ",
-                     kStoreBlocksMax * kBlockBytes, " bytes, not ", size_bytes));
+        absl::StrCat(device.info().path, ": a store has ", Bytes(kStoreBlocksMin), " to ",
+                     Bytes(kStoreBlocksMax), " bytes, not ", size_bytes));
   }
-  if (total * kBlockBytes > device.info().size_bytes) {
+  if (Bytes(total) > device.info().size_bytes) {
     return absl::InvalidArgumentError(absl::StrCat(device.info().path, ": has ", device.info().size_bytes,
                                                    " bytes, fewer than the ", size_bytes, " asked for"));
   }
@@ -34,28 +34,34 @@ absl::Status FormatStore(Device& device, uint64_t size_bytes, bool prepare_all,
   }
   sb.geometry = Geometry::ForSize(total);
   const Geometry& g = sb.geometry;
+  const BlockCount fixed_areas = BlocksBefore(g.data_start);
   sb.prepared_blocks = device.info().needs_preparing && !prepare_all
-                           ? std::min(total, g.data_start + kInitiallyPreparedBlocks)
+                           ? std::min(total, fixed_areas + kInitiallyPreparedBlocks)
                            : total;
-  sb.used_blocks = g.data_start;
+  sb.used_blocks = fixed_areas;
   sb.epoch = 1;
 
   // Old superblocks go first and are flushed: a cut from here on leaves no store rather than half of two.
-  const uint64_t data_blocks = device.info().needs_preparing ? sb.prepared_blocks - g.data_start : 0;
+  const bool zero_data = device.info().needs_preparing;
+  const Extent data{g.data_start, zero_data ? sb.prepared_blocks - fixed_areas : 0};
   // A file's map blocks are written when they are needed, unless all of it is prepared now.
-  const uint64_t fixed_blocks = data_blocks > 0 && prepare_all ? g.data_start : g.map_start;
-  const uint64_t all = (fixed_blocks + data_blocks) * kBlockBytes;
-  const auto zero = [&](uint64_t start, uint64_t end, uint64_t before) {
-    return WriteZerosBlocking(device, start * kBlockBytes, (end - start) * kBlockBytes, [&](uint64_t bytes) {
-      if (progress) progress(before * kBlockBytes + bytes, all);
+  const BlockNumber fixed_end = data.count > 0 && prepare_all ? g.data_start : g.map_start;
+  const Extent head{0, BlocksBefore(g.log_start)};
+  const Extent fixed{g.log_start, fixed_end - g.log_start};
+  const uint64_t all_bytes = Bytes(head.count + fixed.count + data.count);
+  uint64_t before_bytes = 0;
+  const auto zero = [&](Extent extent) {
+    const ByteRange range{ByteOffset(extent.start), Bytes(extent.count)};
+    const absl::Status written = WriteZerosBlocking(device, range, [&](uint64_t bytes) {
+      if (progress) progress(before_bytes + bytes, all_bytes);
     });
+    before_bytes += range.length_bytes;
+    return written;
   };
-  RETURN_IF_ERROR(zero(0, g.log_start, 0));
+  RETURN_IF_ERROR(zero(head));
   RETURN_IF_ERROR(FlushBlocking(device));
-  RETURN_IF_ERROR(zero(g.log_start, fixed_blocks, g.log_start));
-  if (data_blocks > 0) {
-    RETURN_IF_ERROR(zero(g.data_start, sb.prepared_blocks, fixed_blocks));
-  }
+  RETURN_IF_ERROR(zero(fixed));
+  RETURN_IF_ERROR(zero(data));
   RETURN_IF_ERROR(FlushBlocking(device));
   sb.generation = 1;
   for (int slot : {0, 1}) {

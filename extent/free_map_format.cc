@@ -7,14 +7,14 @@
 
 namespace untorn {
 
-BlockPointer EncodeFreeMapNode(BlockType type, const Uuid& uuid, uint64_t place, uint64_t generation,
+BlockPointer EncodeFreeMapNode(BlockType type, const Uuid& uuid, BlockNumber place, Generation generation,
                                std::span<const std::byte> payload, std::span<std::byte> out) {
   std::memset(out.data(), 0, kBlockBytes);
   BlockHeader header;
   header.type = static_cast<uint16_t>(type);
   header.uuid = uuid;
-  header.address = place;
-  header.generation = generation;
+  header.address = place.value();
+  header.generation = generation.value();
   header.payload_bytes = static_cast<uint32_t>(payload.size());
   std::memcpy(out.data(), &header, sizeof(header));
   std::memcpy(out.data() + kHeaderBytes, payload.data(), payload.size());
@@ -22,27 +22,27 @@ BlockPointer EncodeFreeMapNode(BlockType type, const Uuid& uuid, uint64_t place,
 }
 
 absl::Status VerifyFreeMapNode(std::span<const std::byte> block, const Uuid& uuid, const FreeMapShape& shape,
-                               uint64_t map_start, int level, uint64_t index, BlockPointer pointer) {
+                               BlockNumber map_start, int level, uint64_t index, BlockPointer pointer) {
   const bool bitmap = level == 0;
   const char* what = bitmap ? "free-space bitmap" : "free-space table";
   RETURN_IF_ERROR(VerifyBlock(block, bitmap ? BlockType::kFreeMapBitmap : BlockType::kFreeMapTable, uuid,
-                              pointer.block, what));
+                              pointer.block.value(), what));
   // The block is sound, but the slot may hold what an older checkpoint wrote there.
   BlockHeader header;
   std::memcpy(&header, block.data(), sizeof(header));
   if (header.checksum != pointer.checksum) {
     return absl::DataLossError(
-        absl::StrCat(what, " at block ", pointer.block, ": stale: not the one its parent points to"));
+        absl::StrCat(what, " at block ", pointer.block.value(), ": stale: not the one its parent points to"));
   }
   if (bitmap) return absl::OkStatus();
   const std::vector<FreeMapEntry> entries = TableEntries(block);
   for (uint64_t i = 0; i < kTableFanout; ++i) {
     const uint64_t child = index * kTableFanout + i;
-    const uint64_t place = entries[i].block;
+    const BlockNumber place = entries[i].block;
     if (place == 0) continue;
     if (child < shape.nodes[level - 1] && shape.IsSlot(level - 1, child, map_start, place)) continue;
-    return absl::DataLossError(absl::StrCat(what, " at block ", pointer.block, ": entry ", i,
-                                            " points to block ", place,
+    return absl::DataLossError(absl::StrCat(what, " at block ", pointer.block.value(), ": entry ", i,
+                                            " points to block ", place.value(),
                                             ", which is not a slot of its child"));
   }
   return absl::OkStatus();

@@ -26,11 +26,12 @@
 
 namespace untorn {
 
-inline constexpr uint64_t kGroupBlocks = (kBlockBytes - kHeaderBytes) * 8;  // 32256: 126 MiB
+inline constexpr uint64_t kGroupBits = (kBlockBytes - kHeaderBytes) * 8;
+inline constexpr BlockCount kGroupBlocks{kGroupBits};  // 32256: 126 MiB
 struct FreeMapEntry {
-  uint64_t block = 0;
+  BlockNumber block;
   uint64_t checksum = 0;
-  uint64_t used_blocks = 0;
+  BlockCount used_blocks;
   BlockPointer pointer() const { return {block, checksum}; }
 };
 static_assert(sizeof(FreeMapEntry) == 24);
@@ -40,9 +41,9 @@ inline constexpr uint64_t kTableFanout = (kBlockBytes - kHeaderBytes) / sizeof(F
 struct FreeMapShape {
   std::vector<uint64_t> nodes;  // by level
 
-  static FreeMapShape ForBlocks(uint64_t total_blocks) {
+  static FreeMapShape ForBlocks(BlockCount total_blocks) {
     FreeMapShape shape;
-    uint64_t n = (total_blocks + kGroupBlocks - 1) / kGroupBlocks;
+    uint64_t n = total_blocks.RoundUp(kGroupBlocks) / kGroupBlocks;
     shape.nodes.push_back(n);
     do {
       n = (n + kTableFanout - 1) / kTableFanout;
@@ -52,26 +53,26 @@ struct FreeMapShape {
   }
   int root_level() const { return static_cast<int>(nodes.size()) - 1; }
   // All slots of all levels.
-  uint64_t blocks() const {
+  BlockCount blocks() const {
     uint64_t n = 0;
     for (uint64_t level : nodes) n += 2 * level;
-    return n;
+    return BlockCount(n);
   }
-  // Where a node's slot (0 or 1) is, in blocks after the map's start.
-  uint64_t Slot(int level, uint64_t index, int slot) const {
+  // Where a node's slot (0 or 1) is, after the map's start.
+  BlockCount Slot(int level, uint64_t index, int slot) const {
     uint64_t n = 0;
     for (int l = 0; l < level; ++l) n += 2 * nodes[l];
-    return n + 2 * index + slot;
+    return BlockCount(n + 2 * index + slot);
   }
   // Says whether `block` is one of the node's two slots in a map that starts at `map_start`.
-  bool IsSlot(int level, uint64_t index, uint64_t map_start, uint64_t block) const {
-    const uint64_t slot0 = map_start + Slot(level, index, 0);
+  bool IsSlot(int level, uint64_t index, BlockNumber map_start, BlockNumber block) const {
+    const BlockNumber slot0 = map_start + Slot(level, index, 0);
     return block == slot0 || block == slot0 + 1;
   }
 };
 
 // Seals a node with this payload for `place` into `out` (kBlockBytes). Returns the pointer to it.
-BlockPointer EncodeFreeMapNode(BlockType type, const Uuid& uuid, uint64_t place, uint64_t generation,
+BlockPointer EncodeFreeMapNode(BlockType type, const Uuid& uuid, BlockNumber place, Generation generation,
                                std::span<const std::byte> payload, std::span<std::byte> out);
 
 // Verifies the node (level, index) that `pointer` leads to. `block` must be a sound block of this store, and
@@ -79,7 +80,7 @@ BlockPointer EncodeFreeMapNode(BlockType type, const Uuid& uuid, uint64_t place,
 //  kDataLoss       the block is damaged, stale or misplaced, or a pointer leads elsewhere
 //  kUnimplemented  the block is sound, but has another format version
 absl::Status VerifyFreeMapNode(std::span<const std::byte> block, const Uuid& uuid, const FreeMapShape& shape,
-                               uint64_t map_start, int level, uint64_t index, BlockPointer pointer);
+                               BlockNumber map_start, int level, uint64_t index, BlockPointer pointer);
 
 // The entries of a table block, kTableFanout of them.
 std::vector<FreeMapEntry> TableEntries(std::span<const std::byte> block);

@@ -11,33 +11,30 @@
 #include "extent/bit_runs.h"
 
 namespace untorn {
-namespace {
 
-// Calls fn(group, part of the extent in it, as offsets within the group).
 template <typename Fn>
-void ForEachGroup(Extent extent, Fn fn) {
+void FreeSpace::ForEachGroup(Extent extent, Fn fn) {
   while (extent.count > 0) {
-    const uint64_t group = extent.start / kGroupBlocks, offset = extent.start % kGroupBlocks;
-    const uint64_t n = std::min(extent.count, kGroupBlocks - offset);
-    fn(group, Extent{offset, n});
+    const BlockCount offset = extent.start % kGroupBlocks;
+    const BlockCount n = std::min(extent.count, kGroupBlocks - offset);
+    fn(GroupOf(extent.start), BitRun{offset.value(), (offset + n).value()});
     extent.start += n;
     extent.count -= n;
   }
 }
 
-absl::Status Contradiction(uint64_t group, Extent part, bool used) {
-  return absl::DataLossError(absl::StrCat("free-space map: blocks ", group * kGroupBlocks + part.start,
-                                          " to ", group * kGroupBlocks + part.end() - 1, " are partly ",
+absl::Status FreeSpace::Contradiction(uint64_t group, BitRun bits, bool used) {
+  const uint64_t first = FirstBlock(group).value();
+  return absl::DataLossError(absl::StrCat("free-space map: blocks ", first + bits.from, " to ",
+                                          first + bits.to - 1, " are partly ",
                                           used ? "in use already" : "free already"));
 }
-
-}  // namespace
 
 FreeSpace::FreeSpace(const Superblock& superblock)
     : geometry_(superblock.geometry),
       shape_(FreeMapShape::ForBlocks(geometry_.total_blocks)),
       root_(superblock.free_map),
-      prepared_(superblock.prepared_blocks),
+      prepared_blocks_(superblock.prepared_blocks),
       busy_blocks_(superblock.used_blocks),
       base_blocks_(superblock.used_blocks),
       cursor_(geometry_.data_start),
@@ -45,56 +42,60 @@ FreeSpace::FreeSpace(const Superblock& superblock)
   for (int level = 1; level <= shape_.root_level(); ++level) tables_.emplace_back(shape_.nodes[level]);
 }
 
-void FreeSpace::SetPrepared(uint64_t blocks) {
-  if (blocks <= prepared_) return;
-  const uint64_t end = prepared_ % kGroupBlocks;
-  if (Group& group = groups_[GroupOf(prepared_)]; group.busy)
-    NoteRun(group, RunStart(group.busy->data(), end));
-  prepared_ = blocks;
+void FreeSpace::SetPrepared(BlockCount blocks) {
+  if (blocks <= prepared_blocks_) return;
+  const BlockNumber end = prepared_end();
+  if (Group& group = groups_[GroupOf(end)]; group.busy)
+    NoteRun(group, RunStart(group.busy->data(), BitOf(end)));
+  prepared_blocks_ = blocks;
 }
 
-uint32_t FreeSpace::ApplyToGroup(Group& group, Extent part, bool busy) {
-  const uint64_t changed = ChangeBits(group.busy->data(), part.start, part.end(), busy);
+uint64_t FreeSpace::PreparedBits(uint64_t group) const {
+  const BlockNumber first = FirstBlock(group);
+  return prepared_end() > first ? std::min(kGroupBlocks, prepared_end() - first).value() : 0;
+}
+
+uint32_t FreeSpace::ApplyToGroup(Group& group, BitRun bits, bool busy) {
+  const uint64_t changed = ChangeBits(group.busy->data(), bits.from, bits.to, busy);
   group.busy_count += busy ? static_cast<uint32_t>(changed) : -static_cast<uint32_t>(changed);
-  NoteRun(group, busy ? part.end() : RunStart(group.busy->data(), part.start));
+  NoteRun(group, busy ? bits.to : RunStart(group.busy->data(), bits.from));
   return static_cast<uint32_t>(changed);
 }
 
 absl::Status FreeSpace::Mark(Extent extent, bool busy) {
   absl::Status status;
-  ForEachGroup(extent, [&](uint64_t index, Extent part) {
+  ForEachGroup(extent, [&](uint64_t index, BitRun bits) {
     Group& group = groups_[index];
-    uint64_t changed = part.count;
+    uint64_t changed = bits.size();
     if (group.busy) {
-      changed = ApplyToGroup(group, part, busy);
+      changed = ApplyToGroup(group, bits, busy);
     } else {
-      group.pending.push_back({part, busy});
+      group.pending.push_back({bits, busy});
     }
-    busy_blocks_ += busy ? changed : -changed;
-    if (changed != part.count) status = Contradiction(index, part, busy);
+    busy_blocks_ = busy ? busy_blocks_ + BlockCount(changed) : busy_blocks_ - BlockCount(changed);
+    if (changed != bits.size()) status = Contradiction(index, bits, busy);
   });
   return status;
 }
 
-uint64_t FreeSpace::FreeIn(uint64_t index) const {
-  const uint64_t first = index * kGroupBlocks;
-  if (first >= prepared_) return 0;
-  return std::min(kGroupBlocks, prepared_ - first) -
-         std::min<uint64_t>(groups_[index].busy_count, kGroupBlocks);
+BlockCount FreeSpace::FreeIn(uint64_t index) const {
+  const uint64_t prepared = PreparedBits(index);
+  return BlockCount(prepared > 0 ? prepared - std::min<uint64_t>(groups_[index].busy_count, kGroupBits) : 0);
 }
 
-std::optional<Extent> FreeSpace::Search(uint64_t index, uint64_t from, uint64_t enough, uint64_t want,
-                                        uint64_t alignment, Extent* longest) {
+std::optional<Extent> FreeSpace::Search(uint64_t index, BlockNumber from, BlockCount enough, BlockCount want,
+                                        BlockCount alignment, Extent* longest) {
   Group& group = groups_[index];
-  const uint64_t first = index * kGroupBlocks;
-  const uint64_t limit = std::min(kGroupBlocks, prepared_ - first);
+  const BlockNumber first = FirstBlock(index);
+  const uint64_t from_bit = BitOf(from), limit = PreparedBits(index);
+  const uint64_t needed = std::max(enough, want).value();
   const uint64_t* words = group.busy->data();
-  for (uint64_t chunk = from / kChunkBlocks; chunk * kChunkBlocks < limit; ++chunk) {
-    const uint64_t begin = chunk * kChunkBlocks, end = std::min(begin + kChunkBlocks, limit);
-    const bool whole = from <= begin;
-    uint64_t at = from;
+  for (uint64_t chunk = from_bit / kChunkBits; chunk * kChunkBits < limit; ++chunk) {
+    const uint64_t begin = chunk * kChunkBits, end = std::min(begin + kChunkBits, limit);
+    const bool whole = from_bit <= begin;
+    uint64_t at = from_bit;
     if (whole) {
-      if (group.longest[chunk] <= longest->count) continue;
+      if (BlockCount(group.longest[chunk]) <= longest->count) continue;
       // A run that reaches into the chunk is of the one where it begins.
       at = RunStart(words, begin) == begin ? begin : FindBit(words, begin, limit, true);
     }
@@ -102,12 +103,12 @@ std::optional<Extent> FreeSpace::Search(uint64_t index, uint64_t from, uint64_t 
     while (at < end) {
       const uint64_t start = FindBit(words, at, end, false);
       if (start == end) break;
-      const uint64_t aligned = (first + start + alignment - 1) / alignment * alignment - first;
+      const uint64_t aligned = ((first + BlockCount(start)).RoundUp(alignment) - first).value();
       // Where the run ends does not matter beyond what is taken of it: such a run ends the search.
-      at = FindBit(words, start, std::min(limit, aligned + std::max(enough, want)), true);
+      at = FindBit(words, start, std::min(limit, aligned + needed), true);
       bound = std::max(bound, at - start);
-      if (aligned >= at || at - aligned <= longest->count) continue;
-      *longest = {first + aligned, at - aligned};
+      if (aligned >= at || BlockCount(at - aligned) <= longest->count) continue;
+      *longest = {first + BlockCount(aligned), BlockCount(at - aligned)};
       if (longest->count >= enough) return *longest;
     }
     if (whole) group.longest[chunk] = static_cast<uint16_t>(bound);
@@ -115,20 +116,20 @@ std::optional<Extent> FreeSpace::Search(uint64_t index, uint64_t from, uint64_t 
   return std::nullopt;
 }
 
-std::optional<Extent> FreeSpace::Allocate(uint64_t want, uint64_t min, uint64_t alignment, uint64_t enough,
+std::optional<Extent> FreeSpace::Allocate(BlockCount want, BlockCount min, BlockCount alignment, BlockCount enough,
                                           bool settle) {
   // How many groups are looked at in vain before a shorter run is good enough.
   constexpr int kGroupsBeforeShorter = 16;
   enough = std::clamp(enough, min, std::max(min, want));
-  const uint64_t limit_group = (prepared_ + kGroupBlocks - 1) / kGroupBlocks;
+  const uint64_t limit_group = PreparedGroups();
   Extent longest;
   std::optional<Extent> found;
-  const uint64_t start_group = GroupOf(std::min(cursor_, prepared_ - 1));
+  const uint64_t start_group = GroupOf(std::min(cursor_, prepared_end() - 1));
   int searched = 0;
   for (uint64_t i = 0; i <= limit_group && !found; ++i) {
     const uint64_t index = (start_group + i) % limit_group;
     if (!groups_[index].busy || FreeIn(index) < min) continue;
-    const uint64_t from = i == 0 ? cursor_ % kGroupBlocks : 0;
+    const BlockNumber from = i == 0 ? FirstBlock(index) + cursor_ % kGroupBlocks : FirstBlock(index);
     found = Search(index, from, enough, want, alignment, &longest);
     if (++searched >= kGroupsBeforeShorter && longest.count >= min) break;
   }
@@ -145,28 +146,28 @@ std::optional<Extent> FreeSpace::Allocate(uint64_t want, uint64_t min, uint64_t 
 
 absl::Status FreeSpace::ChangeBase(Extent extent, bool used) {
   absl::Status status;
-  ForEachGroup(extent, [&](uint64_t index, Extent part) {
+  ForEachGroup(extent, [&](uint64_t index, BitRun bits) {
     Group& group = groups_[index];
     UNTORN_CHECK(group.base != nullptr, "a group is changed before it is loaded");
     if (!group.installed_base) group.installed_base = std::make_unique<Bits>(*group.base);
-    const uint64_t changed = ChangeBits(group.base->data(), part.start, part.end(), used);
-    base_blocks_ += used ? changed : -changed;
-    if (changed != part.count) status = Contradiction(index, part, used);
+    const uint64_t changed = ChangeBits(group.base->data(), bits.from, bits.to, used);
+    base_blocks_ = used ? base_blocks_ + BlockCount(changed) : base_blocks_ - BlockCount(changed);
+    if (changed != bits.size()) status = Contradiction(index, bits, used);
   });
   return status;
 }
 
-bool FreeSpace::InBase(uint64_t block) const {
+bool FreeSpace::InBase(BlockNumber block) const {
   const Group& group = groups_[GroupOf(block)];
   UNTORN_CHECK(group.base != nullptr, "a group is read before it is loaded");
-  const uint64_t bit = block % kGroupBlocks;
+  const uint64_t bit = BitOf(block);
   return ((*group.base)[bit / 64] >> (bit % 64) & 1) != 0;
 }
 
-bool FreeSpace::Allocatable(uint64_t block) const {
+bool FreeSpace::Allocatable(BlockNumber block) const {
   const Group& group = groups_[GroupOf(block)];
-  const uint64_t bit = block % kGroupBlocks;
-  return group.busy && block < prepared_ && ((*group.busy)[bit / 64] >> (bit % 64) & 1) == 0;
+  const uint64_t bit = BitOf(block);
+  return group.busy && block < prepared_end() && ((*group.busy)[bit / 64] >> (bit % 64) & 1) == 0;
 }
 
 std::optional<FreeSpace::NodeAddress> FreeSpace::NextToLoad(uint64_t group) const {
@@ -201,18 +202,18 @@ absl::Status FreeSpace::LoadNode(const NodeAddress& at, std::span<const std::byt
   }
   Group& group = groups_[at.index];
   group.base = std::make_unique<Bits>();
-  const uint64_t first = at.index * kGroupBlocks;
+  const BlockNumber first = FirstBlock(at.index);
   if (at.pointer) {
     std::memcpy(group.base->data(), block.data() + kHeaderBytes, sizeof(Bits));
   } else {
     group.base->fill(0);
   }
   if (first < geometry_.data_start) {
-    const uint64_t marked =
-        ChangeBits(group.base->data(), 0, std::min(kGroupBlocks, geometry_.data_start - first), true);
+    const BlockCount fixed = std::min(kGroupBlocks, geometry_.data_start - first);
+    const uint64_t marked = ChangeBits(group.base->data(), 0, fixed.value(), true);
     if (at.pointer && marked > 0) {
       group.base.reset();
-      return absl::DataLossError(absl::StrCat("free-space bitmap at block ", at.pointer.block, ": ", marked,
+      return absl::DataLossError(absl::StrCat("free-space bitmap at block ", at.pointer.block.value(), ": ", marked,
                                               " blocks outside the data area are marked free"));
     }
   }
@@ -221,9 +222,9 @@ absl::Status FreeSpace::LoadNode(const NodeAddress& at, std::span<const std::byt
   for (uint64_t word : *group.busy) group.busy_count += std::popcount(word);
   for (const Change& change : group.pending) {
     // A damaged log could name blocks the map has in use; the total is kept exact here, and fsck reports it.
-    const uint32_t changed = ApplyToGroup(group, change.extent, change.busy);
-    const uint64_t off = change.extent.count - changed;
-    busy_blocks_ -= change.busy ? off : -off;
+    const uint32_t changed = ApplyToGroup(group, change.bits, change.busy);
+    const BlockCount off(change.bits.size() - changed);
+    busy_blocks_ = change.busy ? busy_blocks_ - off : busy_blocks_ + off;
   }
   group.pending.clear();
   group.pending.shrink_to_fit();
@@ -231,8 +232,8 @@ absl::Status FreeSpace::LoadNode(const NodeAddress& at, std::span<const std::byt
 }
 
 std::optional<uint64_t> FreeSpace::UnloadedGroupWithSpace() const {
-  const uint64_t limit_group = (prepared_ + kGroupBlocks - 1) / kGroupBlocks;
-  const uint64_t start = GroupOf(std::min(cursor_, prepared_ - 1));
+  const uint64_t limit_group = PreparedGroups();
+  const uint64_t start = GroupOf(std::min(cursor_, prepared_end() - 1));
   for (uint64_t i = 0; i < limit_group; ++i) {
     const uint64_t index = (start + i) % limit_group;
     if (groups_[index].busy) continue;
@@ -247,21 +248,21 @@ std::optional<uint64_t> FreeSpace::UnloadedGroupWithSpace() const {
 }
 
 absl::StatusOr<BlockPointer> FreeSpace::WriteChanges(
-    const Uuid& uuid, uint64_t generation,
-    absl::FunctionRef<absl::Status(uint64_t block, std::span<const std::byte>)> write) {
+    const Uuid& uuid, Generation generation,
+    absl::FunctionRef<absl::Status(BlockNumber block, std::span<const std::byte>)> write) {
   AlignedBuffer block(kBlockBytes);
   // Writes one node and puts the new pointer into its parent (or the root).
   const auto put = [&](int level, uint64_t index, BlockType type, std::span<const std::byte> payload,
-                       uint64_t used) -> absl::Status {
+                       BlockCount used) -> absl::Status {
     FreeMapEntry* parent = nullptr;
     if (level < shape_.root_level()) {
       Table& table = tables_[level][index / kTableFanout];
       table.dirty = true;
       parent = &table.entries[index % kTableFanout];
     }
-    const uint64_t in_use = parent ? parent->block : root_.block;
-    const uint64_t slot0 = geometry_.map_start + shape_.Slot(level, index, 0);
-    const uint64_t place = in_use == slot0 ? slot0 + 1 : slot0;
+    const BlockNumber in_use = parent ? parent->block : root_.block;
+    const BlockNumber slot0 = geometry_.map_start + shape_.Slot(level, index, 0);
+    const BlockNumber place = in_use == slot0 ? slot0 + 1 : slot0;
     const BlockPointer node = EncodeFreeMapNode(type, uuid, place, generation, payload, block.span());
     if (parent) {
       *parent = {node.block, node.checksum, used};
@@ -275,7 +276,8 @@ absl::StatusOr<BlockPointer> FreeSpace::WriteChanges(
     if (!group.dirty()) continue;
     uint64_t used = 0;
     for (uint64_t word : *group.base) used += std::popcount(word);
-    if (absl::Status s = put(0, i, BlockType::kFreeMapBitmap, std::as_bytes(std::span(*group.base)), used);
+    if (absl::Status s = put(0, i, BlockType::kFreeMapBitmap, std::as_bytes(std::span(*group.base)),
+                             BlockCount(used));
         !s.ok()) {
       return s;
     }
@@ -285,7 +287,7 @@ absl::StatusOr<BlockPointer> FreeSpace::WriteChanges(
       Table& table = tables_[level - 1][i];
       if (!table.dirty) continue;
       table.dirty = false;
-      uint64_t used = 0;
+      BlockCount used;
       for (const FreeMapEntry& e : table.entries) used += e.used_blocks;
       if (absl::Status s =
               put(level, i, BlockType::kFreeMapTable, std::as_bytes(std::span(table.entries)), used);
@@ -304,11 +306,11 @@ void FreeSpace::Install(absl::FunctionRef<void(Extent)> freed) {
     Bits gone;
     for (size_t w = 0; w < gone.size(); ++w) gone[w] = (*group.installed_base)[w] & ~(*group.base)[w];
     group.installed_base.reset();
-    for (uint64_t from = 0; from < kGroupBlocks;) {
-      const uint64_t start = FindBit(gone.data(), from, kGroupBlocks, true);
-      if (start == kGroupBlocks) break;
-      const uint64_t end = FindBit(gone.data(), start, kGroupBlocks, false);
-      freed({i * kGroupBlocks + start, end - start});
+    for (uint64_t from = 0; from < kGroupBits;) {
+      const uint64_t start = FindBit(gone.data(), from, kGroupBits, true);
+      if (start == kGroupBits) break;
+      const uint64_t end = FindBit(gone.data(), start, kGroupBits, false);
+      freed({FirstBlock(i) + BlockCount(start), BlockCount(end - start)});
       from = end;
     }
   }
@@ -316,7 +318,6 @@ void FreeSpace::Install(absl::FunctionRef<void(Extent)> freed) {
 
 absl::Status FreeSpace::CheckGroup(uint64_t index) const {
   const Group& group = groups_[index];
-  const uint64_t first = index * kGroupBlocks;
   const auto broken = [&](int invariant, const char* what) {
     return absl::InternalError(
         absl::StrCat("free space, invariant ", invariant, ": group ", index, ": ", what));
@@ -331,14 +332,14 @@ absl::Status FreeSpace::CheckGroup(uint64_t index) const {
     }
   }
   if (busy != group.busy_count) return broken(5, "the count of busy blocks is wrong");
-  const uint64_t limit = prepared_ > first ? std::min(kGroupBlocks, prepared_ - first) : 0;
-  if (FindBit(group.busy->data(), limit, kGroupBlocks, true) != kGroupBlocks) {
+  const uint64_t limit = PreparedBits(index);
+  if (FindBit(group.busy->data(), limit, kGroupBits, true) != kGroupBits) {
     return broken(3, "a block that is not prepared is in use");
   }
   for (uint64_t at = 0; at < limit;) {
     const uint64_t start = FindBit(group.busy->data(), at, limit, false);
     at = FindBit(group.busy->data(), start, limit, true);
-    if (start < limit && group.longest[start / kChunkBlocks] < at - start) {
+    if (start < limit && group.longest[start / kChunkBits] < at - start) {
       return broken(4, "a free run is longer than its chunk's bound");
     }
   }
@@ -356,9 +357,9 @@ absl::Status FreeSpace::CheckInvariants() const {
     RETURN_IF_ERROR(CheckGroup(index));
     busy += groups_[index].busy_count;
   }
-  if (all_loaded && busy != busy_blocks_) {
+  if (all_loaded && BlockCount(busy) != busy_blocks_) {
     return absl::InternalError(
-        absl::StrCat("free space, invariant 5: ", busy, " blocks are busy, ", busy_blocks_, " are counted"));
+        absl::StrCat("free space, invariant 5: ", busy, " blocks are busy, ", busy_blocks_.value(), " are counted"));
   }
   return absl::OkStatus();
 }

@@ -34,29 +34,31 @@
 namespace untorn {
 
 // A run from which on it does not matter for speed that it is not longer.
-inline constexpr uint64_t kContiguousBlocks = (256 << 10) / kBlockBytes;
+inline constexpr BlockCount kContiguousBlocks = BlocksFor(256 << 10);
 
 class FreeSpace {
  public:
   explicit FreeSpace(const Superblock& superblock);
 
-  uint64_t prepared() const { return prepared_; }
+  // So many from the device's beginning on are prepared.
+  BlockCount prepared_blocks() const { return prepared_blocks_; }
+  BlockNumber prepared_end() const { return BlockAfterFirst(prepared_blocks_); }
   // Adds newly prepared blocks to what may be allocated.
-  void SetPrepared(uint64_t blocks);
+  void SetPrepared(BlockCount blocks);
   // Prepared blocks that are not busy.
-  uint64_t free_blocks() const { return prepared_ - busy_blocks_; }
-  uint64_t used_base_blocks() const { return base_blocks_; }
+  BlockCount free_blocks() const { return prepared_blocks_ - busy_blocks_; }
+  BlockCount used_base_blocks() const { return base_blocks_; }
 
   // A run of at most `want` blocks and at least `min`, starting at a multiple of `alignment`. Takes the first one
   // after the last allocation that has `enough` (at most `want`), else the longest it saw. With less than `want` enough,
   // space is used again in the order in which it was written, when most of what was beside it may have gone too.
   // nullopt: there is none in the groups that are loaded, or, unless `settle`, only a short one while
   // UnloadedGroupWithSpace().
-  std::optional<Extent> Allocate(uint64_t want, uint64_t min, uint64_t alignment,
-                                 uint64_t enough = UINT64_MAX, bool settle = false);
+  std::optional<Extent> Allocate(BlockCount want, BlockCount min, BlockCount alignment,
+                                 BlockCount enough = BlockCount::Max(), bool settle = false);
   // The block where the next search for a free run begins.
-  uint64_t cursor() const { return cursor_; }
-  void SetCursor(uint64_t block) { cursor_ = block; }
+  BlockNumber cursor() const { return cursor_; }
+  void SetCursor(BlockNumber block) { cursor_ = block; }
   // For blocks that became mapped or were freed in other ways (recovery; frees that are due).
   //  kDataLoss: they were so already. What the log and the map say contradict each other.
   absl::Status MarkBusy(Extent extent) { return Mark(extent, true); }
@@ -65,9 +67,9 @@ class FreeSpace {
   // The checkpoint's changes to base. Every group concerned is loaded. kDataLoss as above.
   absl::Status SetBase(Extent extent) { return ChangeBase(extent, true); }
   absl::Status ClearBase(Extent extent) { return ChangeBase(extent, false); }
-  bool InBase(uint64_t block) const;
+  bool InBase(BlockNumber block) const;
   // Whether an allocation may take the block; false where its group is not loaded.
-  bool Allocatable(uint64_t block) const;
+  bool Allocatable(BlockNumber block) const;
 
   // Loading. The map node (level, index) that has to be read next before group `group` is loaded, or nullopt
   // if it is.
@@ -78,15 +80,15 @@ class FreeSpace {
   };
   std::optional<NodeAddress> NextToLoad(uint64_t group) const;
   absl::Status LoadNode(const NodeAddress& address, std::span<const std::byte> block, const Uuid& uuid);
-  static uint64_t GroupOf(uint64_t block) { return block / kGroupBlocks; }
+  static uint64_t GroupOf(BlockNumber block) { return block / kGroupBlocks; }
   // A group that is not loaded and may have free blocks; nullopt: all such are loaded.
   std::optional<uint64_t> UnloadedGroupWithSpace() const;
 
   // The checkpoint: encodes every changed map node into its other slot through `write` (children first),
   // returns the new root pointer. Nothing changes in what may be allocated until Install().
   absl::StatusOr<BlockPointer> WriteChanges(
-      const Uuid& uuid, uint64_t generation,
-      absl::FunctionRef<absl::Status(uint64_t block, std::span<const std::byte>)> write);
+      const Uuid& uuid, Generation generation,
+      absl::FunctionRef<absl::Status(BlockNumber block, std::span<const std::byte>)> write);
   // The superblock that refers to the new map is durable: `freed` is called for each run that the previous
   // checkpoint had in use and this one has not; the callee frees it (MarkFree), now or later.
   void Install(absl::FunctionRef<void(Extent)> freed);
@@ -95,16 +97,21 @@ class FreeSpace {
   absl::Status CheckInvariants() const;
 
  private:
-  using Bits = std::array<uint64_t, kGroupBlocks / 64>;
+  using Bits = std::array<uint64_t, kGroupBits / 64>;
+  // The bits [from, to) of a group.
+  struct BitRun {
+    uint64_t from = 0, to = 0;
+    uint64_t size() const { return to - from; }
+  };
   struct Change {
-    Extent extent;
+    BitRun bits;
     bool busy;
   };
-  static constexpr uint64_t kChunkBlocks = 512;
-  static_assert(kGroupBlocks % kChunkBlocks == 0);
-  using Bounds = std::array<uint16_t, kGroupBlocks / kChunkBlocks>;
+  static constexpr uint64_t kChunkBits = 512;
+  static_assert(kGroupBits % kChunkBits == 0);
+  using Bounds = std::array<uint16_t, kGroupBits / kChunkBits>;
   static constexpr uint16_t kUnknown = UINT16_MAX;
-  static_assert(kGroupBlocks < kUnknown);
+  static_assert(kGroupBits < kUnknown);
   struct Group {
     std::unique_ptr<Bits> busy, base,
         installed_base;           // installed_base: base before this checkpoint's changes
@@ -119,24 +126,34 @@ class FreeSpace {
   };
   absl::Status Mark(Extent extent, bool busy);
   absl::Status CheckGroup(uint64_t index) const;
-  static uint32_t ApplyToGroup(Group& group, Extent part, bool busy);
-  // A free run of the group may begin at `at`, or have become longer.
-  static void NoteRun(Group& group, uint64_t at) {
-    if (at < kGroupBlocks) group.longest[at / kChunkBlocks] = kUnknown;
+  static uint32_t ApplyToGroup(Group& group, BitRun bits, bool busy);
+  // A free run of the group may begin at `bit`, or have become longer.
+  static void NoteRun(Group& group, uint64_t bit) {
+    if (bit < kGroupBits) group.longest[bit / kChunkBits] = kUnknown;
   }
+  // Calls fn(group, bits of it) for each group that the extent touches.
+  template <typename Fn>
+  static void ForEachGroup(Extent extent, Fn fn);
+  static absl::Status Contradiction(uint64_t group, BitRun bits, bool used);
+  static BlockNumber FirstBlock(uint64_t group) { return BlockAfterFirst(kGroupBlocks * group); }
+  static uint64_t BitOf(BlockNumber block) { return (block % kGroupBlocks).value(); }
+  // Bits of the group whose blocks are prepared.
+  uint64_t PreparedBits(uint64_t group) const;
+  // Groups with prepared blocks.
+  uint64_t PreparedGroups() const { return prepared_blocks_.RoundUp(kGroupBlocks) / kGroupBlocks; }
   absl::Status ChangeBase(Extent extent, bool used);
   // The first run of at least `enough` that begins at or after `from`, as far as `want` needs it.
-  std::optional<Extent> Search(uint64_t group, uint64_t from, uint64_t enough, uint64_t want,
-                               uint64_t alignment, Extent* longest);
-  uint64_t FreeIn(uint64_t group) const;
+  std::optional<Extent> Search(uint64_t group, BlockNumber from, BlockCount enough, BlockCount want,
+                               BlockCount alignment, Extent* longest);
+  BlockCount FreeIn(uint64_t group) const;
 
   const Geometry geometry_;
   const FreeMapShape shape_;
   BlockPointer root_;
-  uint64_t prepared_;
-  uint64_t busy_blocks_;
-  uint64_t base_blocks_;
-  uint64_t cursor_;  // block where the next search begins
+  BlockCount prepared_blocks_;
+  BlockCount busy_blocks_;
+  BlockCount base_blocks_;
+  BlockNumber cursor_;  // where the next search begins
   std::vector<Group> groups_;
   std::vector<std::vector<Table>> tables_;  // [level - 1][index]
 };

@@ -10,7 +10,11 @@ namespace untorn {
 namespace {
 
 struct RecordFields {
-  uint64_t lsn, previous_checksum, claim, superblock_generation, prepared_blocks;
+  Lsn lsn;
+  uint64_t previous_checksum;
+  Lsn claim;
+  Generation superblock_generation;
+  BlockCount prepared_blocks;
   uint32_t entry_count, flags;
 };
 static_assert(kHeaderBytes + sizeof(RecordFields) == kRecordHeaderBytes);
@@ -77,10 +81,10 @@ class Reader {
 };
 
 bool RangeMakesSense(const BlockRange& r) {
-  return r.count > 0 && r.start < kObjectBlocksMax && r.count <= kObjectBlocksMax - r.start;
+  return r.count > 0 && r.start < kObjectEnd && r.count <= kObjectEnd - r.start;
 }
 
-bool DecodeEntry(Reader& in, uint64_t data_start, uint64_t total_blocks, LogEntry* e) {
+bool DecodeEntry(Reader& in, Extent data_area, LogEntry* e) {
   EntryHead head;
   uint64_t object = 0;
   if (!in.Get(&head)) return false;
@@ -92,12 +96,12 @@ bool DecodeEntry(Reader& in, uint64_t data_start, uint64_t total_blocks, LogEntr
     case LogEntry::Type::kMap:
       e->state = static_cast<MappingState>(head.a & ~kReservedBefore);
       e->reserved_before = (head.a & kReservedBefore) != 0;
-      e->logical.count = head.b;
+      e->logical.count = BlockCount(head.b);
       return in.Get(&e->logical.start) && in.Get(&e->physical) && in.Get(&e->hash) &&
              RangeMakesSense(e->logical) &&
              (e->state == MappingState::kWritten || e->state == MappingState::kUnwritten) &&
-             e->physical >= data_start && e->physical < total_blocks &&
-             e->logical.count <= total_blocks - e->physical;
+             e->physical >= data_area.start && e->physical < data_area.end() &&
+             e->logical.count <= data_area.end() - e->physical;
     case LogEntry::Type::kHole:
       return in.Get(&e->logical.start) && in.Get(&e->logical.count) && RangeMakesSense(e->logical);
     case LogEntry::Type::kInode:
@@ -113,7 +117,7 @@ bool DecodeEntry(Reader& in, uint64_t data_start, uint64_t total_blocks, LogEntr
 
 }  // namespace
 
-LogEntry LogEntry::Map(ObjectId object, BlockRange logical, uint64_t physical, MappingState state,
+LogEntry LogEntry::Map(ObjectId object, BlockRange logical, BlockNumber physical, MappingState state,
                        Hash128 hash, bool reserved_before) {
   LogEntry e;
   e.type = Type::kMap;
@@ -194,8 +198,8 @@ uint64_t EncodeRecord(const LogRecord& record, std::span<const LogEntry> entries
   BlockHeader header;
   header.type = static_cast<uint16_t>(BlockType::kLogRecord);
   header.uuid = uuid;
-  header.address = record.position;
-  header.generation = record.epoch;
+  header.address = record.position.value();
+  header.generation = record.epoch.value();
   header.payload_bytes = static_cast<uint32_t>(sizeof(RecordFields) + entry_bytes);
   Writer w(out.data());
   w.Put(header);
@@ -207,7 +211,7 @@ uint64_t EncodeRecord(const LogRecord& record, std::span<const LogEntry> entries
     if (e.type == LogEntry::Type::kMap) {
       head.a =
           static_cast<uint16_t>(static_cast<uint16_t>(e.state) | (e.reserved_before ? kReservedBefore : 0));
-      head.b = static_cast<uint32_t>(e.logical.count);
+      head.b = static_cast<uint32_t>(e.logical.count.value());
     }
     w.Put(head);
     if (e.type != LogEntry::Type::kNameGone) w.Put(Value(e.object));
@@ -237,32 +241,32 @@ uint64_t EncodeRecord(const LogRecord& record, std::span<const LogEntry> entries
   return SealBlock(out);
 }
 
-uint64_t PeekRecordBlocks(std::span<const std::byte> first_block, const Uuid& uuid, uint64_t position) {
+BlockCount PeekRecordBlocks(std::span<const std::byte> first_block, const Uuid& uuid, LogPosition position) {
   BlockHeader header;
   std::memcpy(&header, first_block.data(), sizeof(header));
   if (header.magic != kMagic || header.type != static_cast<uint16_t>(BlockType::kLogRecord) ||
-      header.uuid != uuid || header.address != position || header.payload_bytes < sizeof(RecordFields)) {
+      header.uuid != uuid || header.address != position.value() || header.payload_bytes < sizeof(RecordFields)) {
     return 0;
   }
-  const uint64_t blocks = BlocksFor(kHeaderBytes + uint64_t{header.payload_bytes});
+  const BlockCount blocks = BlocksFor(kHeaderBytes + uint64_t{header.payload_bytes});
   return blocks <= kRecordBlocksMax ? blocks : 0;
 }
 
-absl::StatusOr<LogRecord> DecodeRecord(std::span<const std::byte> bytes, const Uuid& uuid, uint64_t position,
-                                       uint64_t data_start, uint64_t total_blocks) {
-  if (absl::Status s = VerifyBlock(bytes, BlockType::kLogRecord, uuid, position, "log record"); !s.ok())
+absl::StatusOr<LogRecord> DecodeRecord(std::span<const std::byte> bytes, const Uuid& uuid,
+                                       LogPosition position, Extent data_area) {
+  if (absl::Status s = VerifyBlock(bytes, BlockType::kLogRecord, uuid, position.value(), "log record"); !s.ok())
     return s;
   BlockHeader header;
   RecordFields fields;
   std::memcpy(&header, bytes.data(), sizeof(header));
   if (header.payload_bytes < sizeof(fields) || kHeaderBytes + uint64_t{header.payload_bytes} > bytes.size()) {
-    return absl::DataLossError(absl::StrCat("log record at position ", position, ": impossible length"));
+    return absl::DataLossError(absl::StrCat("log record at position ", position.value(), ": impossible length"));
   }
   Reader in(bytes.subspan(kHeaderBytes, header.payload_bytes));
   in.Get(&fields);
   LogRecord r;
   r.position = position;
-  r.epoch = header.generation;
+  r.epoch = LogEpoch(header.generation);
   r.lsn = fields.lsn;
   r.previous_checksum = fields.previous_checksum;
   r.claim = fields.claim;
@@ -270,20 +274,20 @@ absl::StatusOr<LogRecord> DecodeRecord(std::span<const std::byte> bytes, const U
   r.prepared_blocks = fields.prepared_blocks;
   r.last = (fields.flags & kFlagLast) != 0;
   r.settling = (fields.flags & kFlagSettling) != 0;
-  r.blocks = bytes.size() / kBlockBytes;
+  r.blocks = WholeBlocks(bytes.size());
   r.checksum = header.checksum;
-  if (r.claim >= r.lsn || r.lsn == 0 || r.prepared_blocks > total_blocks ||
+  if (r.claim >= r.lsn || r.lsn == 0 || BlockAfterFirst(r.prepared_blocks) > data_area.end() ||
       fields.entry_count > header.payload_bytes / 8) {
-    return absl::DataLossError(absl::StrCat("log record ", r.lsn, ": its fields contradict each other"));
+    return absl::DataLossError(absl::StrCat("log record ", r.lsn.value(), ": its fields contradict each other"));
   }
   r.entries.resize(fields.entry_count);
   for (uint32_t i = 0; i < fields.entry_count; ++i) {
-    if (!DecodeEntry(in, data_start, total_blocks, &r.entries[i])) {
-      return absl::DataLossError(absl::StrCat("log record ", r.lsn, ": entry ", i, " makes no sense"));
+    if (!DecodeEntry(in, data_area, &r.entries[i])) {
+      return absl::DataLossError(absl::StrCat("log record ", r.lsn.value(), ": entry ", i, " makes no sense"));
     }
   }
   if (in.left() != 0)
-    return absl::DataLossError(absl::StrCat("log record ", r.lsn, ": bytes after its last entry"));
+    return absl::DataLossError(absl::StrCat("log record ", r.lsn.value(), ": bytes after its last entry"));
   return r;
 }
 

@@ -46,12 +46,12 @@ struct LogEntry {
   BlockRange logical;                           // kMap, kHole
   MappingState state = MappingState::kWritten;  // kMap
   bool reserved_before = false;  // kMap: writes into blocks that were already mapped, unwritten
-  uint64_t physical = 0;         // kMap
+  BlockNumber physical;          // kMap
   Hash128 hash;                  // kMap, written
   uint64_t size_bytes = 0;       // kInode
   std::string name;              // kInode, kName, kNameGone
 
-  static LogEntry Map(ObjectId object, BlockRange logical, uint64_t physical, MappingState state,
+  static LogEntry Map(ObjectId object, BlockRange logical, BlockNumber physical, MappingState state,
                       Hash128 hash, bool reserved_before);
   static LogEntry Hole(ObjectId object, BlockRange logical);
   static LogEntry SetInode(const Inode& inode);
@@ -61,32 +61,32 @@ struct LogEntry {
 };
 
 struct LogRecord {
-  uint64_t position = 0;
-  uint64_t epoch = 0;
-  Lsn lsn = 0;
+  LogPosition position;
+  LogEpoch epoch;
+  Lsn lsn;
   uint64_t previous_checksum = 0;
-  Lsn claim = 0;
-  uint64_t superblock_generation = 0;
-  uint64_t prepared_blocks = 0;
+  Lsn claim;
+  Generation superblock_generation;
+  BlockCount prepared_blocks;
   bool last = true;
   bool settling = false;
   std::vector<LogEntry> entries;
 
   // Set by decoding.
-  uint64_t blocks = 0;
+  BlockCount blocks;
   uint64_t checksum = 0;
 };
 
-inline constexpr uint64_t kRecordBlocksMax = 64;
+inline constexpr BlockCount kRecordBlocksMax = 64;
 inline constexpr size_t kRecordHeaderBytes = 112;
-inline constexpr size_t kRecordEntryBytesMax = kRecordBlocksMax * kBlockBytes - kRecordHeaderBytes;
-// The largest extent one map entry names, in blocks (8 MiB): recovery hashes it in one piece.
-inline constexpr uint64_t kMapEntryBlocksMax = 2048;
+inline constexpr size_t kRecordEntryBytesMax = Bytes(kRecordBlocksMax) - kRecordHeaderBytes;
+// The largest extent one map entry names (8 MiB): recovery hashes it in one piece.
+inline constexpr BlockCount kMapEntryBlocksMax = 2048;
 
 inline constexpr size_t kMapEntryBytes = 48;
 size_t EncodedBytes(const LogEntry& entry);
 // Blocks of a record with entries of this many encoded bytes in all.
-inline uint64_t RecordBlocks(size_t entry_bytes) { return BlocksFor(kRecordHeaderBytes + entry_bytes); }
+inline BlockCount RecordBlocks(size_t entry_bytes) { return BlocksFor(kRecordHeaderBytes + entry_bytes); }
 
 // Encodes and seals a record into `out` (RecordBlocks() blocks). Returns its checksum.
 uint64_t EncodeRecord(const LogRecord& record, const Uuid& uuid, std::span<std::byte> out);
@@ -96,11 +96,11 @@ uint64_t EncodeRecord(const LogRecord& record, std::span<const LogEntry> entries
 
 // How many blocks the record that begins with this block takes, judging by its header alone; 0 if this cannot
 // be the beginning of a record at `position`.
-uint64_t PeekRecordBlocks(std::span<const std::byte> first_block, const Uuid& uuid, uint64_t position);
-// Verifies and decodes a whole record. Every entry is checked for sense (bounds against `total_blocks`,
-// names, counts).
-absl::StatusOr<LogRecord> DecodeRecord(std::span<const std::byte> bytes, const Uuid& uuid, uint64_t position,
-                                       uint64_t data_start, uint64_t total_blocks);
+BlockCount PeekRecordBlocks(std::span<const std::byte> first_block, const Uuid& uuid, LogPosition position);
+// Verifies and decodes a whole record. Every entry is checked for sense (extents against the data area, names,
+// counts).
+absl::StatusOr<LogRecord> DecodeRecord(std::span<const std::byte> bytes, const Uuid& uuid,
+                                       LogPosition position, Extent data_area);
 
 }  // namespace untorn
 

@@ -15,73 +15,66 @@ namespace {
 class RingReader {
  public:
   RingReader(Device& device, const Geometry& geometry)
-      : device_(device), geometry_(geometry), chunk_(kChunkBlocks * kBlockBytes) {}
+      : device_(device), geometry_(geometry), chunk_(Bytes(kChunkBlocks)) {}
 
-  absl::Status Read(uint64_t position, uint64_t blocks, std::byte* out) {
-    for (uint64_t i = 0; i < blocks; ++i) {
-      const uint64_t ring = (position + i) % geometry_.log_blocks;
-      const uint64_t start = ring / kChunkBlocks * kChunkBlocks;
+  absl::Status Read(LogPosition position, BlockCount blocks, std::byte* out) {
+    for (BlockCount i; i < blocks; ++i) {
+      const BlockCount ring = (position + i) % geometry_.log_blocks;
+      const BlockCount start = ring.RoundDown(kChunkBlocks);
       if (start != chunk_start_) {
-        const uint64_t n = std::min(kChunkBlocks, geometry_.log_blocks - start);
-        chunk_status_ = ReadBlocks(start, n);
+        const BlockCount n = std::min(kChunkBlocks, geometry_.log_blocks - start);
+        chunk_status_ = ReadBlocking(device_, ByteOffset(geometry_.log_start + start), chunk_.data(), Bytes(n));
         chunk_start_ = start;
       }
-      uint64_t at = ring - start;
+      BlockCount at = ring - start;
       if (absl::IsDataLoss(chunk_status_)) {
-        absl::Status s =
-            ReadOrMissing(device_, (geometry_.log_start + ring) * kBlockBytes, chunk_.data(), kBlockBytes);
+        absl::Status s = ReadOrMissing(device_, {geometry_.log_start + ring, 1}, chunk_.data());
         if (!s.ok()) return s;
         at = 0;
       } else if (!chunk_status_.ok()) {
         return chunk_status_;
       }
-      std::memcpy(out + i * kBlockBytes, chunk_.data() + at * kBlockBytes, kBlockBytes);
+      std::memcpy(out + Bytes(i), chunk_.data() + Bytes(at), kBlockBytes);
     }
     return absl::OkStatus();
   }
 
  private:
-  absl::Status ReadBlocks(uint64_t ring, uint64_t count) {
-    return ReadBlocking(device_, (geometry_.log_start + ring) * kBlockBytes, chunk_.data(),
-                        count * kBlockBytes);
-  }
-
-  static constexpr uint64_t kChunkBlocks = 64;
+  static constexpr BlockCount kChunkBlocks = 64;
   Device& device_;
   const Geometry& geometry_;
   AlignedBuffer chunk_;
-  uint64_t chunk_start_ = UINT64_MAX;
+  BlockCount chunk_start_ = BlockCount::Max();  // in the ring
   absl::Status chunk_status_;
 };
 
 class TailReader {
  public:
   TailReader(Device& device, const Superblock& sb)
-      : device_(device), sb_(sb), ring_(device, sb.geometry), bytes_(kRecordBlocksMax * kBlockBytes) {}
+      : device_(device), sb_(sb), ring_(device, sb.geometry), bytes_(Bytes(kRecordBlocksMax)) {}
 
   // The record at `position`. kNotFound: none begins there. kDataLoss: one that cannot be read.
-  absl::StatusOr<LogRecord> Record(uint64_t position) {
+  absl::StatusOr<LogRecord> Record(LogPosition position) {
     if (absl::Status s = ring_.Read(position, 1, bytes_.data()); !s.ok()) return s;
     return RecordInBytes(position);
   }
 
   // The record that begins in the ring where `at` is, whatever its own position.
-  absl::StatusOr<LogRecord> RecordInRing(uint64_t at) {
+  absl::StatusOr<LogRecord> RecordInRing(LogPosition at) {
     if (absl::Status s = ring_.Read(at, 1, bytes_.data()); !s.ok()) return s;
     BlockHeader header;
     std::memcpy(&header, bytes_.data(), sizeof(header));
-    const uint64_t log_blocks = sb_.geometry.log_blocks;
-    if (header.address % log_blocks != at % log_blocks) return absl::NotFoundError("");
-    return RecordInBytes(header.address);
+    const LogPosition position(header.address);
+    if (sb_.geometry.LogBlock(position) != sb_.geometry.LogBlock(at)) return absl::NotFoundError("");
+    return RecordInBytes(position);
   }
 
   // The record whose first block is in bytes_.
-  absl::StatusOr<LogRecord> RecordInBytes(uint64_t position) {
-    const uint64_t blocks = PeekRecordBlocks({bytes_.data(), kBlockBytes}, sb_.uuid, position);
+  absl::StatusOr<LogRecord> RecordInBytes(LogPosition position) {
+    const BlockCount blocks = PeekRecordBlocks({bytes_.data(), kBlockBytes}, sb_.uuid, position);
     if (blocks == 0) return absl::NotFoundError("");
     if (absl::Status s = ring_.Read(position, blocks, bytes_.data()); !s.ok()) return s;
-    return DecodeRecord({bytes_.data(), blocks * kBlockBytes}, sb_.uuid, position, sb_.geometry.data_start,
-                        sb_.geometry.total_blocks);
+    return DecodeRecord({bytes_.data(), Bytes(blocks)}, sb_.uuid, position, sb_.geometry.data_area());
   }
 
   static bool DeviceFailed(const absl::Status& s) { return !absl::IsNotFound(s) && !absl::IsDataLoss(s); }
@@ -102,7 +95,9 @@ class TailReader {
  private:
   struct Chained {
     LogTail::Summary summary;
-    uint64_t checksum, prepared_blocks, superblock_generation;
+    uint64_t checksum;
+    BlockCount prepared_blocks;
+    Generation superblock_generation;
   };
 
   absl::Status WalkChain() {
@@ -110,7 +105,7 @@ class TailReader {
     end_lsn_ = sb_.checkpoint_lsn;
     end_position_ = sb_.checkpoint_position;
     uint64_t previous = sb_.checkpoint_checksum;
-    const uint64_t limit = sb_.checkpoint_position + sb_.geometry.log_blocks;
+    const LogPosition limit = sb_.checkpoint_position + sb_.geometry.log_blocks;
     while (end_position_ < limit) {
       absl::StatusOr<LogRecord> record = Record(end_position_);
       if (!record.ok() && DeviceFailed(record.status())) return record.status();
@@ -131,8 +126,8 @@ class TailReader {
     }
     if (claim_ > end_lsn_) {
       tail_.damage = absl::DataLossError(
-          absl::StrCat("log record ", end_lsn_ + 1, " at position ", end_position_,
-                       " is unreadable, but the log is known to be durable up to record ", claim_));
+          absl::StrCat("log record ", (end_lsn_ + 1).value(), " at position ", end_position_.value(),
+                       " is unreadable, but the log is known to be durable up to record ", claim_.value()));
     }
     return absl::OkStatus();
   }
@@ -143,17 +138,17 @@ class TailReader {
     tail_.superblock_lost = true;
     claim_ = std::max(claim_, std::min(record.claim, end_lsn_));
     tail_.damage = absl::DataLossError(absl::StrCat(
-        "log record ", record.lsn, " was written under superblock ", by_generation ? "generation " : "epoch ",
-        by_generation ? record.superblock_generation : record.epoch, ", but the newest readable one is ",
-        by_generation ? sb_.generation : sb_.epoch, ": both copies of a newer one are lost"));
+        "log record ", record.lsn.value(), " was written under superblock ", by_generation ? "generation " : "epoch ",
+        by_generation ? record.superblock_generation.value() : record.epoch.value(), ", but the newest readable one is ",
+        by_generation ? sb_.generation.value() : sb_.epoch.value(), ": both copies of a newer one are lost"));
     return true;
   }
 
   // Looks at every record in the ring behind the chain's end. If newer superblocks are lost, the log may have
   // gone on beyond what this one knows as its limit: positions are taken from the blocks themselves.
   absl::Status LookForVouchers() {
-    const uint64_t limit = sb_.checkpoint_position + sb_.geometry.log_blocks;
-    for (uint64_t at = end_position_; at < limit;) {
+    const LogPosition limit = sb_.checkpoint_position + sb_.geometry.log_blocks;
+    for (LogPosition at = end_position_; at < limit;) {
       absl::StatusOr<LogRecord> record = RecordInRing(at);
       if (!record.ok()) {
         if (DeviceFailed(record.status())) return record.status();
@@ -164,8 +159,8 @@ class TailReader {
       if (record->position == at && VouchesFor(*record, sb_, end_lsn_)) {
         claim_ = record->claim;
         tail_.damage = absl::DataLossError(absl::StrCat(
-            "log record ", end_lsn_ + 1, " at position ", end_position_, " is unreadable, but record ",
-            record->lsn, " vouches for the log up to record ", record->claim));
+            "log record ", (end_lsn_ + 1).value(), " at position ", end_position_.value(), " is unreadable, but record ",
+            record->lsn.value(), " vouches for the log up to record ", record->claim.value()));
         return absl::OkStatus();
       }
       at += record->blocks;
@@ -193,7 +188,7 @@ class TailReader {
     }
     while (keep > 0 && !LogMayEndAfter(chain_[keep - 1].summary.last)) --keep;
     tail_.dropped = chain_.size() - keep;
-    Lsn chain_lsn = 0;
+    Lsn chain_lsn;
     for (size_t i = keep; i-- > 0;) {
       if (chain_[i].summary.last) chain_lsn = chain_[i].summary.lsn;
       chain_[i].summary.chain_lsn = chain_lsn;
@@ -216,22 +211,22 @@ class TailReader {
   AlignedBuffer bytes_, data_;
   LogTail tail_;
   std::vector<Chained> chain_;
-  Lsn claim_ = 0;
-  Lsn end_lsn_ = 0;
-  uint64_t end_position_ = 0;
+  Lsn claim_;
+  Lsn end_lsn_;
+  LogPosition end_position_;
 };
 
 }  // namespace
 
-absl::Status ReadOrMissing(Device& device, uint64_t offset_bytes, void* buffer, uint64_t length_bytes) {
+absl::Status ReadOrMissing(Device& device, Extent extent, std::byte* buffer) {
   for (int failures = 1;; ++failures) {
-    const absl::Status read = ReadBlocking(device, offset_bytes, buffer, length_bytes);
+    const absl::Status read = ReadBlocking(device, ByteOffset(extent.start), buffer, Bytes(extent.count));
     if (!absl::IsDataLoss(read)) return read;
     // Whether the device still reads anything: a superblock, as it did before.
     AlignedBuffer block(kBlockBytes);
     bool reads_elsewhere = false;
-    for (uint64_t slot : kSuperblockSlots) {
-      reads_elsewhere |= ReadBlocking(device, slot * kBlockBytes, block.data(), kBlockBytes).ok();
+    for (BlockNumber slot : kSuperblockSlots) {
+      reads_elsewhere |= ReadBlocking(device, ByteOffset(slot), block.data(), kBlockBytes).ok();
     }
     if (!reads_elsewhere) {
       return absl::InternalError(
@@ -245,9 +240,9 @@ absl::Status ReadOrMissing(Device& device, uint64_t offset_bytes, void* buffer, 
 absl::StatusOr<bool> DataIsThere(Device& device, const LogEntry& e, AlignedBuffer* scratch) {
   if (e.type != LogEntry::Type::kMap || e.state != MappingState::kWritten) return true;
   if (e.logical.count > kMapEntryBlocksMax) return false;
-  const size_t bytes = e.logical.count * kBlockBytes;
+  const size_t bytes = Bytes(e.logical.count);
   if (scratch->size() < bytes) *scratch = AlignedBuffer(bytes);
-  absl::Status read = ReadOrMissing(device, e.physical * kBlockBytes, scratch->data(), bytes);
+  absl::Status read = ReadOrMissing(device, {e.physical, e.logical.count}, scratch->data());
   if (absl::IsDataLoss(read)) return false;
   if (!read.ok()) return read;
   const iovec piece{scratch->data(), bytes};
@@ -257,7 +252,8 @@ absl::StatusOr<bool> DataIsThere(Device& device, const LogEntry& e, AlignedBuffe
 absl::StatusOr<LogNewest> NewestInLog(Device& device, const Superblock& superblock) {
   TailReader reader(device, superblock);
   LogNewest newest;
-  for (uint64_t at = 0; at < superblock.geometry.log_blocks;) {
+  const LogPosition end = LogPosition(0) + superblock.geometry.log_blocks;
+  for (LogPosition at = 0; at < end;) {
     absl::StatusOr<LogRecord> record = reader.RecordInRing(at);
     if (!record.ok()) {
       // One of another format version names nothing that we know.

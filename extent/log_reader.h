@@ -29,24 +29,25 @@ namespace untorn {
 // Reads what a power cut or a bad medium may have left unreadable: kDataLoss, if it cannot be read twice, and the device
 // reads elsewhere, namely a superblock as it did before, after each time. So some failures in a row do not pass for it.
 // One that reads nowhere has failed, and nothing is known of what it holds (kInternal).
-absl::Status ReadOrMissing(Device& device, uint64_t offset_bytes, void* buffer, uint64_t length_bytes);
+absl::Status ReadOrMissing(Device& device, Extent extent, std::byte* buffer);
 
 struct LogTail {
   struct Summary {
-    uint64_t position = 0, blocks = 0;
-    Lsn lsn = 0;
-    Lsn chain_lsn = 0;  // of its transaction's last record
+    LogPosition position;
+    BlockCount blocks;
+    Lsn lsn;
+    Lsn chain_lsn;  // of its transaction's last record
     bool last = true;
   };
   std::vector<Summary> kept;
-  uint64_t dropped = 0;                // records after the last one kept that could be read
-  Lsn lsn = 0;                         // of the last record kept, or of the checkpoint
-  uint64_t position = 0;               // after it
-  uint64_t checksum = 0;               // of it
-  uint64_t prepared_blocks = 0;        // the most that the superblock or a kept record names
-  uint64_t superblock_generation = 0;  // the newest that a kept record names
-  absl::Status damage;                 // rule 5; what is kept is then all that can be read
-  bool superblock_lost = false;        // it is that a record names a newer superblock than the one in use
+  uint64_t dropped = 0;              // records after the last one kept that could be read
+  Lsn lsn;                           // of the last record kept, or of the checkpoint
+  LogPosition position;              // after it
+  uint64_t checksum = 0;             // of it
+  BlockCount prepared_blocks;        // the most that the superblock or a kept record names
+  Generation superblock_generation;  // the newest that a kept record names
+  absl::Status damage;               // rule 5; what is kept is then all that can be read
+  bool superblock_lost = false;      // it is that a record names a newer superblock than the one in use
 };
 
 // Reads the log's tail. An error only where the device cannot be read.
@@ -55,7 +56,8 @@ absl::StatusOr<LogTail> ReadLogTail(Device& device, const Superblock& superblock
 // The highest epoch and superblock generation that any record in the ring names, wherever it stands: what a repair has
 // to go beyond.
 struct LogNewest {
-  uint64_t epoch = 0, superblock_generation = 0;
+  LogEpoch epoch;
+  Generation superblock_generation;
 };
 absl::StatusOr<LogNewest> NewestInLog(Device& device, const Superblock& superblock);
 

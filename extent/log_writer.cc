@@ -31,7 +31,7 @@ void ForEachRecordOf(const std::vector<LogEntry>& entries, Fn record) {
 void LogReservation::Release() {
   if (blocks_ == 0) return;
   UNTORN_CHECK(writer_->reserved_blocks_ >= blocks_, "more of the log is given back than was reserved");
-  writer_->reserved_blocks_ -= std::exchange(blocks_, 0);
+  writer_->reserved_blocks_ -= std::exchange(blocks_, BlockCount());
 }
 
 void LogWriter::Resume(const LogTail& tail) {
@@ -44,17 +44,17 @@ void LogWriter::Resume(const LogTail& tail) {
   state_.durable_lsn = state_.settled_lsn = tail.lsn;
 }
 
-uint64_t LogWriter::BlocksFor(const std::vector<LogEntry>& entries) {
-  uint64_t blocks = 0;
-  ForEachRecordOf(entries, [&](std::span<const LogEntry>, uint64_t n) { blocks += n; });
+BlockCount LogWriter::BlocksFor(const std::vector<LogEntry>& entries) {
+  BlockCount blocks;
+  ForEachRecordOf(entries, [&](std::span<const LogEntry>, BlockCount n) { blocks += n; });
   return blocks;
 }
 
-bool LogWriter::HasRoom(uint64_t blocks) const {
+bool LogWriter::HasRoom(BlockCount blocks) const {
   return LogHasRoom(blocks_used(), blocks, geometry_.log_blocks);
 }
 
-std::optional<LogReservation> LogWriter::TryReserve(uint64_t blocks) {
+std::optional<LogReservation> LogWriter::TryReserve(BlockCount blocks) {
   if (!HasRoom(blocks)) return std::nullopt;
   reserved_blocks_ += blocks;
   return LogReservation(this, blocks);
@@ -62,8 +62,8 @@ std::optional<LogReservation> LogWriter::TryReserve(uint64_t blocks) {
 
 void LogWriter::Begin(LogReservation reservation, std::vector<LogEntry> entries, LogAppend* out) {
   out->records = 0;
-  uint64_t blocks = 0;
-  ForEachRecordOf(entries, [&](std::span<const LogEntry>, uint64_t n) {
+  BlockCount blocks;
+  ForEachRecordOf(entries, [&](std::span<const LogEntry>, BlockCount n) {
     blocks += n;
     ++out->records;
   });
@@ -90,8 +90,8 @@ void LogWriter::Begin(LogReservation reservation, std::vector<LogEntry> entries,
 
 void LogWriter::Encode(LogAppend* out) {
   UNTORN_CHECK(out->start_position == encoded_position_, "commits are encoded out of order");
-  const uint64_t blocks = out->blocks();
-  if (out->bytes.size() != blocks * kBlockBytes) out->bytes = AlignedBuffer(blocks * kBlockBytes);
+  const BlockCount blocks = out->blocks();
+  if (out->bytes.size() != Bytes(blocks)) out->bytes = AlignedBuffer(Bytes(blocks));
   LogRecord record;
   record.position = out->start_position;
   record.epoch = out->epoch;
@@ -100,12 +100,12 @@ void LogWriter::Encode(LogAppend* out) {
   record.superblock_generation = out->superblock_generation;
   record.prepared_blocks = out->prepared_blocks;
   record.settling = out->entries.empty();
-  uint64_t done = 0;
-  ForEachRecordOf(out->entries, [&](std::span<const LogEntry> entries, uint64_t n) {
+  BlockCount done;
+  ForEachRecordOf(out->entries, [&](std::span<const LogEntry> entries, BlockCount n) {
     record.last = record.lsn == out->last;
     record.previous_checksum = previous_checksum_;
     previous_checksum_ =
-        EncodeRecord(record, entries, uuid_, out->bytes.span().subspan(done * kBlockBytes, n * kBlockBytes));
+        EncodeRecord(record, entries, uuid_, out->bytes.span().subspan(Bytes(done), Bytes(n)));
     done += n;
     record.position += n;
     ++record.lsn;
@@ -114,16 +114,16 @@ void LogWriter::Encode(LogAppend* out) {
   encoded_position_ = out->end_position;
   out->end_checksum = previous_checksum_;
 
-  const uint64_t ring = out->start_position % geometry_.log_blocks;
-  const uint64_t before_wrap = std::min(blocks, geometry_.log_blocks - ring);
+  const BlockCount ring = out->start_position % geometry_.log_blocks;
+  const BlockCount before_wrap = std::min(blocks, geometry_.log_blocks - ring);
   out->requests.resize(before_wrap < blocks ? 2 : 1);
-  const auto fill = [&](IoRequest& r, uint64_t block, uint64_t from, uint64_t n) {
+  const auto fill = [&](IoRequest& r, BlockNumber block, BlockCount from, BlockCount n) {
     r.op = IoOp::kWrite;
-    r.offset_bytes = (geometry_.log_start + block) * kBlockBytes;
-    r.iov = {{out->bytes.data() + from * kBlockBytes, n * kBlockBytes}};
+    r.offset_bytes = ByteOffset(block);
+    r.iov = {{out->bytes.data() + Bytes(from), Bytes(n)}};
   };
-  fill(out->requests[0], ring, 0, before_wrap);
-  if (before_wrap < blocks) fill(out->requests[1], 0, before_wrap, blocks - before_wrap);
+  fill(out->requests[0], geometry_.log_start + ring, 0, before_wrap);
+  if (before_wrap < blocks) fill(out->requests[1], geometry_.log_start, before_wrap, blocks - before_wrap);
 }
 
 void LogWriter::NoteDurable(LogAppend& append) {

@@ -33,18 +33,18 @@ struct LogAppend {
   // ---- Set by Begin() ----
   std::vector<LogEntry> entries;
   uint64_t records = 0;
-  Lsn first = 0, last = 0;
-  Lsn claim = 0;
-  uint64_t start_position = 0, end_position = 0;
-  uint64_t epoch = 0;
-  uint64_t superblock_generation = 0;
-  uint64_t prepared_blocks = 0;
+  Lsn first, last;
+  Lsn claim;
+  LogPosition start_position, end_position;
+  LogEpoch epoch;
+  Generation superblock_generation;
+  BlockCount prepared_blocks;
   // ---- Set by Encode() ----
   AlignedBuffer bytes;
   std::vector<IoRequest> requests;  // one, or two where the ring wraps
   uint64_t end_checksum = 0;
 
-  uint64_t blocks() const { return end_position - start_position; }
+  BlockCount blocks() const { return end_position - start_position; }
 };
 
 class LogWriter;
@@ -55,24 +55,24 @@ class LogReservation {
  public:
   LogReservation() = default;
   LogReservation(LogReservation&& other) noexcept
-      : writer_(other.writer_), blocks_(std::exchange(other.blocks_, 0)) {}
+      : writer_(other.writer_), blocks_(std::exchange(other.blocks_, BlockCount())) {}
   LogReservation& operator=(LogReservation&& other) noexcept {
     if (this == &other) return *this;
     Release();
     writer_ = other.writer_;
-    blocks_ = std::exchange(other.blocks_, 0);
+    blocks_ = std::exchange(other.blocks_, BlockCount());
     return *this;
   }
   ~LogReservation() { Release(); }
-  uint64_t blocks() const { return blocks_; }
+  BlockCount blocks() const { return blocks_; }
   void Release();
 
  private:
   friend class LogWriter;
-  LogReservation(LogWriter* writer, uint64_t blocks) : writer_(writer), blocks_(blocks) {}
+  LogReservation(LogWriter* writer, BlockCount blocks) : writer_(writer), blocks_(blocks) {}
 
   LogWriter* writer_ = nullptr;
-  uint64_t blocks_ = 0;
+  BlockCount blocks_;
 };
 
 class LogWriter {
@@ -85,13 +85,13 @@ class LogWriter {
   void Resume(const LogTail& tail);
 
   // Blocks that a commit with these entries takes. No entries: a settling record.
-  static uint64_t BlocksFor(const std::vector<LogEntry>& entries);
-  bool HasRoom(uint64_t blocks) const;
+  static BlockCount BlocksFor(const std::vector<LogEntry>& entries);
+  bool HasRoom(BlockCount blocks) const;
   // Those reserved count as used.
-  uint64_t blocks_used() const {
+  BlockCount blocks_used() const {
     return next_position_ - state_.superblock.checkpoint_position + reserved_blocks_;
   }
-  std::optional<LogReservation> TryReserve(uint64_t blocks);
+  std::optional<LogReservation> TryReserve(BlockCount blocks);
 
   // Under the lock. Puts the entries (none: a settling record) at the log's end, as one transaction. The rest of the
   // reservation goes back.
@@ -109,7 +109,7 @@ class LogWriter {
   Lsn durable_lsn() const { return state_.durable_lsn; }
   Lsn settled_lsn() const { return state_.settled_lsn; }
   // Of the record durable_lsn(): where the log goes on after it, and its checksum.
-  uint64_t durable_position() const { return durable_position_; }
+  LogPosition durable_position() const { return durable_position_; }
   uint64_t durable_checksum() const { return durable_checksum_; }
 
  private:
@@ -120,14 +120,15 @@ class LogWriter {
   // They never change, so Encode() needs no lock for them.
   const Uuid uuid_;
   const Geometry geometry_;
-  uint64_t next_position_ = 0;
+  LogPosition next_position_;
   Lsn next_lsn_ = 1;
-  uint64_t reserved_blocks_ = 0;
-  uint64_t durable_position_ = 0, durable_checksum_ = 0;
+  BlockCount reserved_blocks_;
+  LogPosition durable_position_;
+  uint64_t durable_checksum_ = 0;
   AlignedBuffer spare_;  // of a commit that is durable, for the next one
   // Of the last record that was encoded. The sending thread's.
   uint64_t previous_checksum_ = 0;
-  uint64_t encoded_position_ = 0;
+  LogPosition encoded_position_;
 };
 
 }  // namespace untorn

@@ -25,8 +25,8 @@ absl::StatusOr<bool> Walked(WalkResult result, const TreeCursor& cursor, Missing
 
 absl::Status MappingReader::LookupInTree(ObjectId object, BlockRange gap, Mappings* out,
                                          MissingNodes* missing) {
-  uint64_t at = gap.start;
-  const auto hole_until = [&](uint64_t end) {
+  ObjectBlock at = gap.start;
+  const auto hole_until = [&](ObjectBlock end) {
     if (at < end) out->push_back({{at, end - at}, MappingState::kHole, 0, 0, 0});
     at = std::max(at, end);
   };
@@ -57,7 +57,7 @@ absl::Status MappingReader::LookupInTree(ObjectId object, BlockRange gap, Mappin
     if (at_entry && entry.object == object && entry.mapping.logical.end() > at) {
       Mapping m = entry.mapping;
       RETURN_IF_ERROR(space_.CheckPlace(m.extent()));
-      const uint64_t start = std::max(at, m.logical.start), end = std::min(gap.end(), m.logical.end());
+      const ObjectBlock start = std::max(at, m.logical.start), end = std::min(gap.end(), m.logical.end());
       hole_until(start);
       m.physical += start - m.logical.start;
       m.logical = {start, end - start};
@@ -98,7 +98,7 @@ absl::Status MappingReader::Lookup(ObjectId object, BlockRange range, Mappings* 
 }
 
 absl::Status MappingReader::ReachEdges(ObjectId object, BlockRange range, MissingNodes* missing) {
-  for (uint64_t block : {range.start, range.end() - 1}) {
+  for (ObjectBlock block : {range.start, range.end() - 1}) {
     TreeCursor cursor(nodes_, state_.superblock.tree);
     ASSIGN_OR_RETURN(const bool walked,
                      Walked(cursor.SeekFloor(MappingKeyBytes(object, block)), cursor, missing));
@@ -198,12 +198,12 @@ absl::Status MappingReader::LoadNodes(Lock& lock, const MissingNodes& nodes) {
     if (std::any_of(loads.begin(), loads.end(), is_same)) continue;
     if (!state_.superblock.geometry.InDataArea({pointer.block, 1})) {
       return absl::DataLossError(
-          absl::StrCat("mapping tree: a pointer leads outside the data area, to block ", pointer.block));
+          absl::StrCat("mapping tree: a pointer leads outside the data area, to block ", pointer.block.value()));
     }
     Load& load = loads.emplace_back();
     load.pointer = pointer;
     load.request.op = IoOp::kRead;
-    load.request.offset_bytes = pointer.block * kBlockBytes;
+    load.request.offset_bytes = ByteOffset(pointer.block);
     load.request.iov = {{load.block.data(), kBlockBytes}};
     requests.push_back(&load.request);
   }

@@ -6,17 +6,17 @@ bool MayReuse(Lsn mapped_by, Lsn settled_lsn, bool read_outstanding) {
   return mapped_by <= settled_lsn && !read_outstanding;
 }
 
-uint64_t CursorAfterFree(uint64_t cursor, Extent) { return cursor; }
+BlockNumber CursorAfterFree(BlockNumber cursor, Extent) { return cursor; }
 
 bool MayBecomeDurable(Lsn first, Lsn durable_lsn) { return first == durable_lsn + 1; }
 
-bool LogHasRoom(uint64_t used_blocks, uint64_t blocks, uint64_t log_blocks) {
-  return used_blocks <= log_blocks && blocks <= log_blocks - used_blocks;
+bool LogHasRoom(BlockCount used, BlockCount more, BlockCount log) {
+  return used <= log && more <= log - used;
 }
 
 bool OpenFlushesFirst(bool read_only) { return !read_only; }
 
-uint64_t NextEpoch(uint64_t epoch) { return epoch + 1; }
+LogEpoch NextEpoch(LogEpoch epoch) { return epoch + 1; }
 
 bool EndsLog(const LogRecord& record, const Superblock& superblock) {
   return record.lsn > superblock.durable_lsn && record.epoch != superblock.epoch;

@@ -25,7 +25,7 @@ bool MayReuse(Lsn mapped_by, Lsn settled_lsn, bool read_outstanding);
 
 // Where the search for free space goes on after an extent was freed: where it was. No correctness depends on it. So space
 // is used again in the order in which it was written.
-uint64_t CursorAfterFree(uint64_t cursor, Extent freed);
+BlockNumber CursorAfterFree(BlockNumber cursor, Extent freed);
 
 // ---- The log's end ----
 
@@ -33,9 +33,9 @@ uint64_t CursorAfterFree(uint64_t cursor, Extent freed);
 // a gap: recovery stops at the gap, and never sees the claim.
 bool MayBecomeDurable(Lsn first, Lsn durable_lsn);
 
-// Whether the log has room for `blocks` more beyond those that have been used since the last durable checkpoint. Without
+// Whether the log has room for so many blocks more beyond those that have been used since the last durable checkpoint. Without
 // it the log that recovery needs would be overwritten.
-bool LogHasRoom(uint64_t used_blocks, uint64_t blocks, uint64_t log_blocks);
+bool LogHasRoom(BlockCount used, BlockCount more, BlockCount log);
 
 // ---- Opening ----
 
@@ -45,7 +45,7 @@ bool OpenFlushesFirst(bool read_only);
 
 // The epoch of the log from an opening on. If it stayed the same, a record that recovery has dropped would chain on again
 // behind new records of the same bytes.
-uint64_t NextEpoch(uint64_t epoch);
+LogEpoch NextEpoch(LogEpoch epoch);
 
 // ---- Which records count ----
 

@@ -15,8 +15,8 @@ namespace {
 
 // Kept back so that removing and truncating work on a full store, and what of it they leave: each has a few
 // changes of the tree, and a truncate or a punched hole has edges to write.
-constexpr uint64_t kReserveBlocks = 96;
-constexpr uint64_t kReserveBlocksMin = 16;
+constexpr BlockCount kReserveBlocks = 96;
+constexpr BlockCount kReserveBlocksMin = 16;
 
 }  // namespace
 
@@ -36,7 +36,7 @@ std::optional<Reservation> Reservation::TrySplit(SpaceCost part) {
   return Reservation(ledger_, part);
 }
 
-void Reservation::ReleaseBlocks(uint64_t blocks) {
+void Reservation::ReleaseBlocks(BlockCount blocks) {
   if (blocks == 0) return;
   UNTORN_CHECK(cost_.blocks >= blocks, "more blocks are released than are reserved");
   cost_.blocks -= blocks;
@@ -55,7 +55,7 @@ void Reservation::Release() {
   ledger_->Unreserve(std::exchange(cost_, SpaceCost()));
 }
 
-uint64_t SpaceLedger::MetadataReserve(uint64_t extra_entries) const {
+BlockCount SpaceLedger::MetadataReserve(uint64_t extra_entries) const {
   const uint64_t entries = reserved_.tree_entries + extra_entries + state_.active->tree_entries() +
                            (state_.frozen ? state_.frozen->tree_entries() : 0);
   const TreeRoot& tree = state_.superblock.tree;
@@ -65,8 +65,8 @@ uint64_t SpaceLedger::MetadataReserve(uint64_t extra_entries) const {
 
 std::optional<Reservation> SpaceLedger::TryReserve(SpaceCost cost, EmergencyReserve reserve) {
   UNTORN_CHECK(cost.blocks <= kStoreBlocksMax && cost.tree_entries <= kNumberMax, "a cost that no store has");
-  const uint64_t keep = reserve == EmergencyReserve::kUsable ? kReserveBlocksMin : kReserveBlocks;
-  const uint64_t needed = reserved_.blocks + cost.blocks + MetadataReserve(cost.tree_entries) + keep;
+  const BlockCount keep = reserve == EmergencyReserve::kUsable ? kReserveBlocksMin : kReserveBlocks;
+  const BlockCount needed = reserved_.blocks + cost.blocks + MetadataReserve(cost.tree_entries) + keep;
   if (free_.free_blocks() < needed) return std::nullopt;
   reserved_ += cost;
   return Reservation(this, cost);
@@ -79,14 +79,14 @@ void SpaceLedger::Unreserve(SpaceCost cost) {
   reserved_.tree_entries -= cost.tree_entries;
 }
 
-uint64_t SpaceLedger::BlocksOf(SpaceCost cost) const {
+BlockCount SpaceLedger::BlocksOf(SpaceCost cost) const {
   return cost.blocks + MetadataReserve(cost.tree_entries) - MetadataReserve(0);
 }
 
-uint64_t SpaceLedger::ReservableBlocks() const {
-  const uint64_t unprepared = state_.superblock.geometry.total_blocks - free_.prepared();
-  const uint64_t taken = reserved_.blocks + MetadataReserve(0) + kReserveBlocks;
-  const uint64_t free = free_.free_blocks() + unprepared;
+BlockCount SpaceLedger::ReservableBlocks() const {
+  const BlockCount unprepared = state_.superblock.geometry.total_blocks - free_.prepared_blocks();
+  const BlockCount taken = reserved_.blocks + MetadataReserve(0) + kReserveBlocks;
+  const BlockCount free = free_.free_blocks() + unprepared;
   return free > taken ? free - taken : 0;
 }
 
@@ -94,8 +94,8 @@ uint64_t SpaceLedger::ReservableBlocks() const {
 
 absl::Status SpaceLedger::CheckPlace(Extent extent) const {
   if (state_.superblock.geometry.InDataArea(extent)) return absl::OkStatus();
-  return absl::DataLossError(absl::StrCat("mapping tree: a mapping leads to blocks ", extent.start, " to ",
-                                          extent.end() - 1, ", outside the data area"));
+  return absl::DataLossError(absl::StrCat("mapping tree: a mapping leads to blocks ", extent.start.value(), " to ",
+                                          (extent.end() - 1).value(), ", outside the data area"));
 }
 
 absl::Status SpaceLedger::LoadGroup(Lock& lock, uint64_t group) {
@@ -104,7 +104,7 @@ absl::Status SpaceLedger::LoadGroup(Lock& lock, uint64_t group) {
     if (at->pointer) {
       IoRequest request;
       request.op = IoOp::kRead;
-      request.offset_bytes = at->pointer.block * kBlockBytes;
+      request.offset_bytes = ByteOffset(at->pointer.block);
       request.iov = {{block.data(), kBlockBytes}};
       RETURN_IF_ERROR(pump_.Run(lock, &request));
     }
@@ -131,7 +131,7 @@ absl::StatusOr<Extent> SpaceLedger::Allocate(Lock& lock, const AllocationRequest
       UNTORN_CHECK(extent->count > 0 && extent->count <= request.want_blocks &&
                        extent->start % request.alignment_blocks == 0,
                    "an allocation that was not asked for");
-      UNTORN_CHECK(CheckPlace(*extent).ok() && extent->end() <= free_.prepared(),
+      UNTORN_CHECK(CheckPlace(*extent).ok() && extent->end() <= free_.prepared_end(),
                    "an allocation outside the prepared data area");
       fragmented_ |= extent->count < std::min(request.want_blocks, kContiguousBlocks);
       return *extent;
@@ -140,14 +140,14 @@ absl::StatusOr<Extent> SpaceLedger::Allocate(Lock& lock, const AllocationRequest
     const std::optional<uint64_t> group = free_.UnloadedGroupWithSpace();
     if (!group) {
       return absl::ResourceExhaustedError(absl::StrCat(
-          "no free run of ", request.min_blocks, " blocks at a multiple of ", request.alignment_blocks));
+          "no free run of ", request.min_blocks.value(), " blocks at a multiple of ", request.alignment_blocks.value()));
     }
     unreadable = LoadGroup(lock, *group);
   }
 }
 
-absl::StatusOr<Extent> SpaceLedger::AllocateAlignedOrAnywhere(Lock& lock, uint64_t want_blocks,
-                                                              uint64_t alignment_blocks) {
+absl::StatusOr<Extent> SpaceLedger::AllocateAlignedOrAnywhere(Lock& lock, BlockCount want_blocks,
+                                                              BlockCount alignment_blocks) {
   absl::StatusOr<Extent> aligned = Allocate(lock, {.want_blocks = want_blocks,
                                                    .min_blocks = alignment_blocks,
                                                    .alignment_blocks = alignment_blocks,
@@ -156,18 +156,19 @@ absl::StatusOr<Extent> SpaceLedger::AllocateAlignedOrAnywhere(Lock& lock, uint64
   return Allocate(lock, {.want_blocks = want_blocks});
 }
 
-absl::Status SpaceLedger::WriteZeros(Lock& lock, uint64_t start, uint64_t end) {
-  UNTORN_CHECK(start >= free_.prepared() && start < end, "blocks in use are overwritten with zeros");
-  UNTORN_CHECK(end <= state_.superblock.geometry.total_blocks, "zeros beyond the store");
+absl::Status SpaceLedger::WriteZeros(Lock& lock, Extent extent) {
+  UNTORN_CHECK(extent.start >= free_.prepared_end() && extent.count > 0,
+               "blocks in use are overwritten with zeros");
+  UNTORN_CHECK(extent.end() <= state_.superblock.geometry.end(), "zeros beyond the store");
   // One after another: a commit on its way waits for one of them at most.
-  for (uint64_t at = start; at < end;) {
-    const uint64_t bytes = std::min<uint64_t>((end - at) * kBlockBytes, kZeroBytes);
+  for (BlockNumber at = extent.start; at < extent.end();) {
+    const BlockCount count = std::min(extent.end() - at, BlocksFor(kZeroBytes));
     IoRequest write;
     write.op = IoOp::kWrite;
-    write.offset_bytes = at * kBlockBytes;
-    write.iov = {{const_cast<std::byte*>(Zeros()), bytes}};
+    write.offset_bytes = ByteOffset(at);
+    write.iov = {{const_cast<std::byte*>(Zeros()), Bytes(count)}};
     RETURN_IF_ERROR(pump_.Run(lock, &write));
-    at += bytes / kBlockBytes;
+    at += count;
   }
   IoRequest flush;
   flush.op = IoOp::kFlush;
@@ -176,24 +177,24 @@ absl::Status SpaceLedger::WriteZeros(Lock& lock, uint64_t start, uint64_t end) {
   return absl::IsResourceExhausted(flushed) ? absl::InternalError(flushed.message()) : flushed;
 }
 
-absl::StatusOr<SpaceLedger::Prepared> SpaceLedger::PrepareMore(Lock& lock, uint64_t blocks) {
+absl::StatusOr<SpaceLedger::Prepared> SpaceLedger::PrepareMore(Lock& lock, BlockCount blocks) {
   if (preparing_) {
     pump_.Wait(lock, [&] { return !preparing_; });
     return Prepared::kMore;
   }
-  const uint64_t start = free_.prepared();
-  const uint64_t end = std::min(state_.superblock.geometry.total_blocks, start + blocks);
-  if (start == end) return Prepared::kAllPrepared;
+  const BlockNumber start = free_.prepared_end();
+  const Extent more{start, std::min(state_.superblock.geometry.end() - start, blocks)};
+  if (more.count == 0) return Prepared::kAllPrepared;
   preparing_ = true;
-  const absl::Status written = WriteZeros(lock, start, end);
-  UNTORN_CHECK(free_.prepared() == start, "two prepare at once");
+  const absl::Status written = WriteZeros(lock, more);
+  UNTORN_CHECK(free_.prepared_end() == more.start, "two prepare at once");
   preparing_ = false;
   pump_.Notify();
   RETURN_IF_ERROR(written);
-  free_.SetPrepared(end);
+  free_.SetPrepared(free_.prepared_blocks() + more.count);
   fragmented_ = false;
   // Ahead of need: what cannot be read is told to those that need it.
-  LoadGroups(lock, {start, end - start}).IgnoreError();
+  LoadGroups(lock, more).IgnoreError();
   return Prepared::kMore;
 }
 
@@ -229,19 +230,19 @@ absl::Status SpaceLedger::ReleasePending() {
 }
 
 absl::Status SpaceLedger::CheckInvariants() const {
-  uint64_t pending = 0;
+  BlockCount pending;
   for (const PendingFree& p : pending_) {
     pending += p.extent.count;
-    for (uint64_t block = p.extent.start; block < p.extent.end(); ++block) {
+    for (BlockNumber block = p.extent.start; block < p.extent.end(); ++block) {
       if (free_.Allocatable(block)) {
-        return absl::InternalError(absl::StrCat("space ledger, invariant 1: block ", block,
+        return absl::InternalError(absl::StrCat("space ledger, invariant 1: block ", block.value(),
                                                 " waits to be freed, and is allocatable"));
       }
     }
   }
   if (pending != pending_blocks_) {
-    return absl::InternalError(absl::StrCat("space ledger, invariant 4: ", pending,
-                                            " blocks wait to be freed, ", pending_blocks_, " are counted"));
+    return absl::InternalError(absl::StrCat("space ledger, invariant 4: ", pending.value(),
+                                            " blocks wait to be freed, ", pending_blocks_.value(), " are counted"));
   }
   return free_.CheckInvariants();
 }

@@ -30,7 +30,7 @@ namespace untorn {
 
 // What a change takes: blocks for its data, and changes of the tree, counted as for TreeGrowthMax.
 struct SpaceCost {
-  uint64_t blocks = 0;
+  BlockCount blocks;
   uint64_t tree_entries = 0;
   SpaceCost& operator+=(const SpaceCost& other) {
     blocks += other.blocks;
@@ -47,10 +47,10 @@ enum class EmergencyReserve { kKept, kUsable };
 // A run of at most `want_blocks` and at least `min_blocks`, at a multiple of the alignment. The first run after the
 // last allocation that has `enough_blocks` is taken, else the longest that is found.
 struct AllocationRequest {
-  uint64_t want_blocks = 1;
-  uint64_t min_blocks = 1;
-  uint64_t alignment_blocks = 1;
-  uint64_t enough_blocks = UINT64_MAX;
+  BlockCount want_blocks = 1;
+  BlockCount min_blocks = 1;
+  BlockCount alignment_blocks = 1;
+  BlockCount enough_blocks = BlockCount::Max();
 };
 
 class SpaceLedger;
@@ -72,7 +72,7 @@ class Reservation {
   ~Reservation() { Release(); }
 
   SpaceCost cost() const { return cost_; }
-  uint64_t blocks() const { return cost_.blocks; }
+  BlockCount blocks() const { return cost_.blocks; }
   uint64_t tree_entries() const { return cost_.tree_entries; }
   bool empty() const { return cost_ == SpaceCost(); }
 
@@ -81,7 +81,7 @@ class Reservation {
   // Splits a part off; nullopt if there is less.
   std::optional<Reservation> TrySplit(SpaceCost part);
   // What was reserved has been used, or is not needed.
-  void ReleaseBlocks(uint64_t blocks);
+  void ReleaseBlocks(BlockCount blocks);
   void ReleaseEntries(uint64_t entries);
   void Release();
 
@@ -125,31 +125,31 @@ class SpaceLedger {
   // ---- Reservations ----
   // nullopt: there is not that much.
   std::optional<Reservation> TryReserve(SpaceCost cost, EmergencyReserve reserve);
-  uint64_t reserved_blocks() const { return reserved_.blocks; }
+  BlockCount reserved_blocks() const { return reserved_.blocks; }
   // Blocks a write could reserve now; more after preparing.
-  uint64_t ReservableBlocks() const;
+  BlockCount ReservableBlocks() const;
   // Blocks that a reservation takes in all, its share of tree nodes included.
-  uint64_t BlocksOf(SpaceCost cost) const;
+  BlockCount BlocksOf(SpaceCost cost) const;
 
   // ---- Blocks ----
-  uint64_t free_blocks() const { return free_.free_blocks(); }
-  uint64_t pending_blocks() const { return pending_blocks_; }
-  uint64_t prepared_blocks() const { return free_.prepared(); }
+  BlockCount free_blocks() const { return free_.free_blocks(); }
+  BlockCount pending_blocks() const { return pending_blocks_; }
+  BlockCount prepared_blocks() const { return free_.prepared_blocks(); }
   // The last allocations since more was prepared had to do with short runs.
   bool fragmented() const { return fragmented_; }
 
   // Allocates, loading parts of the map as needed. kResourceExhausted: there is no such run.
   absl::StatusOr<Extent> Allocate(Lock& lock, const AllocationRequest& request);
   // A run at a multiple of the alignment and at least as long, or, if there is none, any run.
-  absl::StatusOr<Extent> AllocateAlignedOrAnywhere(Lock& lock, uint64_t want_blocks,
-                                                   uint64_t alignment_blocks);
+  absl::StatusOr<Extent> AllocateAlignedOrAnywhere(Lock& lock, BlockCount want_blocks,
+                                                   BlockCount alignment_blocks);
   // An extent that no record ever named goes back at once. No I/O on it may be outstanding.
   absl::Status ReturnUnused(Extent extent) { return free_.MarkFree(extent); }
 
   // Writes zeros to the next blocks ahead of use, so that later writes cost one I/O. It waits for another thread
   // that is at it, instead.
   enum class Prepared { kMore, kAllPrepared };
-  absl::StatusOr<Prepared> PrepareMore(Lock& lock, uint64_t blocks);
+  absl::StatusOr<Prepared> PrepareMore(Lock& lock, BlockCount blocks);
 
   // ---- Reuse ----
   // The extent, mapped by that record (0: by a checkpoint), is no longer mapped: frees it when that is due.
@@ -181,17 +181,17 @@ class SpaceLedger {
 
   void Unreserve(SpaceCost cost);
   // Blocks kept for checkpoints, with that many entries more.
-  uint64_t MetadataReserve(uint64_t extra_entries) const;
+  BlockCount MetadataReserve(uint64_t extra_entries) const;
   absl::Status LoadGroup(Lock& lock, uint64_t group);
-  // Writes zeros to [start, end) and flushes.
-  absl::Status WriteZeros(Lock& lock, uint64_t start, uint64_t end);
+  // Writes zeros to it and flushes.
+  absl::Status WriteZeros(Lock& lock, Extent extent);
 
   IoPump& pump_;
   const VolumeState& state_;
   FreeSpace free_;
   SpaceCost reserved_;
   std::vector<PendingFree> pending_;
-  uint64_t pending_blocks_ = 0;
+  BlockCount pending_blocks_;
   std::list<Extent> reads_;
   bool preparing_ = false;
   bool fragmented_ = false;

@@ -15,11 +15,23 @@ namespace {
 // The fields after the header, in the order of the table in the header file.
 struct Payload {
   uint64_t compatible, read_only_compatible, incompatible;
-  uint64_t total_blocks, log_start, log_blocks, map_start, data_start;
-  uint64_t epoch, checkpoint_lsn, checkpoint_position, checkpoint_checksum, durable_lsn;
-  uint64_t prepared_blocks, next_object;
-  uint64_t root_block, root_checksum, root_nodes;
-  uint64_t map_block, map_checksum, used_blocks;
+  BlockCount total_blocks;
+  BlockNumber log_start;
+  BlockCount log_blocks;
+  BlockNumber map_start, data_start;
+  LogEpoch epoch;
+  Lsn checkpoint_lsn;
+  LogPosition checkpoint_position;
+  uint64_t checkpoint_checksum;
+  Lsn durable_lsn;
+  BlockCount prepared_blocks;
+  uint64_t next_object;
+  BlockNumber root_block;
+  uint64_t root_checksum;
+  BlockCount root_nodes;
+  BlockNumber map_block;
+  uint64_t map_checksum;
+  BlockCount used_blocks;
   uint64_t leaf_bytes, tree_levels;
 };
 static_assert(sizeof(Payload) == 23 * 8);
@@ -29,13 +41,13 @@ static_assert(kHeaderBytes + offsetof(Payload, used_blocks) == 224);
 
 }  // namespace
 
-Geometry Geometry::ForSize(uint64_t total_blocks) {
+Geometry Geometry::ForSize(BlockCount total_blocks) {
   Geometry g;
   g.total_blocks = total_blocks;
   g.log_start = 16;
   g.log_blocks = std::clamp(total_blocks / 64, kLogBlocksMin, kLogBlocksMax);
   g.map_start = g.log_start + g.log_blocks;
-  g.data_start = (g.map_start + FreeMapShape::ForBlocks(total_blocks).blocks() + 15) / 16 * 16;
+  g.data_start = (g.map_start + FreeMapShape::ForBlocks(total_blocks).blocks()).RoundUp(16);
   return g;
 }
 
@@ -44,8 +56,8 @@ void EncodeSuperblock(const Superblock& s, int slot, std::span<std::byte> block)
   BlockHeader header;
   header.type = static_cast<uint16_t>(BlockType::kSuperblock);
   header.uuid = s.uuid;
-  header.address = kSuperblockSlots[slot];
-  header.generation = s.generation;
+  header.address = kSuperblockSlots[slot].value();
+  header.generation = s.generation.value();
   header.payload_bytes = sizeof(Payload);
   const Payload p{s.features.compatible,
                   s.features.read_only_compatible,
@@ -69,7 +81,7 @@ void EncodeSuperblock(const Superblock& s, int slot, std::span<std::byte> block)
                   s.free_map.checksum,
                   s.used_blocks,
                   s.tree.leaf_bytes,
-                  s.tree.levels};
+                  static_cast<uint64_t>(s.tree.levels)};
   std::memcpy(block.data(), &header, sizeof(header));
   std::memcpy(block.data() + sizeof(header), &p, sizeof(p));
   SealBlock(block);
@@ -78,7 +90,7 @@ void EncodeSuperblock(const Superblock& s, int slot, std::span<std::byte> block)
 absl::Status WriteSuperblockSlot(Device& device, const Superblock& superblock, int slot) {
   AlignedBuffer block(kBlockBytes);
   EncodeSuperblock(superblock, slot, block.span());
-  absl::Status s = WriteBlocking(device, kSuperblockSlots[slot] * kBlockBytes, block.data(), kBlockBytes);
+  absl::Status s = WriteBlocking(device, ByteOffset(kSuperblockSlots[slot]), block.data(), kBlockBytes);
   return s.ok() ? FlushBlocking(device) : s;
 }
 
@@ -88,7 +100,7 @@ absl::StatusOr<Superblock> DecodeSuperblock(std::span<const std::byte> block, in
   if (header.magic != kMagic) return absl::NotFoundError("no superblock");
   const std::string what = absl::StrCat("superblock slot ", slot);
   if (absl::Status s =
-          VerifyBlock(block, BlockType::kSuperblock, header.uuid, kSuperblockSlots[slot], what.c_str());
+          VerifyBlock(block, BlockType::kSuperblock, header.uuid, kSuperblockSlots[slot].value(), what.c_str());
       !s.ok()) {
     return s;
   }
@@ -96,8 +108,10 @@ absl::StatusOr<Superblock> DecodeSuperblock(std::span<const std::byte> block, in
   std::memcpy(&p, block.data() + sizeof(header), sizeof(p));
   Superblock s;
   s.uuid = header.uuid;
-  s.generation = header.generation;
-  s.features = {p.compatible, p.read_only_compatible, p.incompatible};
+  s.generation = Generation(header.generation);
+  s.features = {.compatible = p.compatible,
+                .read_only_compatible = p.read_only_compatible,
+                .incompatible = p.incompatible};
   s.geometry = {p.total_blocks, p.log_start, p.log_blocks, p.map_start, p.data_start};
   s.epoch = p.epoch;
   s.checkpoint_lsn = p.checkpoint_lsn;
@@ -106,20 +120,21 @@ absl::StatusOr<Superblock> DecodeSuperblock(std::span<const std::byte> block, in
   s.durable_lsn = p.durable_lsn;
   s.prepared_blocks = p.prepared_blocks;
   s.next_object = p.next_object;
-  s.tree = {{p.root_block, p.root_checksum}, p.root_nodes, p.leaf_bytes, p.tree_levels};
+  s.tree = {{p.root_block, p.root_checksum}, p.root_nodes, p.leaf_bytes,
+            static_cast<int>(p.tree_levels)};
   s.free_map = {p.map_block, p.map_checksum};
   s.used_blocks = p.used_blocks;
   const Geometry& g = s.geometry;
   if (g.total_blocks < kStoreBlocksMin || g.total_blocks > kStoreBlocksMax ||
-      g != Geometry::ForSize(g.total_blocks) || g.data_start >= g.total_blocks) {
+      g != Geometry::ForSize(g.total_blocks) || g.data_start >= g.end()) {
     return absl::DataLossError(
-        absl::StrCat(what, ": the layout makes no sense for ", g.total_blocks, " blocks"));
+        absl::StrCat(what, ": the layout makes no sense for ", g.total_blocks.value(), " blocks"));
   }
-  if (s.prepared_blocks > g.total_blocks || s.prepared_blocks < g.data_start ||
+  if (s.prepared_blocks > g.total_blocks || BlockAfterFirst(s.prepared_blocks) < g.data_start ||
       s.used_blocks > s.prepared_blocks || s.durable_lsn < s.checkpoint_lsn || s.generation == 0 ||
-      s.tree.root.block >= g.total_blocks || s.tree.node_count > g.total_blocks ||
-      s.tree.leaf_bytes > s.tree.node_count * kBlockBytes || s.tree.levels > kTreeLevelMax + 1 ||
-      s.free_map.block >= g.total_blocks || s.next_object == 0) {
+      s.tree.root.block >= g.end() || s.tree.node_count > g.total_blocks ||
+      s.tree.leaf_bytes > Bytes(s.tree.node_count) || p.tree_levels > kTreeLevelMax + 1 ||
+      s.free_map.block >= g.end() || s.next_object == 0) {
     return absl::DataLossError(absl::StrCat(what, ": its fields contradict each other"));
   }
   return s;
@@ -129,7 +144,7 @@ SuperblockSlots ReadSuperblocks(Device& device) {
   SuperblockSlots result{{absl::UnknownError(""), absl::UnknownError("")}, -1};
   AlignedBuffer block(kBlockBytes);
   for (int i = 0; i < 2; ++i) {
-    absl::Status read = ReadBlocking(device, kSuperblockSlots[i] * kBlockBytes, block.data(), kBlockBytes);
+    absl::Status read = ReadBlocking(device, ByteOffset(kSuperblockSlots[i]), block.data(), kBlockBytes);
     result.slots[i] = read.ok() ? DecodeSuperblock(block.span(), i) : absl::StatusOr<Superblock>(read);
     if (!result.slots[i].ok()) continue;
     if (result.current < 0 || result.slots[i]->generation > result.slots[result.current]->generation)
@@ -165,9 +180,9 @@ absl::StatusOr<Superblock> UsableSuperblock(const SuperblockSlots& slots, const 
         "%s: uses features this version can only read (read-only compatible bits 0x%x); open it read-only",
         device.path, unknown));
   }
-  if (device.size_bytes / kBlockBytes < s.geometry.total_blocks) {
+  if (WholeBlocks(device.size_bytes) < s.geometry.total_blocks) {
     return absl::DataLossError(absl::StrCat(device.path, ": cut short: the store has ",
-                                            s.geometry.total_blocks * kBlockBytes, " bytes, the device ",
+                                            Bytes(s.geometry.total_blocks), " bytes, the device ",
                                             device.size_bytes));
   }
   return s;

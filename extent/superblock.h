@@ -46,25 +46,28 @@
 
 namespace untorn {
 
-inline constexpr std::array<uint64_t, 2> kSuperblockSlots = {0, 8};
-inline constexpr uint64_t kStoreBlocksMin = (8 << 20) / kBlockBytes;
-inline constexpr uint64_t kStoreBlocksMax = uint64_t{1} << 48;
-inline constexpr uint64_t kLogBlocksMin = (1 << 20) / kBlockBytes;
-inline constexpr uint64_t kLogBlocksMax = (32 << 20) / kBlockBytes;
+inline constexpr std::array<BlockNumber, 2> kSuperblockSlots = {0, 8};
+inline constexpr BlockCount kStoreBlocksMin = BlocksFor(8 << 20);
+inline constexpr BlockCount kStoreBlocksMax{uint64_t{1} << 48};
+inline constexpr BlockCount kLogBlocksMin = BlocksFor(1 << 20);
+inline constexpr BlockCount kLogBlocksMax = BlocksFor(32 << 20);
 
 // Where the fixed areas are. A function of the store's size alone.
 struct Geometry {
-  uint64_t total_blocks = 0;
-  uint64_t log_start = 0;
-  uint64_t log_blocks = 0;
-  uint64_t map_start = 0;
-  uint64_t data_start = 0;
+  BlockCount total_blocks;
+  BlockNumber log_start;
+  BlockCount log_blocks;
+  BlockNumber map_start;
+  BlockNumber data_start;
 
-  static Geometry ForSize(uint64_t total_blocks);
+  static Geometry ForSize(BlockCount total_blocks);
+  Extent data_area() const { return {data_start, end() - data_start}; }
+  BlockNumber end() const { return BlockAfterFirst(total_blocks); }
+  // Where the position of the log is on the device.
+  BlockNumber LogBlock(LogPosition position) const { return log_start + position % log_blocks; }
   // Where mapped extents and tree nodes lie. Takes any value: also what a damaged block says.
   bool InDataArea(Extent extent) const {
-    return extent.start >= data_start && extent.start <= total_blocks &&
-           extent.count <= total_blocks - extent.start;
+    return extent.start >= data_start && extent.start <= end() && extent.count <= end() - extent.start;
   }
   bool operator==(const Geometry&) const = default;
 };
@@ -77,19 +80,19 @@ inline constexpr FeatureBits kKnownFeatures{};
 
 struct Superblock {
   Uuid uuid{};
-  uint64_t generation = 0;
+  Generation generation;
   FeatureBits features;
   Geometry geometry;
-  uint64_t epoch = 0;
-  Lsn checkpoint_lsn = 0;
-  uint64_t checkpoint_position = 0;
+  LogEpoch epoch;
+  Lsn checkpoint_lsn;
+  LogPosition checkpoint_position;
   uint64_t checkpoint_checksum = 0;
-  Lsn durable_lsn = 0;
-  uint64_t prepared_blocks = 0;
+  Lsn durable_lsn;
+  BlockCount prepared_blocks;  // from the device's beginning on
   uint64_t next_object = 1;
   TreeRoot tree;
   BlockPointer free_map;
-  uint64_t used_blocks = 0;
+  BlockCount used_blocks;
   bool operator==(const Superblock&) const = default;
 };
 

@@ -19,7 +19,7 @@ absl::Status SuperblockWriter::Write(Lock& lock, const Superblock& next) {
   for (size_t i = 0; i < std::size(slots); ++i) {
     EncodeSuperblock(next, slots[i], blocks[i].span());
     writes[i].op = IoOp::kWrite;
-    writes[i].offset_bytes = kSuperblockSlots[slots[i]] * kBlockBytes;
+    writes[i].offset_bytes = ByteOffset(kSuperblockSlots[slots[i]]);
     writes[i].iov = {{blocks[i].data(), kBlockBytes}};
     requests[i] = &writes[i];
   }

@@ -26,7 +26,7 @@ std::shared_ptr<const TreeNode> NodeCache::Find(BlockPointer pointer) {
 }
 
 void NodeCache::Insert(std::shared_ptr<const TreeNode> node) {
-  const uint64_t block = node->pointer().block;
+  const BlockNumber block = node->pointer().block;
   Erase(block);
   lru_.push_front(std::move(node));
   map_[block] = lru_.begin();
@@ -37,7 +37,7 @@ void NodeCache::Trim() {
   while (map_.size() > std::max<size_t>(limit_nodes_, 1)) Erase(lru_.back()->pointer().block);
 }
 
-void NodeCache::Erase(uint64_t block) {
+void NodeCache::Erase(BlockNumber block) {
   const auto it = map_.find(block);
   if (it == map_.end()) return;
   lru_.erase(it->second);
@@ -60,8 +60,8 @@ absl::Status NodeCache::CheckInvariants() const {
 absl::Status CheckChild(const TreeNode& parent, int index, std::optional<std::string_view> limit,
                         const TreeNode& child) {
   auto damaged = [&](auto&&... why) {
-    return absl::DataLossError(absl::StrCat("tree node at ", child.pointer().block, ", child ", index,
-                                            " of the node at ", parent.pointer().block, ": ", why...));
+    return absl::DataLossError(absl::StrCat("tree node at ", child.pointer().block.value(), ", child ", index,
+                                            " of the node at ", parent.pointer().block.value(), ": ", why...));
   };
   if (child.level() != parent.level() - 1) {
     return damaged("level ", child.level(), " below level ", parent.level());
@@ -82,7 +82,7 @@ absl::Status CheckChild(const TreeNode& parent, int index, std::optional<std::st
 }
 
 std::optional<MappingEntry> PeekMapping(NodeCache& cache, const TreeRoot& root, ObjectId object,
-                                        uint64_t block) {
+                                        ObjectBlock block) {
   if (!root.root) return std::nullopt;
   const MappingKeyBytes key(object, block);
   const TreeNode* node = cache.Peek(root.root);
@@ -107,7 +107,7 @@ absl::Status CheckLeafEntries(const TreeNode& leaf) {
   for (int i = 0; leaf.level() == 0 && i < leaf.count(); ++i) {
     if (IsWellFormed(leaf.key(i), leaf.value(i))) continue;
     return absl::DataLossError(
-        absl::StrCat("tree node at ", leaf.pointer().block, ": entry ", i, " is ill-formed"));
+        absl::StrCat("tree node at ", leaf.pointer().block.value(), ": entry ", i, " is ill-formed"));
   }
   return absl::OkStatus();
 }

@@ -29,9 +29,9 @@ namespace untorn {
 struct TreeRoot {
   BlockPointer root;
   // For space accounting:
-  uint64_t node_count = 0;  // nodes in all
+  BlockCount node_count;    // nodes in all, each a block
   uint64_t leaf_bytes = 0;  // of the entries of all leaves, their offsets included
-  uint64_t levels = 0;
+  int levels = 0;
   bool operator==(const TreeRoot&) const = default;
 };
 
@@ -49,7 +49,7 @@ class NodeCache {
   // The same, without a reference: it is valid until the cache changes.
   const TreeNode* Peek(BlockPointer pointer);
   void Insert(std::shared_ptr<const TreeNode> node);
-  void Erase(uint64_t block);
+  void Erase(BlockNumber block);
   // While one of these lives nothing is evicted: for work that needs many nodes at once.
   class Hold {
    public:
@@ -76,7 +76,7 @@ class NodeCache {
   int holds_ = 0;
   uint64_t hits_ = 0, misses_ = 0;
   Lru lru_;
-  absl::flat_hash_map<uint64_t, Lru::iterator> map_;
+  absl::flat_hash_map<BlockNumber, Lru::iterator> map_;
 };
 
 // Whether `child` is what entry `index` of `parent` says: one level below, its first key not below the entry's,
@@ -88,7 +88,7 @@ absl::Status CheckChild(const TreeNode& parent, int index, std::optional<std::st
 // The entry of the leaf in which a mapping of the block would be, if the way there is cached, and cursors have been there
 // before; nullopt otherwise, or where there is no such entry. Only a cursor can tell these apart.
 std::optional<MappingEntry> PeekMapping(NodeCache& cache, const TreeRoot& root, ObjectId object,
-                                        uint64_t block);
+                                        ObjectBlock block);
 
 // Whether every entry of a leaf makes sense by its key space; true of other nodes. kDataLoss if not.
 absl::Status CheckLeafEntries(const TreeNode& leaf);

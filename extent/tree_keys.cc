@@ -37,8 +37,8 @@ bool IsName(std::string_view name) {
 
 }  // namespace
 
-std::string MappingKey(ObjectId object, uint64_t logical_block) {
-  return std::string(std::string_view(MappingKeyBytes(object, logical_block)));
+std::string MappingKey(ObjectId object, ObjectBlock block) {
+  return std::string(std::string_view(MappingKeyBytes(object, block)));
 }
 
 std::string InodeKey(ObjectId object) {
@@ -52,7 +52,7 @@ std::string NameKey(std::string_view name) {
   return std::string(1, static_cast<char>(KeySpace::kName)).append(name);
 }
 
-std::string MappingValue(uint64_t physical, uint32_t count, MappingState state) {
+std::string MappingValue(BlockNumber physical, BlockCount count, MappingState state) {
   return std::string(std::string_view(MappingValueBytes(physical, count, state)));
 }
 
@@ -74,7 +74,7 @@ std::optional<KeySpace> KeySpaceOf(std::string_view key) {
   switch (static_cast<KeySpace>(key[0])) {
     case KeySpace::kMapping:
       if (key.size() != kMappingKeyBytes || !IsObject(LoadBigEndian(rest.data()))) return std::nullopt;
-      if (LoadBigEndian(rest.data() + 8) >= kObjectBlocksMax) return std::nullopt;
+      if (ObjectBlock(LoadBigEndian(rest.data() + 8)) >= kObjectEnd) return std::nullopt;
       return KeySpace::kMapping;
     case KeySpace::kInode:
       if (key.size() != kInodeKeyBytes || !IsObject(LoadBigEndian(rest.data()))) return std::nullopt;

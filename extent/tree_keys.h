@@ -32,9 +32,9 @@ inline constexpr size_t kMappingKeyBytes = 17, kMappingValueBytes = 16;
 // The key and the value of a mapping as bytes that need no allocation.
 class MappingKeyBytes {
  public:
-  MappingKeyBytes(ObjectId object, uint64_t logical_block) {
+  MappingKeyBytes(ObjectId object, ObjectBlock block) {
     bytes_[0] = static_cast<char>(KeySpace::kMapping);
-    const uint64_t words[] = {__builtin_bswap64(Value(object)), __builtin_bswap64(logical_block)};
+    const uint64_t words[] = {__builtin_bswap64(Value(object)), __builtin_bswap64(block.value())};
     std::memcpy(&bytes_[1], words, sizeof(words));
   }
   operator std::string_view() const { return {bytes_.data(), bytes_.size()}; }
@@ -47,16 +47,16 @@ inline bool IsMappingKey(std::string_view key) {
   return key.size() == kMappingKeyBytes && key[0] == static_cast<char>(KeySpace::kMapping);
 }
 // The object and the logical block of such a key.
-inline std::pair<uint64_t, uint64_t> MappingKeyNumbers(const char* key) {
+inline std::pair<ObjectId, ObjectBlock> MappingKeyNumbers(const char* key) {
   uint64_t words[2];
   std::memcpy(words, key + 1, sizeof(words));
-  return {__builtin_bswap64(words[0]), __builtin_bswap64(words[1])};
+  return {ObjectId{__builtin_bswap64(words[0])}, ObjectBlock(__builtin_bswap64(words[1]))};
 }
 
 class MappingValueBytes {
  public:
-  MappingValueBytes(uint64_t physical, uint32_t count, MappingState state) {
-    const uint32_t words[] = {count, static_cast<uint32_t>(state)};
+  MappingValueBytes(BlockNumber physical, BlockCount count, MappingState state) {
+    const uint32_t words[] = {static_cast<uint32_t>(count.value()), static_cast<uint32_t>(state)};
     std::memcpy(&bytes_[0], &physical, sizeof(physical));
     std::memcpy(&bytes_[8], words, sizeof(words));
   }
@@ -84,15 +84,15 @@ inline std::strong_ordering CompareKeys(std::string_view a, std::string_view b) 
   return x != y ? x <=> y : a.size() <=> b.size();
 }
 
-std::string MappingKey(ObjectId object, uint64_t logical_block);
+std::string MappingKey(ObjectId object, ObjectBlock block);
 std::string InodeKey(ObjectId object);
 std::string NameKey(std::string_view name);
 
-std::string MappingValue(uint64_t physical, uint32_t count, MappingState state);
+std::string MappingValue(BlockNumber physical, BlockCount count, MappingState state);
 std::string InodeValue(const Inode& inode);
 std::string NameValue(ObjectId object);
 
-inline constexpr uint64_t kMappingEntryBlocksMax = UINT32_MAX;
+inline constexpr BlockCount kMappingEntryBlocksMax{UINT32_MAX};
 
 struct MappingEntry {
   ObjectId object = ObjectId::kNone;
@@ -117,17 +117,17 @@ std::optional<MappingEntry> ParseMapping(std::string_view key, std::string_view 
 inline bool ParseMapping(std::string_view key, std::string_view value, MappingEntry* entry) {
   if (!IsMappingKey(key) || value.size() != kMappingValueBytes) return false;
   const auto [object, start] = MappingKeyNumbers(key.data());
-  uint64_t physical;
+  BlockNumber physical;
   uint32_t words[2];  // blocks, state
   std::memcpy(&physical, value.data(), sizeof(physical));
   std::memcpy(words, value.data() + sizeof(physical), sizeof(words));
-  entry->object = ObjectId{object};
-  entry->mapping.logical = {start, words[0]};
+  const BlockCount count(words[0]);
+  entry->object = object;
+  entry->mapping.logical = {start, count};
   entry->mapping.physical = physical;
   entry->mapping.state = static_cast<MappingState>(words[1]);
-  const uint64_t count = words[0];
-  return object > 0 && object <= kNumberMax && start < kObjectBlocksMax && count > 0 &&
-         start + count <= kObjectBlocksMax && physical > 0 && physical <= UINT64_MAX - count &&
+  return object > ObjectId::kNone && Value(object) <= kNumberMax && start < kObjectEnd && count > 0 &&
+         start + count <= kObjectEnd && physical > 0 && physical <= BlockNumber::Max() - count &&
          (words[1] == static_cast<uint32_t>(MappingState::kWritten) ||
           words[1] == static_cast<uint32_t>(MappingState::kUnwritten));
 }

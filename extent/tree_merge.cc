@@ -13,7 +13,7 @@ namespace {
 
 class Merger {
  public:
-  Merger(TreeEditSource& edits, const Uuid& uuid, uint64_t generation, TreeMergeSink& sink)
+  Merger(TreeEditSource& edits, const Uuid& uuid, Generation generation, TreeMergeSink& sink)
       : edits_(edits), sink_(sink), packer_(uuid, generation, sink), leaf_(packer_) {}
 
   absl::StatusOr<TreeRoot> Run(const TreeRoot& old_root) {
@@ -34,7 +34,7 @@ class Merger {
     if (!top.ok()) return top.status();
     if (!top->pointer) return TreeRoot{};
     if (top->kept) RETURN_IF_ERROR(Collapse(*top));
-    const uint64_t nodes = old_root.node_count + packer_.written();
+    const BlockCount nodes = old_root.node_count + packer_.written();
     const uint64_t leaf_bytes = old_root.leaf_bytes + packer_.written_leaf_bytes();
     if (retired_ > nodes || retired_leaf_bytes_ > leaf_bytes) {
       return absl::DataLossError("mapping tree: more nodes, or more in them, than the root counts");
@@ -61,10 +61,10 @@ class Merger {
     if (edit_->is_range) {
       const Mapping& m = edit_->mapping;
       UNTORN_CHECK(edit_->object != ObjectId::kNone && m.logical.count > 0 &&
-                       m.logical.count <= kObjectBlocksMax && m.logical.start < kObjectBlocksMax &&
+                       m.logical.count <= kObjectBlocksMax && m.logical.start < kObjectEnd &&
                        (m.state == MappingState::kHole || m.physical != 0),
                    "ill-formed edit");
-      UNTORN_CHECK(m.state == MappingState::kHole || m.logical.end() <= kObjectBlocksMax,
+      UNTORN_CHECK(m.state == MappingState::kHole || m.logical.end() <= kObjectEnd,
                    "edit beyond any object");
       UNTORN_CHECK(previous == nullptr || !previous->is_range || previous->object != edit_->object ||
                        previous->mapping.logical.end() <= m.logical.start,
@@ -210,10 +210,10 @@ class Merger {
     if (!edit_->is_range || CompareKeys(edit_key_, key) > 0 || !limit) return false;
     const ObjectId object = edit_->object;
     while (true) {
-      const uint64_t end = edit_->mapping.logical.end();
+      const ObjectBlock end = edit_->mapping.logical.end();
       const ObjectId next{Value(object) + 1};
       // A range that reaches to the end of all objects replaces all there is of its object.
-      const MappingKeyBytes reached = end < kObjectBlocksMax ? EndOfEdit() : MappingKeyBytes(next, 0);
+      const MappingKeyBytes reached = end < kObjectEnd ? EndOfEdit() : MappingKeyBytes(next, 0);
       if (CompareKeys(reached, *limit) >= 0) return true;
       RETURN_IF_ERROR(ApplyEdit());
       Advance();
@@ -230,7 +230,7 @@ class Merger {
   }
 
   // Whether the current edit, if any, is of nothing before that block of the object.
-  bool NoEditBefore(ObjectId object, uint64_t block) const {
+  bool NoEditBefore(ObjectId object, ObjectBlock block) const {
     if (edit_ == nullptr || !edit_->is_range) return true;  // point edits follow all mappings
     if (edit_->object != object) return edit_->object > object;
     return edit_->mapping.logical.start >= block;
@@ -238,7 +238,7 @@ class Merger {
 
   absl::Status MergeMapping(MappingEntry entry) {
     Mapping& old = entry.mapping;
-    auto skip = [&old](uint64_t blocks) {
+    auto skip = [&old](BlockCount blocks) {
       old.logical = {old.logical.start + blocks, old.logical.count - blocks};
       old.physical += blocks;
     };
@@ -255,7 +255,7 @@ class Merger {
         skip(head.logical.count);
       }
       RETURN_IF_ERROR(ApplyEdit());
-      const uint64_t covered = std::min(old.logical.end(), range.end()) - old.logical.start;
+      const BlockCount covered = std::min(old.logical.end(), range.end()) - old.logical.start;
       sink_.MappingRemoved({old.physical, covered});
       skip(covered);
     }
@@ -268,7 +268,7 @@ class Merger {
       absl::StatusOr<std::shared_ptr<const TreeNode>> node = sink_.Load(root.pointer);
       if (absl::IsDataLoss(node.status())) return absl::OkStatus();
       if (!node.ok()) return node.status();
-      if (static_cast<uint64_t>((*node)->level()) + 1 != root.levels)
+      if ((*node)->level() + 1 != root.levels)
         return Damaged(**node, "its level is not the one its parent describes");
       if ((*node)->level() == 0 || (*node)->count() > 1) return absl::OkStatus();
       Retire(**node);
@@ -278,7 +278,7 @@ class Merger {
   }
 
   static absl::Status Damaged(const TreeNode& node, const char* why) {
-    return absl::DataLossError(absl::StrCat("tree node at ", node.pointer().block, ": ", why));
+    return absl::DataLossError(absl::StrCat("tree node at ", node.pointer().block.value(), ": ", why));
   }
   static absl::Status IllFormed(const TreeNode& node, int index) {
     return Damaged(node, absl::StrCat("entry ", index, " is ill-formed").c_str());
@@ -292,28 +292,29 @@ class Merger {
   MappingKeyBytes edit_bytes_{ObjectId::kNone, 0};
   std::string_view edit_key_;  // of edit_: its own, or edit_bytes_
   bool applied_ = false;
-  uint64_t retired_ = 0, retired_leaf_bytes_ = 0;
+  BlockCount retired_;
+  uint64_t retired_leaf_bytes_ = 0;
   ObjectId old_object_ = ObjectId::kNone;  // of the last old mapping seen
-  uint64_t old_end_ = 0;
+  ObjectBlock old_end_;
 };
 
 }  // namespace
 
-uint64_t TreeGrowthMax(const TreeRoot& root, uint64_t entries) {
+BlockCount TreeGrowthMax(const TreeRoot& root, uint64_t entries) {
   if (entries == 0) return 0;
   // Where it is lower now it may become higher meanwhile.
-  const uint64_t levels = std::max<uint64_t>(root.levels, 6);
-  const uint64_t splits = entries * (levels + 1);
+  const uint64_t levels = static_cast<uint64_t>(std::max(root.levels, 6));
+  const BlockCount splits(entries * (levels + 1));
   // A leaf that is a third full holds 1301 bytes. Of long names, a node above leaves holds four or more: they add a
   // third at most. Of every level the last node may be emptier.
   constexpr uint64_t kLeafBytesMin = kUnderfullBytes - kHeaderBytes;
   const uint64_t leaves = (root.leaf_bytes + entries * kTreeEntryBytes) / kLeafBytesMin + 1;
-  const uint64_t nodes = leaves + leaves / 3 + levels + 1;
+  const BlockCount nodes(leaves + leaves / 3 + levels + 1);
   return std::min(splits, nodes - std::min(nodes, root.node_count));
 }
 
 absl::StatusOr<TreeRoot> MergeTree(TreeRoot old_root, TreeEditSource& edits, const Uuid& uuid,
-                                   uint64_t generation, TreeMergeSink& sink) {
+                                   Generation generation, TreeMergeSink& sink) {
   return Merger(edits, uuid, generation, sink).Run(old_root);
 }
 

@@ -68,7 +68,7 @@ class TreeMergeSink : public TreeNodeSink {
   // Reads and verifies a node of the old tree.
   virtual absl::StatusOr<std::shared_ptr<const TreeNode>> Load(BlockPointer pointer) = 0;
   // The old node is not part of the new tree.
-  virtual void NodeRetired(uint64_t block) = 0;
+  virtual void NodeRetired(BlockNumber block) = 0;
   // This physical run is no longer mapped by the entry that held it (it may be mapped again by an edit).
   virtual void MappingRemoved(Extent extent) = 0;
 };
@@ -83,7 +83,7 @@ inline constexpr uint64_t kTreeEntryBytes =
     78;  // two mappings: a range edit may leave its own and split another
 inline constexpr uint64_t kTreeEntriesOfName =
     8;  // a new name, and the record of its object with the name in it
-uint64_t TreeGrowthMax(const TreeRoot& root, uint64_t entries);
+BlockCount TreeGrowthMax(const TreeRoot& root, uint64_t entries);
 
 // Merges all of `edits` into `old_root`. New nodes carry `uuid` and `generation`. The counts of the result are
 // exact, but for damaged nodes (5). An empty result is TreeRoot{}.
@@ -91,7 +91,7 @@ uint64_t TreeGrowthMax(const TreeRoot& root, uint64_t entries);
 //  holds an ill-formed entry (named in the message).
 //  Any error of the sink.
 absl::StatusOr<TreeRoot> MergeTree(TreeRoot old_root, TreeEditSource& edits, const Uuid& uuid,
-                                   uint64_t generation, TreeMergeSink& sink);
+                                   Generation generation, TreeMergeSink& sink);
 
 }  // namespace untorn
 

@@ -94,18 +94,18 @@ absl::Status VerifyNode(std::span<const std::byte> block) {
 
 absl::StatusOr<std::shared_ptr<const TreeNode>> TreeNode::Parse(std::span<const std::byte> block,
                                                                 const Uuid& uuid, BlockPointer pointer) {
-  if (absl::Status s = VerifyBlock(block, BlockType::kTreeNode, uuid, pointer.block, "tree node"); !s.ok())
+  if (absl::Status s = VerifyBlock(block, BlockType::kTreeNode, uuid, pointer.block.value(), "tree node"); !s.ok())
     return s;
   uint64_t checksum;
   std::memcpy(&checksum, &block[offsetof(BlockHeader, checksum)], sizeof(checksum));
   if (checksum != pointer.checksum) {
-    return absl::DataLossError(absl::StrCat("tree node at ", pointer.block,
+    return absl::DataLossError(absl::StrCat("tree node at ", pointer.block.value(),
                                             ": wrong identity: another version of the node, checksum 0x",
                                             absl::Hex(checksum, absl::kZeroPad16), ", its parent says 0x",
                                             absl::Hex(pointer.checksum, absl::kZeroPad16)));
   }
   if (absl::Status s = VerifyNode(block); !s.ok()) {
-    return absl::DataLossError(absl::StrCat(s.message(), " (block ", pointer.block, ")"));
+    return absl::DataLossError(absl::StrCat(s.message(), " (block ", pointer.block.value(), ")"));
   }
   return OfSealed(block, pointer);
 }
@@ -247,12 +247,12 @@ int TreeNodeBuilder::AddRun(const TreeNode& from, int first, int last) {
   return done - first;
 }
 
-BlockPointer TreeNodeBuilder::Seal(const Uuid& uuid, uint64_t address, uint64_t generation) {
+BlockPointer TreeNodeBuilder::Seal(const Uuid& uuid, BlockNumber address, Generation generation) {
   BlockHeader header;
   header.type = static_cast<uint16_t>(BlockType::kTreeNode);
   header.uuid = uuid;
-  header.address = address;
-  header.generation = generation;
+  header.address = address.value();
+  header.generation = generation.value();
   header.payload_bytes = kBlockBytes - kHeaderBytes;
   const std::span<std::byte> out(block_->bytes);
   std::memcpy(out.data(), &header, sizeof(header));
@@ -271,7 +271,7 @@ void TreeNodeBuilder::Clear() {
   entries_start_ = kBlockBytes;
 }
 
-BlockPointer TreeNodeBuilder::Finish(const Uuid& uuid, uint64_t address, uint64_t generation,
+BlockPointer TreeNodeBuilder::Finish(const Uuid& uuid, BlockNumber address, Generation generation,
                                      std::span<std::byte> out) {
   UNTORN_CHECK(out.size() == kBlockBytes, "a node is one block");
   const BlockPointer pointer = Seal(uuid, address, generation);

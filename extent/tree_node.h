@@ -111,11 +111,11 @@ class TreeNodeBuilder {
   std::string_view value(int i) const;
 
   // Seals the node for device block `address`. The builder keeps its bytes, in block(), until Clear().
-  BlockPointer Seal(const Uuid& uuid, uint64_t address, uint64_t generation);
+  BlockPointer Seal(const Uuid& uuid, BlockNumber address, Generation generation);
   std::span<const std::byte> block() const { return block_->bytes; }
   void Clear();
   // Seals the node into `out` (kBlockBytes) and empties the builder.
-  BlockPointer Finish(const Uuid& uuid, uint64_t address, uint64_t generation, std::span<std::byte> out);
+  BlockPointer Finish(const Uuid& uuid, BlockNumber address, Generation generation, std::span<std::byte> out);
   // The entries so far; empties the builder.
   std::vector<std::pair<std::string, std::string>> Take();
 

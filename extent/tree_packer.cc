@@ -46,11 +46,10 @@ absl::StatusOr<TreePacker::Root> TreePacker::Finish() {
                         std::all_of(levels_.begin() + l + 1, levels_.end(),
                                     [](const Level& above) { return above.pending.empty(); });
     if (is_top && at.full.empty()) {
-      const uint64_t below = static_cast<uint64_t>(l);
-      if (l > 0 && at.pending.count() == 1) return Root{at.sole_child(), at.last_is_kept, below};
+      if (l > 0 && at.pending.count() == 1) return Root{at.sole_child(), at.last_is_kept, l};
       absl::StatusOr<BlockPointer> root = Write(at.pending);
       if (!root.ok()) return root.status();
-      return Root{*root, false, below + 1};
+      return Root{*root, false, l + 1};
     }
     RETURN_IF_ERROR(WriteLevel(l));
   }
@@ -120,7 +119,7 @@ absl::Status TreePacker::WriteBuilder(int level, TreeNodeBuilder& builder, const
 }
 
 absl::StatusOr<BlockPointer> TreePacker::Write(TreeNodeBuilder& builder) {
-  absl::StatusOr<uint64_t> address = sink_.AllocateNode();
+  absl::StatusOr<BlockNumber> address = sink_.AllocateNode();
   if (!address.ok()) return address.status();
   UNTORN_CHECK(*address != 0, "block 0 is no place for a node");
   if (builder.level() == 0) written_leaf_bytes_ += builder.entry_bytes();
@@ -150,7 +149,7 @@ absl::Status TreeLeafWriter::AddMapping(ObjectId object, const Mapping& mapping)
   // Longer than an entry can say: several.
   Mapping rest = mapping;
   while (rest.logical.count > 0) {
-    const uint64_t count = std::min(rest.logical.count, kMappingEntryBlocksMax);
+    const BlockCount count = std::min(rest.logical.count, kMappingEntryBlocksMax);
     Mapping part = rest;
     part.logical.count = count;
     RETURN_IF_ERROR(AddEntry(object, part));
@@ -184,7 +183,7 @@ absl::Status TreeLeafWriter::Flush() {
   if (held_.object == ObjectId::kNone) return absl::OkStatus();
   const Mapping& m = held_.mapping;
   const MappingKeyBytes key(std::exchange(held_.object, ObjectId::kNone), m.logical.start);
-  const MappingValueBytes value(m.physical, static_cast<uint32_t>(m.logical.count), m.state);
+  const MappingValueBytes value(m.physical, m.logical.count, m.state);
   return packer_.AddEntry(key, value);
 }
 

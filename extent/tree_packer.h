@@ -31,7 +31,7 @@ class TreeNodeSink {
  public:
   virtual ~TreeNodeSink() = default;
   // A device block for a new node.
-  virtual absl::StatusOr<uint64_t> AllocateNode() = 0;
+  virtual absl::StatusOr<BlockNumber> AllocateNode() = 0;
   // Takes a copy of a sealed node (kBlockBytes) for `node.block`: the buffer is used again.
   virtual absl::Status WriteNode(BlockPointer node, std::span<const std::byte> block) = 0;
 };
@@ -42,7 +42,7 @@ inline constexpr size_t kUnderfullBytes = kBlockBytes / 3;
 class TreePacker {
  public:
   // New nodes carry `uuid` and `generation`. Both references must outlive it.
-  TreePacker(const Uuid& uuid, uint64_t generation, TreeNodeSink& sink)
+  TreePacker(const Uuid& uuid, Generation generation, TreeNodeSink& sink)
       : uuid_(uuid), generation_(generation), sink_(sink) {}
 
   // The next entry of a leaf. kDataLoss: its key is not above the one before.
@@ -63,12 +63,12 @@ class TreePacker {
   struct Root {
     BlockPointer pointer;
     bool kept = false;  // by AddKept: it may have a single child
-    uint64_t levels = 0;
+    int levels = 0;
   };
   // Writes all that is pending. A null pointer: there were no entries.
   absl::StatusOr<Root> Finish();
 
-  uint64_t written() const { return written_; }
+  BlockCount written() const { return written_; }
   uint64_t written_leaf_bytes() const { return written_leaf_bytes_; }
 
  private:
@@ -91,10 +91,11 @@ class TreePacker {
   static void ShareEvenly(Level& at);
 
   const Uuid& uuid_;
-  const uint64_t generation_;
+  const Generation generation_;
   TreeNodeSink& sink_;
   std::deque<Level> levels_;  // references stay valid while a level is added
-  uint64_t written_ = 0, written_leaf_bytes_ = 0;
+  BlockCount written_;
+  uint64_t written_leaf_bytes_ = 0;
   std::string last_key_;
   std::optional<std::string> fence_;
 };

@@ -7,6 +7,7 @@
 
 #include "absl/container/inlined_vector.h"
 #include "base/block_size.h"
+#include "base/strong_int.h"
 
 namespace untorn {
 
@@ -14,32 +15,37 @@ namespace untorn {
 enum class ObjectId : uint64_t { kNone = 0 };
 inline uint64_t Value(ObjectId id) { return static_cast<uint64_t>(id); }
 
-// Log sequence number: the position of a record in the store's history, 1 for the first. 0: before all.
-using Lsn = uint64_t;
+// Log sequence number: counts the log records of a store, 1 for the first. 0: before all.
+using Lsn = StrongInt<struct LsnTag, uint64_t>;
+// A place in the log: the blocks of the log before it since the store was made.
+using LogPosition = StrongInt<struct LogPositionTag, BlockCount>;
+// Counts how often the store was opened for writing.
+using LogEpoch = StrongInt<struct LogEpochTag, uint64_t>;
+// Counts the superblocks of a store.
+using Generation = StrongInt<struct GenerationTag, uint64_t>;
 
 // The largest object: 2^60 bytes.
 inline constexpr uint64_t kObjectBytesMax = uint64_t{1} << 60;
-inline constexpr uint64_t kObjectBlocksMax = kObjectBytesMax / kBlockBytes;
+inline constexpr BlockCount kObjectBlocksMax = WholeBlocks(kObjectBytesMax);
+inline constexpr ObjectBlock kObjectEnd = ObjectEnd(kObjectBytesMax);  // behind the last block of any object
 inline constexpr uint64_t kNameBytesMax = 255;
 
 // Object numbers, LSNs, log positions, epochs and generations: none is counted up from here, which no store reaches.
 inline constexpr uint64_t kNumberMax = uint64_t{1} << 62;
 
-inline uint64_t BlocksFor(uint64_t bytes) { return (bytes + kBlockBytes - 1) / kBlockBytes; }
-
 // A run of blocks of an object (logical).
 struct BlockRange {
-  uint64_t start = 0;  // blocks from the object's beginning
-  uint64_t count = 0;
-  uint64_t end() const { return start + count; }
+  ObjectBlock start;
+  BlockCount count;
+  ObjectBlock end() const { return start + count; }
   bool operator==(const BlockRange&) const = default;
 };
 
 // A run of blocks of the store (physical).
 struct Extent {
-  uint64_t start = 0;  // blocks from the device's beginning
-  uint64_t count = 0;
-  uint64_t end() const { return start + count; }
+  BlockNumber start;
+  BlockCount count;
+  BlockNumber end() const { return start + count; }
   bool operator==(const Extent&) const = default;
 };
 
@@ -53,9 +59,9 @@ enum class MappingState : uint8_t {
 struct Mapping {
   BlockRange logical;
   MappingState state = MappingState::kHole;
-  uint64_t physical = 0;  // first block of the extent; 0 for a hole
+  BlockNumber physical;  // first block of the extent; 0 for a hole
   // The record that made this mapping: its chain's last LSN, or 0 if a durable checkpoint holds it.
-  Lsn lsn = 0;
+  Lsn lsn;
   // How often in a row the same range was rewritten by COW only because its mapping was not settled.
   uint8_t unsettled_rewrites = 0;
 
@@ -74,7 +80,7 @@ struct Inode {
 
 // A pointer to a metadata block that tells a stale or swapped one: the block's own checksum.
 struct BlockPointer {
-  uint64_t block = 0;  // 0: none
+  BlockNumber block;  // 0: none
   uint64_t checksum = 0;
   explicit operator bool() const { return block != 0; }
   bool operator==(const BlockPointer&) const = default;

@@ -68,8 +68,8 @@ absl::Status Volume::Recover(const LogTail& tail) {
 
 absl::Status Volume::BeginEpoch(const LogTail& tail) {
   const Superblock& superblock = state_.superblock;
-  if (std::max({superblock.generation, superblock.epoch, tail.lsn, tail.position, next_object_}) >=
-      kNumberMax) {
+  if (std::max({superblock.generation.value(), superblock.epoch.value(), tail.lsn.value(),
+                tail.position.value(), next_object_}) >= kNumberMax) {
     return absl::ResourceExhaustedError(absl::StrCat(
         pump_.device().info().path, ": the store has no numbers left to count with; open it read-only"));
   }
@@ -86,7 +86,7 @@ absl::Status Volume::BeginEpoch(const LogTail& tail) {
 absl::Status Volume::RecordsDurable(LogAppend& append) {
   log_.NoteDurable(append);
   counters_.log_records += append.records;
-  counters_.log_bytes += append.blocks() * kBlockBytes;
+  counters_.log_bytes += Bytes(append.blocks());
   for (const LogEntry& e : append.entries) {
     const absl::Status applied = state_.active->Apply(
         e, append.last, [&](Extent extent, Lsn mapped_by) { space_.FreeLater(extent, mapped_by); });

@@ -19,8 +19,8 @@ struct VolumeState {
   Superblock superblock;  // the newest durable one
   std::unique_ptr<Delta> active = std::make_unique<Delta>();
   std::unique_ptr<Delta> frozen;  // while a checkpoint merges it into the tree
-  Lsn durable_lsn = 0;            // every record up to it is durable
-  Lsn settled_lsn = 0;            // every record up to it is settled
+  Lsn durable_lsn;                // every record up to it is durable
+  Lsn settled_lsn;                // every record up to it is settled
 };
 
 }  // namespace untorn

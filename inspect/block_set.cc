@@ -47,14 +47,15 @@ Words Full() {
   return words;
 }
 
-// Calls fn(group, from, to) for the part of the extent that lies in each group; `from` and `to` count from
-// the group's start.
+BlockNumber FirstBlock(uint64_t group) { return BlockAfterFirst(kGroupBlocks * group); }
+
+// Calls fn(group, from, to) for the bits [from, to) of each group that are the extent's.
 template <typename Fn>
 void ForEachPart(Extent extent, Fn fn) {
   while (extent.count > 0) {
-    const uint64_t offset = extent.start % kGroupBlocks;
-    const uint64_t n = std::min(extent.count, kGroupBlocks - offset);
-    fn(extent.start / kGroupBlocks, offset, offset + n);
+    const BlockCount offset = extent.start % kGroupBlocks;
+    const BlockCount n = std::min(extent.count, kGroupBlocks - offset);
+    fn(extent.start / kGroupBlocks, offset.value(), (offset + n).value());
     extent = {extent.start + n, extent.count - n};
   }
 }
@@ -65,13 +66,13 @@ class Joiner {
   explicit Joiner(BlockSet::RunFn run) : run_(run) {}
   ~Joiner() { Flush(); }
   void Add(uint64_t group, uint64_t from, uint64_t to) {
-    const uint64_t start = group * kGroupBlocks + from;
-    if (held_.count > 0 && held_.end() == start) {
-      held_.count += to - from;
+    const Extent run{FirstBlock(group) + BlockCount(from), BlockCount(to - from)};
+    if (held_.count > 0 && held_.end() == run.start) {
+      held_.count += run.count;
       return;
     }
     Flush();
-    held_ = {start, to - from};
+    held_ = run;
   }
 
  private:
@@ -89,9 +90,9 @@ void BlockSet::Add(Extent extent, RunFn already) {
   ForEachPart(extent, [&](uint64_t group, uint64_t from, uint64_t to) {
     const auto [it, added] = pages_.try_emplace(group);
     if (added) {
-      count_ += to - from;
+      count_ += BlockCount(to - from);
       // No bits are needed for a group that is in the set as a whole.
-      if (to - from == kGroupBlocks) return;
+      if (to - from == kGroupBits) return;
       it->second = std::make_unique<Words>();
       it->second->fill(0);
       ChangeBits(*it->second, from, to, true);
@@ -100,7 +101,7 @@ void BlockSet::Add(Extent extent, RunFn already) {
     } else {
       ForEachBitRun(*it->second, from, to, true,
                     [&](uint64_t start, uint64_t end) { joiner.Add(group, start, end); });
-      count_ += ChangeBits(*it->second, from, to, true);
+      count_ += BlockCount(ChangeBits(*it->second, from, to, true));
     }
   });
 }
@@ -110,14 +111,14 @@ void BlockSet::Remove(Extent extent) {
     const auto it = pages_.find(group);
     if (it == pages_.end()) return;
     if (it->second == nullptr) it->second = std::make_unique<Words>(Full());
-    count_ -= ChangeBits(*it->second, from, to, false);
+    count_ -= BlockCount(ChangeBits(*it->second, from, to, false));
   });
 }
 
-bool BlockSet::Contains(uint64_t block) const {
+bool BlockSet::Contains(BlockNumber block) const {
   const auto it = pages_.find(block / kGroupBlocks);
   if (it == pages_.end()) return false;
-  const uint64_t bit = block % kGroupBlocks;
+  const uint64_t bit = (block % kGroupBlocks).value();
   return it->second == nullptr || ((*it->second)[bit / 64] >> (bit % 64) & 1) != 0;
 }
 
@@ -138,9 +139,9 @@ void BlockSet::ForEachRun(RunFn run) const {
   Joiner joiner(run);
   for (const auto& [group, words] : pages_) {
     if (words == nullptr) {
-      joiner.Add(group, 0, kGroupBlocks);
+      joiner.Add(group, 0, kGroupBits);
     } else {
-      ForEachBitRun(*words, 0, kGroupBlocks, true,
+      ForEachBitRun(*words, 0, kGroupBits, true,
                     [&, at = group](uint64_t from, uint64_t to) { joiner.Add(at, from, to); });
     }
   }
@@ -159,15 +160,15 @@ void BlockSet::ForEachGroup(uint64_t first, uint64_t last, absl::FunctionRef<voi
 void BlockSet::Difference(uint64_t group, const Words& a, const Words& b, RunFn run) {
   Words only;
   for (size_t i = 0; i < only.size(); ++i) only[i] = a[i] & ~b[i];
-  ForEachBitRun(only, 0, kGroupBlocks, true, [&](uint64_t from, uint64_t to) {
-    run({group * kGroupBlocks + from, to - from});
+  ForEachBitRun(only, 0, kGroupBits, true, [&](uint64_t from, uint64_t to) {
+    run({FirstBlock(group) + BlockCount(from), BlockCount(to - from)});
   });
 }
 
-Words BlockSet::Below(uint64_t group, uint64_t limit) {
+Words BlockSet::Below(uint64_t group, BlockNumber limit) {
   Words words{};
-  const uint64_t first = group * kGroupBlocks;
-  if (first < limit) ChangeBits(words, 0, std::min(kGroupBlocks, limit - first), true);
+  const BlockNumber first = FirstBlock(group);
+  if (first < limit) ChangeBits(words, 0, std::min(kGroupBlocks, limit - first).value(), true);
   return words;
 }
 

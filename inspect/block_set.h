@@ -17,7 +17,7 @@ namespace untorn::internal {
 
 class BlockSet {
  public:
-  using Words = std::array<uint64_t, kGroupBlocks / 64>;
+  using Words = std::array<uint64_t, kGroupBits / 64>;
   using RunFn = absl::FunctionRef<void(Extent)>;
 
   void Add(Extent extent) {
@@ -26,8 +26,8 @@ class BlockSet {
   // Adds the extent, and calls `already` for the runs of it that were in the set before.
   void Add(Extent extent, RunFn already);
   void Remove(Extent extent);
-  bool Contains(uint64_t block) const;
-  uint64_t count() const { return count_; }
+  bool Contains(BlockNumber block) const;
+  BlockCount count() const { return count_; }
   // Calls `run` for the runs of `extent` that are in the set, or with `in` false for those that are not.
   void ForEachRun(Extent extent, bool in, RunFn run) const;
   // Calls `run` for all runs in the set.
@@ -42,11 +42,11 @@ class BlockSet {
   // Calls `run` for the blocks of `group` that are set in `a` and not in `b`.
   static void Difference(uint64_t group, const Words& a, const Words& b, RunFn run);
   // Returns the bits of `group` with those of the blocks before `limit` set.
-  static Words Below(uint64_t group, uint64_t limit);
+  static Words Below(uint64_t group, BlockNumber limit);
 
  private:
   absl::btree_map<uint64_t, std::unique_ptr<Words>> pages_;  // by group; null: all blocks of it
-  uint64_t count_ = 0;
+  BlockCount count_;
 };
 
 }  // namespace untorn::internal

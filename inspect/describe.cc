@@ -14,7 +14,7 @@ std::string DescribeKey(std::string_view key) {
     switch (*space) {
       case KeySpace::kMapping:
         if (const auto m = ParseMapping(key, MappingValue(1, 1, MappingState::kWritten))) {
-          return absl::StrCat("mapping of object ", Value(m->object), " at block ", m->mapping.logical.start);
+          return absl::StrCat("mapping of object ", Value(m->object), " at block ", m->mapping.logical.start.value());
         }
         break;
       case KeySpace::kInode:
@@ -38,8 +38,10 @@ std::string DescribeRange(std::string_view first, std::optional<std::string_view
 }
 
 std::string DescribeRun(Extent extent) {
-  return extent.count == 1 ? absl::StrCat("block ", extent.start)
-                           : absl::StrCat("blocks ", extent.start, " to ", extent.end() - 1);
+  return extent.count == 1 ? absl::StrCat("block ", Word(extent.start))
+                           : absl::StrCat("blocks ", Word(extent.start), " to ", Word(extent.end() - 1));
 }
+
+std::string DescribeRun(BlockRange range) { return DescribeRun(Extent{BlockNumber(range.start.value()), range.count}); }
 
 }  // namespace untorn::internal

@@ -20,6 +20,17 @@ std::string DescribeRange(std::string_view first, std::optional<std::string_view
 
 // Returns "block 7" or "blocks 7 to 9".
 std::string DescribeRun(Extent extent);
+std::string DescribeRun(BlockRange range);
+
+// What absl::StrCat takes for a word of a message.
+template <typename T>
+const T& Word(const T& word) {
+  return word;
+}
+template <typename Tag, typename Distance>
+uint64_t Word(const StrongInt<Tag, Distance>& number) {
+  return number.value();
+}
 
 inline std::string Message(const absl::Status& status) { return std::string(status.message()); }
 

@@ -126,7 +126,7 @@ class Dump {
       } else {
         json["error"] = ErrorJson(slots.slots[i].status());
         AlignedBuffer block(kBlockBytes);
-        if (ReadBlocking(device_, kSuperblockSlots[i] * kBlockBytes, block.data(), kBlockBytes).ok()) {
+        if (ReadBlocking(device_, ByteOffset(kSuperblockSlots[i]), block.data(), kBlockBytes).ok()) {
           const auto* bytes = reinterpret_cast<const char*>(block.data());
           json["first_bytes"] = absl::BytesToHexString(absl::string_view(bytes, kSuperblockBytes));
         }
@@ -240,7 +240,7 @@ class Dump {
       ObjectDump objects(out_, delta, inodes, only);
       // The second walk reads only the part of the tree with the mappings of one object, or of all objects.
       const std::string from = only ? MappingKey(*only, 0) : "";
-      const std::string to = only ? MappingKey(*only, UINT64_MAX) : InodeKey(ObjectId::kNone);
+      const std::string to = only ? MappingKey(*only, ObjectBlock::Max()) : InodeKey(ObjectId::kNone);
       RETURN_IF_ERROR(WalkTree(device_, sb, from, to, objects));
       objects.Finish();
     }

@@ -13,6 +13,16 @@
 #include "extent/types.h"
 #include "inspect/printable.h"
 
+namespace untorn {
+
+// How Json takes such a number.
+template <typename Tag, typename Distance>
+void to_json(nlohmann::ordered_json& json, StrongInt<Tag, Distance> number) {
+  json = number.value();
+}
+
+}  // namespace untorn
+
 namespace untorn::internal {
 
 using Json = nlohmann::ordered_json;

@@ -100,13 +100,13 @@ void ObjectDump::End() {
   open_ = false;
 }
 
-void FreeMapDump::Table(const FreeMapNode& node, uint64_t used) {
+void FreeMapDump::Table(const FreeMapNode& node, BlockCount used) {
   Json json = NodeJson(node);
   json["used_blocks"] = used;
   out_.Element(json);
 }
 
-void FreeMapDump::Bitmap(const FreeMapNode& node, const BlockSet::Words&, uint64_t used) {
+void FreeMapDump::Bitmap(const FreeMapNode& node, const BlockSet::Words&, BlockCount used) {
   Json json = NodeJson(node);
   json["used_blocks"] = used;
   out_.Element(json);
@@ -124,10 +124,10 @@ void FreeMapDump::Damaged(const FreeMapNode& node, const absl::Status& why) {
   out_.Element(json);
 }
 
-void FreeMapDump::WrongCount(const FreeMapNode& node, uint64_t said, uint64_t used) {
+void FreeMapDump::WrongCount(const FreeMapNode& node, BlockCount said, BlockCount used) {
   out_.Element({{"level", node.level},
                 {"index", node.index},
-                {"error", absl::StrCat("its table says that ", said, " blocks are in use, it says ", used)}});
+                {"error", absl::StrCat("its table says that ", Word(said), " blocks are in use, it says ", Word(used))}});
 }
 
 Json FreeMapDump::NodeJson(const FreeMapNode& node) {

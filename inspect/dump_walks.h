@@ -65,11 +65,11 @@ class ObjectDump : public TreeVisitor {
 class FreeMapDump : public FreeMapVisitor {
  public:
   explicit FreeMapDump(Writer& out) : out_(out) {}
-  void Table(const FreeMapNode& node, uint64_t used) override;
-  void Bitmap(const FreeMapNode& node, const BlockSet::Words&, uint64_t used) override;
+  void Table(const FreeMapNode& node, BlockCount used) override;
+  void Bitmap(const FreeMapNode& node, const BlockSet::Words&, BlockCount used) override;
   void Null(const FreeMapNode& node) override;
   void Damaged(const FreeMapNode& node, const absl::Status& why) override;
-  void WrongCount(const FreeMapNode& node, uint64_t said, uint64_t used) override;
+  void WrongCount(const FreeMapNode& node, BlockCount said, BlockCount used) override;
 
  private:
   static Json NodeJson(const FreeMapNode& node);

@@ -10,7 +10,7 @@ FinalMappings::FinalMappings(const Delta& delta) : delta_(delta) {
   });
 }
 
-void FinalMappings::LogBefore(ObjectId object, uint64_t logical, bool all, Fn fn) {
+void FinalMappings::LogBefore(ObjectId object, ObjectBlock logical, bool all, Fn fn) {
   for (; next_ < log_.size(); ++next_) {
     const MappingEntry& e = log_[next_];
     if (!all && std::pair(e.object, e.mapping.logical.start) >= std::pair(object, logical)) return;
@@ -24,7 +24,7 @@ void FinalMappings::Tree(const MappingEntry* entry, Fn fn) {
   if (entry->object == object_ && m.logical.start < end_) {
     // Only a damaged tree has entries that overlap. The earlier entry keeps what both map.
     if (m.logical.end() <= end_) return;
-    const uint64_t skip = end_ - m.logical.start;
+    const BlockCount skip = end_ - m.logical.start;
     m.logical = {end_, m.logical.count - skip};
     m.physical += skip;
   }

@@ -27,13 +27,13 @@ class FinalMappings {
 
  private:
   // Hands on the mappings of the log that come before (object, logical), or all of them.
-  void LogBefore(ObjectId object, uint64_t logical, bool all, Fn fn);
+  void LogBefore(ObjectId object, ObjectBlock logical, bool all, Fn fn);
 
   const Delta& delta_;
   std::vector<MappingEntry> log_;  // the delta's mappings, without holes
   size_t next_ = 0;                // the first mapping of log_ that was not handed on
   ObjectId object_ = ObjectId::kNone;
-  uint64_t end_ = 0;  // where the last mapping of the tree ends in object_
+  ObjectBlock end_;  // where the last mapping of the tree ends in object_
 };
 
 }  // namespace untorn::internal

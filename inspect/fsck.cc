@@ -98,10 +98,10 @@ class Fsck {
     } else {
       spare_generation_ = spare->generation;
     }
-    result_.generation = current.generation;
-    result_.epoch = current.epoch;
-    result_.blocks_total = current.geometry.total_blocks;
-    result_.lsn_checkpoint = current.checkpoint_lsn;
+    result_.generation = current.generation.value();
+    result_.epoch = current.epoch.value();
+    result_.blocks_total = current.geometry.total_blocks.value();
+    result_.lsn_checkpoint = current.checkpoint_lsn.value();
     if (cut_short) {
       findings_.Add(FindingCode::kStoreCutShort, Message(usable.status()));
       return std::nullopt;
@@ -115,8 +115,8 @@ class Fsck {
   }
 
   absl::Status CheckStore(const Superblock& sb) {
-    uint64_t map_nodes = 0;
-    for (uint64_t nodes : FreeMapShape::ForBlocks(sb.geometry.total_blocks).nodes) map_nodes += nodes;
+    BlockCount map_nodes;
+    for (uint64_t nodes : FreeMapShape::ForBlocks(sb.geometry.total_blocks).nodes) map_nodes += BlockCount(nodes);
     Progress progress(report_, sb.geometry.log_blocks + sb.tree.node_count + map_nodes);
 
     Delta delta;
@@ -128,20 +128,20 @@ class Fsck {
     // A crash between the writes of the two slots leaves the generation before in one of them. But a log
     // record names only a generation that both slots held.
     if (spare_generation_ && *spare_generation_ + 1 < sb.generation) {
-      SpareIsDamaged(sb, absl::StrCat("is stale, of generation ", *spare_generation_));
+      SpareIsDamaged(sb, absl::StrCat("is stale, of generation ", Word(*spare_generation_)));
     } else if (spare_generation_ && *spare_generation_ < tail.superblock_generation) {
-      SpareIsDamaged(sb, absl::StrCat("is stale, of generation ", *spare_generation_,
-                                      ", while log records name ", tail.superblock_generation));
+      SpareIsDamaged(sb, absl::StrCat("is stale, of generation ", Word(*spare_generation_),
+                                      ", while log records name ", Word(tail.superblock_generation)));
     }
     result_.log_records = tail.kept.size();
     result_.log_records_dropped = tail.dropped;
-    result_.lsn_recovered = tail.lsn;
+    result_.lsn_recovered = tail.lsn.value();
     progress.Add(sb.geometry.log_blocks);
 
     TreeCheck tree(sb, delta, result_, progress);
     RETURN_IF_ERROR(WalkTree(device_, sb, "", "", tree));
     tree.Finish();
-    if (tree.nodes_lost() == 0 && result_.tree_nodes != sb.tree.node_count) {
+    if (tree.nodes_lost() == 0 && BlockCount(result_.tree_nodes) != sb.tree.node_count) {
       findings_.Add(FindingCode::kCountMismatch, "the superblock says that the tree has ", sb.tree.node_count,
                     " nodes, it has ", result_.tree_nodes);
     }
@@ -155,8 +155,8 @@ class Fsck {
       findings_.Add(FindingCode::kMappingOutOfBounds, DescribeRun(run), " in use, but only the ",
                     sb.prepared_blocks, " before may be: a store open for writing zeroes those behind");
     };
-    tree.base().ForEachRun({sb.prepared_blocks, sb.geometry.total_blocks - sb.prepared_blocks}, true,
-                           not_prepared);
+    tree.base().ForEachRun(
+        {BlockAfterFirst(sb.prepared_blocks), sb.geometry.total_blocks - sb.prepared_blocks}, true, not_prepared);
     CheckLogSpace(sb, tail, delta, tree);
 
     if (tree.mappings_lost()) {
@@ -186,7 +186,7 @@ class Fsck {
                         " for object ", Value(e.object), ", in use by ", by);
         };
         const Extent extent{e.physical, e.logical.count};
-        if (extent.end() > tail.prepared_blocks) {
+        if (extent.end() > BlockAfterFirst(tail.prepared_blocks)) {
           findings_.Add(FindingCode::kMappingOutOfBounds, "log record ", record.lsn, " maps ",
                         DescribeRun(extent), ", but only the blocks before ", tail.prepared_blocks,
                         " are prepared");
@@ -209,7 +209,7 @@ class Fsck {
         });
       });
     }
-    result_.blocks_used = tree.base().count() + used.count();
+    result_.blocks_used = (tree.base().count() + used.count()).value();
   }
 
   Device& device_;
@@ -217,7 +217,7 @@ class Fsck {
   FsckResult result_;
   Findings findings_{result_};
   int current_slot_ = 0;
-  std::optional<uint64_t> spare_generation_;  // the generation in the slot not in use, if that slot is sound
+  std::optional<Generation> spare_generation_;  // the generation in the slot not in use, if that slot is sound
 };
 
 }  // namespace

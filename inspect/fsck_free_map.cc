@@ -5,8 +5,16 @@
 #include "inspect/describe.h"
 
 namespace untorn::internal {
+namespace {
 
-void FreeMapCheck::Bitmap(const FreeMapNode& node, const BlockSet::Words& bits, uint64_t used) {
+// The blocks that the node describes, and those behind the store's end that its last group has.
+Extent GroupsOf(const FreeMapNode& node) {
+  return {BlockAfterFirst(kGroupBlocks * node.first_group), kGroupBlocks * (node.last_group - node.first_group)};
+}
+
+}  // namespace
+
+void FreeMapCheck::Bitmap(const FreeMapNode& node, const BlockSet::Words& bits, BlockCount used) {
   progress_.Add(1);
   used_ += used;
   Compare(node.first_group, bits);
@@ -14,9 +22,9 @@ void FreeMapCheck::Bitmap(const FreeMapNode& node, const BlockSet::Words& bits, 
 
 void FreeMapCheck::Null(const FreeMapNode& node) {
   // Of the groups below, only the fixed areas at the start of the store are in use.
-  const uint64_t first = node.first_group * kGroupBlocks;
-  if (sb_.geometry.data_start > first)
-    used_ += std::min(sb_.geometry.data_start - first, (node.last_group - node.first_group) * kGroupBlocks);
+  const Extent groups = GroupsOf(node);
+  if (sb_.geometry.data_start > groups.start)
+    used_ += std::min(sb_.geometry.data_start - groups.start, groups.count);
   base_.ForEachGroup(node.first_group, node.last_group, [&](uint64_t group) {
     Compare(group, BlockSet::Below(group, sb_.geometry.data_start));
   });
@@ -25,13 +33,13 @@ void FreeMapCheck::Null(const FreeMapNode& node) {
 void FreeMapCheck::Damaged(const FreeMapNode& node, const absl::Status& why) {
   progress_.Add(1);
   damaged_ = true;
-  const uint64_t first = node.first_group * kGroupBlocks;
-  const uint64_t end = std::min(node.last_group * kGroupBlocks, sb_.geometry.total_blocks);
-  findings_.Add(FindingCode::kFreeMapDamaged, Message(why), "; which of ", DescribeRun({first, end - first}),
+  Extent groups = GroupsOf(node);
+  groups.count = std::min(groups.count, sb_.geometry.end() - groups.start);
+  findings_.Add(FindingCode::kFreeMapDamaged, Message(why), "; which of ", DescribeRun(groups),
                 " are free is unknown");
 }
 
-void FreeMapCheck::WrongCount(const FreeMapNode& node, uint64_t said, uint64_t used) {
+void FreeMapCheck::WrongCount(const FreeMapNode& node, BlockCount said, BlockCount used) {
   findings_.Add(FindingCode::kCountMismatch, "free-space map: the table above block ", node.pointer.block,
                 " says that ", said, " blocks are in use below it, but there ", used, " are");
 }

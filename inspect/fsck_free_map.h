@@ -28,11 +28,11 @@ class FreeMapCheck : public FreeMapVisitor {
             "them"),
         leaked_(findings_, FindingCode::kLeak, ": in use in the free-space map, but nothing uses them") {}
 
-  void Table(const FreeMapNode&, uint64_t) override { progress_.Add(1); }
-  void Bitmap(const FreeMapNode& node, const BlockSet::Words& bits, uint64_t used) override;
+  void Table(const FreeMapNode&, BlockCount) override { progress_.Add(1); }
+  void Bitmap(const FreeMapNode& node, const BlockSet::Words& bits, BlockCount used) override;
   void Null(const FreeMapNode& node) override;
   void Damaged(const FreeMapNode& node, const absl::Status& why) override;
-  void WrongCount(const FreeMapNode& node, uint64_t said, uint64_t used) override;
+  void WrongCount(const FreeMapNode& node, BlockCount said, BlockCount used) override;
 
   // Is called after the walk.
   void Finish();
@@ -46,7 +46,7 @@ class FreeMapCheck : public FreeMapVisitor {
   Findings findings_;
   Progress& progress_;
   RunFindings marked_free_, leaked_;
-  uint64_t used_ = 0;
+  BlockCount used_;
   bool damaged_ = false;
 };
 

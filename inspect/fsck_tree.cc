@@ -10,7 +10,7 @@ namespace untorn::internal {
 
 TreeCheck::TreeCheck(const Superblock& superblock, const Delta& delta, FsckResult& result, Progress& progress)
     : sb_(superblock), delta_(delta), result_(result), findings_(result), progress_(progress), final_(delta) {
-  base_.Add({0, sb_.geometry.data_start});
+  base_.Add({0, BlocksBefore(sb_.geometry.data_start)});
   for (const auto& [id, inode] : delta.inodes()) {
     if (inode) SetInode(*inode);
   }
@@ -18,10 +18,10 @@ TreeCheck::TreeCheck(const Superblock& superblock, const Delta& delta, FsckResul
 
 void TreeCheck::Node(const TreeNode& node) {
   ++result_.tree_nodes;
-  levels_ = std::max(levels_, static_cast<uint64_t>(node.level()) + 1);
+  levels_ = std::max(levels_, node.level() + 1);
   if (node.level() == 0) leaf_bytes_ += node.entry_bytes();
   progress_.Add(1);
-  const uint64_t block = node.pointer().block;
+  const BlockNumber block = node.pointer().block;
   base_.Add({block, 1}, [&](Extent) {
     findings_.Add(FindingCode::kMappingOverlap, "block ", block,
                   " is a node of the mapping tree and mapped by an object too");
@@ -81,12 +81,12 @@ void TreeCheck::TreeMapping(const TreeNode& leaf, const MappingEntry& entry) {
   const Geometry& g = sb_.geometry;
   const Mapping& m = entry.mapping;
   const auto what = [&] {
-    return absl::StrCat("object ", Value(entry.object), ", ", DescribeRun({m.logical.start, m.logical.count}),
+    return absl::StrCat("object ", Value(entry.object), ", ", DescribeRun(m.logical),
                         " of it, mapped to ", DescribeRun(m.extent()));
   };
   if (entry.object != last_object_) last_end_ = 0;
   last_object_ = entry.object;
-  const uint64_t first_new =
+  const ObjectBlock first_new =
       std::max(m.logical.start, std::exchange(last_end_, std::max(last_end_, m.logical.end())));
   if (first_new > m.logical.start) {
     findings_.Add(FindingCode::kEntryIllFormed, "tree node at block ", leaf.pointer().block, ": ", what(),
@@ -94,11 +94,11 @@ void TreeCheck::TreeMapping(const TreeNode& leaf, const MappingEntry& entry) {
   }
   if (!g.InDataArea(m.extent())) {
     findings_.Add(FindingCode::kMappingOutOfBounds, what(), ": outside the data area, ",
-                  DescribeRun({g.data_start, g.total_blocks - g.data_start}));
+                  DescribeRun(g.data_area()));
   }
   // The part of a mapping that lies in the data area counts as in use, whatever the rest leads to.
-  const uint64_t start = std::max(m.physical, g.data_start);
-  const uint64_t end = std::min(m.extent().end(), g.total_blocks);
+  const BlockNumber start = std::max(m.physical, g.data_start);
+  const BlockNumber end = std::min(m.extent().end(), g.end());
   if (start < end) {
     base_.Add({start, end - start}, [&](Extent run) {
       findings_.Add(FindingCode::kMappingOverlap, what(), ": ", DescribeRun(run),
@@ -110,7 +110,7 @@ void TreeCheck::TreeMapping(const TreeNode& leaf, const MappingEntry& entry) {
     delta_.Visit(
         entry.object, {first_new, m.logical.end() - first_new},
         [&](const Mapping& piece) {
-          const uint64_t place = m.physical + (piece.logical.start - m.logical.start);
+          const BlockNumber place = m.physical + (piece.logical.start - m.logical.start);
           if (piece.state == MappingState::kHole || piece.physical != place) return;
           if (place >= start && place + piece.logical.count <= end) reserved_.Add(piece.extent());
         },
@@ -121,7 +121,8 @@ void TreeCheck::TreeMapping(const TreeNode& leaf, const MappingEntry& entry) {
 
 void TreeCheck::FinalMapping(ObjectId id, const Mapping& m) {
   ++result_.mappings;
-  (m.state == MappingState::kWritten ? result_.mapped_blocks : result_.unwritten_blocks) += m.logical.count;
+  (m.state == MappingState::kWritten ? result_.mapped_blocks : result_.unwritten_blocks) +=
+      m.logical.count.value();
   ObjectRecord& object = objects_[id];
   ++object.mappings;
   if (m.logical.start >= object.furthest.start) object.furthest = m.logical;
@@ -161,9 +162,9 @@ void TreeCheck::CheckObject(ObjectId id, const ObjectRecord& object) {
   const auto what = [&, id = id] { return Describe({id, 0, object.name}); };
   if (!object.named && !lost_.Has(NameKey(object.name)))
     findings_.Add(FindingCode::kObjectWithoutName, what(), ": no name leads to it");
-  if (object.mappings > 0 && object.furthest.end() > BlocksFor(object.size_bytes)) {
+  if (object.mappings > 0 && object.furthest.end() > ObjectEnd(object.size_bytes)) {
     findings_.Add(FindingCode::kMappingBeyondSize, what(), " has ", object.size_bytes,
-                  " bytes, but a mapping of ", DescribeRun({object.furthest.start, object.furthest.count}),
+                  " bytes, but a mapping of ", DescribeRun(object.furthest),
                   " of it");
   }
 }

@@ -38,7 +38,7 @@ class TreeCheck : public TreeVisitor {
   bool mappings_lost() const { return nodes_lost_ > 0 || mappings_ill_formed_; }
   uint64_t nodes_lost() const { return nodes_lost_; }
   uint64_t leaf_bytes() const { return leaf_bytes_; }
-  uint64_t levels() const { return levels_; }
+  int levels() const { return levels_; }
 
   void Node(const TreeNode& node) override;
   void Damaged(BlockPointer pointer, const absl::Status& why, std::string_view first,
@@ -67,10 +67,11 @@ class TreeCheck : public TreeVisitor {
   BlockSet base_;      // the blocks that the checkpoint has in use
   BlockSet reserved_;  // the blocks of base_ that the log writes into for the same object
   LostKeys lost_;
-  uint64_t nodes_lost_ = 0, leaf_bytes_ = 0, levels_ = 0;
+  uint64_t nodes_lost_ = 0, leaf_bytes_ = 0;
+  int levels_ = 0;
   bool mappings_ill_formed_ = false;
   ObjectId last_object_ = ObjectId::kNone;
-  uint64_t last_end_ = 0;
+  ObjectBlock last_end_;
   absl::btree_map<ObjectId, ObjectRecord> objects_;
 };
 

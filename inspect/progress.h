@@ -7,30 +7,32 @@
 #include <functional>
 #include <utility>
 
+#include "base/block_size.h"
+
 namespace untorn::internal {
 
 // Calls the caller's function with (done, total), once for every 256 blocks or so.
 class Progress {
  public:
-  Progress(std::function<void(uint64_t, uint64_t)> report, uint64_t total)
+  Progress(std::function<void(uint64_t, uint64_t)> report, BlockCount total)
       : report_(std::move(report)), total_(total) {}
 
-  void Add(uint64_t blocks) {
+  void Add(BlockCount blocks) {
     done_ += blocks;
     if (!report_ || done_ < next_) return;
     next_ = done_ + 256;
     // A damaged superblock may name a total that is too small.
-    report_(std::min(done_, total_), total_);
+    report_(std::min(done_, total_).value(), total_.value());
   }
 
   void Done() {
-    if (report_) report_(total_, total_);
+    if (report_) report_(total_.value(), total_.value());
   }
 
  private:
   const std::function<void(uint64_t, uint64_t)> report_;
-  const uint64_t total_;
-  uint64_t done_ = 0, next_ = 0;
+  const BlockCount total_;
+  BlockCount done_, next_;
 };
 
 }  // namespace untorn::internal

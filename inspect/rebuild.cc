@@ -10,6 +10,7 @@
 #include "base/aligned_buffer.h"
 #include "base/status_macros.h"
 #include "extent/free_map_format.h"
+#include "inspect/describe.h"
 
 namespace untorn::internal {
 namespace {
@@ -17,25 +18,27 @@ namespace {
 // Writes nodes in runs, to blocks that the old store does not refer to.
 class NodeWriter : public TreeNodeSink {
  public:
-  NodeWriter(Device& device, const BlockSet& untouchable, uint64_t start, uint64_t end)
+  NodeWriter(Device& device, const BlockSet& untouchable, BlockNumber start, BlockNumber end)
       : device_(device), untouchable_(untouchable), next_(start), end_(end) {}
 
-  absl::StatusOr<uint64_t> AllocateNode() override {
+  absl::StatusOr<BlockNumber> AllocateNode() override {
     if (taken_ == run_.count) {
       RETURN_IF_ERROR(Flush());
       const std::optional<Extent> run = NextRun();
       if (!run) {
         return absl::ResourceExhaustedError(
-            absl::StrCat("no room for the repaired tree beside the old one: after ", written_.count(),
+            absl::StrCat("no room for the repaired tree beside the old one: after ", Word(written_.count()),
                          " nodes no block is free; the store is as it was"));
       }
       run_ = *run;
     }
-    return run_.start + taken_++;
+    const BlockNumber node = run_.start + taken_;
+    ++taken_;
+    return node;
   }
 
   absl::Status WriteNode(BlockPointer node, std::span<const std::byte> block) override {
-    std::copy(block.begin(), block.end(), bytes_.data() + (node.block - run_.start) * kBlockBytes);
+    std::copy(block.begin(), block.end(), bytes_.data() + Bytes(node.block - run_.start));
     written_.Add({node.block, 1});
     return absl::OkStatus();
   }
@@ -43,7 +46,7 @@ class NodeWriter : public TreeNodeSink {
   // Writes the nodes of the run that are still in memory.
   absl::Status Flush() {
     if (taken_ == 0) return absl::OkStatus();
-    absl::Status s = WriteBlocking(device_, run_.start * kBlockBytes, bytes_.data(), taken_ * kBlockBytes);
+    absl::Status s = WriteBlocking(device_, ByteOffset(run_.start), bytes_.data(), Bytes(taken_));
     run_ = {};
     taken_ = 0;
     return s;
@@ -52,7 +55,7 @@ class NodeWriter : public TreeNodeSink {
   const BlockSet& written() const { return written_; }
 
  private:
-  static constexpr uint64_t kRunBlocks = 64;
+  static constexpr BlockCount kRunBlocks = 64;
 
   std::optional<Extent> NextRun() {
     std::optional<Extent> found;
@@ -68,28 +71,28 @@ class NodeWriter : public TreeNodeSink {
 
   Device& device_;
   const BlockSet& untouchable_;
-  uint64_t next_;
-  const uint64_t end_;
+  BlockNumber next_;
+  const BlockNumber end_;
   Extent run_;
-  uint64_t taken_ = 0;
-  AlignedBuffer bytes_{kRunBlocks * kBlockBytes};
+  BlockCount taken_;
+  AlignedBuffer bytes_{Bytes(kRunBlocks)};
   BlockSet written_;
 };
 
 // Writes the free-space map of `used` to the slots that the old map does not use. `used` includes the fixed
 // areas. Returns the pointer to the map's root.
-absl::StatusOr<BlockPointer> WriteMap(Device& device, const Superblock& sb, uint64_t generation,
+absl::StatusOr<BlockPointer> WriteMap(Device& device, const Superblock& sb, Generation generation,
                                       const Salvage& salvage, const BlockSet& used) {
   const FreeMapShape shape = FreeMapShape::ForBlocks(sb.geometry.total_blocks);
   AlignedBuffer block(kBlockBytes);
   const auto write = [&](int level, uint64_t index, BlockType type,
                          std::span<const std::byte> payload) -> absl::StatusOr<BlockPointer> {
-    const uint64_t slot0 = sb.geometry.map_start + shape.Slot(level, index, 0);
+    const BlockNumber slot0 = sb.geometry.map_start + shape.Slot(level, index, 0);
     const auto in_use = salvage.map_slots().find({level, index});
     const bool first_in_use = in_use != salvage.map_slots().end() && in_use->second == slot0;
     const BlockPointer node =
         EncodeFreeMapNode(type, sb.uuid, first_in_use ? slot0 + 1 : slot0, generation, payload, block.span());
-    RETURN_IF_ERROR(WriteBlocking(device, node.block * kBlockBytes, block.data(), kBlockBytes));
+    RETURN_IF_ERROR(WriteBlocking(device, ByteOffset(node.block), block.data(), kBlockBytes));
     return node;
   };
   // The entries of one level, for the nodes with blocks in use beyond the fixed areas. Other nodes stay null
@@ -100,7 +103,9 @@ absl::StatusOr<BlockPointer> WriteMap(Device& device, const Superblock& sb, uint
     const BlockSet::Words bits = used.Group(group);
     if (!failed.ok() || bits == BlockSet::Below(group, sb.geometry.data_start)) return;
     FreeMapEntry& entry = level[group];
-    for (uint64_t word : bits) entry.used_blocks += std::popcount(word);
+    uint64_t used_bits = 0;
+    for (uint64_t word : bits) used_bits += std::popcount(word);
+    entry.used_blocks = BlockCount(used_bits);
     absl::StatusOr<BlockPointer> node =
         write(0, group, BlockType::kFreeMapBitmap, std::as_bytes(std::span(bits)));
     if (!node.ok()) failed = node.status();
@@ -139,25 +144,25 @@ absl::Status CheckNumber(const char* field, uint64_t highest) {
 
 }  // namespace
 
-absl::Status Rebuild(Device& device, const Superblock& superblock, int current, uint64_t generation_min,
+absl::Status Rebuild(Device& device, const Superblock& superblock, int current, Generation generation_min,
                      Salvage& salvage) {
   const Geometry& g = superblock.geometry;
   const LogTail& tail = salvage.tail();
   Superblock next = superblock;
-  const uint64_t generation =
+  const Generation generation =
       std::max({superblock.generation, generation_min, salvage.newest().superblock_generation});
-  const uint64_t epoch = std::max(superblock.epoch, salvage.newest().epoch);
-  RETURN_IF_ERROR(CheckNumber("superblock generation", generation));
-  RETURN_IF_ERROR(CheckNumber("epoch", epoch));
+  const LogEpoch epoch = std::max(superblock.epoch, salvage.newest().epoch);
+  RETURN_IF_ERROR(CheckNumber("superblock generation", generation.value()));
+  RETURN_IF_ERROR(CheckNumber("epoch", epoch.value()));
   next.generation = generation + 1;
   next.epoch = epoch + 1;
   next.checkpoint_lsn = next.durable_lsn = tail.lsn;
   next.checkpoint_position = tail.position;
   next.checkpoint_checksum = tail.checksum;
-  next.prepared_blocks = std::max(tail.prepared_blocks, salvage.used_end());
+  next.prepared_blocks = std::max(tail.prepared_blocks, BlocksBefore(salvage.used_end()));
   next.next_object = salvage.next_object();
 
-  NodeWriter nodes(device, salvage.untouchable(), g.data_start, next.prepared_blocks);
+  NodeWriter nodes(device, salvage.untouchable(), g.data_start, BlockAfterFirst(next.prepared_blocks));
   TreePacker packer(next.uuid, next.generation, nodes);
   TreeLeafWriter leaf(packer);
   RETURN_IF_ERROR(salvage.WriteEntries(leaf));
@@ -167,7 +172,7 @@ absl::Status Rebuild(Device& device, const Superblock& superblock, int current, 
 
   BlockSet used;
   const auto add = [&](Extent run) { used.Add(run); };
-  add({0, g.data_start});
+  add({0, BlocksBefore(g.data_start)});
   for (const BlockSet* part : {&salvage.used(), &nodes.written()}) part->ForEachRun(add);
   next.used_blocks = used.count();
   ASSIGN_OR_RETURN(next.free_map, WriteMap(device, superblock, next.generation, salvage, used));
@@ -185,7 +190,7 @@ absl::Status Rebuild(Device& device, const Superblock& superblock, int current, 
   RETURN_IF_ERROR(WriteSuperblockSlot(device, next, current));
   if (tail.damage.ok()) return absl::OkStatus();
   // No record in the log counts any more. But the next reader of the log would meet the damage again.
-  RETURN_IF_ERROR(WriteZerosBlocking(device, g.log_start * kBlockBytes, g.log_blocks * kBlockBytes));
+  RETURN_IF_ERROR(WriteZerosBlocking(device, {ByteOffset(g.log_start), Bytes(g.log_blocks)}));
   return FlushBlocking(device);
 }
 

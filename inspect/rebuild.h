@@ -23,7 +23,7 @@ namespace untorn::internal {
 //
 //  kFailedPrecondition  a number in the store is so high that no later number can follow
 //  kResourceExhausted   there is no room for the new tree beside the old one; the store is as it was
-absl::Status Rebuild(Device& device, const Superblock& superblock, int current, uint64_t generation_min,
+absl::Status Rebuild(Device& device, const Superblock& superblock, int current, Generation generation_min,
                      Salvage& salvage);
 
 }  // namespace untorn::internal

@@ -34,7 +34,8 @@ class Repair {
       return absl::FailedPreconditionError(
           absl::StrCat("this cannot be repaired: ", Message(usable.status())));
     }
-    if (usable->generation != result_.found.generation || usable->epoch != result_.found.epoch)
+    if (usable->generation != Generation(result_.found.generation) ||
+        usable->epoch != LogEpoch(result_.found.epoch))
       return absl::InternalError("the device does not read the same twice; the store is as it was");
     const bool only_superblock = result_.found.findings_total == 1 &&
                                  result_.found.findings[0].code == FindingCode::kSuperblockUnreadable;
@@ -68,7 +69,7 @@ class Repair {
   }
   template <typename... Words>
   void Act(const Words&... words) {
-    result_.actions.push_back(absl::StrCat(words...));
+    result_.actions.push_back(absl::StrCat(Word(words)...));
     ++result_.actions_total;
   }
 
@@ -95,7 +96,7 @@ class Repair {
     Planned();
     if (options_.dry_run) return absl::OkStatus();
     const auto& spare = slots_.slots[1 - slots_.current];
-    return Rebuild(device_, superblock, slots_.current, spare.ok() ? spare->generation : 0, salvage);
+    return Rebuild(device_, superblock, slots_.current, spare.ok() ? spare->generation : Generation(0), salvage);
   }
 
   Device& device_;

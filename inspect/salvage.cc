@@ -68,7 +68,7 @@ absl::Status Salvage::ReadNodes() {
     if (id) names_[name] = *id;
   }
   for (const auto& [id, inode] : delta_.inodes()) next_object_ = std::max(next_object_, Value(id) + 1);
-  untouchable_.Add({0, sb_.geometry.data_start});
+  untouchable_.Add({0, BlocksBefore(sb_.geometry.data_start)});
   nodes_.ForEachRun([&](Extent run) { untouchable_.Add(run); });
   delta_.ForEachExtent([&](Extent e) { untouchable_.Add(e); });
   return absl::OkStatus();

@@ -48,12 +48,12 @@ class Salvage {
   uint64_t next_object() const { return next_object_; }
   // The blocks of the kept mappings.
   const BlockSet& used() const { return used_; }
-  uint64_t used_end() const { return used_end_; }
+  BlockNumber used_end() const { return used_end_; }
   // The blocks that the old store may refer to. They must stay as they are until the repaired store is
   // durable.
   const BlockSet& untouchable() const { return untouchable_; }
   // The block in which the old free-space map has each node (level, index), for the nodes that can be found.
-  const absl::btree_map<std::pair<int, uint64_t>, uint64_t>& map_slots() const { return map_slots_; }
+  const absl::btree_map<std::pair<int, uint64_t>, BlockNumber>& map_slots() const { return map_slots_; }
   uint64_t nodes_lost() const { return nodes_lost_; }
   uint64_t quarantined() const { return quarantined_; }
   // Says in words what becomes of objects and names.
@@ -93,7 +93,7 @@ class Salvage {
   void Doubt(Object& object, const std::string& why);
   template <typename... Words>
   void Act(const Words&... words) {
-    if (actions_.size() < kFindingsInFull) actions_.push_back(absl::StrCat(words...));
+    if (actions_.size() < kFindingsInFull) actions_.push_back(absl::StrCat(Word(words)...));
     ++actions_total_;
   }
 
@@ -108,13 +108,13 @@ class Salvage {
   bool mappings_lost_ = false;
   std::vector<std::pair<ObjectId, std::string>> doubtful_;  // objects of the tree, and the reason
   BlockSet nodes_, used_, contested_, untouchable_;
-  uint64_t used_end_ = 0;
+  BlockNumber used_end_;
   uint64_t mappings_kept_ = 0;
   uint64_t next_object_ = 1;
   ObjectId first_of_log_ = ObjectId::kNone;  // this object and later ones were created after the checkpoint
   absl::btree_map<ObjectId, Object> objects_;
   absl::btree_map<std::string, ObjectId> names_;
-  absl::btree_map<std::pair<int, uint64_t>, uint64_t> map_slots_;
+  absl::btree_map<std::pair<int, uint64_t>, BlockNumber> map_slots_;
   uint64_t quarantined_ = 0;
   std::vector<std::string> actions_;
   uint64_t actions_total_ = 0;

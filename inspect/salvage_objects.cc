@@ -17,13 +17,13 @@ constexpr char kQuarantine[] = "quarantine/";
 
 // Returns the first block of an object whose key is at least `key`. `key` lies between the keys of the
 // object's first and last block.
-uint64_t FirstBlockFrom(std::string_view key) {
+ObjectBlock FirstBlockFrom(std::string_view key) {
   constexpr size_t kPrefix = 1 + sizeof(uint64_t);
   uint64_t block = 0;
   for (size_t i = 0; i < sizeof(block); ++i) {
     block = block << 8 | (kPrefix + i < key.size() ? static_cast<uint8_t>(key[kPrefix + i]) : 0);
   }
-  return key.size() > kPrefix + sizeof(block) ? block + 1 : block;
+  return ObjectBlock(key.size() > kPrefix + sizeof(block) ? block + 1 : block);
 }
 
 }  // namespace
@@ -60,8 +60,8 @@ absl::Status Salvage::DoubtLogExtents() {
         status = there.status();
       } else if (!*there) {
         Doubt(objects_[e.object],
-              absl::StrCat("what was written to ", DescribeRun({e.logical.start, e.logical.count}),
-                           " of it by log record ", record.lsn,
+              absl::StrCat("what was written to ", DescribeRun(e.logical),
+                           " of it by log record ", Word(record.lsn),
                            " is no longer there, so it was overwritten later, by itself or another"));
       }
     }
@@ -80,18 +80,18 @@ void Salvage::DoubtLostRanges() {
 }
 
 void Salvage::DoubtLostRange(const LostKeys::Range& range, ObjectId id, Object& object) {
-  const uint64_t blocks = BlocksFor(object.size_bytes);
-  if (blocks == 0 || id >= first_of_log_) return;
-  const std::string from = MappingKey(id, 0), to = MappingKey(id, blocks);
+  const ObjectBlock object_end = ObjectEnd(object.size_bytes);
+  if (object_end == 0 || id >= first_of_log_) return;
+  const std::string from = MappingKey(id, 0), to = MappingKey(id, object_end);
   if (range.first >= to) return;
-  const uint64_t start = range.first <= from ? 0 : FirstBlockFrom(range.first);
-  const uint64_t end = !range.limit || *range.limit >= to ? blocks : FirstBlockFrom(*range.limit);
+  const ObjectBlock start = range.first <= from ? ObjectBlock(0) : FirstBlockFrom(range.first);
+  const ObjectBlock end = !range.limit || *range.limit >= to ? object_end : FirstBlockFrom(*range.limit);
   if (start >= end) return;
   // What the log says of the range holds. Only the gaps between are lost.
   delta_.Visit(
       id, {start, end - start}, [](const Mapping&) {},
       [&](BlockRange gap) {
-        Doubt(object, absl::StrCat("where ", DescribeRun({gap.start, gap.count}),
+        Doubt(object, absl::StrCat("where ", DescribeRun(gap),
                                    " of it are is unknown: what was written there reads as zeros"));
       });
 }
@@ -102,12 +102,12 @@ void Salvage::CompleteRecords() {
     if (!objects_.contains(id) && lost_.Has(InodeKey(id)) && delta_.FindInode(id) == nullptr) objects_[id];
   }
   for (auto& [id, object] : objects_) {
-    const uint64_t end_bytes = object.last.end() * kBlockBytes;
+    const uint64_t end_bytes = ByteOffset(object.last.end());
     if (!object.recorded) {
       object.size_bytes = end_bytes;
       Doubt(object, absl::StrCat("its record is ", lost_.Has(InodeKey(id)) ? "unknown" : "missing",
                                  ", so its size is taken from its last mapping"));
-    } else if (object.last.end() > BlocksFor(object.size_bytes)) {
+    } else if (object.last.end() > ObjectEnd(object.size_bytes)) {
       Doubt(object, absl::StrCat("mappings beyond its size of ", object.size_bytes,
                                  " bytes, which is raised to cover them"));
       object.size_bytes = end_bytes;

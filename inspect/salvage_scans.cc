@@ -75,7 +75,7 @@ void Salvage::NodeScan::SetRecord(const Inode& inode) {
 void Salvage::NodeScan::Mapping(const MappingEntry& entry) {
   const BlockRange range = entry.mapping.logical;
   if (entry.object == object_ && range.start < end_) {
-    s_.doubtful_.push_back({object_, absl::StrCat("two mappings of its block ", range.start)});
+    s_.doubtful_.push_back({object_, absl::StrCat("two mappings of its block ", Word(range.start))});
   }
   if (entry.object != object_) end_ = 0;
   object_ = entry.object;
@@ -115,8 +115,7 @@ void Salvage::MappingScan::Next(const MappingEntry* entry) {
 void Salvage::MappingScan::Take(ObjectId id, const Mapping& m) {
   // Describes a run of blocks of the store by the object's own block numbers.
   const auto of_it = [&](Extent run) {
-    const uint64_t first = m.logical.start + (run.start - m.physical);
-    return DescribeRun({first, run.count});
+    return DescribeRun(BlockRange{m.logical.start + (run.start - m.physical), run.count});
   };
   if (!s_.sb_.geometry.InDataArea(m.extent())) {
     s_.Doubt(s_.objects_[id], absl::StrCat(of_it(m.extent()), " of it mapped outside the data area"));
@@ -143,9 +142,9 @@ void Salvage::MappingScan::Take(ObjectId id, const Mapping& m) {
 
 // ---- The free-space map ----
 
-void Salvage::MapScan::Table(const FreeMapNode& node, uint64_t) { Slot(node); }
+void Salvage::MapScan::Table(const FreeMapNode& node, BlockCount) { Slot(node); }
 
-void Salvage::MapScan::Bitmap(const FreeMapNode& node, const BlockSet::Words& bits, uint64_t) {
+void Salvage::MapScan::Bitmap(const FreeMapNode& node, const BlockSet::Words& bits, BlockCount) {
   Slot(node);
   if (!s_.mappings_lost_) return;
   BlockSet::Difference(node.first_group, bits, {}, [&](Extent run) { s_.untouchable_.Add(run); });

@@ -38,7 +38,7 @@ class Salvage::NodeScan : public TreeVisitor {
 
   Salvage& s_;
   ObjectId object_ = ObjectId::kNone;  // of the last mapping
-  uint64_t end_ = 0;                   // where the mappings of object_ end
+  ObjectBlock end_;                    // where the mappings of object_ end
 };
 
 // Hands on the final mappings, without the blocks that an earlier mapping or the old tree has.
@@ -70,11 +70,11 @@ class Salvage::MappingScan : public TreeVisitor {
 class Salvage::MapScan : public FreeMapVisitor {
  public:
   explicit MapScan(Salvage& salvage) : s_(salvage) {}
-  void Table(const FreeMapNode& node, uint64_t used) override;
-  void Bitmap(const FreeMapNode& node, const BlockSet::Words& bits, uint64_t used) override;
+  void Table(const FreeMapNode& node, BlockCount used) override;
+  void Bitmap(const FreeMapNode& node, const BlockSet::Words& bits, BlockCount used) override;
   void Null(const FreeMapNode&) override {}
   void Damaged(const FreeMapNode& node, const absl::Status& why) override;
-  void WrongCount(const FreeMapNode&, uint64_t, uint64_t) override {}
+  void WrongCount(const FreeMapNode&, BlockCount, BlockCount) override {}
 
  private:
   void Slot(const FreeMapNode& node);

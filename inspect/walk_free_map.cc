@@ -30,7 +30,7 @@ class FreeMapWalker {
 
  private:
   // Returns how many blocks the node says are in use below it, or nothing for a damaged node.
-  std::optional<uint64_t> Walk(int level, uint64_t index, BlockPointer pointer) {
+  std::optional<BlockCount> Walk(int level, uint64_t index, BlockPointer pointer) {
     if (!failed_.ok()) return std::nullopt;
     FreeMapNode node{level, index, pointer};
     uint64_t span = 1;
@@ -39,7 +39,7 @@ class FreeMapWalker {
     node.last_group = std::min(node.first_group + span, shape_.nodes[0]);
     if (!pointer) {
       visitor_.Null(node);
-      return 0;
+      return BlockCount(0);
     }
     if (absl::Status s = Load(node); !s.ok()) {
       if (failed_.ok()) visitor_.Damaged(node, s);
@@ -48,25 +48,25 @@ class FreeMapWalker {
     return level == 0 ? Bitmap(node) : Table(node);
   }
 
-  uint64_t Bitmap(const FreeMapNode& node) {
+  BlockCount Bitmap(const FreeMapNode& node) {
     BlockSet::Words bits;
     std::memcpy(bits.data(), block_.data() + kHeaderBytes, sizeof(bits));
     uint64_t used = 0;
     for (uint64_t word : bits) used += std::popcount(word);
-    visitor_.Bitmap(node, bits, used);
-    return used;
+    visitor_.Bitmap(node, bits, BlockCount(used));
+    return BlockCount(used);
   }
 
-  uint64_t Table(const FreeMapNode& node) {
+  BlockCount Table(const FreeMapNode& node) {
     // The children are read into block_, so the entries are copied out of it.
     const std::vector<FreeMapEntry> entries = TableEntries(block_.span());
-    uint64_t used = 0;
+    BlockCount used;
     for (const FreeMapEntry& e : entries) used += e.used_blocks;
     visitor_.Table(node, used);
     for (uint64_t i = 0; i < kTableFanout; ++i) {
       const uint64_t child = node.index * kTableFanout + i;
       if (child >= shape_.nodes[node.level - 1]) break;
-      const std::optional<uint64_t> below = Walk(node.level - 1, child, entries[i].pointer());
+      const std::optional<BlockCount> below = Walk(node.level - 1, child, entries[i].pointer());
       if (below && *below != entries[i].used_blocks) {
         visitor_.WrongCount({node.level - 1, child, entries[i].pointer(), 0, 0}, entries[i].used_blocks,
                             *below);
@@ -80,9 +80,9 @@ class FreeMapWalker {
     // elsewhere.
     if (!shape_.IsSlot(node.level, node.index, superblock_.geometry.map_start, node.pointer.block)) {
       return absl::DataLossError(absl::StrCat("the pointer to the root of the free-space map leads to block ",
-                                              node.pointer.block, ", which is none of its places"));
+                                              node.pointer.block.value(), ", which is none of its places"));
     }
-    absl::Status read = ReadOrMissing(device_, node.pointer.block * kBlockBytes, block_.data(), kBlockBytes);
+    absl::Status read = ReadOrMissing(device_, {node.pointer.block, 1}, block_.data());
     if (!read.ok() && !absl::IsDataLoss(read)) failed_ = read;
     RETURN_IF_ERROR(read);
     return VerifyFreeMapNode(block_.span(), superblock_.uuid, shape_, superblock_.geometry.map_start,

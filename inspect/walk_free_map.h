@@ -28,13 +28,13 @@ struct FreeMapNode {
 class FreeMapVisitor {
  public:
   virtual ~FreeMapVisitor() = default;
-  virtual void Table(const FreeMapNode& node, uint64_t used) = 0;
-  virtual void Bitmap(const FreeMapNode& node, const BlockSet::Words& bits, uint64_t used) = 0;
+  virtual void Table(const FreeMapNode& node, BlockCount used) = 0;
+  virtual void Bitmap(const FreeMapNode& node, const BlockSet::Words& bits, BlockCount used) = 0;
   // The node is not on disk: of its groups only the fixed areas are in use.
   virtual void Null(const FreeMapNode& node) = 0;
   virtual void Damaged(const FreeMapNode& node, const absl::Status& why) = 0;
   // The table above the node says that `said` blocks are in use below it. The node itself says `used`.
-  virtual void WrongCount(const FreeMapNode& node, uint64_t said, uint64_t used) = 0;
+  virtual void WrongCount(const FreeMapNode& node, BlockCount said, BlockCount used) = 0;
 };
 
 // Visits every node, a table before its children. The function fails only if the device fails. A block that

@@ -52,14 +52,14 @@ class TreeWalker {
   absl::StatusOr<std::shared_ptr<const TreeNode>> Load(BlockPointer pointer) {
     if (!superblock_.geometry.InDataArea({pointer.block, 1})) {
       return absl::DataLossError(
-          absl::StrCat("a pointer of the tree leads outside the data area, to block ", pointer.block));
+          absl::StrCat("a pointer of the tree leads outside the data area, to block ", pointer.block.value()));
     }
     bool seen = false;
     visited_.Add({pointer.block, 1}, [&](Extent) { seen = true; });
     if (seen) {
-      return absl::DataLossError(absl::StrCat("tree node at ", pointer.block, ": two pointers lead to it"));
+      return absl::DataLossError(absl::StrCat("tree node at ", pointer.block.value(), ": two pointers lead to it"));
     }
-    absl::Status read = ReadOrMissing(device_, pointer.block * kBlockBytes, block_.data(), kBlockBytes);
+    absl::Status read = ReadOrMissing(device_, {pointer.block, 1}, block_.data());
     if (!read.ok() && !absl::IsDataLoss(read)) failed_ = read;
     RETURN_IF_ERROR(read);
     return TreeNode::Parse(block_.span(), superblock_.uuid, pointer);

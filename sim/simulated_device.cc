@@ -78,7 +78,7 @@ struct SimulatedDevice::Impl final : DiskUser {
   uint64_t virtual_ns = 0;
   uint64_t handed_over_ns = 0;  // the last one
   std::vector<bool> read_blocks;
-  std::vector<uint64_t> blocks_read;
+  std::vector<BlockNumber> blocks_read;
   uint64_t reads_fingerprint = 0;
   std::condition_variable submitted;
 
@@ -147,9 +147,9 @@ struct SimulatedDevice::Impl final : DiskUser {
 absl::Status SimulatedDevice::Impl::Read(const IoRequest& request,
                                          std::optional<SimulatedFault::Kind> fault) {
   absl::Status status;
-  uint64_t number = request.offset_bytes / kBlockBytes;
+  BlockNumber number = DeviceBlockAt(request.offset_bytes);
   if (fault == SimulatedFault::kBitRot) {
-    const uint64_t rotten = number + rng() % (request.length_bytes() / kBlockBytes);
+    const BlockNumber rotten = number + BlockCount(rng() % WholeBlocks(request.length_bytes()).value());
     char bytes[kBlockBytes];
     std::memcpy(bytes, state().current.Find(rotten).bytes, kBlockBytes);
     bytes[rng() % kBlockBytes] ^= static_cast<char>(1 << rng() % 8);
@@ -162,14 +162,14 @@ absl::Status SimulatedDevice::Impl::Read(const IoRequest& request,
       const bool stale = fault == SimulatedFault::kStaleRead && state().previous.contains(number);
       const DiskBlock& block = stale ? *state().previous.at(number) : state().current.Find(number);
       std::memcpy(static_cast<char*>(v.iov_base) + at, block.bytes, kBlockBytes);
-      if (options.track_reads && !read_blocks[number]) {
-        read_blocks[number] = true;
+      if (options.track_reads && !read_blocks[number.value()]) {
+        read_blocks[number.value()] = true;
         blocks_read.push_back(number);
         reads_fingerprint += DiskBlockFingerprint(number, block);
       }
       if (block.unreadable != 0 && status.ok()) {
         status = absl::DataLossError(absl::StrCat(
-            "memory: block ", number, " has unreadable sectors, which were being written at a power cut"));
+            "memory: block ", number.value(), " has unreadable sectors, which were being written at a power cut"));
       }
     }
   }
@@ -181,7 +181,8 @@ void SimulatedDevice::Impl::Write(Pending p) {
   if (p.fault == SimulatedFault::kLostWrite) return;
   if (p.fault == SimulatedFault::kMisdirectedWrite) {
     const uint64_t places = state().size_bytes / kBlockBytes - p.write.blocks.size();
-    p.write.first_block = (p.write.first_block + 1 + rng() % std::max<uint64_t>(places, 1)) % (places + 1);
+    const uint64_t moved = p.write.first_block.value() + 1 + rng() % std::max<uint64_t>(places, 1);
+    p.write.first_block = BlockNumber(moved % (places + 1));
   }
   if (p.fault == SimulatedFault::kError) {
     const uint64_t outcome = rng() % 3;
@@ -286,7 +287,7 @@ void SimulatedDevice::Submit(absl::Span<IoRequest* const> requests) {
         writes = true;
         ++(request->op == IoOp::kWrite ? counts_.writes : counts_.atomic_writes);
         counts_.bytes_written += length_bytes;
-        pending.write.first_block = request->offset_bytes / kBlockBytes;
+        pending.write.first_block = DeviceBlockAt(request->offset_bytes);
         pending.write.atomic = request->op == IoOp::kAtomicWrite && !impl_->options.lies.tear_atomic;
         pending.write.blocks = CopyContent(*request);
         break;
@@ -367,7 +368,7 @@ uint64_t SimulatedDevice::virtual_ns() const {
   return impl_->virtual_ns;
 }
 
-std::vector<uint64_t> SimulatedDevice::blocks_read() const {
+std::vector<BlockNumber> SimulatedDevice::blocks_read() const {
   std::lock_guard<std::mutex> lock(impl_->state().mu);
   return impl_->blocks_read;
 }

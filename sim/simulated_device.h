@@ -102,7 +102,7 @@ class SimulatedDevice : public Device {
   uint64_t virtual_ns() const;
   // What the device has read, if it tracks that: the blocks, and a fingerprint of them and their contents, each
   // as it was read first.
-  std::vector<uint64_t> blocks_read() const;
+  std::vector<BlockNumber> blocks_read() const;
   uint64_t reads_fingerprint() const;
 
  private:

@@ -36,36 +36,36 @@ DiskBlockPtr MakeDiskBlock(const char* bytes, uint8_t unreadable) {
   return block;
 }
 
-uint64_t DiskBlockFingerprint(uint64_t number, const DiskBlock& block) {
+uint64_t DiskBlockFingerprint(BlockNumber number, const DiskBlock& block) {
   // Mixed as MurmurHash3 finishes: the hash is a good one, the number is not.
-  uint64_t mixed = block.hash ^ (number + 1) * 0x9e3779b97f4a7c15;
+  uint64_t mixed = block.hash ^ (number.value() + 1) * 0x9e3779b97f4a7c15;
   mixed = (mixed ^ mixed >> 33) * 0xff51afd7ed558ccd;
   return mixed ^ mixed >> 33;
 }
 
-const DiskBlocks::Chunk* DiskBlocks::FindChunk(uint64_t number) const {
+const DiskBlocks::Chunk* DiskBlocks::FindChunk(BlockNumber number) const {
   const uint64_t index = number / Chunk::kBlocks;
   return index < chunks_->list.size() ? chunks_->list[index].get() : nullptr;
 }
 
-const DiskBlock& DiskBlocks::Find(uint64_t number) const {
+const DiskBlock& DiskBlocks::Find(BlockNumber number) const {
   const Chunk* chunk = FindChunk(number);
-  const DiskBlock* block = chunk == nullptr ? nullptr : chunk->blocks[number % Chunk::kBlocks].get();
+  const DiskBlock* block = chunk == nullptr ? nullptr : chunk->blocks[Chunk::IndexOf(number)].get();
   return block == nullptr ? ZeroBlock() : *block;
 }
 
-DiskBlockPtr DiskBlocks::Share(uint64_t number) const {
+DiskBlockPtr DiskBlocks::Share(BlockNumber number) const {
   const Chunk* chunk = FindChunk(number);
-  return chunk == nullptr ? nullptr : chunk->blocks[number % Chunk::kBlocks];
+  return chunk == nullptr ? nullptr : chunk->blocks[Chunk::IndexOf(number)];
 }
 
-uint64_t DiskBlocks::Fingerprint(uint64_t number) const {
+uint64_t DiskBlocks::Fingerprint(BlockNumber number) const {
   const Chunk* chunk = FindChunk(number);
-  const uint64_t known = chunk == nullptr ? 0 : chunk->fingerprints[number % Chunk::kBlocks];
+  const uint64_t known = chunk == nullptr ? 0 : chunk->fingerprints[Chunk::IndexOf(number)];
   return known != 0 ? known : DiskBlockFingerprint(number, Find(number));
 }
 
-DiskBlocks::Chunk& DiskBlocks::MutableChunk(uint64_t number) {
+DiskBlocks::Chunk& DiskBlocks::MutableChunk(BlockNumber number) {
   if (chunks_->is_shared) {
     auto own = std::make_shared<Chunks>();
     own->list = chunks_->list;
@@ -88,25 +88,26 @@ DiskBlocks::Chunk& DiskBlocks::MutableChunk(uint64_t number) {
   return *chunk;
 }
 
-void DiskBlocks::Set(uint64_t number, DiskBlockPtr block) {
+void DiskBlocks::Set(BlockNumber number, DiskBlockPtr block) {
   if (block->hash == ZeroBlock().hash) block = nullptr;
   Chunk& chunk = MutableChunk(number);
-  uint64_t& fingerprint = chunk.fingerprints[number % Chunk::kBlocks];
+  uint64_t& fingerprint = chunk.fingerprints[Chunk::IndexOf(number)];
   fingerprint_ -= fingerprint;
   fingerprint = block == nullptr ? 0 : DiskBlockFingerprint(number, *block);
   fingerprint_ += fingerprint;
-  chunk.blocks[number % Chunk::kBlocks] = std::move(block);
+  chunk.blocks[Chunk::IndexOf(number)] = std::move(block);
 }
 
 void DiskWrite::ApplyTo(DiskBlocks* to) const {
-  for (size_t i = 0; i < blocks.size(); ++i) {
+  BlockNumber place = first_block;
+  for (size_t i = 0; i < blocks.size(); ++i, ++place) {
     if (sectors.empty()) {
-      to->Set(first_block + i, blocks[i]);
+      to->Set(place, blocks[i]);
       continue;
     }
     const auto first = sectors.begin() + static_cast<ptrdiff_t>(i * kSectorsPerBlock);
     if (!shorn && std::none_of(first, first + kSectorsPerBlock, [](bool lands) { return lands; })) continue;
-    const DiskBlock& before = to->Find(first_block + i);
+    const DiskBlock& before = to->Find(place);
     uint8_t unreadable = before.unreadable;
     char merged[kBlockBytes];
     std::memcpy(merged, before.bytes, kBlockBytes);
@@ -119,7 +120,7 @@ void DiskWrite::ApplyTo(DiskBlocks* to) const {
         unreadable |= bit;
       }
     }
-    to->Set(first_block + i, MakeDiskBlock(merged, unreadable));
+    to->Set(place, MakeDiskBlock(merged, unreadable));
   }
 }
 
@@ -140,7 +141,8 @@ void DiskWrite::Tear(std::mt19937_64& rng) {
 }
 
 void SimulatedDisk::State::Cache(DiskWrite write) {
-  for (uint64_t b = write.first_block; keep_previous && b < write.first_block + write.blocks.size(); ++b) {
+  const BlockNumber end = write.first_block + BlockCount(write.blocks.size());
+  for (BlockNumber b = write.first_block; keep_previous && b < end; ++b) {
     if (DiskBlockPtr block = current.Share(b)) previous[b] = std::move(block);
   }
   write.ApplyTo(&current);
@@ -265,17 +267,18 @@ uint64_t SimulatedDisk::Fingerprint() const {
   std::lock_guard<std::mutex> lock(state_->mu);
   uint64_t all = state_->medium.fingerprint();
   for (const DiskWrite& write : state_->unflushed) {
-    for (size_t i = 0; i < write.blocks.size(); ++i) {
-      all = all * 31 + state_->current.Fingerprint(write.first_block + i);
+    const BlockNumber end = write.first_block + BlockCount(write.blocks.size());
+    for (BlockNumber block = write.first_block; block < end; ++block) {
+      all = all * 31 + state_->current.Fingerprint(block);
     }
   }
   return all;
 }
 
-uint64_t SimulatedDisk::Fingerprint(std::span<const uint64_t> blocks) const {
+uint64_t SimulatedDisk::Fingerprint(std::span<const BlockNumber> blocks) const {
   std::lock_guard<std::mutex> lock(state_->mu);
   uint64_t all = 0;
-  for (uint64_t block : blocks) all += state_->current.Fingerprint(block);
+  for (BlockNumber block : blocks) all += state_->current.Fingerprint(block);
   return all;
 }
 
@@ -286,7 +289,7 @@ void SimulatedDisk::Peek(uint64_t offset_bytes, void* out, uint64_t length_bytes
   while (length_bytes > 0) {
     const uint64_t in_block = offset_bytes % kBlockBytes;
     const uint64_t count = std::min(length_bytes, kBlockBytes - in_block);
-    std::memcpy(to, state_->current.Find(offset_bytes / kBlockBytes).bytes + in_block, count);
+    std::memcpy(to, state_->current.Find(DeviceBlockAt(offset_bytes)).bytes + in_block, count);
     to += count;
     offset_bytes += count;
     length_bytes -= count;
@@ -302,9 +305,9 @@ void SimulatedDisk::Poke(uint64_t offset_bytes, const void* data, uint64_t lengt
     const uint64_t count = std::min(length_bytes, kBlockBytes - in_block);
     for (DiskBlocks* blocks : {&state_->medium, &state_->current}) {
       char bytes[kBlockBytes];
-      std::memcpy(bytes, blocks->Find(offset_bytes / kBlockBytes).bytes, kBlockBytes);
+      std::memcpy(bytes, blocks->Find(DeviceBlockAt(offset_bytes)).bytes, kBlockBytes);
       std::memcpy(bytes + in_block, from, count);
-      blocks->Set(offset_bytes / kBlockBytes, MakeDiskBlock(bytes));
+      blocks->Set(DeviceBlockAt(offset_bytes), MakeDiskBlock(bytes));
     }
     from += count;
     offset_bytes += count;
@@ -312,7 +315,7 @@ void SimulatedDisk::Poke(uint64_t offset_bytes, const void* data, uint64_t lengt
   }
 }
 
-bool SimulatedDisk::IsReadable(uint64_t block) const {
+bool SimulatedDisk::IsReadable(BlockNumber block) const {
   std::lock_guard<std::mutex> lock(state_->mu);
   return state_->current.Find(block).unreadable == 0;
 }

@@ -13,6 +13,8 @@
 #include <span>
 #include <vector>
 
+#include "base/block_size.h"
+
 namespace untorn {
 
 // Sparse: blocks never written read as zeros and take no memory. Clones share blocks until one is written.
@@ -35,7 +37,7 @@ class SimulatedDisk {
   // ---- Power cuts and kills, each of those that are possible by itself ----
   // A write that no flush covers.
   struct Unflushed {
-    uint64_t first_block = 0;
+    BlockNumber first_block;
     uint64_t sectors = 0;
     bool may_tear = true;    // false: an atomic write
     bool in_flight = false;  // not yet handed back
@@ -59,14 +61,14 @@ class SimulatedDisk {
   uint64_t Fingerprint() const;
   // Equal for disks that return the same when these blocks are read: SimulatedDevice::reads_fingerprint() of a
   // device that reads them.
-  uint64_t Fingerprint(std::span<const uint64_t> blocks) const;
+  uint64_t Fingerprint(std::span<const BlockNumber> blocks) const;
 
   // ---- For tests ----
   // What a read would return now (cache over medium); tests damage the disk with Poke (to the medium and
   // cache).
   void Peek(uint64_t offset_bytes, void* out, uint64_t length_bytes) const;
   void Poke(uint64_t offset_bytes, const void* data, uint64_t length_bytes);
-  bool IsReadable(uint64_t block) const;
+  bool IsReadable(BlockNumber block) const;
   // A copy of this disk, cache and all: to try many crashes from one state.
   std::shared_ptr<SimulatedDisk> Clone() const;
 

@@ -29,7 +29,7 @@ using DiskBlockPtr = std::shared_ptr<const DiskBlock>;
 
 DiskBlockPtr MakeDiskBlock(const char* bytes, uint8_t unreadable = 0);
 // What a block contributes to fingerprints.
-uint64_t DiskBlockFingerprint(uint64_t number, const DiskBlock& block);
+uint64_t DiskBlockFingerprint(BlockNumber number, const DiskBlock& block);
 
 // The blocks of a disk by number, in chunks that copies share until one of them changes there.
 class DiskBlocks {
@@ -44,28 +44,29 @@ class DiskBlocks {
   }
 
   // Zeros where there is none.
-  const DiskBlock& Find(uint64_t number) const;
-  DiskBlockPtr Share(uint64_t number) const;  // null: zeros
-  void Set(uint64_t number, DiskBlockPtr block);
+  const DiskBlock& Find(BlockNumber number) const;
+  DiskBlockPtr Share(BlockNumber number) const;  // null: zeros
+  void Set(BlockNumber number, DiskBlockPtr block);
   // Equal for those that hold the same.
   uint64_t fingerprint() const { return fingerprint_; }
   // Of one block.
-  uint64_t Fingerprint(uint64_t number) const;
+  uint64_t Fingerprint(BlockNumber number) const;
 
  private:
   // `is_shared` stays for good: the last owner makes one copy too many.
   struct Chunk {
-    static constexpr uint64_t kBlocks = 64;
-    DiskBlockPtr blocks[kBlocks];         // null: zeros
-    uint64_t fingerprints[kBlocks] = {};  // of those that are not
+    static constexpr BlockCount kBlocks = 64;
+    static size_t IndexOf(BlockNumber number) { return (number % kBlocks).value(); }
+    DiskBlockPtr blocks[kBlocks.value()];         // null: zeros
+    uint64_t fingerprints[kBlocks.value()] = {};  // of those that are not
     std::atomic<bool> is_shared = false;
   };
   struct Chunks {
     std::vector<std::shared_ptr<Chunk>> list;
     std::atomic<bool> is_shared = false;
   };
-  const Chunk* FindChunk(uint64_t number) const;
-  Chunk& MutableChunk(uint64_t number);
+  const Chunk* FindChunk(BlockNumber number) const;
+  Chunk& MutableChunk(BlockNumber number);
 
   std::shared_ptr<Chunks> chunks_ = std::make_shared<Chunks>();
   uint64_t fingerprint_ = 0;
@@ -73,7 +74,7 @@ class DiskBlocks {
 
 // A write as the disk keeps it: whole blocks, and which of their sectors it reaches.
 struct DiskWrite {
-  uint64_t first_block = 0;
+  BlockNumber first_block;
   bool atomic = false;
   std::vector<DiskBlockPtr> blocks;
   std::vector<bool> sectors;  // empty: all of them land
@@ -102,7 +103,7 @@ struct SimulatedDisk::State {
   DiskBlocks medium;
   DiskBlocks current;  // the medium with the cache over it
   bool keep_previous = false;
-  absl::flat_hash_map<uint64_t, DiskBlockPtr>
+  absl::flat_hash_map<BlockNumber, DiskBlockPtr>
       previous;                     // if so: what a block held before it was written last
   std::deque<DiskWrite> unflushed;  // completed writes that are only in the cache, in order of completion
   uint64_t unflushed_first = 0;     // the number of unflushed.front()

@@ -12,16 +12,16 @@
 
 namespace untorn::internal {
 
-BlockRange BlocksOf(uint64_t offset_bytes, uint64_t length_bytes) {
-  const uint64_t first = offset_bytes / kBlockBytes;
-  return {first, BlocksFor(offset_bytes + length_bytes) - first};
+BlockRange BlocksOf(ByteRange range) {
+  const ObjectBlock first = ObjectBlockAt(range.offset_bytes);
+  return {first, ObjectEnd(range.end_bytes()) - first};
 }
 
-absl::Status CheckRange(uint64_t offset, uint64_t length) {
-  if (length == 0) return absl::InvalidArgumentError("the length is zero");
-  if (offset > kObjectBytesMax || length > kObjectBytesMax - offset) {
-    return absl::InvalidArgumentError(absl::StrCat("offset ", offset, " and length ", length,
-                                                   " pass the largest size of an object, ", kObjectBytesMax,
+absl::Status CheckRange(ByteRange range) {
+  if (range.empty()) return absl::InvalidArgumentError("the length is zero");
+  if (range.offset_bytes > kObjectBytesMax || range.length_bytes > kObjectBytesMax - range.offset_bytes) {
+    return absl::InvalidArgumentError(absl::StrCat("offset ", range.offset_bytes, " and length ",
+                                                   range.length_bytes, " pass the largest size of an object, ", kObjectBytesMax,
                                                    " bytes"));
   }
   return absl::OkStatus();
@@ -72,10 +72,10 @@ Readiness Admission::AwaitTree(Lock& lock, const std::string& name, LookFn look)
   }
 }
 
-Readiness Admission::AwaitWritable(Lock& lock, const ObjectState& object, uint64_t offset, uint64_t bytes,
+Readiness Admission::AwaitWritable(Lock& lock, const ObjectState& object, ByteRange bytes,
                                    Mappings* mapped) {
-  const BlockRange range = BlocksOf(offset, bytes);
-  const bool grows = offset + bytes > object.size_bytes;
+  const BlockRange range = BlocksOf(bytes);
+  const bool grows = bytes.end_bytes() > object.size_bytes;
   // What is pending has been looked at.
   const bool is_new = parts_.fork.NewBlocks(object, range) > 0;
   if (!grows && !is_new) return Readiness::Ready();
@@ -138,9 +138,9 @@ Readiness Admission::AwaitSpace(Lock& lock, SpaceCost cost, EmergencyReserve res
     if (ledger.TryReserve(cost, reserve)) return Readiness::Retry();
   }
   return absl::ResourceExhaustedError(absl::StrCat(
-      "no space: ", ledger.BlocksOf(cost) * kBlockBytes, " bytes are needed, metadata included, and ",
-      ledger.ReservableBlocks() * kBlockBytes, " are free in ", parts_.pump.device().info().path,
-      ", a store of ", parts_.volume.geometry().total_blocks * kBlockBytes, below_full,
+      "no space: ", Bytes(ledger.BlocksOf(cost)), " bytes are needed, metadata included, and ",
+      Bytes(ledger.ReservableBlocks()), " are free in ", parts_.pump.device().info().path,
+      ", a store of ", Bytes(parts_.volume.geometry().total_blocks), below_full,
       "; remove or truncate objects to free some"));
 }
 
@@ -164,7 +164,7 @@ Readiness Admission::AwaitJoinOfRange(Lock& lock, const ObjectState& object, Blo
   ChangeSetsFound sets;
   parts_.fork.AddSetsOfRange(object, range, &sets);
   if (sets.empty()) return Readiness::Ready();
-  uint64_t blocks = 0;
+  BlockCount blocks;
   ChangeSet* largest = nullptr;
   for (ChangeSet* set : sets) {
     blocks += set->data_blocks;
@@ -188,11 +188,11 @@ Readiness Admission::AwaitJoinOfObject(Lock& lock, const ObjectState& object) {
 
 // ---- Old content ----
 
-Readiness Admission::AwaitCached(Lock& lock, ObjectState& object, uint64_t block) {
+Readiness Admission::AwaitCached(Lock& lock, ObjectState& object, ObjectBlock block) {
   PageCache& pages = parts_.fork.pages();
   Page* page = pages.Find(object, block);
   if (page != nullptr && page->buffer) return Readiness::Ready();
-  if (block * kBlockBytes >= object.size_bytes || InPendingHole(object, block)) return Readiness::Ready();
+  if (ByteOffset(block) >= object.size_bytes || InPendingHole(object, block)) return Readiness::Ready();
   MappingReader& mappings = parts_.volume.mappings();
   Mappings found;
   MissingNodes missing;
@@ -205,7 +205,7 @@ Readiness Admission::AwaitCached(Lock& lock, ObjectState& object, uint64_t block
   BufferRef buffer = pages.pool().New();
   IoRequest request;
   request.op = IoOp::kRead;
-  request.offset_bytes = found.front().physical * kBlockBytes;
+  request.offset_bytes = ByteOffset(found.front().physical);
   request.iov = {{buffer.data(), kBlockBytes}};
   const ReadPin pin = parts_.volume.space().PinRead(found.front().extent());
   absl::Status read = parts_.pump.Run(lock, &request);
@@ -213,12 +213,12 @@ Readiness Admission::AwaitCached(Lock& lock, ObjectState& object, uint64_t block
   return Readiness::RetryIfOk(std::move(read));
 }
 
-bool Admission::HasContent(const ObjectState& object, uint64_t block) const {
+bool Admission::HasContent(const ObjectState& object, ObjectBlock block) const {
   const Page* page = parts_.fork.pages().Find(object, block);
   return page != nullptr && page->buffer;
 }
 
-BufferRef Admission::CopyOfBlock(const ObjectState& object, uint64_t block) {
+BufferRef Admission::CopyOfBlock(const ObjectState& object, ObjectBlock block) {
   BufferRef copy = parts_.fork.pages().pool().New();
   if (const Page* page = parts_.fork.pages().Find(object, block); page != nullptr && page->buffer) {
     std::memcpy(copy.data(), page->buffer.data(), kBlockBytes);

@@ -13,6 +13,7 @@
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
+#include "base/byte_range.h"
 #include "base/lock.h"
 #include "base/readiness.h"
 #include "cow/cow_fork.h"
@@ -24,19 +25,19 @@
 
 namespace untorn::internal {
 
-BlockRange BlocksOf(uint64_t offset_bytes, uint64_t length_bytes);
-// Offset and length of a change: not empty, no overflow, within kObjectBytesMax.
-absl::Status CheckRange(uint64_t offset, uint64_t length);
+BlockRange BlocksOf(ByteRange range);
+// The range of a change: not empty, no overflow, within kObjectBytesMax.
+absl::Status CheckRange(ByteRange range);
 absl::Status CheckSize(uint64_t size);
 absl::Status RemovedError(const ObjectState& object);
 
 class Admission {
  public:
   // `set_blocks_max`: the largest change set that joining may make, and the largest write that is staged in the cache.
-  Admission(const Parts& parts, Committer& committer, Checkpointer& checkpointer, uint64_t set_blocks_max)
+  Admission(const Parts& parts, Committer& committer, Checkpointer& checkpointer, BlockCount set_blocks_max)
       : parts_(parts), committer_(committer), checkpointer_(checkpointer), set_blocks_max_(set_blocks_max) {}
 
-  uint64_t set_blocks_max() const { return set_blocks_max_; }
+  BlockCount set_blocks_max() const { return set_blocks_max_; }
 
   // Waits while a large commit changes the object. kNotFound if it was removed.
   Readiness AwaitObject(Lock& lock, const ObjectState& object);
@@ -52,8 +53,7 @@ class Admission {
   using LookFn = absl::FunctionRef<absl::Status(MappingReader&, MissingNodes*)>;
   Readiness AwaitTree(Lock& lock, const std::string& name, LookFn look);
   // ... for a write. `mapped` gets the mappings of its blocks, if they had to be looked up.
-  Readiness AwaitWritable(Lock& lock, const ObjectState& object, uint64_t offset, uint64_t bytes,
-                          Mappings* mapped);
+  Readiness AwaitWritable(Lock& lock, const ObjectState& object, ByteRange bytes, Mappings* mapped);
   // ... for a change of the object's record alone.
   Readiness AwaitRecord(Lock& lock, const std::string& name, ObjectId id);
   // ... for a hole. `range`: with its partly covered edges. `edges_written`: these bring mappings that end within them.
@@ -71,17 +71,17 @@ class Admission {
   Readiness AwaitJoinOfObject(Lock& lock, const ObjectState& object);
 
   // Makes sure that the block's content is in the cache, if it has any besides zeros.
-  Readiness AwaitCached(Lock& lock, ObjectState& object, uint64_t block);
+  Readiness AwaitCached(Lock& lock, ObjectState& object, ObjectBlock block);
   // The content of a block that AwaitCached() found: a new buffer of the caller's own.
-  BufferRef CopyOfBlock(const ObjectState& object, uint64_t block);
+  BufferRef CopyOfBlock(const ObjectState& object, ObjectBlock block);
   // Whether AwaitCached() found content besides zeros.
-  bool HasContent(const ObjectState& object, uint64_t block) const;
+  bool HasContent(const ObjectState& object, ObjectBlock block) const;
 
  private:
   const Parts parts_;
   Committer& committer_;
   Checkpointer& checkpointer_;
-  const uint64_t set_blocks_max_;
+  const BlockCount set_blocks_max_;
   bool names_exclusive_ = false;
 };
 

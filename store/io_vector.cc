@@ -8,7 +8,8 @@
 namespace untorn {
 
 template <typename Fn>
-void IoVector::ForEachPart(uint64_t at, uint64_t n, Fn part) const {
+void IoVector::ForEachPart(ByteRange range, Fn part) const {
+  uint64_t at = range.offset_bytes, n = range.length_bytes;
   for (const iovec& piece : pieces) {
     if (n == 0) return;
     if (at >= piece.iov_len) {
@@ -23,7 +24,7 @@ void IoVector::ForEachPart(uint64_t at, uint64_t n, Fn part) const {
 }
 
 void IoVector::Copy(uint64_t at, std::byte* other, uint64_t n, bool out) const {
-  ForEachPart(at, n, [&](std::byte* user, uint64_t length) {
+  ForEachPart({at, n}, [&](std::byte* user, uint64_t length) {
     if (out) {
       std::memcpy(other, user, length);
     } else {
@@ -33,13 +34,13 @@ void IoVector::Copy(uint64_t at, std::byte* other, uint64_t n, bool out) const {
   });
 }
 
-void IoVector::Zero(uint64_t at, uint64_t n) const {
-  ForEachPart(at, n, [](std::byte* user, uint64_t length) { std::memset(user, 0, length); });
+void IoVector::Zero(ByteRange range) const {
+  ForEachPart(range, [](std::byte* user, uint64_t length) { std::memset(user, 0, length); });
 }
 
-bool IoVector::Aligned(uint64_t at, uint64_t n, absl::InlinedVector<iovec, 2>* parts) const {
+bool IoVector::Aligned(ByteRange range, absl::InlinedVector<iovec, 2>* parts) const {
   bool aligned = true;
-  ForEachPart(at, n, [&](std::byte* user, uint64_t length) {
+  ForEachPart(range, [&](std::byte* user, uint64_t length) {
     aligned &= reinterpret_cast<uintptr_t>(user) % kBlockBytes == 0 && length % kBlockBytes == 0;
     parts->push_back({user, length});
   });

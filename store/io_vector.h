@@ -9,6 +9,7 @@
 #include <span>
 
 #include "absl/container/inlined_vector.h"
+#include "base/byte_range.h"
 
 namespace untorn {
 
@@ -21,15 +22,15 @@ struct IoVector {
   void CopyIn(uint64_t at, const std::byte* from, uint64_t n) const {
     Copy(at, const_cast<std::byte*>(from), n, false);
   }
-  void Zero(uint64_t at, uint64_t n) const;
-  // Adds the parts of memory behind [at, at + n). Whether a device takes them all as they are.
-  bool Aligned(uint64_t at, uint64_t n, absl::InlinedVector<iovec, 2>* parts) const;
+  void Zero(ByteRange range) const;
+  // Adds the parts of memory behind the range. Whether a device takes them all as they are.
+  bool Aligned(ByteRange range, absl::InlinedVector<iovec, 2>* parts) const;
 
  private:
   void Copy(uint64_t at, std::byte* other, uint64_t n, bool out) const;
-  // Calls part(memory, length) for the memory behind [at, at + n), in order.
+  // Calls part(memory, length) for the memory behind the range, in order.
   template <typename Fn>
-  void ForEachPart(uint64_t at, uint64_t n, Fn part) const;
+  void ForEachPart(ByteRange range, Fn part) const;
 };
 
 // UINT64_MAX if the sum is larger.

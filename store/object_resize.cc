@@ -15,7 +15,7 @@ namespace {
 
 // Stages zeros in bytes [from, to) of one block, and the block's old content around them.
 void StageZeros(const Front& front, const ChangeSetRef& set, const std::shared_ptr<ObjectState>& object,
-                uint64_t block, uint64_t from, uint64_t to) {
+                ObjectBlock block, uint64_t from, uint64_t to) {
   BufferRef buffer = front.admission.CopyOfBlock(*object, block);
   std::memset(buffer.data() + from, 0, to - from);
   front.parts.fork.StageBlock(set, object, block, std::move(buffer));
@@ -33,7 +33,7 @@ absl::Status Truncate(const Front& front, const std::shared_ptr<ObjectState>& ob
                       Durability durability) {
   RETURN_IF_ERROR(CheckSize(size));
   CowFork& fork = front.parts.fork;
-  const uint64_t edge = size / kBlockBytes;
+  const ObjectBlock edge = ObjectBlockAt(size);
   bool cut_edge = false;
   std::optional<bool> looked;  // as one that shrinks the object, or not
   Lock lock(front.mu);
@@ -43,67 +43,69 @@ absl::Status Truncate(const Front& front, const std::shared_ptr<ObjectState>& ob
     const bool shrinks = size < object->size_bytes;
     if (!looked || (shrinks && !*looked)) {
       looked = shrinks;
-      const BlockRange hole{edge, shrinks ? kObjectBlocksMax - edge : 0};
+      const BlockRange hole{edge, shrinks ? kObjectEnd - edge : BlockCount(0)};
       RETURN_UNLESS_READY(front.admission.AwaitHole(lock, *object, hole, size % kBlockBytes != 0));
     }
     RETURN_UNLESS_READY(front.admission.AwaitJoinOfObject(lock, *object));
     cut_edge = size < object->size_bytes && size % kBlockBytes != 0;
     if (cut_edge) RETURN_UNLESS_READY(front.admission.AwaitCached(lock, *object, edge));
     cut_edge &= front.admission.HasContent(*object, edge);  // else it is zeros already
-    const uint64_t fresh = cut_edge ? fork.NewBlocks(*object, {edge, 1}) : 0;
+    const BlockCount fresh = cut_edge ? fork.NewBlocks(*object, {edge, 1}) : BlockCount(0);
     return front.admission.AwaitSpace(lock, {fresh, kEntriesOfHole}, EmergencyReserve::kUsable, &space);
   }));
   ChangeSetRef set = fork.SetForObject(object);
   PayWith(front, *set, std::move(space));
   if (size < object->size_bytes) {
-    fork.StageHole(set, object, {BlocksFor(size), kObjectBlocksMax - BlocksFor(size)});
+    fork.StageHole(set, object, {ObjectEnd(size), kObjectEnd - ObjectEnd(size)});
     if (cut_edge) StageZeros(front, set, object, edge, size % kBlockBytes, kBlockBytes);
   }
   fork.StageSize(set, object, size);
   return FinishChange(front, lock, {set}, durability);
 }
 
-absl::Status PunchHole(const Front& front, const std::shared_ptr<ObjectState>& object, uint64_t offset,
-                       uint64_t length, Durability durability) {
-  RETURN_IF_ERROR(CheckRange(offset, length));
+absl::Status PunchHole(const Front& front, const std::shared_ptr<ObjectState>& object, ByteRange range,
+                       Durability durability) {
+  RETURN_IF_ERROR(CheckRange(range));
+  const uint64_t offset = range.offset_bytes;
   CowFork& fork = front.parts.fork;
   uint64_t end = 0;
-  std::vector<uint64_t> edges;  // partly covered blocks that are not zeros already
+  std::vector<ObjectBlock> edges;  // partly covered blocks that are not zeros already
   bool looked = false;
   Lock lock(front.mu);
   Reservation space;
   RETURN_IF_ERROR(UntilReady([&]() -> Readiness {
     RETURN_IF_ERROR(front.parts.health.CheckWritable());
     if (offset < object->size_bytes && !std::exchange(looked, true)) {
-      const bool partial = offset % kBlockBytes != 0 || (offset + length) % kBlockBytes != 0;
-      RETURN_UNLESS_READY(front.admission.AwaitHole(lock, *object, BlocksOf(offset, length), partial));
+      const bool partial = offset % kBlockBytes != 0 || range.end_bytes() % kBlockBytes != 0;
+      RETURN_UNLESS_READY(front.admission.AwaitHole(lock, *object, BlocksOf(range), partial));
     }
     RETURN_UNLESS_READY(front.admission.AwaitJoinOfObject(lock, *object));
-    end = std::min(offset + length, object->size_bytes);
+    end = std::min(range.end_bytes(), object->size_bytes);
     edges.clear();
     if (end <= offset) return Readiness::Ready();
     // What lies beyond the size in the last block is zeros: a hole to the end covers that block whole.
     const bool to_end = end == object->size_bytes;
-    if (offset % kBlockBytes != 0) edges.push_back(offset / kBlockBytes);
-    if (end % kBlockBytes != 0 && !to_end && (edges.empty() || edges[0] != end / kBlockBytes)) {
-      edges.push_back(end / kBlockBytes);
+    if (offset % kBlockBytes != 0) edges.push_back(ObjectBlockAt(offset));
+    if (end % kBlockBytes != 0 && !to_end && (edges.empty() || edges[0] != ObjectBlockAt(end))) {
+      edges.push_back(ObjectBlockAt(end));
     }
-    for (uint64_t edge : edges) RETURN_UNLESS_READY(front.admission.AwaitCached(lock, *object, edge));
-    std::erase_if(edges, [&](uint64_t edge) { return !front.admission.HasContent(*object, edge); });
-    uint64_t fresh = 0;
-    for (uint64_t edge : edges) fresh += fork.NewBlocks(*object, {edge, 1});
+    for (ObjectBlock edge : edges) RETURN_UNLESS_READY(front.admission.AwaitCached(lock, *object, edge));
+    std::erase_if(edges, [&](ObjectBlock edge) { return !front.admission.HasContent(*object, edge); });
+    BlockCount fresh;
+    for (ObjectBlock edge : edges) fresh += fork.NewBlocks(*object, {edge, 1});
     return front.admission.AwaitSpace(lock, {fresh, kEntriesOfHole}, EmergencyReserve::kUsable, &space);
   }));
   // Nothing to change; but if it is to be durable, so is all that has to be before it.
   if (end <= offset) return FinishChange(front, lock, SetsBefore(front, *object), durability);
   ChangeSetRef set = fork.SetForObject(object);
   PayWith(front, *set, std::move(space));
-  const uint64_t first = BlocksFor(offset);
-  const uint64_t last = end == object->size_bytes ? BlocksFor(end) : end / kBlockBytes;
+  const ObjectBlock first = ObjectEnd(offset);
+  const ObjectBlock last = end == object->size_bytes ? ObjectEnd(end) : ObjectBlockAt(end);
   if (first < last) fork.StageHole(set, object, {first, last - first});
-  for (uint64_t edge : edges) {
-    const uint64_t from = std::max(offset, edge * kBlockBytes), to = std::min(end, (edge + 1) * kBlockBytes);
-    StageZeros(front, set, object, edge, from - edge * kBlockBytes, to - edge * kBlockBytes);
+  for (ObjectBlock edge : edges) {
+    const uint64_t start = ByteOffset(edge);
+    const uint64_t from = std::max(offset, start), to = std::min(end, start + kBlockBytes);
+    StageZeros(front, set, object, edge, from - start, to - start);
   }
   return FinishChange(front, lock, {set}, durability);
 }

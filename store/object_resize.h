@@ -13,8 +13,8 @@ namespace untorn::internal {
 
 absl::Status Truncate(const Front& front, const std::shared_ptr<ObjectState>& object, uint64_t size,
                       Durability durability);
-absl::Status PunchHole(const Front& front, const std::shared_ptr<ObjectState>& object, uint64_t offset,
-                       uint64_t length, Durability durability);
+absl::Status PunchHole(const Front& front, const std::shared_ptr<ObjectState>& object, ByteRange range,
+                       Durability durability);
 
 // What has to be durable before a metadata change of the object that becomes so now.
 ChangeSetRefs SetsBefore(const Front& front, const ObjectState& object);

@@ -41,58 +41,59 @@ void TellLater(const Front& front, WhenDone done, absl::Status status) {
 // One write, or one part of a plain one.
 struct ObjectWriter::Request {
   const std::shared_ptr<ObjectState>& object;
-  uint64_t offset;
-  uint64_t bytes;
+  ByteRange range;
   IoVector data;
   uint64_t data_offset;  // where the bytes begin in `data`
   const WriteOptions& options;
 
-  uint64_t end() const { return offset + bytes; }
-  BlockRange blocks() const { return BlocksOf(offset, bytes); }
-  bool head_partial() const { return offset % kBlockBytes != 0 || bytes < kBlockBytes; }
+  uint64_t end() const { return range.end_bytes(); }
+  BlockRange blocks() const { return BlocksOf(range); }
+  bool head_partial() const { return range.offset_bytes % kBlockBytes != 0 || range.length_bytes < kBlockBytes; }
   bool tail_partial() const { return end() % kBlockBytes != 0; }
   // Copies what the write has of `block` to where it belongs in `to`, a block's memory.
-  void CopyBlock(uint64_t block, std::byte* to) const {
-    const uint64_t from = std::max(offset, block * kBlockBytes);
-    const uint64_t n = std::min(end(), (block + 1) * kBlockBytes) - from;
-    data.CopyOut(data_offset + (from - offset), to + (from - block * kBlockBytes), n);
+  void CopyBlock(ObjectBlock block, std::byte* to) const {
+    const uint64_t from = std::max(range.offset_bytes, ByteOffset(block));
+    const uint64_t n = std::min(end(), ByteOffset(block + 1)) - from;
+    data.CopyOut(data_offset + (from - range.offset_bytes), to + (from - ByteOffset(block)), n);
   }
 };
 
-bool ObjectWriter::IsLarge(uint64_t offset, uint64_t bytes, const WriteOptions& options) const {
-  return options.atomic && BlocksOf(offset, bytes).count > front_.admission.set_blocks_max();
+bool ObjectWriter::IsLarge(ByteRange range, const WriteOptions& options) const {
+  return options.atomic && BlocksOf(range).count > front_.admission.set_blocks_max();
 }
 
-absl::Status ObjectWriter::CheckWrite(const ObjectState& object, uint64_t offset, uint64_t bytes,
+absl::Status ObjectWriter::CheckWrite(const ObjectState& object, ByteRange range,
                                       const WriteOptions& options) const {
-  RETURN_IF_ERROR(CheckRange(offset, bytes));
+  RETURN_IF_ERROR(CheckRange(range));
   if (!options.atomic) return absl::OkStatus();
-  if (bytes > kAtomicBytesMax) {
+  if (range.length_bytes > kAtomicBytesMax) {
     return absl::InvalidArgumentError(
-        absl::StrCat("an atomic write of ", bytes, " bytes: at most ", kAtomicBytesMax));
+        absl::StrCat("an atomic write of ", range.length_bytes, " bytes: at most ", kAtomicBytesMax));
   }
   const CommitterOptions& committing = front_.committer.options();
   if (committing.policy != WritePolicy::kHardwareOnly) return absl::OkStatus();
   const PathReason reason = DecideForever(committing.policy, committing.limits, /*several_ranges=*/false,
-                                          BlocksOf(offset, bytes).count * kBlockBytes);
+                                          Bytes(BlocksOf(range).count));
   if (reason == PathReason::kInPlace) return absl::OkStatus();
   // What is wrong with the store or the object is told first.
   const Lock lock(front_.mu);
   RETURN_IF_ERROR(front_.parts.health.CheckWritable());
   if (object.removed) return RemovedError(object);
   return absl::FailedPreconditionError(absl::StrCat(
-      "policy hardware-only: bytes ", offset, " to ", offset + bytes - 1,
+      "policy hardware-only: bytes ", range.offset_bytes, " to ", range.end_bytes() - 1,
       " can never be one atomic overwrite: ", PathReasonName(reason), " (", PathReasonSentence(reason), ")"));
 }
 
 // The private copy is made before the lock is taken. Partly covered blocks are put together under it.
 ObjectWriter::Buffers ObjectWriter::CopyWholeBlocks(const Request& request) {
   const BlockRange blocks = request.blocks();
-  Buffers buffers(blocks.count);
-  const uint64_t partial = std::min<uint64_t>(request.head_partial() + request.tail_partial(), blocks.count);
-  front_.parts.fork.pages().pool().New({buffers.data() + request.head_partial(), blocks.count - partial});
-  for (uint64_t i = 0; i < blocks.count; ++i) {
-    if (buffers[i]) request.CopyBlock(blocks.start + i, buffers[i].data());
+  Buffers buffers(blocks.count.value());
+  const size_t partial = std::min<size_t>(request.head_partial() + request.tail_partial(), buffers.size());
+  front_.parts.fork.pages().pool().New({buffers.data() + request.head_partial(), buffers.size() - partial});
+  ObjectBlock block = blocks.start;
+  for (BufferRef& buffer : buffers) {
+    if (buffer) request.CopyBlock(block, buffer.data());
+    ++block;
   }
   return buffers;
 }
@@ -123,13 +124,13 @@ absl::Status ObjectWriter::AwaitAdmission(Lock& lock, const Request& request, Re
     RETURN_UNLESS_READY(admission.AwaitObject(lock, object));
     mapped->clear();  // of an earlier turn: it may be old by now
     if (!std::exchange(looked, true)) {
-      RETURN_UNLESS_READY(admission.AwaitWritable(lock, object, request.offset, request.bytes, mapped));
+      RETURN_UNLESS_READY(admission.AwaitWritable(lock, object, request.range, mapped));
     }
     RETURN_UNLESS_READY(admission.AwaitCleanSpace(lock));
     RETURN_UNLESS_READY(admission.AwaitJoinOfRange(lock, object, blocks, request.options.atomic));
     if (request.head_partial()) RETURN_UNLESS_READY(admission.AwaitCached(lock, object, blocks.start));
     if (request.tail_partial()) RETURN_UNLESS_READY(admission.AwaitCached(lock, object, blocks.end() - 1));
-    const uint64_t fresh = front_.parts.fork.NewBlocks(object, blocks);
+    const BlockCount fresh = front_.parts.fork.NewBlocks(object, blocks);
     const SpaceCost cost{fresh, request.options.atomic ? EntriesOfAtomic(fresh) : EntriesOfPlain(fresh)};
     if (std::optional<Reservation> part = held->TrySplit(cost)) {
       *space = *std::move(part);
@@ -139,7 +140,7 @@ absl::Status ObjectWriter::AwaitAdmission(Lock& lock, const Request& request, Re
   });
 }
 
-void ObjectWriter::StageBlock(const Request& request, const ChangeSetRef& set, uint64_t block,
+void ObjectWriter::StageBlock(const Request& request, const ChangeSetRef& set, ObjectBlock block,
                               BufferRef buffer) {
   if (!buffer) {
     buffer = front_.admission.CopyOfBlock(*request.object, block);
@@ -158,8 +159,10 @@ void ObjectWriter::StageAtomic(const Request& request, Buffers& buffers, Reserva
   ObjectChange& change = fork.Change(*set, request.object);
   // The commit need not look these up again.
   if (change.mapped_known) change.mapped.insert(change.mapped.end(), mapped.begin(), mapped.end());
-  for (uint64_t b = blocks.start; b < blocks.end(); ++b) {
-    StageBlock(request, set, b, std::move(buffers[b - blocks.start]));
+  ObjectBlock block = blocks.start;
+  for (BufferRef& buffer : buffers) {
+    StageBlock(request, set, block, std::move(buffer));
+    ++block;
   }
   fork.StageGrowth(set, request.object, request.end());
   sets->push_back(std::move(set));
@@ -168,16 +171,17 @@ void ObjectWriter::StageAtomic(const Request& request, Buffers& buffers, Reserva
 void ObjectWriter::StagePlain(const Request& request, Buffers& buffers, Reservation space,
                               ChangeSetRefs* sets) {
   CowFork& fork = front_.parts.fork;
-  const BlockRange blocks = request.blocks();
-  for (uint64_t b = blocks.start; b < blocks.end(); ++b) {
-    const uint64_t fresh = fork.NewBlocks(*request.object, {b, 1});
+  ObjectBlock b = request.blocks().start;
+  for (BufferRef& buffer : buffers) {
+    const BlockCount fresh = fork.NewBlocks(*request.object, {b, 1});
     ChangeSetRef set = fork.SetForRange(request.object, {b, 1});
     std::optional<Reservation> part = space.TrySplit({fresh, EntriesOfPlain(fresh)});
     UNTORN_CHECK(part.has_value(), "a plain write needs more space than it reserved");
     PayWith(front_, *set, *std::move(part));
     set->bypass_cache = request.options.bypass_cache && (set->data_blocks == 0 || set->bypass_cache);
-    StageBlock(request, set, b, std::move(buffers[b - blocks.start]));
-    fork.StageGrowth(set, request.object, std::min(request.end(), (b + 1) * kBlockBytes));
+    StageBlock(request, set, b, std::move(buffer));
+    ++b;
+    fork.StageGrowth(set, request.object, std::min(request.end(), ByteOffset(b)));
     sets->push_back(std::move(set));
   }
 }
@@ -197,19 +201,19 @@ absl::Status ObjectWriter::Stage(Lock& lock, const Request& request, Reservation
     }
   }
   ++front_.parts.stats.writes;
-  front_.parts.stats.bytes_written += request.bytes;
+  front_.parts.stats.bytes_written += request.range.length_bytes;
   return absl::OkStatus();
 }
 
 // Space for all parts of a plain write first, and what damage there is: a write that is refused has changed nothing.
 absl::Status ObjectWriter::ReserveForParts(Lock& lock, const std::shared_ptr<ObjectState>& object,
-                                           uint64_t offset, uint64_t bytes, Reservation* held) {
-  const uint64_t blocks = BlocksOf(offset, bytes).count;
+                                           ByteRange range, Reservation* held) {
+  const BlockCount blocks = BlocksOf(range).count;
   lock.lock();
-  for (uint64_t at = 0; at < bytes; at += kPlainPartBytes) {
+  for (uint64_t at = 0; at < range.length_bytes; at += kPlainPartBytes) {
     Mappings mapped;
-    const Readiness readable = front_.admission.AwaitWritable(lock, *object, offset + at,
-                                                              std::min(kPlainPartBytes, bytes - at), &mapped);
+    const ByteRange part{range.offset_bytes + at, std::min(kPlainPartBytes, range.length_bytes - at)};
+    const Readiness readable = front_.admission.AwaitWritable(lock, *object, part, &mapped);
     RETURN_IF_ERROR(readable.error());
   }
   return UntilReady([&]() -> Readiness {
@@ -232,15 +236,15 @@ absl::Status ObjectWriter::Write(const std::shared_ptr<ObjectState>& object, uin
       held.Release();
     }
   } give_back{lock, held};
-  if (!options.atomic && BlocksOf(offset, data.bytes).count * kBlockBytes > kPlainPartBytes) {
-    RETURN_IF_ERROR(ReserveForParts(lock, object, offset, data.bytes, &held));
+  if (!options.atomic && Bytes(BlocksOf({offset, data.bytes}).count) > kPlainPartBytes) {
+    RETURN_IF_ERROR(ReserveForParts(lock, object, {offset, data.bytes}, &held));
   }
   ChangeSetRefs sets;
   for (uint64_t at = 0; at < data.bytes;) {
     // Parts of a plain write end where a multiple of their largest size does.
     const uint64_t part_max = options.atomic ? data.bytes : kPlainPartBytes - (offset + at) % kBlockBytes;
     const uint64_t n = std::min(data.bytes - at, part_max);
-    RETURN_IF_ERROR(Stage(lock, {object, offset + at, n, data, at, options}, &held, &sets));
+    RETURN_IF_ERROR(Stage(lock, {object, {offset + at, n}, data, at, options}, &held, &sets));
     at += n;
     if (options.durability == Durability::kBuffered) sets.clear();
   }
@@ -288,9 +292,9 @@ absl::Status ObjectWriter::SyncObject(const ObjectState& object) {
   return FinishChange(front_, lock, std::move(sets), Durability::kSync);
 }
 
-absl::Status ObjectWriter::SyncRange(const ObjectState& object, uint64_t offset, uint64_t length) {
-  RETURN_IF_ERROR(CheckRange(offset, length));
-  const BlockRange range = BlocksOf(offset, length);
+absl::Status ObjectWriter::SyncRange(const ObjectState& object, ByteRange bytes) {
+  RETURN_IF_ERROR(CheckRange(bytes));
+  const BlockRange range = BlocksOf(bytes);
   Lock lock(front_.mu);
   RETURN_IF_ERROR(front_.parts.health.CheckWritable());
   if (object.removed) return RemovedError(object);

@@ -45,16 +45,15 @@ class ObjectWriter {
   explicit ObjectWriter(const Front& front) : front_(front) {}
 
   // Whether an atomic write is larger than what is staged in the cache: it has to go as a transaction.
-  bool IsLarge(uint64_t offset, uint64_t bytes, const WriteOptions& options) const;
-  // Offset, length, size and policy.
-  absl::Status CheckWrite(const ObjectState& object, uint64_t offset, uint64_t bytes,
-                          const WriteOptions& options) const;
+  bool IsLarge(ByteRange range, const WriteOptions& options) const;
+  // Range, size and policy.
+  absl::Status CheckWrite(const ObjectState& object, ByteRange range, const WriteOptions& options) const;
   // `done`, if given, is told when the write is as durable as asked; then this does not wait for that.
   absl::Status Write(const std::shared_ptr<ObjectState>& object, uint64_t offset, IoVector data,
                      const WriteOptions& options, WhenDone done);
 
   absl::Status SyncObject(const ObjectState& object);
-  absl::Status SyncRange(const ObjectState& object, uint64_t offset, uint64_t length);
+  absl::Status SyncRange(const ObjectState& object, ByteRange range);
 
  private:
   struct Request;
@@ -64,9 +63,9 @@ class ObjectWriter {
   bool Restage(const Request& request, Buffers& buffers, ChangeSetRefs* sets);
   absl::Status AwaitAdmission(Lock& lock, const Request& request, Reservation* held, Reservation* space,
                               Mappings* mapped);
-  absl::Status ReserveForParts(Lock& lock, const std::shared_ptr<ObjectState>& object, uint64_t offset,
-                               uint64_t bytes, Reservation* held);
-  void StageBlock(const Request& request, const ChangeSetRef& set, uint64_t block, BufferRef buffer);
+  absl::Status ReserveForParts(Lock& lock, const std::shared_ptr<ObjectState>& object, ByteRange range,
+                               Reservation* held);
+  void StageBlock(const Request& request, const ChangeSetRef& set, ObjectBlock block, BufferRef buffer);
   void StageAtomic(const Request& request, Buffers& buffers, Reservation space, Mappings mapped,
                    ChangeSetRefs* sets);
   void StagePlain(const Request& request, Buffers& buffers, Reservation space, ChangeSetRefs* sets);

@@ -15,20 +15,26 @@
 namespace untorn::internal {
 namespace {
 
-constexpr uint64_t kPieceBlocks = 256;  // one device read
+constexpr BlockCount kPieceBlocks = 256;  // one device read
 constexpr size_t kPiecesAtOnce = 64;
-constexpr uint64_t kBlocksAtOnce = 2048;
+constexpr BlockCount kBlocksAtOnce = 2048;
 constexpr uint64_t kPrefetchBytes = 512;  // from there on the processor sees by itself what comes
-constexpr uint64_t kKeepBlocksMax = 256;  // larger reads from the device do not displace the cache
+constexpr BlockCount kKeepBlocksMax = 256;  // larger reads from the device do not displace the cache
 
-// The part of [offset, offset + bytes) in these blocks: where in the blocks, where in the buffer, how much.
+// The part of the range in these blocks: where in the buffer for the range, and where in the blocks.
 struct Overlap {
-  uint64_t in_blocks, in_buffer, bytes;
+  ByteRange in_buffer;
+  uint64_t in_blocks_bytes;
 };
-Overlap OverlapOf(BlockRange blocks, uint64_t offset, uint64_t bytes) {
-  const uint64_t start = std::max(blocks.start * kBlockBytes, offset);
-  const uint64_t end = std::min(blocks.end() * kBlockBytes, offset + bytes);
-  return {start - blocks.start * kBlockBytes, start - offset, end - start};
+Overlap OverlapOf(BlockRange blocks, ByteRange range) {
+  const uint64_t start = std::max(ByteOffset(blocks.start), range.offset_bytes);
+  const uint64_t end = std::min(ByteOffset(blocks.end()), range.end_bytes());
+  return {{start - range.offset_bytes, end - start}, start - ByteOffset(blocks.start)};
+}
+
+// Copies the part of it that is in the blocks with this memory.
+void CopyTo(const IoVector& out, const Overlap& part, const std::byte* blocks) {
+  out.CopyIn(part.in_buffer.offset_bytes, blocks + part.in_blocks_bytes, part.in_buffer.length_bytes);
 }
 
 }  // namespace
@@ -36,7 +42,7 @@ Overlap OverlapOf(BlockRange blocks, uint64_t offset, uint64_t bytes) {
 // A device read.
 struct PageReader::Piece {
   BlockRange blocks;
-  uint64_t physical = 0;
+  BlockNumber physical;
   // Where it is read to: buffers that the cache keeps, a block each; or `bytes`; or the caller's memory itself.
   std::vector<BufferRef> kept;
   AlignedBuffer bytes;
@@ -45,15 +51,14 @@ struct PageReader::Piece {
 
 struct PageReader::Plan {
   struct CachedBlock {
-    uint64_t block;
+    ObjectBlock block;
     BufferRef buffer;
   };
   IoVector out;
-  uint64_t offset = 0;
-  uint64_t bytes = 0;
+  ByteRange range;  // what of it the object has
   absl::InlinedVector<CachedBlock, 4> cached;
   std::vector<Mapping> missed;  // of what is not cached, holes too
-  uint64_t missed_blocks = 0;
+  BlockCount missed_blocks;
   bool keep = false;  // in the cache
   uint64_t token = 0;
   std::vector<ReadPin> pins;
@@ -66,16 +71,16 @@ Readiness PageReader::MakePlan(Lock& lock, ObjectState& object, Plan* plan) {
   plan->cached.clear();
   plan->missed.clear();
   plan->missed_blocks = 0;
-  plan->bytes =
-      plan->offset < object.size_bytes ? std::min(plan->out.bytes, object.size_bytes - plan->offset) : 0;
-  if (plan->bytes == 0) return Readiness::Ready();
+  const uint64_t offset = plan->range.offset_bytes;
+  plan->range.length_bytes = offset < object.size_bytes ? std::min(plan->out.bytes, object.size_bytes - offset) : 0;
+  if (plan->range.empty()) return Readiness::Ready();
   const PageCache& pages = parts_.fork.pages();
-  const auto content = [&](uint64_t block) {
+  const auto content = [&](ObjectBlock block) {
     Page* page = pages.Find(object, block);
     return page != nullptr && page->buffer ? page : nullptr;
   };
-  const uint64_t end = BlocksFor(plan->offset + plan->bytes);
-  for (uint64_t b = plan->offset / kBlockBytes; b < end;) {
+  const ObjectBlock end = ObjectEnd(plan->range.end_bytes());
+  for (ObjectBlock b = ObjectBlockAt(offset); b < end;) {
     if (Page* page = content(b)) {
       // Before the count is raised, which waits for memory.
       const std::byte* data = page->buffer.data();
@@ -111,12 +116,12 @@ void PageReader::PinPieces(ObjectState& object, Plan* plan) {
   for (const Mapping& m : plan->missed) {
     if (m.state != MappingState::kWritten) continue;
     plan->pins.push_back(parts_.volume.space().PinRead(m.extent()));
-    for (uint64_t at = 0; at < m.logical.count; at += kPieceBlocks) {
+    for (BlockCount at; at < m.logical.count; at += kPieceBlocks) {
       Piece& piece = plan->pieces.emplace_back();
       piece.blocks = {m.logical.start + at, std::min(kPieceBlocks, m.logical.count - at)};
       piece.physical = m.physical + at;
     }
-    for (uint64_t b = m.logical.start; plan->keep && b < m.logical.end(); ++b) {
+    for (ObjectBlock b = m.logical.start; plan->keep && b < m.logical.end(); ++b) {
       pages.AddReading(object, b, plan->token);
     }
   }
@@ -124,42 +129,39 @@ void PageReader::PinPieces(ObjectState& object, Plan* plan) {
 
 void PageReader::FillFromMemory(Plan& plan) {
   for (const Plan::CachedBlock& c : plan.cached) {
-    const Overlap o = OverlapOf({c.block, 1}, plan.offset, plan.bytes);
-    plan.out.CopyIn(o.in_buffer, c.buffer.data() + o.in_blocks, o.bytes);
+    const Overlap o = OverlapOf({c.block, 1}, plan.range);
+    CopyTo(plan.out, o, c.buffer.data());
   }
   plan.cached.clear();
   for (const Mapping& m : plan.missed) {
     if (m.state == MappingState::kWritten) continue;
-    const Overlap o = OverlapOf(m.logical, plan.offset, plan.bytes);
-    plan.out.Zero(o.in_buffer, o.bytes);
+    plan.out.Zero(OverlapOf(m.logical, plan.range).in_buffer);
   }
 }
 
 void PageReader::PrepareFetch(const Plan& plan, Piece* piece) {
   piece->request.op = IoOp::kRead;
-  piece->request.offset_bytes = piece->physical * kBlockBytes;
-  const Overlap o = OverlapOf(piece->blocks, plan.offset, plan.bytes);
+  piece->request.offset_bytes = ByteOffset(piece->physical);
+  const ByteRange in_buffer = OverlapOf(piece->blocks, plan.range).in_buffer;
   if (plan.keep) {
     // Not taken from the caller's memory: what the cache keeps nobody else may change.
-    piece->kept.resize(piece->blocks.count);
+    piece->kept.resize(piece->blocks.count.value());
     parts_.fork.pages().pool().New(piece->kept);
     for (const BufferRef& b : piece->kept) piece->request.iov.push_back({b.data(), kBlockBytes});
     return;
   }
-  const bool whole = o.bytes == piece->blocks.count * kBlockBytes;
-  if (whole && plan.out.Aligned(o.in_buffer, o.bytes, &piece->request.iov)) return;
-  piece->bytes = AlignedBuffer(piece->blocks.count * kBlockBytes);
+  const bool whole = in_buffer.length_bytes == Bytes(piece->blocks.count);
+  if (whole && plan.out.Aligned(in_buffer, &piece->request.iov)) return;
+  piece->bytes = AlignedBuffer(Bytes(piece->blocks.count));
   piece->request.iov = {{piece->bytes.data(), piece->bytes.size()}};
 }
 
 void PageReader::FillFromPiece(const Plan& plan, const Piece& piece) {
-  if (piece.bytes.size() > 0) {
-    const Overlap o = OverlapOf(piece.blocks, plan.offset, plan.bytes);
-    plan.out.CopyIn(o.in_buffer, piece.bytes.data() + o.in_blocks, o.bytes);
-  }
-  for (uint64_t i = 0; i < piece.kept.size(); ++i) {
-    const Overlap o = OverlapOf({piece.blocks.start + i, 1}, plan.offset, plan.bytes);
-    plan.out.CopyIn(o.in_buffer, piece.kept[i].data() + o.in_blocks, o.bytes);
+  if (piece.bytes.size() > 0) CopyTo(plan.out, OverlapOf(piece.blocks, plan.range), piece.bytes.data());
+  ObjectBlock block = piece.blocks.start;
+  for (const BufferRef& kept : piece.kept) {
+    CopyTo(plan.out, OverlapOf({block, 1}, plan.range), kept.data());
+    ++block;
   }
 }
 
@@ -168,7 +170,7 @@ absl::Status PageReader::Fetch(Lock& lock, ObjectState& object, Plan& plan) {
   absl::Status status;
   for (size_t from = 0, to = 0; from < plan.pieces.size(); from = to) {
     std::vector<IoRequest*> requests;
-    for (uint64_t blocks = 0; to < plan.pieces.size() && to - from < kPiecesAtOnce; ++to) {
+    for (BlockCount blocks; to < plan.pieces.size() && to - from < kPiecesAtOnce; ++to) {
       Piece& piece = plan.pieces[to];
       if (blocks > 0 && blocks + piece.blocks.count > kBlocksAtOnce) break;
       blocks += piece.blocks.count;
@@ -183,9 +185,10 @@ absl::Status PageReader::Fetch(Lock& lock, ObjectState& object, Plan& plan) {
     for (size_t i = from; i < to; ++i) {
       Piece& piece = plan.pieces[i];
       // After a failed read the pages go, whether it was this piece that failed or another.
-      for (uint64_t b = 0; b < piece.kept.size(); ++b) {
-        parts_.fork.pages().FillRead(object, piece.blocks.start + b, plan.token,
-                                     status.ok() ? std::move(piece.kept[b]) : BufferRef());
+      ObjectBlock block = piece.blocks.start;
+      for (BufferRef& kept : piece.kept) {
+        parts_.fork.pages().FillRead(object, block, plan.token, status.ok() ? std::move(kept) : BufferRef());
+        ++block;
       }
       piece.kept.clear();
       piece.bytes = AlignedBuffer();
@@ -199,7 +202,7 @@ absl::StatusOr<size_t> PageReader::Read(ObjectState& object, uint64_t offset, Io
                                         const ReadOptions& options) {
   Plan plan;
   plan.out = out;
-  plan.offset = offset;
+  plan.range.offset_bytes = offset;
   Lock lock(mu_);
   {
     std::optional<NodeCache::Hold> hold;
@@ -210,18 +213,18 @@ absl::StatusOr<size_t> PageReader::Read(ObjectState& object, uint64_t offset, Io
       return readiness;
     }));
   }
-  if (plan.bytes == 0) return 0;
+  if (plan.range.empty()) return 0;
   Stats& stats = parts_.stats;
   ++stats.reads;
-  stats.bytes_read += plan.bytes;
+  stats.bytes_read += plan.range.length_bytes;
   stats.page_hits += plan.cached.size();
-  stats.page_misses += plan.missed_blocks;
+  stats.page_misses += plan.missed_blocks.value();
   plan.keep = !options.bypass_cache && plan.missed_blocks <= kKeepBlocksMax;
   if (plan.missed_blocks > 0) PinPieces(object, &plan);
   lock.unlock();
 
   FillFromMemory(plan);
-  if (plan.pieces.empty()) return plan.bytes;
+  if (plan.pieces.empty()) return plan.range.length_bytes;
   absl::Status status = Fetch(lock, object, plan);
   lock.lock();
   plan.pins.clear();
@@ -231,7 +234,7 @@ absl::StatusOr<size_t> PageReader::Read(ObjectState& object, uint64_t offset, Io
   }
   parts_.fork.pages().Evict(cache_bytes_);
   RETURN_IF_ERROR(status);
-  return plan.bytes;
+  return plan.range.length_bytes;
 }
 
 }  // namespace untorn::internal

@@ -17,7 +17,7 @@
 namespace untorn::internal {
 namespace {
 
-constexpr uint64_t kAlignmentBlocks = 16;
+constexpr BlockCount kAlignmentBlocks = 16;
 
 // The mappings of the range, with the tree looked at for the change.
 absl::Status LookUp(const Front& front, Lock& lock, const ObjectState& object, BlockRange range,
@@ -37,9 +37,9 @@ absl::Status FillHoles(SpaceLedger& space, Lock& lock, const Mappings& mappings,
                        std::vector<PlacedExtent>* placed) {
   for (const Mapping& m : mappings) {
     if (m.state != MappingState::kHole) continue;
-    for (uint64_t at = m.logical.start; at < m.logical.end();) {
-      const uint64_t left = m.logical.end() - at;
-      const uint64_t alignment = std::min(kAlignmentBlocks, std::bit_floor(left));
+    for (ObjectBlock at = m.logical.start; at < m.logical.end();) {
+      const BlockCount left = m.logical.end() - at;
+      const BlockCount alignment = std::min(kAlignmentBlocks, BlockCount(std::bit_floor(left.value())));
       ASSIGN_OR_RETURN(const Extent extent, space.AllocateAlignedOrAnywhere(lock, left, alignment));
       placed->push_back({{at, extent.count}, extent.start, MappingState::kUnwritten, {}});
       at += extent.count;
@@ -50,9 +50,8 @@ absl::Status FillHoles(SpaceLedger& space, Lock& lock, const Mappings& mappings,
 
 }  // namespace
 
-absl::Status Preallocate(const Front& front, const std::shared_ptr<ObjectState>& object, uint64_t offset,
-                         uint64_t length) {
-  RETURN_IF_ERROR(CheckRange(offset, length));
+absl::Status Preallocate(const Front& front, const std::shared_ptr<ObjectState>& object, ByteRange range) {
+  RETURN_IF_ERROR(CheckRange(range));
   Volume& volume = front.parts.volume;
   CowFork& fork = front.parts.fork;
   Lock lock(front.mu);
@@ -64,12 +63,14 @@ absl::Status Preallocate(const Front& front, const std::shared_ptr<ObjectState>&
   exclusive.Hold(object);
   RETURN_IF_ERROR(front.committer.Sync(lock, SetsBefore(front, *object)));
   Mappings mappings;
-  RETURN_IF_ERROR(LookUp(front, lock, *object, BlocksOf(offset, length), &mappings));
-  uint64_t blocks = 0;
-  for (const Mapping& m : mappings) blocks += m.state == MappingState::kHole ? m.logical.count : 0;
+  RETURN_IF_ERROR(LookUp(front, lock, *object, BlocksOf(range), &mappings));
+  BlockCount blocks;
+  for (const Mapping& m : mappings) {
+    if (m.state == MappingState::kHole) blocks += m.logical.count;
+  }
   if (blocks > volume.geometry().total_blocks) {
     return absl::ResourceExhaustedError(
-        absl::StrCat("no space: ", blocks * kBlockBytes, " bytes are more than the store has"));
+        absl::StrCat("no space: ", Bytes(blocks), " bytes are more than the store has"));
   }
   Reservation reserved;
   RETURN_IF_ERROR(UntilReady([&]() -> Readiness {
@@ -91,21 +92,21 @@ absl::Status Preallocate(const Front& front, const std::shared_ptr<ObjectState>&
           absl::StrCat("no space: the free space is in ", placed.size(), " pieces, too many to be mapped"));
     }
   }
-  const uint64_t log_blocks = LogBlocksMax((placed.size() + 1) * kMapEntryBytes + 2 * kNameBytesMax);
+  const BlockCount log_blocks = LogBlocksMax((placed.size() + 1) * kMapEntryBytes + 2 * kNameBytesMax);
   if (status.ok() && log_blocks > front.committer.log_blocks_max()) {
     status =
         absl::ResourceExhaustedError(absl::StrCat("the range would be mapped in ", placed.size(),
                                                   " pieces, which take more of the log than one commit may; "
                                                   "preallocate it in smaller steps"));
   }
-  if (status.ok() && (!placed.empty() || offset + length > object->size_bytes)) {
+  if (status.ok() && (!placed.empty() || range.end_bytes() > object->size_bytes)) {
     // Readers see it when it is durable: then what they find in the tree agrees with it.
     const auto set = std::make_shared<ChangeSet>();
     PayWith(front, *set, std::move(reserved));
     ObjectChange& change = set->changes[object->id];
     change.object = object;
     change.placed = std::exchange(placed, {});
-    change.grow_to_bytes = offset + length;
+    change.grow_to_bytes = range.end_bytes();
     fork.StageWhole(set);
     status = front.committer.Sync(lock, {set});
   }

@@ -10,8 +10,7 @@
 namespace untorn::internal {
 
 // Durable when it returns. Thread-safe; called without the lock.
-absl::Status Preallocate(const Front& front, const std::shared_ptr<ObjectState>& object, uint64_t offset,
-                         uint64_t length);
+absl::Status Preallocate(const Front& front, const std::shared_ptr<ObjectState>& object, ByteRange range);
 
 }  // namespace untorn::internal
 

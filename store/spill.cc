@@ -14,8 +14,8 @@
 namespace untorn::internal {
 namespace {
 
-constexpr uint64_t kExtentBlocksMax = kMapEntryBlocksMax;  // one hash, one entry
-constexpr uint64_t kAlignmentBlocks = 16;
+constexpr BlockCount kExtentBlocksMax = kMapEntryBlocksMax;  // one hash, one entry
+constexpr BlockCount kAlignmentBlocks = 16;
 constexpr size_t kIovecsPerWrite = 1024;
 
 }  // namespace
@@ -26,10 +26,10 @@ void Spill::Cut(ObjectDraft& draft, BlockRange range) {
   if (it != draft.spilled.begin()) --it;
   const Lock lock(front_.mu);
   while (it != draft.spilled.end() && it->first < range.end()) {
-    const uint64_t start = it->first;
+    const ObjectBlock start = it->first;
     const SpilledExtent e = it->second;
-    const uint64_t end = start + e.count;
-    const uint64_t cut_start = std::max(start, range.start), cut_end = std::min(end, range.end());
+    const ObjectBlock end = start + e.count;
+    const ObjectBlock cut_start = std::max(start, range.start), cut_end = std::min(end, range.end());
     if (cut_start >= cut_end) {
       ++it;
       continue;
@@ -43,11 +43,11 @@ void Spill::Cut(ObjectDraft& draft, BlockRange range) {
   }
 }
 
-absl::Status Spill::Read(uint64_t physical, uint64_t blocks, std::byte* out) {
-  AlignedBuffer buffer(blocks * kBlockBytes);
+absl::Status Spill::Read(Extent extent, std::byte* out) {
+  AlignedBuffer buffer(Bytes(extent.count));
   IoRequest request;
   request.op = IoOp::kRead;
-  request.offset_bytes = physical * kBlockBytes;
+  request.offset_bytes = ByteOffset(extent.start);
   request.iov = {{buffer.data(), buffer.size()}};
   Lock lock(front_.mu);
   RETURN_IF_ERROR(front_.parts.health.CheckOpen());
@@ -56,20 +56,20 @@ absl::Status Spill::Read(uint64_t physical, uint64_t blocks, std::byte* out) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<bool> Spill::Load(ObjectDraft& draft, uint64_t block) {
+absl::StatusOr<bool> Spill::Load(ObjectDraft& draft, ObjectBlock block) {
   auto it = draft.spilled.upper_bound(block);
   if (it == draft.spilled.begin()) return false;
   --it;
   if (block >= it->first + it->second.count) return false;
   DraftBlock loaded;
   loaded.buffer = front_.parts.fork.pages().pool().New();
-  RETURN_IF_ERROR(Read(it->second.physical + (block - it->first), 1, loaded.buffer.data()));
+  RETURN_IF_ERROR(Read({it->second.physical + (block - it->first), 1}, loaded.buffer.data()));
   draft.blocks[block] = std::move(loaded);
   return true;
 }
 
-absl::StatusOr<uint64_t> Spill::WriteBlocks(ObjectDraft& draft) {
-  uint64_t written = 0;
+absl::StatusOr<BlockCount> Spill::WriteBlocks(ObjectDraft& draft) {
+  BlockCount written;
   auto it = draft.blocks.begin();
   while (it != draft.blocks.end()) {
     // A block of which only parts are known stays.
@@ -96,16 +96,17 @@ absl::StatusOr<uint64_t> Spill::WriteBlocks(ObjectDraft& draft) {
 
 // Hashes and writes the buffers of one extent. The lock is released meanwhile.
 absl::Status Spill::WriteExtent(Lock& lock, Extent extent, const BufferRef* buffers, Hash128* hash) {
-  std::vector<IoRequest> requests((extent.count + kIovecsPerWrite - 1) / kIovecsPerWrite);
+  const size_t blocks = extent.count.value();
+  std::vector<IoRequest> requests((blocks + kIovecsPerWrite - 1) / kIovecsPerWrite);
   std::vector<IoRequest*> pointers;
   {
     const Unlocked unlocked(lock);
     std::vector<iovec> data;
-    for (uint64_t i = 0; i < extent.count; ++i) data.push_back({buffers[i].data(), kBlockBytes});
+    for (size_t i = 0; i < blocks; ++i) data.push_back({buffers[i].data(), kBlockBytes});
     *hash = HashData(data);
     for (size_t r = 0; r < requests.size(); ++r) {
       requests[r].op = IoOp::kWrite;
-      requests[r].offset_bytes = (extent.start + r * kIovecsPerWrite) * kBlockBytes;
+      requests[r].offset_bytes = ByteOffset(extent.start) + r * kIovecsPerWrite * kBlockBytes;
       requests[r].iov.assign(data.begin() + r * kIovecsPerWrite,
                              data.begin() + std::min(data.size(), (r + 1) * kIovecsPerWrite));
       pointers.push_back(&requests[r]);
@@ -120,7 +121,7 @@ absl::Status Spill::WriteExtent(Lock& lock, Extent extent, const BufferRef* buff
 absl::Status Spill::WriteRange(ObjectDraft& draft, BlockRange range, const std::vector<BufferRef>& buffers) {
   Volume& volume = front_.parts.volume;
   // At worst every block is a piece of its own. One more entry, for the older piece that Cut() has split here.
-  const uint64_t entries_max = range.count + 1;
+  const uint64_t entries_max = range.count.value() + 1;
   Lock lock(front_.mu);
   Reservation reserved;
   RETURN_IF_ERROR(UntilReady([&]() -> Readiness {
@@ -132,26 +133,26 @@ absl::Status Spill::WriteRange(ObjectDraft& draft, BlockRange range, const std::
   UNTORN_CHECK(entries.has_value(), "less was reserved than was asked for");
   space_.Add(*std::move(entries));
   uint64_t pieces = 0;
-  for (uint64_t at = 0; at < range.count; ++pieces) {
-    const uint64_t left = range.count - at;
-    const uint64_t alignment = left >= kAlignmentBlocks ? kAlignmentBlocks : 1;
+  for (BlockCount at; at < range.count; ++pieces) {
+    const BlockCount left = range.count - at;
+    const BlockCount alignment = left >= kAlignmentBlocks ? kAlignmentBlocks : BlockCount(1);
     ASSIGN_OR_RETURN(const Extent extent, volume.space().AllocateAlignedOrAnywhere(lock, left, alignment));
     reserved.ReleaseBlocks(extent.count);
     Hash128 hash;
-    RETURN_IF_ERROR(WriteExtent(lock, extent, buffers.data() + at, &hash));
-    front_.parts.stats.cow_bytes += extent.count * kBlockBytes;
+    RETURN_IF_ERROR(WriteExtent(lock, extent, buffers.data() + at.value(), &hash));
+    front_.parts.stats.cow_bytes += Bytes(extent.count);
     draft.spilled[range.start + at] = {extent.count, extent.start, hash};
     at += extent.count;
   }
-  space_.ReleaseEntries(range.count - pieces);
+  space_.ReleaseEntries(range.count.value() - pieces);
   return absl::OkStatus();
 }
 
 absl::Status Spill::HashAll(ObjectDraft& draft) {
   for (auto& [start, e] : draft.spilled) {
     if (e.hash) continue;
-    std::vector<std::byte> bytes(e.count * kBlockBytes);
-    RETURN_IF_ERROR(Read(e.physical, e.count, bytes.data()));
+    std::vector<std::byte> bytes(Bytes(e.count));
+    RETURN_IF_ERROR(Read({e.physical, e.count}, bytes.data()));
     const iovec piece{bytes.data(), bytes.size()};
     e.hash = HashData({&piece, 1});
   }

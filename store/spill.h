@@ -21,12 +21,12 @@ class Spill {
   explicit Spill(const Front& front) : front_(front) {}
 
   // Writes the whole blocks that the draft has in memory. Returns how many there were.
-  absl::StatusOr<uint64_t> WriteBlocks(ObjectDraft& draft);
+  absl::StatusOr<BlockCount> WriteBlocks(ObjectDraft& draft);
   // Cuts a range out of what was spilled; its space goes back.
   void Cut(ObjectDraft& draft, BlockRange range);
   // Brings a spilled block back into memory, to change part of it. Returns whether there is one.
-  absl::StatusOr<bool> Load(ObjectDraft& draft, uint64_t block);
-  absl::Status Read(uint64_t physical, uint64_t blocks, std::byte* out);
+  absl::StatusOr<bool> Load(ObjectDraft& draft, ObjectBlock block);
+  absl::Status Read(Extent extent, std::byte* out);
   // Makes every hash known.
   absl::Status HashAll(ObjectDraft& draft);
 

@@ -24,8 +24,10 @@ inline constexpr uint64_t kEntriesOfHole = 4;
 // Writes, by the blocks that are new to their change set. Of an atomic one each block may have a mapping of its own, and
 // together they may split another one and bring a new size. A plain one is that for each block by itself. Where nothing
 // is new the change set has it all already.
-constexpr uint64_t EntriesOfAtomic(uint64_t new_blocks) { return new_blocks == 0 ? 0 : new_blocks + 2; }
-constexpr uint64_t EntriesOfPlain(uint64_t new_blocks) { return 3 * new_blocks; }
+constexpr uint64_t EntriesOfAtomic(BlockCount new_blocks) {
+  return new_blocks == 0 ? 0 : new_blocks.value() + 2;
+}
+constexpr uint64_t EntriesOfPlain(BlockCount new_blocks) { return 3 * new_blocks.value(); }
 
 // They return the change set that holds the change: `set`, or one that it was joined with.
 ChangeSetRef StageCreate(CowFork& fork, ChangeSetRef set, const std::shared_ptr<ObjectState>& object);

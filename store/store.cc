@@ -60,8 +60,8 @@ absl::Status WriteLarge(const ObjectHandle& handle, uint64_t offset, IoVector da
 absl::Status WriteObject(const ObjectHandle& handle, uint64_t offset, IoVector data,
                          const WriteOptions& options, internal::WhenDone done) {
   internal::ObjectWriter& writer = handle.store->writer();
-  RETURN_IF_ERROR(writer.CheckWrite(*handle.state, offset, data.bytes, options));
-  if (!writer.IsLarge(offset, data.bytes, options)) {
+  RETURN_IF_ERROR(writer.CheckWrite(*handle.state, {offset, data.bytes}, options));
+  if (!writer.IsLarge({offset, data.bytes}, options)) {
     return writer.Write(handle.state, offset, data, options, std::move(done));
   }
   absl::Status written = WriteLarge(handle, offset, data);
@@ -136,12 +136,12 @@ absl::Status Object::Truncate(uint64_t size, Durability durability) const {
 
 absl::Status Object::PunchHole(uint64_t offset, uint64_t length, Durability durability) const {
   RETURN_IF_ERROR(Usable(handle_));
-  return internal::PunchHole(handle_->store->front(), handle_->state, offset, length, durability);
+  return internal::PunchHole(handle_->store->front(), handle_->state, {offset, length}, durability);
 }
 
 absl::Status Object::Preallocate(uint64_t offset, uint64_t length) const {
   RETURN_IF_ERROR(Usable(handle_));
-  return internal::Preallocate(handle_->store->front(), handle_->state, offset, length);
+  return internal::Preallocate(handle_->store->front(), handle_->state, {offset, length});
 }
 
 absl::Status Object::Sync() const {
@@ -151,7 +151,7 @@ absl::Status Object::Sync() const {
 
 absl::Status Object::SyncRange(uint64_t offset, uint64_t length) const {
   RETURN_IF_ERROR(Usable(handle_));
-  return handle_->store->writer().SyncRange(*handle_->state, offset, length);
+  return handle_->store->writer().SyncRange(*handle_->state, {offset, length});
 }
 
 // ---- Transaction ----
@@ -198,7 +198,7 @@ absl::Status Transaction::Truncate(const Object& object, uint64_t size) {
 
 absl::Status Transaction::PunchHole(const Object& object, uint64_t offset, uint64_t length) {
   RETURN_IF_ERROR(HasHandle(object.handle_));
-  return impl_->PunchHole(*object.handle_, offset, length);
+  return impl_->PunchHole(*object.handle_, {offset, length});
 }
 
 absl::StatusOr<uint64_t> Transaction::Size(const Object& object) const {
@@ -215,7 +215,7 @@ void Transaction::Abandon() { impl_->Abandon(); }
 namespace {
 
 absl::Status CreateInFile(const std::string& path, const CreateOptions& options) {
-  RETURN_IF_ERROR(CreateStoreFile(path, options.size_bytes / kBlockBytes * kBlockBytes));
+  RETURN_IF_ERROR(CreateStoreFile(path, Bytes(WholeBlocks(options.size_bytes))));
   absl::StatusOr<std::unique_ptr<Device>> device = OpenFileDevice(path, {});
   absl::Status status = device.ok() ? Store::CreateOnDevice(**device, options) : device.status();
   if (!status.ok()) unlink(path.c_str());
@@ -269,10 +269,10 @@ absl::Status Store::Create(const std::string& path, const CreateOptions& options
     return absl::AlreadyExistsError(
         absl::StrCat(path, ": the file exists; it is overwritten only with force (--force)"));
   }
-  const uint64_t blocks = options.size_bytes / kBlockBytes;
+  const BlockCount blocks = WholeBlocks(options.size_bytes);
   if (blocks < kStoreBlocksMin || blocks > kStoreBlocksMax) {
-    return absl::InvalidArgumentError(absl::StrCat(path, ": a store has ", kStoreBlocksMin * kBlockBytes,
-                                                   " to ", kStoreBlocksMax * kBlockBytes, " bytes, not ",
+    return absl::InvalidArgumentError(absl::StrCat(path, ": a store has ", Bytes(kStoreBlocksMin),
+                                                   " to ", Bytes(kStoreBlocksMax), " bytes, not ",
                                                    options.size_bytes));
   }
   return exists ? ReplaceFile(path, options) : CreateInFile(path, options);

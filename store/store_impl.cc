@@ -17,14 +17,14 @@ uint64_t PageBytes(const OpenOptions& options) { return options.cache_bytes - No
 CommitterOptions CommittingOptions(const Storage& storage, const OpenOptions& options, bool background) {
   return {.policy = options.policy,
           .limits = storage.info.atomic,
-          .dirty_limit_blocks = PageBytes(options) / 2 / kBlockBytes,
+          .dirty_limit_blocks = WholeBlocks(PageBytes(options) / 2),
           .background = background && !options.read_only};
 }
 
 // A change set has a bounded share of the cache, and of the log even where every block of it is an entry of its own.
-uint64_t SetBlocksMax(const Storage& storage, const OpenOptions& options) {
-  return std::min(PageBytes(options) / 4 / kBlockBytes,
-                  storage.volume->geometry().log_blocks * kBlockBytes / 4 / kMapEntryBytes);
+BlockCount SetBlocksMax(const Storage& storage, const OpenOptions& options) {
+  const uint64_t entries = Bytes(storage.volume->geometry().log_blocks) / 4 / kMapEntryBytes;
+  return std::min(WholeBlocks(PageBytes(options) / 4), BlockCount(entries));
 }
 
 }  // namespace
@@ -177,9 +177,9 @@ StoreInfo StoreImpl::info() const {
   info.path = device.path;
   info.uuid = UuidString(sb.uuid);
   info.format_version = kFormatVersion;
-  info.size_bytes = sb.geometry.total_blocks * kBlockBytes;
+  info.size_bytes = Bytes(sb.geometry.total_blocks);
   info.block_bytes = kBlockBytes;
-  info.log_bytes = sb.geometry.log_blocks * kBlockBytes;
+  info.log_bytes = Bytes(sb.geometry.log_blocks);
   info.engine = device.engine;
   info.engine_reason = device.engine_reason;
   info.direct_io = device.direct_io;
@@ -212,19 +212,19 @@ Stats StoreImpl::stats() const {
   s.checkpoints = v.checkpoints;
   s.recovered_records = v.recovered_records;
   s.dropped_records = v.dropped_records;
-  s.space_total = volume.geometry().total_blocks * kBlockBytes;
-  s.space_free = volume.space().ReservableBlocks() * kBlockBytes;
-  s.space_prepared = volume.space().prepared_blocks() * kBlockBytes;
-  s.space_claimed = volume.space().reserved_blocks() * kBlockBytes;
-  s.space_pending = volume.space().pending_blocks() * kBlockBytes;
+  s.space_total = Bytes(volume.geometry().total_blocks);
+  s.space_free = Bytes(volume.space().ReservableBlocks());
+  s.space_prepared = Bytes(volume.space().prepared_blocks());
+  s.space_claimed = Bytes(volume.space().reserved_blocks());
+  s.space_pending = Bytes(volume.space().pending_blocks());
   s.cache_limit = options_.cache_bytes;
   s.cache_used =
       front_.parts.fork.pages().memory_bytes() + volume.mappings().node_cache().size() * sizeof(TreeNode);
-  s.cache_dirty = front_.parts.fork.dirty_blocks() * kBlockBytes;
-  s.lsn_last = volume.log().last_lsn();
-  s.lsn_durable = volume.log().durable_lsn();
-  s.lsn_settled = volume.log().settled_lsn();
-  s.epoch = volume.superblock().epoch;
+  s.cache_dirty = Bytes(front_.parts.fork.dirty_blocks());
+  s.lsn_last = volume.log().last_lsn().value();
+  s.lsn_durable = volume.log().durable_lsn().value();
+  s.lsn_settled = volume.log().settled_lsn().value();
+  s.epoch = volume.superblock().epoch.value();
   return s;
 }
 

@@ -41,7 +41,7 @@ absl::Status TransactionImpl::CheckPolicy() const {
   const CommitterOptions& committing = front_.committer.options();
   if (committing.policy != WritePolicy::kHardwareOnly) return absl::OkStatus();
   size_t ranges = 0;
-  uint64_t blocks = 0;
+  BlockCount blocks;
   for (const auto& [id, draft] : drafts_) {
     if (!draft.wrote) continue;  // what it has are the edges of holes
     const RangeSet data = draft.Data();
@@ -50,7 +50,7 @@ absl::Status TransactionImpl::CheckPolicy() const {
   }
   if (ranges == 0) return absl::OkStatus();
   const PathReason reason =
-      DecideForever(committing.policy, committing.limits, ranges > 1, blocks * kBlockBytes);
+      DecideForever(committing.policy, committing.limits, ranges > 1, Bytes(blocks));
   if (reason == PathReason::kInPlace) return absl::OkStatus();
   return absl::FailedPreconditionError(absl::StrCat(
       "policy hardware-only: the transaction can never be one atomic overwrite: ", PathReasonName(reason),
@@ -170,13 +170,13 @@ Readiness TransactionImpl::AwaitStaging(Lock& lock, Reservation* space) {
       }
       // What is pending of a block in a hole is given back with its reservation first.
       const bool reserved = draft.state && !draft.holes.Contains(number);
-      cost.blocks += reserved ? front_.parts.fork.NewBlocks(*draft.state, {number, 1}) : 1;
+      cost.blocks += reserved ? front_.parts.fork.NewBlocks(*draft.state, {number, 1}) : BlockCount(1);
       cost.tree_entries += 2;
     }
   }
   const uint64_t log_bytes =
       cost.tree_entries * kMapEntryBytes + (names_.size() + drafts_.size()) * kNamedEntryBytesMax;
-  if (log_bytes / kBlockBytes > front_.committer.log_blocks_max() / 2) {
+  if (WholeBlocks(log_bytes) > front_.committer.log_blocks_max() / 2) {
     return absl::ResourceExhaustedError(
         absl::StrCat("the transaction's changes may take ", log_bytes,
                      " bytes of the log, more than one commit may; commit it in "
@@ -259,7 +259,7 @@ absl::Status TransactionImpl::CommitStaged(Durability durability) {
 // ---- Large ----
 
 // Adds the bytes that the transaction did not write.
-absl::Status TransactionImpl::CompleteBlock(Lock& lock, ObjectDraft& draft, uint64_t number,
+absl::Status TransactionImpl::CompleteBlock(Lock& lock, ObjectDraft& draft, ObjectBlock number,
                                             DraftBlock& block) {
   if (block.whole()) return absl::OkStatus();
   if (draft.state) {
@@ -330,11 +330,11 @@ absl::Status TransactionImpl::CommitLarge() {
   })));
   RETURN_IF_ERROR(SpillRest(lock));
   const ChangeSetRef set = MakeChangeSet();
-  const uint64_t log_blocks = LogBlocksMax(LogBytesMax(*set));
+  const BlockCount log_blocks = LogBlocksMax(LogBytesMax(*set));
   if (log_blocks > front_.committer.log_blocks_max()) {
     return absl::ResourceExhaustedError(absl::StrCat(
-        "one commit would take ", log_blocks, " blocks of the log, more than the ",
-        front_.committer.log_blocks_max(), " it may; commit it in smaller steps, or use a larger store"));
+        "one commit would take ", log_blocks.value(), " blocks of the log, more than the ",
+        front_.committer.log_blocks_max().value(), " it may; commit it in smaller steps, or use a larger store"));
   }
   // What was spilled is the store's now.
   for (auto& [id, draft] : drafts_) draft.spilled.clear();

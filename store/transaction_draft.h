@@ -40,8 +40,8 @@ struct DraftBlock {
 
 // Blocks that were written to the device before the commit. Nothing refers to them yet.
 struct SpilledExtent {
-  uint64_t count = 0;
-  uint64_t physical = 0;
+  BlockCount count;
+  BlockNumber physical;
   std::optional<Hash128> hash;  // none: part of a longer one, to be hashed again
 };
 
@@ -58,8 +58,8 @@ struct ObjectDraft {
   uint64_t grow_to = 0;   // at least this
   bool zeroed = false;    // the edges of holes, which may lie beyond what is durable of the object
   RangeSet holes;
-  std::map<uint64_t, DraftBlock> blocks;
-  std::map<uint64_t, SpilledExtent> spilled;  // by first block
+  std::map<ObjectBlock, DraftBlock> blocks;
+  std::map<ObjectBlock, SpilledExtent> spilled;  // by first block
   Mappings mapped;  // at commit: what its blocks are mapped to, while the lock is held
 
   bool created() const { return handle != nullptr; }

@@ -38,7 +38,7 @@ absl::Status TransactionImpl::Absorb(TransactionImpl& other) {
   drafts_.merge(other.drafts_);
   names_.merge(other.names_);
   expected_.merge(other.expected_);
-  blocks_in_memory_ += std::exchange(other.blocks_in_memory_, 0);
+  blocks_in_memory_ += std::exchange(other.blocks_in_memory_, BlockCount());
   const Lock lock(front_.mu);
   spill_.space().Add(std::move(other.spill_.space()));
   other.finished_ = true;
@@ -170,16 +170,16 @@ absl::Status TransactionImpl::Remove(std::string_view name_view) {
 
 void TransactionImpl::ForgetBlocks(ObjectDraft& draft, BlockRange range) {
   const auto first = draft.blocks.lower_bound(range.start), last = draft.blocks.lower_bound(range.end());
-  blocks_in_memory_ -= std::distance(first, last);
+  blocks_in_memory_ -= BlockCount(static_cast<uint64_t>(std::distance(first, last)));
   draft.blocks.erase(first, last);
 }
 
 absl::Status TransactionImpl::WriteBlocks(ObjectDraft& draft, uint64_t offset, IoVector data) {
-  constexpr uint64_t kTakenTogether = 64;
+  constexpr size_t kTakenTogether = 64;
   absl::InlinedVector<BufferRef, kTakenTogether> taken;
   size_t used = 0;
   for (uint64_t at = 0; at < data.bytes;) {
-    const uint64_t number = (offset + at) / kBlockBytes;
+    const ObjectBlock number = ObjectBlockAt(offset + at);
     const uint32_t from = static_cast<uint32_t>((offset + at) % kBlockBytes);
     const uint32_t n = static_cast<uint32_t>(std::min<uint64_t>(kBlockBytes - from, data.bytes - at));
     auto it = draft.blocks.lower_bound(number);
@@ -187,15 +187,17 @@ absl::Status TransactionImpl::WriteBlocks(ObjectDraft& draft, uint64_t offset, I
     if (fresh && n < kBlockBytes) {
       // What was spilled of the block is the rest of it.
       ASSIGN_OR_RETURN(const bool loaded, spill_.Load(draft, number));
-      blocks_in_memory_ += loaded;
       fresh = !loaded;
-      if (loaded) it = draft.blocks.find(number);
+      if (loaded) {
+        ++blocks_in_memory_;
+        it = draft.blocks.find(number);
+      }
     }
     if (fresh) {
       it = draft.blocks.emplace_hint(it, number, DraftBlock());
       ++blocks_in_memory_;
       if (used == taken.size()) {
-        taken.resize(std::min(BlocksFor(from + data.bytes - at), kTakenTogether));
+        taken.resize(std::min<size_t>(BlocksFor(from + data.bytes - at).value(), kTakenTogether));
         front_.parts.fork.pages().pool().New({taken.data(), taken.size()});
         used = 0;
       }
@@ -216,7 +218,7 @@ absl::Status TransactionImpl::WriteBlocks(ObjectDraft& draft, uint64_t offset, I
 }
 
 absl::Status TransactionImpl::Write(const ObjectHandle& object, uint64_t offset, IoVector data) {
-  RETURN_IF_ERROR(CheckRange(offset, data.bytes));
+  RETURN_IF_ERROR(CheckRange({offset, data.bytes}));
   {
     const Lock lock(front_.mu);
     RETURN_IF_ERROR(front_.parts.health.CheckWritable());
@@ -250,24 +252,24 @@ absl::Status TransactionImpl::Truncate(const ObjectHandle& object, uint64_t size
   RETURN_IF_ERROR(CheckSize(size));
   ASSIGN_OR_RETURN(ObjectDraft * draft, Touch(object));
   // Even where the object is not larger: by the commit others may have made it so.
-  const uint64_t first = BlocksFor(size);
-  RETURN_IF_ERROR(ZeroBytes(*draft, size, first * kBlockBytes));
-  if (first < kObjectBlocksMax) MakeHole(*draft, {first, kObjectBlocksMax - first});
+  const ObjectBlock first = ObjectEnd(size);
+  RETURN_IF_ERROR(ZeroBytes(*draft, size, ByteOffset(first)));
+  if (first < kObjectEnd) MakeHole(*draft, {first, kObjectEnd - first});
   draft->size = size;
   draft->set_size = true;
   draft->grow_to = 0;
   return absl::OkStatus();
 }
 
-absl::Status TransactionImpl::PunchHole(const ObjectHandle& object, uint64_t offset, uint64_t length) {
-  RETURN_IF_ERROR(CheckRange(offset, length));
+absl::Status TransactionImpl::PunchHole(const ObjectHandle& object, ByteRange range) {
+  RETURN_IF_ERROR(CheckRange(range));
   ASSIGN_OR_RETURN(ObjectDraft * draft, Touch(object));
-  const uint64_t end = std::min(offset + length, SizeOf(*draft));
+  const uint64_t offset = range.offset_bytes, end = std::min(range.end_bytes(), SizeOf(*draft));
   if (end <= offset) return absl::OkStatus();
-  const uint64_t first = BlocksFor(offset), last = end / kBlockBytes;
+  const ObjectBlock first = ObjectEnd(offset), last = ObjectBlockAt(end);
   if (first > last) return ZeroBytes(*draft, offset, end);
-  RETURN_IF_ERROR(ZeroBytes(*draft, offset, first * kBlockBytes));
-  RETURN_IF_ERROR(ZeroBytes(*draft, last * kBlockBytes, end));
+  RETURN_IF_ERROR(ZeroBytes(*draft, offset, ByteOffset(first)));
+  RETURN_IF_ERROR(ZeroBytes(*draft, ByteOffset(last), end));
   if (first < last) MakeHole(*draft, {first, last - first});
   return absl::OkStatus();
 }
@@ -281,17 +283,18 @@ absl::StatusOr<uint64_t> TransactionImpl::Size(const ObjectHandle& object) {
 // The parts of spilled extents that lie in bytes [offset, end), over what is in `out`.
 absl::Status TransactionImpl::ReadSpilled(const ObjectDraft& draft, uint64_t offset, uint64_t end,
                                           IoVector out) {
-  auto it = draft.spilled.upper_bound(offset / kBlockBytes);
+  auto it = draft.spilled.upper_bound(ObjectBlockAt(offset));
   if (it != draft.spilled.begin()) --it;
   std::vector<std::byte> buffer;
-  for (; it != draft.spilled.end() && it->first * kBlockBytes < end; ++it) {
-    const uint64_t from = std::max(it->first * kBlockBytes, offset);
-    const uint64_t to = std::min((it->first + it->second.count) * kBlockBytes, end);
+  for (; it != draft.spilled.end() && ByteOffset(it->first) < end; ++it) {
+    const uint64_t from = std::max(ByteOffset(it->first), offset);
+    const uint64_t to = std::min(ByteOffset(it->first + it->second.count), end);
     if (from >= to) continue;
-    const uint64_t first = from / kBlockBytes, count = BlocksFor(to) - first;
-    buffer.resize(count * kBlockBytes);
-    RETURN_IF_ERROR(spill_.Read(it->second.physical + (first - it->first), count, buffer.data()));
-    out.CopyIn(from - offset, buffer.data() + (from - first * kBlockBytes), to - from);
+    const BlockRange blocks = BlocksOf({from, to - from});
+    buffer.resize(Bytes(blocks.count));
+    const Extent extent{it->second.physical + (blocks.start - it->first), blocks.count};
+    RETURN_IF_ERROR(spill_.Read(extent, buffer.data()));
+    out.CopyIn(from - offset, buffer.data() + (from - ByteOffset(blocks.start)), to - from);
   }
   return absl::OkStatus();
 }
@@ -307,19 +310,19 @@ absl::StatusOr<size_t> TransactionImpl::Read(const ObjectHandle& object, uint64_
   if (draft->state) {
     ASSIGN_OR_RETURN(committed, store_->reader().Read(*draft->state, offset, {out.pieces, bytes}, {}));
   }
-  out.Zero(committed, bytes - committed);
+  out.Zero({committed, bytes - committed});
   const auto clip = [&](uint64_t from, uint64_t to) {
     return std::pair(std::max(from, offset), std::min(to, end));
   };
   draft->holes.ForEach([&](BlockRange r) {
-    if (r.start * kBlockBytes >= end) return;
-    const auto [from, to] = clip(r.start * kBlockBytes, r.end() * kBlockBytes);
-    if (from < to) out.Zero(from - offset, to - from);
+    if (ByteOffset(r.start) >= end) return;
+    const auto [from, to] = clip(ByteOffset(r.start), ByteOffset(r.end()));
+    if (from < to) out.Zero({from - offset, to - from});
   });
   RETURN_IF_ERROR(ReadSpilled(*draft, offset, end, out));
-  for (auto it = draft->blocks.lower_bound(offset / kBlockBytes);
-       it != draft->blocks.end() && it->first * kBlockBytes < end; ++it) {
-    const uint64_t start = it->first * kBlockBytes;
+  for (auto it = draft->blocks.lower_bound(ObjectBlockAt(offset));
+       it != draft->blocks.end() && ByteOffset(it->first) < end; ++it) {
+    const uint64_t start = ByteOffset(it->first);
     const auto copy = [&](uint32_t a, uint32_t b) {
       const auto [from, to] = clip(start + a, start + b);
       if (from < to) out.CopyIn(from - offset, it->second.buffer.data() + (from - start), to - from);
@@ -333,18 +336,18 @@ absl::StatusOr<size_t> TransactionImpl::Read(const ObjectHandle& object, uint64_
 // ---- Spilling ----
 
 absl::Status TransactionImpl::SpillDraft(ObjectDraft& draft) {
-  ASSIGN_OR_RETURN(const uint64_t written, spill_.WriteBlocks(draft));
+  ASSIGN_OR_RETURN(const BlockCount written, spill_.WriteBlocks(draft));
   blocks_in_memory_ -= written;
   return absl::OkStatus();
 }
 
 absl::Status TransactionImpl::SpillIfLarge() {
-  const uint64_t limit = front_.admission.set_blocks_max() / 2;
+  const BlockCount limit = front_.admission.set_blocks_max() / 2;
   if (blocks_in_memory_ < limit) return absl::OkStatus();
   for (auto& [id, draft] : drafts_) RETURN_IF_ERROR(SpillDraft(draft));
   if (blocks_in_memory_ <= limit / 2) return absl::OkStatus();
   return absl::ResourceExhaustedError(
-      absl::StrCat("the transaction has parts of ", blocks_in_memory_,
+      absl::StrCat("the transaction has parts of ", blocks_in_memory_.value(),
                    " blocks, which stay in memory until it commits: commit it in smaller steps, or open "
                    "the store with a larger cache"));
 }

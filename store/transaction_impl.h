@@ -32,7 +32,7 @@ class TransactionImpl {
   absl::Status Write(const ObjectHandle& object, uint64_t offset, IoVector data);
   absl::StatusOr<size_t> Read(const ObjectHandle& object, uint64_t offset, IoVector out);
   absl::Status Truncate(const ObjectHandle& object, uint64_t size);
-  absl::Status PunchHole(const ObjectHandle& object, uint64_t offset, uint64_t length);
+  absl::Status PunchHole(const ObjectHandle& object, ByteRange range);
   absl::StatusOr<uint64_t> Size(const ObjectHandle& object);
   // Takes over the changes of another transaction, which is finished by that.
   absl::Status Absorb(TransactionImpl& other);
@@ -68,14 +68,14 @@ class TransactionImpl {
   absl::Status CommitStaged(Durability durability);
   absl::Status CommitLarge();
   absl::Status SpillRest(Lock& lock);
-  absl::Status CompleteBlock(Lock& lock, ObjectDraft& draft, uint64_t number, DraftBlock& block);
+  absl::Status CompleteBlock(Lock& lock, ObjectDraft& draft, ObjectBlock number, DraftBlock& block);
   ChangeSetRef MakeChangeSet();
 
   const std::shared_ptr<StoreImpl> store_;
   const Front front_;
   Spill spill_;
   bool finished_ = false;
-  uint64_t blocks_in_memory_ = 0;
+  BlockCount blocks_in_memory_;
   std::map<ObjectId, ObjectDraft> drafts_;
   std::map<std::string, ObjectId> names_;     // kNone: gone
   std::map<std::string, ObjectId> expected_;  // what the changed names referred to when first changed

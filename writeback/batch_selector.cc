@@ -19,7 +19,7 @@ void WantedSets::Refresh() {
   sets_.erase(std::unique(sets_.begin(), sets_.end()), sets_.end());
 }
 
-ChangeSetRefs Candidates(Take take, const WantedSets& wanted, const CowFork& fork, uint64_t blocks_max) {
+ChangeSetRefs Candidates(Take take, const WantedSets& wanted, const CowFork& fork, BlockCount blocks_max) {
   ChangeSetRefs candidates;
   if (take == Take::kWanted) {
     if (wanted.empty()) return candidates;
@@ -33,7 +33,7 @@ ChangeSetRefs Candidates(Take take, const WantedSets& wanted, const CowFork& for
     }
     return candidates;
   }
-  uint64_t blocks = 0;
+  BlockCount blocks;
   for (const ChangeSetRef& set : fork.pending()) {
     candidates.push_back(set);
     blocks += set->data_blocks;
@@ -46,8 +46,9 @@ ChangeSetRefs Candidates(Take take, const WantedSets& wanted, const CowFork& for
 Batch SelectBatch(std::span<const ChangeSetRef> candidates, const BatchLimits& limits,
                   absl::FunctionRef<bool(const ChangeSet&)> must_wait) {
   Batch batch;
-  uint64_t blocks = 0, log_bytes = 0;
-  BarrierEpoch held_epoch = UINT64_MAX;
+  BlockCount blocks;
+  uint64_t log_bytes = 0;
+  BarrierEpoch held_epoch = BarrierEpoch::Max();
   for (const ChangeSetRef& set : candidates) {
     if (set->epoch > held_epoch) break;
     if (must_wait(*set)) {

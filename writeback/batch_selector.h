@@ -33,11 +33,11 @@ class WantedSets {
 
 // What may go with the next commit, in the order in which it has to become durable. With what is wanted comes all that
 // earlier barriers put before it. Of what is old, not much more than `blocks_max`.
-ChangeSetRefs Candidates(Take take, const WantedSets& wanted, const CowFork& fork, uint64_t blocks_max);
+ChangeSetRefs Candidates(Take take, const WantedSets& wanted, const CowFork& fork, BlockCount blocks_max);
 
 struct BatchLimits {
-  uint64_t data_blocks = 0;
-  uint64_t log_blocks = 0;
+  BlockCount data_blocks;
+  BlockCount log_blocks;
 };
 struct Batch {
   ChangeSetRefs sets;

@@ -9,14 +9,14 @@ namespace {
 // the checkpoint gives back. So a store that is overwritten does not grow as far as its log would let it. Where there
 // is plenty of free space that can wait.
 constexpr size_t kDeltaEntriesMax = 64 * 1024;
-constexpr uint64_t kDeltaBlocksMin = (64 << 20) / kBlockBytes;
+constexpr BlockCount kDeltaBlocksMin = BlocksFor(64 << 20);
 constexpr uint64_t kDeltaShareOfPrepared = 8, kDeltaShareOfFree = 2;
 // A store may grow to so many times what it holds, within its size, where that gives longer runs. At 4, random overwrites
 // of single pages leave about 5 % of them in place by the time their neighbourhood is used again.
 constexpr uint64_t kGrowthForRuns = 4;
 // It grows by a step for every so many steps' worth of other writes, so that these keep most of the bandwidth.
 constexpr uint64_t kWritesPerGrowth = 4;
-constexpr uint64_t kPrepareAheadBlocks = (32 << 20) / kBlockBytes;
+constexpr BlockCount kPrepareAheadBlocks = BlocksFor(32 << 20);
 
 }  // namespace
 
@@ -45,7 +45,7 @@ absl::Status Checkpointer::Checkpoint(Lock& lock) {
 bool Checkpointer::CheckpointDue() const {
   if (running_) return false;
   Volume& volume = parts_.volume;
-  const uint64_t blocks_max =
+  const BlockCount blocks_max =
       std::max({kDeltaBlocksMin, volume.space().prepared_blocks() / kDeltaShareOfPrepared,
                 volume.space().free_blocks() / kDeltaShareOfFree});
   return volume.log().blocks_used() > volume.geometry().log_blocks / 2 ||
@@ -55,7 +55,7 @@ bool Checkpointer::CheckpointDue() const {
 bool Checkpointer::PrepareDue() const {
   Volume& volume = parts_.volume;
   const SpaceLedger& space = volume.space();
-  const uint64_t prepared = space.prepared_blocks(), free = space.free_blocks();
+  const BlockCount prepared = space.prepared_blocks(), free = space.free_blocks();
   if (prepare_failed_ || prepared == volume.geometry().total_blocks) return false;
   if (free < space.reserved_blocks() + kPrepareAheadBlocks) return true;
   return space.fragmented() && prepared < kGrowthForRuns * (prepared - free) &&
@@ -65,7 +65,7 @@ bool Checkpointer::PrepareDue() const {
 bool Checkpointer::PrepareStep(Lock& lock) {
   absl::StatusOr<SpaceLedger::Prepared> more = parts_.volume.space().PrepareMore(lock, kPrepareStepBlocks);
   grow_at_bytes_written_ =
-      parts_.pump.counts().bytes_written + kWritesPerGrowth * kPrepareStepBlocks * kBlockBytes;
+      parts_.pump.counts().bytes_written + kWritesPerGrowth * Bytes(kPrepareStepBlocks);
   // Lack of space is told to the write that needs it.
   if (!more.ok() && !absl::IsResourceExhausted(more.status())) parts_.health.Fail(more.status());
   prepare_failed_ = !more.ok();

@@ -39,7 +39,7 @@ class Checkpointer {
 };
 
 // Space is prepared in steps of so many blocks.
-inline constexpr uint64_t kPrepareStepBlocks = (4 << 20) / kBlockBytes;
+inline constexpr BlockCount kPrepareStepBlocks = BlocksFor(4 << 20);
 
 }  // namespace untorn
 

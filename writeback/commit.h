@@ -31,7 +31,7 @@ struct Commit {
   State state = State::kWriting;
   CommitQueue* queue = nullptr;
   ChangeSetRefs sets;
-  BarrierEpoch epoch_min = 0;
+  BarrierEpoch epoch_min;
   bool has_record = false;
   bool in_place = false;  // some of it
   LogAppend log;

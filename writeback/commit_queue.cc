@@ -33,7 +33,7 @@ Commit& CommitQueue::Begin(std::unique_ptr<Commit> commit) {
   UNTORN_CHECK(!parts_.health.failed(), "invariant 3: a commit is begun after a failure");
   commit->queue = this;
   commit->outstanding = 1;
-  commit->epoch_min = UINT64_MAX;  // a settling record belongs to no barrier epoch
+  commit->epoch_min = BarrierEpoch::Max();  // a settling record belongs to no barrier epoch
   for (const ChangeSetRef& set : commit->sets) {
     UNTORN_CHECK(set->state == ChangeSet::State::kCommitting, "a commit has a change set that is not frozen");
     commit->epoch_min = std::min(commit->epoch_min, set->epoch);
@@ -95,7 +95,7 @@ void CommitQueue::TakeBackRefused(Commit& commit) {
     const ChangeSetRef set = std::move(*it);
     commit.sets.erase(it);
     set->device_refused = true;
-    parts_.stats.in_place_bytes -= set->data_blocks * kBlockBytes;
+    parts_.stats.in_place_bytes -= Bytes(set->data_blocks);
     --parts_.stats.units_by_reason[static_cast<int>(PathReason::kInPlace)];
     parts_.fork.Unfreeze(set);
     on_refused_(Resolve(set));

@@ -23,11 +23,11 @@ namespace untorn {
 namespace {
 
 // What is written back because it is old goes in smaller steps: somebody may come meanwhile and wait.
-constexpr uint64_t kWantedBatchBlocks = (32 << 20) / kBlockBytes;
-constexpr uint64_t kOldBatchBlocks = (8 << 20) / kBlockBytes;
+constexpr BlockCount kWantedBatchBlocks = BlocksFor(32 << 20);
+constexpr BlockCount kOldBatchBlocks = BlocksFor(8 << 20);
 // From so much data on, the device works on the data while its record is made. With less, one submission is cheaper.
-constexpr uint64_t kDataFirstBlocks = (256 << 10) / kBlockBytes;
-constexpr uint64_t kAlignBlocksMin = (64 << 10) / kBlockBytes;
+constexpr BlockCount kDataFirstBlocks = BlocksFor(256 << 10);
+constexpr BlockCount kAlignBlocksMin = BlocksFor(64 << 10);
 constexpr int64_t kWritebackAgeMs = 1000;  // how long accepted data may stay in memory only
 // Two, so that what comes meanwhile goes together. But where there is more than a commit takes, the device is to have
 // writes to do while it flushes the commits before: a disk may take as long for that as for all that is written
@@ -169,15 +169,15 @@ Readiness Committer::AwaitMappings(Lock& lock, std::span<const ChangeSetRef> set
   return parts_.volume.mappings().AwaitNodes(lock, missing);
 }
 
-Readiness Committer::AwaitLogRoom(Lock& lock, uint64_t blocks, LogReservation* log) {
+Readiness Committer::AwaitLogRoom(Lock& lock, BlockCount blocks, LogReservation* log) {
   if (std::optional<LogReservation> room = parts_.volume.log().TryReserve(blocks)) {
     *log = *std::move(room);
     return Readiness::Ready();
   }
-  const uint64_t log_blocks = parts_.volume.geometry().log_blocks;
+  const BlockCount log_blocks = parts_.volume.geometry().log_blocks;
   if (blocks > log_blocks) {
-    return absl::ResourceExhaustedError(absl::StrCat("one commit would take ", blocks,
-                                                     " blocks of the log, which has ", log_blocks,
+    return absl::ResourceExhaustedError(absl::StrCat("one commit would take ", blocks.value(),
+                                                     " blocks of the log, which has ", log_blocks.value(),
                                                      "; split the transaction, or use a larger store"));
   }
   // The checkpoint that is being made may give back enough.
@@ -214,7 +214,7 @@ absl::Status Committer::Settle(Lock& lock) {
 Readiness Committer::SelectAndPlan(Lock& lock, Take take, bool* settled, Plan* plan, LogReservation* log) {
   *plan = Plan();
   wanted_.Refresh();
-  const uint64_t blocks_max = take == Take::kWanted ? kWantedBatchBlocks : kOldBatchBlocks;
+  const BlockCount blocks_max = take == Take::kWanted ? kWantedBatchBlocks : kOldBatchBlocks;
   const ChangeSetRefs candidates = Candidates(take, wanted_, parts_.fork, blocks_max);
   const Batch batch = SelectBatch(
       candidates, {blocks_max, parts_.volume.geometry().log_blocks / 4},
@@ -244,7 +244,7 @@ Commit& Committer::FreezeBatch(const Plan& plan) {
     parts_.fork.Freeze(own.set);
     commit->sets.push_back(own.set);
     ++parts_.stats.units_by_reason[static_cast<int>(own.reason)];
-    const uint64_t bytes = own.set->data_blocks * kBlockBytes;
+    const uint64_t bytes = Bytes(own.set->data_blocks);
     (own.reason == PathReason::kInPlace ? parts_.stats.in_place_bytes : parts_.stats.cow_bytes) += bytes;
   }
   wanted_.Refresh();
@@ -291,8 +291,7 @@ absl::StatusOr<CowPieces> Committer::Place(Lock& lock, const Plan& plan) {
       sources.push_back({own.set.get(), &range});
     }
   }
-  const uint64_t align_max =
-      std::max<uint64_t>(kAlignBlocksMin, options_.limits.unit_max_bytes / kBlockBytes);
+  const BlockCount align_max = std::max(kAlignBlocksMin, WholeBlocks(options_.limits.unit_max_bytes));
   SpaceLedger& space = parts_.volume.space();
   ASSIGN_OR_RETURN(const PlacedPieces placed, PlaceItems(
                                                   absl::MakeSpan(items), align_max,
@@ -349,7 +348,7 @@ Committer::Sent Committer::SendBatch(Lock& lock, Take take) {
     HashPieces(*pieces, entry_of, &commit.log.entries);
     parts_.volume.log().Encode(&commit.log);
   };
-  uint64_t blocks = 0;
+  BlockCount blocks;
   for (const CowPiece& piece : *pieces) blocks += piece.blocks.count;
   const bool data_first = blocks >= kDataFirstBlocks;
   {

@@ -34,7 +34,7 @@ namespace untorn {
 struct CommitterOptions {
   WritePolicy policy = WritePolicy::kAutomatic;
   AtomicLimits limits;
-  uint64_t dirty_limit_blocks = 0;  // from half of it on, writeback begins by itself
+  BlockCount dirty_limit_blocks;  // from half of it on, writeback begins by itself
   bool background = false;          // a thread calls WriteBack(), also for what has become old
 };
 
@@ -67,7 +67,7 @@ class Committer {
   void SetServeBackground(std::function<void()> serve) { serve_background_ = std::move(serve); }
   const CommitterOptions& options() const { return options_; }
   // The largest number of log blocks one commit may take.
-  uint64_t log_blocks_max() const { return parts_.volume.geometry().log_blocks / 2; }
+  BlockCount log_blocks_max() const { return parts_.volume.geometry().log_blocks / 2; }
 
   // Stops the process if a numbered invariant of this class or of the commit queue does not hold.
   void CheckInvariants() const;
@@ -82,7 +82,7 @@ class Committer {
   Sent SendBatch(Lock& lock, Take take);
   Readiness SelectAndPlan(Lock& lock, Take take, bool* settled, Plan* plan, LogReservation* log);
   Readiness AwaitMappings(Lock& lock, std::span<const ChangeSetRef> sets);
-  Readiness AwaitLogRoom(Lock& lock, uint64_t blocks, LogReservation* log);
+  Readiness AwaitLogRoom(Lock& lock, BlockCount blocks, LogReservation* log);
   Commit& FreezeBatch(const Plan& plan);
   absl::StatusOr<CowPieces> Place(Lock& lock, const Plan& plan);
   absl::Status Settle(Lock& lock);

@@ -10,7 +10,7 @@ namespace untorn {
 namespace {
 
 bool PlaceQualifies(const Extent& extent, const AtomicLimits& limits) {
-  const uint64_t length = extent.count * kBlockBytes, offset = extent.start * kBlockBytes;
+  const uint64_t length = Bytes(extent.count), offset = ByteOffset(extent.start);
   return std::has_single_bit(length) && length >= limits.unit_min_bytes && length <= limits.unit_max_bytes &&
          offset % length == 0 &&
          (limits.boundary_bytes == 0 ||
@@ -53,7 +53,7 @@ PathReason Decide(const DecisionInput& in) {
   for (const Mapping& m : in.mappings) {
     if (!rules::MayOverwriteInPlace(m.lsn, in.settled)) return PathReason::kUnsettled;
   }
-  const uint64_t offset = in.mappings.front().physical * kBlockBytes;
+  const uint64_t offset = ByteOffset(in.mappings.front().physical);
   if (offset % in.length_bytes != 0) return PathReason::kMisaligned;
   if (in.limits.boundary_bytes != 0 &&
       offset / in.limits.boundary_bytes != (offset + in.length_bytes - 1) / in.limits.boundary_bytes) {

@@ -25,7 +25,7 @@ struct DecisionInput {
   bool barrier_unmet = false;
   bool read_outstanding = false;      // on any of its blocks
   uint64_t length_bytes = 0;          // whole blocks
-  Lsn settled = 0;                    // records up to this one are settled
+  Lsn settled;                        // records up to this one are settled
   std::span<const Mapping> mappings;  // of its blocks, in order, without gaps
 };
 

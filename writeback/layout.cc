@@ -14,32 +14,32 @@ namespace {
 // Items that follow one another in their object, placed as one.
 struct Run {
   std::span<const LayoutItem> items;
-  uint64_t count = 0;
-  uint64_t alignment = 1;
+  BlockCount count;
+  BlockCount alignment = 1;
 };
 
 using Runs = absl::InlinedVector<Run, 1>;
 
-uint64_t AlignmentFor(const Run& run, uint64_t align_max) {
-  if (run.items.size() == 1 && std::has_single_bit(run.count)) return std::min(run.count, align_max);
+BlockCount AlignmentFor(const Run& run, BlockCount align_max) {
+  if (run.items.size() == 1 && std::has_single_bit(run.count.value())) return std::min(run.count, align_max);
   // As far as the run keeps its place relative to its alignment, so does every range inside it.
-  const uint64_t start = run.items.front().blocks.start;
-  uint64_t alignment = std::min(align_max, std::bit_floor(run.count));
-  while (start % alignment != 0) alignment /= 2;
+  const ObjectBlock start = run.items.front().blocks.start;
+  BlockCount alignment = std::min(align_max, BlockCount(std::bit_floor(run.count.value())));
+  while (start % alignment != 0) alignment = alignment / 2;
   // A length that is no multiple would leave a gap behind it.
-  return run.count % alignment == 0 ? alignment : 1;
+  return run.count % alignment == 0 ? alignment : BlockCount(1);
 }
 
 // Sorts `items`, which the runs refer to.
-Runs MakeRuns(absl::Span<LayoutItem> items, uint64_t align_max) {
+Runs MakeRuns(absl::Span<LayoutItem> items, BlockCount align_max) {
   const auto order = [](const LayoutItem& a, const LayoutItem& b) {
-    return std::tuple(a.group, a.object, a.blocks.start) < std::tuple(b.group, b.object, b.blocks.start);
+    return std::tuple(a.epoch, a.object, a.blocks.start) < std::tuple(b.epoch, b.object, b.blocks.start);
   };
   if (!std::is_sorted(items.begin(), items.end(), order)) std::sort(items.begin(), items.end(), order);
   Runs runs;
   for (size_t i = 0; i < items.size(); ++i) {
     const LayoutItem& item = items[i];
-    const bool follows = i > 0 && items[i - 1].group == item.group && items[i - 1].object == item.object &&
+    const bool follows = i > 0 && items[i - 1].epoch == item.epoch && items[i - 1].object == item.object &&
                          items[i - 1].blocks.end() == item.blocks.start;
     if (!follows) runs.push_back({{&item, 0}});
     Run& run = runs.back();
@@ -55,22 +55,22 @@ Runs MakeRuns(absl::Span<LayoutItem> items, uint64_t align_max) {
 
 class Placer {
  public:
-  Placer(AllocateFn allocate, ReturnFn give_back, uint64_t blocks)
+  Placer(AllocateFn allocate, ReturnFn give_back, BlockCount blocks)
       : allocate_(allocate), give_back_(give_back), left_(blocks) {}
 
   absl::Status Place(const Run& run) {
     size_t item = 0;
-    uint64_t in_item = 0;  // blocks of run.items[item] that are placed
-    for (uint64_t run_left = run.count; run_left > 0;) {
+    BlockCount in_item;  // blocks of run.items[item] that are placed
+    for (BlockCount run_left = run.count; run_left > 0;) {
       if (Usable(run) == 0) RETURN_IF_ERROR(NextExtent(run, run_left));
       // Without an aligned place what there is has to do.
-      const uint64_t usable = Usable(run) > 0 ? Usable(run) : extent_.count;
-      uint64_t take = std::min(run_left, usable);
+      const BlockCount usable = Usable(run) > 0 ? Usable(run) : extent_.count;
+      BlockCount take = std::min(run_left, usable);
       run_left -= take;
       left_ -= take;
       while (take > 0) {
         const LayoutItem& source = run.items[item];
-        const uint64_t n = std::min(take, source.blocks.count - in_item);
+        const BlockCount n = std::min(take, source.blocks.count - in_item);
         placed_.push_back({source.source, {source.blocks.start + in_item, n}, extent_.start});
         extent_ = {extent_.start + n, extent_.count - n};
         take -= n;
@@ -92,11 +92,11 @@ class Placer {
 
  private:
   // Blocks of the extent at hand that the run can take aligned.
-  uint64_t Usable(const Run& run) const {
-    return extent_.start % run.alignment == 0 ? extent_.count / run.alignment * run.alignment : 0;
+  BlockCount Usable(const Run& run) const {
+    return extent_.start % run.alignment == 0 ? extent_.count.RoundDown(run.alignment) : BlockCount(0);
   }
   absl::Status GiveBack() { return extent_.count > 0 ? give_back_(extent_) : absl::OkStatus(); }
-  absl::Status NextExtent(const Run& run, uint64_t run_left) {
+  absl::Status NextExtent(const Run& run, BlockCount run_left) {
     RETURN_IF_ERROR(GiveBack());
     extent_ = {};
     absl::StatusOr<Extent> got = allocate_({.want_blocks = left_,
@@ -110,17 +110,17 @@ class Placer {
 
   AllocateFn allocate_;
   ReturnFn give_back_;
-  uint64_t left_;  // blocks that have no place yet
+  BlockCount left_;  // blocks that have no place yet
   Extent extent_;  // what is allocated and not used yet
   PlacedPieces placed_;
 };
 
 }  // namespace
 
-absl::StatusOr<PlacedPieces> PlaceItems(absl::Span<LayoutItem> items, uint64_t align_max_blocks,
+absl::StatusOr<PlacedPieces> PlaceItems(absl::Span<LayoutItem> items, BlockCount align_max,
                                         AllocateFn allocate, ReturnFn give_back) {
-  const Runs runs = MakeRuns(items, align_max_blocks);
-  uint64_t blocks = 0;
+  const Runs runs = MakeRuns(items, align_max);
+  BlockCount blocks;
   for (const Run& run : runs) blocks += run.count;
   Placer placer(allocate, give_back, blocks);
   for (const Run& run : runs) RETURN_IF_ERROR(placer.Place(run));

@@ -10,14 +10,15 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "cow/change_set.h"
 #include "extent/space_ledger.h"
 #include "extent/types.h"
 
 namespace untorn {
 
-// A range to place. `group` separates what must not be laid out together (barrier epochs).
+// A range to place. What is of different barrier epochs must not be laid out together.
 struct LayoutItem {
-  uint64_t group = 0;
+  BarrierEpoch epoch;
   ObjectId object = ObjectId::kNone;
   BlockRange blocks;
   size_t source = 0;  // the caller's index
@@ -27,7 +28,7 @@ struct LayoutItem {
 struct PlacedPiece {
   size_t source = 0;
   BlockRange blocks;
-  uint64_t physical = 0;
+  BlockNumber physical;
 };
 
 using PlacedPieces = absl::InlinedVector<PlacedPiece, 1>;
@@ -37,8 +38,8 @@ using AllocateFn = absl::FunctionRef<absl::StatusOr<Extent>(const AllocationRequ
 // Takes back what was allocated and not used.
 using ReturnFn = absl::FunctionRef<absl::Status(Extent)>;
 
-// Places every block of every item; sorts `items`. `align_max_blocks`: the largest alignment worth having, a power of two.
-absl::StatusOr<PlacedPieces> PlaceItems(absl::Span<LayoutItem> items, uint64_t align_max_blocks,
+// Places every block of every item; sorts `items`. `align_max`: the largest alignment worth having, a power of two.
+absl::StatusOr<PlacedPieces> PlaceItems(absl::Span<LayoutItem> items, BlockCount align_max,
                                         AllocateFn allocate, ReturnFn give_back);
 
 }  // namespace untorn

@@ -44,7 +44,7 @@ bool Follows(const LogEntry& entry, const CowPiece& piece) {
 }  // namespace
 
 uint64_t LogBytesMax(const ChangeSet& set) {
-  uint64_t bytes = set.data_blocks * kMapEntryBytes;
+  uint64_t bytes = set.data_blocks.value() * kMapEntryBytes;
   for (const auto& [name, target] : set.names) bytes += kNamedBytes + name.size();
   for (const auto& [id, change] : set.changes) {
     bytes += change.placed.size() * kMapEntryBytes + change.holes.runs() * kHoleBytes + kGoneBytes;
@@ -54,10 +54,10 @@ uint64_t LogBytesMax(const ChangeSet& set) {
   return bytes;
 }
 
-uint64_t LogBlocksMax(uint64_t entry_bytes) {
+BlockCount LogBlocksMax(uint64_t entry_bytes) {
   // A record may end early by an entry that no longer fits, and its last block may be partly used.
   const uint64_t records = 1 + entry_bytes / (kRecordEntryBytesMax - 512);
-  return records + BlocksFor(entry_bytes + records * kRecordHeaderBytes);
+  return BlockCount(records) + BlocksFor(entry_bytes + records * kRecordHeaderBytes);
 }
 
 BuiltEntries BuildEntries(const Plan& plan, std::span<const CowPiece> pieces, std::vector<LogEntry> memory) {

@@ -19,7 +19,7 @@ inline constexpr uint64_t kNamedEntryBytesMax = 24 + 256;
 // Bytes that the change set's entries take in the log at most.
 uint64_t LogBytesMax(const ChangeSet& set);
 // Blocks that one transaction with so many bytes of entries takes in the log at most.
-uint64_t LogBlocksMax(uint64_t entry_bytes);
+BlockCount LogBlocksMax(uint64_t entry_bytes);
 
 struct BuiltEntries {
   std::vector<LogEntry> entries;

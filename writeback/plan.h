@@ -25,7 +25,7 @@ struct Plan {
 
   absl::InlinedVector<SetPlan, 1> sets;
   std::vector<InPlaceRun> in_place;  // candidates are indices into `sets`
-  uint64_t log_blocks_max = 0;       // of the log, that its record takes at most
+  BlockCount log_blocks_max;         // of the log, that its record takes at most
   bool settle_first = false;         // a settling record would let the only change set go in place
 
   bool needs_record() const { return in_place.empty() || sets_in_place() < sets.size(); }
@@ -41,7 +41,7 @@ struct CowPiece {
   const ChangeSet* set = nullptr;
   const FrozenRange* from = nullptr;
   BlockRange blocks;  // within `from`
-  uint64_t physical = 0;
+  BlockNumber physical;
   bool into_unwritten = false;
 };
 using CowPieces = absl::InlinedVector<CowPiece, 1>;
@@ -50,8 +50,8 @@ using CowPieces = absl::InlinedVector<CowPiece, 1>;
 template <typename Fn>
 void ForEachPart(const FrozenRange& from, BlockRange blocks, Fn part) {
   iovec run{nullptr, 0};
-  for (uint64_t b = blocks.start; b < blocks.end(); ++b) {
-    std::byte* const data = from.buffers[b - from.blocks.start].data();
+  for (ObjectBlock b = blocks.start; b < blocks.end(); ++b) {
+    std::byte* const data = from.buffer(b).data();
     if (run.iov_len > 0 && static_cast<std::byte*>(run.iov_base) + run.iov_len == data) {
       run.iov_len += kBlockBytes;
       continue;

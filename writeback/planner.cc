@@ -18,7 +18,7 @@ bool Cover(std::span<const Mapping> mapped, const RangeSet& data) {
   size_t i = 0;
   bool covered = true;
   data.ForEach([&](BlockRange run) {
-    uint64_t at = run.start;
+    ObjectBlock at = run.start;
     while (covered && at < run.end()) {
       while (i < mapped.size() && mapped[i].logical.end() <= at) ++i;
       if (i == mapped.size() || mapped[i].logical.start > at) {
@@ -33,7 +33,7 @@ bool Cover(std::span<const Mapping> mapped, const RangeSet& data) {
 
 // The part of the mapping that lies in `range`.
 Mapping Clip(const Mapping& m, BlockRange range) {
-  const uint64_t start = std::max(m.logical.start, range.start), end = std::min(m.logical.end(), range.end());
+  const ObjectBlock start = std::max(m.logical.start, range.start), end = std::min(m.logical.end(), range.end());
   if (start == m.logical.start && end == m.logical.end()) return m;
   Mapping part = m;
   if (part.state != MappingState::kHole) part.physical += start - m.logical.start;
@@ -45,7 +45,7 @@ Mapping Clip(const Mapping& m, BlockRange range) {
 // The known mappings of `range`, in order and without gaps.
 Mappings MappingsOf(const ObjectChange& change, BlockRange range) {
   Mappings found;
-  uint64_t at = range.start;
+  ObjectBlock at = range.start;
   for (const Mapping& m : change.mapped) {
     if (m.logical.end() <= at) continue;
     if (m.logical.start >= range.end()) break;
@@ -146,7 +146,7 @@ Plan MakePlan(std::span<const ChangeSetRef> sets, const PlanContext& context) {
     in.device_refused = set->device_refused;
     in.several_ranges = ranges > 1;
     in.metadata_change = metadata;
-    in.length_bytes = set->data_blocks * kBlockBytes;
+    in.length_bytes = Bytes(set->data_blocks);
     // Of a change set of several ranges no mapping matters: it never goes in place.
     const PathReason forever = DecideForever(in.policy, in.limits, in.several_ranges, in.length_bytes);
     if (forever != PathReason::kInPlace) {

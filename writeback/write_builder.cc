@@ -20,7 +20,7 @@ void AddPacked(std::span<const CowPiece> pieces, Commit* commit) {
     std::sort(by_place.begin(), by_place.end(), before);
   uint64_t next = 0;  // where the last write ends
   for (const CowPiece* piece : by_place) {
-    uint64_t offset = piece->physical * kBlockBytes;
+    uint64_t offset = ByteOffset(piece->physical);
     ForEachPart(*piece->from, piece->blocks, [&](iovec part) {
       auto& writes = commit->data_writes;
       if (writes.empty() || offset != next || writes.back().request.iov.size() >= kIovecsPerWrite) {
@@ -38,7 +38,7 @@ void AddPacked(std::span<const CowPiece> pieces, Commit* commit) {
 void AddInPlace(const Plan& plan, const InPlaceRun& run, Commit* commit) {
   Commit::Write& write = commit->data_writes.emplace_back();
   write.request.op = IoOp::kAtomicWrite;
-  write.request.offset_bytes = run.extent.start * kBlockBytes;
+  write.request.offset_bytes = ByteOffset(run.extent.start);
   std::vector<iovec> parts;
   for (size_t i : run.candidates) {
     ChangeSet& set = *plan.sets[i].set;
@@ -49,7 +49,7 @@ void AddInPlace(const Plan& plan, const InPlaceRun& run, Commit* commit) {
   }
   if (parts.size() > 1) {
     // One piece of memory: RWF_ATOMIC takes one iovec.
-    AlignedBuffer& bounce = commit->bounces.emplace_back(run.extent.count * kBlockBytes);
+    AlignedBuffer& bounce = commit->bounces.emplace_back(Bytes(run.extent.count));
     std::byte* to = bounce.data();
     for (const iovec& part : parts)
       to = std::copy_n(static_cast<const std::byte*>(part.iov_base), part.iov_len, to);

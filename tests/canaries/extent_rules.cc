@@ -13,7 +13,7 @@ bool MayReuse(Lsn mapped_by, Lsn settled_lsn, bool read_outstanding) {
 }
 
 // With either of these two canaries, what is freed is the first to be used again: so a few writes show what is wrong.
-uint64_t CursorAfterFree(uint64_t cursor, Extent freed) {
+BlockNumber CursorAfterFree(BlockNumber cursor, Extent freed) {
   const bool broken = Broken(Canary::kReuseUnsettled) || Broken(Canary::kReuseUnderRead);
   return broken ? std::min(cursor, freed.start) : cursor;
 }
@@ -22,13 +22,13 @@ bool MayBecomeDurable(Lsn first, Lsn durable_lsn) {
   return first == durable_lsn + 1 || Broken(Canary::kClaimPastGap);
 }
 
-bool LogHasRoom(uint64_t used_blocks, uint64_t blocks, uint64_t log_blocks) {
-  return used_blocks <= log_blocks && blocks <= log_blocks - used_blocks;
+bool LogHasRoom(BlockCount used, BlockCount more, BlockCount log) {
+  return used <= log && more <= log - used;
 }
 
 bool OpenFlushesFirst(bool read_only) { return !read_only && !Broken(Canary::kOpenWithoutFlush); }
 
-uint64_t NextEpoch(uint64_t epoch) { return Broken(Canary::kOpenWithoutEpoch) ? epoch : epoch + 1; }
+LogEpoch NextEpoch(LogEpoch epoch) { return Broken(Canary::kOpenWithoutEpoch) ? epoch : epoch + 1; }
 
 bool EndsLog(const LogRecord& record, const Superblock& superblock) {
   return record.lsn > superblock.durable_lsn && record.epoch != superblock.epoch;

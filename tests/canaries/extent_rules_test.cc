@@ -60,7 +60,7 @@ TEST_F(ExtentRulesTest, RecordCountsAsDurableAlthoughOneBeforeItDoesNot) {
 
 TEST_F(ExtentRulesTest, RecordIsBelievedWithoutItsData) {
   for (const bool broken : {false, true}) {
-    LogEntry entry = open_->NewData(kObject, {broken ? 1u : 0u, 1}, 'a');
+    LogEntry entry = open_->NewData(kObject, {ObjectBlock(broken ? 1 : 0), 1}, 'a');
     entry.hash.low ^= 1;
     open_->Send({entry});
     open_->Flush();
@@ -71,7 +71,7 @@ TEST_F(ExtentRulesTest, RecordIsBelievedWithoutItsData) {
 }
 
 TEST_F(ExtentRulesTest, OpeningDoesNotFlushOrBeginsNoEpoch) {
-  const uint64_t epoch = volume().superblock().epoch;
+  const LogEpoch epoch = volume().superblock().epoch;
   active_canary = Canary::kOpenWithoutEpoch;
   Reopen();
   EXPECT_EQ(volume().superblock().epoch, epoch);

@@ -16,7 +16,7 @@ TEST_F(CowForkTest, WriteToACommittingBlockGetsANewBufferAndANewChangeSet) {
   const ChangeSetRef first = Write({0, 2}, 'a');
   Freeze(first);
   EXPECT_EQ(fork_.pending().size(), 0u);
-  EXPECT_EQ(fork_.dirty_blocks(), 2u);
+  EXPECT_EQ(fork_.dirty_blocks(), 2);
   const ChangeSetRef second = Write({0, 1}, 'b');
   EXPECT_NE(second, first);
   EXPECT_EQ(Frozen(*first), "0:aa ");
@@ -24,9 +24,9 @@ TEST_F(CowForkTest, WriteToACommittingBlockGetsANewBufferAndANewChangeSet) {
   EXPECT_TRUE(MustWait(*second, fork_.pages()));
   Complete(first);
   EXPECT_EQ(first->state, ChangeSet::State::kDone);
-  EXPECT_EQ(fork_.dirty_blocks(), 1u);
+  EXPECT_EQ(fork_.dirty_blocks(), 1);
   Commit(second);
-  EXPECT_EQ(fork_.dirty_blocks(), 0u);
+  EXPECT_EQ(fork_.dirty_blocks(), 0);
   EXPECT_EQ(Content({0, 2}), "ba") << "clean, and cached";
 }
 
@@ -59,7 +59,7 @@ TEST_F(CowForkTest, UnfrozenSetIsPendingAgainWithItsContent) {
   EXPECT_EQ(set->state, ChangeSet::State::kPending);
   EXPECT_EQ(fork_.pending().size(), 1u);
   EXPECT_EQ(object_->committing, 0);
-  EXPECT_EQ(fork_.dirty_blocks(), 2u);
+  EXPECT_EQ(fork_.dirty_blocks(), 2);
   EXPECT_EQ(Resolve(Write({1, 2}, 'b')), set);
   Freeze(set);
   EXPECT_EQ(Frozen(*set), "0:abb ");
@@ -72,8 +72,8 @@ TEST_F(CowForkTest, UnfrozenSetIsTheOlderPartOfWhatOverlapsIt) {
   Unfreeze(set);
   const ChangeSetRef both = Resolve(set);
   EXPECT_EQ(both, Resolve(later));
-  EXPECT_EQ(both->data_blocks, 6u);
-  EXPECT_EQ(fork_.dirty_blocks(), 6u);
+  EXPECT_EQ(both->data_blocks, 6);
+  EXPECT_EQ(fork_.dirty_blocks(), 6);
   Freeze(both);
   EXPECT_EQ(Frozen(*both), "0:aabbbb ");
 }
@@ -90,7 +90,7 @@ TEST_F(CowForkTest, UnfrozenSetKeepsItsVersionOfABlockThatALaterEpochWrote) {
   EXPECT_EQ(Frozen(*set), "0:aa ");
   Complete(set);
   Commit(later);
-  EXPECT_EQ(fork_.dirty_blocks(), 0u);
+  EXPECT_EQ(fork_.dirty_blocks(), 0);
 }
 
 TEST_F(CowForkTest, UnfrozenSetGivesUpWhatAHoleOfItsEpochTookMeanwhile) {
@@ -101,12 +101,12 @@ TEST_F(CowForkTest, UnfrozenSetGivesUpWhatAHoleOfItsEpochTookMeanwhile) {
   const ChangeSetRef both = Resolve(set);
   EXPECT_EQ(both, Resolve(hole));
   EXPECT_EQ(Content({0, 4}), "a00a");
-  EXPECT_EQ(both->data_blocks, 2u);
-  EXPECT_EQ(fork_.dirty_blocks(), 2u);
+  EXPECT_EQ(both->data_blocks, 2);
+  EXPECT_EQ(fork_.dirty_blocks(), 2);
   Freeze(both);
   EXPECT_EQ(Frozen(*both), "0:a 3:a ");
   Complete(both);
-  EXPECT_EQ(fork_.dirty_blocks(), 0u);
+  EXPECT_EQ(fork_.dirty_blocks(), 0);
 }
 
 TEST_F(CowForkTest, UnfrozenSetJoinsTheOneOfItsEpochWhoseBlockALaterEpochDetached) {
@@ -118,13 +118,13 @@ TEST_F(CowForkTest, UnfrozenSetJoinsTheOneOfItsEpochWhoseBlockALaterEpochDetache
   Unfreeze(first);
   // Invariant 1: the first and the second are of one epoch and share a block.
   EXPECT_EQ(Resolve(first), Resolve(second));
-  EXPECT_EQ(fork_.dirty_blocks(), 2u);
+  EXPECT_EQ(fork_.dirty_blocks(), 2);
   Freeze(Resolve(second));
   EXPECT_EQ(Frozen(*Resolve(second)), "0:b ");
   EXPECT_EQ(Content({0, 1}), "c");
   Complete(Resolve(second));
   Commit(third);
-  EXPECT_EQ(fork_.dirty_blocks(), 0u);
+  EXPECT_EQ(fork_.dirty_blocks(), 0);
 }
 
 TEST_F(CowForkTest, UnfrozenSetDoesNotUndoATruncateOfItsEpoch) {
@@ -137,7 +137,7 @@ TEST_F(CowForkTest, UnfrozenSetDoesNotUndoATruncateOfItsEpoch) {
   const ChangeSetRef both = Resolve(set);
   EXPECT_EQ(both, Resolve(cut));
   EXPECT_EQ(both->changes[object_->id].set_size_bytes, 100u);
-  EXPECT_EQ(both->data_blocks, 0u);
+  EXPECT_EQ(both->data_blocks, 0);
 }
 
 TEST_F(CowForkTest, UnfrozenSetJoinsTheOneOfItsEpochWhoseBlockALaterHoleDetached) {
@@ -148,13 +148,13 @@ TEST_F(CowForkTest, UnfrozenSetJoinsTheOneOfItsEpochWhoseBlockALaterHoleDetached
   const ChangeSetRef hole = Punch({0, 1});
   Unfreeze(first);
   EXPECT_EQ(Resolve(first), Resolve(second)) << "invariant 1";
-  EXPECT_EQ(fork_.dirty_blocks(), 1u);
+  EXPECT_EQ(fork_.dirty_blocks(), 1);
   Freeze(Resolve(second));
   EXPECT_EQ(Frozen(*Resolve(second)), "0:b ");
   Complete(Resolve(second));
   EXPECT_EQ(Content({0, 1}), "0");
   Commit(hole);
-  EXPECT_EQ(fork_.dirty_blocks(), 0u);
+  EXPECT_EQ(fork_.dirty_blocks(), 0);
 }
 
 // ---- What is known of the mappings below pending data ----

@@ -20,8 +20,8 @@ namespace {
 
 using ObjectPtr = std::shared_ptr<ObjectState>;
 
-uint64_t BlocksOf(const RangeSet& set) {
-  uint64_t n = 0;
+BlockCount BlocksOf(const RangeSet& set) {
+  BlockCount n;
   set.ForEach([&](BlockRange r) { n += r.count; });
   return n;
 }
@@ -69,7 +69,7 @@ class CowForkModel {
     while (!reads_.empty()) FinishRead();
     Check();
     EXPECT_EQ(accepted_, durable_);
-    EXPECT_EQ(fork_.dirty_blocks(), 0u);
+    EXPECT_EQ(fork_.dirty_blocks(), 0);
     for (const ObjectPtr& object : objects_) EXPECT_EQ(object->committing, 0);
     fork_.CheckInvariants();
     const BarrierEpoch epoch = fork_.epoch();
@@ -83,22 +83,22 @@ class CowForkModel {
     fork_.CheckInvariants();
     for (uint64_t o = 0; o < kObjects; ++o) {
       for (uint64_t b = 0; b < kBlocks; ++b) {
-        const Page* page = fork_.pages().Find(*objects_[o], b);
+        const Page* page = fork_.pages().Find(*objects_[o], ObjectBlock(b));
         if (page != nullptr && page->buffer) {
           ASSERT_EQ(static_cast<char>(page->buffer.data()[0]), accepted_[o][b]) << o << ":" << b;
         } else {
           ASSERT_TRUE(page == nullptr || page->pending == nullptr) << "a pending page is gone";
-          const bool hole = InPendingHole(*objects_[o], b);
+          const bool hole = InPendingHole(*objects_[o], ObjectBlock(b));
           ASSERT_EQ(accepted_[o][b], hole ? '\0' : durable_[o][b]) << o << ":" << b;
         }
       }
     }
-    uint64_t dirty = 0;
-    std::set<std::tuple<uint64_t, ObjectId, uint64_t>> blocks;  // epoch, object, block
-    std::map<std::pair<uint64_t, ObjectId>, std::pair<int, bool>> sets;
+    BlockCount dirty;
+    std::set<std::tuple<BarrierEpoch, ObjectId, ObjectBlock>> blocks;
+    std::map<std::pair<BarrierEpoch, ObjectId>, std::pair<int, bool>> sets;
     for (const ChangeSetRef& set : fork_.pending()) {
       ASSERT_EQ(set->state, ChangeSet::State::kPending);
-      uint64_t set_blocks = 0;
+      BlockCount set_blocks;
       for (const auto& [id, change] : set->changes) {
         set_blocks += BlocksOf(change.data);
         auto& [count, metadata] = sets[{set->epoch, id}];
@@ -106,7 +106,7 @@ class CowForkModel {
         metadata |= change.metadata();
         ASSERT_TRUE(count == 1 || !metadata) << "invariant 2, object " << Value(id);
         change.data.ForEach([&, &set = set, id = id](BlockRange r) {
-          for (uint64_t b = r.start; b < r.end(); ++b) {
+          for (ObjectBlock b = r.start; b < r.end(); ++b) {
             ASSERT_TRUE(blocks.insert({set->epoch, id, b}).second)
                 << "invariant 1, object " << Value(id) << " block " << b;
           }
@@ -137,14 +137,16 @@ class CowForkModel {
     std::vector<std::string> content;  // of the frozen ranges
   };
   struct Reading {
-    uint64_t object, block, token;
+    uint64_t object;
+    ObjectBlock block;
+    uint64_t token;
     char content;
   };
 
   uint64_t Below(uint64_t bound) { return random_() % bound; }
   BlockRange RandomRange() {
     const uint64_t start = Below(kBlocks);
-    return {start, 1 + Below(std::min<uint64_t>(kBlocks - start, Below(4) ? 4 : 20))};
+    return {ObjectBlock(start), BlockCount(1 + Below(std::min<uint64_t>(kBlocks - start, Below(4) ? 4 : 20)))};
   }
 
   void Write() {
@@ -152,11 +154,11 @@ class CowForkModel {
     const BlockRange range = RandomRange();
     const char value = static_cast<char>('a' + Below(26));
     const ChangeSetRef set = fork_.SetForRange(objects_[o], range);
-    for (uint64_t b = range.start; b < range.end(); ++b) {
+    for (ObjectBlock b = range.start; b < range.end(); ++b) {
       BufferRef buffer = fork_.pages().pool().New();
       std::memset(buffer.data(), value, kBlockBytes);
       fork_.StageBlock(set, objects_[o], b, std::move(buffer));
-      accepted_[o][b] = value;
+      accepted_[o][b.value()] = value;
     }
   }
 
@@ -164,13 +166,13 @@ class CowForkModel {
     const uint64_t o = Below(kObjects);
     const BlockRange range = RandomRange();
     fork_.StageHole(fork_.SetForObject(objects_[o]), objects_[o], range);
-    for (uint64_t b = range.start; b < range.end(); ++b) accepted_[o][b] = 0;
+    for (ObjectBlock b = range.start; b < range.end(); ++b) accepted_[o][b.value()] = 0;
   }
 
   // As the committer does: earlier epochs first, and none while an earlier one is on its way in place.
   void Freeze() {
     if (fork_.pending().empty()) return;
-    const uint64_t epoch = fork_.pending().front()->epoch;
+    const BarrierEpoch epoch = fork_.pending().front()->epoch;
     std::vector<ChangeSetRef> ready;
     for (const ChangeSetRef& set : fork_.pending()) {
       if (set->epoch == epoch && !MustWait(*set, fork_.pages())) ready.push_back(set);
@@ -203,13 +205,13 @@ class CowForkModel {
     ASSERT_EQ(Contents(*sent.set), sent.content) << "frozen content has changed";
     for (const auto& [id, change] : sent.set->changes) {
       change.holes.ForEach([&, id = id](BlockRange r) {
-        for (uint64_t b = r.start; b < r.end(); ++b) durable_[Value(id) - 1][b] = 0;
+        for (ObjectBlock b = r.start; b < r.end(); ++b) durable_[Value(id) - 1][b.value()] = 0;
       });
     }
     for (size_t r = 0; r < sent.set->frozen.size(); ++r) {
       const FrozenRange& range = sent.set->frozen[r];
       std::string& durable = durable_[Value(range.object->id) - 1];
-      durable.replace(range.blocks.start, range.blocks.count, sent.content[r]);
+      durable.replace(range.blocks.start.value(), range.blocks.count.value(), sent.content[r]);
     }
     fork_.Complete(sent.set);
   }
@@ -226,11 +228,12 @@ class CowForkModel {
 
   void Read() {
     if (!reads_.empty() && Below(2)) return FinishRead();
-    const uint64_t o = Below(kObjects), b = Below(kBlocks);
+    const uint64_t o = Below(kObjects);
+    const ObjectBlock b(Below(kBlocks));
     if (InPendingHole(*objects_[o], b)) return;
     const Page* page = fork_.pages().Find(*objects_[o], b);
     if (page != nullptr && !page->unused()) return;
-    reads_.push_back({o, b, ++token_, durable_[o][b]});
+    reads_.push_back({o, b, ++token_, durable_[o][b.value()]});
     ASSERT_NE(fork_.pages().AddReading(*objects_[o], b, token_), nullptr);
   }
 

@@ -21,7 +21,7 @@ class RestageTest : public CowForkTest {
   void SetUp() override { object_->size_bytes = object_->durable_size_bytes = 8 * kBlockBytes; }
   const ChangeSet* Restage(BlockRange range, char value) {
     std::vector<BufferRef> buffers;
-    for (uint64_t i = 0; i < range.count; ++i) buffers.push_back(Filled(value));
+    for (BlockCount i; i < range.count; ++i) buffers.push_back(Filled(value));
     const ChangeSet* set = fork_.Restage(*object_, range, buffers);
     // What was there, or what was offered.
     for (const BufferRef& b : buffers) given_back_ += static_cast<char>(b.data()[0]);
@@ -35,8 +35,8 @@ TEST_F(RestageTest, ReplacesTheContentOfAPendingChangeSetAndNothingElse) {
   EXPECT_EQ(Restage({1, 2}, 'b'), set.get());
   EXPECT_EQ(given_back_, "aa");
   EXPECT_EQ(Content({0, 4}), "abba");
-  EXPECT_EQ(set->data_blocks, 4u);
-  EXPECT_EQ(fork_.dirty_blocks(), 4u);
+  EXPECT_EQ(set->data_blocks, 4);
+  EXPECT_EQ(fork_.dirty_blocks(), 4);
   Freeze(set);
   EXPECT_EQ(Frozen(*set), "0:abba ");
   Complete(set);
@@ -46,7 +46,7 @@ TEST_F(RestageTest, IsRefusedWhereMoreThanContentWouldChange) {
   const auto refused = [&](BlockRange range, const char* why) {
     given_back_.clear();
     EXPECT_EQ(Restage(range, 'x'), nullptr) << why;
-    EXPECT_EQ(given_back_, std::string(range.count, 'x')) << why;
+    EXPECT_EQ(given_back_, std::string(range.count.value(), 'x')) << why;
   };
   refused({0, 1}, "nothing is pending");
   const ChangeSetRef first = Write({0, 1}, 'a'), second = Write({1, 2}, 'b');
@@ -74,8 +74,8 @@ TEST_F(CowForkTest, WritesThatShareABlockBecomeOneChangeSet) {
   const ChangeSetRef a = Write({0, 4}, 'a'), b = Write({3, 4}, 'b');
   EXPECT_EQ(Resolve(a), Resolve(b));
   EXPECT_EQ(fork_.pending().size(), 1u);
-  EXPECT_EQ(Resolve(a)->data_blocks, 7u);
-  EXPECT_EQ(fork_.dirty_blocks(), 7u);
+  EXPECT_EQ(Resolve(a)->data_blocks, 7);
+  EXPECT_EQ(fork_.dirty_blocks(), 7);
   EXPECT_EQ(Content({0, 8}), "aaabbbb.");
 }
 
@@ -94,14 +94,14 @@ TEST_F(CowForkTest, AWriteOverSeveralChangeSetsJoinsThemAll) {
   EXPECT_EQ(joined, (ChangeSetsFound{a.get(), b.get(), c.get()}));
   AddSetsOfObject(*object_, fork_.epoch(), &joined);
   EXPECT_EQ(joined, (ChangeSetsFound{a.get(), b.get(), c.get(), d.get()}));
-  EXPECT_EQ(fork_.NewBlocks(*object_, {1, 20}), 10u);
+  EXPECT_EQ(fork_.NewBlocks(*object_, {1, 20}), 10);
   const ChangeSetRef all = Write({1, 20}, 'e');
   EXPECT_EQ(Resolve(a), Resolve(all));
   EXPECT_EQ(Resolve(b), Resolve(all));
   EXPECT_EQ(Resolve(c), Resolve(all));
   EXPECT_NE(Resolve(d), Resolve(all));
   EXPECT_EQ(fork_.pending().size(), 2u);
-  EXPECT_EQ(fork_.dirty_blocks(), 24u);
+  EXPECT_EQ(fork_.dirty_blocks(), 24);
   Freeze(Resolve(all));
   EXPECT_EQ(Frozen(*Resolve(all)), "0:a" + std::string(20, 'e') + "c ");
 }
@@ -131,7 +131,7 @@ TEST_F(CowForkTest, JoiningWhatIsJoinedAlreadyChangesNothing) {
   EXPECT_EQ(Join(a, b), ab);
   const ChangeSetRef all = Join(b, c);
   EXPECT_EQ(Join(c, a), all);
-  EXPECT_EQ(all->data_blocks, 7u);
+  EXPECT_EQ(all->data_blocks, 7);
   EXPECT_EQ(fork_.pending().size(), 1u);
 }
 
@@ -139,26 +139,26 @@ TEST_F(CowForkTest, JoiningWhatIsJoinedAlreadyChangesNothing) {
 
 TEST_F(CowForkTest, BarrierWithNothingPendingBeginsNoEpoch) {
   Barrier();
-  EXPECT_EQ(fork_.epoch(), 0u);
+  EXPECT_EQ(fork_.epoch(), 0);
   const ChangeSetRef set = Write({0, 1}, 'a');
   Freeze(set);
   Barrier();
-  EXPECT_EQ(fork_.epoch(), 1u) << "something is committing";
+  EXPECT_EQ(fork_.epoch(), 1) << "something is committing";
   Complete(set);
   Barrier();
-  EXPECT_EQ(fork_.epoch(), 1u);
+  EXPECT_EQ(fork_.epoch(), 1);
 }
 
 TEST_F(CowForkTest, WriteBehindABarrierLeavesTheEarlierChangeSetItsVersion) {
   const ChangeSetRef before = Write({0, 4}, 'a');
   Barrier();
-  EXPECT_EQ(fork_.NewBlocks(*object_, {2, 4}), 4u);
+  EXPECT_EQ(fork_.NewBlocks(*object_, {2, 4}), 4);
   const ChangeSetRef behind = Write({2, 4}, 'b');
   EXPECT_NE(before, behind);
   EXPECT_EQ(before->state, ChangeSet::State::kPending);
   EXPECT_EQ(Content({0, 6}), "aabbbb");
-  EXPECT_EQ(before->data_blocks, 4u);
-  EXPECT_EQ(fork_.dirty_blocks(), 8u);
+  EXPECT_EQ(before->data_blocks, 4);
+  EXPECT_EQ(fork_.dirty_blocks(), 8);
 
   Freeze(before);
   EXPECT_EQ(Frozen(*before), "0:aaaa ");
@@ -168,7 +168,7 @@ TEST_F(CowForkTest, WriteBehindABarrierLeavesTheEarlierChangeSetItsVersion) {
   Freeze(behind);
   EXPECT_EQ(Frozen(*behind), "2:bbbb ");
   Complete(behind);
-  EXPECT_EQ(fork_.dirty_blocks(), 0u);
+  EXPECT_EQ(fork_.dirty_blocks(), 0);
 }
 
 TEST_F(CowForkTest, JoiningKeepsTheVersionsThatALaterEpochDetached) {
@@ -192,7 +192,7 @@ TEST_F(CowForkTest, MetadataChangeSetTakesInAllPendingChangesOfItsObjectAndLater
   EXPECT_NE(Resolve(c), metadata);
   EXPECT_EQ(Resolve(Write({100, 1}, 'd')), metadata);
   EXPECT_TRUE(metadata->metadata());
-  EXPECT_EQ(metadata->data_blocks, 5u);
+  EXPECT_EQ(metadata->data_blocks, 5);
   Barrier();
   EXPECT_NE(Resolve(Write({200, 1}, 'e')), metadata) << "not across a barrier";
 }
@@ -244,8 +244,8 @@ TEST_F(CowForkTest, HoleTakesBlocksOutOfItsChangeSetAndReadsAsZerosUntilItIsDura
   fork_.CheckInvariants();
   EXPECT_EQ(set->space.cost(), (SpaceCost{.blocks = 2, .tree_entries = 4})) << "space comes back";
   EXPECT_EQ(Content({0, 8}), "aa000000");
-  EXPECT_EQ(set->data_blocks, 2u);
-  EXPECT_EQ(fork_.dirty_blocks(), 2u);
+  EXPECT_EQ(set->data_blocks, 2);
+  EXPECT_EQ(fork_.dirty_blocks(), 2);
   Write({5, 1}, 'b');
   EXPECT_EQ(Content({0, 8}), "aa000b00");
   Freeze(set);
@@ -262,14 +262,14 @@ TEST_F(CowForkTest, HoleBehindABarrierLeavesTheEarlierChangeSetItsBlocks) {
   hole->space = Space({.blocks = 3});
   fork_.StageHole(hole, object_, {1, 2});
   fork_.CheckInvariants();
-  EXPECT_EQ(hole->space.blocks(), 3u) << "the earlier one keeps what it reserved";
+  EXPECT_EQ(hole->space.blocks(), 3) << "the earlier one keeps what it reserved";
   EXPECT_EQ(Content({0, 4}), "a00a");
   Freeze(before);
   EXPECT_EQ(Frozen(*before), "0:aaaa ");
   Complete(before);
   EXPECT_EQ(Content({0, 4}), "a00a");
   Commit(hole);
-  EXPECT_EQ(fork_.dirty_blocks(), 0u);
+  EXPECT_EQ(fork_.dirty_blocks(), 0);
 }
 
 TEST_F(CowForkTest, HoleWhileABlockIsCommittingKeepsTheBlockUntilThen) {

@@ -29,7 +29,7 @@ class CowForkTest : public testing::Test {
   ChangeSetRef Write(BlockRange range, char value, ObjectPtr object = nullptr) {
     if (!object) object = object_;
     ChangeSetRef set = fork_.SetForRange(object, range);
-    for (uint64_t b = range.start; b < range.end(); ++b) fork_.StageBlock(set, object, b, Filled(value));
+    for (ObjectBlock b = range.start; b < range.end(); ++b) fork_.StageBlock(set, object, b, Filled(value));
     fork_.CheckInvariants();
     return set;
   }
@@ -76,7 +76,7 @@ class CowForkTest : public testing::Test {
   // What a read of these blocks finds in memory: '.' nothing, '0' a pending hole.
   std::string Content(BlockRange range) {
     std::string content;
-    for (uint64_t b = range.start; b < range.end(); ++b) {
+    for (ObjectBlock b = range.start; b < range.end(); ++b) {
       const Page* page = fork_.pages().Find(*object_, b);
       const bool hole = InPendingHole(*object_, b);
       content += page && page->buffer ? static_cast<char>(page->buffer.data()[0]) : hole ? '0' : '.';
@@ -86,8 +86,8 @@ class CowForkTest : public testing::Test {
   static std::string Frozen(const ChangeSet& set) {
     std::string content;
     for (const FrozenRange& range : set.frozen) {
-      EXPECT_EQ(range.buffers.size(), range.blocks.count);
-      content += std::to_string(range.blocks.start) + ":";
+      EXPECT_EQ(BlockCount(range.buffers.size()), range.blocks.count);
+      content += std::to_string(range.blocks.start.value()) + ":";
       for (const BufferRef& buffer : range.buffers) content += static_cast<char>(buffer.data()[0]);
       content += ' ';
     }

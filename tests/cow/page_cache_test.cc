@@ -14,12 +14,12 @@ namespace {
 
 class PageCacheTest : public CowForkTest {
  protected:
-  bool AddReading(uint64_t block, uint64_t token) {
+  bool AddReading(ObjectBlock block, uint64_t token) {
     const bool added = fork_.pages().AddReading(*object_, block, token) != nullptr;
     fork_.CheckInvariants();
     return added;
   }
-  void FillRead(uint64_t block, uint64_t token, BufferRef buffer) {
+  void FillRead(ObjectBlock block, uint64_t token, BufferRef buffer) {
     fork_.pages().FillRead(*object_, block, token, std::move(buffer));
     fork_.CheckInvariants();
   }

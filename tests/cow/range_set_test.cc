@@ -43,7 +43,7 @@ TEST(RangeSetTest, RemovingTheMiddleLeavesBothEnds) {
 
 TEST(RangeSetTest, RemovingOverSeveralRunsCutsTheOutermost) {
   RangeSet set;
-  for (uint64_t start = 0; start < 100; start += 10) set.Add({start, 5});
+  for (uint64_t start = 0; start < 100; start += 10) set.Add({ObjectBlock(start), 5});
   set.Remove({12, 50});
   EXPECT_EQ(Runs(set), (std::vector<BlockRange>{{0, 5}, {10, 2}, {62, 3}, {70, 5}, {80, 5}, {90, 5}}));
   set.clear();
@@ -53,7 +53,7 @@ TEST(RangeSetTest, RemovingOverSeveralRunsCutsTheOutermost) {
 TEST(RangeSetTest, AsLargeAsAnObject) {
   RangeSet set;
   set.Add({0, kObjectBlocksMax});
-  set.Remove({kObjectBlocksMax - 1, 1});
+  set.Remove({kObjectEnd - 1, 1});
   EXPECT_EQ(Runs(set), (std::vector<BlockRange>{{0, kObjectBlocksMax - 1}}));
 }
 
@@ -64,27 +64,30 @@ TEST(RangeSetTest, RandomChangesLeaveTheBlocksThatTheModelHasInTheFewestRuns) {
     const uint64_t blocks = 20 + random() % 2000, length_max = 1 + random() % 60;
     const uint64_t add_percent = 30 + random() % 50;
     RangeSet set;
-    std::set<uint64_t> model;
+    std::set<ObjectBlock> model;
+    const auto random_range = [&] {
+      return BlockRange{ObjectBlock(random() % blocks), BlockCount(1 + random() % length_max)};
+    };
     for (int step = 0; step < 400; ++step) {
-      const BlockRange range{random() % blocks, 1 + random() % length_max};
+      const BlockRange range = random_range();
       const uint64_t kind = random() % 100;
       if (kind < 2) {
         RangeSet other;
         for (int i = 0; i < 5; ++i) {
-          const BlockRange r{random() % blocks, 1 + random() % length_max};
+          const BlockRange r = random_range();
           other.Add(r);
-          for (uint64_t b = r.start; b < r.end(); ++b) model.insert(b);
+          for (ObjectBlock b = r.start; b < r.end(); ++b) model.insert(b);
         }
         set.AddAll(other);
       } else if (kind < add_percent) {
         set.Add(range);
-        for (uint64_t b = range.start; b < range.end(); ++b) model.insert(b);
+        for (ObjectBlock b = range.start; b < range.end(); ++b) model.insert(b);
       } else {
         set.Remove(range);
         model.erase(model.lower_bound(range.start), model.lower_bound(range.end()));
       }
       std::vector<BlockRange> expected;
-      for (const uint64_t b : model) {
+      for (const ObjectBlock b : model) {
         if (!expected.empty() && expected.back().end() == b) {
           ++expected.back().count;
         } else {
@@ -94,7 +97,7 @@ TEST(RangeSetTest, RandomChangesLeaveTheBlocksThatTheModelHasInTheFewestRuns) {
       ASSERT_EQ(Runs(set), expected) << "step " << step;
       ASSERT_EQ(set.runs(), expected.size());
       ASSERT_EQ(set.empty(), model.empty());
-      const uint64_t b = random() % blocks;
+      const ObjectBlock b(random() % blocks);
       ASSERT_EQ(set.Contains(b), model.contains(b));
     }
   }

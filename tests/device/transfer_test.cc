@@ -128,16 +128,16 @@ TEST_F(TransferTest, HardwareAtomicWriteOfTwoBuffersIsRefused) {
 
 TEST(WithinAtomicLimitsTest, CountsSizeAlignmentAndBoundary) {
   const AtomicLimits limits = {AtomicSource::kHardware, 8192, 65536, 131072};
-  EXPECT_TRUE(WithinAtomicLimits(limits, 0, 8192));
-  EXPECT_TRUE(WithinAtomicLimits(limits, 65536, 65536));
-  EXPECT_FALSE(WithinAtomicLimits(limits, 0, 4096)) << "below the minimum";
-  EXPECT_FALSE(WithinAtomicLimits(limits, 0, 131072)) << "above the maximum";
-  EXPECT_FALSE(WithinAtomicLimits(limits, 0, 12288)) << "no power of two";
-  EXPECT_FALSE(WithinAtomicLimits(limits, 8192, 16384)) << "misaligned";
-  EXPECT_FALSE(WithinAtomicLimits({AtomicSource::kHardware, 4096, 65536, 24576}, 16384, 16384))
+  EXPECT_TRUE(WithinAtomicLimits(limits, {0, 8192}));
+  EXPECT_TRUE(WithinAtomicLimits(limits, {65536, 65536}));
+  EXPECT_FALSE(WithinAtomicLimits(limits, {0, 4096})) << "below the minimum";
+  EXPECT_FALSE(WithinAtomicLimits(limits, {0, 131072})) << "above the maximum";
+  EXPECT_FALSE(WithinAtomicLimits(limits, {0, 12288})) << "no power of two";
+  EXPECT_FALSE(WithinAtomicLimits(limits, {8192, 16384})) << "misaligned";
+  EXPECT_FALSE(WithinAtomicLimits({AtomicSource::kHardware, 4096, 65536, 24576}, {16384, 16384}))
       << "straddles the boundary";
-  EXPECT_FALSE(WithinAtomicLimits({AtomicSource::kFileSystem, 4096, 65536, 0}, 0, 4096)) << "not used";
-  EXPECT_FALSE(WithinAtomicLimits({}, 0, 4096)) << "no support";
+  EXPECT_FALSE(WithinAtomicLimits({AtomicSource::kFileSystem, 4096, 65536, 0}, {0, 4096})) << "not used";
+  EXPECT_FALSE(WithinAtomicLimits({}, {0, 4096})) << "no support";
 }
 
 }  // namespace

@@ -29,7 +29,7 @@ const std::vector<std::vector<Step>>& NextWrites() {
   return all;
 }
 
-Geometry GeometryOf(const SimulatedDisk& disk) { return Geometry::ForSize(disk.size_bytes() / kBlockBytes); }
+Geometry GeometryOf(const SimulatedDisk& disk) { return Geometry::ForSize(WholeBlocks(disk.size_bytes())); }
 
 uint64_t HashOfAll(const Observed& observed) {
   std::vector<uint64_t> all;
@@ -98,7 +98,7 @@ void Explorer::Collect(const SimulatedDisk& disk, const std::string& where, size
     image.cached = killed && !image.disk->unflushed().empty();
     image.where = absl::StrCat(where, killed ? ": a kill leaves" : ": a power cut leaves");
     for (size_t i = 0; i < writes.size(); ++i) {
-      absl::StrAppend(&image.where, " ", writes[i].first_block, "+", writes[i].sectors / 8,
+      absl::StrAppend(&image.where, " ", writes[i].first_block.value(), "+", writes[i].sectors / 8,
                       !landings[i].lands            ? " not"
                       : landings[i].sectors.empty() ? " whole"
                       : landings[i].shorn           ? " unreadable"
@@ -176,7 +176,7 @@ void Explorer::Forget() {
 std::string Explorer::FsckOnce(const SimulatedDisk& disk, uint64_t recovery_reads) {
   const Geometry geometry = GeometryOf(disk);
   BlockList map;
-  for (uint64_t b = geometry.map_start; b < geometry.data_start; ++b) map.push_back(b);
+  for (BlockNumber b = geometry.map_start; b < geometry.data_start; ++b) map.push_back(b);
   if (!states_->InsertFscked(recovery_reads + disk.Fingerprint(map))) return "";
   const std::string found = FsckFindings(disk, ShornSlot::kIsNoFinding);
   return found.empty() ? "" : "fsck of what the cut left: " + found;

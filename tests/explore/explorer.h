@@ -87,7 +87,7 @@ class Explorer {
   const ExploreCounts& counts() const { return counts_; }
 
  private:
-  using BlockList = std::vector<uint64_t>;  // sorted
+  using BlockList = std::vector<BlockNumber>;  // sorted
 
   // What a cut has left.
   struct Image {

@@ -64,7 +64,7 @@ ExploreBase MakeBase(std::string name, const AtomicLimits& atomic, const std::ve
 }
 
 // Blocks of the log's ring behind the last checkpoint, up to the ring's end.
-uint64_t BlocksToRingEnd(const ExploreBase& base) {
+BlockCount BlocksToRingEnd(const ExploreBase& base) {
   SimulatedDevice device(base.disk->Clone(), {});
   const SuperblockSlots slots = ReadSuperblocks(device);
   const Superblock& current = *slots.slots[slots.current];
@@ -88,8 +88,8 @@ std::vector<ExploreBase> MakeBases() {
                            Steps("write a 0 16384 sync; write b 4000 9000 sync; write a 4096 4096 sync"),
                            false));
   bases.push_back(MakeBase("wrap", {}, Repeated("write a 0 4096 sync", 254), true));
-  if (const uint64_t left = BlocksToRingEnd(bases.back()); left != 1)
-    Must(absl::StrCat("wrap: ", left, " blocks are left in the log's ring, not one"));
+  if (const BlockCount left = BlocksToRingEnd(bases.back()); left != 1)
+    Must(absl::StrCat("wrap: ", left.value(), " blocks are left in the log's ring, not one"));
   std::vector<Step> fill = Steps("create fill");
   uint64_t end = 0;
   // In few records: every recovery reads all that the log ever held.

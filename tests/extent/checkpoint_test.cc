@@ -17,16 +17,16 @@ TEST_F(CheckpointTest, SuperblockSettlesAllThatIsDurableWhenItIsWritten) {
   open_->Commit({open_->NewData(kObject, {0, 4}, 'a')});
   const LogEntry b = open_->NewData(kObject, {8, 4}, 'b');
   open_->Commit({b});
-  EXPECT_EQ(volume().log().settled_lsn(), 1u);
+  EXPECT_EQ(volume().log().settled_lsn(), 1);
   ASSERT_TRUE(open_->Checkpoint().ok());
-  EXPECT_EQ(volume().log().settled_lsn(), 2u);
+  EXPECT_EQ(volume().log().settled_lsn(), 2);
   open_->Commit({open_->NewData(kObject, {20, 1}, 'c')});
   PowerCut();
-  EXPECT_EQ(volume().log().settled_lsn(), 3u) << "opening wrote a superblock";
+  EXPECT_EQ(volume().log().settled_lsn(), 3) << "opening wrote a superblock";
 }
 
 TEST_F(CheckpointTest, RemovedObjectsSpaceComesBackWithTheCheckpoint) {
-  const uint64_t free = volume().space().free_blocks();
+  const BlockCount free = volume().space().free_blocks();
   open_->Commit({LogEntry::SetInode({kObject, 1, "a"}), LogEntry::Name("a", kObject),
                  open_->NewData(kObject, {0, 100}, 'a'), open_->NewData(kObject, {500, 30}, 'a')});
   ASSERT_TRUE(open_->Checkpoint().ok());
@@ -39,7 +39,7 @@ TEST_F(CheckpointTest, RemovedObjectsSpaceComesBackWithTheCheckpoint) {
 TEST_F(CheckpointTest, WriteIntoReservedBlocksKeepsThemOnceThroughACheckpoint) {
   const absl::StatusOr<Extent> extent = open_->Allocate(8);
   ASSERT_TRUE(extent.ok());
-  const uint64_t free = volume().space().free_blocks();
+  const BlockCount free = volume().space().free_blocks();
   open_->Commit({LogEntry::Map(kObject, {0, 8}, extent->start, MappingState::kUnwritten, {}, false)});
   ASSERT_TRUE(open_->Checkpoint().ok());
   open_->Commit({open_->Data(kObject, {2, 3}, extent->start + 2, 'a', true)});
@@ -48,7 +48,7 @@ TEST_F(CheckpointTest, WriteIntoReservedBlocksKeepsThemOnceThroughACheckpoint) {
     const auto mappings = open_->Lookup(kObject, {0, 8});
     ASSERT_EQ(mappings.size(), 3u);
     EXPECT_EQ(mappings[1].state, MappingState::kWritten);
-    for (const Mapping& m : mappings) EXPECT_EQ(m.physical, extent->start + m.logical.start);
+    for (const Mapping& m : mappings) EXPECT_EQ(m.physical, extent->start + (m.logical.start - ObjectBlock(0)));
     EXPECT_FALSE(open_->IsAllocatable(*extent));
     ASSERT_TRUE(open_->Checkpoint().ok());
   }
@@ -58,14 +58,14 @@ TEST_F(CheckpointTest, WriteIntoReservedBlocksKeepsThemOnceThroughACheckpoint) {
 TEST_F(CheckpointTest, CheckpointThatFailsAtAnyOperationLosesNothing) {
   for (uint64_t i = 0; i < 200; ++i) {
     open_->Commit(
-        {open_->NewData(ObjectId{1 + i}, {i, 1}, 'a'), LogEntry::SetInode({ObjectId{1 + i}, i, "o"})});
+        {open_->NewData(ObjectId{1 + i}, {ObjectBlock(i), 1}, 'a'), LogEntry::SetInode({ObjectId{1 + i}, i, "o"})});
   }
   ASSERT_TRUE(open_->Checkpoint().ok());
   for (uint64_t i = 0; i < 200; i += 3) {
-    open_->Commit({open_->NewData(ObjectId{1 + i}, {i, 1}, 'b'), LogEntry::InodeGone(ObjectId{300 + i})});
+    open_->Commit({open_->NewData(ObjectId{1 + i}, {ObjectBlock(i), 1}, 'b'), LogEntry::InodeGone(ObjectId{300 + i})});
   }
   std::map<uint64_t, Extent> places;
-  for (uint64_t i = 0; i < 200; ++i) places[i] = open_->Lookup(ObjectId{1 + i}, {i, 1}).at(0).extent();
+  for (uint64_t i = 0; i < 200; ++i) places[i] = open_->Lookup(ObjectId{1 + i}, {ObjectBlock(i), 1}).at(0).extent();
   open_.reset();
   std::mt19937_64 random(5);
   for (const IoOp op : {IoOp::kWrite, IoOp::kFlush, IoOp::kRead}) {
@@ -82,7 +82,7 @@ TEST_F(CheckpointTest, CheckpointThatFailsAtAnyOperationLosesNothing) {
       open = OpenVolume::Open(disk);
       ASSERT_NE(open, nullptr) << "operation " << nth;
       for (const auto& [i, place] : places) {
-        ASSERT_EQ(open->Lookup(ObjectId{1 + i}, {i, 1}).at(0).extent(), place) << "operation " << nth;
+        ASSERT_EQ(open->Lookup(ObjectId{1 + i}, {ObjectBlock(i), 1}).at(0).extent(), place) << "operation " << nth;
       }
     }
   }

@@ -22,21 +22,27 @@ using testing::HasSubstr;
 
 constexpr ObjectId kObject{7};
 
-LogEntry Write(BlockRange range, uint64_t physical, bool reserved = false, ObjectId object = kObject) {
+LogEntry Write(BlockRange range, BlockNumber physical, bool reserved = false, ObjectId object = kObject) {
   return LogEntry::Map(object, range, physical, MappingState::kWritten, {}, reserved);
 }
-LogEntry Preallocate(BlockRange range, uint64_t physical, ObjectId object = kObject) {
+LogEntry Preallocate(BlockRange range, BlockNumber physical, ObjectId object = kObject) {
   return LogEntry::Map(object, range, physical, MappingState::kUnwritten, {}, false);
 }
 
-using DisplacedBlocks = std::map<uint64_t, Lsn>;  // by physical block: the LSN that had mapped it
+using DisplacedBlocks = std::map<BlockNumber, Lsn>;  // by physical block: the LSN that had mapped it
+
+DisplacedBlocks Displaced(std::vector<std::pair<uint64_t, uint64_t>> block_and_lsn) {
+  DisplacedBlocks blocks;
+  for (const auto& [block, lsn] : block_and_lsn) blocks[BlockNumber(block)] = Lsn(lsn);
+  return blocks;
+}
 
 // Applies an entry; what it displaces, block by block.
 DisplacedBlocks Apply(Delta& delta, const LogEntry& entry, Lsn lsn) {
   DisplacedBlocks blocks;
   const absl::Status applied = delta.Apply(entry, lsn, [&](Extent extent, Lsn mapped_by) {
-    EXPECT_GT(extent.count, 0u);
-    for (uint64_t b = extent.start; b < extent.end(); ++b) {
+    EXPECT_GT(extent.count, 0);
+    for (BlockNumber b = extent.start; b < extent.end(); ++b) {
       EXPECT_TRUE(blocks.insert({b, mapped_by}).second) << "block " << b << " is displaced twice";
     }
   });
@@ -56,9 +62,9 @@ Mappings Pieces(const Delta& delta, BlockRange range, ObjectId object = kObject)
 TEST(DeltaTest, WriteOverAWriteDisplacesExactlyThePartItCovers) {
   Delta delta;
   EXPECT_TRUE(Apply(delta, Write({0, 10}, 100), 1).empty());
-  EXPECT_EQ(Apply(delta, Write({4, 3}, 200), 2), (DisplacedBlocks{{104, 1}, {105, 1}, {106, 1}}));
+  EXPECT_EQ(Apply(delta, Write({4, 3}, 200), 2), Displaced({{104, 1}, {105, 1}, {106, 1}}));
   EXPECT_EQ(Apply(delta, LogEntry::Hole(kObject, {6, 3}), 3),
-            (DisplacedBlocks{{202, 2}, {107, 1}, {108, 1}}));
+            Displaced({{202, 2}, {107, 1}, {108, 1}}));
   EXPECT_TRUE(Apply(delta, Write({6, 3}, 300), 4).empty()) << "a hole has no extent";
 }
 
@@ -77,11 +83,11 @@ TEST(DeltaTest, WriteIntoBlocksReservedInThisDeltaOwnsThem) {
   ASSERT_EQ(pieces.size(), 3u);
   EXPECT_EQ(pieces[0].state, MappingState::kUnwritten);
   EXPECT_EQ(pieces[1].state, MappingState::kWritten);
-  EXPECT_EQ(pieces[1].physical, 502u);
+  EXPECT_EQ(pieces[1].physical, 502);
   EXPECT_EQ(pieces[2].state, MappingState::kUnwritten);
   EXPECT_EQ(
       Apply(delta, LogEntry::Hole(kObject, {0, 8}), 3),
-      (DisplacedBlocks{{500, 1}, {501, 1}, {502, 2}, {503, 2}, {504, 1}, {505, 1}, {506, 1}, {507, 1}}));
+      Displaced({{500, 1}, {501, 1}, {502, 2}, {503, 2}, {504, 1}, {505, 1}, {506, 1}, {507, 1}}));
 }
 
 // Found by the fsck fuzzer: taken as it was, the blocks below would be freed twice.
@@ -90,7 +96,7 @@ TEST(DeltaTest, WriteIntoBlocksAsReservedThatAreMappedOtherwiseIsAContradiction)
   Apply(delta, Preallocate({4, 3}, 500), 1);
   Apply(delta, Write({8, 1}, 600), 2);
   Apply(delta, LogEntry::Hole(kObject, {9, 1}), 3);
-  const auto says = [&](BlockRange range, uint64_t physical) {
+  const auto says = [&](BlockRange range, BlockNumber physical) {
     Delta copy = delta;
     const absl::Status status = copy.Apply(Write(range, physical, true), 4, [](Extent, Lsn) {});
     EXPECT_TRUE(absl::IsDataLoss(status));
@@ -107,12 +113,12 @@ TEST(DeltaTest, WriteIntoBlocksReservedPartlyHerePartlyBelowOwnsOnlyItsOwnPart) 
   Apply(delta, Preallocate({4, 4}, 504), 1);  // the layer below has {0, 4} at 500 and {8, 4} at 508
   EXPECT_TRUE(Apply(delta, Write({2, 8}, 502, true), 2).empty());
   for (const Mapping& m : Pieces(delta, {2, 8})) {
-    EXPECT_EQ(m.physical, 500 + m.logical.start);
+    EXPECT_EQ(m.physical, BlockNumber(500) + (m.logical.start - ObjectBlock(0)));
     EXPECT_EQ(m.state, MappingState::kWritten);
-    EXPECT_EQ(m.lsn, 2u);
+    EXPECT_EQ(m.lsn, 2);
   }
   EXPECT_EQ(Apply(delta, LogEntry::InodeGone(kObject), 3),
-            (DisplacedBlocks{{504, 2}, {505, 2}, {506, 2}, {507, 2}}));
+            Displaced({{504, 2}, {505, 2}, {506, 2}, {507, 2}}));
 }
 
 TEST(DeltaTest, RemovedObjectDisplacesAllItOwnsAndHidesAllThatLiesBelow) {
@@ -120,7 +126,7 @@ TEST(DeltaTest, RemovedObjectDisplacesAllItOwnsAndHidesAllThatLiesBelow) {
   Apply(delta, Write({3, 1}, 100), 1);
   Apply(delta, Write({3, 1}, 200, false, ObjectId{8}), 1);
   Apply(delta, LogEntry::SetInode({kObject, 4096, "a"}), 1);
-  EXPECT_EQ(Apply(delta, LogEntry::InodeGone(kObject), 2), (DisplacedBlocks{{100, 1}}));
+  EXPECT_EQ(Apply(delta, LogEntry::InodeGone(kObject), 2), Displaced({{100, 1}}));
   const Mappings pieces = Pieces(delta, {0, kObjectBlocksMax});
   ASSERT_EQ(pieces.size(), 1u);
   EXPECT_EQ(pieces[0].state, MappingState::kHole);
@@ -152,9 +158,9 @@ TEST(DeltaTest, InodesAndNamesTellUnknownFromGone) {
 
 TEST(DeltaTest, RewritesOfTheSameRangeAreCountedUpTo255) {
   Delta delta;
-  for (int i = 0; i < 300; ++i) {
-    Apply(delta, Write({4, 2}, 100 + 2 * i), i + 1);
-    ASSERT_EQ(Pieces(delta, {4, 2}).at(0).unsettled_rewrites, std::min(i, 255));
+  for (uint64_t i = 0; i < 300; ++i) {
+    Apply(delta, Write({4, 2}, BlockNumber(100 + 2 * i)), Lsn(i + 1));
+    ASSERT_EQ(Pieces(delta, {4, 2}).at(0).unsettled_rewrites, std::min<uint64_t>(i, 255));
   }
 }
 
@@ -176,15 +182,17 @@ TEST(DeltaTest, RewritesAreCountedAnewForAnotherRangeAHoleAndAPart) {
 // ---- Against a model that knows every block by itself ----
 
 constexpr uint64_t kObjects = 3;
-constexpr uint64_t kBlocks = 64;
+constexpr BlockCount kBlocks = 64;
 
 // The layers below have every block of every object reserved, unwritten, at this place.
-uint64_t PlaceBelow(uint64_t object, uint64_t block) { return 10000 * object + block; }
+BlockNumber PlaceBelow(uint64_t object, ObjectBlock block) {
+  return BlockNumber(10000 * object) + (block - ObjectBlock(0));
+}
 
 struct Cell {
   MappingState state = MappingState::kHole;
-  uint64_t physical = 0;
-  Lsn lsn = 0;
+  BlockNumber physical;
+  Lsn lsn;
   bool owned = true;
 };
 
@@ -194,8 +202,7 @@ class DeltaModel {
 
   void Step(Lsn lsn) {
     const uint64_t object = 1 + Below(kObjects);
-    const uint64_t start = Below(kBlocks);
-    const BlockRange range{start, 1 + Below(std::min<uint64_t>(kBlocks - start, 20))};
+    const BlockRange range = RandomRange(20);
     const uint64_t kind = Below(100);
     if (kind < 35) {
       MapFresh(object, range, MappingState::kWritten, lsn);
@@ -211,19 +218,19 @@ class DeltaModel {
   }
 
   void CheckVisit() {
-    const uint64_t object = 1 + Below(kObjects), start = Below(kBlocks);
-    const BlockRange range{start, 1 + Below(kBlocks - start)};
-    uint64_t at = range.start;
+    const uint64_t object = 1 + Below(kObjects);
+    const BlockRange range = RandomRange(kBlocks);
+    ObjectBlock at = range.start;
     delta_.Visit(
         ObjectId{object}, range,
         [&](const Mapping& m) {
           ASSERT_EQ(m.logical.start, at);
-          ASSERT_GT(m.logical.count, 0u);
+          ASSERT_GT(m.logical.count, 0);
           for (; at < m.logical.end(); ++at) CheckCell(object, at, m);
         },
         [&](BlockRange gap) {
           ASSERT_EQ(gap.start, at);
-          ASSERT_GT(gap.count, 0u);
+          ASSERT_GT(gap.count, 0);
           for (; at < gap.end(); ++at) ASSERT_FALSE(cells_.contains({object, at}));
         });
     ASSERT_EQ(at, range.end());
@@ -238,7 +245,7 @@ class DeltaModel {
   void CheckEdits() {
     const auto source = delta_.Edits();
     std::string last;
-    std::map<uint64_t, uint64_t> end;  // by object
+    std::map<uint64_t, ObjectBlock> end;  // by object
     size_t cells = 0;
     const TreeEdit* before = nullptr;
     while (const TreeEdit* edit = source->Next()) {
@@ -254,7 +261,7 @@ class DeltaModel {
       ASSERT_EQ(edit->SortKey(), MappingKey(edit->object, m.logical.start));
       ASSERT_GE(m.logical.start, end[object]);
       end[object] = m.logical.end();
-      for (uint64_t b = m.logical.start; b < std::min(kBlocks, m.logical.end()); ++b, ++cells)
+      for (ObjectBlock b = m.logical.start; b < std::min(ObjectBlock(0) + kBlocks, m.logical.end()); ++b, ++cells)
         CheckCell(object, b, m);
     }
     ASSERT_EQ(source->Next(), nullptr);
@@ -262,86 +269,91 @@ class DeltaModel {
   }
 
   void CheckExtents() {
-    std::map<uint64_t, int> expected, found;
+    std::map<BlockNumber, int> expected, found;
     for (const auto& [at, cell] : cells_) {
       if (cell.state != MappingState::kHole) ++expected[cell.physical];
     }
     delta_.ForEachExtent([&](Extent e) {
-      for (uint64_t b = e.start; b < e.end(); ++b) ++found[b];
+      for (BlockNumber b = e.start; b < e.end(); ++b) ++found[b];
     });
     ASSERT_EQ(found, expected);
-    uint64_t mapped = 0;
-    for (const auto& [physical, count] : expected) mapped += count;
+    BlockCount mapped;
+    for (const auto& [physical, count] : expected) mapped += BlockCount(static_cast<uint64_t>(count));
     ASSERT_EQ(delta_.mapped_blocks(), mapped);
   }
 
  private:
-  using Place = std::pair<uint64_t, uint64_t>;  // object, block
+  using Place = std::pair<uint64_t, ObjectBlock>;  // object, block
 
   uint64_t Below(uint64_t bound) { return random_() % bound; }
+  // Of at most so many blocks.
+  BlockRange RandomRange(BlockCount most) {
+    const BlockCount start(Below(kBlocks.value()));
+    return {ObjectBlock(0) + start, BlockCount(1 + Below(std::min(kBlocks - start, most).value()))};
+  }
 
-  void CheckCell(uint64_t object, uint64_t block, const Mapping& m) {
+  void CheckCell(uint64_t object, ObjectBlock block, const Mapping& m) {
     const auto it = cells_.find({object, block});
     ASSERT_NE(it, cells_.end()) << "object " << object << " block " << block;
     ASSERT_EQ(m.state, it->second.state) << "object " << object << " block " << block;
     ASSERT_EQ(m.lsn, it->second.lsn);
     if (m.state != MappingState::kHole) {
-      ASSERT_EQ(m.physical + block - m.logical.start, it->second.physical);
+      ASSERT_EQ(m.physical + (block - m.logical.start), it->second.physical);
     }
   }
 
   void MapFresh(uint64_t object, BlockRange range, MappingState state, Lsn lsn) {
-    if (Below(2)) next_place_ += 1;  // else adjacent to the extent before it
-    const uint64_t physical = next_place_;
+    if (Below(2)) ++next_place_;  // else adjacent to the extent before it
+    const BlockNumber physical = next_place_;
     next_place_ += range.count;
     Do(object, range, LogEntry::Map(ObjectId{object}, range, physical, state, {}, false), lsn,
-       [&](uint64_t b) { return physical + b - range.start; });
+       [&](ObjectBlock b) { return physical + (b - range.start); });
   }
 
   // Over the blocks from `range`'s first that are reserved as one run on the device.
   void WriteReserved(uint64_t object, BlockRange range, Lsn lsn) {
-    const auto place = [&](uint64_t b) -> std::optional<uint64_t> {
+    const auto place = [&](ObjectBlock b) -> std::optional<BlockNumber> {
       const auto it = cells_.find({object, b});
       if (it == cells_.end()) return PlaceBelow(object, b);
       if (it->second.state != MappingState::kUnwritten) return std::nullopt;
       return it->second.physical;
     };
-    const std::optional<uint64_t> physical = place(range.start);
+    const std::optional<BlockNumber> physical = place(range.start);
     if (!physical) return;
-    uint64_t count = 1;
+    BlockCount count = 1;
     while (count < range.count && place(range.start + count) == *physical + count) ++count;
     range.count = count;
-    std::map<uint64_t, bool> owned;
-    for (uint64_t b = range.start; b < range.end(); ++b) {
+    std::map<ObjectBlock, bool> owned;
+    for (ObjectBlock b = range.start; b < range.end(); ++b) {
       const auto it = cells_.find({object, b});
       owned[b] = it != cells_.end() && it->second.owned;
     }
     const LogEntry entry =
         LogEntry::Map(ObjectId{object}, range, *physical, MappingState::kWritten, {}, true);
     EXPECT_EQ(Apply(delta_, entry, lsn), DisplacedBlocks{});
-    for (uint64_t b = range.start; b < range.end(); ++b) {
-      cells_[{object, b}] = {MappingState::kWritten, *physical + b - range.start, lsn, owned[b]};
+    for (ObjectBlock b = range.start; b < range.end(); ++b) {
+      cells_[{object, b}] = {MappingState::kWritten, *physical + (b - range.start), lsn, owned[b]};
     }
   }
 
   // `physical` by block; none: a hole.
   void Do(uint64_t object, BlockRange range, const LogEntry& entry, Lsn lsn,
-          const std::function<uint64_t(uint64_t)>& physical) {
+          const std::function<BlockNumber(ObjectBlock)>& physical) {
     DisplacedBlocks expected;
-    for (uint64_t b = range.start; b < range.end(); ++b) {
+    for (ObjectBlock b = range.start; b < range.end(); ++b) {
       const auto it = cells_.find({object, b});
       if (it != cells_.end() && it->second.state != MappingState::kHole && it->second.owned)
         expected[it->second.physical] = it->second.lsn;
     }
     ASSERT_EQ(Apply(delta_, entry, lsn), expected);
-    for (uint64_t b = range.start; b < range.end(); ++b) {
+    for (ObjectBlock b = range.start; b < range.end(); ++b) {
       cells_[{object, b}] = physical ? Cell{entry.state, physical(b), lsn} : Cell{.lsn = lsn};
     }
   }
 
   std::mt19937_64 random_;
   Delta delta_;
-  uint64_t next_place_ = 1'000'000;
+  BlockNumber next_place_ = 1'000'000;
   std::map<Place, Cell> cells_;
 };
 
@@ -353,7 +365,7 @@ TEST(DeltaModelTest, RandomRecordsMapAndDisplaceWhatTheModelSays) {
       model.Step(lsn);
       model.CheckVisit();
       model.CheckInvariants();
-      if (lsn % 10 == 0) {
+      if (lsn % 10 == 0u) {
         model.CheckEdits();
         model.CheckExtents();
       }
@@ -376,7 +388,7 @@ TEST(DeltaTest, EditsAreMappingsThenInodesThenNamesAsTheTreeSortsThem) {
   for (size_t i = 1; i < edits.size(); ++i) EXPECT_LT(edits[i - 1].SortKey(), edits[i].SortKey());
   EXPECT_EQ(edits[0].mapping.state, MappingState::kHole);
   EXPECT_EQ(edits[0].mapping.logical, (BlockRange{0, kObjectBlocksMax}));
-  EXPECT_EQ(edits[1].mapping.physical, 100u);
+  EXPECT_EQ(edits[1].mapping.physical, 100);
   EXPECT_EQ(edits[2].key, InodeKey(ObjectId{3}));
   EXPECT_FALSE(edits[2].value.has_value());
   EXPECT_EQ(edits[3].value, InodeValue({kObject, 5, "b"}));

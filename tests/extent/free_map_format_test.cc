@@ -12,7 +12,7 @@
 namespace untorn {
 namespace {
 
-constexpr uint64_t kMapStart = 100;
+constexpr BlockNumber kMapStart = 100;
 
 class FreeMapNodeTest : public testing::Test {
  protected:
@@ -20,7 +20,7 @@ class FreeMapNodeTest : public testing::Test {
   const FreeMapShape shape_ = FreeMapShape::ForBlocks(2 * kGroupBlocks + 1);
   std::vector<std::byte> block_ = std::vector<std::byte>(kBlockBytes);
 
-  uint64_t Slot(int level, uint64_t index, int slot) const {
+  BlockNumber Slot(int level, uint64_t index, int slot) const {
     return kMapStart + shape_.Slot(level, index, slot);
   }
   BlockPointer Table(const std::vector<FreeMapEntry>& entries) {
@@ -48,7 +48,7 @@ TEST_F(FreeMapNodeTest, SoundNodesAreAccepted) {
   entries[0] = {Slot(0, 0, 1), 7, 5};
   entries[2] = {Slot(0, 2, 0), 8, 6};
   EXPECT_TRUE(Verify(1, 0, Table(entries)).ok());
-  EXPECT_EQ(TableEntries(block_)[2].used_blocks, 6u);
+  EXPECT_EQ(TableEntries(block_)[2].used_blocks, 6);
 }
 
 TEST_F(FreeMapNodeTest, NodeOfAnOlderCheckpointIsStale) {
@@ -67,7 +67,7 @@ TEST_F(FreeMapNodeTest, NodeOfAnotherKindOrPlaceIsRefused) {
 
 TEST_F(FreeMapNodeTest, TablePointsOnlyToSlotsOfItsChildren) {
   // The slot of another child, a block outside the map, and a child that the store has not.
-  for (const auto& [index, place] : std::vector<std::pair<uint64_t, uint64_t>>{
+  for (const auto& [index, place] : std::vector<std::pair<uint64_t, BlockNumber>>{
            {0, Slot(0, 1, 0)}, {1, kMapStart - 1}, {3, Slot(0, 2, 1) + 1}}) {
     std::vector<FreeMapEntry> entries = NoChildren();
     entries[index] = {place, 7, 5};

@@ -15,15 +15,15 @@
 namespace untorn {
 namespace {
 
-constexpr uint64_t kTotal = 80000;  // two groups and a half
+constexpr BlockCount kTotal = 80000;  // two groups and a half
 
-Superblock EmptyStore(uint64_t total_blocks) {
+Superblock EmptyStore(BlockCount total_blocks) {
   Superblock s;
   s.uuid = kTestUuid;
   s.generation = 1;
   s.geometry = Geometry::ForSize(total_blocks);
   s.prepared_blocks = total_blocks;
-  s.used_blocks = s.geometry.data_start;
+  s.used_blocks = BlocksBefore(s.geometry.data_start);
   return s;
 }
 
@@ -42,18 +42,18 @@ class MapBlocks {
     }
     return absl::OkStatus();
   }
-  absl::Status LoadAll(FreeSpace& space, uint64_t total_blocks) {
-    for (uint64_t g = 0; g <= FreeSpace::GroupOf(total_blocks - 1); ++g) {
+  absl::Status LoadAll(FreeSpace& space, BlockCount total_blocks) {
+    for (uint64_t g = 0; g <= FreeSpace::GroupOf(BlockAfterFirst(total_blocks) - 1); ++g) {
       if (absl::Status s = Load(space, g); !s.ok()) return s;
     }
     return absl::OkStatus();
   }
   // Writes the changes; none of it may overwrite a block that the map of the root before still needs.
   BlockPointer Write(FreeSpace& space, const Superblock& before) {
-    std::set<uint64_t> needed;
+    std::set<BlockNumber> needed;
     if (before.free_map) Collect(before.free_map.block, needed);
     const auto root =
-        space.WriteChanges(kTestUuid, ++generation_, [&](uint64_t place, std::span<const std::byte> bytes) {
+        space.WriteChanges(kTestUuid, ++generation_, [&](BlockNumber place, std::span<const std::byte> bytes) {
           EXPECT_FALSE(needed.contains(place))
               << "block " << place << " of the last checkpoint is overwritten";
           EXPECT_GE(place, before.geometry.map_start);
@@ -65,10 +65,10 @@ class MapBlocks {
     return root.ok() ? *root : BlockPointer{};
   }
 
-  std::map<uint64_t, std::vector<std::byte>> blocks;
+  std::map<BlockNumber, std::vector<std::byte>> blocks;
 
  private:
-  void Collect(uint64_t block, std::set<uint64_t>& needed) {
+  void Collect(BlockNumber block, std::set<BlockNumber>& needed) {
     needed.insert(block);
     BlockHeader header;
     std::memcpy(&header, blocks.at(block).data(), sizeof(header));
@@ -79,7 +79,7 @@ class MapBlocks {
       if (entry.block != 0) Collect(entry.block, needed);
     }
   }
-  uint64_t generation_ = 1;
+  Generation generation_ = 1;
 };
 
 class FreeSpaceTest : public testing::Test {
@@ -91,7 +91,7 @@ class FreeSpaceTest : public testing::Test {
     superblock_.used_blocks = space_.used_base_blocks();
     space_.Install([&](Extent extent) { EXPECT_TRUE(space_.MarkFree(extent).ok()); });
   }
-  Extent Take(uint64_t count) {
+  Extent Take(BlockCount count) {
     const std::optional<Extent> extent = space_.Allocate(count, count, 1);
     EXPECT_TRUE(extent.has_value());
     return extent.value_or(Extent{});
@@ -115,7 +115,7 @@ TEST_F(FreeSpaceTest, NothingIsAllocatedFromAGroupThatIsNotLoaded) {
 
 TEST_F(FreeSpaceTest, ShortRunIsNotTakenWhileAGroupWithSpaceIsNotLoaded) {
   ASSERT_TRUE(map_.Load(space_, 0).ok());
-  Take(kGroupBlocks - superblock_.geometry.data_start);
+  Take(kGroupBlocks - BlocksBefore(superblock_.geometry.data_start));
   ASSERT_TRUE(space_.MarkFree({20000, 8}).ok());
   EXPECT_EQ(space_.Allocate(64, 1, 1), std::nullopt);
   EXPECT_EQ(space_.Allocate(64, 1, 1, 64, /*settle=*/true), (Extent{20000, 8}));
@@ -123,37 +123,37 @@ TEST_F(FreeSpaceTest, ShortRunIsNotTakenWhileAGroupWithSpaceIsNotLoaded) {
   EXPECT_EQ(space_.Allocate(8, 8, 8), (Extent{20000, 8}));
   ASSERT_TRUE(space_.MarkFree({20000, 8}).ok());
   ASSERT_TRUE(map_.Load(space_, 1).ok());
-  EXPECT_EQ(space_.Allocate(64, 1, 1), (Extent{kGroupBlocks, 64}));
+  EXPECT_EQ(space_.Allocate(64, 1, 1), (Extent{BlockAfterFirst(kGroupBlocks), 64}));
 }
 
 TEST_F(FreeSpaceTest, WhatIsLeftOfALongRunIsFoundAfterAllOfItWasLookedAt) {
   LoadAll();
   // At a multiple that there is none of: every part of the map is looked at.
   EXPECT_EQ(space_.Allocate(8, 8, 1 << 17), std::nullopt);
-  uint64_t blocks = Take(5000).count;
+  BlockCount blocks = Take(5000).count;
   const auto far = space_.Allocate(1, 1, 1 << 16);  // the next search begins behind it
   ASSERT_TRUE(far.has_value());
   for (++blocks; const auto extent = space_.Allocate(1 << 20, 1, 1);) blocks += extent->count;
-  EXPECT_EQ(blocks, kTotal - superblock_.geometry.data_start);
+  EXPECT_EQ(blocks, superblock_.geometry.data_area().count);
 }
 
 TEST_F(FreeSpaceTest, EmptyStoreHasAllButTheFixedAreasFree) {
-  EXPECT_EQ(space_.free_blocks(), kTotal - superblock_.geometry.data_start);
+  EXPECT_EQ(space_.free_blocks(), superblock_.geometry.data_area().count);
   LoadAll();
-  EXPECT_EQ(space_.free_blocks(), kTotal - superblock_.geometry.data_start);
+  EXPECT_EQ(space_.free_blocks(), superblock_.geometry.data_area().count);
   EXPECT_EQ(space_.UnloadedGroupWithSpace(), std::nullopt);
-  uint64_t blocks = 0;
+  BlockCount blocks;
   while (const auto extent = space_.Allocate(1 << 20, 1, 1)) {
     EXPECT_GE(extent->start, superblock_.geometry.data_start);
-    EXPECT_LE(extent->end(), kTotal);
+    EXPECT_LE(extent->end(), BlockAfterFirst(kTotal));
     blocks += extent->count;
   }
-  EXPECT_EQ(blocks, kTotal - superblock_.geometry.data_start);
-  EXPECT_EQ(space_.free_blocks(), 0u);
+  EXPECT_EQ(blocks, superblock_.geometry.data_area().count);
+  EXPECT_EQ(space_.free_blocks(), 0);
 }
 
 TEST_F(FreeSpaceTest, OnlyPreparedBlocksAreAllocated) {
-  superblock_.prepared_blocks = superblock_.geometry.data_start + 100;
+  superblock_.prepared_blocks = BlocksBefore(superblock_.geometry.data_start) + 100;
   FreeSpace space(superblock_);
   ASSERT_TRUE(map_.LoadAll(space, kTotal).ok());
   const auto first = space.Allocate(1000, 1, 1);
@@ -161,19 +161,19 @@ TEST_F(FreeSpaceTest, OnlyPreparedBlocksAreAllocated) {
   EXPECT_EQ(*first, (Extent{superblock_.geometry.data_start, 100}));
   EXPECT_EQ(space.Allocate(1, 1, 1), std::nullopt);
   space.SetPrepared(superblock_.prepared_blocks + 50);
-  EXPECT_EQ(space.free_blocks(), 50u);
+  EXPECT_EQ(space.free_blocks(), 50);
   EXPECT_EQ(space.Allocate(1000, 1, 1), (Extent{first->end(), 50}));
   space.SetPrepared(1);  // never back
-  EXPECT_EQ(space.prepared(), superblock_.prepared_blocks + 50);
+  EXPECT_EQ(space.prepared_blocks(), superblock_.prepared_blocks + 50);
 }
 
 TEST_F(FreeSpaceTest, RunIsAlignedAndOfAtLeastTheMinimum) {
   LoadAll();
   Take(3);
-  for (uint64_t alignment = 1; alignment <= 1024; alignment *= 2) {
+  for (BlockCount alignment = 1; alignment <= 1024; alignment = alignment * 2) {
     const auto extent = space_.Allocate(alignment, alignment, alignment);
     ASSERT_TRUE(extent.has_value());
-    EXPECT_EQ(extent->start % alignment, 0u);
+    EXPECT_EQ(extent->start % alignment, 0);
     EXPECT_EQ(extent->count, alignment);
   }
   EXPECT_EQ(space_.Allocate(kTotal, kTotal, 1), std::nullopt);
@@ -220,7 +220,7 @@ TEST_F(FreeSpaceTest, ACheckpointWithoutChangesWritesNothing) {
   Checkpoint();
   const BlockPointer root = superblock_.free_map;
   map_.blocks.clear();
-  const auto again = space_.WriteChanges(kTestUuid, 9, [](uint64_t, std::span<const std::byte>) {
+  const auto again = space_.WriteChanges(kTestUuid, 9, [](BlockNumber, std::span<const std::byte>) {
     ADD_FAILURE() << "nothing has changed";
     return absl::OkStatus();
   });
@@ -234,7 +234,7 @@ TEST_F(FreeSpaceTest, AnErrorOfTheWriteIsHandedOn) {
   EXPECT_TRUE(absl::IsInternal(
       space_
           .WriteChanges(kTestUuid, 2,
-                        [](uint64_t, std::span<const std::byte>) { return absl::InternalError(""); })
+                        [](BlockNumber, std::span<const std::byte>) { return absl::InternalError(""); })
           .status()));
 }
 
@@ -243,7 +243,7 @@ TEST_F(FreeSpaceTest, AnErrorOfTheWriteIsHandedOn) {
 TEST_F(FreeSpaceTest, ContradictionsAreDataLossAndTheTotalsStayExact) {
   LoadAll();
   const Extent extent = Take(10);
-  const uint64_t free = space_.free_blocks();
+  const BlockCount free = space_.free_blocks();
   EXPECT_TRUE(absl::IsDataLoss(space_.MarkBusy({extent.start - 1, 3}))) << "half of it is busy already";
   EXPECT_TRUE(absl::IsDataLoss(space_.MarkFree({extent.end(), 1})));
   EXPECT_TRUE(absl::IsDataLoss(space_.MarkFree({extent.end() - 1, 5}))) << "half of it is free already";
@@ -251,30 +251,31 @@ TEST_F(FreeSpaceTest, ContradictionsAreDataLossAndTheTotalsStayExact) {
   ASSERT_TRUE(space_.SetBase({extent.start, 4}).ok());
   EXPECT_TRUE(absl::IsDataLoss(space_.SetBase({extent.start + 3, 2})));
   EXPECT_TRUE(absl::IsDataLoss(space_.ClearBase({extent.start + 4, 2})));
-  EXPECT_EQ(space_.used_base_blocks(), superblock_.geometry.data_start + 4);
+  EXPECT_EQ(space_.used_base_blocks(), BlocksBefore(superblock_.geometry.data_start) + 4);
 }
 
 // ---- Loading ----
 
 TEST_F(FreeSpaceTest, ChangesToAGroupThatIsNotLoadedTakeEffectWhenItIs) {
-  const uint64_t start = superblock_.geometry.data_start, before = space_.free_blocks();
+  const BlockNumber start = superblock_.geometry.data_start, border = BlockAfterFirst(kGroupBlocks);
+  const BlockCount before = space_.free_blocks();
   ASSERT_TRUE(space_.MarkBusy({start, 50}).ok());
   ASSERT_TRUE(space_.MarkFree({start + 10, 5}).ok());
-  ASSERT_TRUE(space_.MarkBusy({kGroupBlocks - 3, 6}).ok());  // over the border of two groups
+  ASSERT_TRUE(space_.MarkBusy({border - 3, 6}).ok());  // over the border of two groups
   EXPECT_EQ(space_.free_blocks(), before - 51);
   LoadAll();
   EXPECT_EQ(space_.free_blocks(), before - 51);
   EXPECT_EQ(space_.Allocate(100, 100, 1), (Extent{start + 50, 100}));
   EXPECT_EQ(space_.free_blocks(), before - 151);
-  std::set<uint64_t> allocated;
+  std::set<BlockNumber> allocated;
   while (const auto extent = space_.Allocate(1 << 20, 1, 1)) {
-    for (uint64_t b = extent->start; b < extent->end(); ++b) allocated.insert(b);
+    for (BlockNumber b = extent->start; b < extent->end(); ++b) allocated.insert(b);
   }
-  EXPECT_EQ(allocated.size(), before - 151);
-  for (uint64_t b = start; b < start + 50; ++b) {
+  EXPECT_EQ(BlockCount(allocated.size()), before - 151);
+  for (BlockNumber b = start; b < start + 50; ++b) {
     EXPECT_EQ(allocated.contains(b), b >= start + 10 && b < start + 15) << b;
   }
-  for (uint64_t b = kGroupBlocks - 3; b < kGroupBlocks + 3; ++b) EXPECT_FALSE(allocated.contains(b));
+  for (BlockNumber b = border - 3; b < border + 3; ++b) EXPECT_FALSE(allocated.contains(b));
 }
 
 TEST_F(FreeSpaceTest, ContradictionInAGroupThatIsNotLoadedLeavesTheTotalExact) {
@@ -283,7 +284,7 @@ TEST_F(FreeSpaceTest, ContradictionInAGroupThatIsNotLoadedLeavesTheTotalExact) {
   ASSERT_TRUE(space_.SetBase(extent).ok());
   Checkpoint();
   FreeSpace reloaded(superblock_);
-  const uint64_t free = reloaded.free_blocks();
+  const BlockCount free = reloaded.free_blocks();
   EXPECT_TRUE(reloaded.MarkBusy({extent.start, 20}).ok()) << "nobody can tell yet";
   ASSERT_TRUE(map_.LoadAll(reloaded, kTotal).ok());
   EXPECT_EQ(reloaded.free_blocks(), free - 10);
@@ -291,7 +292,7 @@ TEST_F(FreeSpaceTest, ContradictionInAGroupThatIsNotLoadedLeavesTheTotalExact) {
 
 TEST_F(FreeSpaceTest, FullGroupIsNotLoadedToAllocate) {
   LoadAll();
-  const Extent full{kGroupBlocks, kGroupBlocks};
+  const Extent full{BlockAfterFirst(kGroupBlocks), kGroupBlocks};
   ASSERT_TRUE(space_.MarkBusy(full).ok());
   ASSERT_TRUE(space_.SetBase(full).ok());
   Checkpoint();
@@ -300,18 +301,20 @@ TEST_F(FreeSpaceTest, FullGroupIsNotLoadedToAllocate) {
   EXPECT_EQ(reloaded.UnloadedGroupWithSpace(), 2u);
   ASSERT_TRUE(map_.Load(reloaded, 2).ok());
   EXPECT_EQ(reloaded.UnloadedGroupWithSpace(), std::nullopt);
-  ASSERT_TRUE(reloaded.MarkFree({kGroupBlocks + 5, 1}).ok());
+  ASSERT_TRUE(reloaded.MarkFree({full.start + 5, 1}).ok());
   EXPECT_EQ(reloaded.UnloadedGroupWithSpace(), 1u) << "a record freed a block of it";
 }
 
 TEST_F(FreeSpaceTest, AStoreOfMillionsOfBlocksIsReloadedThroughTwoLevelsOfTables) {
-  constexpr uint64_t kHuge = 400 * kGroupBlocks + 77;
+  constexpr BlockCount kHuge = 400 * kGroupBlocks + 77;
   Superblock superblock = EmptyStore(kHuge);
   ASSERT_EQ(FreeMapShape::ForBlocks(kHuge).root_level(), 2);
   FreeSpace space(superblock);
-  const std::vector<Extent> used = {{kGroupBlocks - 1, 2}, {200 * kGroupBlocks, 30}, {kHuge - 5, 5}};
+  const std::vector<Extent> used = {{BlockAfterFirst(kGroupBlocks) - 1, 2},
+                                    {BlockAfterFirst(200 * kGroupBlocks), 30},
+                                    {BlockAfterFirst(kHuge) - 5, 5}};
   for (const Extent& extent : used) {
-    for (uint64_t b = extent.start; b < extent.end(); ++b) {
+    for (BlockNumber b = extent.start; b < extent.end(); ++b) {
       ASSERT_TRUE(map_.Load(space, FreeSpace::GroupOf(b)).ok());
     }
     ASSERT_TRUE(space.MarkBusy(extent).ok());
@@ -319,7 +322,7 @@ TEST_F(FreeSpaceTest, AStoreOfMillionsOfBlocksIsReloadedThroughTwoLevelsOfTables
   }
   superblock.free_map = map_.Write(space, superblock);
   superblock.used_blocks = space.used_base_blocks();
-  EXPECT_EQ(superblock.used_blocks, superblock.geometry.data_start + 37);
+  EXPECT_EQ(superblock.used_blocks, BlocksBefore(superblock.geometry.data_start) + 37);
 
   FreeSpace reloaded(superblock);
   for (const uint64_t group :
@@ -328,7 +331,7 @@ TEST_F(FreeSpaceTest, AStoreOfMillionsOfBlocksIsReloadedThroughTwoLevelsOfTables
   }
   for (const Extent& extent : used) {
     EXPECT_FALSE(reloaded.InBase(extent.start - 1));
-    for (uint64_t b = extent.start; b < extent.end(); ++b) EXPECT_TRUE(reloaded.InBase(b)) << b;
+    for (BlockNumber b = extent.start; b < extent.end(); ++b) EXPECT_TRUE(reloaded.InBase(b)) << b;
   }
   EXPECT_EQ(reloaded.free_blocks(), kHuge - superblock.used_blocks);
 }
@@ -389,7 +392,7 @@ TEST_F(FreeSpaceDamageTest, ABitmapThatMarksFixedAreasFreeIsDataLoss) {
   FreeMapEntry entry;
   std::memcpy(&entry, root.data() + kHeaderBytes, sizeof(entry));
   auto& bitmap = map_.blocks.at(entry.block);
-  const uint64_t data_start = superblock_.geometry.data_start;
+  const uint64_t data_start = superblock_.geometry.data_start.value();
   for (const auto& [block, outside] :
        {std::pair{uint64_t{0}, true}, {data_start - 1, true}, {data_start, false}}) {
     const auto flip_and_seal = [&, block = block] {
@@ -410,9 +413,9 @@ TEST_F(FreeSpaceDamageTest, ABitmapThatMarksFixedAreasFreeIsDataLoss) {
 class Model {
  public:
   explicit Model(uint64_t seed) : random_(seed) {
-    superblock_.prepared_blocks = kTotal - random_() % 30000;
-    busy_.assign(kTotal, false);
-    for (uint64_t b = 0; b < superblock_.geometry.data_start; ++b) busy_[b] = true;
+    superblock_.prepared_blocks = kTotal - BlockCount(random_() % 30000);
+    busy_.assign(kTotal.value(), false);
+    for (uint64_t b = 0; b < superblock_.geometry.data_start.value(); ++b) busy_[b] = true;
     base_ = installed_ = busy_;
     Reopen();
   }
@@ -435,8 +438,8 @@ class Model {
     } else if (kind < 94) {
       Checkpoint();
     } else if (kind < 97) {
-      space_->SetPrepared(std::min(kTotal, space_->prepared() + random_() % 2000));
-      superblock_.prepared_blocks = space_->prepared();
+      space_->SetPrepared(std::min(kTotal, space_->prepared_blocks() + BlockCount(random_() % 2000)));
+      superblock_.prepared_blocks = space_->prepared_blocks();
     } else {
       CheckTotals();
       if (!changed_) Reopen();
@@ -444,27 +447,27 @@ class Model {
   }
 
   void CheckTotals() {
-    uint64_t busy = 0, base = 0;
-    for (uint64_t b = 0; b < kTotal; ++b) {
-      busy += busy_[b];
-      base += base_[b];
-      ASSERT_EQ(space_->InBase(b), base_[b]) << "block " << b;
+    BlockCount busy, base;
+    for (uint64_t b = 0; b < kTotal.value(); ++b) {
+      busy += BlockCount(busy_[b]);
+      base += BlockCount(base_[b]);
+      ASSERT_EQ(space_->InBase(BlockNumber(b)), base_[b]) << "block " << b;
     }
-    ASSERT_EQ(space_->free_blocks(), space_->prepared() - busy);
+    ASSERT_EQ(space_->free_blocks(), space_->prepared_blocks() - busy);
     ASSERT_EQ(space_->used_base_blocks(), base);
   }
 
   void Checkpoint() {
     superblock_.free_map = map_.Write(*space_, superblock_);
     superblock_.used_blocks = space_->used_base_blocks();
-    std::vector<bool> freed(kTotal, false);
+    std::vector<bool> freed(kTotal.value(), false);
     std::vector<Extent> extents;
     space_->Install([&](Extent extent) { extents.push_back(extent); });
     for (const Extent& extent : extents) {
-      for (uint64_t b = extent.start; b < extent.end(); ++b) freed[b] = true;
+      ForEachBlock(extent, [&](uint64_t b) { freed[b] = true; });
       ASSERT_TRUE(space_->MarkFree(extent).ok());
     }
-    for (uint64_t b = 0; b < kTotal; ++b) {
+    for (uint64_t b = 0; b < kTotal.value(); ++b) {
       ASSERT_EQ(freed[b], installed_[b] && !base_[b]) << "block " << b;
       if (freed[b]) busy_[b] = false;
     }
@@ -476,12 +479,12 @@ class Model {
   // A crash: what no checkpoint holds is free again. Log records mark it busy while nothing is loaded.
   void Reopen() {
     space_ = std::make_unique<FreeSpace>(superblock_);
-    for (uint64_t b = 0; b < kTotal; ++b) {
+    for (uint64_t b = 0; b < kTotal.value(); ++b) {
       if (busy_[b] && !installed_[b] && random_() % 2) busy_[b] = false;
     }
-    for (uint64_t b = 0; b < kTotal; ++b) {
+    for (uint64_t b = 0; b < kTotal.value(); ++b) {
       if (busy_[b] && !installed_[b]) {
-        ASSERT_TRUE(space_->MarkBusy({b, 1}).ok());
+        ASSERT_TRUE(space_->MarkBusy({BlockNumber(b), 1}).ok());
       }
     }
     ASSERT_TRUE(map_.LoadAll(*space_, kTotal).ok());
@@ -492,59 +495,66 @@ class Model {
     const uint64_t alignment = uint64_t{1} << random_() % 8;
     const uint64_t want = 1 + random_() % (random_() % 8 ? 200 : 20000), min = 1 + random_() % want;
     uint64_t longest = 0;  // aligned, within one group
-    for (uint64_t start = 0; start < space_->prepared(); start += alignment) {
+    const uint64_t prepared = space_->prepared_blocks().value();
+    for (uint64_t start = 0; start < prepared; start += alignment) {
       if (busy_[start]) continue;
-      const uint64_t group_end = (FreeSpace::GroupOf(start) + 1) * kGroupBlocks;
-      const uint64_t end = std::min({start + want, group_end, space_->prepared()});
+      const uint64_t group_end = (FreeSpace::GroupOf(BlockNumber(start)) + 1) * kGroupBits;
+      const uint64_t end = std::min({start + want, group_end, prepared});
       uint64_t n = 1;
       while (start + n < end && !busy_[start + n]) ++n;
       longest = std::max(longest, n);
       if (longest == want) break;
     }
     const uint64_t enough = random_() % 2 ? want : 1 + random_() % want;
-    const std::optional<Extent> extent = space_->Allocate(want, min, alignment, enough);
+    const std::optional<Extent> extent = space_->Allocate(BlockCount(want), BlockCount(min), BlockCount(alignment), BlockCount(enough));
     if (!extent) {
       ASSERT_LT(longest, min) << "want " << want << " min " << min << " alignment " << alignment;
       return;
     }
-    ASSERT_GE(extent->count, std::min(longest, std::max(min, enough)))
+    const uint64_t count = extent->count.value();
+    ASSERT_GE(count, std::min(longest, std::max(min, enough)))
         << "want " << want << " min " << min << " alignment " << alignment << " enough " << enough;
-    ASSERT_LE(extent->count, longest);
-    ASSERT_GE(extent->count, min);
-    ASSERT_EQ(extent->start % alignment, 0u);
+    ASSERT_LE(count, longest);
+    ASSERT_GE(count, min);
+    ASSERT_EQ(extent->start % BlockCount(alignment), 0);
     ASSERT_GE(extent->start, superblock_.geometry.data_start);
-    ASSERT_LE(extent->end(), space_->prepared());
-    for (uint64_t b = extent->start; b < extent->end(); ++b) {
+    ASSERT_LE(extent->end(), space_->prepared_end());
+    ForEachBlock(*extent, [&](uint64_t b) {
       ASSERT_FALSE(installed_[b] || base_[b]) << "block " << b << " is in base";
       ASSERT_FALSE(busy_[b]);
       busy_[b] = true;
-    }
+    });
+  }
+
+  template <typename Fn>
+  static void ForEachBlock(Extent extent, Fn fn) {
+    for (BlockNumber b = extent.start; b < extent.end(); ++b) fn(b.value());
   }
 
   // A run of data blocks for which `good` holds.
   template <typename Fn>
   Extent Find(Fn good) {
-    const uint64_t data = superblock_.geometry.data_start;
-    uint64_t start = data + random_() % (kTotal - data), steps = 0;
-    while (!good(start) && ++steps < kTotal) start = start + 1 < kTotal ? start + 1 : data;
-    Extent extent{start, 0};
+    const uint64_t data = superblock_.geometry.data_start.value(), total = kTotal.value();
+    uint64_t start = data + random_() % (total - data), steps = 0;
+    while (!good(start) && ++steps < total) start = start + 1 < total ? start + 1 : data;
     const uint64_t most = 1 + random_() % 300;
-    while (extent.count < most && extent.end() < kTotal && good(extent.end())) ++extent.count;
-    return extent;
+    uint64_t count = 0;
+    while (count < most && start + count < total && good(start + count)) ++count;
+    return {BlockNumber(start), BlockCount(count)};
   }
 
   void Free() {
     const Extent extent = Find([&](uint64_t b) { return busy_[b] && !base_[b] && !installed_[b]; });
     if (extent.count == 0) return;
     ASSERT_TRUE(space_->MarkFree(extent).ok());
-    for (uint64_t b = extent.start; b < extent.end(); ++b) busy_[b] = false;
+    ForEachBlock(extent, [&](uint64_t b) { busy_[b] = false; });
   }
 
   void ChangeBase(bool set) {
     const Extent extent = Find([&](uint64_t b) { return busy_[b] && base_[b] != set; });
     if (extent.count == 0) return;
     ASSERT_TRUE((set ? space_->SetBase(extent) : space_->ClearBase(extent)).ok());
-    for (uint64_t b = extent.start; b < extent.end(); ++b) base_[b] = set;
+    ForEachBlock(extent, [&](uint64_t b) { base_[b] = set; });
     changed_ = true;
   }
 

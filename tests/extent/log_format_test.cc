@@ -14,7 +14,9 @@ namespace untorn {
 namespace {
 
 constexpr Uuid kUuid = {9, 8, 7};
-constexpr uint64_t kDataStart = 288, kTotal = 4096;
+constexpr BlockNumber kDataStart = 288;
+constexpr BlockCount kTotal = 4096;
+constexpr Extent kDataArea{kDataStart, BlockAfterFirst(kTotal) - kDataStart};
 
 LogRecord Record(std::vector<LogEntry> entries) {
   LogRecord r;
@@ -32,13 +34,13 @@ LogRecord Record(std::vector<LogEntry> entries) {
 std::vector<std::byte> Encode(const LogRecord& record) {
   size_t bytes = 0;
   for (const LogEntry& e : record.entries) bytes += EncodedBytes(e);
-  std::vector<std::byte> out(RecordBlocks(bytes) * kBlockBytes, std::byte{0xee});
+  std::vector<std::byte> out(Bytes(RecordBlocks(bytes)), std::byte{0xee});
   EncodeRecord(record, kUuid, out);
   return out;
 }
 
-absl::StatusOr<LogRecord> Decode(std::span<const std::byte> bytes, uint64_t position = 1234) {
-  return DecodeRecord(bytes, kUuid, position, kDataStart, kTotal);
+absl::StatusOr<LogRecord> Decode(std::span<const std::byte> bytes, LogPosition position = 1234) {
+  return DecodeRecord(bytes, kUuid, position, kDataArea);
 }
 
 template <typename T>
@@ -63,7 +65,7 @@ void ExpectEqual(const LogEntry& a, const LogEntry& b) {
 void ExpectRoundTrip(const LogRecord& record) {
   const std::vector<std::byte> bytes = Encode(record);
   EXPECT_EQ(PeekRecordBlocks({bytes.data(), kBlockBytes}, kUuid, record.position),
-            bytes.size() / kBlockBytes);
+            WholeBlocks(bytes.size()));
   const auto decoded = Decode(bytes, record.position);
   ASSERT_TRUE(decoded.ok()) << decoded.status();
   EXPECT_EQ(decoded->position, record.position);
@@ -75,7 +77,7 @@ void ExpectRoundTrip(const LogRecord& record) {
   EXPECT_EQ(decoded->prepared_blocks, record.prepared_blocks);
   EXPECT_EQ(decoded->last, record.last);
   EXPECT_EQ(decoded->settling, record.settling);
-  EXPECT_EQ(decoded->blocks, bytes.size() / kBlockBytes);
+  EXPECT_EQ(decoded->blocks, WholeBlocks(bytes.size()));
   EXPECT_EQ(decoded->checksum, At<uint64_t>(bytes, 40));
   ASSERT_EQ(decoded->entries.size(), record.entries.size());
   for (size_t i = 0; i < record.entries.size(); ++i) ExpectEqual(decoded->entries[i], record.entries[i]);
@@ -146,23 +148,25 @@ TEST(LogFormatTest, RandomRecordsOfAnyLengthComeBackAsTheyWere) {
     std::mt19937_64 random(seed);
     const auto below = [&](uint64_t n) { return random() % n; };
     LogRecord record = Record({});
-    record.position = random();
+    record.position = LogPosition(random());
     record.last = below(2);
     size_t bytes = 0;
     for (uint64_t n = below(seed % 20 == 0 ? 8000 : 100); n > 0; --n) {
       std::string name(1 + below(255), 'n');
       for (char& c : name) c = static_cast<char>(1 + below(255));
       const ObjectId object{1 + random() % kNumberMax};
-      const uint64_t start = below(kObjectBlocksMax), physical = kDataStart + below(kTotal - kDataStart);
+      const auto blocks_below = [&](BlockCount n) { return BlockCount(below(n.value())); };
+      const ObjectBlock start = ObjectBlock(0) + blocks_below(kObjectBlocksMax);
+      const BlockNumber physical = kDataStart + blocks_below(kDataArea.count);
       LogEntry e;
       switch (below(6)) {
         case 0:
-          e = LogEntry::Map(object, {start, 1 + below(std::min(kTotal - physical, kObjectBlocksMax - start))},
+          e = LogEntry::Map(object, {start, 1 + blocks_below(std::min(kDataArea.end() - physical, kObjectEnd - start))},
                             physical, below(2) ? MappingState::kWritten : MappingState::kUnwritten,
                             {random(), random()}, below(2));
           break;
         case 1:
-          e = LogEntry::Hole(object, {start, 1 + below(kObjectBlocksMax - start)});
+          e = LogEntry::Hole(object, {start, 1 + blocks_below(kObjectEnd - start)});
           break;
         case 2:
           e = LogEntry::SetInode({object, below(kObjectBytesMax + 1), name});
@@ -199,27 +203,27 @@ TEST(LogFormatTest, AnyFlippedBitIsDataLoss) {
 TEST(LogFormatTest, RecordOfAnotherStoreOrPlaceIsDataLossAndNoBeginning) {
   const std::vector<std::byte> bytes = Encode(Record(OneOfEach()));
   EXPECT_TRUE(absl::IsDataLoss(Decode(bytes, 1235).status()));
-  EXPECT_EQ(PeekRecordBlocks({bytes.data(), kBlockBytes}, kUuid, 1235), 0u);
-  EXPECT_TRUE(absl::IsDataLoss(DecodeRecord(bytes, Uuid{1}, 1234, kDataStart, kTotal).status()));
-  EXPECT_EQ(PeekRecordBlocks({bytes.data(), kBlockBytes}, Uuid{1}, 1234), 0u);
+  EXPECT_EQ(PeekRecordBlocks({bytes.data(), kBlockBytes}, kUuid, 1235), 0);
+  EXPECT_TRUE(absl::IsDataLoss(DecodeRecord(bytes, Uuid{1}, 1234, kDataArea).status()));
+  EXPECT_EQ(PeekRecordBlocks({bytes.data(), kBlockBytes}, Uuid{1}, 1234), 0);
 }
 
 TEST(LogFormatTest, WhatIsNoRecordIsNoBeginning) {
   const std::vector<std::byte> zeros(kBlockBytes), ones(kBlockBytes, std::byte{0xff});
-  EXPECT_EQ(PeekRecordBlocks(zeros, kUuid, 0), 0u);
-  EXPECT_EQ(PeekRecordBlocks(ones, kUuid, ~uint64_t{0}), 0u);
+  EXPECT_EQ(PeekRecordBlocks(zeros, kUuid, 0), 0);
+  EXPECT_EQ(PeekRecordBlocks(ones, kUuid, LogPosition::Max()), 0);
   std::vector<std::byte> bytes = Encode(Record(OneOfEach()));
   bytes[4] = std::byte{3};  // a tree node
-  EXPECT_EQ(PeekRecordBlocks({bytes.data(), kBlockBytes}, kUuid, 1234), 0u);
+  EXPECT_EQ(PeekRecordBlocks({bytes.data(), kBlockBytes}, kUuid, 1234), 0);
   bytes = Encode(Record(OneOfEach()));
   for (const uint32_t payload : {uint32_t{0}, uint32_t{47}, uint32_t{64 * kBlockBytes}, ~uint32_t{0}}) {
     std::memcpy(bytes.data() + 48, &payload, 4);
-    EXPECT_EQ(PeekRecordBlocks({bytes.data(), kBlockBytes}, kUuid, 1234), 0u) << payload;
+    EXPECT_EQ(PeekRecordBlocks({bytes.data(), kBlockBytes}, kUuid, 1234), 0) << payload;
   }
 }
 
 TEST(LogFormatTest, SoundRecordWhoseFieldsMakeNoSenseIsDataLoss) {
-  const auto map = [](BlockRange logical, uint64_t physical, MappingState state = MappingState::kWritten,
+  const auto map = [](BlockRange logical, BlockNumber physical, MappingState state = MappingState::kWritten,
                       ObjectId object = ObjectId{1}) {
     return LogEntry::Map(object, logical, physical, state, {}, false);
   };
@@ -229,12 +233,12 @@ TEST(LogFormatTest, SoundRecordWhoseFieldsMakeNoSenseIsDataLoss) {
       {"no blocks", {map({0, 0}, 300)}},
       {"state hole", {map({0, 1}, 300, MappingState::kHole)}},
       {"state unknown", {map({0, 1}, 300, static_cast<MappingState>(3))}},
-      {"beyond the object's end", {map({kObjectBlocksMax - 1, 2}, 300)}},
+      {"beyond the object's end", {map({kObjectEnd - 1, 2}, 300)}},
       {"in the fixed areas", {map({0, 1}, kDataStart - 1)}},
-      {"beyond the store's end", {map({0, 2}, kTotal - 1)}},
-      {"far beyond it", {map({0, 1}, ~uint64_t{0})}},
+      {"beyond the store's end", {map({0, 2}, kDataArea.end() - 1)}},
+      {"far beyond it", {map({0, 1}, BlockNumber::Max())}},
       {"hole of no blocks", {LogEntry::Hole(ObjectId{1}, {5, 0})}},
-      {"hole that overflows", {LogEntry::Hole(ObjectId{1}, {5, ~uint64_t{0}})}},
+      {"hole that overflows", {LogEntry::Hole(ObjectId{1}, {5, BlockCount::Max()})}},
       {"size too large", {LogEntry::SetInode({ObjectId{1}, kObjectBytesMax + 1, "a"})}},
       {"object without a name", {LogEntry::SetInode({ObjectId{1}, 0, ""})}},
       {"empty name", {LogEntry::Name("", ObjectId{1})}},
@@ -291,7 +295,7 @@ TEST(LogFormatTest, RandomPayloadUnderAValidChecksumNeverDecodesToNonsense) {
     for (const LogEntry& e : decoded->entries) {
       if (e.type != LogEntry::Type::kMap) continue;
       EXPECT_GE(e.physical, kDataStart) << "seed " << seed;
-      EXPECT_LE(e.physical + e.logical.count, kTotal) << "seed " << seed;
+      EXPECT_LE(e.physical + e.logical.count, kDataArea.end()) << "seed " << seed;
     }
   }
 }

@@ -17,38 +17,38 @@
 namespace untorn {
 namespace {
 
-constexpr uint64_t kTotal = 4096;
-constexpr uint64_t kEpoch = 3;
+constexpr BlockCount kTotal = 4096;
+constexpr LogEpoch kEpoch = 3;
 constexpr ObjectId kObject{5};
 
-Superblock FreshSuperblock(uint64_t total_blocks) {
+Superblock FreshSuperblock(BlockCount total_blocks) {
   Superblock s;
   s.uuid = {1, 1, 2, 3, 5, 8};
   s.generation = 20;
   s.geometry = Geometry::ForSize(total_blocks);
   s.epoch = kEpoch;
-  s.prepared_blocks = s.geometry.data_start + 100;
-  s.used_blocks = s.geometry.data_start;
+  s.prepared_blocks = BlocksBefore(s.geometry.data_start) + 100;
+  s.used_blocks = BlocksBefore(s.geometry.data_start);
   return s;
 }
 
 // A device with one block that cannot be read.
 class BadBlockDevice : public Device {
  public:
-  BadBlockDevice(Device& inner, uint64_t block) : inner_(inner), block_(block) { info_ = inner.info(); }
+  BadBlockDevice(Device& inner, BlockNumber block) : inner_(inner), block_(block) { info_ = inner.info(); }
   void Submit(absl::Span<IoRequest* const> requests) override { inner_.Submit(requests); }
   void Reap(bool wait, std::vector<IoRequest*>* completed) override {
     inner_.Reap(wait, completed);
     for (IoRequest* r : *completed) {
-      const uint64_t start = r->offset_bytes / kBlockBytes;
-      if (start <= block_ && block_ < start + r->length_bytes() / kBlockBytes)
+      const BlockNumber start = DeviceBlockAt(r->offset_bytes);
+      if (start <= block_ && block_ < start + WholeBlocks(r->length_bytes()))
         r->status = absl::DataLossError("bad block");
     }
   }
 
  private:
   Device& inner_;
-  const uint64_t block_;
+  const BlockNumber block_;
 };
 
 class LogReaderTest : public testing::Test {
@@ -56,7 +56,7 @@ class LogReaderTest : public testing::Test {
   LogReaderTest() { StartAt(0, 0); }
 
   // The log begins after record `lsn`, at `position`.
-  void StartAt(Lsn lsn, uint64_t position) {
+  void StartAt(Lsn lsn, LogPosition position) {
     superblock_.checkpoint_lsn = superblock_.durable_lsn = lsn;
     superblock_.checkpoint_position = position;
     superblock_.checkpoint_checksum = lsn == 0 ? 0 : 0xabcdef;
@@ -70,42 +70,42 @@ class LogReaderTest : public testing::Test {
   }
 
   // Writes data to `count` blocks and gives the entry that names it.
-  LogEntry Data(uint64_t count = 1) {
-    const uint64_t physical = next_data_;
+  LogEntry Data(BlockCount count = 1) {
+    const BlockNumber physical = next_data_;
     next_data_ += count;
-    std::vector<char> data(count * kBlockBytes, static_cast<char>(physical));
-    disk_->Poke(physical * kBlockBytes, data.data(), data.size());
+    std::vector<char> data(Bytes(count), static_cast<char>(physical.value()));
+    disk_->Poke(ByteOffset(physical), data.data(), data.size());
     const iovec piece{data.data(), data.size()};
-    return LogEntry::Map(kObject, {physical, count}, physical, MappingState::kWritten, HashData({&piece, 1}),
+    return LogEntry::Map(kObject, {ObjectBlock(physical.value()), count}, physical, MappingState::kWritten, HashData({&piece, 1}),
                          false);
   }
   // Data that did not arrive, or was overwritten in place since.
   LogEntry WrongData() {
     const LogEntry entry = Data();
     const std::vector<char> other(kSectorBytes, '!');
-    disk_->Poke(entry.physical * kBlockBytes + 1024, other.data(), other.size());
+    disk_->Poke(ByteOffset(entry.physical) + 1024, other.data(), other.size());
     return entry;
   }
   // Entries that make a record of `blocks` blocks, without data.
-  static std::vector<LogEntry> Filler(uint64_t blocks) {
+  static std::vector<LogEntry> Filler(BlockCount blocks) {
     std::vector<LogEntry> entries;
     size_t bytes = 0;
     while (RecordBlocks(bytes) < blocks) {
-      entries.push_back(LogEntry::Hole(kObject, {entries.size(), 1}));
+      entries.push_back(LogEntry::Hole(kObject, {ObjectBlock(entries.size()), 1}));
       bytes += EncodedBytes(entries.back());
     }
     return entries;
   }
 
   struct Options {
-    Lsn claim = 0;
+    Lsn claim;
     bool last = true;
-    uint64_t epoch = kEpoch;
-    uint64_t generation = 0;  // 0: the superblock's
-    uint64_t prepared = 0;    // 0: the superblock's
+    LogEpoch epoch = kEpoch;
+    Generation generation;  // 0: the superblock's
+    BlockCount prepared;    // 0: the superblock's
   };
   // Appends a record. Returns its position.
-  uint64_t Append(std::vector<LogEntry> entries, const Options& options) {
+  LogPosition Append(std::vector<LogEntry> entries, const Options& options) {
     LogRecord record = next_;
     record.claim = options.claim;
     record.last = options.last;
@@ -116,25 +116,23 @@ class LogReaderTest : public testing::Test {
     Put(record);
     return record.position;
   }
-  uint64_t Append(std::vector<LogEntry> entries) { return Append(std::move(entries), Options()); }
+  LogPosition Append(std::vector<LogEntry> entries) { return Append(std::move(entries), Options()); }
   void Put(const LogRecord& record) {
     size_t bytes = 0;
     for (const LogEntry& e : record.entries) bytes += EncodedBytes(e);
-    const uint64_t blocks = RecordBlocks(bytes);
-    std::vector<std::byte> out(blocks * kBlockBytes);
+    const BlockCount blocks = RecordBlocks(bytes);
+    std::vector<std::byte> out(Bytes(blocks));
     next_.previous_checksum = EncodeRecord(record, superblock_.uuid, out);
-    for (uint64_t i = 0; i < blocks; ++i) {
-      disk_->Poke(BlockAt(record.position + i) * kBlockBytes, out.data() + i * kBlockBytes, kBlockBytes);
+    for (BlockCount i; i < blocks; ++i) {
+      disk_->Poke(ByteOffset(BlockAt(record.position + i)), out.data() + Bytes(i), kBlockBytes);
     }
     next_.position = record.position + blocks;
     next_.lsn = record.lsn + 1;
   }
-  uint64_t BlockAt(uint64_t position) const {
-    return superblock_.geometry.log_start + position % superblock_.geometry.log_blocks;
-  }
-  void Tear(uint64_t position) {
+  BlockNumber BlockAt(LogPosition position) const { return superblock_.geometry.LogBlock(position); }
+  void Tear(LogPosition position) {
     const std::vector<char> garbage(kSectorBytes, 'x');
-    disk_->Poke(BlockAt(position) * kBlockBytes + 2048, garbage.data(), garbage.size());
+    disk_->Poke(ByteOffset(BlockAt(position)) + 2048, garbage.data(), garbage.size());
   }
 
   LogTail Read() {
@@ -145,7 +143,7 @@ class LogReaderTest : public testing::Test {
     if (!tail.ok()) return {};
     // What holds for every tail.
     Lsn lsn = superblock_.checkpoint_lsn;
-    uint64_t position = superblock_.checkpoint_position;
+    LogPosition position = superblock_.checkpoint_position;
     for (const LogTail::Summary& s : tail->kept) {
       EXPECT_EQ(s.lsn, ++lsn);
       EXPECT_EQ(s.position, position);
@@ -169,11 +167,11 @@ class LogReaderTest : public testing::Test {
     EXPECT_EQ(tail.kept.size(), kept);
   }
 
-  std::shared_ptr<SimulatedDisk> disk_ = std::make_shared<SimulatedDisk>(kTotal * kBlockBytes);
+  std::shared_ptr<SimulatedDisk> disk_ = std::make_shared<SimulatedDisk>(Bytes(kTotal));
   Superblock superblock_ = FreshSuperblock(kTotal);
   LogRecord next_;
-  uint64_t next_data_ = 400;
-  uint64_t bad_block_ = UINT64_MAX;
+  BlockNumber next_data_ = 400;
+  BlockNumber bad_block_ = BlockNumber::Max();
 };
 
 // ---- Rule 1: the chain ----
@@ -183,8 +181,8 @@ TEST_F(LogReaderTest, EmptyLogLeavesTheCheckpoint) {
   const LogTail tail = Read();
   EXPECT_TRUE(tail.damage.ok());
   EXPECT_TRUE(tail.kept.empty());
-  EXPECT_EQ(tail.lsn, 17u);
-  EXPECT_EQ(tail.position, 33u);
+  EXPECT_EQ(tail.lsn, 17);
+  EXPECT_EQ(tail.position, 33);
   EXPECT_EQ(tail.checksum, 0xabcdefu);
   EXPECT_EQ(tail.prepared_blocks, superblock_.prepared_blocks);
 }
@@ -198,10 +196,10 @@ TEST_F(LogReaderTest, ChainIsFollowedToItsEnd) {
   const LogTail tail = Read();
   ASSERT_EQ(tail.kept.size(), 4u);
   EXPECT_EQ(tail.dropped, 0u);
-  EXPECT_EQ(tail.lsn, 21u);
-  EXPECT_EQ(tail.position, 33u + 1 + 1 + 5 + 1);
+  EXPECT_EQ(tail.lsn, 21);
+  EXPECT_EQ(tail.position, 33 + 1 + 1 + 5 + 1);
   EXPECT_EQ(tail.checksum, next_.previous_checksum);
-  EXPECT_EQ(tail.kept[2].blocks, 5u);
+  EXPECT_EQ(tail.kept[2].blocks, 5);
 }
 
 TEST_F(LogReaderTest, RecordThatDoesNotNameTheOneBeforeItEndsTheLog) {
@@ -227,28 +225,28 @@ TEST_F(LogReaderTest, FirstRecordMustNameTheCheckpointsLast) {
 }
 
 TEST_F(LogReaderTest, TornRecordEndsTheLog) {
-  for (const uint64_t torn_block : {0u, 1u, 2u}) {
-    disk_ = std::make_shared<SimulatedDisk>(kTotal * kBlockBytes);
+  for (const BlockCount torn_block : {BlockCount(0), BlockCount(1), BlockCount(2)}) {
+    disk_ = std::make_shared<SimulatedDisk>(Bytes(kTotal));
     StartAt(0, 0);
     Append({Data()});
     Append({Data()});
-    const uint64_t position = Append(Filler(3));
+    const LogPosition position = Append(Filler(3));
     Tear(position + torn_block);
     ExpectKept(2);
   }
 }
 
 TEST_F(LogReaderTest, RecordsOfTheLapBeforeEndTheLog) {
-  const uint64_t ring = superblock_.geometry.log_blocks;
-  for (uint64_t i = 0; i < ring; ++i) Append({});
-  StartAt(ring, ring);
+  const BlockCount ring = superblock_.geometry.log_blocks;
+  for (BlockCount i; i < ring; ++i) Append({});
+  StartAt(Lsn(ring.value()), LogPosition(0) + ring);
   Append({Data()});
   ExpectKept(1);
 }
 
 TEST_F(LogReaderTest, RingIsReadOverItsEndUpToAFullLap) {
-  const uint64_t ring = superblock_.geometry.log_blocks;
-  StartAt(9, 3 * ring - 3);
+  const BlockCount ring = superblock_.geometry.log_blocks;
+  StartAt(9, LogPosition(0) + 3 * ring - 3);
   Append({Data()});
   Append(Filler(5));  // two blocks before the ring's end, three behind it
   Append({Data()});
@@ -269,13 +267,13 @@ TEST_F(LogReaderTest, RingIsReadOverItsEndUpToAFullLap) {
 }
 
 TEST_F(LogReaderTest, RingLongerThanTheReadersChunkIsReadOverItsEnd) {
-  constexpr uint64_t kLarge = 64 * 700;
-  disk_ = std::make_shared<SimulatedDisk>(kLarge * kBlockBytes);
+  constexpr BlockCount kLarge = 64 * 700;
+  disk_ = std::make_shared<SimulatedDisk>(Bytes(kLarge));
   superblock_ = FreshSuperblock(kLarge);
-  const uint64_t ring = superblock_.geometry.log_blocks;
-  ASSERT_EQ(ring, 700u);
+  const BlockCount ring = superblock_.geometry.log_blocks;
+  ASSERT_EQ(ring, 700);
   next_data_ = superblock_.geometry.data_start;
-  StartAt(9, 5 * ring - 190);
+  StartAt(9, LogPosition(0) + 5 * ring - 190);
   for (int i = 0; i < 11; ++i) Append(Filler(60));
   ExpectKept(11);
 }
@@ -355,7 +353,7 @@ TEST_F(LogReaderTest, DataThatCannotBeReadCountsAsDataThatDidNotArrive) {
   AlignedBuffer bytes(kBlockBytes);
   IoRequest write;
   write.op = IoOp::kWrite;
-  write.offset_bytes = data.physical * kBlockBytes;
+  write.offset_bytes = ByteOffset(data.physical);
   write.iov = {{bytes.data(), kBlockBytes}};
   IoRequest* pointer = &write;
   device.Submit(absl::MakeConstSpan(&pointer, 1));
@@ -407,13 +405,13 @@ TEST_F(LogReaderTest, TransactionCountsOnlyWithItsLastRecord) {
   Append({Data()});
   const LogTail tail = Read();
   ASSERT_EQ(tail.kept.size(), 4u);
-  EXPECT_EQ(tail.kept[0].chain_lsn, 1u);
-  for (int i = 1; i < 4; ++i) EXPECT_EQ(tail.kept[i].chain_lsn, 4u);
+  EXPECT_EQ(tail.kept[0].chain_lsn, 1);
+  for (int i = 1; i < 4; ++i) EXPECT_EQ(tail.kept[i].chain_lsn, 4);
 }
 
 TEST_F(LogReaderTest, WrongHashInAnyRecordOfATransactionDropsAllOfIt) {
   for (int wrong = 0; wrong < 3; ++wrong) {
-    disk_ = std::make_shared<SimulatedDisk>(kTotal * kBlockBytes);
+    disk_ = std::make_shared<SimulatedDisk>(Bytes(kTotal));
     StartAt(0, 0);
     Append({Data()});
     for (int i = 0; i < 3; ++i) Append({i == wrong ? WrongData() : Data()}, {.last = i == 2});
@@ -430,13 +428,13 @@ TEST_F(LogReaderTest, RecordsComeWithTheLsnOfTheirTransactionsLast) {
   SimulatedDevice device(disk_, {.size_bytes = disk_->size_bytes()});
   const auto tail = ReadLogTail(device, superblock_);
   ASSERT_TRUE(tail.ok());
-  std::vector<std::pair<Lsn, Lsn>> seen;
+  std::vector<std::pair<uint64_t, uint64_t>> seen;
   size_t entries = 0;
   ASSERT_TRUE(ForEachRecord(device, superblock_, *tail, [&](const LogRecord& record, Lsn chain_lsn) {
-                seen.push_back({record.lsn, chain_lsn});
+                seen.push_back({record.lsn.value(), chain_lsn.value()});
                 entries += record.entries.size();
               }).ok());
-  EXPECT_EQ(seen, (std::vector<std::pair<Lsn, Lsn>>{{1, 1}, {2, 3}, {3, 3}}));
+  EXPECT_EQ(seen, (std::vector<std::pair<uint64_t, uint64_t>>{{1, 1}, {2, 3}, {3, 3}}));
   EXPECT_EQ(entries, 4u);
 }
 
@@ -529,7 +527,7 @@ TEST_F(LogReaderTest, RecordThatNamesAnOlderSuperblockCounts) {
 // ---- Prepared space ----
 
 TEST_F(LogReaderTest, MostPreparedThatTheSuperblockOrAKeptRecordNamesCounts) {
-  const uint64_t before = superblock_.prepared_blocks;
+  const BlockCount before = superblock_.prepared_blocks;
   Append({Data()}, {.prepared = before + 50});
   Append({Data()}, {.prepared = before + 20});
   EXPECT_EQ(Read().prepared_blocks, before + 50);
@@ -545,23 +543,23 @@ TEST_F(LogReaderTest, RandomLogsAreKeptUpToTheFirstFault) {
   for (uint64_t seed = 1; seed <= 300; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     std::mt19937_64 random(seed);
-    disk_ = std::make_shared<SimulatedDisk>(kTotal * kBlockBytes);
+    disk_ = std::make_shared<SimulatedDisk>(Bytes(kTotal));
     superblock_ = FreshSuperblock(kTotal);
     next_data_ = 400;
-    StartAt(random() % 100, random() % 1000);
+    StartAt(Lsn(random() % 100), LogPosition(random() % 1000));
     const Lsn first = next_.lsn;
 
     struct Written {
       bool last, wrong;
       Lsn claim;
-      uint64_t position;
+      LogPosition position;
     };
     std::vector<Written> records;
     Lsn claim = superblock_.durable_lsn;
     for (size_t i = 0, count = random() % 20; i < count; ++i) {
-      std::vector<LogEntry> entries = Filler(1 + random() % 4);
+      std::vector<LogEntry> entries = Filler(BlockCount(1 + random() % 4));
       const bool wrong = random() % 12 == 0, last = random() % 4 != 0;
-      if (random() % 2) entries.push_back(Data(1 + random() % 3));
+      if (random() % 2) entries.push_back(Data(BlockCount(1 + random() % 3)));
       if (wrong) entries.push_back(WrongData());
       if (i > 0 && random() % 4 == 0) claim = std::max(claim, first + random() % i);
       records.push_back({last, wrong, claim, Append(std::move(entries), {.claim = claim, .last = last})});

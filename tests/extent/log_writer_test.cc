@@ -15,9 +15,9 @@ using LogWriterTest = VolumeTest;
 
 TEST_F(LogWriterTest, TransactionOfSeveralRecordsSettlesWithItsLast) {
   std::vector<LogEntry> entries;
-  for (uint64_t i = 0; i < 9000; ++i) entries.push_back(LogEntry::Hole(ObjectId{2}, {2 * i, 1}));
+  for (uint64_t i = 0; i < 9000; ++i) entries.push_back(LogEntry::Hole(ObjectId{2}, {ObjectBlock(2 * i), 1}));
   entries.push_back(open_->NewData(kObject, {0, 1}, 'a'));
-  const uint64_t blocks = LogWriter::BlocksFor(entries);
+  const BlockCount blocks = LogWriter::BlocksFor(entries);
   LogAppend& append = open_->Send(std::move(entries));
   EXPECT_EQ(append.records, 2u);
   EXPECT_EQ(volume().log().blocks_used(), blocks);
@@ -34,7 +34,7 @@ TEST_F(LogWriterTest, TransactionOfSeveralRecordsSettlesWithItsLast) {
 
 TEST_F(LogWriterTest, ReservedRoomCountsAsUsedAndComesBackIfItIsNotUsed) {
   LogWriter& log = volume().log();
-  const uint64_t all = volume().geometry().log_blocks;
+  const BlockCount all = volume().geometry().log_blocks;
   {
     LogReservation rest = *log.TryReserve(all);
     EXPECT_EQ(log.blocks_used(), all);
@@ -42,13 +42,13 @@ TEST_F(LogWriterTest, ReservedRoomCountsAsUsedAndComesBackIfItIsNotUsed) {
     EXPECT_FALSE(log.TryReserve(1));
     LogAppend append;
     log.Begin(std::move(rest), {}, &append);
-    EXPECT_EQ(append.blocks(), 1u);
-    EXPECT_EQ(log.blocks_used(), 1u) << "what a commit does not need goes back at once";
+    EXPECT_EQ(append.blocks(), 1);
+    EXPECT_EQ(log.blocks_used(), 1) << "what a commit does not need goes back at once";
     log.Encode(&append);
     EXPECT_EQ(append.bytes.size(), kBlockBytes);
   }
   { const LogReservation unused = *log.TryReserve(5); }
-  EXPECT_EQ(log.blocks_used(), 1u);
+  EXPECT_EQ(log.blocks_used(), 1);
 }
 
 TEST_F(LogWriterTest, LogSinceTheLastCheckpointIsNotOverwritten) {
@@ -57,7 +57,7 @@ TEST_F(LogWriterTest, LogSinceTheLastCheckpointIsNotOverwritten) {
     open_->Commit({LogEntry::SetInode({ObjectId{1 + commits}, commits, "o"})});
     ++commits;
   }
-  EXPECT_EQ(commits, volume().geometry().log_blocks);
+  EXPECT_EQ(BlockCount(commits), volume().geometry().log_blocks);
   PowerCut();
   EXPECT_EQ(volume().counters().recovered_records, commits);
   ASSERT_TRUE(open_->Checkpoint().ok());

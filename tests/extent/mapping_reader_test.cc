@@ -19,16 +19,16 @@ TEST_F(MappingReaderTest, MappingAppearsOnlyWhenItsRecordIsDurable) {
   const LogEntry entry = open_->NewData(kObject, {3, 2}, 'a');
   LogAppend& append = open_->Send({entry});
   EXPECT_EQ(open_->Lookup(kObject, {3, 2}).at(0).state, MappingState::kHole);
-  EXPECT_EQ(volume().log().durable_lsn(), 0u);
+  EXPECT_EQ(volume().log().durable_lsn(), 0);
   open_->Flush();
   open_->Durable(append);
   const Mapping m = open_->Lookup(kObject, {0, 10}).at(1);
   EXPECT_EQ(m.logical, (BlockRange{3, 2}));
   EXPECT_EQ(m.state, MappingState::kWritten);
   EXPECT_EQ(m.physical, entry.physical);
-  EXPECT_EQ(m.lsn, 1u);
-  EXPECT_EQ(volume().log().durable_lsn(), 1u);
-  EXPECT_EQ(volume().log().settled_lsn(), 0u);
+  EXPECT_EQ(m.lsn, 1);
+  EXPECT_EQ(volume().log().durable_lsn(), 1);
+  EXPECT_EQ(volume().log().settled_lsn(), 0);
 }
 
 TEST_F(MappingReaderTest, NamesComeInByteOrderWhateverLayerHasThem) {
@@ -49,7 +49,7 @@ TEST_F(MappingReaderTest, NamesComeInByteOrderWhateverLayerHasThem) {
 TEST_F(MappingReaderTest, WhatACheckpointWroteIsLookedUpWithoutReading) {
   const auto write = [&](uint64_t step) {
     std::vector<LogEntry> entries;
-    for (uint64_t i = 0; i < 300; i += step) entries.push_back(open_->NewData(kObject, {2 * i, 1}, 'a'));
+    for (uint64_t i = 0; i < 300; i += step) entries.push_back(open_->NewData(kObject, {ObjectBlock(2 * i), 1}, 'a'));
     open_->Commit(std::move(entries));
   };
   write(1);
@@ -57,18 +57,18 @@ TEST_F(MappingReaderTest, WhatACheckpointWroteIsLookedUpWithoutReading) {
   write(2);
   const uint64_t reads = open_->io_counts().reads;
   ASSERT_TRUE(open_->Checkpoint().ok()) << "nor does the next one read them";
-  for (uint64_t i = 0; i < 300; ++i) EXPECT_EQ(open_->Lookup(kObject, {2 * i, 1}).size(), 1u);
+  for (uint64_t i = 0; i < 300; ++i) EXPECT_EQ(open_->Lookup(kObject, {ObjectBlock(2 * i), 1}).size(), 1u);
   EXPECT_EQ(open_->io_counts().reads, reads);
 }
 
 TEST_F(MappingReaderTest, DamagedTreeNodeIsDataLoss) {
   open_->Commit({open_->NewData(kObject, {0, 1}, 'a')});
   ASSERT_TRUE(open_->Checkpoint().ok());
-  const uint64_t root = volume().superblock().tree.root.block;
+  const BlockNumber root = volume().superblock().tree.root.block;
   char sector[kSectorBytes];
-  disk_->Peek(root * kBlockBytes, sector, kSectorBytes);
+  disk_->Peek(ByteOffset(root), sector, kSectorBytes);
   sector[100] ^= 1;
-  disk_->Poke(root * kBlockBytes, sector, kSectorBytes);
+  disk_->Poke(ByteOffset(root), sector, kSectorBytes);
   Reopen();
   Mappings mappings;
   EXPECT_TRUE(absl::IsDataLoss(open_->Find([&](MissingNodes* missing) {

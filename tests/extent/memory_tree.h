@@ -51,7 +51,7 @@ inline TreeEdit ErasePoint(std::string key) {
   edit.key = std::move(key);
   return edit;
 }
-inline TreeEdit MapRange(uint64_t object, BlockRange range, uint64_t physical,
+inline TreeEdit MapRange(uint64_t object, BlockRange range, BlockNumber physical,
                          MappingState state = MappingState::kWritten) {
   TreeEdit edit;
   edit.is_range = true;
@@ -70,20 +70,21 @@ class MemoryTree : public TreeMergeSink {
   absl::StatusOr<std::shared_ptr<const TreeNode>> Load(BlockPointer pointer) override {
     ++loads;
     const auto it = blocks.find(pointer.block);
-    if (it == blocks.end()) return absl::DataLossError("no such node: " + std::to_string(pointer.block));
+    if (it == blocks.end()) return absl::DataLossError("no such node: " + std::to_string(pointer.block.value()));
     return TreeNode::Parse(it->second, kTestUuid, pointer);
   }
-  absl::StatusOr<uint64_t> AllocateNode() override {
+  absl::StatusOr<BlockNumber> AllocateNode() override {
     if (allocations_left == 0) return absl::ResourceExhaustedError("no node left");
     --allocations_left;
-    return next_block++;
+    ++next_block;
+    return next_block - 1;
   }
   absl::Status WriteNode(BlockPointer node, std::span<const std::byte> block) override {
     EXPECT_TRUE(blocks.try_emplace(node.block, block.begin(), block.end()).second) << "written twice";
     written.insert(node.block);
     return absl::OkStatus();
   }
-  void NodeRetired(uint64_t block) override { EXPECT_TRUE(retired.insert(block).second) << "retired twice"; }
+  void NodeRetired(BlockNumber block) override { EXPECT_TRUE(retired.insert(block).second) << "retired twice"; }
   void MappingRemoved(Extent extent) override { removed.push_back(extent); }
 
   // Merges, and takes the new tree as the current one if that succeeds. Retired nodes are gone then.
@@ -95,14 +96,14 @@ class MemoryTree : public TreeMergeSink {
     absl::StatusOr<TreeRoot> merged = MergeTree(root, source, kTestUuid, ++generation, *this);
     if (!merged.ok()) return merged.status();
     root = *merged;
-    for (const uint64_t block : retired) blocks.erase(block);
+    for (const BlockNumber block : retired) blocks.erase(block);
     return absl::OkStatus();
   }
 
   // What a walk of the whole tree finds; checks separators, levels, order and fill on its way.
   struct Contents {
     std::vector<std::pair<std::string, std::string>> entries;
-    std::set<uint64_t> nodes;
+    std::set<BlockNumber> nodes;
     int height = 0;
     uint64_t leaf_bytes = 0, leaves = 0;
   };
@@ -115,10 +116,12 @@ class MemoryTree : public TreeMergeSink {
     return contents;
   }
 
-  std::map<uint64_t, std::vector<std::byte>> blocks;
+  std::map<BlockNumber, std::vector<std::byte>> blocks;
   TreeRoot root;
-  uint64_t generation = 0, next_block = 100, loads = 0, allocations_left = ~uint64_t{0};
-  std::set<uint64_t> written, retired;
+  Generation generation;
+  BlockNumber next_block = 100;
+  uint64_t loads = 0, allocations_left = ~uint64_t{0};
+  std::set<BlockNumber> written, retired;
   std::vector<Extent> removed;
 
  private:

@@ -58,17 +58,17 @@ class OpenVolume {
   }
 
   // Stages data for an extent, to be sent with the next commit; its entry.
-  LogEntry Data(ObjectId object, BlockRange range, uint64_t physical, char value, bool reserved = false) {
+  LogEntry Data(ObjectId object, BlockRange range, BlockNumber physical, char value, bool reserved = false) {
     Pending& pending = data_.emplace_back();
-    pending.bytes = AlignedBuffer(range.count * kBlockBytes);
+    pending.bytes = AlignedBuffer(Bytes(range.count));
     std::memset(pending.bytes.data(), value, pending.bytes.size());
     pending.request.op = IoOp::kWrite;
-    pending.request.offset_bytes = physical * kBlockBytes;
+    pending.request.offset_bytes = ByteOffset(physical);
     pending.request.iov = {{pending.bytes.data(), pending.bytes.size()}};
     const iovec piece{pending.bytes.data(), pending.bytes.size()};
     return LogEntry::Map(object, range, physical, MappingState::kWritten, HashData({&piece, 1}), reserved);
   }
-  absl::StatusOr<Extent> Allocate(uint64_t want, uint64_t min = 0, uint64_t alignment = 1) {
+  absl::StatusOr<Extent> Allocate(BlockCount want, BlockCount min = 0, BlockCount alignment = 1) {
     Lock lock(mu_);
     return volume_->space().Allocate(
         lock, {.want_blocks = want, .min_blocks = min == 0 ? want : min, .alignment_blocks = alignment});
@@ -77,7 +77,7 @@ class OpenVolume {
   LogEntry NewData(ObjectId object, BlockRange range, char value) {
     const absl::StatusOr<Extent> extent = Allocate(range.count);
     EXPECT_TRUE(extent.ok()) << extent.status();
-    return Data(object, range, extent.ok() ? extent->start : 0, value);
+    return Data(object, range, extent.ok() ? extent->start : BlockNumber(0), value);
   }
 
   // Puts a commit at the log's end and sends it with the data staged before.
@@ -146,10 +146,10 @@ class OpenVolume {
     const absl::Status status = Find(
         [&](MissingNodes* missing) { return volume_->mappings().Lookup(object, range, &mappings, missing); });
     EXPECT_TRUE(status.ok()) << status;
-    uint64_t at = range.start;
+    ObjectBlock at = range.start;
     for (const Mapping& m : mappings) {
       EXPECT_EQ(m.logical.start, at);
-      EXPECT_GT(m.logical.count, 0u);
+      EXPECT_GT(m.logical.count, 0);
       at = m.logical.end();
     }
     EXPECT_EQ(at, range.end());
@@ -183,8 +183,8 @@ class OpenVolume {
   }
 
   // Takes all there is, block by block; gives it back. So: what could be allocated now.
-  std::set<uint64_t> Allocatable() {
-    std::set<uint64_t> blocks;
+  std::set<BlockNumber> Allocatable() {
+    std::set<BlockNumber> blocks;
     std::vector<Extent> extents;
     while (true) {
       const absl::StatusOr<Extent> extent = Allocate(1 << 20, 1);
@@ -193,16 +193,16 @@ class OpenVolume {
         break;
       }
       extents.push_back(*extent);
-      for (uint64_t b = extent->start; b < extent->end(); ++b) EXPECT_TRUE(blocks.insert(b).second);
+      for (BlockNumber b = extent->start; b < extent->end(); ++b) EXPECT_TRUE(blocks.insert(b).second);
     }
     Lock lock(mu_);
     for (const Extent& e : extents) EXPECT_TRUE(volume_->space().ReturnUnused(e).ok());
     return blocks;
   }
   bool IsAllocatable(Extent extent) {
-    const std::set<uint64_t> blocks = Allocatable();
-    uint64_t n = 0;
-    for (uint64_t b = extent.start; b < extent.end(); ++b) n += blocks.contains(b);
+    const std::set<BlockNumber> blocks = Allocatable();
+    BlockCount n;
+    for (BlockNumber b = extent.start; b < extent.end(); ++b) n += BlockCount(blocks.contains(b));
     EXPECT_TRUE(n == 0 || n == extent.count) << "partly";
     return n > 0;
   }

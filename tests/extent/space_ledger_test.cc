@@ -22,18 +22,18 @@ TEST_F(SpaceLedgerTest, DisplacedExtentIsNotReusedBeforeTheRecordThatMappedItIsS
       open_->Send({open_->NewData(kObject, {0, 4}, 'b')});  // sent before the first is durable
   open_->Flush();
   open_->Durable(first);
-  EXPECT_EQ(volume().space().pending_blocks(), 0u);
+  EXPECT_EQ(volume().space().pending_blocks(), 0);
   open_->Durable(second);
-  EXPECT_EQ(volume().log().settled_lsn(), 0u);
-  EXPECT_EQ(volume().space().pending_blocks(), 4u);
+  EXPECT_EQ(volume().log().settled_lsn(), 0);
+  EXPECT_EQ(volume().space().pending_blocks(), 4);
   EXPECT_FALSE(open_->IsAllocatable(Place(a))) << "recovery would compare its hash with another's data";
 
   LogAppend& settling = open_->Send({});
   EXPECT_FALSE(open_->IsAllocatable(Place(a))) << "the settling record is not durable yet";
   open_->Flush();
   open_->Durable(settling);
-  EXPECT_EQ(volume().log().settled_lsn(), 2u);
-  EXPECT_EQ(volume().space().pending_blocks(), 0u);
+  EXPECT_EQ(volume().log().settled_lsn(), 2);
+  EXPECT_EQ(volume().space().pending_blocks(), 0);
   EXPECT_TRUE(open_->IsAllocatable(Place(a)));
 }
 
@@ -43,9 +43,9 @@ TEST_F(SpaceLedgerTest, DisplacedExtentIsNotReusedBeforeTheRecordThatDisplacedIt
   LogAppend& second = open_->Send({open_->NewData(kObject, {0, 4}, 'b')});
   open_->Flush();
   EXPECT_FALSE(open_->IsAllocatable(Place(a)));
-  EXPECT_EQ(volume().log().settled_lsn(), 0u);
+  EXPECT_EQ(volume().log().settled_lsn(), 0);
   open_->Durable(second);
-  EXPECT_EQ(volume().log().settled_lsn(), 1u) << "the second claims the first";
+  EXPECT_EQ(volume().log().settled_lsn(), 1) << "the second claims the first";
   EXPECT_TRUE(open_->IsAllocatable(Place(a)));
 }
 
@@ -55,7 +55,7 @@ TEST_F(SpaceLedgerTest, ExtentOfACheckpointIsReusedOnlyAfterACheckpointWithoutIt
   ASSERT_TRUE(open_->Checkpoint().ok());
   open_->Commit({open_->NewData(kObject, {0, 4}, 'b')});
   open_->Commit({});  // everything is settled
-  EXPECT_EQ(volume().space().pending_blocks(), 0u);
+  EXPECT_EQ(volume().space().pending_blocks(), 0);
   EXPECT_FALSE(open_->IsAllocatable(Place(a))) << "the last durable checkpoint refers to it";
   PowerCut();
   EXPECT_FALSE(open_->IsAllocatable(Place(a)));
@@ -71,7 +71,7 @@ TEST_F(SpaceLedgerTest, ExtentIsNotReusedWhileItIsRead) {
   EXPECT_FALSE(volume().space().ReadOutstanding({a.physical, 3}));
   open_->Commit({open_->NewData(kObject, {0, 4}, 'b')});
   open_->Commit({});
-  EXPECT_EQ(volume().space().pending_blocks(), 4u);
+  EXPECT_EQ(volume().space().pending_blocks(), 4);
   EXPECT_FALSE(open_->IsAllocatable(Place(a))) << "a slow reader would get another object's data";
   pin = ReadPin();
   ASSERT_TRUE(volume().space().ReleasePending().ok());
@@ -93,18 +93,18 @@ TEST_F(SpaceLedgerTest, ExtentThatACheckpointFreedIsNotReusedWhileItIsRead) {
 
 TEST_F(SpaceLedgerTest, ClaimsAreGrantedUpToWhatIsKeptBackAndNoFurther) {
   SpaceLedger& space = volume().space();
-  const uint64_t reservable = space.ReservableBlocks();
+  const BlockCount reservable = space.ReservableBlocks();
   EXPECT_LT(reservable, space.free_blocks());
   EXPECT_FALSE(space.TryReserve({reservable + 1, 0}, EmergencyReserve::kKept));
   {
     const std::optional<Reservation> all = space.TryReserve({reservable, 0}, EmergencyReserve::kKept);
     EXPECT_TRUE(all);
-    EXPECT_EQ(space.ReservableBlocks(), 0u);
+    EXPECT_EQ(space.ReservableBlocks(), 0);
     EXPECT_FALSE(space.TryReserve({1, 0}, EmergencyReserve::kKept));
     const std::optional<Reservation> one = space.TryReserve({1, 0}, EmergencyReserve::kUsable);
     EXPECT_TRUE(one) << "removing works on a full store";
   }
-  EXPECT_EQ(space.reserved_blocks(), 0u);
+  EXPECT_EQ(space.reserved_blocks(), 0);
   EXPECT_EQ(space.ReservableBlocks(), reservable);
 }
 
@@ -117,18 +117,18 @@ TEST_F(SpaceLedgerTest, ReservationIsSplitAddedAndGivenBackWhenItGoes) {
     Reservation part = *whole.TrySplit({3, 1});
     EXPECT_EQ(whole.cost(), (SpaceCost{7, 3}));
     EXPECT_EQ(part.cost(), (SpaceCost{3, 1}));
-    EXPECT_EQ(space.reserved_blocks(), 10u);
+    EXPECT_EQ(space.reserved_blocks(), 10);
     Reservation moved;
     moved.Add(std::move(part));
     EXPECT_TRUE(part.empty());
     moved.ReleaseBlocks(2);
     moved.ReleaseEntries(1);
     EXPECT_EQ(moved.cost(), (SpaceCost{1, 0}));
-    EXPECT_EQ(space.reserved_blocks(), 8u);
+    EXPECT_EQ(space.reserved_blocks(), 8);
     whole = std::move(moved);
-    EXPECT_EQ(space.reserved_blocks(), 1u) << "what it held before went back";
+    EXPECT_EQ(space.reserved_blocks(), 1) << "what it held before went back";
   }
-  EXPECT_EQ(space.reserved_blocks(), 0u);
+  EXPECT_EQ(space.reserved_blocks(), 0);
 }
 
 TEST_F(SpaceLedgerTest, AStoreFilledByItsClaimsCanStillBeCheckpointedAndEmptied) {
@@ -154,9 +154,9 @@ TEST_F(SpaceLedgerTest, AStoreFilledByItsClaimsCanStillBeCheckpointedAndEmptied)
   }
   ASSERT_TRUE(open_->Checkpoint().ok());
   const Geometry g = volume().geometry();
-  EXPECT_EQ(volume().space().free_blocks(), g.total_blocks - g.data_start);
+  EXPECT_EQ(volume().space().free_blocks(), g.data_area().count);
   PowerCut();
-  EXPECT_EQ(open_->Allocatable().size(), g.total_blocks - g.data_start);
+  EXPECT_EQ(BlockCount(open_->Allocatable().size()), g.data_area().count);
 }
 
 TEST(PrepareTest, PreparedSpaceGrowsAndIsNotForgotten) {
@@ -165,15 +165,15 @@ TEST(PrepareTest, PreparedSpaceGrowsAndIsNotForgotten) {
   ASSERT_TRUE(Format(disk, 0, true).ok());
   auto open = OpenVolume::Open(disk);
   ASSERT_NE(open, nullptr);
-  const uint64_t prepared = open->volume().space().prepared_blocks();
-  EXPECT_LT(prepared, kSize / kBlockBytes);
-  EXPECT_LT(*open->Allocatable().rbegin(), prepared);
+  const BlockCount prepared = open->volume().space().prepared_blocks();
+  EXPECT_LT(prepared, WholeBlocks(kSize));
+  EXPECT_LT(*open->Allocatable().rbegin(), BlockAfterFirst(prepared));
   {
     Lock lock(open->mutex());
     EXPECT_EQ(open->volume().space().PrepareMore(lock, 1000).value(), SpaceLedger::Prepared::kMore);
   }
   EXPECT_EQ(open->volume().space().prepared_blocks(), prepared + 1000);
-  EXPECT_EQ(*open->Allocatable().rbegin(), prepared + 999);
+  EXPECT_EQ(*open->Allocatable().rbegin(), BlockAfterFirst(prepared + 999));
   open->Commit({LogEntry::Hole(kObject, {0, 1})});  // the watermark goes with every record
   std::mt19937_64 random(1);
   disk->Crash(random, 0);
@@ -187,7 +187,7 @@ TEST(PrepareTest, PreparedSpaceGrowsAndIsNotForgotten) {
     EXPECT_EQ(open->volume().space().PrepareMore(lock, 1).value(), SpaceLedger::Prepared::kAllPrepared)
         << "all of it is prepared";
   }
-  EXPECT_EQ(open->volume().space().prepared_blocks(), kSize / kBlockBytes);
+  EXPECT_EQ(open->volume().space().prepared_blocks(), WholeBlocks(kSize));
 }
 
 }  // namespace

@@ -14,7 +14,7 @@
 namespace untorn {
 namespace {
 
-constexpr uint64_t kTotal = 4096;
+constexpr BlockCount kTotal = 4096;
 
 Superblock Full() {
   Superblock s;
@@ -81,15 +81,15 @@ TEST(SuperblockTest, FieldsAreWhereTheTableSaysAndTheRestIsZero) {
   const Block block = Encode(s, 1);
   EXPECT_EQ(At(block, 0) & 0xffffffffffff, uint64_t{kMagic} | uint64_t{1} << 32) << "magic and type";
   EXPECT_EQ(At(block, 24), 8u) << "own address";
-  EXPECT_EQ(At(block, 32), s.generation);
+  EXPECT_EQ(At(block, 32), s.generation.value());
   const uint64_t kFields[] = {0x100,
                               0x200,
                               0x300,
-                              kTotal,
-                              s.geometry.log_start,
-                              s.geometry.log_blocks,
-                              s.geometry.map_start,
-                              s.geometry.data_start,
+                              kTotal.value(),
+                              s.geometry.log_start.value(),
+                              s.geometry.log_blocks.value(),
+                              s.geometry.map_start.value(),
+                              s.geometry.data_start.value(),
                               7,
                               1000,
                               2000,
@@ -115,16 +115,16 @@ TEST(SuperblockTest, FieldsAreWhereTheTableSaysAndTheRestIsZero) {
 }
 
 TEST(SuperblockTest, AreasFollowOneAnotherForEverySize) {
-  for (const uint64_t total :
-       {kStoreBlocksMin, kTotal, uint64_t{80000}, uint64_t{1} << 24, uint64_t{1} << 36, uint64_t{1} << 48}) {
+  for (const BlockCount total : {kStoreBlocksMin, kTotal, BlockCount(80000), BlockCount(1 << 24),
+                                 BlockCount(uint64_t{1} << 36), BlockCount(uint64_t{1} << 48)}) {
     const Geometry g = Geometry::ForSize(total);
     EXPECT_GT(g.log_start, kSuperblockSlots[1]);
     EXPECT_GE(g.log_blocks, kLogBlocksMin);
     EXPECT_LE(g.log_blocks, kLogBlocksMax);
     EXPECT_EQ(g.map_start, g.log_start + g.log_blocks);
     EXPECT_GE(g.data_start, g.map_start + FreeMapShape::ForBlocks(total).blocks());
-    EXPECT_EQ(g.data_start % 16, 0u);
-    EXPECT_LT(g.data_start, total);
+    EXPECT_EQ(g.data_start % 16, 0);
+    EXPECT_LT(g.data_start, g.end());
     EXPECT_LT(g.data_start - g.map_start, total / 1000 + 100) << "the map is small";
   }
 }
@@ -160,21 +160,21 @@ TEST(SuperblockTest, FieldsThatContradictEachOtherAreDataLoss) {
   const std::pair<const char*, std::function<void(Superblock&)>> kCases[] = {
       {"generation 0", [](Superblock& s) { s.generation = 0; }},
       {"too small", [](Superblock& s) { s.geometry = Geometry::ForSize(kStoreBlocksMin - 1); }},
-      {"too large", [](Superblock& s) { s.geometry.total_blocks = ~uint64_t{0}; }},
+      {"too large", [](Superblock& s) { s.geometry.total_blocks = BlockCount::Max(); }},
       {"size and layout", [](Superblock& s) { s.geometry.total_blocks += 100000; }},
       {"log elsewhere", [](Superblock& s) { ++s.geometry.log_start; }},
       {"log longer", [](Superblock& s) { ++s.geometry.log_blocks; }},
       {"map elsewhere", [](Superblock& s) { ++s.geometry.map_start; }},
       {"data elsewhere", [](Superblock& s) { ++s.geometry.data_start; }},
       {"prepared beyond the end", [](Superblock& s) { s.prepared_blocks = kTotal + 1; }},
-      {"fixed areas not prepared", [](Superblock& s) { s.prepared_blocks = s.geometry.data_start - 1; }},
+      {"fixed areas not prepared", [](Superblock& s) { s.prepared_blocks = BlocksBefore(s.geometry.data_start) - 1; }},
       {"more used than prepared", [](Superblock& s) { s.used_blocks = s.prepared_blocks + 1; }},
       {"checkpoint not durable", [](Superblock& s) { s.durable_lsn = s.checkpoint_lsn - 1; }},
-      {"root beyond the end", [](Superblock& s) { s.tree.root.block = kTotal; }},
+      {"root beyond the end", [](Superblock& s) { s.tree.root.block = BlockAfterFirst(kTotal); }},
       {"more nodes than blocks", [](Superblock& s) { s.tree.node_count = kTotal + 1; }},
       {"more in leaves than they hold", [](Superblock& s) { s.tree.leaf_bytes = 9 * kBlockBytes + 1; }},
       {"too many levels", [](Superblock& s) { s.tree.levels = 17; }},
-      {"map root beyond the end", [](Superblock& s) { s.free_map.block = kTotal; }},
+      {"map root beyond the end", [](Superblock& s) { s.free_map.block = BlockAfterFirst(kTotal); }},
       {"no next object", [](Superblock& s) { s.next_object = 0; }},
   };
   for (const auto& [what, change] : kCases) {
@@ -188,15 +188,15 @@ TEST(SuperblockTest, FieldsThatContradictEachOtherAreDataLoss) {
 
 class SuperblockSlotsTest : public testing::Test {
  protected:
-  void Put(int slot, uint64_t generation, FeatureBits features = {}) {
+  void Put(int slot, Generation generation, FeatureBits features = {}) {
     Superblock s = Full();
     s.generation = generation;
     s.features = features;
     const Block block = Encode(s, slot);
-    disk_->Poke(kSuperblockSlots[slot] * kBlockBytes, block.data(), kBlockBytes);
+    disk_->Poke(ByteOffset(kSuperblockSlots[slot]), block.data(), kBlockBytes);
   }
   void Damage(int slot, size_t offset) {
-    const uint64_t at = kSuperblockSlots[slot] * kBlockBytes + offset / kSectorBytes * kSectorBytes;
+    const uint64_t at = ByteOffset(kSuperblockSlots[slot]) + offset / kSectorBytes * kSectorBytes;
     char sector[kSectorBytes];
     disk_->Peek(at, sector, kSectorBytes);
     sector[offset % kSectorBytes] ^= 1;
@@ -211,7 +211,7 @@ class SuperblockSlotsTest : public testing::Test {
     return ReadSuperblocks(device).current;
   }
 
-  std::shared_ptr<SimulatedDisk> disk_ = std::make_shared<SimulatedDisk>(kTotal * kBlockBytes);
+  std::shared_ptr<SimulatedDisk> disk_ = std::make_shared<SimulatedDisk>(Bytes(kTotal));
 };
 
 TEST_F(SuperblockSlotsTest, TheOneWithTheHigherGenerationIsInUse) {
@@ -221,7 +221,7 @@ TEST_F(SuperblockSlotsTest, TheOneWithTheHigherGenerationIsInUse) {
   Put(0, 12);
   EXPECT_EQ(Current(), 0);
   ASSERT_TRUE(Usable().ok());
-  EXPECT_EQ(Usable()->generation, 12u);
+  EXPECT_EQ(Usable()->generation, 12);
 }
 
 TEST_F(SuperblockSlotsTest, WhenTheNewerIsTornTheOlderIsInUse) {
@@ -253,11 +253,11 @@ TEST_F(SuperblockSlotsTest, WithoutASoundSuperblockAStoreIsDamaged) {
 TEST_F(SuperblockSlotsTest, DeviceShorterThanTheStoreIsDataLoss) {
   Put(0, 10);
   Put(1, 11);
-  auto shorter = std::make_shared<SimulatedDisk>((kTotal - 1) * kBlockBytes);
-  for (const uint64_t slot : kSuperblockSlots) {
+  auto shorter = std::make_shared<SimulatedDisk>(Bytes(kTotal - 1));
+  for (const BlockNumber slot : kSuperblockSlots) {
     char block[kBlockBytes];
-    disk_->Peek(slot * kBlockBytes, block, kBlockBytes);
-    shorter->Poke(slot * kBlockBytes, block, kBlockBytes);
+    disk_->Peek(ByteOffset(slot), block, kBlockBytes);
+    shorter->Poke(ByteOffset(slot), block, kBlockBytes);
   }
   disk_ = shorter;
   EXPECT_TRUE(absl::IsDataLoss(Usable().status()));
@@ -281,7 +281,7 @@ TEST_F(SuperblockSlotsTest, AnotherFormatVersionInEitherSlotForbidsOpening) {
     Block block = Encode(s, slot);
     block[6] = std::byte{9};
     SealBlock(block);
-    disk_->Poke(kSuperblockSlots[slot] * kBlockBytes, block.data(), kBlockBytes);
+    disk_->Poke(ByteOffset(kSuperblockSlots[slot]), block.data(), kBlockBytes);
     EXPECT_TRUE(absl::IsUnimplemented(Usable(false).status()));
   }
 }

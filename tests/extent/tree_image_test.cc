@@ -25,14 +25,14 @@ std::vector<TreeEdit> RandomEdits(std::mt19937_64& random, uint64_t step) {
     for (uint64_t at = below(every); at < 3000; at += 1 + below(2 * every)) {
       const uint64_t count = 1 + below(4);
       if (below(5) == 0) {
-        edits.push_back(PunchHole(object, {at, count + below(every)}));
+        edits.push_back(PunchHole(object, {ObjectBlock(at), BlockCount(count + below(every))}));
       } else {
         const MappingState state = below(4) ? MappingState::kWritten : MappingState::kUnwritten;
         // Some are contiguous with what was there, and are joined to it.
         const uint64_t physical = below(3) ? 100000 * object + at : 1 + below(uint64_t{1} << 40);
-        edits.push_back(MapRange(object, {at, count}, physical, state));
+        edits.push_back(MapRange(object, {ObjectBlock(at), BlockCount(count)}, BlockNumber(physical), state));
       }
-      at += edits.back().mapping.logical.count;
+      at += edits.back().mapping.logical.count.value();
     }
   }
   std::set<uint64_t> inodes;
@@ -67,10 +67,10 @@ TEST(TreeImageTest, SameEditsGiveTheSameNodes) {
     const absl::Status merged = tree.Merge(RandomEdits(random, step));
     ASSERT_TRUE(merged.ok()) << merged;
     // A node's checksum is of all its bytes.
-    for (const uint64_t block : tree.written) {
+    for (const BlockNumber block : tree.written) {
       uint64_t checksum;
       std::memcpy(&checksum, &tree.blocks[block][offsetof(BlockHeader, checksum)], sizeof(checksum));
-      all = all * 0x9e3779b97f4a7c15 + checksum + block;
+      all = all * 0x9e3779b97f4a7c15 + checksum + block.value();
       ++nodes;
     }
   }

@@ -21,12 +21,12 @@ TEST(TreeKeysTest, KeysAreBigEndianBytes) {
 
 TEST(TreeKeysTest, ByteOrderIsNumericOrder) {
   const uint64_t numbers[] = {
-      1, 2, 127, 128, 255, 256, 65535, 1 << 20, uint64_t{1} << 40, kObjectBlocksMax - 1};
+      1, 2, 127, 128, 255, 256, 65535, 1 << 20, uint64_t{1} << 40, (kObjectEnd - 1).value()};
   for (const uint64_t a : numbers) {
     for (const uint64_t b : numbers) {
-      EXPECT_EQ(MappingKey(kObject, a) < MappingKey(kObject, b), a < b);
+      EXPECT_EQ(MappingKey(kObject, ObjectBlock(a)) < MappingKey(kObject, ObjectBlock(b)), a < b);
       EXPECT_EQ(MappingKey(ObjectId{a}, 9) < MappingKey(ObjectId{b}, 3), a < b || (a == b && 9 < 3));
-      EXPECT_LT(MappingKey(ObjectId{a}, b), InodeKey(ObjectId{b}));
+      EXPECT_LT(MappingKey(ObjectId{a}, ObjectBlock(b)), InodeKey(ObjectId{b}));
       EXPECT_LT(InodeKey(ObjectId{a}), NameKey("\x01"));
     }
   }
@@ -34,13 +34,13 @@ TEST(TreeKeysTest, ByteOrderIsNumericOrder) {
 
 TEST(TreeKeysTest, MappingIsReadBack) {
   const auto entry =
-      ParseMapping(MappingKey(kObject, 500), MappingValue(900, 0xffffffff, MappingState::kUnwritten));
+      ParseMapping(MappingKey(kObject, 500), MappingValue(900, kMappingEntryBlocksMax, MappingState::kUnwritten));
   ASSERT_TRUE(entry);
   EXPECT_EQ(entry->object, kObject);
-  EXPECT_EQ(entry->mapping.logical, (BlockRange{500, 0xffffffff}));
-  EXPECT_EQ(entry->mapping.physical, 900u);
+  EXPECT_EQ(entry->mapping.logical, (BlockRange{500, kMappingEntryBlocksMax}));
+  EXPECT_EQ(entry->mapping.physical, 900);
   EXPECT_EQ(entry->mapping.state, MappingState::kUnwritten);
-  EXPECT_EQ(entry->mapping.lsn, 0u);
+  EXPECT_EQ(entry->mapping.lsn, 0);
 }
 
 TEST(TreeKeysTest, InodeAndNameAreReadBack) {
@@ -50,7 +50,7 @@ TEST(TreeKeysTest, InodeAndNameAreReadBack) {
 }
 
 TEST(TreeKeysTest, KeysOutsideTheirSpaceAreRefused) {
-  EXPECT_EQ(KeySpaceOf(MappingKey(kObject, kObjectBlocksMax - 1)), KeySpace::kMapping);
+  EXPECT_EQ(KeySpaceOf(MappingKey(kObject, kObjectEnd - 1)), KeySpace::kMapping);
   EXPECT_EQ(KeySpaceOf(InodeKey(kObject)), KeySpace::kInode);
   EXPECT_EQ(KeySpaceOf(NameKey(std::string(255, 'a'))), KeySpace::kName);
   EXPECT_FALSE(KeySpaceOf(""));
@@ -58,7 +58,7 @@ TEST(TreeKeysTest, KeysOutsideTheirSpaceAreRefused) {
   EXPECT_FALSE(
       KeySpaceOf("\x04"
                  "abcdefgh"));
-  EXPECT_FALSE(KeySpaceOf(MappingKey(kObject, kObjectBlocksMax)));
+  EXPECT_FALSE(KeySpaceOf(MappingKey(kObject, kObjectEnd)));
   EXPECT_FALSE(KeySpaceOf(MappingKey(ObjectId::kNone, 1)));
   EXPECT_FALSE(KeySpaceOf(MappingKey(kObject, 1) + "x"));
   EXPECT_FALSE(KeySpaceOf(InodeKey(ObjectId::kNone)));
@@ -75,13 +75,13 @@ TEST(TreeKeysTest, IllFormedValuesAreRefused) {
   EXPECT_FALSE(ParseMapping(key, MappingValue(9, 1, MappingState::kHole)));
   EXPECT_FALSE(ParseMapping(key, MappingValue(9, 1, MappingState{3})));
   EXPECT_FALSE(
-      ParseMapping(key, MappingValue(std::numeric_limits<uint64_t>::max(), 1, MappingState::kWritten)));
+      ParseMapping(key, MappingValue(BlockNumber::Max(), 1, MappingState::kWritten)));
   EXPECT_FALSE(ParseMapping(key, MappingValue(9, 1, MappingState::kWritten) + "x"));
   EXPECT_FALSE(ParseMapping(key, ""));
   EXPECT_TRUE(
-      ParseMapping(MappingKey(kObject, kObjectBlocksMax - 1), MappingValue(9, 1, MappingState::kWritten)));
+      ParseMapping(MappingKey(kObject, kObjectEnd - 1), MappingValue(9, 1, MappingState::kWritten)));
   EXPECT_FALSE(
-      ParseMapping(MappingKey(kObject, kObjectBlocksMax - 1), MappingValue(9, 2, MappingState::kWritten)));
+      ParseMapping(MappingKey(kObject, kObjectEnd - 1), MappingValue(9, 2, MappingState::kWritten)));
   EXPECT_FALSE(ParseInode(InodeKey(kObject), "1234567"));
   EXPECT_FALSE(ParseInode(InodeKey(kObject), InodeValue({kObject, 1, ""})));
   EXPECT_FALSE(ParseInode(InodeKey(kObject), InodeValue({kObject, kObjectBytesMax + 1, "a"})));

@@ -18,7 +18,7 @@ constexpr uint64_t kObjects = 6;
 constexpr uint64_t kObjectBlocks = 3000;
 
 struct Cell {
-  uint64_t physical = 0;
+  BlockNumber physical;
   MappingState state = MappingState::kHole;
   bool operator==(const Cell&) const = default;
 };
@@ -79,9 +79,9 @@ class Model {
       }
       const Mapping& m = entry->mapping;
       ASSERT_LE(Value(entry->object), kObjects);
-      ASSERT_LE(m.logical.end(), kObjectBlocks);
-      for (uint64_t i = 0; i < m.logical.count; ++i) {
-        Cell& cell = found[Value(entry->object) - 1][m.logical.start + i];
+      ASSERT_LE(m.logical.end(), ObjectBlock(kObjectBlocks));
+      for (BlockCount i; i < m.logical.count; ++i) {
+        Cell& cell = found[Value(entry->object) - 1][(m.logical.start + i).value()];
         ASSERT_EQ(cell, Cell{}) << "mapped twice";
         cell = {m.physical + i, m.state};
       }
@@ -89,10 +89,10 @@ class Model {
     ASSERT_EQ(point, points_.end());
     for (uint64_t o = 0; o < kObjects; ++o) ASSERT_EQ(found[o], cells_[o]) << "object " << o + 1;
 
-    std::vector<uint64_t> removed_blocks;
+    std::vector<BlockNumber> removed_blocks;
     for (const Extent& run : removed) {
-      ASSERT_GT(run.count, 0u);
-      for (uint64_t block = run.start; block < run.end(); ++block) removed_blocks.push_back(block);
+      ASSERT_GT(run.count, 0);
+      for (BlockNumber block = run.start; block < run.end(); ++block) removed_blocks.push_back(block);
     }
     std::sort(removed_blocks.begin(), removed_blocks.end());
     std::sort(removed_.begin(), removed_.end());
@@ -118,9 +118,10 @@ class Model {
     // Often right behind another edit.
     uint64_t start = Percent(30) ? last_end_ % kObjectBlocks : Below(kObjectBlocks);
     if (Percent(mood.holes_percent)) {
-      const uint64_t lengths[] = {1 + Below(10), 1 + Below(500), kObjectBlocksMax - start, kObjectBlocksMax};
+      const BlockCount lengths[] = {BlockCount(1 + Below(10)), BlockCount(1 + Below(500)),
+                                    kObjectEnd - ObjectBlock(start), kObjectBlocksMax};
       const uint64_t pick = Below(100);
-      AddIfFree(PunchHole(object, {start, lengths[pick < 70   ? 0
+      AddIfFree(PunchHole(object, {ObjectBlock(start), lengths[pick < 70   ? 0
                                                   : pick < 97 ? 1
                                                   : pick < 98 ? 2
                                                               : 3]}),
@@ -128,12 +129,12 @@ class Model {
       return;
     }
     const uint64_t length = std::min(1 + Below(Percent(80) ? 4 : 60), kObjectBlocks - start);
-    uint64_t physical = next_physical_ += 64 + Below(9);
+    BlockNumber physical = next_physical_ += BlockCount(64 + Below(9));
     // Sometimes contiguous with the block before.
-    if (start > 0 && Percent(20) && cells_[object - 1][start - 1].physical) {
+    if (start > 0 && Percent(20) && cells_[object - 1][start - 1].physical != 0) {
       physical = cells_[object - 1][start - 1].physical + 1;
     }
-    AddIfFree(MapRange(object, {start, length}, physical,
+    AddIfFree(MapRange(object, {ObjectBlock(start), BlockCount(length)}, physical,
                        Percent(25) ? MappingState::kUnwritten : MappingState::kWritten),
               edits);
   }
@@ -154,7 +155,7 @@ class Model {
       const TreeEdit& before = std::prev(after)->second;
       if (before.object == edit.object && before.mapping.logical.end() > range.start) return;
     }
-    last_end_ = range.end();
+    last_end_ = range.end().value();
     edits.emplace(edit.key, std::move(edit));
   }
 
@@ -168,10 +169,11 @@ class Model {
       return;
     }
     const Mapping& m = edit.mapping;
-    for (uint64_t block = m.logical.start; block < std::min(m.logical.end(), kObjectBlocks); ++block) {
-      Cell& cell = cells_[Value(edit.object) - 1][block];
+    const ObjectBlock end = std::min(m.logical.end(), ObjectBlock(kObjectBlocks));
+    for (ObjectBlock block = m.logical.start; block < end; ++block) {
+      Cell& cell = cells_[Value(edit.object) - 1][block.value()];
       if (cell.physical != 0) removed_.push_back(cell.physical);
-      cell = m.state == MappingState::kHole ? Cell{} : Cell{m.physical + block - m.logical.start, m.state};
+      cell = m.state == MappingState::kHole ? Cell{} : Cell{m.physical + (block - m.logical.start), m.state};
     }
   }
 
@@ -179,8 +181,9 @@ class Model {
   std::mt19937_64 random_;
   std::vector<std::vector<Cell>> cells_;
   std::map<std::string, std::string> points_;
-  std::vector<uint64_t> removed_;
-  uint64_t next_physical_ = 1000, last_end_ = 0;
+  std::vector<BlockNumber> removed_;
+  BlockNumber next_physical_ = 1000;
+  uint64_t last_end_ = 0;
 };
 
 // As TreeGrowthMax counts them.
@@ -197,9 +200,10 @@ void RunRounds(uint64_t seed, uint64_t names, int rounds) {
   SCOPED_TRACE("seed " + std::to_string(seed));
   Model model(seed, names);
   MemoryTree tree;
-  std::set<uint64_t> nodes;
+  std::set<BlockNumber> nodes;
   uint64_t edits_made = 0, nodes_written = 0;
-  uint64_t budget = 0, entries_left = 0;
+  BlockCount budget;
+  uint64_t entries_left = 0;
   int height_max = 0;
   Mood mood = kMoods[0];
   for (int round = 0; round < rounds; ++round) {
@@ -207,10 +211,10 @@ void RunRounds(uint64_t seed, uint64_t names, int rounds) {
     if (model.Percent(10)) mood = kMoods[model.Below(std::size(kMoods))];
     std::vector<TreeEdit> edits = model.Round(mood);
     edits_made += edits.size();
-    const uint64_t count_before = tree.root.node_count;
+    const BlockCount count_before = tree.root.node_count;
     const uint64_t entries = Entries(edits);
     // Space is kept back by this bound, and taken merge by merge.
-    const uint64_t growth_max = TreeGrowthMax(tree.root, entries);
+    const BlockCount growth_max = TreeGrowthMax(tree.root, entries);
     if (round % 7 == 0) {
       budget = count_before + TreeGrowthMax(tree.root, 8 * entries + 100);
       entries_left = 8 * entries + 100;
@@ -219,18 +223,18 @@ void RunRounds(uint64_t seed, uint64_t names, int rounds) {
     ASSERT_TRUE(merged.ok()) << merged;
 
     const MemoryTree::Contents contents = tree.Walk();
-    std::set<uint64_t> expected = nodes;
-    for (const uint64_t block : tree.retired)
-      ASSERT_EQ(expected.erase(block), 1u) << "retired no node of the old tree";
+    std::set<BlockNumber> expected = nodes;
+    for (const BlockNumber block : tree.retired)
+      ASSERT_EQ(expected.erase(block), 1) << "retired no node of the old tree";
     expected.insert(tree.written.begin(), tree.written.end());
     ASSERT_EQ(contents.nodes, expected);
-    ASSERT_EQ(tree.root.node_count, contents.nodes.size());
-    ASSERT_EQ(tree.root.node_count, count_before - tree.retired.size() + tree.written.size());
+    ASSERT_EQ(tree.root.node_count, BlockCount(contents.nodes.size()));
+    ASSERT_EQ(tree.root.node_count, count_before - BlockCount(tree.retired.size()) + BlockCount(tree.written.size()));
     nodes = contents.nodes;
     ASSERT_EQ(tree.root.leaf_bytes, contents.leaf_bytes - contents.leaves * kHeaderBytes);
-    ASSERT_EQ(tree.root.levels, static_cast<uint64_t>(contents.height));
+    ASSERT_EQ(tree.root.levels, contents.height);
     ASSERT_LE(tree.root.node_count, count_before + growth_max);
-    ASSERT_LE(tree.written.size(), tree.root.node_count);
+    ASSERT_LE(BlockCount(tree.written.size()), tree.root.node_count);
     if (entries <= entries_left) {
       entries_left -= entries;
       ASSERT_LE(tree.root.node_count + TreeGrowthMax(tree.root, entries_left), budget);

@@ -15,7 +15,7 @@
 namespace untorn {
 namespace {
 
-constexpr uint64_t kWhole = kObjectBlocksMax;
+constexpr BlockCount kWhole = kObjectBlocksMax;
 
 // The mappings of a tree as text: "object:[start,end)@physical", u after unwritten ones.
 std::string Mappings(MemoryTree& tree) {
@@ -24,8 +24,8 @@ std::string Mappings(MemoryTree& tree) {
     const auto entry = ParseMapping(key, value);
     if (!entry) continue;
     const Mapping& m = entry->mapping;
-    absl::StrAppend(&text, text.empty() ? "" : " ", Value(entry->object), ":[", m.logical.start, ",",
-                    m.logical.end(), ")@", m.physical, m.state == MappingState::kUnwritten ? "u" : "");
+    absl::StrAppend(&text, text.empty() ? "" : " ", Value(entry->object), ":[", m.logical.start.value(), ",",
+                    m.logical.end().value(), ")@", m.physical.value(), m.state == MappingState::kUnwritten ? "u" : "");
   }
   return text;
 }
@@ -112,21 +112,21 @@ TEST(TreeMergeTest, ContiguousMappingsOfOneStateBecomeOneEntry) {
 
 TEST(TreeMergeTest, MappingTooLongForOneEntryBecomesSeveral) {
   constexpr uint64_t kEntryMax = std::numeric_limits<uint32_t>::max();
-  MemoryTree tree = TreeOf({MapRange(1, {7, 2 * kEntryMax + 3}, 100)});
+  MemoryTree tree = TreeOf({MapRange(1, {7, BlockCount(2 * kEntryMax + 3)}, 100)});
   EXPECT_EQ(tree.Walk().entries.size(), 3u);
-  ASSERT_TRUE(tree.Merge({PunchHole(1, {kEntryMax, 20})}).ok());
+  ASSERT_TRUE(tree.Merge({PunchHole(1, {ObjectBlock(kEntryMax), 20})}).ok());
   // The last two are joined: they fit one entry now.
   EXPECT_EQ(Mappings(tree), absl::StrCat("1:[7,", kEntryMax, ")@100 1:[", kEntryMax + 20, ",",
                                          2 * kEntryMax + 10, ")@", kEntryMax + 113));
-  EXPECT_EQ(tree.removed, std::vector<Extent>({{kEntryMax + 93, 7}, {kEntryMax + 100, 13}}));
+  EXPECT_EQ(tree.removed, std::vector<Extent>({{BlockNumber(kEntryMax + 93), 7}, {BlockNumber(kEntryMax + 100), 13}}));
   ASSERT_TRUE(tree.Merge({PunchHole(1, {0, kWhole})}).ok());
   EXPECT_EQ(tree.root, TreeRoot{});
 }
 
 TEST(TreeMergeTest, LastBlockOfTheLargestObjectIsMapped) {
-  MemoryTree tree = TreeOf({MapRange(1, {kWhole - 1, 1}, 9)});
-  EXPECT_EQ(Mappings(tree), absl::StrCat("1:[", kWhole - 1, ",", kWhole, ")@9"));
-  ASSERT_TRUE(tree.Merge({PunchHole(1, {kWhole - 1, kWhole})}).ok());
+  MemoryTree tree = TreeOf({MapRange(1, {kObjectEnd - 1, 1}, 9)});
+  EXPECT_EQ(Mappings(tree), absl::StrCat("1:[", (kWhole - 1).value(), ",", kWhole.value(), ")@9"));
+  ASSERT_TRUE(tree.Merge({PunchHole(1, {kObjectEnd - 1, kWhole})}).ok());
   EXPECT_EQ(tree.root, TreeRoot{});
 }
 
@@ -134,14 +134,14 @@ TEST(TreeMergeTest, HoleOverManyLeavesRemovesThemAndKeepsTheOthers) {
   std::vector<TreeEdit> edits;
   for (uint64_t object = 1; object <= 3; ++object) {
     for (uint64_t i = 0; i < 5000; ++i)
-      edits.push_back(MapRange(object, {2 * i, 1}, object * 100000 + 3 * i));
+      edits.push_back(MapRange(object, {ObjectBlock(2 * i), 1}, BlockNumber(object * 100000 + 3 * i)));
   }
   MemoryTree tree = TreeOf(std::move(edits));
-  const uint64_t nodes_before = tree.root.node_count;
+  const BlockCount nodes_before = tree.root.node_count;
   ASSERT_TRUE(tree.Merge({PunchHole(2, {0, kWhole})}).ok());
   EXPECT_EQ(tree.removed.size(), 5000u);
   EXPECT_EQ(tree.Walk().entries.size(), 10000u);
-  EXPECT_EQ(tree.Walk().nodes.size(), tree.root.node_count);
+  EXPECT_EQ(BlockCount(tree.Walk().nodes.size()), tree.root.node_count);
   EXPECT_LE(tree.root.node_count, nodes_before * 2 / 3 + 3);
   EXPECT_LE(tree.written.size(), 10u);
 }
@@ -151,12 +151,12 @@ TEST(TreeMergeTest, OneEditInAFullTreeRewritesOnlyItsPath) {
     MemoryTree tree = TreeOfNames(4000, 2);
     const int height = tree.Walk().height;
     ASSERT_GE(height, 4);
-    const uint64_t nodes_before = tree.root.node_count;
+    const BlockCount nodes_before = tree.root.node_count;
     tree.loads = 0;
     ASSERT_TRUE(tree.Merge({Name(at)}).ok());
     EXPECT_LE(tree.loads, static_cast<uint64_t>(height) + 2);
     EXPECT_LE(tree.written.size(), static_cast<size_t>(2 * height + 1));
-    EXPECT_EQ(tree.root.node_count, nodes_before - tree.retired.size() + tree.written.size());
+    EXPECT_EQ(tree.root.node_count, nodes_before - BlockCount(tree.retired.size()) + BlockCount(tree.written.size()));
     EXPECT_EQ(tree.Walk().entries.size(), 4001u);
   }
 }
@@ -175,10 +175,10 @@ TEST(TreeMergeTest, ShrinkingTreeLosesHeight) {
     std::vector<TreeEdit> edits;
     for (int i = begin; i < end; ++i) edits.push_back(ErasePoint(NameKey(LongName(i))));
     ASSERT_TRUE(tree.Merge(std::move(edits)).ok());
-    EXPECT_EQ(tree.Walk().nodes.size(), tree.root.node_count);
+    EXPECT_EQ(BlockCount(tree.Walk().nodes.size()), tree.root.node_count);
   }
   EXPECT_EQ(tree.Walk().entries.size(), 2u);
-  EXPECT_EQ(tree.root.node_count, 1u);
+  EXPECT_EQ(tree.root.node_count, 1);
 }
 
 // All but the last child of each level go: what stays is a chain of kept nodes with one child each.
@@ -244,7 +244,7 @@ std::vector<BlockPointer> Leaves(MemoryTree& tree) {
 MemoryTree TreeOfMappings() {
   std::vector<TreeEdit> edits;
   for (uint64_t object = 1; object <= 10; ++object) {
-    for (uint64_t i = 0; i < 50; ++i) edits.push_back(MapRange(object, {i * 10, 1}, object * 10000 + i * 7));
+    for (uint64_t i = 0; i < 50; ++i) edits.push_back(MapRange(object, {ObjectBlock(i * 10), 1}, BlockNumber(object * 10000 + i * 7)));
   }
   return TreeOf(std::move(edits));
 }
@@ -290,7 +290,7 @@ TEST(TreeMergeTest, DamagedLeafInsideAHoleGoesAndWhatItMappedIsNotReported) {
 
   tree = TreeOf([&] {
     std::vector<TreeEdit> one;
-    for (uint64_t i = 0; i < 500; ++i) one.push_back(MapRange(1, {i * 10, 1}, 10000 + i * 7));
+    for (uint64_t i = 0; i < 500; ++i) one.push_back(MapRange(1, {ObjectBlock(i * 10), 1}, BlockNumber(10000 + i * 7)));
     return one;
   }());
   const std::vector<BlockPointer> of_one = Leaves(tree);
@@ -304,7 +304,7 @@ TEST(TreeMergeTest, DamagedLeafInsideAHoleGoesAndWhatItMappedIsNotReported) {
 // Walks a tree of which one leaf cannot be read.
 struct WalkAroundDamage {
   MemoryTree& tree;
-  uint64_t damaged;
+  BlockNumber damaged;
   std::map<std::string, std::string> entries = {};
   std::optional<std::string> first = std::nullopt, limit = std::nullopt;  // of the damaged leaf
 
@@ -333,11 +333,11 @@ TEST(TreeMergeTest, RangeOfADamagedNodeNeverGrowsOverKeysThatWereAnothers) {
     SCOPED_TRACE(seed);
     std::mt19937_64 rng(seed);
     MemoryTree tree = TreeOfNames(1500);
-    std::vector<uint64_t> leaves;
+    std::vector<BlockNumber> leaves;
     for (const auto& [block, bytes] : tree.blocks) {
       if (bytes[offsetof(BlockHeader, by_type)] == std::byte{0}) leaves.push_back(block);
     }
-    const uint64_t damaged = leaves[rng() % leaves.size()];
+    const BlockNumber damaged = leaves[rng() % leaves.size()];
     WalkAroundDamage before{tree, damaged};
     before.Walk(tree.root.root, "", std::nullopt);
     ASSERT_TRUE(before.first.has_value());
@@ -424,7 +424,7 @@ TEST(TreeMergeTest, ChildThatIsNotWhatItsParentSaysIsDataLoss) {
 TEST(TreeMergeTest, SealedDamageIsMergedOrRefusedButNeverAborts) {
   std::mt19937_64 random(3);
   std::vector<TreeEdit> edits;
-  for (uint64_t i = 0; i < 300; ++i) edits.push_back(MapRange(1, {3 * i, 2}, 1000 + 5 * i));
+  for (uint64_t i = 0; i < 300; ++i) edits.push_back(MapRange(1, {ObjectBlock(3 * i), 2}, BlockNumber(1000 + 5 * i)));
   for (uint64_t i = 0; i < 20; ++i) edits.push_back(Name(i));
   const MemoryTree sound = TreeOf(std::move(edits));
   int merged = 0, refused = 0;
@@ -453,7 +453,7 @@ TEST(TreeMergeTest, SealedDamageIsMergedOrRefusedButNeverAborts) {
     }
     tree.root.root.checksum = SealBlock(root_block);
     const absl::Status status =
-        tree.Merge({PunchHole(1, {random() % 900, 1 + random() % 300}), Name(random() % 40)});
+        tree.Merge({PunchHole(1, {ObjectBlock(random() % 900), BlockCount(1 + random() % 300)}), Name(random() % 40)});
     ++(status.ok() ? merged : refused);
     if (!status.ok()) {
       EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << status;

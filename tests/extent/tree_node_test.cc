@@ -10,7 +10,7 @@ namespace untorn {
 namespace {
 
 constexpr Uuid kUuid = {1, 2, 3};
-constexpr uint64_t kAddress = 42;
+constexpr BlockNumber kAddress = 42;
 using Block = std::vector<std::byte>;
 
 struct Built {
@@ -230,7 +230,7 @@ TEST(TreeNodeTest, SealedRandomBytesAreRefusedOrReadable) {
       BlockHeader header;
       header.type = static_cast<uint16_t>(BlockType::kTreeNode);
       header.uuid = kUuid;
-      header.address = kAddress;
+      header.address = kAddress.value();
       header.payload_bytes = kBlockBytes - kHeaderBytes;
       header.by_type[0] = random() % 3;
       header.by_type[2] = random() % 4;

@@ -66,7 +66,7 @@ TEST_F(TreeCursorTest, WholeWalkLoadsEachNodeOnceEvenWithACacheOfOne) {
   TreeCursor cursor(cache, tree_.root);
   WalkResult at = Do(cursor, cache, [&] { return cursor.Seek(""); });
   while (at == WalkResult::kAtEntry) at = Do(cursor, cache, [&] { return cursor.Next(); });
-  EXPECT_EQ(tree_.loads, tree_.root.node_count);
+  EXPECT_EQ(BlockCount(tree_.loads), tree_.root.node_count);
 }
 
 TEST_F(TreeCursorTest, SeekFindsTheFirstEntryNotBelow) {
@@ -176,7 +176,7 @@ TEST(TreeCursorOnMappingsTest, MappingThatReachesIntoTheFollowingNodeIsDamage) {
   MemoryTree tree;
   NodeCache cache(100);
   std::vector<std::byte> block(kBlockBytes);
-  const auto node = [&](uint64_t number, int level,
+  const auto node = [&](BlockNumber number, int level,
                         std::vector<std::pair<std::string, std::string>> entries) {
     TreeNodeBuilder builder(level);
     for (const auto& [key, value] : entries) builder.Add(key, value);
@@ -186,8 +186,8 @@ TEST(TreeCursorOnMappingsTest, MappingThatReachesIntoTheFollowingNodeIsDamage) {
   };
   const std::string first = MappingKey(ObjectId{1}, 0), second = MappingKey(ObjectId{1}, 8),
                     third = MappingKey(ObjectId{1}, 16);
-  for (const uint32_t count : {8u, 9u}) {
-    const auto at = [&](uint64_t physical) { return MappingValue(physical, count, MappingState::kWritten); };
+  for (const BlockCount count : {BlockCount(8), BlockCount(9)}) {
+    const auto at = [&](BlockNumber physical) { return MappingValue(physical, count, MappingState::kWritten); };
     const BlockPointer left = node(10, 0, {{first, at(100)}}), middle = node(11, 0, {{second, at(200)}}),
                        right = node(12, 0, {{third, at(300)}});
     // The leaf in the middle is the last of its parent: what follows is told further up.
@@ -226,7 +226,7 @@ TEST(TreeCursorOnNothingTest, EmptyRootLeafIsAtItsEnd) {
   EXPECT_EQ(cursor.Seek("a"), WalkResult::kEnd);
 }
 
-std::shared_ptr<const TreeNode> LeafAt(uint64_t block_number, const std::string& key) {
+std::shared_ptr<const TreeNode> LeafAt(BlockNumber block_number, const std::string& key) {
   TreeNodeBuilder builder(0);
   builder.Add(key, "");
   std::vector<std::byte> block(kBlockBytes);

@@ -18,17 +18,17 @@ namespace untorn {
 namespace {
 
 constexpr uint64_t kObjects = 5;
-constexpr uint64_t kBlocks = 60;
+constexpr BlockCount kBlocks = 60;
 
 struct Cell {
   MappingState state = MappingState::kHole;
-  uint64_t physical = 0;
+  BlockNumber physical;
   char value = 0;
   bool operator==(const Cell&) const = default;
 };
 
 struct State {
-  std::map<std::pair<uint64_t, uint64_t>, Cell> cells;  // by object and block; no holes
+  std::map<std::pair<uint64_t, ObjectBlock>, Cell> cells;  // by object and block; no holes
   std::map<uint64_t, Inode> inodes;
   std::map<std::string, uint64_t> names;
   bool operator==(const State&) const = default;
@@ -38,7 +38,7 @@ struct State {
     switch (e.type) {
       case LogEntry::Type::kMap:
       case LogEntry::Type::kHole:
-        for (uint64_t i = 0; i < e.logical.count; ++i) {
+        for (BlockCount i; i < e.logical.count; ++i) {
           cells.erase({object, e.logical.start + i});
           if (e.type == LogEntry::Type::kMap) {
             cells[{object, e.logical.start + i}] = {e.state, e.physical + i,
@@ -51,7 +51,8 @@ struct State {
         break;
       case LogEntry::Type::kInodeGone:
         inodes.erase(object);
-        cells.erase(cells.lower_bound({object, 0}), cells.lower_bound({object + 1, 0}));
+        cells.erase(cells.lower_bound({object, ObjectBlock(0)}),
+                    cells.lower_bound({object + 1, ObjectBlock(0)}));
         break;
       case LogEntry::Type::kName:
         names[e.name] = object;
@@ -131,8 +132,9 @@ class VolumeModel {
     };
     for (uint64_t n = 1 + Below(4); n > 0; --n) {
       const uint64_t object = 1 + Below(kObjects);
-      const uint64_t start = Below(kBlocks);
-      BlockRange range{start, 1 + Below(std::min<uint64_t>(kBlocks - start, 12))};
+      const BlockCount before(Below(kBlocks.value()));
+      const ObjectBlock start = ObjectBlock(0) + before;
+      BlockRange range{start, BlockCount(1 + Below(std::min<BlockCount>(kBlocks - before, 12).value()))};
       const char value = static_cast<char>('a' + Below(26));
       const uint64_t kind = Below(100);
       if (kind < 45) {
@@ -150,8 +152,8 @@ class VolumeModel {
           continue;
         }
         range.start = cell->first.second;
-        const uint64_t physical = cell->second.physical;
-        uint64_t count = 0;
+        const BlockNumber physical = cell->second.physical;
+        BlockCount count;
         for (auto it = cell; count < range.count && it != state_.cells.end(); ++it, ++count) {
           if (it->first != std::pair(object, range.start + count) ||
               it->second.state != MappingState::kUnwritten || it->second.physical != physical + count) {
@@ -180,12 +182,12 @@ class VolumeModel {
     for (uint64_t object = 1; object <= kObjects; ++object) {
       for (const Mapping& m : open_->Lookup(ObjectId{object}, {0, kBlocks + 20})) {
         if (m.state == MappingState::kHole) continue;
-        for (uint64_t i = 0; i < m.logical.count; ++i) {
-          const uint64_t block = m.logical.start + i;
+        for (BlockCount i; i < m.logical.count; ++i) {
+          const ObjectBlock block = m.logical.start + i;
           char value = 0;
           if (m.state == MappingState::kWritten) {
             char sector[kSectorBytes];
-            disk_->Peek((m.physical + i) * kBlockBytes, sector, kSectorBytes);
+            disk_->Peek(ByteOffset(m.physical + i), sector, kSectorBytes);
             value = sector[0];
           }
           found.cells[{object, block}] = {m.state, m.physical + i, value};
@@ -204,7 +206,7 @@ class VolumeModel {
     std::vector<char> block(kBlockBytes);
     for (const auto& [place, cell] : state_.cells) {
       if (cell.state != MappingState::kWritten) continue;
-      disk_->Peek(cell.physical * kBlockBytes, block.data(), kBlockBytes);
+      disk_->Peek(ByteOffset(cell.physical), block.data(), kBlockBytes);
       ASSERT_TRUE(
           std::all_of(block.begin(), block.end(), [&, &cell = cell](char c) { return c == cell.value; }))
           << "object " << place.first << " block " << place.second << " at " << cell.physical;
@@ -214,8 +216,8 @@ class VolumeModel {
   // What can be allocated overlaps nothing that is mapped; and nothing is lost: after a checkpoint all that
   // is neither mapped nor part of the tree is free.
   void CheckSpace() {
-    const std::set<uint64_t> free = open_->Allocatable();
-    std::set<uint64_t> used;
+    const std::set<BlockNumber> free = open_->Allocatable();
+    std::set<BlockNumber> used;
     for (const auto& [place, cell] : state_.cells) {
       ASSERT_FALSE(free.contains(cell.physical)) << "block " << cell.physical << " is mapped and free";
       ASSERT_TRUE(used.insert(cell.physical).second) << "block " << cell.physical << " is mapped twice";
@@ -223,9 +225,8 @@ class VolumeModel {
     if (Below(4) != 0) return;
     ASSERT_TRUE(open_->Checkpoint().ok());
     const Volume& v = open_->volume();
-    ASSERT_EQ(
-        v.space().free_blocks() + used.size() + v.superblock().tree.node_count + v.geometry().data_start,
-        v.geometry().total_blocks);
+    ASSERT_EQ(v.space().free_blocks() + BlockCount(used.size()) + v.superblock().tree.node_count,
+              v.geometry().data_area().count);
   }
 
   const size_t node_cache_nodes_;

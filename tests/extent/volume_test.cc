@@ -42,8 +42,8 @@ TEST_F(VolumeTest, EverythingDurableComesBackFromTheLogAndFromTheTree) {
     EXPECT_FALSE(open_->IsAllocatable(Place(a)));
     if (round == 1) {
       ASSERT_TRUE(open_->Checkpoint().ok());
-      EXPECT_EQ(open_->Lookup(kObject, {0, 4}).at(0).lsn, 0u) << "a checkpoint holds it";
-      EXPECT_EQ(volume().log().blocks_used(), 0u);
+      EXPECT_EQ(open_->Lookup(kObject, {0, 4}).at(0).lsn, 0) << "a checkpoint holds it";
+      EXPECT_EQ(volume().log().blocks_used(), 0);
     }
   }
 }
@@ -62,11 +62,11 @@ TEST_F(VolumeTest, ObjectNumbersAreNeverUsedTwice) {
 TEST_F(VolumeTest, LostSuperblockWriteIsFoundByTheRecordsThatNameIt) {
   open_->Commit({open_->NewData(kObject, {0, 1}, 'a')});
   char before[2][kBlockBytes];
-  for (int i : {0, 1}) disk_->Peek(kSuperblockSlots[i] * kBlockBytes, before[i], kBlockBytes);
+  for (int i : {0, 1}) disk_->Peek(ByteOffset(kSuperblockSlots[i]), before[i], kBlockBytes);
   ASSERT_TRUE(open_->Checkpoint().ok());
   open_->Commit({open_->NewData(kObject, {1, 1}, 'b')});
   open_.reset();
-  for (int i : {0, 1}) disk_->Poke(kSuperblockSlots[i] * kBlockBytes, before[i], kBlockBytes);
+  for (int i : {0, 1}) disk_->Poke(ByteOffset(kSuperblockSlots[i]), before[i], kBlockBytes);
   SimulatedDevice device(disk_, {.size_bytes = disk_->size_bytes()});
   std::mutex mu;
   IoPump pump(device, mu);
@@ -85,15 +85,17 @@ TEST_F(VolumeTest, AStoreThatHasNoNumbersLeftIsOpenedForReadingOnly) {
   EXPECT_TRUE(absl::IsResourceExhausted(open(false))) << "object numbers";
   EXPECT_TRUE(open(true).ok());
   const Superblock before = *ReadSuperblocks(device).slots[0];
-  for (uint64_t Superblock::*number :
-       {&Superblock::generation, &Superblock::epoch, &Superblock::checkpoint_position}) {
+  using Change = void (*)(Superblock&);
+  for (const Change use_up : {Change([](Superblock& s) { s.generation = Generation::Max(); }),
+                              Change([](Superblock& s) { s.epoch = LogEpoch::Max(); }),
+                              Change([](Superblock& s) { s.checkpoint_position = LogPosition::Max(); })}) {
     Superblock superblock = before;
     superblock.next_object = 2;
-    superblock.*number = UINT64_MAX;
+    use_up(superblock);
     for (int slot : {0, 1}) {
       char block[kBlockBytes];
       EncodeSuperblock(superblock, slot, std::as_writable_bytes(std::span(block)));
-      disk_->Poke(kSuperblockSlots[slot] * kBlockBytes, block, kBlockBytes);
+      disk_->Poke(ByteOffset(kSuperblockSlots[slot]), block, kBlockBytes);
     }
     EXPECT_TRUE(absl::IsResourceExhausted(open(false)));
     EXPECT_TRUE(open(true).ok());

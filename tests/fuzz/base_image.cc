@@ -31,7 +31,7 @@ void FixUuid(const std::shared_ptr<SimulatedDisk>& disk) {
     Must(slots.slots[slot].status());
     slots.slots[slot]->uuid.fill(0x5a);
     EncodeSuperblock(*slots.slots[slot], slot, block);
-    disk->Poke(kSuperblockSlots[slot] * kBlockBytes, block.data(), kBlockBytes);
+    disk->Poke(ByteOffset(kSuperblockSlots[slot]), block.data(), kBlockBytes);
   }
 }
 
@@ -68,7 +68,7 @@ void Fill(const std::shared_ptr<SimulatedDisk>& disk, const BaseShape& shape) {
 
 BaseImage Make(const BaseShape& shape) {
   BaseImage base;
-  base.disk = std::make_shared<SimulatedDisk>(kStoreBlocksMin * kBlockBytes);
+  base.disk = std::make_shared<SimulatedDisk>(Bytes(kStoreBlocksMin));
   Must(Store::CreateOnDevice(*DeviceOn(base.disk), {}));
   FixUuid(base.disk);
   Fill(base.disk, shape);
@@ -79,9 +79,9 @@ BaseImage Make(const BaseShape& shape) {
   base.first_lsn = base.superblock.checkpoint_lsn + 1;
   base.blocks.assign(kSuperblockSlots.begin(), kSuperblockSlots.end());
   const Geometry& geometry = base.superblock.geometry;
-  const uint64_t position = base.superblock.checkpoint_position;
-  for (uint64_t p = position; p < position + kLogBlocks; ++p) {
-    base.blocks.push_back(geometry.log_start + p % geometry.log_blocks);
+  const LogPosition position = base.superblock.checkpoint_position;
+  for (LogPosition p = position; p < position + BlockCount(kLogBlocks); ++p) {
+    base.blocks.push_back(geometry.LogBlock(p));
   }
   DumpOptions options;
   options.objects = false;
@@ -90,11 +90,11 @@ BaseImage Make(const BaseShape& shape) {
   const nlohmann::json json = nlohmann::json::parse(*dump);
   for (const char* part : {"tree", "free_map"}) {
     for (const auto& node : json[part]["nodes"]) {
-      if (node.count("block")) base.blocks.push_back(node["block"].get<uint64_t>());
+      if (node.count("block")) base.blocks.emplace_back(node["block"].get<uint64_t>());
     }
   }
-  for (uint64_t block : base.blocks) {
-    base.disk->Peek(block * kBlockBytes, base.contents.emplace_back().data(), kBlockBytes);
+  for (BlockNumber block : base.blocks) {
+    base.disk->Peek(ByteOffset(block), base.contents.emplace_back().data(), kBlockBytes);
   }
   return base;
 }

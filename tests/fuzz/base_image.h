@@ -19,10 +19,10 @@ using BlockBytes = std::array<std::byte, kBlockBytes>;
 struct BaseImage {
   std::shared_ptr<SimulatedDisk> disk;
   Superblock superblock;  // in both slots
-  uint64_t first_lsn = 0;
+  Lsn first_lsn;
   // Both slots, then kLogBlocks of the log from the checkpoint on, the records first, then the tree and the
   // free-space map.
-  std::vector<uint64_t> blocks;
+  std::vector<BlockNumber> blocks;
   std::vector<BlockBytes> contents;
 };
 

@@ -42,7 +42,7 @@ BlockBytes& ImageEditor::Change(size_t index) {
   return *edited_[index];
 }
 
-std::optional<size_t> ImageEditor::IndexOf(uint64_t block) const {
+std::optional<size_t> ImageEditor::IndexOf(BlockNumber block) const {
   const auto it = std::find(base_.blocks.begin(), base_.blocks.end(), block);
   if (it == base_.blocks.end()) return std::nullopt;
   return it - base_.blocks.begin();
@@ -78,9 +78,9 @@ uint64_t ImageEditor::NewValue(const Parts& edit, uint64_t old) const {
     case 2:
       return (uint64_t{1} << edit.value % 64) - (edit.value >> 8) % 3;
     case 3:
-      return base_.blocks[edit.value % base_.blocks.size()];
+      return base_.blocks[edit.value % base_.blocks.size()].value();
     default:  // a block of the data area
-      return base_.superblock.geometry.data_start + edit.value % 512;
+      return base_.superblock.geometry.data_start.value() + edit.value % 512;
   }
 }
 
@@ -291,8 +291,8 @@ void ImageEditor::EditTable(const Parts& edit, size_t index) {
 
 void ImageEditor::EditBitmap(const Parts& edit, size_t index) {
   BlockBytes& block = Change(index);
-  const uint64_t first = edit.at % base_.superblock.geometry.total_blocks;
-  for (uint64_t bit = first; bit <= first + edit.from % 64 && bit < kGroupBlocks; ++bit) {
+  const uint64_t first = edit.at % base_.superblock.geometry.total_blocks.value();
+  for (uint64_t bit = first; bit <= first + edit.from % 64 && bit < kGroupBits; ++bit) {
     const std::byte mask = std::byte{1} << bit % 8;
     std::byte& byte = block[kHeaderBytes + bit / 8];
     byte = edit.form % 2 == 0 ? byte | mask : byte & ~mask;
@@ -331,7 +331,7 @@ void ImageEditor::PutNode(size_t index, int level, Entries entries) {
   if (level > 0 && builder.empty()) return;
   BlockBytes& block = Change(index);
   builder.Finish(base_.superblock.uuid, base_.blocks[index],
-                 Load<uint64_t>(block, offsetof(BlockHeader, generation)), block);
+                 Generation(Load<uint64_t>(block, offsetof(BlockHeader, generation))), block);
 }
 
 std::optional<LogRecord> ImageEditor::RecordIn(size_t index) const {
@@ -340,8 +340,8 @@ std::optional<LogRecord> ImageEditor::RecordIn(size_t index) const {
   SealBlock(block);
   const Geometry& g = base_.superblock.geometry;
   absl::StatusOr<LogRecord> record =
-      DecodeRecord(block, base_.superblock.uuid, Load<uint64_t>(block, offsetof(BlockHeader, address)),
-                   g.data_start, g.total_blocks);
+      DecodeRecord(block, base_.superblock.uuid,
+                   LogPosition(Load<uint64_t>(block, offsetof(BlockHeader, address))), g.data_area());
   if (!record.ok()) return std::nullopt;
   return *std::move(record);
 }
@@ -356,14 +356,14 @@ void ImageEditor::PutRecord(size_t index, LogRecord record) {
       continue;
     }
     // Recovery takes no record whose data is not there.
-    std::vector<std::byte> data(e.logical.count * kBlockBytes);
-    base_.disk->Peek(e.physical * kBlockBytes, data.data(), data.size());
+    std::vector<std::byte> data(Bytes(e.logical.count));
+    base_.disk->Peek(ByteOffset(e.physical), data.data(), data.size());
     const iovec piece{data.data(), data.size()};
     e.hash = HashData({&piece, 1});
   }
   if (bytes > kBlockBytes) return;
   const size_t place = index - kFirstLogBlock;
-  record.position = base_.superblock.checkpoint_position + place;
+  record.position = base_.superblock.checkpoint_position + BlockCount(place);
   record.lsn = base_.first_lsn + place;
   if (record.epoch == 0) record.epoch = base_.superblock.epoch;
   EncodeRecord(record, base_.superblock.uuid, Change(index));
@@ -371,7 +371,7 @@ void ImageEditor::PutRecord(size_t index, LogRecord record) {
 
 // ---- Finishing ----
 
-void ImageEditor::SealTree(uint64_t block) {
+void ImageEditor::SealTree(BlockNumber block) {
   const std::optional<size_t> index = IndexOf(block);
   if (!index || !visited_.insert(*index).second) return;
   if (TypeOf(Block(*index)) == BlockType::kTreeNode && LevelOf(*index) > 0) {
@@ -427,7 +427,7 @@ void ImageEditor::SealSuperblocks(bool mirror) {
       Store(Change(1), offsetof(BlockHeader, address), kSuperblockSlots[1]);
     }
     for (const size_t at : {kTreeRootAt, kMapRootAt}) {
-      const std::optional<size_t> root = IndexOf(Load<uint64_t>(Block(slot), at));
+      const std::optional<size_t> root = IndexOf(Load<BlockNumber>(Block(slot), at));
       if (root && Load<uint64_t>(Block(slot), at + 8) != ChecksumOf(Block(*root)))
         Store(Change(slot), at + 8, ChecksumOf(Block(*root)));
     }
@@ -446,17 +446,18 @@ void ImageEditor::CorrectTotals() {
   if (!bitmap) return;
 
   const Geometry& g = base_.superblock.geometry;
-  std::array<uint64_t, kGroupBlocks / 64> bits{};
+  std::array<uint64_t, kGroupBits / 64> bits{};
   const auto mark = [&](Extent extent) {
-    for (uint64_t b = extent.start; b < std::min(extent.end(), g.total_blocks); ++b)
-      bits[b / 64] |= uint64_t{1} << b % 64;
+    for (BlockNumber b = extent.start; b < std::min(extent.end(), g.end()); ++b)
+      bits[b.value() / 64] |= uint64_t{1} << b.value() % 64;
   };
-  mark({0, g.data_start});
-  sb->tree.node_count = visited_.size();
-  sb->tree.levels = sb->tree.leaf_bytes = 0;
+  mark({0, BlocksBefore(g.data_start)});
+  sb->tree.node_count = BlockCount(visited_.size());
+  sb->tree.levels = 0;
+  sb->tree.leaf_bytes = 0;
   for (size_t i : visited_) {
     mark({base_.blocks[i], 1});
-    sb->tree.levels = std::max<uint64_t>(sb->tree.levels, LevelOf(i) + 1);
+    sb->tree.levels = std::max(sb->tree.levels, LevelOf(i) + 1);
     const std::optional<Entries> entries = EntriesOf(i);
     for (size_t n = 0; entries && LevelOf(i) == 0 && n < entries->size(); ++n) {
       const auto& [key, value] = (*entries)[n];
@@ -466,7 +467,7 @@ void ImageEditor::CorrectTotals() {
     }
   }
   sb->used_blocks = 0;
-  for (uint64_t word : bits) sb->used_blocks += static_cast<uint64_t>(std::popcount(word));
+  for (uint64_t word : bits) sb->used_blocks += BlockCount(static_cast<uint64_t>(std::popcount(word)));
   std::memcpy(Change(*bitmap).data() + kHeaderBytes, bits.data(), sizeof(bits));
   Store(Change(*table), kHeaderBytes + offsetof(FreeMapEntry, used_blocks), sb->used_blocks);
   EncodeSuperblock(*sb, 0, Change(0));
@@ -474,7 +475,7 @@ void ImageEditor::CorrectTotals() {
 
 std::shared_ptr<SimulatedDisk> ImageEditor::FinishedDisk(Finish finish) {
   if (finish != Finish::kNot) {
-    SealTree(Load<uint64_t>(Block(0), kTreeRootAt));
+    SealTree(Load<BlockNumber>(Block(0), kTreeRootAt));
     SealLog();
     if (finish == Finish::kTotals) CorrectTotals();
     SealMap();
@@ -482,7 +483,7 @@ std::shared_ptr<SimulatedDisk> ImageEditor::FinishedDisk(Finish finish) {
   }
   std::shared_ptr<SimulatedDisk> disk = base_.disk->Clone();
   for (size_t i = 0; i < edited_.size(); ++i) {
-    if (edited_[i]) disk->Poke(base_.blocks[i] * kBlockBytes, edited_[i]->data(), kBlockBytes);
+    if (edited_[i]) disk->Poke(ByteOffset(base_.blocks[i]), edited_[i]->data(), kBlockBytes);
   }
   return disk;
 }

@@ -51,9 +51,13 @@ class ImageEditor {
     return edited_[index] ? *edited_[index] : base_.contents[index];
   }
   BlockBytes& Change(size_t index);
-  std::optional<size_t> IndexOf(uint64_t block) const;
+  std::optional<size_t> IndexOf(BlockNumber block) const;
   // What the edit makes of a number.
   uint64_t NewValue(const Parts& edit, uint64_t old) const;
+  template <typename T>
+  T NewValue(const Parts& edit, T old) const {
+    return T(NewValue(edit, old.value()));
+  }
   template <typename T>
   void ChangeField(const Parts& edit, void* at) const;
 
@@ -75,7 +79,7 @@ class ImageEditor {
   // As the record of its place in the chain.
   void PutRecord(size_t index, LogRecord record);
 
-  void SealTree(uint64_t block);
+  void SealTree(BlockNumber block);
   void SealLog();
   void SealMap();
   void SealSuperblocks(bool mirror);

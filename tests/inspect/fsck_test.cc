@@ -77,8 +77,8 @@ TEST(FsckTest, NewStore) {
 
 TEST(FsckTest, Superblocks) {
   StoreEditor editor(SmallStore());
-  const uint64_t current = kSuperblockSlots[editor.slot()], other = kSuperblockSlots[1 - editor.slot()];
-  for (uint64_t block : {current, other}) {
+  const BlockNumber current = kSuperblockSlots[editor.slot()], other = kSuperblockSlots[1 - editor.slot()];
+  for (BlockNumber block : {current, other}) {
     auto disk = editor.disk()->Clone();
     for (size_t at : {0, 100, 4000}) {
       FlipByte(*disk, block, at, 0x10);
@@ -92,10 +92,10 @@ TEST(FsckTest, Superblocks) {
   auto disk = editor.disk()->Clone();
   Superblock older = editor.superblock();
   --older.generation;
-  const auto put_older = [&](SimulatedDisk& to, uint64_t block) {
+  const auto put_older = [&](SimulatedDisk& to, BlockNumber block) {
     std::vector<std::byte> bytes(kBlockBytes);
     EncodeSuperblock(older, block == kSuperblockSlots[1], bytes);
-    to.Poke(block * kBlockBytes, bytes.data(), kBlockBytes);
+    to.Poke(ByteOffset(block), bytes.data(), kBlockBytes);
   };
   put_older(*disk, other);
   EXPECT_EQ(Found(disk), Codes{});
@@ -120,7 +120,7 @@ TEST(FsckTest, Superblocks) {
   EXPECT_EQ(FoundWithSuperblock([](Superblock& s) { s.features.incompatible = 4; }), Codes{2});
   EXPECT_EQ(FoundWithSuperblock([](Superblock& s) { s.features.compatible = 4; }), Codes{});
   disk = editor.disk()->Clone();
-  for (uint64_t block : {current, other}) {
+  for (BlockNumber block : {current, other}) {
     PatchBlock(*disk, block, offsetof(BlockHeader, version), uint16_t{9});
   }
   EXPECT_EQ(Found(disk), Codes{2});
@@ -145,9 +145,7 @@ TEST(FsckTest, CutShort) {
 TEST(FsckTest, Log) {
   StoreEditor editor(SmallStore(true));
   const Superblock& sb = editor.superblock();
-  const auto block = [&](uint64_t position) {
-    return sb.geometry.log_start + position % sb.geometry.log_blocks;
-  };
+  const auto block = [&](LogPosition position) { return sb.geometry.LogBlock(position); };
   const FsckResult clean = RunFsck(editor.disk());
   auto disk = editor.disk()->Clone();
   FlipByte(*disk, block(sb.checkpoint_position + 2), 200, 1);
@@ -155,10 +153,10 @@ TEST(FsckTest, Log) {
   EXPECT_LT(RunFsck(disk).log_records, clean.log_records);
   // The last one is vouched for by nobody: it was not there yet.
   disk = editor.disk()->Clone();
-  uint64_t end = 0;
+  LogPosition end;
   const nlohmann::json dump = RunDump(disk);
   for (const auto& record : dump["log"]["records"]) {
-    end = record["position"];
+    end = LogPosition(record["position"].get<uint64_t>());
   }
   FlipByte(*disk, block(end), 200, 1);
   const FsckResult shorter = RunFsck(disk);
@@ -170,10 +168,11 @@ TEST(FsckTest, Log) {
 TEST(FsckTest, UsedBlocksThatAreNotPrepared) {
   for (const bool prepared : {true, false}) {
     StoreEditor tree(SmallStore()), log(SmallStore());
-    const uint64_t last = tree.superblock().geometry.total_blocks - 1;
-    tree.superblock().prepared_blocks = log.superblock().prepared_blocks = prepared ? last + 1 : last;
+    const BlockNumber last = tree.superblock().geometry.end() - 1;
+    tree.superblock().prepared_blocks = log.superblock().prepared_blocks =
+        BlocksBefore(prepared ? last + 1 : last);
     tree.PutRoot(0, last, tree.RootEntries());
-    EXPECT_EQ(Found(tree.disk()).count(6), prepared ? 0u : 1u);
+    EXPECT_EQ(Found(tree.disk()).count(6), prepared ? 0 : 1);
     log.PutSuperblock();
     const ObjectId object = log.FirstMapping().object;
     log.AppendRecord({LogEntry::Map(object, {1, 1}, last, MappingState::kUnwritten, {}, false)});
@@ -189,12 +188,12 @@ TEST(FsckTest, LogMapsUsedBlocks) {
     editor.AppendRecord({entry(editor.superblock(), first)});
     return Found(editor.disk());
   };
-  const auto map = [](const MappingEntry& e, uint64_t logical, uint64_t physical, bool reserved) {
+  const auto map = [](const MappingEntry& e, ObjectBlock logical, BlockNumber physical, bool reserved) {
     return LogEntry::Map(e.object, {logical, 1}, physical, MappingState::kUnwritten, {}, reserved);
   };
   // Free blocks are in order.
   EXPECT_EQ(found([&](const Superblock& sb, const MappingEntry& e) {
-              return map(e, 1, sb.geometry.total_blocks - 1, false);
+              return map(e, 1, sb.geometry.end() - 1, false);
             }),
             Codes{});
   EXPECT_EQ(found([&](const Superblock&, const MappingEntry& e) {
@@ -211,7 +210,7 @@ TEST(FsckTest, LogMapsUsedBlocks) {
             }),
             Codes{7});
   EXPECT_EQ(found([&](const Superblock& sb, const MappingEntry& e) {
-              return map(e, 1, sb.geometry.total_blocks - 1, true);
+              return map(e, 1, sb.geometry.end() - 1, true);
             }),
             Codes{10});
 }
@@ -225,7 +224,7 @@ TEST(FsckTest, TreeNodes) {
   const nlohmann::json dump = RunDump(large.disk());
   for (const auto& node : dump["tree"]["nodes"]) {
     auto disk = large.disk()->Clone();
-    FlipByte(*disk, node["block"], 77, 0x80);
+    FlipByte(*disk, BlockOf(node), 77, 0x80);
     EXPECT_EQ(Found(disk), Codes{4}) << node["block"];
     EXPECT_EQ(RunDump(disk).count("objects_error"), 1u);
   }
@@ -233,12 +232,12 @@ TEST(FsckTest, TreeNodes) {
 
 TEST(FsckTest, PointersOfTheTree) {
   // A root whose entries lead twice to the old one; nowhere; to the log.
-  for (uint64_t second : {uint64_t{0}, uint64_t{1} << 60, uint64_t{20}}) {
+  for (BlockNumber second : {BlockNumber(0), BlockNumber(uint64_t{1} << 60), BlockNumber(20)}) {
     StoreEditor editor(SmallStore());
     const BlockPointer leaf = editor.superblock().tree.root;
     const std::string first_key = editor.RootEntries().front().first;
     const BlockPointer other = second == 0 ? leaf : BlockPointer{second, 1};
-    editor.PutRoot(1, editor.superblock().geometry.total_blocks - 1,
+    editor.PutRoot(1, editor.superblock().geometry.end() - 1,
                    {{first_key, ChildValue(leaf)}, {NameKey("zzz"), ChildValue(other)}});
     editor.superblock().tree.node_count = 2;
     editor.PutSuperblock();
@@ -259,11 +258,11 @@ TEST(FsckTest, Entries) {
                                        MappingValue(m.mapping.physical + 1, 1, MappingState::kWritten)});
             }),
             (Codes{5, 7}));
-  for (uint64_t physical : {uint64_t{4096}, uint64_t{20}, uint64_t{1} << 62}) {
+  for (BlockNumber physical : {BlockNumber(4096), BlockNumber(20), BlockNumber(uint64_t{1} << 62)}) {
     EXPECT_EQ(FoundWithEntries([&](Entries& e) {
                 e[0].second = MappingValue(physical, 1, MappingState::kWritten);
               }).count(6),
-              1u)
+              1)
         << physical;
   }
   EXPECT_EQ(FoundWithEntries([](Entries& e) {
@@ -317,22 +316,22 @@ TEST(FsckTest, NamesAndObjects) {
 
 TEST(FsckTest, FreeMap) {
   StoreEditor editor(SmallStore());
-  const uint64_t bitmap = editor.RootTable()[0].block, table = editor.superblock().free_map.block;
-  for (uint64_t block : {bitmap, table}) {
+  const BlockNumber bitmap = editor.RootTable()[0].block, table = editor.superblock().free_map.block;
+  for (BlockNumber block : {bitmap, table}) {
     auto disk = editor.disk()->Clone();
     FlipByte(*disk, block, 3000, 4);
     EXPECT_EQ(Found(disk), Codes{9}) << block;
   }
-  const auto found = [](uint64_t first, uint64_t count, bool used) {
+  const auto found = [](Extent extent, bool used) {
     StoreEditor changed(SmallStore());
-    changed.ChangeBitmap(first, count, used);
+    changed.ChangeBitmap(extent, used);
     return Found(changed.disk());
   };
-  EXPECT_EQ(found(editor.FirstMapping().mapping.physical, 3, false), Codes{10});
-  EXPECT_EQ(found(editor.superblock().tree.root.block, 1, false), Codes{10});
-  EXPECT_EQ(found(20, 2, false), Codes{10});
-  EXPECT_EQ(found(4000, 3, true), Codes{11});
-  EXPECT_EQ(found(4096, 3, true), Codes{11});  // beyond the end
+  EXPECT_EQ(found({editor.FirstMapping().mapping.physical, 3}, false), Codes{10});
+  EXPECT_EQ(found({editor.superblock().tree.root.block, 1}, false), Codes{10});
+  EXPECT_EQ(found({20, 2}, false), Codes{10});
+  EXPECT_EQ(found({4000, 3}, true), Codes{11});
+  EXPECT_EQ(found({4096, 3}, true), Codes{11});  // beyond the end
 }
 
 TEST(FsckTest, Counts) {

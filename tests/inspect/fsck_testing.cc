@@ -12,16 +12,16 @@ std::unique_ptr<SimulatedDevice> OpenDisk(const std::shared_ptr<SimulatedDisk>& 
   return std::make_unique<SimulatedDevice>(disk, options);
 }
 
-void FlipByte(SimulatedDisk& disk, uint64_t block, size_t at, int bits) {
+void FlipByte(SimulatedDisk& disk, BlockNumber block, size_t at, int bits) {
   std::byte byte;
-  disk.Peek(block * kBlockBytes + at, &byte, 1);
+  disk.Peek(ByteOffset(block) + at, &byte, 1);
   byte ^= static_cast<std::byte>(bits);
-  disk.Poke(block * kBlockBytes + at, &byte, 1);
+  disk.Poke(ByteOffset(block) + at, &byte, 1);
 }
 
-void ZeroBlock(SimulatedDisk& disk, uint64_t block) {
+void ZeroBlock(SimulatedDisk& disk, BlockNumber block) {
   const std::vector<std::byte> zeros(kBlockBytes);
-  disk.Poke(block * kBlockBytes, zeros.data(), kBlockBytes);
+  disk.Poke(ByteOffset(block), zeros.data(), kBlockBytes);
 }
 
 StoreEditor::StoreEditor(std::shared_ptr<SimulatedDisk> disk) : disk_(std::move(disk)) {
@@ -31,14 +31,14 @@ StoreEditor::StoreEditor(std::shared_ptr<SimulatedDisk> disk) : disk_(std::move(
   superblock_ = *slots.slots[slot_];
 }
 
-std::vector<std::byte> StoreEditor::Read(uint64_t block) {
+std::vector<std::byte> StoreEditor::Read(BlockNumber block) {
   std::vector<std::byte> bytes(kBlockBytes);
-  disk_->Peek(block * kBlockBytes, bytes.data(), kBlockBytes);
+  disk_->Peek(ByteOffset(block), bytes.data(), kBlockBytes);
   return bytes;
 }
 
-void StoreEditor::Write(uint64_t block, const std::vector<std::byte>& bytes) {
-  disk_->Poke(block * kBlockBytes, bytes.data(), bytes.size());
+void StoreEditor::Write(BlockNumber block, const std::vector<std::byte>& bytes) {
+  disk_->Poke(ByteOffset(block), bytes.data(), bytes.size());
 }
 
 void StoreEditor::PutSuperblock() {
@@ -49,7 +49,7 @@ void StoreEditor::PutSuperblock() {
   }
 }
 
-uint64_t StoreEditor::ChangeBlock(uint64_t block,
+uint64_t StoreEditor::ChangeBlock(BlockNumber block,
                                   const std::function<void(std::vector<std::byte>&)>& change) {
   std::vector<std::byte> bytes = Read(block);
   change(bytes);
@@ -67,11 +67,11 @@ StoreEditor::Entries StoreEditor::RootEntries() {
   return entries;
 }
 
-void StoreEditor::PutRoot(int level, uint64_t block, const Entries& entries) {
+void StoreEditor::PutRoot(int level, BlockNumber block, const Entries& entries) {
   TreeNodeBuilder builder(level);
   for (const auto& [key, value] : entries) builder.Add(key, value);
   if (level == 0) superblock_.tree.leaf_bytes = builder.entry_bytes();
-  superblock_.tree.levels = static_cast<uint64_t>(level) + 1;
+  superblock_.tree.levels = level + 1;
   std::vector<std::byte> bytes(kBlockBytes);
   superblock_.tree.root = builder.Finish(superblock_.uuid, block, superblock_.generation, bytes);
   Write(block, bytes);
@@ -79,7 +79,7 @@ void StoreEditor::PutRoot(int level, uint64_t block, const Entries& entries) {
 }
 
 void StoreEditor::ChangeRoot(const std::function<void(Entries&)>& change) {
-  EXPECT_EQ(superblock_.tree.node_count, 1u);
+  EXPECT_EQ(superblock_.tree.node_count, 1);
   Entries entries = RootEntries();
   change(entries);
   PutRoot(0, superblock_.tree.root.block, entries);
@@ -106,19 +106,19 @@ void StoreEditor::PutRootTable(const std::vector<FreeMapEntry>& table) {
   PutSuperblock();
 }
 
-void StoreEditor::ChangeBitmap(uint64_t first, uint64_t count, bool used) {
+void StoreEditor::ChangeBitmap(Extent extent, bool used) {
   std::vector<FreeMapEntry> table = RootTable();
   table[0].checksum = ChangeBlock(table[0].block, [&](std::vector<std::byte>& b) {
-    for (uint64_t block = first; block < first + count; ++block) {
+    for (uint64_t block = extent.start.value(); block < extent.end().value(); ++block) {
       const std::byte mask{static_cast<unsigned char>(1 << block % 8)};
       std::byte& byte = b[kHeaderBytes + block / 8];
       EXPECT_NE((byte & mask) != std::byte{0}, used) << block;
       byte ^= mask;
     }
   });
-  const uint64_t change = used ? count : -count;
-  table[0].used_blocks += change;
-  superblock_.used_blocks += change;
+  for (BlockCount* in_use : {&table[0].used_blocks, &superblock_.used_blocks}) {
+    *in_use = used ? *in_use + extent.count : *in_use - extent.count;
+  }
   PutRootTable(table);
 }
 
@@ -135,7 +135,7 @@ void StoreEditor::AppendRecord(std::vector<LogEntry> entries) {
   std::vector<std::byte> block(kBlockBytes);
   EncodeRecord(record, superblock_.uuid, block);
   const Geometry& g = superblock_.geometry;
-  Write(g.log_start + record.position % g.log_blocks, block);
+  Write(g.LogBlock(record.position), block);
 }
 
 std::shared_ptr<SimulatedDisk> SmallStore(bool with_log) {

@@ -23,16 +23,21 @@
 namespace untorn {
 
 std::unique_ptr<SimulatedDevice> OpenDisk(const std::shared_ptr<SimulatedDisk>& disk);
-void FlipByte(SimulatedDisk& disk, uint64_t block, size_t at, int bits);
-void ZeroBlock(SimulatedDisk& disk, uint64_t block);
+void FlipByte(SimulatedDisk& disk, BlockNumber block, size_t at, int bits);
+void ZeroBlock(SimulatedDisk& disk, BlockNumber block);
 // Overwrites a field and puts the block's checksum right.
 template <typename T>
-void PatchBlock(SimulatedDisk& disk, uint64_t block, size_t at, const T& value) {
+void PatchBlock(SimulatedDisk& disk, BlockNumber block, size_t at, const T& value) {
   std::vector<std::byte> bytes(kBlockBytes);
-  disk.Peek(block * kBlockBytes, bytes.data(), kBlockBytes);
+  disk.Peek(ByteOffset(block), bytes.data(), kBlockBytes);
   std::memcpy(bytes.data() + at, &value, sizeof(value));
   SealBlock(bytes);
-  disk.Poke(block * kBlockBytes, bytes.data(), kBlockBytes);
+  disk.Poke(ByteOffset(block), bytes.data(), kBlockBytes);
+}
+
+// Where dump says that a node or a superblock is.
+inline BlockNumber BlockOf(const nlohmann::json& dumped) {
+  return BlockNumber(dumped["block"].get<uint64_t>());
 }
 
 class StoreEditor {
@@ -48,11 +53,11 @@ class StoreEditor {
   void PutSuperblock();
 
   // Changes a block and puts its checksum right. Returns the checksum.
-  uint64_t ChangeBlock(uint64_t block, const std::function<void(std::vector<std::byte>&)>& change);
+  uint64_t ChangeBlock(BlockNumber block, const std::function<void(std::vector<std::byte>&)>& change);
 
   // Reads and writes the tree's root.
   Entries RootEntries();
-  void PutRoot(int level, uint64_t block, const Entries& entries);
+  void PutRoot(int level, BlockNumber block, const Entries& entries);
   void ChangeRoot(const std::function<void(Entries&)>& change);
   MappingEntry FirstMapping();
 
@@ -60,14 +65,14 @@ class StoreEditor {
   std::vector<FreeMapEntry> RootTable();
   void PutRootTable(const std::vector<FreeMapEntry>& table);
   // Marks blocks as used or free, and puts all counts right.
-  void ChangeBitmap(uint64_t first, uint64_t count, bool used);
+  void ChangeBitmap(Extent extent, bool used);
 
   // Writes the first record after the checkpoint.
   void AppendRecord(std::vector<LogEntry> entries);
 
  private:
-  std::vector<std::byte> Read(uint64_t block);
-  void Write(uint64_t block, const std::vector<std::byte>& bytes);
+  std::vector<std::byte> Read(BlockNumber block);
+  void Write(BlockNumber block, const std::vector<std::byte>& bytes);
   std::shared_ptr<SimulatedDisk> disk_;
   int slot_ = 0;
   Superblock superblock_;

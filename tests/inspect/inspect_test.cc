@@ -59,15 +59,15 @@ TEST(DumpTest, PartsAndObject) {
 
 // ---- Random damage ----
 
-std::vector<uint64_t> BlocksInUse(const std::shared_ptr<SimulatedDisk>& disk) {
+std::vector<BlockNumber> BlocksInUse(const std::shared_ptr<SimulatedDisk>& disk) {
   const nlohmann::json dump = RunDump(disk);
-  std::vector<uint64_t> blocks;
+  std::vector<BlockNumber> blocks;
   for (const auto& slot : dump["superblocks"]) {
-    if (slot["in_use"]) blocks.push_back(slot["block"]);
+    if (slot["in_use"]) blocks.push_back(BlockOf(slot));
   }
-  for (const auto& node : dump["tree"]["nodes"]) blocks.push_back(node["block"]);
+  for (const auto& node : dump["tree"]["nodes"]) blocks.push_back(BlockOf(node));
   for (const auto& node : dump["free_map"]["nodes"]) {
-    if (node.count("block")) blocks.push_back(node["block"]);
+    if (node.count("block")) blocks.push_back(BlockOf(node));
   }
   return blocks;
 }
@@ -75,12 +75,12 @@ std::vector<uint64_t> BlocksInUse(const std::shared_ptr<SimulatedDisk>& disk) {
 TEST(RandomDamageTest, FlippedBytes) {
   std::mt19937_64 rng(TestSeed(20));
   for (const auto& disk : {SmallStore(true), LargeStore(true)}) {
-    const std::vector<uint64_t> in_use = BlocksInUse(disk);
-    const uint64_t data_start = StoreEditor(disk).superblock().geometry.data_start;
+    const std::vector<BlockNumber> in_use = BlocksInUse(disk);
+    const uint64_t fixed = BlocksBefore(StoreEditor(disk).superblock().geometry.data_start).value();
     for (int i = 0; i < Rounds(200); ++i) {
       auto damaged = disk->Clone();
       const bool used = i % 2 == 0;
-      const uint64_t block = used ? in_use[rng() % in_use.size()] : rng() % data_start;
+      const BlockNumber block = used ? in_use[rng() % in_use.size()] : BlockNumber(rng() % fixed);
       const size_t at = rng() % kBlockBytes;
       FlipByte(*damaged, block, at, 1 + rng() % 255);
       const FsckResult result = RunFsck(damaged);
@@ -123,8 +123,7 @@ TEST(RandomDamageTest, SealedNonsense) {
         sb.free_map.checksum = editor.ChangeBlock(sb.free_map.block, flip);
         break;
       case 3: {
-        const uint64_t position = sb.checkpoint_position + rng() % 10;
-        editor.ChangeBlock(sb.geometry.log_start + position % sb.geometry.log_blocks, flip);
+        editor.ChangeBlock(sb.geometry.LogBlock(sb.checkpoint_position + BlockCount(rng() % 10)), flip);
         break;
       }
       case 4:

@@ -77,7 +77,7 @@ TEST(RepairTest, EveryDamagedNodeCostsWhatItHeldAndNothingElse) {
   for (const auto& node : dump["tree"]["nodes"]) {
     SCOPED_TRACE(node.dump());
     auto disk = large.disk()->Clone();
-    ZeroBlock(*disk, node["block"]);
+    ZeroBlock(*disk, BlockOf(node));
     const RepairResult result = RunRepair(disk);
     uint64_t quarantined = 0;
     std::set<std::string> names;
@@ -104,22 +104,22 @@ TEST(RepairTest, EveryDamagedNodeCostsWhatItHeldAndNothingElse) {
 TEST(RepairTest, LeakedSpaceIsGivenBack) {
   StoreEditor editor(SmallStore());
   const uint64_t used = RunFsck(editor.disk()).blocks_used;
-  editor.ChangeBitmap(3000, 900, true);
+  editor.ChangeBitmap({3000, 900}, true);
   const RepairResult result = RunRepair(editor.disk());
   EXPECT_EQ(result.found.findings[0].code, FindingCode::kLeak);
   EXPECT_EQ(result.after.blocks_used, used);
   EXPECT_EQ(result.quarantined, 0u);
-  EXPECT_EQ(StoreEditor(editor.disk()).superblock().used_blocks, used);
+  EXPECT_EQ(StoreEditor(editor.disk()).superblock().used_blocks, BlockCount(used));
 }
 
 TEST(RepairTest, DamagedLogEndsBeforeTheDamageAndStaysThere) {
   StoreEditor editor(SmallStore(true));
   const Superblock& sb = editor.superblock();
-  const uint64_t third = sb.geometry.log_start + (sb.checkpoint_position + 2) % sb.geometry.log_blocks;
+  const BlockNumber third = sb.geometry.LogBlock(sb.checkpoint_position + 2);
   FlipByte(*editor.disk(), third, 300, 1);
   const RepairResult result = RunRepair(editor.disk());
   EXPECT_EQ(result.found.findings[0].code, FindingCode::kLogDamaged);
-  EXPECT_EQ(result.after.lsn_recovered, sb.checkpoint_lsn + 2);
+  EXPECT_EQ(Lsn(result.after.lsn_recovered), sb.checkpoint_lsn + 2);
   // The records beyond are still in the ring, and count no more.
   auto store = Store::OpenOnDevice(OpenDisk(editor.disk()), {.cache_bytes = 4 << 20}, false);
   ASSERT_TRUE(IsOk(store));
@@ -162,9 +162,9 @@ TEST(RepairTest, WhatTheLogWroteAndIsNoLongerThereIsQuarantined) {
 
   const Superblock& sb = first.superblock();
   const auto disk = store.disk()->Clone();
-  FlipByte(*disk, sb.geometry.log_start + (sb.checkpoint_position + 1) % sb.geometry.log_blocks, 300, 1);
+  FlipByte(*disk, sb.geometry.LogBlock(sb.checkpoint_position + 1), 300, 1);
   const RepairResult result = RunRepair(disk);
-  EXPECT_EQ(result.quarantined, 1u);
+  EXPECT_EQ(result.quarantined, 1);
   const Files after = FilesOn(disk);
   EXPECT_TRUE(after.contains(absl::StrCat("quarantine/", 1, "/a"))) << after.begin()->first;
   EXPECT_TRUE(after.at("b") == Stamped(5, 8192));
@@ -212,7 +212,7 @@ TEST(RepairTest, NumbersThatNothingCanFollowAreRefusedAndTheStoreStays) {
   StoreEditor editor(SmallStore());
   editor.AppendRecord({LogEntry::NameGone("zzz")});
   const Geometry& g = editor.superblock().geometry;
-  const uint64_t record = g.log_start + editor.superblock().checkpoint_position % g.log_blocks;
+  const BlockNumber record = g.LogBlock(editor.superblock().checkpoint_position);
   for (const size_t field : {size_t{88}, offsetof(BlockHeader, generation)}) {
     const auto disk = editor.disk()->Clone();
     PatchBlock(*disk, record, field, UINT64_MAX);
@@ -274,14 +274,14 @@ TEST(RepairTest, MayBeInterruptedAnywhere) {
       {"log",
        [](StoreEditor& e) {
          const Superblock& sb = e.superblock();
-         FlipByte(*e.disk(), sb.geometry.log_start + (sb.checkpoint_position + 1) % sb.geometry.log_blocks,
+         FlipByte(*e.disk(), sb.geometry.LogBlock(sb.checkpoint_position + 1),
                   99, 1);
        }},
       {"leaf",
        [](StoreEditor& e) {
          const nlohmann::json dump = RunDump(e.disk());
          for (const auto& node : dump["tree"]["nodes"]) {
-           if (node["level"] == 0) return ZeroBlock(*e.disk(), node["block"]);
+           if (node["level"] == 0) return ZeroBlock(*e.disk(), BlockOf(node));
          }
        }},
       {"root", [](StoreEditor& e) { ZeroBlock(*e.disk(), e.superblock().tree.root.block); }},

@@ -263,7 +263,7 @@ TEST_F(SimulatedDeviceTest, EachPossibleCutLeavesWhatItSays) {  // 2
   ASSERT_EQ(unflushed.size(), 2u);
   EXPECT_FALSE(unflushed[0].in_flight);
   EXPECT_TRUE(unflushed[1].in_flight);
-  EXPECT_EQ(unflushed[1].first_block, 4u);
+  EXPECT_EQ(unflushed[1].first_block, 4);
   EXPECT_EQ(unflushed[1].sectors, static_cast<uint64_t>(kSectors));
 
   using Landing = SimulatedDisk::Landing;
@@ -321,7 +321,7 @@ TEST_F(SimulatedDeviceTest, WhatIsReadIsTrackedAsItWasReadFirst) {
   AlignedBuffer seen(8192);
   ASSERT_TRUE(ReadBlocking(*device, 0, seen.data(), 8192).ok());
   ASSERT_TRUE(ReadBlocking(*device, 4096, seen.data(), 4096).ok());
-  EXPECT_EQ(device->blocks_read(), (std::vector<uint64_t>{0, 1}));
+  EXPECT_EQ(device->blocks_read(), (std::vector<BlockNumber>{0, 1}));
   const uint64_t before = disk_->Fingerprint(device->blocks_read());
   EXPECT_EQ(device->reads_fingerprint(), before);
   ASSERT_TRUE(WriteBlocking(*device, 4096, b_.data(), 4096).ok());

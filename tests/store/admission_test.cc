@@ -47,11 +47,11 @@ class AdmissionTest : public StoreTest {
   // Makes the tree's root, the only node of a small tree, unreadable.
   void DamageTree() {
     ASSERT_TRUE(checkpointer().Checkpoint(lock_).ok());
-    const uint64_t root = volume().superblock().tree.root.block;
-    ASSERT_NE(root, 0u);
+    const BlockNumber root = volume().superblock().tree.root.block;
+    ASSERT_NE(root, 0);
     CutAndOpen();
     const std::string garbage(kBlockBytes, 'x');
-    disk_->Poke(root * kBlockBytes, garbage.data(), garbage.size());
+    disk_->Poke(ByteOffset(root), garbage.data(), garbage.size());
   }
   static bool IsDamageOf(const Readiness& readiness, const std::string& name) {
     return readiness.failed() && absl::IsDataLoss(readiness.error()) &&
@@ -62,16 +62,17 @@ class AdmissionTest : public StoreTest {
 // ---- Arguments ----
 
 TEST(AdmissionArgumentsTest, BlocksOfARangeAreAllThatItTouches) {
-  EXPECT_EQ(BlocksOf(0, 1), (BlockRange{0, 1}));
-  EXPECT_EQ(BlocksOf(kBlockBytes - 1, 2), (BlockRange{0, 2}));
-  EXPECT_EQ(BlocksOf(kBlockBytes, kBlockBytes), (BlockRange{1, 1}));
+  EXPECT_EQ(BlocksOf({0, 1}), (BlockRange{0, 1}));
+  EXPECT_EQ(BlocksOf({kBlockBytes - 1, 2}), (BlockRange{0, 2}));
+  EXPECT_EQ(BlocksOf({kBlockBytes, kBlockBytes}), (BlockRange{1, 1}));
 }
 
 TEST(AdmissionArgumentsTest, RangesAreWithinTheLargestObject) {
-  EXPECT_TRUE(CheckRange(0, kObjectBytesMax).ok());
-  for (const auto& [offset, length] : std::vector<std::pair<uint64_t, uint64_t>>{
+  EXPECT_TRUE(CheckRange({0, kObjectBytesMax}).ok());
+  for (const ByteRange& range : std::vector<ByteRange>{
            {0, 0}, {1, kObjectBytesMax}, {kObjectBytesMax + 1, 1}, {1, UINT64_MAX}, {UINT64_MAX, 1}}) {
-    EXPECT_TRUE(absl::IsInvalidArgument(CheckRange(offset, length))) << offset << " " << length;
+    EXPECT_TRUE(absl::IsInvalidArgument(CheckRange(range)))
+        << range.offset_bytes << " " << range.length_bytes;
   }
   EXPECT_TRUE(CheckSize(kObjectBytesMax).ok());
   EXPECT_TRUE(absl::IsInvalidArgument(CheckSize(kObjectBytesMax + 1)));
@@ -116,9 +117,9 @@ TEST_F(AdmissionTest, WriteBringsItsMappingsOnceTheTreeIsLoaded) {
   ASSERT_TRUE(checkpointer().Checkpoint(lock_).ok());
   CutAndOpen();
   Mappings mapped;
-  EXPECT_TRUE(admission().AwaitWritable(lock_, *object_, 0, 4 * kBlockBytes, &mapped).retry());
+  EXPECT_TRUE(admission().AwaitWritable(lock_, *object_, {0, 4 * kBlockBytes}, &mapped).retry());
   EXPECT_TRUE(mapped.empty()) << "what was found before the wait may be old";
-  EXPECT_TRUE(admission().AwaitWritable(lock_, *object_, 0, 4 * kBlockBytes, &mapped).ready());
+  EXPECT_TRUE(admission().AwaitWritable(lock_, *object_, {0, 4 * kBlockBytes}, &mapped).ready());
   ASSERT_EQ(mapped.size(), 1u);
   EXPECT_EQ(mapped[0].logical, (BlockRange{0, 4}));
 }
@@ -128,14 +129,14 @@ TEST_F(AdmissionTest, WhatIsPendingIsNotLookedAtAgain) {
   DamageTree();
   Write({0, 4}, 'b');
   Mappings mapped;
-  EXPECT_TRUE(admission().AwaitWritable(lock_, *object_, 0, 4 * kBlockBytes, &mapped).ready());
+  EXPECT_TRUE(admission().AwaitWritable(lock_, *object_, {0, 4 * kBlockBytes}, &mapped).ready());
 }
 
 TEST_F(AdmissionTest, DamageRefusesTheChangesOfWhatItCovers) {
   WriteToDevice({0, 4}, 'a');
   DamageTree();
   Mappings mapped;
-  EXPECT_TRUE(IsDamageOf(admission().AwaitWritable(lock_, *object_, 0, 1, &mapped), "object")) << "promise 9";
+  EXPECT_TRUE(IsDamageOf(admission().AwaitWritable(lock_, *object_, {0, 1}, &mapped), "object")) << "promise 9";
   EXPECT_TRUE(IsDamageOf(admission().AwaitRecord(lock_, "object", kId), "object"));
   EXPECT_TRUE(IsDamageOf(admission().AwaitHole(lock_, *object_, {0, 4}, false), "object"));
   EXPECT_FALSE(parts().health.failed()) << "it is contained";
@@ -159,7 +160,7 @@ TEST_F(AdmissionTest, SpaceThatIsThereIsReservedAtOnce) {
 
 TEST_F(AdmissionTest, SpaceIsPreparedWhereThereIsNotEnough) {
   MakeStore({.size_bytes = 128 << 20, .needs_preparing = true});
-  const uint64_t prepared = volume().space().prepared_blocks();
+  const BlockCount prepared = volume().space().prepared_blocks();
   Reservation space;
   const auto step = [&] {
     return admission().AwaitSpace(lock_, {prepared + 1000, 2}, EmergencyReserve::kKept, &space);
@@ -189,7 +190,7 @@ TEST_F(AdmissionTest, SpaceThatIsNowhereIsRefusedAndNothingIsReserved) {
   ASSERT_TRUE(readiness.failed());
   EXPECT_TRUE(absl::IsResourceExhausted(readiness.error())) << readiness.error();
   EXPECT_TRUE(space.empty());
-  EXPECT_EQ(volume().space().reserved_blocks(), 0u);
+  EXPECT_EQ(volume().space().reserved_blocks(), 0);
   EXPECT_FALSE(parts().health.failed());
 }
 
@@ -256,7 +257,7 @@ TEST_F(AdmissionTest, MetadataChangeWaitsForItsObject) {
 
 TEST_F(AdmissionTest, WriterWaitsWhileTooMuchIsDirty) {
   EXPECT_TRUE(admission().AwaitCleanSpace(lock_).ready());
-  Write({0, kCacheBytes / 2 / kBlockBytes + 1}, 'a');
+  Write({0, WholeBlocks(kCacheBytes / 2) + 1}, 'a');
   EXPECT_TRUE(admission().AwaitCleanSpace(lock_).retry());
   EXPECT_TRUE(admission().AwaitCleanSpace(lock_).ready());
 }
@@ -281,7 +282,7 @@ TEST_F(AdmissionTest, WhereThereIsNoContentNothingIsRead) {
   Punch({4, 1});
   object_->size_bytes = 100 * kBlockBytes;
   const uint64_t reads = device_reads();
-  for (uint64_t block : {4, 10, 20, 100}) {
+  for (ObjectBlock block : {ObjectBlock(4), ObjectBlock(10), ObjectBlock(20), ObjectBlock(100)}) {
     EXPECT_TRUE(admission().AwaitCached(lock_, *object_, block).ready()) << block;
     EXPECT_FALSE(admission().HasContent(*object_, block));
     EXPECT_EQ(admission().CopyOfBlock(*object_, block).data()[0], std::byte{0});

@@ -46,7 +46,7 @@ TEST(IoVectorTest, CopiesGoAcrossPiecesAndOverEmptyOnes) {
 
 TEST(IoVectorTest, ZeroesNoMoreThanItIsAskedTo) {
   const Scattered to({2, 2, 2});
-  to.vector().Zero(1, 4);
+  to.vector().Zero({1, 4});
   EXPECT_EQ(to.Text(), std::string(".\0\0\0\0.", 6));
 }
 
@@ -75,15 +75,15 @@ TEST(IoVectorTest, MemoryIsAlignedIfEveryPartOfItIs) {
   const std::vector<iovec> pieces = {{a.data(), a.size()}, {b.data(), b.size()}};
   const IoVector vector = {pieces, 3 * kBlockBytes};
   absl::InlinedVector<iovec, 2> parts;
-  EXPECT_TRUE(vector.Aligned(kBlockBytes, 2 * kBlockBytes, &parts));
+  EXPECT_TRUE(vector.Aligned({kBlockBytes, 2 * kBlockBytes}, &parts));
   ASSERT_EQ(parts.size(), 2u);
   EXPECT_EQ(parts[0].iov_base, a.data() + kBlockBytes);
   EXPECT_EQ(parts[0].iov_len, kBlockBytes);
   EXPECT_EQ(parts[1].iov_base, b.data());
   parts.clear();
-  EXPECT_FALSE(vector.Aligned(8, kBlockBytes, &parts)) << "it begins within a block";
+  EXPECT_FALSE(vector.Aligned({8, kBlockBytes}, &parts)) << "it begins within a block";
   parts.clear();
-  EXPECT_FALSE(vector.Aligned(0, kBlockBytes / 2, &parts)) << "it ends within a block";
+  EXPECT_FALSE(vector.Aligned({0, kBlockBytes / 2}, &parts)) << "it ends within a block";
 }
 
 TEST(IoVectorTest, SumOfLengthsDoesNotOverflow) {

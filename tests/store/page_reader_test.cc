@@ -31,8 +31,8 @@ class PageReaderTest : public StoreTest {
   }
   // The letter of each block; '0' if it reads as zeros, '?' if it is mixed.
   std::string Read(BlockRange range, const ReadOptions& options = {}) {
-    std::string bytes(range.count * kBlockBytes, '?'), letters;
-    const absl::StatusOr<size_t> read = ReadBytes(range.start * kBlockBytes, bytes, options);
+    std::string bytes(Bytes(range.count), '?'), letters;
+    const absl::StatusOr<size_t> read = ReadBytes(ByteOffset(range.start), bytes, options);
     EXPECT_TRUE(read.ok()) << read.status();
     EXPECT_EQ(read.value_or(0), bytes.size());
     for (size_t at = 0; at < bytes.size(); at += kBlockBytes) {
@@ -188,19 +188,19 @@ TEST_F(PageReaderTest, BlockThatIsPunchedWhileItIsReadStaysAHole) {
 TEST_F(PageReaderTest, ExtentIsNotReusedWhileItIsReadThoughItIsOverwrittenMeanwhile) {
   WriteToDevice({0, 4}, 'a');
   const Extent extent = MappingsOf({0, 4})[0].extent();
-  uint64_t free_before = 0, free_meanwhile = 0;
+  BlockCount free_before, free_meanwhile;
   WhenReading([&] {
     EXPECT_TRUE(volume().space().ReadOutstanding(extent));
     free_before = volume().space().free_blocks();
     Sync(Write({0, 4}, 'b'));
     Sync(Write({10, 1}, 'c'));  // its record settles the one before
     free_meanwhile = volume().space().free_blocks();
-    EXPECT_GE(volume().space().pending_blocks(), 4u);
+    EXPECT_GE(volume().space().pending_blocks(), 4);
   });
   EXPECT_EQ(Read({0, 4}), "aaaa");
   EXPECT_FALSE(volume().space().ReadOutstanding(extent));
   EXPECT_EQ(free_meanwhile, free_before - 5);
-  EXPECT_EQ(volume().space().pending_blocks(), 0u) << "the last reader gives it back";
+  EXPECT_EQ(volume().space().pending_blocks(), 0) << "the last reader gives it back";
   EXPECT_EQ(volume().space().free_blocks(), free_meanwhile + 4);
   EXPECT_EQ(Read({0, 4}), "bbbb");
 }

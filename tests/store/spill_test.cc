@@ -34,19 +34,19 @@ class SpillTest : public StoreTest {
 
   // Whole blocks in memory.
   void Fill(BlockRange range, char value) {
-    for (uint64_t b = range.start; b < range.end(); ++b) {
+    for (ObjectBlock b = range.start; b < range.end(); ++b) {
       DraftBlock& block = draft_.blocks[b];
       block.buffer = fork().pages().pool().New();
       std::memset(block.buffer.data(), value, kBlockBytes);
     }
   }
-  absl::StatusOr<uint64_t> WriteBlocks() {
+  absl::StatusOr<BlockCount> WriteBlocks() {
     const Unlocked unlocked(lock_);
     return spill_->WriteBlocks(draft_);
   }
   void Spilled(BlockRange range, char value) {
     Fill(range, value);
-    const absl::StatusOr<uint64_t> written = WriteBlocks();
+    const absl::StatusOr<BlockCount> written = WriteBlocks();
     ASSERT_TRUE(written.ok()) << written.status();
     ASSERT_EQ(*written, range.count);
   }
@@ -56,17 +56,17 @@ class SpillTest : public StoreTest {
   }
   // The spilled blocks, as the device has them.
   std::string OnDeviceOf(BlockRange range) {
-    std::string letters(range.count, '.');
+    std::string letters(range.count.value(), '.');
     for (const auto& [start, extent] : draft_.spilled) {
-      for (uint64_t i = 0; i < extent.count; ++i) {
+      for (BlockCount i = 0; i < extent.count; ++i) {
         if (start + i < range.start || start + i >= range.end()) continue;
-        disk_->Peek((extent.physical + i) * kBlockBytes, &letters[start + i - range.start], 1);
+        disk_->Peek(ByteOffset(extent.physical + i), &letters[(start + i - range.start).value()], 1);
       }
     }
     return letters;
   }
-  static Hash128 HashOf(char value, uint64_t blocks) {
-    std::string bytes(blocks * kBlockBytes, value);
+  static Hash128 HashOf(char value, BlockCount blocks) {
+    std::string bytes(Bytes(blocks), value);
     const iovec piece = {bytes.data(), bytes.size()};
     return HashData({&piece, 1});
   }
@@ -80,8 +80,8 @@ TEST_F(SpillTest, WholeBlocksGoToOneExtentWithItsHash) {
   EXPECT_TRUE(draft_.blocks.empty());
   ASSERT_EQ(draft_.spilled.size(), 1u);
   const auto& [start, extent] = *draft_.spilled.begin();
-  EXPECT_EQ(start, 4u);
-  EXPECT_EQ(extent.count, 20u);
+  EXPECT_EQ(start, 4);
+  EXPECT_EQ(extent.count, 20);
   EXPECT_EQ(extent.hash, HashOf('a', 20));
   EXPECT_EQ(OnDeviceOf({4, 20}), std::string(20, 'a'));
   EXPECT_EQ(OnDevice({0, 30}), std::string(30, '.')) << "nothing refers to it";
@@ -90,7 +90,7 @@ TEST_F(SpillTest, WholeBlocksGoToOneExtentWithItsHash) {
 TEST_F(SpillTest, BlockOfWhichPartsAreKnownStaysInMemory) {
   Fill({0, 3}, 'a');
   draft_.blocks[1].written = {{0, 10}};
-  EXPECT_EQ(*WriteBlocks(), 2u);
+  EXPECT_EQ(*WriteBlocks(), 2);
   EXPECT_EQ(draft_.blocks.size(), 1u);
   EXPECT_TRUE(draft_.blocks.contains(1));
   EXPECT_EQ(OnDeviceOf({0, 3}), "a.a");
@@ -100,11 +100,11 @@ TEST_F(SpillTest, ExtentIsNoLongerThanAnEntryCanName) {
   MakeStore({.size_bytes = 64 << 20});
   Spilled({0, kMapEntryBlocksMax + 3}, 'a');
   for (const auto& [start, extent] : draft_.spilled) EXPECT_LE(extent.count, kMapEntryBlocksMax);
-  EXPECT_EQ(OnDeviceOf({0, kMapEntryBlocksMax + 3}), std::string(kMapEntryBlocksMax + 3, 'a'));
+  EXPECT_EQ(OnDeviceOf({0, kMapEntryBlocksMax + 3}), std::string((kMapEntryBlocksMax + 3).value(), 'a'));
 }
 
 TEST_F(SpillTest, WhatIsSpilledAgainTakesThePlaceOfWhatWas) {
-  const uint64_t free_blocks = volume().space().free_blocks();
+  const BlockCount free_blocks = volume().space().free_blocks();
   Spilled({0, 10}, 'a');
   Spilled({3, 2}, 'b');
   EXPECT_EQ(OnDeviceOf({0, 10}), "aaabbaaaaa");
@@ -112,7 +112,7 @@ TEST_F(SpillTest, WhatIsSpilledAgainTakesThePlaceOfWhatWas) {
 }
 
 TEST_F(SpillTest, CutGivesTheSpaceBackAndLeavesBothEnds) {
-  const uint64_t free_blocks = volume().space().free_blocks();
+  const BlockCount free_blocks = volume().space().free_blocks();
   Spilled({0, 10}, 'a');
   Cut({4, 3});
   EXPECT_EQ(OnDeviceOf({0, 10}), "aaaa...aaa");
@@ -153,20 +153,20 @@ TEST_F(SpillTest, SpilledBlockComesBackIntoMemoryToBeChanged) {
 TEST_F(SpillTest, ReservationsKeepTheTreeEntriesOfTheExtentsAndNoBlocks) {
   Spilled({0, 10}, 'a');
   Spilled({20, 10}, 'b');
-  EXPECT_EQ(spill_->space().blocks(), 0u) << "they are allocated";
+  EXPECT_EQ(spill_->space().blocks(), 0) << "they are allocated";
   EXPECT_GE(spill_->space().tree_entries(), draft_.spilled.size());
-  EXPECT_EQ(volume().space().reserved_blocks(), 0u);
+  EXPECT_EQ(volume().space().reserved_blocks(), 0);
   spill_->space().Release();
 }
 
 TEST_F(SpillTest, LackOfSpaceIsToldAndTheBlocksStayInMemory) {
-  const uint64_t free_blocks = volume().space().free_blocks();
+  const BlockCount free_blocks = volume().space().free_blocks();
   Fill({0, free_blocks}, 'a');
   EXPECT_TRUE(absl::IsResourceExhausted(WriteBlocks().status()));
   EXPECT_FALSE(parts().health.failed());
-  EXPECT_EQ(draft_.blocks.size(), free_blocks);
+  EXPECT_EQ(draft_.blocks.size(), free_blocks.value());
   EXPECT_EQ(volume().space().free_blocks(), free_blocks);
-  EXPECT_EQ(volume().space().reserved_blocks(), 0u);
+  EXPECT_EQ(volume().space().reserved_blocks(), 0);
 }
 
 TEST_F(SpillTest, FailedWriteFailsTheStore) {

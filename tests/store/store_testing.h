@@ -17,12 +17,12 @@ namespace untorn::internal {
 class StoreTest : public WritebackTest {
  protected:
   static constexpr uint64_t kCacheBytes = 4 << 20;
-  static constexpr uint64_t kSetBlocksMax = 16;
+  static constexpr BlockCount kSetBlocksMax = 16;
 
   struct FrontEnd {
     FrontEnd(std::mutex& mu, const Parts& parts)
         : checkpointer(parts),
-          committer(parts, checkpointer, {.dirty_limit_blocks = kCacheBytes / 2 / kBlockBytes}),
+          committer(parts, checkpointer, {.dirty_limit_blocks = WholeBlocks(kCacheBytes / 2)}),
           admission(parts, committer, checkpointer, kSetBlocksMax),
           background(mu, parts, committer, checkpointer, kCacheBytes),
           front{mu, parts, admission, committer, background} {}
@@ -65,7 +65,7 @@ class StoreTest : public WritebackTest {
     return set;
   }
   // The letter of a block in the cache; '.' if it is not there.
-  char Cached(uint64_t block) {
+  char Cached(ObjectBlock block) {
     const Page* page = fork().pages().Find(*object_, block);
     return page != nullptr && page->buffer ? static_cast<char>(page->buffer.data()[0]) : '.';
   }

@@ -15,7 +15,7 @@
 namespace untorn {
 namespace {
 
-constexpr BatchLimits kNoLimits = {.data_blocks = UINT64_MAX, .log_blocks = UINT64_MAX};
+constexpr BatchLimits kNoLimits = {.data_blocks = BlockCount::Max(), .log_blocks = BlockCount::Max()};
 
 class BatchSelectorTest : public CowForkTest {
  protected:
@@ -26,7 +26,7 @@ class BatchSelectorTest : public CowForkTest {
     return names;
   }
   // A change set of its own, four blocks unless told otherwise.
-  ChangeSetRef Set(char name, uint64_t blocks = 4) {
+  ChangeSetRef Set(char name, BlockCount blocks = 4) {
     ChangeSetRef set = Write({next_block_, blocks}, name);
     next_block_ += blocks + 1;
     names_[set.get()] = name;
@@ -38,7 +38,7 @@ class BatchSelectorTest : public CowForkTest {
     return SelectBatch(all_, limits, [&](const ChangeSet& set) { return waiting.contains(&set); });
   }
 
-  uint64_t next_block_ = 0;
+  ObjectBlock next_block_;
   std::vector<ChangeSetRef> all_;
   std::map<const ChangeSet*, char> names_;
 };
@@ -56,24 +56,24 @@ TEST_F(BatchSelectorTest, WithinTheLimitsEverythingGoesInItsOrder) {
 
 TEST_F(BatchSelectorTest, DataLimitEndsTheBatchAndSaysThatThereIsMore) {
   Set('a'), Set('b'), Set('c', 1);
-  Batch batch = Select({.data_blocks = 8, .log_blocks = UINT64_MAX});
+  Batch batch = Select({.data_blocks = 8, .log_blocks = BlockCount::Max()});
   EXPECT_EQ(Names(batch.sets), "ab");
   EXPECT_TRUE(batch.full);
-  batch = Select({.data_blocks = 9, .log_blocks = UINT64_MAX});
+  batch = Select({.data_blocks = 9, .log_blocks = BlockCount::Max()});
   EXPECT_EQ(Names(batch.sets), "abc");
   EXPECT_FALSE(batch.full);
-  batch = Select({.data_blocks = 7, .log_blocks = UINT64_MAX});
+  batch = Select({.data_blocks = 7, .log_blocks = BlockCount::Max()});
   EXPECT_EQ(Names(batch.sets), "a") << "a small one does not pass one that is in order before it";
 }
 
 TEST_F(BatchSelectorTest, LogLimitCountsTheWholeRecordOfTheBatch) {
   for (int i = 0; i < 40; ++i) Set('x', 1);
   const uint64_t bytes = LogBytesMax(*all_[0]);
-  const Batch batch = Select({.data_blocks = UINT64_MAX, .log_blocks = 2});
+  const Batch batch = Select({.data_blocks = BlockCount::Max(), .log_blocks = 2});
   EXPECT_TRUE(batch.full);
   const uint64_t n = batch.sets.size();
-  EXPECT_LE(LogBlocksMax(n * bytes), 2u);
-  EXPECT_GT(LogBlocksMax((n + 1) * bytes), 2u) << "as many as fit";
+  EXPECT_LE(LogBlocksMax(n * bytes), 2);
+  EXPECT_GT(LogBlocksMax((n + 1) * bytes), 2) << "as many as fit";
 }
 
 TEST_F(BatchSelectorTest, FirstOneGoesWhateverItsSize) {

@@ -47,14 +47,14 @@ TEST_F(CheckpointerTest, NothingIsDueInAFreshStore) {
 }
 
 TEST_F(CheckpointerTest, CheckpointIsDueOnceMoreThanHalfTheLogIsUsed) {
-  const uint64_t half = volume().geometry().log_blocks / 2;
+  const BlockCount half = volume().geometry().log_blocks / 2;
   while (volume().log().blocks_used() < half) Commit({0, 1});
   EXPECT_FALSE(checkpointer_->StepDue());
   Commit({0, 1});
   EXPECT_TRUE(checkpointer_->StepDue());
   EXPECT_TRUE(checkpointer_->Step(lock_));
   EXPECT_EQ(checkpoints(), 1u);
-  EXPECT_EQ(volume().log().blocks_used(), 0u);
+  EXPECT_EQ(volume().log().blocks_used(), 0);
   EXPECT_FALSE(checkpointer_->StepDue());
 }
 
@@ -66,13 +66,13 @@ TEST_F(CheckpointerTest, LogBlocksReservedForACommitCountAsUsed) {
 
 TEST_F(CheckpointerTest, CheckpointIsDueOnceTheChangesMapHalfOfWhatIsFree) {
   MakeStore({.size_bytes = 256 << 20});
-  uint64_t mapped = 0;
+  ObjectBlock mapped;
   while (!checkpointer_->StepDue()) {
     Commit({mapped, 512});
     mapped += 512;
-    ASSERT_LT(mapped, uint64_t{256 << 20} / kBlockBytes);
+    ASSERT_LT(mapped, ObjectBlockAt(256 << 20));
   }
-  EXPECT_GT(mapped, volume().space().free_blocks() / 2);
+  EXPECT_GT(mapped - ObjectBlock(0), volume().space().free_blocks() / 2);
   EXPECT_LE(mapped - 512, (volume().space().free_blocks() + 512) / 2) << "not earlier";
   EXPECT_LT(volume().log().blocks_used(), volume().geometry().log_blocks / 2);
   EXPECT_TRUE(checkpointer_->Step(lock_));
@@ -145,17 +145,17 @@ class PreparingTest : public CheckpointerTest {
     EXPECT_FALSE(checkpointer_->StepDue());
     Commit({0, 2 * kPrepareStepBlocks});  // of what is prepared when the store is made
   }
-  uint64_t prepared() { return volume().space().prepared_blocks(); }
+  BlockCount prepared() { return volume().space().prepared_blocks(); }
 };
 
 TEST_F(PreparingTest, SpaceIsPreparedInStepsUntilEnoughIsFreeAhead) {
-  const uint64_t before = prepared();
+  const BlockCount before = prepared();
   ASSERT_TRUE(checkpointer_->StepDue());
   EXPECT_TRUE(checkpointer_->Step(lock_));
   EXPECT_EQ(prepared(), before + kPrepareStepBlocks);
   while (checkpointer_->Step(lock_)) {
   }
-  EXPECT_GE(volume().space().free_blocks(), (32 << 20) / kBlockBytes);
+  EXPECT_GE(volume().space().free_blocks(), BlocksFor(32 << 20));
   EXPECT_LT(prepared(), volume().geometry().total_blocks) << "no further than is of use";
   EXPECT_FALSE(checkpointer_->StepDue());
   EXPECT_EQ(checkpoints(), 0u);

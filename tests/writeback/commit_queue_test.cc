@@ -49,13 +49,13 @@ class CommitQueueTest : public WritebackTest {
         device().SetStepped(true);
         Commit::Write& write = commit.data_writes.emplace_back();
         write.request.op = path == Path::kCow ? IoOp::kWrite : IoOp::kAtomicWrite;
-        write.request.offset_bytes = extent.start * kBlockBytes;
+        write.request.offset_bytes = ByteOffset(extent.start);
         for (const BufferRef& buffer : range.buffers)
           write.request.iov.push_back({buffer.data(), kBlockBytes});
         if (path == Path::kInPlace) {
           write.in_place = {set.get()};
           ++stats().units_by_reason[static_cast<int>(PathReason::kInPlace)];
-          stats().in_place_bytes += range.blocks.count * kBlockBytes;
+          stats().in_place_bytes += Bytes(range.blocks.count);
         } else {
           entries.push_back(
               LogEntry::Map(kId, range.blocks, extent.start, MappingState::kWritten, {}, false));
@@ -118,7 +118,7 @@ TEST_F(CommitQueueTest, FlushIsSentOnlyOnceAllWritesAreComplete) {
   EXPECT_TRUE(queue_->empty());
   EXPECT_EQ(OnDevice({0, 10}), "aa......bb");
   EXPECT_EQ(a->space.cost(), SpaceCost()) << "what is left of its space goes back";
-  EXPECT_EQ(volume().space().reserved_blocks(), 0u);
+  EXPECT_EQ(volume().space().reserved_blocks(), 0);
 }
 
 TEST_F(CommitQueueTest, FlushDoesNotCoverWhatCompletesWhileItIsUnderWay) {
@@ -183,11 +183,11 @@ TEST_F(CommitQueueTest, RecordsAreAcknowledgedInTheOrderOfTheirLsns) {
   FinishAll(LastSent());
   FinishFlush();
   EXPECT_FALSE(Done(b)) << "recovery would stop at the gap";
-  EXPECT_EQ(volume().log().durable_lsn(), 0u);
+  EXPECT_EQ(volume().log().durable_lsn(), 0);
   FinishAll(earlier);
   FinishFlush();
   EXPECT_TRUE(Done(a) && Done(b));
-  EXPECT_EQ(volume().log().durable_lsn(), 2u);
+  EXPECT_EQ(volume().log().durable_lsn(), 2);
 }
 
 TEST_F(CommitQueueTest, WithoutARecordItWaitsForNoRecordBeforeIt) {
@@ -209,10 +209,10 @@ TEST_F(CommitQueueTest, SettlingRecordIsAcknowledgedAsAnyOther) {
   volume().log().Encode(&commit.log);
   queue_->Send(commit);
   parts().pump.Kick(lock_);
-  EXPECT_FALSE(queue_->AnyBefore(UINT64_MAX)) << "it belongs to no barrier epoch";
+  EXPECT_FALSE(queue_->AnyBefore(BarrierEpoch::Max())) << "it belongs to no barrier epoch";
   Finish(device().First(IoOp::kWrite));
   FinishFlush();
-  EXPECT_EQ(volume().log().durable_lsn(), 1u);
+  EXPECT_EQ(volume().log().durable_lsn(), 1);
   EXPECT_TRUE(queue_->empty());
 }
 
@@ -258,7 +258,7 @@ TEST_F(CommitQueueTest, RefusedWriteComesBackPendingAndNothingOfItIsAcknowledged
   EXPECT_EQ(flushes(), 0u) << "nothing was written";
   EXPECT_EQ(Counted(PathReason::kInPlace), 0u);
   EXPECT_EQ(stats().in_place_bytes, 0u);
-  EXPECT_EQ(a->space.blocks(), 2u) << "it needs the space now";
+  EXPECT_EQ(a->space.blocks(), 2) << "it needs the space now";
   parts().callbacks.Run(lock_);
   EXPECT_EQ(told, 0);
   EXPECT_EQ(open_->logged.size(), 1u);
@@ -270,8 +270,8 @@ TEST_F(CommitQueueTest, RefusedWriteComesBackPendingAndNothingOfItIsAcknowledged
 }
 
 TEST_F(CommitQueueTest, RefusalIsLoggedOnce) {
-  for (uint64_t i = 0; i < 3; ++i) {
-    Send(Write({8 * i, 1}, 'a'), Path::kInPlace);
+  for (ObjectBlock at = 0; at < 24; at += 8) {
+    Send(Write({at, 1}, 'a'), Path::kInPlace);
     Finish(device().First(IoOp::kAtomicWrite), absl::UnimplementedError("no"));
   }
   parts().callbacks.Run(lock_);
@@ -328,7 +328,7 @@ TEST_F(CommitQueueTest, AfterAFailedFlushNothingIsAcknowledged) {
   EXPECT_TRUE(parts().health.failed());
   EXPECT_FALSE(Done(a) || Done(b));
   EXPECT_EQ(flushes(), 0u) << "a second flush would not bring back what the first has lost";
-  EXPECT_EQ(volume().log().durable_lsn(), 0u);
+  EXPECT_EQ(volume().log().durable_lsn(), 0);
 }
 
 }  // namespace

@@ -71,8 +71,8 @@ TEST_F(CommitterTest, WhatIsNotSyncedStaysPendingUntilAllIs) {
   EXPECT_FALSE(Done(b));
   EXPECT_TRUE(committer_->SyncAll(lock_).ok());
   EXPECT_TRUE(Done(b));
-  EXPECT_EQ(fork().dirty_blocks(), 0u);
-  EXPECT_EQ(volume().space().reserved_blocks(), 0u);
+  EXPECT_EQ(fork().dirty_blocks(), 0);
+  EXPECT_EQ(volume().space().reserved_blocks(), 0);
 }
 
 TEST_F(CommitterTest, SyncBringsWhatABarrierPutBeforeIt) {
@@ -101,23 +101,24 @@ TEST_F(CommitterTest, SyncOfNothingReturnsAtOnce) {
 TEST_F(CommitterTest, ExtentLongerThanAnEntryCanNameIsSeveralEntries) {
   MakeStore({.size_bytes = 64 << 20});
   WriteDurably({0, 2 * kMapEntryBlocksMax + 5}, 'a');
-  EXPECT_EQ(OnDevice({0, 2 * kMapEntryBlocksMax + 6}), std::string(2 * kMapEntryBlocksMax + 5, 'a') + ".");
+  EXPECT_EQ(OnDevice({0, 2 * kMapEntryBlocksMax + 6}), std::string((2 * kMapEntryBlocksMax + 5).value(), 'a') + ".");
   for (const Mapping& m : MappingsOf({0, 2 * kMapEntryBlocksMax + 5})) {
     EXPECT_LE(m.logical.count, kMapEntryBlocksMax);
   }
   CutAndOpen();
-  EXPECT_EQ(OnDevice({2 * kMapEntryBlocksMax, 6}), "aaaaa.");
+  EXPECT_EQ(OnDevice({ObjectBlock(0) + 2 * kMapEntryBlocksMax, 6}), "aaaaa.");
 }
 
 TEST_F(CommitterTest, ThreadsThatWaitShareCommits) {
   lock_.unlock();
   constexpr int kThreads = 6, kWrites = 20;
+  const auto first_block_of = [](int t) { return ObjectBlock(100 * static_cast<uint64_t>(t)); };
   std::vector<std::thread> threads;
   for (int t = 0; t < kThreads; ++t) {
-    threads.emplace_back([this, t] {
+    threads.emplace_back([this, t, first_block_of] {
       for (uint64_t i = 0; i < kWrites; ++i) {
         Lock lock(open_->mu);
-        const ChangeSetRef set = Write({100 * static_cast<uint64_t>(t) + i, 1}, static_cast<char>('a' + t));
+        const ChangeSetRef set = Write({first_block_of(t) + BlockCount(i), 1}, static_cast<char>('a' + t));
         EXPECT_TRUE(committer_->Sync(lock, {set}).ok());
         EXPECT_TRUE(Done(set));
         Check();
@@ -128,7 +129,7 @@ TEST_F(CommitterTest, ThreadsThatWaitShareCommits) {
   lock_.lock();
   EXPECT_LE(stats().commits, static_cast<uint64_t>(kThreads * kWrites));
   for (int t = 0; t < kThreads; ++t) {
-    EXPECT_EQ(OnDevice({100 * static_cast<uint64_t>(t), kWrites}),
+    EXPECT_EQ(OnDevice({first_block_of(t), BlockCount(kWrites)}),
               std::string(kWrites, static_cast<char>('a' + t)));
   }
 }
@@ -158,7 +159,7 @@ TEST_F(CommitterTest, RefusedWriteInPlaceGoesByCowAndItsWriterWaitsForThat) {
   MakeStoreWithUnit(/*refuse_per_mille=*/1000);
   WriteDurably({8, 4}, 'a');
   ASSERT_TRUE(checkpointer_->Checkpoint(lock_).ok());  // settles
-  const uint64_t place = MappingsOf({8, 4})[0].physical;
+  const BlockNumber place = MappingsOf({8, 4})[0].physical;
   WriteDurably({8, 4}, 'b');
   EXPECT_EQ(Counted(PathReason::kDeviceRefused), 1u);
   EXPECT_EQ(Counted(PathReason::kInPlace), 0u);
@@ -188,7 +189,7 @@ TEST_F(CommitterTest, LargeOneIsSeenAtOnceWhenItIsDurable) {
   WriteDurably({0, 4}, 'a');
   const Extent extent = Allocate(4);
   std::vector<char> data(4 * kBlockBytes, 'b');
-  disk_->Poke(extent.start * kBlockBytes, data.data(), data.size());
+  disk_->Poke(ByteOffset(extent.start), data.data(), data.size());
   const iovec piece = {data.data(), data.size()};
   auto set = std::make_shared<ChangeSet>();
   ObjectChange& change = set->changes[kId];
@@ -209,8 +210,8 @@ TEST_F(CommitterTest, LargeOneIsSeenAtOnceWhenItIsDurable) {
 // ---- The log ----
 
 TEST_F(CommitterTest, FullLogIsEmptiedByACheckpoint) {
-  const uint64_t log_blocks = volume().geometry().log_blocks;
-  for (uint64_t i = 0; i < log_blocks + 20; ++i) WriteDurably({i % 7, 1}, static_cast<char>('a' + i % 26));
+  const uint64_t log_blocks = volume().geometry().log_blocks.value();
+  for (uint64_t i = 0; i < log_blocks + 20; ++i) WriteDurably({ObjectBlock(i % 7), 1}, static_cast<char>('a' + i % 26));
   EXPECT_EQ(volume().counters().checkpoints, 1u);
   const std::string content = OnDevice({0, 7});
   CutAndOpen();
@@ -235,7 +236,7 @@ TEST_F(CommitterTest, WriterWaitsWhileMoreThanTheLimitIsDirty) {
   EXPECT_TRUE(committer_->AwaitCleanSpace(lock_).ready());
   Write({0, 101}, 'a');
   EXPECT_TRUE(committer_->AwaitCleanSpace(lock_).retry()) << "the lock was released";
-  EXPECT_LE(fork().dirty_blocks(), 100u);
+  EXPECT_LE(fork().dirty_blocks(), 100);
   EXPECT_TRUE(committer_->AwaitCleanSpace(lock_).ready());
   Check();
 }
@@ -268,7 +269,7 @@ TEST_F(CommitterTest, FailureIsToldToEveryWaiterAndEveryLaterOne) {
   EXPECT_EQ(told[1], status);
   EXPECT_EQ(Sync(b), status);
   EXPECT_FALSE(committer_->WriteBack(lock_));
-  for (uint64_t block : {0, 1, 8}) {
+  for (ObjectBlock block : {ObjectBlock(0), ObjectBlock(1), ObjectBlock(8)}) {
     const Page* page = fork().pages().Find(*object_, block);
     ASSERT_TRUE(page != nullptr && page->buffer) << "reads go on";
   }

@@ -14,7 +14,7 @@ namespace untorn {
 namespace {
 
 constexpr uint64_t kWriteBlocks = 8;  // of the write that would qualify
-constexpr uint64_t kPlace = 96;       // a multiple of it
+constexpr BlockNumber kPlace = 96;       // a multiple of it
 constexpr Lsn kSettled = 10;
 
 AtomicLimits Limits(AtomicSource source, uint32_t min_blocks, uint32_t max_blocks,
@@ -37,7 +37,7 @@ struct Candidate {
     mappings = {{{0, 3}, MappingState::kWritten, kPlace, kSettled, 0},
                 {{3, 5}, MappingState::kWritten, kPlace + 3, 0, 0}};
   }
-  void MoveTo(uint64_t physical) {
+  void MoveTo(BlockNumber physical) {
     mappings[0].physical = physical;
     mappings[1].physical = physical + 3;
   }
@@ -171,9 +171,9 @@ TEST(DecisionTest, RecordAtTheSettledMarkIsSettledAndTheNextIsNot) {
 TEST(DecisionTest, PlaceThatEndsAtTheBoundaryDoesNotCrossIt) {
   Candidate c;
   c.input.limits.boundary_bytes = 16 * kBlockBytes;
-  for (uint64_t place = 0; place < 64; place += kWriteBlocks) {
-    c.MoveTo(kPlace + place);
-    EXPECT_EQ(c.Result(), PathReason::kInPlace) << place;
+  for (BlockCount offset = 0; offset < 64; offset += BlockCount(kWriteBlocks)) {
+    c.MoveTo(kPlace + offset);
+    EXPECT_EQ(c.Result(), PathReason::kInPlace) << offset;
   }
   c.input.limits.boundary_bytes = 4 * kBlockBytes;  // shorter than the write: it always crosses
   EXPECT_EQ(c.Result(), PathReason::kStraddlesBoundary);
@@ -207,7 +207,7 @@ using Places = std::vector<std::pair<uint64_t, uint64_t>>;
 Places Merge(const std::vector<Extent>& candidates, const AtomicLimits& limits) {
   Places places;
   for (const InPlaceRun& run : MergeInPlace(candidates, limits))
-    places.push_back({run.extent.start, run.extent.count});
+    places.push_back({run.extent.start.value(), run.extent.count.value()});
   return places;
 }
 
@@ -246,9 +246,9 @@ size_t FewestRuns(const std::vector<Extent>& sorted, const AtomicLimits& limits)
       uint64_t blocks = 0;
       for (size_t i = begin; i < end; ++i) {
         adjacent &= i == begin || sorted[i - 1].end() == sorted[i].start;
-        blocks += sorted[i].count;
+        blocks += sorted[i].count.value();
       }
-      const uint64_t start = sorted[begin].start;
+      const uint64_t start = sorted[begin].start.value();
       const uint64_t boundary = limits.boundary_bytes / kBlockBytes;
       const bool whole = std::has_single_bit(blocks) && start % blocks == 0 &&
                          blocks * kBlockBytes <= limits.unit_max_bytes &&
@@ -267,9 +267,9 @@ TEST(MergeInPlaceTest, RandomCandidatesAreNeverSplitAndMergeIntoTheFewestRunsTha
     const AtomicLimits limits = Limits(AtomicSource::kHardware, 1, max, boundary);
     std::vector<Extent> sorted;
     for (uint64_t at = 0; at < 96;) {
-      uint64_t count = 1u << random() % std::bit_width(max);
+      uint64_t count = uint64_t{1} << random() % std::bit_width(max);
       while (at % count != 0) count /= 2;
-      if (random() % 4 != 0) sorted.push_back({at, count});
+      if (random() % 4 != 0) sorted.push_back({BlockNumber(at), BlockCount(count)});
       at += count;
     }
     std::vector<Extent> candidates = sorted;
@@ -278,17 +278,17 @@ TEST(MergeInPlaceTest, RandomCandidatesAreNeverSplitAndMergeIntoTheFewestRunsTha
     const std::vector<InPlaceRun> runs = MergeInPlace(candidates, limits);
     std::vector<int> seen(candidates.size(), 0);
     for (const InPlaceRun& run : runs) {
-      uint64_t at = run.extent.start;
+      BlockNumber at = run.extent.start;
       for (const size_t i : run.candidates) {
         ++seen[i];
         ASSERT_EQ(candidates[i].start, at) << "candidates out of order";
         at = candidates[i].end();
       }
       ASSERT_EQ(at, run.extent.end());
-      ASSERT_TRUE(std::has_single_bit(run.extent.count) && run.extent.start % run.extent.count == 0);
-      ASSERT_LE(run.extent.count, max);
+      ASSERT_TRUE(std::has_single_bit(run.extent.count.value()) && run.extent.start % run.extent.count == 0);
+      ASSERT_LE(run.extent.count, BlockCount(max));
       if (boundary != 0) {
-        ASSERT_EQ(run.extent.start / boundary, (run.extent.end() - 1) / boundary);
+        ASSERT_EQ(run.extent.start / BlockCount(boundary), (run.extent.end() - 1) / BlockCount(boundary));
       }
     }
     EXPECT_TRUE(std::all_of(seen.begin(), seen.end(), [](int n) { return n == 1; }));

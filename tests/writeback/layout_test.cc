@@ -22,34 +22,34 @@ class FakeSpace {
   void Occupy(uint64_t block) { free_[block] = false; }
 
   absl::StatusOr<Extent> Allocate(const AllocationRequest& request) {
-    const uint64_t want = request.want_blocks, min = request.min_blocks;
-    const uint64_t alignment = request.alignment_blocks;
+    const uint64_t want = request.want_blocks.value(), min = request.min_blocks.value();
+    const uint64_t alignment = request.alignment_blocks.value();
     EXPECT_TRUE(min >= 1 && want >= min && std::has_single_bit(alignment));
     ++allocations;
     Extent best;
     for (uint64_t start = 0; start < free_.size(); start += alignment) {
       uint64_t n = 0;
       while (n < want && n < run_max && start + n < free_.size() && free_[start + n]) ++n;
-      if (n > best.count) best = {start, n};
+      if (BlockCount(n) > best.count) best = {BlockNumber(start), BlockCount(n)};
       if (n == want) break;
     }
-    if (best.count < min) return absl::ResourceExhaustedError("no such run");
-    for (uint64_t b = best.start; b < best.end(); ++b) {
-      free_[b] = false;
+    if (best.count < BlockCount(min)) return absl::ResourceExhaustedError("no such run");
+    for (BlockNumber b = best.start; b < best.end(); ++b) {
+      free_[b.value()] = false;
       taken.insert(b);
     }
     return best;
   }
   absl::Status Return(Extent extent) {
-    EXPECT_GT(extent.count, 0u);
-    for (uint64_t b = extent.start; b < extent.end(); ++b) {
+    EXPECT_GT(extent.count, 0);
+    for (BlockNumber b = extent.start; b < extent.end(); ++b) {
       EXPECT_EQ(taken.erase(b), 1u) << "block " << b << " is given back but was not taken";
-      free_[b] = true;
+      free_[b.value()] = true;
       ++returned;
     }
     return absl::OkStatus();
   }
-  absl::StatusOr<PlacedPieces> Place(std::vector<LayoutItem> items, uint64_t align_max) {
+  absl::StatusOr<PlacedPieces> Place(std::vector<LayoutItem> items, BlockCount align_max) {
     return PlaceItems(
         absl::MakeSpan(items), align_max,
         [this](const AllocationRequest& request) { return Allocate(request); },
@@ -57,26 +57,26 @@ class FakeSpace {
   }
 
   uint64_t run_max = UINT64_MAX;  // the longest run it hands out
-  std::set<uint64_t> taken;       // and not given back
+  std::set<BlockNumber> taken;    // and not given back
   uint64_t returned = 0, allocations = 0;
 
  private:
   std::vector<bool> free_;
 };
 
-LayoutItem Item(size_t source, uint64_t object, BlockRange blocks, uint64_t group = 0) {
-  return {group, ObjectId{object}, blocks, source};
+LayoutItem Item(size_t source, uint64_t object, BlockRange blocks, BarrierEpoch epoch = 0) {
+  return {epoch, ObjectId{object}, blocks, source};
 }
 
 // Where each block of each item went: every one of them once, on blocks that are taken, none shared.
-std::map<std::pair<size_t, uint64_t>, uint64_t> CheckedPlaces(const std::vector<LayoutItem>& items,
-                                                              const PlacedPieces& placed,
-                                                              const FakeSpace& space) {
-  std::map<std::pair<size_t, uint64_t>, uint64_t> places;
-  std::set<uint64_t> used;
+using Places = std::map<std::pair<size_t, ObjectBlock>, BlockNumber>;
+Places CheckedPlaces(const std::vector<LayoutItem>& items, const PlacedPieces& placed,
+                     const FakeSpace& space) {
+  Places places;
+  std::set<BlockNumber> used;
   for (const PlacedPiece& piece : placed) {
-    EXPECT_GT(piece.blocks.count, 0u);
-    for (uint64_t i = 0; i < piece.blocks.count; ++i) {
+    EXPECT_GT(piece.blocks.count, 0);
+    for (BlockCount i; i < piece.blocks.count; ++i) {
       EXPECT_TRUE(places.insert({{piece.source, piece.blocks.start + i}, piece.physical + i}).second)
           << "block " << piece.blocks.start + i << " of item " << piece.source << " is placed twice";
       EXPECT_TRUE(used.insert(piece.physical + i).second) << "two blocks at " << piece.physical + i;
@@ -84,8 +84,8 @@ std::map<std::pair<size_t, uint64_t>, uint64_t> CheckedPlaces(const std::vector<
   }
   size_t wanted = 0;
   for (const LayoutItem& item : items) {
-    wanted += item.blocks.count;
-    for (uint64_t b = item.blocks.start; b < item.blocks.end(); ++b) {
+    wanted += item.blocks.count.value();
+    for (ObjectBlock b = item.blocks.start; b < item.blocks.end(); ++b) {
       EXPECT_TRUE(places.contains({item.source, b})) << "block " << b << " of item " << item.source;
     }
   }
@@ -113,10 +113,10 @@ TEST(LayoutTest, ScatteredItemsOfABatchAreOneRunWithEachPowerOfTwoAligned) {
   const auto places = CheckedPlaces(items, *placed, space);
   EXPECT_EQ(space.allocations, 1u);
   EXPECT_EQ(space.returned, 0u);
-  EXPECT_EQ(*space.taken.rbegin() - *space.taken.begin() + 1, 32u);
+  EXPECT_EQ(*space.taken.rbegin() - *space.taken.begin() + 1, 32);
   for (const LayoutItem& item : items) {
-    if (!std::has_single_bit(item.blocks.count)) continue;
-    EXPECT_EQ(places.at({item.source, item.blocks.start}) % item.blocks.count, 0u) << "item " << item.source;
+    if (!std::has_single_bit(item.blocks.count.value())) continue;
+    EXPECT_EQ(places.at({item.source, item.blocks.start}) % item.blocks.count, 0) << "item " << item.source;
   }
 }
 
@@ -126,7 +126,7 @@ TEST(LayoutTest, AlignmentStopsAtTheLargestWorthHaving) {
   const std::vector<LayoutItem> items = {Item(0, 1, {0, 64})};
   const auto placed = space.Place(items, 4);
   ASSERT_TRUE(placed.ok());
-  EXPECT_EQ(CheckedPlaces(items, *placed, space).at({0, 0}), 4u);
+  EXPECT_EQ(CheckedPlaces(items, *placed, space).at({0, ObjectBlock(0)}), 4);
 }
 
 TEST(LayoutTest, ItemsThatFollowOneAnotherInTheirObjectDoSoOnTheDevice) {
@@ -136,10 +136,10 @@ TEST(LayoutTest, ItemsThatFollowOneAnotherInTheirObjectDoSoOnTheDevice) {
   const auto placed = space.Place(items, 16);
   ASSERT_TRUE(placed.ok());
   const auto places = CheckedPlaces(items, *placed, space);
-  const uint64_t start = places.at({2, 0});
-  EXPECT_EQ(start % 8, 0u) << "as one item of 8 blocks";
+  const BlockNumber start = places.at({2, ObjectBlock(0)});
+  EXPECT_EQ(start % 8, 0) << "as one item of 8 blocks";
   for (uint64_t b = 0; b < 8; ++b) {
-    EXPECT_EQ(places.at({b < 4 ? 2u : b < 6 ? 3u : 0u, b}), start + b);
+    EXPECT_EQ(places.at({b < 4 ? 2u : b < 6 ? 3u : 0u, ObjectBlock(b)}), start + BlockCount(b));
   }
 }
 
@@ -180,7 +180,7 @@ TEST(LayoutTest, TheRestOfARunThatIsOfNoUseIsGivenBack) {
   ASSERT_TRUE(placed.ok());
   const auto places = CheckedPlaces(items, *placed, space);
   EXPECT_GT(space.returned, 0u);
-  for (const LayoutItem& item : items) EXPECT_EQ(places.at({item.source, item.blocks.start}) % 4, 0u);
+  for (const LayoutItem& item : items) EXPECT_EQ(places.at({item.source, item.blocks.start}) % 4, 0);
 }
 
 TEST(LayoutTest, TheAllocatorsErrorIsHandedOn) {
@@ -201,7 +201,7 @@ std::vector<LayoutItem> RandomItems(std::mt19937_64& random) {
       uint64_t at = random() % 20;
       for (uint64_t n = random() % 8; n > 0; --n) {
         const uint64_t count = random() % 2 ? 1 + random() % 20 : uint64_t{1} << random() % 5;
-        items.push_back(Item(items.size(), object, {at, count}, group));
+        items.push_back(Item(items.size(), object, {ObjectBlock(at), BlockCount(count)}, BarrierEpoch(group)));
         at += count + (random() % 2 ? random() % 10 : 0);
       }
     }
@@ -216,7 +216,7 @@ TEST(LayoutTest, RandomItemsInFragmentedSpaceAreEachPlacedOnceAndTheRestIsGivenB
     std::mt19937_64 random(seed);
     const std::vector<LayoutItem> items = RandomItems(random);
     uint64_t wanted = 0;
-    for (const LayoutItem& item : items) wanted += item.blocks.count;
+    for (const LayoutItem& item : items) wanted += item.blocks.count.value();
     FakeSpace space(4096);
     if (random() % 2) space.run_max = 1 + random() % 40;
     const uint64_t occupied_percent = random() % 70;
@@ -227,7 +227,7 @@ TEST(LayoutTest, RandomItemsInFragmentedSpaceAreEachPlacedOnceAndTheRestIsGivenB
         --left;
       }
     }
-    const auto placed = space.Place(items, uint64_t{1} << random() % 6);
+    const auto placed = space.Place(items, BlockCount(uint64_t{1} << random() % 6));
     ASSERT_TRUE(placed.ok()) << placed.status();
     CheckedPlaces(items, *placed, space);
   }
@@ -240,22 +240,22 @@ TEST(LayoutTest, RandomItemsInOpenSpaceAreOneRunAndLonePowersOfTwoAreAligned) {
     const std::vector<LayoutItem> items = RandomItems(random);
     FakeSpace space(8192);
     for (uint64_t b = random() % 100; b > 0; --b) space.Occupy(b);
-    const uint64_t align_max = uint64_t{1} << random() % 6;
+    const BlockCount align_max(uint64_t{1} << random() % 6);
     const auto placed = space.Place(items, align_max);
     ASSERT_TRUE(placed.ok()) << placed.status();
     const auto places = CheckedPlaces(items, *placed, space);
     EXPECT_EQ(space.allocations, items.empty() ? 0u : 1u);
     EXPECT_EQ(space.returned, 0u);
-    std::set<std::tuple<uint64_t, ObjectId, uint64_t>> starts, ends;
+    std::set<std::tuple<BarrierEpoch, ObjectId, ObjectBlock>> starts, ends;
     for (const LayoutItem& item : items) {
-      starts.insert({item.group, item.object, item.blocks.start});
-      ends.insert({item.group, item.object, item.blocks.end()});
+      starts.insert({item.epoch, item.object, item.blocks.start});
+      ends.insert({item.epoch, item.object, item.blocks.end()});
     }
     for (const LayoutItem& item : items) {
-      const bool alone = !ends.contains({item.group, item.object, item.blocks.start}) &&
-                         !starts.contains({item.group, item.object, item.blocks.end()});
-      if (!alone || !std::has_single_bit(item.blocks.count)) continue;
-      EXPECT_EQ(places.at({item.source, item.blocks.start}) % std::min(item.blocks.count, align_max), 0u);
+      const bool alone = !ends.contains({item.epoch, item.object, item.blocks.start}) &&
+                         !starts.contains({item.epoch, item.object, item.blocks.end()});
+      if (!alone || !std::has_single_bit(item.blocks.count.value())) continue;
+      EXPECT_EQ(places.at({item.source, item.blocks.start}) % std::min(item.blocks.count, align_max), 0);
     }
   }
 }

@@ -40,7 +40,7 @@ class PlanMaker {
   }
   // Data of the change set, and the piece for it.
   void AddData(ChangeSet& set, const std::shared_ptr<ObjectState>& object, BlockRange blocks,
-               uint64_t physical) {
+               BlockNumber physical) {
     Change(set, object).data.Add(blocks);
     set.data_blocks += blocks.count;
     FrozenRange& range = ranges_.emplace_back();
@@ -56,10 +56,10 @@ class PlanMaker {
     for (const LogEntry& e : Build().entries) {
       switch (e.type) {
         case LogEntry::Type::kMap:
-          text += "map " + std::to_string(e.logical.start) + "@" + std::to_string(e.physical);
+          text += "map " + std::to_string(e.logical.start.value()) + "@" + std::to_string(e.physical.value());
           break;
         case LogEntry::Type::kHole:
-          text += "hole " + std::to_string(e.logical.start);
+          text += "hole " + std::to_string(e.logical.start.value());
           break;
         case LogEntry::Type::kInode:
           text += "inode " + e.name + " " + std::to_string(e.size_bytes);
@@ -113,7 +113,7 @@ TEST(LogEntriesTest, PiecesInAnyOrderFindTheirEntries) {
   std::swap(plan.pieces()[0], plan.pieces()[1]);
   const BuiltEntries built = plan.Build();
   ASSERT_EQ(built.entries.size(), 2u);
-  EXPECT_EQ(built.entries[0].physical, 40u) << "the earlier barrier epoch first";
+  EXPECT_EQ(built.entries[0].physical, 40) << "the earlier barrier epoch first";
   EXPECT_EQ(built.of_piece, (absl::InlinedVector<size_t, 1>{1, 0}));
 }
 
@@ -235,7 +235,7 @@ TEST(LogEntriesTest, HashOfASharedEntryIsOfAllItsPieces) {
   std::string bytes;
   std::vector<BufferRef> gaps;  // so that some buffers are apart in memory
   for (uint64_t n = 0; n < 4; ++n) {
-    plan.AddData(plan.Add(0), object, {10 + 2 * n, 2}, 40 + 2 * n);
+    plan.AddData(plan.Add(0), object, {ObjectBlock(10 + 2 * n), 2}, BlockNumber(40 + 2 * n));
     FrozenRange& range = const_cast<FrozenRange&>(*plan.pieces()[n].from);
     for (uint64_t b = 0; b < 2; ++b) {
       range.buffers.push_back(pool.New());
@@ -261,7 +261,7 @@ class RandomPlan {
     const bool huge = Below(40) == 0;  // of several records
     for (uint64_t n = 1 + Below(6), epoch = 0; n > 0; --n) {
       if (Below(4) == 0) ++epoch;
-      ChangeSet& set = plan_.Add(epoch);
+      ChangeSet& set = plan_.Add(BarrierEpoch(epoch));
       for (uint64_t names = Below(3); names > 0; --names) {
         set.names[Name()] = Below(2) ? std::optional(ObjectId{1}) : std::nullopt;
       }
@@ -283,13 +283,13 @@ class RandomPlan {
     if (Below(4) == 0) change.name = Name();
     if (Below(4) == 0) change.set_size_bytes = Below(1 << 20);
     if (Below(2) == 0) change.grow_to_bytes = Below(1 << 20);
-    for (uint64_t n = Below(4); n > 0; --n) change.holes.Add({Below(1000), 1 + Below(100)});
-    for (uint64_t n = Below(4); n > 0; --n) change.placed.push_back({{Below(1000), 1}, Below(1000)});
+    for (uint64_t n = Below(4); n > 0; --n) change.holes.Add({ObjectBlock(Below(1000)), BlockCount(1 + Below(100))});
+    for (uint64_t n = Below(4); n > 0; --n) change.placed.push_back({{ObjectBlock(Below(1000)), 1}, BlockNumber(Below(1000))});
     // At worst every block has a place of its own.
     uint64_t at = 0;
     for (uint64_t n = huge ? 7000 : Below(60); n > 0; --n) {
       const uint64_t count = Below(3) ? 1 : 1 + Below(30);
-      plan_.AddData(set, object, {at, count}, 100 + at);
+      plan_.AddData(set, object, {ObjectBlock(at), BlockCount(count)}, BlockNumber(100 + at));
       at += count + Below(2);
     }
   }

@@ -20,10 +20,10 @@ namespace {
 constexpr Lsn kSettled = 10;
 const AtomicLimits kUnit16 = {AtomicSource::kHardware, kBlockBytes, 16 * kBlockBytes, 0};
 
-Mapping Written(BlockRange blocks, uint64_t physical, Lsn lsn = 1) {
+Mapping Written(BlockRange blocks, BlockNumber physical, Lsn lsn = 1) {
   return {blocks, MappingState::kWritten, physical, lsn, 0};
 }
-Mapping Unwritten(BlockRange blocks, uint64_t physical) {
+Mapping Unwritten(BlockRange blocks, BlockNumber physical) {
   return {blocks, MappingState::kUnwritten, physical, 1, 0};
 }
 Mapping Hole(BlockRange blocks) { return {blocks, MappingState::kHole, 0, 0, 0}; }
@@ -154,7 +154,7 @@ TEST_F(PlannerTest, OverlappingDuplicatesOfMappingsAreHarmless) {
 }
 
 TEST_F(PlannerTest, ScatteredRangesArePackedWhereThatIsCheaper) {
-  for (uint64_t i = 0; i < 3; ++i) sets_.Add({{8 * i, 4}}, {Written({8 * i, 4}, 96 + 32 * i)});
+  for (uint64_t i = 0; i < 3; ++i) sets_.Add({{ObjectBlock(8 * i), 4}}, {Written({ObjectBlock(8 * i), 4}, BlockNumber(96 + 32 * i))});
   EXPECT_EQ(Reasons(), "cheaper-packed cheaper-packed cheaper-packed ");
   const Plan plan = Make();
   EXPECT_TRUE(plan.in_place.empty());
@@ -163,7 +163,7 @@ TEST_F(PlannerTest, ScatteredRangesArePackedWhereThatIsCheaper) {
 
 TEST_F(PlannerTest, HardwareOnlyPolicyPacksNothing) {
   policy_ = WritePolicy::kHardwareOnly;
-  for (uint64_t i = 0; i < 3; ++i) sets_.Add({{8 * i, 4}}, {Written({8 * i, 4}, 96 + 32 * i)});
+  for (uint64_t i = 0; i < 3; ++i) sets_.Add({{ObjectBlock(8 * i), 4}}, {Written({ObjectBlock(8 * i), 4}, BlockNumber(96 + 32 * i))});
   EXPECT_EQ(Reasons(), "in-place in-place in-place ");
 }
 
@@ -195,8 +195,8 @@ TEST_F(PlannerTest, PartOfARewrittenRangeDoesNotCountAsRewritten) {
 
 TEST_F(PlannerTest, LogRoomIsThatOfAllItsChangeSets) {
   uint64_t bytes = 0;
-  for (uint64_t i = 0; i < 200; ++i) {
-    bytes += LogBytesMax(*sets_.Add({{8 * i, 1}}, {Hole({8 * i, 1})}));
+  for (ObjectBlock at = 0; at < 1600; at += 8) {
+    bytes += LogBytesMax(*sets_.Add({{at, 1}}, {Hole({at, 1})}));
   }
   EXPECT_EQ(Make().log_blocks_max, LogBlocksMax(bytes));
 }
@@ -242,8 +242,8 @@ class FindMappingsTest : public VolumeTest {
   static std::string Text(const ObjectChange& change) {
     std::string text;
     for (const Mapping& m : change.mapped) {
-      text += std::to_string(m.logical.start) + "+" + std::to_string(m.logical.count) + "@" +
-              std::to_string(m.physical) + " ";
+      text += std::to_string(m.logical.start.value()) + "+" + std::to_string(m.logical.count.value()) + "@" +
+              std::to_string(m.physical.value()) + " ";
     }
     return text;
   }
@@ -262,7 +262,7 @@ TEST_F(FindMappingsTest, CarriedMappingsThatLeaveAGapAreLookedUp) {
   open_->Commit({entry});
   const ChangeSetRef set = sets_.Add({{0, 4}}, {Written({0, 2}, 700), Written({3, 1}, 703)});
   Find();
-  EXPECT_EQ(Text(set->changes[kObject]), "0+4@" + std::to_string(entry.physical) + " ");
+  EXPECT_EQ(Text(set->changes[kObject]), "0+4@" + std::to_string(entry.physical.value()) + " ");
   EXPECT_TRUE(set->changes[kObject].mapped_known);
 }
 
@@ -272,7 +272,7 @@ TEST_F(FindMappingsTest, ForgottenMappingsAreLookedUpThoughTheyWouldCover) {
   const ChangeSetRef set = sets_.Add({{0, 4}}, {Written({0, 4}, 700)});
   set->changes[kObject].mapped_known = false;
   Find();
-  EXPECT_EQ(Text(set->changes[kObject]), "0+4@" + std::to_string(entry.physical) + " ");
+  EXPECT_EQ(Text(set->changes[kObject]), "0+4@" + std::to_string(entry.physical.value()) + " ");
 }
 
 // A later barrier epoch has the newest version of a block: whoever commits another version makes only that one's mappings
@@ -300,14 +300,14 @@ TEST_F(FindMappingsTest, WhatAChangeSetWithDetachedBlocksRemembersIsLookedUpEach
     ASSERT_TRUE(status.ok()) << status;
   };
   find({first, second});
-  EXPECT_EQ(Text(second->changes[kObject]), "0+1@" + std::to_string(old_version.physical) + " ");
+  EXPECT_EQ(Text(second->changes[kObject]), "0+1@" + std::to_string(old_version.physical.value()) + " ");
   // The first one becomes durable alone.
   fork.Freeze(first);
   const LogEntry new_version = open_->NewData(kObject, {0, 1}, 'b');
   open_->Commit({new_version});
   fork.Complete(first);
   find({second});
-  EXPECT_EQ(Text(second->changes[kObject]), "0+1@" + std::to_string(new_version.physical) + " ");
+  EXPECT_EQ(Text(second->changes[kObject]), "0+1@" + std::to_string(new_version.physical.value()) + " ");
 }
 
 TEST_F(FindMappingsTest, MappingsInTheTreeAreFoundOnceItsNodesAreLoaded) {
@@ -318,7 +318,7 @@ TEST_F(FindMappingsTest, MappingsInTheTreeAreFoundOnceItsNodesAreLoaded) {
   const ChangeSetRef set = sets_.Add({{2, 2}, {100, 8}}, {});
   Find();
   EXPECT_EQ(Text(set->changes[kObject]),
-            "2+2@" + std::to_string(a.physical + 2) + " 100+4@" + std::to_string(b.physical) + " 104+4@0 ");
+            "2+2@" + std::to_string((a.physical + 2).value()) + " 100+4@" + std::to_string(b.physical.value()) + " 104+4@0 ");
 }
 
 }  // namespace

@@ -20,7 +20,7 @@ class WriteBuilderTest : public testing::Test {
   FrozenRange* Frozen(BlockRange blocks, char first_value) {
     FrozenRange& range = ranges_.emplace_back();
     range.blocks = blocks;
-    for (uint64_t i = 0; i < blocks.count; ++i) {
+    for (uint64_t i = 0; i < blocks.count.value(); ++i) {
       range.buffers.push_back(Apart());
       std::memset(range.buffers.back().data(), static_cast<char>(first_value + i % 26), kBlockBytes);
     }

@@ -157,10 +157,10 @@ class WritebackTest : public testing::Test {
   ChangeSetRef Write(BlockRange range, char value) {
     ChangeSetRef set = fork().SetForRange(object_, range);
     std::optional<Reservation> space =
-        volume().space().TryReserve({range.count, range.count + 2}, EmergencyReserve::kKept);
+        volume().space().TryReserve({range.count, range.count.value() + 2}, EmergencyReserve::kKept);
     EXPECT_TRUE(space.has_value());
     if (space) set->space.Add(*std::move(space));
-    for (uint64_t b = range.start; b < range.end(); ++b) {
+    for (ObjectBlock b = range.start; b < range.end(); ++b) {
       BufferRef buffer = fork().pages().pool().New();
       std::memset(buffer.data(), value, kBlockBytes);
       fork().StageBlock(set, object_, b, std::move(buffer));
@@ -168,7 +168,7 @@ class WritebackTest : public testing::Test {
     fork().CheckInvariants();
     return set;
   }
-  Extent Allocate(uint64_t blocks) {
+  Extent Allocate(BlockCount blocks) {
     const absl::StatusOr<Extent> extent =
         volume().space().Allocate(lock_, {.want_blocks = blocks, .min_blocks = blocks});
     EXPECT_TRUE(extent.ok()) << extent.status();
@@ -189,9 +189,9 @@ class WritebackTest : public testing::Test {
   std::string OnDevice(BlockRange range) {
     std::string content;
     for (const Mapping& m : MappingsOf(range)) {
-      for (uint64_t i = 0; i < m.logical.count; ++i) {
+      for (BlockCount i; i < m.logical.count; ++i) {
         char letter = m.state == MappingState::kHole ? '.' : '_';
-        if (m.state == MappingState::kWritten) disk_->Peek((m.physical + i) * kBlockBytes, &letter, 1);
+        if (m.state == MappingState::kWritten) disk_->Peek(ByteOffset(m.physical + i), &letter, 1);
         content += letter;
       }
     }
