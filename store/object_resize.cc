@@ -15,7 +15,7 @@ namespace {
 
 // Stages zeros in bytes [from, to) of one block, and the block's old content around them.
 void StageZeros(const Front& front, const ChangeSetRef& set, const std::shared_ptr<ObjectState>& object,
-                uint64_t block, uint64_t from, uint64_t to) {
+                uint64_t block, uint64_t from, uint64_t to) REQUIRES_STORE_LOCK {
   BufferRef buffer = front.admission.CopyOfBlock(*object, block);
   std::memset(buffer.data() + from, 0, to - from);
   front.parts.fork.StageBlock(set, object, block, std::move(buffer));
@@ -38,7 +38,7 @@ absl::Status Truncate(const Front& front, const std::shared_ptr<ObjectState>& ob
   std::optional<bool> looked;  // as one that shrinks the object, or not
   Lock lock(front.mu);
   Reservation space;
-  RETURN_IF_ERROR(UntilReady([&]() -> Readiness {
+  RETURN_IF_ERROR(UntilReady([&]() REQUIRES_STORE_LOCK -> Readiness {
     RETURN_IF_ERROR(front.parts.health.CheckWritable());
     const bool shrinks = size < object->size_bytes;
     if (!looked || (shrinks && !*looked)) {
@@ -72,7 +72,7 @@ absl::Status PunchHole(const Front& front, const std::shared_ptr<ObjectState>& o
   bool looked = false;
   Lock lock(front.mu);
   Reservation space;
-  RETURN_IF_ERROR(UntilReady([&]() -> Readiness {
+  RETURN_IF_ERROR(UntilReady([&]() REQUIRES_STORE_LOCK -> Readiness {
     RETURN_IF_ERROR(front.parts.health.CheckWritable());
     if (offset < object->size_bytes && !std::exchange(looked, true)) {
       const bool partial = offset % kBlockBytes != 0 || (offset + length) % kBlockBytes != 0;
@@ -89,7 +89,8 @@ absl::Status PunchHole(const Front& front, const std::shared_ptr<ObjectState>& o
       edges.push_back(end / kBlockBytes);
     }
     for (uint64_t edge : edges) RETURN_UNLESS_READY(front.admission.AwaitCached(lock, *object, edge));
-    std::erase_if(edges, [&](uint64_t edge) { return !front.admission.HasContent(*object, edge); });
+    std::erase_if(
+        edges, [&](uint64_t edge) REQUIRES_STORE_LOCK { return !front.admission.HasContent(*object, edge); });
     uint64_t fresh = 0;
     for (uint64_t edge : edges) fresh += fork.NewBlocks(*object, {edge, 1});
     return front.admission.AwaitSpace(lock, {fresh, kEntriesOfHole}, EmergencyReserve::kUsable, &space);

@@ -142,7 +142,7 @@ void PageReader::PrepareFetch(const Plan& plan, Piece* piece) {
   if (plan.keep) {
     // Not taken from the caller's memory: what the cache keeps nobody else may change.
     piece->kept.resize(piece->blocks.count);
-    parts_.fork.pages().pool().New(piece->kept);
+    parts_.buffers.New(piece->kept);
     for (const BufferRef& b : piece->kept) piece->request.iov.push_back({b.data(), kBlockBytes});
     return;
   }
@@ -203,7 +203,7 @@ absl::StatusOr<size_t> PageReader::Read(ObjectState& object, uint64_t offset, Io
   Lock lock(mu_);
   {
     std::optional<NodeCache::Hold> hold;
-    RETURN_IF_ERROR(UntilReady([&] {
+    RETURN_IF_ERROR(UntilReady([&]() REQUIRES_STORE_LOCK {
       Readiness readiness = MakePlan(lock, object, &plan);
       // All nodes are needed at once.
       if (readiness.retry() && !hold) hold.emplace(parts_.volume.mappings().node_cache());

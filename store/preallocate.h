@@ -11,7 +11,7 @@ namespace untorn::internal {
 
 // Durable when it returns. Thread-safe; called without the lock.
 absl::Status Preallocate(const Front& front, const std::shared_ptr<ObjectState>& object, uint64_t offset,
-                         uint64_t length);
+                         uint64_t length) EXCLUDES_STORE_LOCK;
 
 }  // namespace untorn::internal
 

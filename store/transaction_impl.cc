@@ -196,7 +196,7 @@ absl::Status TransactionImpl::WriteBlocks(ObjectDraft& draft, uint64_t offset, I
       ++blocks_in_memory_;
       if (used == taken.size()) {
         taken.resize(std::min(BlocksFor(from + data.bytes - at), kTakenTogether));
-        front_.parts.fork.pages().pool().New({taken.data(), taken.size()});
+        front_.parts.buffers.New({taken.data(), taken.size()});
         used = 0;
       }
       DraftBlock& block = it->second;
