@@ -19,6 +19,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "base/check.h"
+#include "base/lock.h"
 
 namespace untorn {
 
@@ -54,8 +55,8 @@ class [[nodiscard]] Readiness {
 #define RETURN_UNLESS_READY(expr) \
   if (::untorn::Readiness readiness_ = (expr); !readiness_.ready()) return readiness_
 
-// Calls `look` until it is ready, or fails.
-inline absl::Status UntilReady(absl::FunctionRef<Readiness()> look) {
+// Calls `look`, with the lock held, until it is ready or fails.
+inline absl::Status UntilReady(absl::FunctionRef<Readiness()> look) REQUIRES_STORE_LOCK {
   while (true) {
     Readiness readiness = look();
     if (!readiness.retry()) return readiness.error();

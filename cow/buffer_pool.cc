@@ -6,7 +6,7 @@
 namespace untorn {
 
 void BufferPool::New(std::span<BufferRef> buffers) {
-  std::lock_guard guard(mu_);
+  const MutexLock guard(mu_);
   while (free_.size() < buffers.size()) {
     auto slab = std::make_unique<Slab>();
     // In reverse, so that buffers taken one after another lie one after another.
@@ -27,7 +27,7 @@ void BufferPool::New(std::span<BufferRef> buffers) {
 }
 
 void BufferPool::Return(Buffer* buffer) {
-  std::lock_guard guard(mu_);
+  const MutexLock guard(mu_);
   free_.push_back(buffer);
   in_use_.fetch_sub(1, std::memory_order_relaxed);
 }

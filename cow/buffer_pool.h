@@ -11,13 +11,14 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <span>
 #include <utility>
 #include <vector>
 
 #include "absl/base/config.h"
+#include "absl/base/thread_annotations.h"
 #include "base/aligned_buffer.h"
+#include "base/mutex.h"
 
 namespace untorn {
 
@@ -85,9 +86,9 @@ class BufferPool {
   };
   void Return(Buffer* buffer);
 
-  std::mutex mu_;
-  std::vector<std::unique_ptr<Slab>> slabs_;
-  std::vector<Buffer*> free_;
+  Mutex mu_;
+  std::vector<std::unique_ptr<Slab>> slabs_ ABSL_GUARDED_BY(mu_);
+  std::vector<Buffer*> free_ ABSL_GUARDED_BY(mu_);
   std::atomic<uint64_t> in_use_{0};
 };
 

@@ -23,6 +23,7 @@
 #include <string>
 #include <utility>
 
+#include "base/lock.h"
 #include "cow/change_set.h"
 #include "cow/object_table.h"
 #include "cow/page_cache.h"
@@ -74,7 +75,8 @@ class CowFork {
   void StageSize(const ChangeSetRef& set, const std::shared_ptr<ObjectState>& object, uint64_t size_bytes);
   // Makes the blocks read as zeros: drops their pages, takes them out of the change set (which holds all of the
   // object's pending changes of this barrier epoch), and gives back the space that they had reserved.
-  void StageHole(const ChangeSetRef& set, const std::shared_ptr<ObjectState>& object, BlockRange range);
+  void StageHole(const ChangeSetRef& set, const std::shared_ptr<ObjectState>& object,
+                 BlockRange range) REQUIRES_STORE_LOCK;
 
   // ---- Committing ----
   const PendingSets& pending() const { return pending_; }

@@ -120,7 +120,7 @@ void IoPump::StandBy(Lock& lock, int timeout_ms, absl::FunctionRef<bool()> ready
       Reap(lock);
     } else {
       HandOver();
-      standby_.wait_until(lock, deadline);
+      standby_.wait_until(lock.unique_lock(), deadline);
     }
   }
   HandOver();

@@ -44,37 +44,38 @@ class IoPump {
 
   // Puts a request in the outbox. The next Kick() or Wait() sends the request to the device. A thread in
   // Wait(), or the one that stands by, reaps it.
-  void Queue(IoRequest* request);
+  void Queue(IoRequest* request) REQUIRES_STORE_LOCK;
   // Sends the outbox to the device. Releases the lock while the device takes it.
-  void Kick(Lock& lock);
+  void Kick(Lock& lock) REQUIRES_STORE_LOCK;
   // Blocks until `ready()` or `work()` is true. If `work()` is true, the pump has chosen the calling thread
   // to do one shared job for all waiting threads. Sending the next commit is such a job. Meanwhile the thread
   // reaps, or sleeps while another thread reaps. Both functions run with the lock held, on any thread that
   // waits or calls Notify() or Attend(). I/O must be under way, or some thread must call Notify(); otherwise
   // the call never returns.
   void Wait(
-      Lock& lock, absl::FunctionRef<bool()> ready, absl::FunctionRef<bool()> work = [] { return false; });
+      Lock& lock, absl::FunctionRef<bool()> ready,
+      absl::FunctionRef<bool()> work = [] { return false; }) REQUIRES_STORE_LOCK;
   // Is for one background thread. Returns once `ready()` is true, or after `timeout_ms`. The thread reaps
   // only while no other thread waits, and otherwise sleeps until WakeStandby(). So a thread that waits always
   // reaps its own I/O.
-  void StandBy(Lock& lock, int timeout_ms, absl::FunctionRef<bool()> ready);
-  void WakeStandby() { standby_.notify_one(); }
+  void StandBy(Lock& lock, int timeout_ms, absl::FunctionRef<bool()> ready) REQUIRES_STORE_LOCK;
+  void WakeStandby() REQUIRES_STORE_LOCK { standby_.notify_one(); }
   // Says whether I/O is under way for which no thread waits.
-  bool Unattended() const { return in_flight_ > 0 && waiting_ == 0; }
+  bool Unattended() const REQUIRES_STORE_LOCK { return in_flight_ > 0 && waiting_ == 0; }
   // Must be called after a change that may make the `ready` of a waiting thread true, unless a completion
   // made the change.
-  void Notify();
+  void Notify() REQUIRES_STORE_LOCK;
   // Must be called by a thread that returns without Wait() while I/O or a shared job is left. Another thread
   // takes over.
-  void Attend();
+  void Attend() REQUIRES_STORE_LOCK;
 
   // Blocking I/O of one request, or of several at once. Releases the lock meanwhile, and uses the requests'
   // `done` and `context`. Returns the first error among the requests.
-  absl::Status Run(Lock& lock, IoRequest* request);
-  absl::Status RunAll(Lock& lock, absl::Span<IoRequest* const> requests);
+  absl::Status Run(Lock& lock, IoRequest* request) REQUIRES_STORE_LOCK;
+  absl::Status RunAll(Lock& lock, absl::Span<IoRequest* const> requests) REQUIRES_STORE_LOCK;
 
-  uint64_t in_flight() const { return in_flight_; }
-  const IoCounts& counts() const { return counts_; }
+  uint64_t in_flight() const REQUIRES_STORE_LOCK { return in_flight_; }
+  const IoCounts& counts() const REQUIRES_STORE_LOCK { return counts_; }
 
  private:
   // A seat is where one thread sleeps. It is a semaphore, so a thread can be woken by one that does not hold
@@ -101,33 +102,34 @@ class IoPump {
     bool leads = false;
   };
 
-  std::vector<IoRequest*> TakeOutbox();
+  std::vector<IoRequest*> TakeOutbox() REQUIRES_STORE_LOCK;
   // Sends the outbox, then waits for completions.
-  void Reap(Lock& lock);
-  void Sleep(Lock& lock, absl::FunctionRef<bool()> ready, absl::FunctionRef<bool()> work);
+  void Reap(Lock& lock) REQUIRES_STORE_LOCK;
+  void Sleep(Lock& lock, absl::FunctionRef<bool()> ready, absl::FunctionRef<bool()> work) REQUIRES_STORE_LOCK;
   // TakeReady() and TakeLeader() take sleepers off the list. The caller wakes them, best without the lock.
   // TakeReady() takes all sleepers whose `ready` is true.
-  std::vector<Seat*> TakeReady();
+  std::vector<Seat*> TakeReady() REQUIRES_STORE_LOCK;
   // Takes one sleeper to reap, if there is I/O that nobody reaps. Otherwise it takes one whose `work` is
   // true, if any.
-  Seat* TakeLeader();
-  void HandOver() {
+  Seat* TakeLeader() REQUIRES_STORE_LOCK;
+  void HandOver() REQUIRES_STORE_LOCK {
     if (Seat* leader = TakeLeader()) leader->Wake();
   }
 
   Device& device_;
   std::mutex& mu_;
   std::condition_variable standby_;
-  std::vector<IoRequest*> outbox_, spare_;
-  uint64_t in_flight_ = 0;  // requests that are queued or submitted, and not completed
-  bool reaping_ = false;
-  IoCounts counts_;
-  absl::Status flush_failure_;                // the first failure of a flush
-  int waiting_ = 0;                           // threads in Wait()
-  std::vector<Sleeper*> sleepers_;            // threads in Wait() that sleep, the longest sleeper first
-  bool led_ = false;                          // TakeLeader() took a sleeper that has not run yet
-  std::vector<std::unique_ptr<Seat>> seats_;  // seats that no thread uses
-  std::vector<IoRequest*> completed_;         // belongs to the thread that reaps
+  std::vector<IoRequest*> outbox_ GUARDED_BY_STORE_LOCK, spare_ GUARDED_BY_STORE_LOCK;
+  uint64_t in_flight_ GUARDED_BY_STORE_LOCK = 0;  // requests that are queued or submitted, and not completed
+  bool reaping_ GUARDED_BY_STORE_LOCK = false;
+  IoCounts counts_ GUARDED_BY_STORE_LOCK;
+  absl::Status flush_failure_ GUARDED_BY_STORE_LOCK;  // the first failure of a flush
+  int waiting_ GUARDED_BY_STORE_LOCK = 0;             // threads in Wait()
+  std::vector<Sleeper*> sleepers_
+      GUARDED_BY_STORE_LOCK;                // threads in Wait() that sleep, the longest sleeper first
+  bool led_ GUARDED_BY_STORE_LOCK = false;  // TakeLeader() took a sleeper that has not run yet
+  std::vector<std::unique_ptr<Seat>> seats_ GUARDED_BY_STORE_LOCK;  // seats that no thread uses
+  std::vector<IoRequest*> completed_;                               // belongs to the thread that reaps
 };
 
 }  // namespace untorn

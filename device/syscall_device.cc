@@ -45,7 +45,7 @@ void SyscallDevice::Execute(IoRequest* request) {
 }
 
 void SyscallDevice::Flush(IoRequest* request) {
-  std::lock_guard<std::mutex> lock(flush_mu_);
+  const MutexLock lock(flush_mu_);
   if (flush_failed_.ok()) {
     Transfer transfer(&info_, request);
     while (!transfer.Finished(Call(file_.fd(), &transfer))) {
@@ -58,15 +58,15 @@ void SyscallDevice::Flush(IoRequest* request) {
 void SyscallDevice::Submit(absl::Span<IoRequest* const> requests) {
   for (IoRequest* request : requests) {
     Execute(request);
-    std::lock_guard<std::mutex> lock(mu_);
+    const MutexLock lock(mu_);
     done_.push_back(request);
     some_done_.notify_one();
   }
 }
 
 void SyscallDevice::Reap(bool wait, std::vector<IoRequest*>* completed) {
-  std::unique_lock<std::mutex> lock(mu_);
-  if (wait) some_done_.wait(lock, [this] { return !done_.empty(); });
+  MutexLock lock(mu_);
+  while (wait && done_.empty()) some_done_.wait(lock.unique_lock());
   completed->insert(completed->end(), done_.begin(), done_.end());
   done_.clear();
 }

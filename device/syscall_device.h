@@ -12,9 +12,10 @@
 #define UNTORN_DEVICE_SYSCALL_DEVICE_H_
 
 #include <condition_variable>
-#include <mutex>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
+#include "base/mutex.h"
 #include "device/device.h"
 #include "device/open_file.h"
 
@@ -33,11 +34,11 @@ class SyscallDevice : public Device {
   void Flush(IoRequest* request);
 
   const OpenFile file_;
-  std::mutex mu_;
+  Mutex mu_;
   std::condition_variable some_done_;
-  std::vector<IoRequest*> done_;  // guarded by mu_
-  std::mutex flush_mu_;
-  absl::Status flush_failed_;  // guarded by flush_mu_
+  std::vector<IoRequest*> done_ ABSL_GUARDED_BY(mu_);
+  Mutex flush_mu_;
+  absl::Status flush_failed_ ABSL_GUARDED_BY(flush_mu_);
 };
 
 }  // namespace untorn

@@ -116,7 +116,7 @@ void UringDevice::FillRing() {
 }
 
 void UringDevice::Submit(absl::Span<IoRequest* const> requests) {
-  std::lock_guard<std::mutex> lock(mu_);
+  const MutexLock lock(mu_);
   for (IoRequest* request : requests) {
     request->status = CheckRequest(info_, *request);
     Operation* operation = NewOperation();
@@ -157,7 +157,7 @@ void UringDevice::Reap(bool wait, std::vector<IoRequest*>* completed) {
     }
     io_uring_cq_advance(&ring_, count);
 
-    std::lock_guard<std::mutex> lock(mu_);
+    const MutexLock lock(mu_);
     in_ring_ -= count;
     unused_operations_.insert(unused_operations_.end(), over, over + over_count);
     backlog_.insert(backlog_.begin(), unfinished, unfinished + unfinished_count);

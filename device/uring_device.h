@@ -16,11 +16,12 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
+#include "base/mutex.h"
 #include "device/device.h"
 #include "device/open_file.h"
 #include "device/transfer.h"
@@ -50,18 +51,18 @@ class UringDevice : public Device {
 
   explicit UringDevice(const DeviceInfo& info);
 
-  Operation* NewOperation();  // with mu_ held
+  Operation* NewOperation() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Prepare(io_uring_sqe* sqe, Operation* operation);
-  void FillRing();  // with mu_ held
+  void FillRing() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   OpenFile file_;
   io_uring ring_;
 
-  std::mutex mu_;
-  std::deque<Operation*> backlog_;
-  unsigned in_ring_ = 0;
-  std::vector<std::unique_ptr<Operation>> operations_;
-  std::vector<Operation*> unused_operations_;
+  Mutex mu_;
+  std::deque<Operation*> backlog_ ABSL_GUARDED_BY(mu_);
+  unsigned in_ring_ ABSL_GUARDED_BY(mu_) = 0;
+  std::vector<std::unique_ptr<Operation>> operations_ ABSL_GUARDED_BY(mu_);
+  std::vector<Operation*> unused_operations_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace untorn

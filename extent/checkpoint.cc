@@ -13,7 +13,7 @@ namespace {
 // Merges the frozen delta into the tree, and writes the free-space map that goes with it: all is sent, and some of it
 // may still be in flight. Fills in the roots of `next`.
 absl::Status WriteTreeAndMap(Lock& lock, const CheckpointParts& parts, CheckpointSink& sink,
-                             Superblock* next) {
+                             Superblock* next) REQUIRES_STORE_LOCK {
   const std::unique_ptr<TreeEditSource> edits = parts.state.frozen->Edits();
   absl::StatusOr<TreeRoot> root;
   {
@@ -24,7 +24,7 @@ absl::Status WriteTreeAndMap(Lock& lock, const CheckpointParts& parts, Checkpoin
   RETURN_IF_ERROR(root.status());
   next->tree = *root;
   RETURN_IF_ERROR(sink.Finish(lock, *parts.state.frozen));
-  const auto write = [&](BlockNumber block, std::span<const std::byte> bytes) {
+  const auto write = [&](BlockNumber block, std::span<const std::byte> bytes) REQUIRES_STORE_LOCK {
     sink.Write(block, bytes);
     return absl::OkStatus();
   };
@@ -76,7 +76,8 @@ absl::Status MakeCheckpoint(Lock& lock, const CheckpointParts& parts, const uint
 
   state.frozen.reset();
   sink.ForgetRetired();
-  parts.space.free_space().Install([&](Extent extent) { parts.space.FreeLater(extent, 0); });
+  parts.space.free_space().Install([&](Extent extent)
+                                       REQUIRES_STORE_LOCK { parts.space.FreeLater(extent, 0); });
   absl::Status released = parts.space.ReleasePending();
   parts.pump.Notify();
   return released;

@@ -23,17 +23,18 @@ namespace untorn {
 // The parts of a volume that a checkpoint works on.
 struct CheckpointParts {
   IoPump& pump;
-  VolumeState& state;
-  SpaceLedger& space;
-  MappingReader& mappings;
-  const LogWriter& log;
-  SuperblockWriter& superblocks;
+  VolumeState& state GUARDED_BY_STORE_LOCK;
+  SpaceLedger& space GUARDED_BY_STORE_LOCK;
+  MappingReader& mappings GUARDED_BY_STORE_LOCK;
+  const LogWriter& log GUARDED_BY_STORE_LOCK;
+  SuperblockWriter& superblocks GUARDED_BY_STORE_LOCK;
 };
 
 // Makes one: freezes the active delta, merges it into the tree, and writes the superblock. The lock is released for
 // most of the time. `next_object` is asked under the lock. Only one runs at a time. After an error the volume must not
 // be written any more.
-absl::Status MakeCheckpoint(Lock& lock, const CheckpointParts& parts, const uint64_t& next_object);
+absl::Status MakeCheckpoint(Lock& lock, const CheckpointParts& parts,
+                            const uint64_t& next_object) REQUIRES_STORE_LOCK;
 
 }  // namespace untorn
 

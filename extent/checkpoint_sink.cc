@@ -14,22 +14,22 @@ constexpr size_t kWritesInFlight = 8;
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<const TreeNode>> CheckpointSink::Load(BlockPointer pointer) {
-  std::lock_guard guard(lock_);
+  Lock lock(pump_.mutex());
   RETURN_IF_ERROR(error_);
-  absl::StatusOr<std::shared_ptr<const TreeNode>> node = mappings_.ReadNode(lock_, pointer);
+  absl::StatusOr<std::shared_ptr<const TreeNode>> node = mappings_.ReadNode(lock, pointer);
   // Once more, before it counts as damaged.
-  return absl::IsDataLoss(node.status()) ? mappings_.ReadNode(lock_, pointer) : node;
+  return absl::IsDataLoss(node.status()) ? mappings_.ReadNode(lock, pointer) : node;
 }
 
 absl::StatusOr<BlockNumber> CheckpointSink::AllocateNode() {
-  std::lock_guard guard(lock_);
+  Lock lock(pump_.mutex());
   if (run_used_ == run_.count) {
-    RETURN_IF_ERROR(SendRun(lock_));
+    RETURN_IF_ERROR(SendRun(lock));
     // Not of what is reserved for data.
     const BlockCount free = space_.free_blocks();
     const BlockCount unreserved = free - std::min(free, space_.reserved_blocks());
     const BlockCount want = std::clamp<BlockCount>(unreserved, 1, kNodeRunBlocks);
-    ASSIGN_OR_RETURN(run_, space_.Allocate(lock_, {.want_blocks = want}));
+    ASSIGN_OR_RETURN(run_, space_.Allocate(lock, {.want_blocks = want}));
     bytes_ = AlignedBuffer(Bytes(run_.count));
   }
   const BlockNumber node = run_.start + run_used_;
@@ -39,13 +39,13 @@ absl::StatusOr<BlockNumber> CheckpointSink::AllocateNode() {
 
 absl::Status CheckpointSink::WriteNode(BlockPointer pointer, std::span<const std::byte> block) {
   std::shared_ptr<const TreeNode> node = TreeNode::OfSealed(block, pointer);
-  std::lock_guard guard(lock_);
+  Lock lock(pump_.mutex());
   UNTORN_CHECK(pointer.block >= run_.start && pointer.block < run_.start + run_used_,
                "a node is written outside its run");
   std::copy(block.begin(), block.end(), bytes_.data() + Bytes(pointer.block - run_.start));
   // Needed as soon as the new tree is: whoever looks something up would wait for it to be read.
   mappings_.node_cache().Insert(std::move(node));
-  RETURN_IF_ERROR(space_.LoadGroups(lock_, {pointer.block, 1}));
+  RETURN_IF_ERROR(space_.LoadGroups(lock, {pointer.block, 1}));
   return space_.free_space().SetBase({pointer.block, 1});
 }
 
@@ -57,10 +57,10 @@ void CheckpointSink::NodeRetired(BlockNumber block) {
 void CheckpointSink::MappingRemoved(Extent extent) { Clear(extent); }
 
 void CheckpointSink::Clear(Extent extent) {
+  Lock lock(pump_.mutex());
   // Damage: nothing of ours is there.
   if (!state_.superblock.geometry.InDataArea(extent)) return;
-  std::lock_guard guard(lock_);
-  absl::Status s = space_.LoadGroups(lock_, extent);
+  absl::Status s = space_.LoadGroups(lock, extent);
   if (s.ok()) s = space_.free_space().ClearBase(extent);
   if (error_.ok()) error_ = s;
 }
@@ -95,7 +95,7 @@ void CheckpointSink::Write(BlockNumber block, std::span<const std::byte> bytes) 
 
 absl::Status CheckpointSink::Drain(Lock& lock, size_t left) {
   while (writes_.size() > left) {
-    pump_.Wait(lock, [&] { return writes_.front().done; });
+    pump_.Wait(lock, [&]() REQUIRES_STORE_LOCK { return writes_.front().done; });
     if (error_.ok()) error_ = writes_.front().request.status;
     writes_.pop_front();
   }

@@ -29,28 +29,24 @@ namespace untorn {
 class CheckpointSink : public TreeMergeSink {
  public:
   CheckpointSink(IoPump& pump, const VolumeState& state, SpaceLedger& space, MappingReader& mappings)
-      : pump_(pump),
-        state_(state),
-        space_(space),
-        mappings_(mappings),
-        lock_(pump.mutex(), std::defer_lock) {}
+      : pump_(pump), state_(state), space_(space), mappings_(mappings) {}
 
   // ---- Without the lock ----
-  absl::StatusOr<std::shared_ptr<const TreeNode>> Load(BlockPointer pointer) override;
-  absl::StatusOr<BlockNumber> AllocateNode() override;
-  absl::Status WriteNode(BlockPointer pointer, std::span<const std::byte> block) override;
-  void NodeRetired(BlockNumber block) override;
-  void MappingRemoved(Extent extent) override;
+  absl::StatusOr<std::shared_ptr<const TreeNode>> Load(BlockPointer pointer) override EXCLUDES_STORE_LOCK;
+  absl::StatusOr<BlockNumber> AllocateNode() override EXCLUDES_STORE_LOCK;
+  absl::Status WriteNode(BlockPointer pointer, std::span<const std::byte> block) override EXCLUDES_STORE_LOCK;
+  void NodeRetired(BlockNumber block) override EXCLUDES_STORE_LOCK;
+  void MappingRemoved(Extent extent) override EXCLUDES_STORE_LOCK;
 
   // ---- With the lock ----
   // After the merge: sends what is left, and marks the extents that `merged` maps. Returns the first error.
-  absl::Status Finish(Lock& lock, const Delta& merged);
+  absl::Status Finish(Lock& lock, const Delta& merged) REQUIRES_STORE_LOCK;
   // A write of the caller's bytes (copied).
-  void Write(BlockNumber block, std::span<const std::byte> bytes);
+  void Write(BlockNumber block, std::span<const std::byte> bytes) REQUIRES_STORE_LOCK;
   // Waits until at most `left` writes are in flight. Returns the first error.
-  absl::Status Drain(Lock& lock, size_t left);
+  absl::Status Drain(Lock& lock, size_t left) REQUIRES_STORE_LOCK;
   // Once nothing refers to the old tree any more.
-  void ForgetRetired();
+  void ForgetRetired() REQUIRES_STORE_LOCK;
 
  private:
   struct PendingWrite {
@@ -60,21 +56,20 @@ class CheckpointSink : public TreeMergeSink {
   };
 
   // Takes the extent out of base.
-  void Clear(Extent extent);
-  absl::Status SendRun(Lock& lock);
-  void Send(PendingWrite& write, BlockNumber block, size_t bytes);
+  void Clear(Extent extent) EXCLUDES_STORE_LOCK;
+  absl::Status SendRun(Lock& lock) REQUIRES_STORE_LOCK;
+  void Send(PendingWrite& write, BlockNumber block, size_t bytes) REQUIRES_STORE_LOCK;
 
   IoPump& pump_;
-  const VolumeState& state_;
-  SpaceLedger& space_;
-  MappingReader& mappings_;
-  Lock lock_;
-  absl::Status error_;  // the first error
-  Extent run_;          // where new nodes go
-  BlockCount run_used_;
-  AlignedBuffer bytes_;  // of the run
-  std::vector<BlockNumber> retired_;
-  std::deque<PendingWrite> writes_;
+  const VolumeState& state_ GUARDED_BY_STORE_LOCK;
+  SpaceLedger& space_ GUARDED_BY_STORE_LOCK;
+  MappingReader& mappings_ GUARDED_BY_STORE_LOCK;
+  absl::Status error_ GUARDED_BY_STORE_LOCK;  // the first error
+  Extent run_ GUARDED_BY_STORE_LOCK;          // where new nodes go
+  BlockCount run_used_ GUARDED_BY_STORE_LOCK;
+  AlignedBuffer bytes_ GUARDED_BY_STORE_LOCK;  // of the run
+  std::vector<BlockNumber> retired_;           // the merging thread's
+  std::deque<PendingWrite> writes_ GUARDED_BY_STORE_LOCK;
 };
 
 }  // namespace untorn

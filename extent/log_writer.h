@@ -20,6 +20,7 @@
 
 #include "absl/status/status.h"
 #include "base/aligned_buffer.h"
+#include "base/lock.h"
 #include "device/device.h"
 #include "extent/log_format.h"
 #include "extent/log_reader.h"
@@ -56,7 +57,7 @@ class LogReservation {
   LogReservation() = default;
   LogReservation(LogReservation&& other) noexcept
       : writer_(other.writer_), blocks_(std::exchange(other.blocks_, BlockCount())) {}
-  LogReservation& operator=(LogReservation&& other) noexcept {
+  LogReservation& operator=(LogReservation&& other) noexcept REQUIRES_STORE_LOCK {
     if (this == &other) return *this;
     Release();
     writer_ = other.writer_;
@@ -65,7 +66,7 @@ class LogReservation {
   }
   ~LogReservation() { Release(); }
   BlockCount blocks() const { return blocks_; }
-  void Release();
+  void Release() REQUIRES_STORE_LOCK;
 
  private:
   friend class LogWriter;
@@ -82,50 +83,50 @@ class LogWriter {
       : state_(state), space_(space), uuid_(state.superblock.uuid), geometry_(state.superblock.geometry) {}
   LogWriter(const LogWriter&) = delete;
   // The log goes on where recovery has found its end.
-  void Resume(const LogTail& tail);
+  void Resume(const LogTail& tail) REQUIRES_STORE_LOCK;
 
   // Blocks that a commit with these entries takes. No entries: a settling record.
   static BlockCount BlocksFor(const std::vector<LogEntry>& entries);
-  bool HasRoom(BlockCount blocks) const;
+  bool HasRoom(BlockCount blocks) const REQUIRES_STORE_LOCK;
   // Those reserved count as used.
-  BlockCount blocks_used() const {
+  BlockCount blocks_used() const REQUIRES_STORE_LOCK {
     return next_position_ - state_.superblock.checkpoint_position + reserved_blocks_;
   }
-  std::optional<LogReservation> TryReserve(BlockCount blocks);
+  std::optional<LogReservation> TryReserve(BlockCount blocks) REQUIRES_STORE_LOCK;
 
   // Under the lock. Puts the entries (none: a settling record) at the log's end, as one transaction. The rest of the
   // reservation goes back.
-  void Begin(LogReservation reservation, std::vector<LogEntry> entries, LogAppend* out);
+  void Begin(LogReservation reservation, std::vector<LogEntry> entries, LogAppend* out) REQUIRES_STORE_LOCK;
   // Without the lock, by the one thread that sends commits, in the order of Begin(). The hashes in out->entries may be
   // filled in between.
   void Encode(LogAppend* out);
   // All up to this commit is durable: in the order of Begin().
-  void NoteDurable(LogAppend& append);
+  void NoteDurable(LogAppend& append) REQUIRES_STORE_LOCK;
 
   // kInternal: names an invariant that does not hold. For tests: not while a commit is being encoded.
-  absl::Status CheckInvariants() const;
+  absl::Status CheckInvariants() const REQUIRES_STORE_LOCK;
 
-  Lsn last_lsn() const { return next_lsn_ - 1; }
-  Lsn durable_lsn() const { return state_.durable_lsn; }
-  Lsn settled_lsn() const { return state_.settled_lsn; }
+  Lsn last_lsn() const REQUIRES_STORE_LOCK { return next_lsn_ - 1; }
+  Lsn durable_lsn() const REQUIRES_STORE_LOCK { return state_.durable_lsn; }
+  Lsn settled_lsn() const REQUIRES_STORE_LOCK { return state_.settled_lsn; }
   // Of the record durable_lsn(): where the log goes on after it, and its checksum.
-  LogPosition durable_position() const { return durable_position_; }
-  uint64_t durable_checksum() const { return durable_checksum_; }
+  LogPosition durable_position() const REQUIRES_STORE_LOCK { return durable_position_; }
+  uint64_t durable_checksum() const REQUIRES_STORE_LOCK { return durable_checksum_; }
 
  private:
   friend class LogReservation;
 
-  VolumeState& state_;
-  const SpaceLedger& space_;
+  VolumeState& state_ GUARDED_BY_STORE_LOCK;
+  const SpaceLedger& space_ GUARDED_BY_STORE_LOCK;
   // They never change, so Encode() needs no lock for them.
   const Uuid uuid_;
   const Geometry geometry_;
-  LogPosition next_position_;
-  Lsn next_lsn_ = 1;
-  BlockCount reserved_blocks_;
-  LogPosition durable_position_;
-  uint64_t durable_checksum_ = 0;
-  AlignedBuffer spare_;  // of a commit that is durable, for the next one
+  LogPosition next_position_ GUARDED_BY_STORE_LOCK;
+  Lsn next_lsn_ GUARDED_BY_STORE_LOCK = 1;
+  BlockCount reserved_blocks_ GUARDED_BY_STORE_LOCK;
+  LogPosition durable_position_ GUARDED_BY_STORE_LOCK;
+  uint64_t durable_checksum_ GUARDED_BY_STORE_LOCK = 0;
+  AlignedBuffer spare_ GUARDED_BY_STORE_LOCK;  // of a commit that is durable, for the next one
   // Of the last record that was encoded. The sending thread's.
   uint64_t previous_checksum_ = 0;
   LogPosition encoded_position_;

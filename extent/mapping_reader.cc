@@ -74,12 +74,11 @@ absl::Status MappingReader::LookupInTree(ObjectId object, BlockRange gap, Mappin
   return absl::OkStatus();
 }
 
-absl::Status MappingReader::Lookup(ObjectId object, BlockRange range, Mappings* out,
-                                   MissingNodes* missing) {
+absl::Status MappingReader::Lookup(ObjectId object, BlockRange range, Mappings* out, MissingNodes* missing) {
   out->clear();
   absl::Status status;
   bool complete = true;
-  const auto in_tree = [&](BlockRange gap) {
+  const auto in_tree = [&](BlockRange gap) REQUIRES_STORE_LOCK {
     // What follows a node that is missing has to be looked at again anyway.
     if (!status.ok() || !complete) return;
     const size_t missed = missing->size();
@@ -87,7 +86,7 @@ absl::Status MappingReader::Lookup(ObjectId object, BlockRange range, Mappings* 
     complete = missing->size() == missed;
   };
   const auto add = [&](const Mapping& m) { out->push_back(m); };
-  state_.active->Visit(object, range, add, [&](BlockRange gap) {
+  state_.active->Visit(object, range, add, [&](BlockRange gap) REQUIRES_STORE_LOCK {
     if (state_.frozen) {
       state_.frozen->Visit(object, gap, add, in_tree);
     } else {

@@ -37,35 +37,40 @@ class MappingReader {
       : pump_(pump), state_(state), space_(space), nodes_(node_cache_nodes) {}
 
   // Replaces *out by the mappings of `range`, in order and without gaps (holes as kHole).
-  absl::Status Lookup(ObjectId object, BlockRange range, Mappings* out, MissingNodes* missing);
-  absl::Status FindInode(ObjectId object, std::optional<Inode>* out, MissingNodes* missing);
-  absl::Status FindName(const std::string& name, std::optional<ObjectId>* out, MissingNodes* missing);
+  absl::Status Lookup(ObjectId object, BlockRange range, Mappings* out,
+                      MissingNodes* missing) REQUIRES_STORE_LOCK;
+  absl::Status FindInode(ObjectId object, std::optional<Inode>* out,
+                         MissingNodes* missing) REQUIRES_STORE_LOCK;
+  absl::Status FindName(const std::string& name, std::optional<ObjectId>* out,
+                        MissingNodes* missing) REQUIRES_STORE_LOCK;
   // The first name after `after` in byte order.
   absl::Status NextName(const std::string& after, std::optional<std::pair<std::string, ObjectId>>* out,
-                        MissingNodes* missing);
+                        MissingNodes* missing) REQUIRES_STORE_LOCK;
   // Whether the leaves in which the range begins and ends can be read: a checkpoint that makes a hole of the range
   // takes those leaves apart. (A lookup of the range tells of all its leaves.)
-  absl::Status ReachEdges(ObjectId object, BlockRange range, MissingNodes* missing);
+  absl::Status ReachEdges(ObjectId object, BlockRange range, MissingNodes* missing) REQUIRES_STORE_LOCK;
 
   // Ready if none is missing. Otherwise reads the nodes into the cache, with the lock released, for the lookup to be done
   // again.
-  Readiness AwaitNodes(Lock& lock, const MissingNodes& missing) {
+  Readiness AwaitNodes(Lock& lock, const MissingNodes& missing) REQUIRES_STORE_LOCK {
     return missing.empty() ? Readiness::Ready() : Readiness::RetryIfOk(LoadNodes(lock, missing));
   }
-  absl::Status LoadNodes(Lock& lock, const MissingNodes& nodes);
+  absl::Status LoadNodes(Lock& lock, const MissingNodes& nodes) REQUIRES_STORE_LOCK;
   // One node, from the cache if it is there.
-  absl::StatusOr<std::shared_ptr<const TreeNode>> ReadNode(Lock& lock, BlockPointer pointer);
+  absl::StatusOr<std::shared_ptr<const TreeNode>> ReadNode(Lock& lock,
+                                                           BlockPointer pointer) REQUIRES_STORE_LOCK;
   NodeCache& node_cache() { return nodes_; }
   const NodeCache& node_cache() const { return nodes_; }
 
  private:
   // Appends what the tree says of `gap` to *out.
-  absl::Status LookupInTree(ObjectId object, BlockRange gap, Mappings* out, MissingNodes* missing);
+  absl::Status LookupInTree(ObjectId object, BlockRange gap, Mappings* out,
+                            MissingNodes* missing) REQUIRES_STORE_LOCK;
 
   IoPump& pump_;
-  const VolumeState& state_;
-  SpaceLedger& space_;
-  NodeCache nodes_;
+  const VolumeState& state_ GUARDED_BY_STORE_LOCK;
+  SpaceLedger& space_ GUARDED_BY_STORE_LOCK;
+  NodeCache nodes_ GUARDED_BY_STORE_LOCK;
 };
 
 }  // namespace untorn

@@ -179,7 +179,7 @@ absl::Status SpaceLedger::WriteZeros(Lock& lock, Extent extent) {
 
 absl::StatusOr<SpaceLedger::Prepared> SpaceLedger::PrepareMore(Lock& lock, BlockCount blocks) {
   if (preparing_) {
-    pump_.Wait(lock, [&] { return !preparing_; });
+    pump_.Wait(lock, [&]() REQUIRES_STORE_LOCK { return !preparing_; });
     return Prepared::kMore;
   }
   const BlockNumber start = free_.prepared_end();
@@ -218,7 +218,7 @@ void SpaceLedger::FreeLater(Extent extent, Lsn mapped_by) {
 
 absl::Status SpaceLedger::ReleasePending() {
   absl::Status status;
-  std::erase_if(pending_, [&](const PendingFree& p) {
+  std::erase_if(pending_, [&](const PendingFree& p) REQUIRES_STORE_LOCK {
     if (!MayReuse(p.mapped_by, state_.settled_lsn, ReadOutstanding(p.extent))) return false;
     UNTORN_CHECK(pending_blocks_ >= p.extent.count, "more is freed than was pending");
     pending_blocks_ -= p.extent.count;

@@ -62,7 +62,7 @@ class Reservation {
   Reservation() = default;
   Reservation(Reservation&& other) noexcept
       : ledger_(other.ledger_), cost_(std::exchange(other.cost_, SpaceCost())) {}
-  Reservation& operator=(Reservation&& other) noexcept {
+  Reservation& operator=(Reservation&& other) noexcept REQUIRES_STORE_LOCK {
     if (this == &other) return *this;
     Release();
     ledger_ = other.ledger_;
@@ -81,9 +81,9 @@ class Reservation {
   // Splits a part off; nullopt if there is less.
   std::optional<Reservation> TrySplit(SpaceCost part);
   // What was reserved has been used, or is not needed.
-  void ReleaseBlocks(BlockCount blocks);
-  void ReleaseEntries(uint64_t entries);
-  void Release();
+  void ReleaseBlocks(BlockCount blocks) REQUIRES_STORE_LOCK;
+  void ReleaseEntries(uint64_t entries) REQUIRES_STORE_LOCK;
+  void Release() REQUIRES_STORE_LOCK;
 
  private:
   friend class SpaceLedger;
@@ -98,19 +98,19 @@ class ReadPin {
  public:
   ReadPin() = default;
   ReadPin(ReadPin&& other) noexcept : ledger_(std::exchange(other.ledger_, nullptr)), at_(other.at_) {}
-  ReadPin& operator=(ReadPin&& other) noexcept {
+  ReadPin& operator=(ReadPin&& other) noexcept REQUIRES_STORE_LOCK {
     if (this == &other) return *this;
     Unpin();
     ledger_ = std::exchange(other.ledger_, nullptr);
     at_ = other.at_;
     return *this;
   }
-  ~ReadPin() { Unpin(); }
+  ~ReadPin() REQUIRES_STORE_LOCK { Unpin(); }
 
  private:
   friend class SpaceLedger;
   ReadPin(SpaceLedger* ledger, std::list<Extent>::iterator at) : ledger_(ledger), at_(at) {}
-  void Unpin();
+  void Unpin() REQUIRES_STORE_LOCK;
 
   SpaceLedger* ledger_ = nullptr;
   std::list<Extent>::iterator at_;
@@ -124,52 +124,54 @@ class SpaceLedger {
 
   // ---- Reservations ----
   // nullopt: there is not that much.
-  std::optional<Reservation> TryReserve(SpaceCost cost, EmergencyReserve reserve);
-  BlockCount reserved_blocks() const { return reserved_.blocks; }
+  std::optional<Reservation> TryReserve(SpaceCost cost, EmergencyReserve reserve) REQUIRES_STORE_LOCK;
+  BlockCount reserved_blocks() const REQUIRES_STORE_LOCK { return reserved_.blocks; }
   // Blocks a write could reserve now; more after preparing.
-  BlockCount ReservableBlocks() const;
+  BlockCount ReservableBlocks() const REQUIRES_STORE_LOCK;
   // Blocks that a reservation takes in all, its share of tree nodes included.
-  BlockCount BlocksOf(SpaceCost cost) const;
+  BlockCount BlocksOf(SpaceCost cost) const REQUIRES_STORE_LOCK;
 
   // ---- Blocks ----
-  BlockCount free_blocks() const { return free_.free_blocks(); }
-  BlockCount pending_blocks() const { return pending_blocks_; }
-  BlockCount prepared_blocks() const { return free_.prepared_blocks(); }
+  BlockCount free_blocks() const REQUIRES_STORE_LOCK { return free_.free_blocks(); }
+  BlockCount pending_blocks() const REQUIRES_STORE_LOCK { return pending_blocks_; }
+  BlockCount prepared_blocks() const REQUIRES_STORE_LOCK { return free_.prepared_blocks(); }
   // The last allocations since more was prepared had to do with short runs.
-  bool fragmented() const { return fragmented_; }
+  bool fragmented() const REQUIRES_STORE_LOCK { return fragmented_; }
 
   // Allocates, loading parts of the map as needed. kResourceExhausted: there is no such run.
-  absl::StatusOr<Extent> Allocate(Lock& lock, const AllocationRequest& request);
+  absl::StatusOr<Extent> Allocate(Lock& lock, const AllocationRequest& request) REQUIRES_STORE_LOCK;
   // A run at a multiple of the alignment and at least as long, or, if there is none, any run.
   absl::StatusOr<Extent> AllocateAlignedOrAnywhere(Lock& lock, BlockCount want_blocks,
-                                                   BlockCount alignment_blocks);
+                                                   BlockCount alignment_blocks) REQUIRES_STORE_LOCK;
   // An extent that no record ever named goes back at once. No I/O on it may be outstanding.
-  absl::Status ReturnUnused(Extent extent) { return free_.MarkFree(extent); }
+  absl::Status ReturnUnused(Extent extent) REQUIRES_STORE_LOCK { return free_.MarkFree(extent); }
 
   // Writes zeros to the next blocks ahead of use, so that later writes cost one I/O. It waits for another thread
   // that is at it, instead.
   enum class Prepared { kMore, kAllPrepared };
-  absl::StatusOr<Prepared> PrepareMore(Lock& lock, BlockCount blocks);
+  absl::StatusOr<Prepared> PrepareMore(Lock& lock, BlockCount blocks) REQUIRES_STORE_LOCK;
 
   // ---- Reuse ----
   // The extent, mapped by that record (0: by a checkpoint), is no longer mapped: frees it when that is due.
-  void FreeLater(Extent extent, Lsn mapped_by);
+  void FreeLater(Extent extent, Lsn mapped_by) REQUIRES_STORE_LOCK;
   // Frees what has become due.
-  absl::Status ReleasePending();
-  ReadPin PinRead(Extent extent) { return ReadPin(this, reads_.insert(reads_.end(), extent)); }
-  bool ReadOutstanding(Extent extent) const;
+  absl::Status ReleasePending() REQUIRES_STORE_LOCK;
+  ReadPin PinRead(Extent extent) REQUIRES_STORE_LOCK {
+    return ReadPin(this, reads_.insert(reads_.end(), extent));
+  }
+  bool ReadOutstanding(Extent extent) const REQUIRES_STORE_LOCK;
 
   // kInternal: names an invariant that does not hold: 4, those of the free space, and of 1 that nothing waits to be freed
   // which is free already.
-  absl::Status CheckInvariants() const;
+  absl::Status CheckInvariants() const REQUIRES_STORE_LOCK;
 
   // ---- For recovery and checkpoints ----
   FreeSpace& free_space() { return free_; }
   const FreeSpace& free_space() const { return free_; }
   // Anything but the data area is never mapped: nothing may be read, written or freed there.
-  absl::Status CheckPlace(Extent extent) const;
+  absl::Status CheckPlace(Extent extent) const REQUIRES_STORE_LOCK;
   // Loads the parts of the map that the extent touches.
-  absl::Status LoadGroups(Lock& lock, Extent extent);
+  absl::Status LoadGroups(Lock& lock, Extent extent) REQUIRES_STORE_LOCK;
 
  private:
   friend class Reservation;
@@ -179,22 +181,22 @@ class SpaceLedger {
     Lsn mapped_by;
   };
 
-  void Unreserve(SpaceCost cost);
+  void Unreserve(SpaceCost cost) REQUIRES_STORE_LOCK;
   // Blocks kept for checkpoints, with that many entries more.
-  BlockCount MetadataReserve(uint64_t extra_entries) const;
-  absl::Status LoadGroup(Lock& lock, uint64_t group);
+  BlockCount MetadataReserve(uint64_t extra_entries) const REQUIRES_STORE_LOCK;
+  absl::Status LoadGroup(Lock& lock, uint64_t group) REQUIRES_STORE_LOCK;
   // Writes zeros to it and flushes.
-  absl::Status WriteZeros(Lock& lock, Extent extent);
+  absl::Status WriteZeros(Lock& lock, Extent extent) REQUIRES_STORE_LOCK;
 
   IoPump& pump_;
-  const VolumeState& state_;
-  FreeSpace free_;
-  SpaceCost reserved_;
-  std::vector<PendingFree> pending_;
-  BlockCount pending_blocks_;
-  std::list<Extent> reads_;
-  bool preparing_ = false;
-  bool fragmented_ = false;
+  const VolumeState& state_ GUARDED_BY_STORE_LOCK;
+  FreeSpace free_ GUARDED_BY_STORE_LOCK;
+  SpaceCost reserved_ GUARDED_BY_STORE_LOCK;
+  std::vector<PendingFree> pending_ GUARDED_BY_STORE_LOCK;
+  BlockCount pending_blocks_ GUARDED_BY_STORE_LOCK;
+  std::list<Extent> reads_ GUARDED_BY_STORE_LOCK;
+  bool preparing_ GUARDED_BY_STORE_LOCK = false;
+  bool fragmented_ GUARDED_BY_STORE_LOCK = false;
 };
 
 }  // namespace untorn

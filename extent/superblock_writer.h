@@ -17,11 +17,11 @@ class SuperblockWriter {
   // Writes both slots, each flushed, the second after the first. Then `next` is the durable superblock, and settles
   // all records up to its durable LSN. All that `next` refers to must be flushed. After an error the volume must not be
   // written any more.
-  absl::Status Write(Lock& lock, const Superblock& next);
+  absl::Status Write(Lock& lock, const Superblock& next) REQUIRES_STORE_LOCK;
 
  private:
   IoPump& pump_;
-  VolumeState& state_;
+  VolumeState& state_ GUARDED_BY_STORE_LOCK;
   const int slot_;
 };
 

@@ -31,13 +31,14 @@ absl::StatusOr<std::unique_ptr<Volume>> Volume::Open(IoPump& pump, bool read_onl
     return absl::DataLossError(absl::StrCat(device.info().path, ": ", std::string(tail.damage.message())));
   }
   std::unique_ptr<Volume> volume(new Volume(pump, superblock, slots.current, node_cache_nodes));
+  Lock lock(pump.mutex());
   RETURN_IF_ERROR(volume->Recover(tail));
   if (const auto& spare = slots.slots[1 - slots.current]; !spare.ok()) {
     volume->open_warnings_.push_back(absl::StrCat(
         "superblock slot ", 1 - slots.current, " is unusable (", std::string(spare.status().message()),
         "); the other one is in use and nothing is lost", read_only ? "" : "; it is written anew"));
   }
-  if (!read_only) RETURN_IF_ERROR(volume->BeginEpoch(tail));
+  if (!read_only) RETURN_IF_ERROR(volume->BeginEpoch(lock, tail));
   return volume;
 }
 
@@ -49,7 +50,7 @@ absl::Status Volume::Recover(const LogTail& tail) {
     if (contradiction.ok()) contradiction = std::move(s);
   };
   // No mapping is owed a reader, and none of the records is in doubt any more: what they displace is free at once.
-  const auto apply = [&](const LogRecord& record, Lsn chain_lsn) {
+  const auto apply = [&](const LogRecord& record, Lsn chain_lsn) REQUIRES_STORE_LOCK {
     for (const LogEntry& e : record.entries) {
       note(state_.active->Apply(e, chain_lsn, [&](Extent extent, Lsn) { note(free.MarkFree(extent)); }));
       if (e.type == LogEntry::Type::kMap && !e.reserved_before) {
@@ -66,7 +67,7 @@ absl::Status Volume::Recover(const LogTail& tail) {
   return absl::OkStatus();
 }
 
-absl::Status Volume::BeginEpoch(const LogTail& tail) {
+absl::Status Volume::BeginEpoch(Lock& lock, const LogTail& tail) {
   const Superblock& superblock = state_.superblock;
   if (std::max({superblock.generation.value(), superblock.epoch.value(), tail.lsn.value(),
                 tail.position.value(), next_object_}) >= kNumberMax) {
@@ -79,7 +80,6 @@ absl::Status Volume::BeginEpoch(const LogTail& tail) {
   next.durable_lsn = tail.lsn;
   next.prepared_blocks = tail.prepared_blocks;
   next.next_object = next_object_;
-  Lock lock(pump_.mutex());
   return superblocks_.Write(lock, next);
 }
 
@@ -89,7 +89,8 @@ absl::Status Volume::RecordsDurable(LogAppend& append) {
   counters_.log_bytes += Bytes(append.blocks());
   for (const LogEntry& e : append.entries) {
     const absl::Status applied = state_.active->Apply(
-        e, append.last, [&](Extent extent, Lsn mapped_by) { space_.FreeLater(extent, mapped_by); });
+        e, append.last,
+        [&](Extent extent, Lsn mapped_by) REQUIRES_STORE_LOCK { space_.FreeLater(extent, mapped_by); });
     UNTORN_CHECK(applied.ok(), "a record contradicts an earlier one");
   }
   return space_.ReleasePending();

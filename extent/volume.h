@@ -45,14 +45,15 @@ class Volume {
  public:
   // Opens: flushes, replays the log's tail, and makes a superblock with a new epoch durable. Read-only:
   // replays only. The device must not be used by others meanwhile.
-  static absl::StatusOr<std::unique_ptr<Volume>> Open(IoPump& pump, bool read_only, size_t node_cache_nodes);
+  static absl::StatusOr<std::unique_ptr<Volume>> Open(IoPump& pump, bool read_only,
+                                                      size_t node_cache_nodes) EXCLUDES_STORE_LOCK;
 
-  const Superblock& superblock() const { return state_.superblock; }
-  const Geometry& geometry() const { return state_.superblock.geometry; }
-  const VolumeCounters& counters() const { return counters_; }
+  const Superblock& superblock() const REQUIRES_STORE_LOCK { return state_.superblock; }
+  const Geometry& geometry() const REQUIRES_STORE_LOCK { return state_.superblock.geometry; }
+  const VolumeCounters& counters() const REQUIRES_STORE_LOCK { return counters_; }
   // What was amiss when it was opened, and did not keep it from opening.
   const std::vector<std::string>& open_warnings() const { return open_warnings_; }
-  ObjectId NewObjectId() { return static_cast<ObjectId>(next_object_++); }
+  ObjectId NewObjectId() REQUIRES_STORE_LOCK { return static_cast<ObjectId>(next_object_++); }
 
   MappingReader& mappings() { return mappings_; }
   SpaceLedger& space() { return space_; }
@@ -61,31 +62,31 @@ class Volume {
   const LogWriter& log() const { return log_; }
 
   // The commit, its data and all before it are flushed: its mappings take effect. In the order of LogWriter::Begin().
-  absl::Status RecordsDurable(LogAppend& append);
+  absl::Status RecordsDurable(LogAppend& append) REQUIRES_STORE_LOCK;
 
   // Makes a checkpoint. The caller makes sure that no other is running. After an error the volume must not be written
   // any more.
-  absl::Status RunCheckpoint(Lock& lock);
-  bool checkpoint_running() const { return state_.frozen != nullptr; }
-  const Delta& active() const { return *state_.active; }
+  absl::Status RunCheckpoint(Lock& lock) REQUIRES_STORE_LOCK;
+  bool checkpoint_running() const REQUIRES_STORE_LOCK { return state_.frozen != nullptr; }
+  const Delta& active() const REQUIRES_STORE_LOCK { return *state_.active; }
 
   // kInternal: names an invariant of one of the parts that does not hold. For tests.
-  absl::Status CheckInvariants() const;
+  absl::Status CheckInvariants() const REQUIRES_STORE_LOCK;
 
  private:
   Volume(IoPump& pump, const Superblock& superblock, int slot, size_t node_cache_nodes);
-  absl::Status Recover(const LogTail& tail);
+  absl::Status Recover(const LogTail& tail) REQUIRES_STORE_LOCK;
   // Ends recovery: makes a superblock durable that begins a new epoch.
-  absl::Status BeginEpoch(const LogTail& tail);
+  absl::Status BeginEpoch(Lock& lock, const LogTail& tail) REQUIRES_STORE_LOCK;
 
   IoPump& pump_;
-  VolumeState state_;
+  VolumeState state_ GUARDED_BY_STORE_LOCK;
   SpaceLedger space_;
   MappingReader mappings_;
   LogWriter log_;
-  SuperblockWriter superblocks_;
-  uint64_t next_object_;
-  VolumeCounters counters_;
+  SuperblockWriter superblocks_ GUARDED_BY_STORE_LOCK;
+  uint64_t next_object_ GUARDED_BY_STORE_LOCK;
+  VolumeCounters counters_ GUARDED_BY_STORE_LOCK;
   std::vector<std::string> open_warnings_;
 };
 

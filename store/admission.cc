@@ -40,13 +40,13 @@ absl::Status RemovedError(const ObjectState& object) {
 Readiness Admission::AwaitObject(Lock& lock, const ObjectState& object) {
   if (object.removed) return RemovedError(object);
   if (!object.exclusive) return Readiness::Ready();
-  parts_.pump.Wait(lock, [&] { return !object.exclusive || parts_.health.failed(); });
+  parts_.pump.Wait(lock, [&]() REQUIRES_STORE_LOCK { return !object.exclusive || parts_.health.failed(); });
   return Readiness::RetryIfOk(parts_.health.failure());
 }
 
 Readiness Admission::AwaitNames(Lock& lock) {
   if (!names_exclusive_) return Readiness::Ready();
-  parts_.pump.Wait(lock, [&] { return !names_exclusive_ || parts_.health.failed(); });
+  parts_.pump.Wait(lock, [&]() REQUIRES_STORE_LOCK { return !names_exclusive_ || parts_.health.failed(); });
   return Readiness::RetryIfOk(parts_.health.CheckWritable());
 }
 
@@ -79,25 +79,26 @@ Readiness Admission::AwaitWritable(Lock& lock, const ObjectState& object, ByteRa
   // What is pending has been looked at.
   const bool is_new = parts_.fork.NewBlocks(object, range) > 0;
   if (!grows && !is_new) return Readiness::Ready();
-  Readiness readiness = AwaitTree(lock, object.name, [&](MappingReader& reader, MissingNodes* missing) {
-    if (is_new) RETURN_IF_ERROR(reader.Lookup(object.id, range, mapped, missing));
-    std::optional<Inode> record;
-    return grows ? reader.FindInode(object.id, &record, missing) : absl::OkStatus();
-  });
+  Readiness readiness =
+      AwaitTree(lock, object.name, [&](MappingReader& reader, MissingNodes* missing) REQUIRES_STORE_LOCK {
+        if (is_new) RETURN_IF_ERROR(reader.Lookup(object.id, range, mapped, missing));
+        std::optional<Inode> record;
+        return grows ? reader.FindInode(object.id, &record, missing) : absl::OkStatus();
+      });
   // What was found before the lock was released may have changed.
   if (!readiness.ready()) mapped->clear();
   return readiness;
 }
 
 Readiness Admission::AwaitRecord(Lock& lock, const std::string& name, ObjectId id) {
-  return AwaitTree(lock, name, [id](MappingReader& reader, MissingNodes* missing) {
+  return AwaitTree(lock, name, [id](MappingReader& reader, MissingNodes* missing) REQUIRES_STORE_LOCK {
     std::optional<Inode> record;
     return reader.FindInode(id, &record, missing);
   });
 }
 
 Readiness Admission::AwaitHole(Lock& lock, const ObjectState& object, BlockRange range, bool edges_written) {
-  return AwaitTree(lock, object.name, [&](MappingReader& reader, MissingNodes* missing) {
+  return AwaitTree(lock, object.name, [&](MappingReader& reader, MissingNodes* missing) REQUIRES_STORE_LOCK {
     std::optional<Inode> record;
     RETURN_IF_ERROR(reader.FindInode(object.id, &record, missing));
     if (range.count > 0) RETURN_IF_ERROR(reader.ReachEdges(object.id, range, missing));

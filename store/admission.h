@@ -40,49 +40,53 @@ class Admission {
   BlockCount set_blocks_max() const { return set_blocks_max_; }
 
   // Waits while a large commit changes the object. kNotFound if it was removed.
-  Readiness AwaitObject(Lock& lock, const ObjectState& object);
+  Readiness AwaitObject(Lock& lock, const ObjectState& object) REQUIRES_STORE_LOCK;
   // Waits while a large commit changes names.
-  Readiness AwaitNames(Lock& lock);
-  void SetNamesExclusive(bool exclusive) { names_exclusive_ = exclusive; }
+  Readiness AwaitNames(Lock& lock) REQUIRES_STORE_LOCK;
+  void SetNamesExclusive(bool exclusive) REQUIRES_STORE_LOCK { names_exclusive_ = exclusive; }
   // Waits while too much is dirty.
-  Readiness AwaitCleanSpace(Lock& lock) { return committer_.AwaitCleanSpace(lock); }
+  Readiness AwaitCleanSpace(Lock& lock) REQUIRES_STORE_LOCK { return committer_.AwaitCleanSpace(lock); }
 
   // Whether the next checkpoint can read what a change makes it take apart of the tree. `look` does the lookups; it is
   // called again after nodes that it missed were loaded. So damage refuses the changes of what it covers, with kDataLoss,
   // and nothing that is accepted fails for it later. Once for a change, before it is staged. `name`: the object's.
   using LookFn = absl::FunctionRef<absl::Status(MappingReader&, MissingNodes*)>;
-  Readiness AwaitTree(Lock& lock, const std::string& name, LookFn look);
+  Readiness AwaitTree(Lock& lock, const std::string& name, LookFn look) REQUIRES_STORE_LOCK;
   // ... for a write. `mapped` gets the mappings of its blocks, if they had to be looked up.
-  Readiness AwaitWritable(Lock& lock, const ObjectState& object, ByteRange bytes, Mappings* mapped);
+  Readiness AwaitWritable(Lock& lock, const ObjectState& object, ByteRange bytes,
+                          Mappings* mapped) REQUIRES_STORE_LOCK;
   // ... for a change of the object's record alone.
-  Readiness AwaitRecord(Lock& lock, const std::string& name, ObjectId id);
+  Readiness AwaitRecord(Lock& lock, const std::string& name, ObjectId id) REQUIRES_STORE_LOCK;
   // ... for a hole. `range`: with its partly covered edges. `edges_written`: these bring mappings that end within them.
-  Readiness AwaitHole(Lock& lock, const ObjectState& object, BlockRange range, bool edges_written);
+  Readiness AwaitHole(Lock& lock, const ObjectState& object, BlockRange range,
+                      bool edges_written) REQUIRES_STORE_LOCK;
 
   // Reserves space, or makes some. kResourceExhausted: there is none.
-  Readiness AwaitSpace(Lock& lock, SpaceCost cost, EmergencyReserve reserve, Reservation* space);
+  Readiness AwaitSpace(Lock& lock, SpaceCost cost, EmergencyReserve reserve,
+                       Reservation* space) REQUIRES_STORE_LOCK;
 
   // For a change that makes one change set of these, which are pending: sends the largest first where together they would
   // take too much of the log.
-  Readiness AwaitJoin(Lock& lock, const ChangeSetsFound& sets);
+  Readiness AwaitJoin(Lock& lock, const ChangeSetsFound& sets) REQUIRES_STORE_LOCK;
   // ... for a write, which must not make too large a change set either.
-  Readiness AwaitJoinOfRange(Lock& lock, const ObjectState& object, BlockRange range, bool atomic);
+  Readiness AwaitJoinOfRange(Lock& lock, const ObjectState& object, BlockRange range,
+                             bool atomic) REQUIRES_STORE_LOCK;
   // ... for a change of an object's metadata; waits for the object first.
-  Readiness AwaitJoinOfObject(Lock& lock, const ObjectState& object);
+  Readiness AwaitJoinOfObject(Lock& lock, const ObjectState& object) REQUIRES_STORE_LOCK;
 
   // Makes sure that the block's content is in the cache, if it has any besides zeros.
-  Readiness AwaitCached(Lock& lock, ObjectState& object, ObjectBlock block);
+  Readiness AwaitCached(Lock& lock, ObjectState& object, ObjectBlock block) REQUIRES_STORE_LOCK;
   // The content of a block that AwaitCached() found: a new buffer of the caller's own.
-  BufferRef CopyOfBlock(const ObjectState& object, ObjectBlock block);
+  BufferRef CopyOfBlock(const ObjectState& object, ObjectBlock block) REQUIRES_STORE_LOCK;
   // Whether AwaitCached() found content besides zeros.
-  bool HasContent(const ObjectState& object, ObjectBlock block) const;
+  bool HasContent(const ObjectState& object, ObjectBlock block) const REQUIRES_STORE_LOCK;
 
  private:
   const Parts parts_;
   Committer& committer_;
   Checkpointer& checkpointer_;
   const BlockCount set_blocks_max_;
-  bool names_exclusive_ = false;
+  bool names_exclusive_ GUARDED_BY_STORE_LOCK = false;
 };
 
 }  // namespace untorn::internal

@@ -14,7 +14,7 @@ constexpr int kWorkersMax = 4;
 Background::Background(std::mutex& mu, const Parts& parts, Committer& committer, Checkpointer& checkpointer,
                        uint64_t cache_bytes)
     : mu_(mu), parts_(parts), committer_(committer), checkpointer_(checkpointer), cache_bytes_(cache_bytes) {
-  committer_.SetServeBackground([this] { Serve(); });
+  committer_.SetServeBackground([this]() REQUIRES_STORE_LOCK { Serve(); });
 }
 
 void Background::Start() {
@@ -59,8 +59,12 @@ void Background::Stop() {
 }
 
 void Background::Join() {
-  for (std::thread& t : threads_) t.join();
-  threads_.clear();
+  std::vector<std::thread> threads;
+  {
+    const Lock lock(mu_);
+    threads = std::exchange(threads_, {});
+  }
+  for (std::thread& t : threads) t.join();
 }
 
 void Background::WritebackLoop() {
@@ -69,7 +73,7 @@ void Background::WritebackLoop() {
     parts_.callbacks.Run(lock);
     if (committer_.WriteBack(lock)) continue;
     const uint64_t seen = parts_.progress.count(), wakes = wakes_;
-    const auto due = [&] {
+    const auto due = [&]() REQUIRES_STORE_LOCK {
       return stop_ || !parts_.callbacks.empty() || wakes_ != wakes ||
              (parts_.progress.count() != seen && (committer_.WantedDue() || committer_.WriteBackDue()));
     };
@@ -84,8 +88,8 @@ void Background::MaintenanceLoop() {
     if (checkpointer_.Step(lock)) continue;
     parts_.fork.objects().ForgetIdle();
     const uint64_t wakes = wakes_;
-    maintenance_cv_.wait_for(lock, std::chrono::milliseconds(kWakeMs),
-                             [&] { return stop_ || wakes_ != wakes; });
+    maintenance_cv_.wait_for(lock.unique_lock(), std::chrono::milliseconds(kWakeMs),
+                             [&]() REQUIRES_STORE_LOCK { return stop_ || wakes_ != wakes; });
   }
 }
 
@@ -108,7 +112,7 @@ void Background::Run(std::function<void()> work) {
 void Background::RunLoop() {
   Lock lock(mu_);
   while (true) {
-    work_cv_.wait(lock, [&] { return stop_ || !work_.empty(); });
+    work_cv_.wait(lock.unique_lock(), [&]() REQUIRES_STORE_LOCK { return stop_ || !work_.empty(); });
     if (work_.empty()) return;
     std::function<void()> work = std::move(work_.front());
     work_.pop_front();
@@ -124,7 +128,7 @@ void Background::RunLoop() {
 }
 
 void Background::AwaitRun(Lock& lock) {
-  parts_.pump.Wait(lock, [&] { return work_.empty() && busy_workers_ == 0; });
+  parts_.pump.Wait(lock, [&]() REQUIRES_STORE_LOCK { return work_.empty() && busy_workers_ == 0; });
 }
 
 }  // namespace untorn::internal

@@ -30,25 +30,25 @@ class Background {
              uint64_t cache_bytes);
 
   // Starts the threads. Without it all work is done in AfterChange().
-  void Start();
+  void Start() REQUIRES_STORE_LOCK;
   // At the end of every call that changed something: does what is due, where there is no thread for it.
-  void AfterChange(Lock& lock);
+  void AfterChange(Lock& lock) REQUIRES_STORE_LOCK;
   // Has the first thread look for callbacks, and for what is wanted.
-  void Wake();
+  void Wake() REQUIRES_STORE_LOCK;
   // Runs `work` on a thread of the pool, or at once where there is none. Called without the lock.
-  void Run(std::function<void()> work);
+  void Run(std::function<void()> work) EXCLUDES_STORE_LOCK;
   // Waits until the pool has done all it was given.
-  void AwaitRun(Lock& lock);
+  void AwaitRun(Lock& lock) REQUIRES_STORE_LOCK;
   // Lets the threads end. Then Join(), without the lock.
-  void Stop();
-  void Join();
+  void Stop() REQUIRES_STORE_LOCK;
+  void Join() EXCLUDES_STORE_LOCK;
 
  private:
-  void WritebackLoop();
-  void MaintenanceLoop();
-  void RunLoop();
-  void Serve();
-  void WakeMaintenance() {
+  void WritebackLoop() EXCLUDES_STORE_LOCK;
+  void MaintenanceLoop() EXCLUDES_STORE_LOCK;
+  void RunLoop() EXCLUDES_STORE_LOCK;
+  void Serve() REQUIRES_STORE_LOCK;
+  void WakeMaintenance() REQUIRES_STORE_LOCK {
     ++wakes_;
     maintenance_cv_.notify_one();
   }
@@ -58,12 +58,12 @@ class Background {
   Committer& committer_;
   Checkpointer& checkpointer_;
   const uint64_t cache_bytes_;
-  bool started_ = false, stop_ = false;
-  uint64_t wakes_ = 0;
+  bool started_ GUARDED_BY_STORE_LOCK = false, stop_ GUARDED_BY_STORE_LOCK = false;
+  uint64_t wakes_ GUARDED_BY_STORE_LOCK = 0;
   std::condition_variable maintenance_cv_, work_cv_;
-  std::vector<std::thread> threads_;
-  std::deque<std::function<void()>> work_;
-  int workers_ = 0, busy_workers_ = 0;
+  std::vector<std::thread> threads_ GUARDED_BY_STORE_LOCK;
+  std::deque<std::function<void()>> work_ GUARDED_BY_STORE_LOCK;
+  int workers_ GUARDED_BY_STORE_LOCK = 0, busy_workers_ GUARDED_BY_STORE_LOCK = 0;
 };
 
 }  // namespace untorn::internal

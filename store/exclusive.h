@@ -14,8 +14,8 @@ namespace untorn::internal {
 // Holds objects, and all names if asked to, as long as it lives. Made and destroyed with the lock held.
 class Exclusive {
  public:
-  explicit Exclusive(const Front& front) : front_(front) {}
-  ~Exclusive() {
+  explicit Exclusive(const Front& front) REQUIRES_STORE_LOCK : front_(front) {}
+  ~Exclusive() REQUIRES_STORE_LOCK {
     for (const auto& object : objects_) object->exclusive = false;
     if (names_) front_.admission.SetNamesExclusive(false);
     front_.parts.progress.Tell();
@@ -23,11 +23,11 @@ class Exclusive {
   }
   Exclusive(const Exclusive&) = delete;
 
-  void Hold(std::shared_ptr<ObjectState> object) {
+  void Hold(std::shared_ptr<ObjectState> object) REQUIRES_STORE_LOCK {
     object->exclusive = true;
     objects_.push_back(std::move(object));
   }
-  void HoldNames() {
+  void HoldNames() REQUIRES_STORE_LOCK {
     names_ = true;
     front_.admission.SetNamesExclusive(true);
   }

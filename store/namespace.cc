@@ -95,7 +95,7 @@ absl::StatusOr<std::shared_ptr<ObjectState>> Namespace::Create(std::string_view 
   bool looked = false;
   Lock lock(front_.mu);
   Reservation space;
-  RETURN_IF_ERROR(UntilReady([&]() -> Readiness {
+  RETURN_IF_ERROR(UntilReady([&]() REQUIRES_STORE_LOCK -> Readiness {
     RETURN_IF_ERROR(front_.parts.health.CheckWritable());
     RETURN_UNLESS_READY(front_.admission.AwaitNames(lock));
     std::shared_ptr<ObjectState> existing;
@@ -119,7 +119,7 @@ absl::StatusOr<std::shared_ptr<ObjectState>> Namespace::Find(std::string_view na
   const std::string name(name_view);
   std::shared_ptr<ObjectState> object;
   Lock lock(front_.mu);
-  RETURN_IF_ERROR(UntilReady([&]() -> Readiness {
+  RETURN_IF_ERROR(UntilReady([&]() REQUIRES_STORE_LOCK -> Readiness {
     RETURN_IF_ERROR(front_.parts.health.CheckOpen());
     return AwaitFound(lock, name, &object);
   }));
@@ -134,7 +134,7 @@ absl::Status Namespace::Rename(std::string_view from_view, std::string_view to_v
   bool looked = false;
   Lock lock(front_.mu);
   Reservation space;
-  RETURN_IF_ERROR(UntilReady([&]() -> Readiness {
+  RETURN_IF_ERROR(UntilReady([&]() REQUIRES_STORE_LOCK -> Readiness {
     RETURN_IF_ERROR(front_.parts.health.CheckWritable());
     RETURN_UNLESS_READY(front_.admission.AwaitNames(lock));
     RETURN_UNLESS_READY(AwaitFound(lock, from, &object));
@@ -160,7 +160,7 @@ absl::Status Namespace::Remove(std::string_view name_view, Durability durability
   ObjectId looked = ObjectId::kNone;
   Lock lock(front_.mu);
   Reservation space;
-  RETURN_IF_ERROR(UntilReady([&]() -> Readiness {
+  RETURN_IF_ERROR(UntilReady([&]() REQUIRES_STORE_LOCK -> Readiness {
     RETURN_IF_ERROR(front_.parts.health.CheckWritable());
     RETURN_UNLESS_READY(front_.admission.AwaitNames(lock));
     RETURN_UNLESS_READY(AwaitFound(lock, name, &object));
@@ -181,14 +181,14 @@ absl::Status Namespace::Remove(std::string_view name_view, Durability durability
 absl::StatusOr<std::vector<ObjectInfo>> Namespace::List(std::string_view after, size_t max) {
   std::vector<ObjectInfo> listed;
   std::string at(after);
+  Lock lock(front_.mu);
   const auto& pending = front_.parts.fork.names().all();
   MappingReader& reader = front_.parts.volume.mappings();
-  Lock lock(front_.mu);
   while (listed.size() < max) {
     std::shared_ptr<ObjectState> object;
     bool at_end = false;
     // The next name: the first one among those that are pending and those that are durable.
-    RETURN_IF_ERROR(UntilReady([&]() -> Readiness {
+    RETURN_IF_ERROR(UntilReady([&]() REQUIRES_STORE_LOCK -> Readiness {
       RETURN_IF_ERROR(front_.parts.health.CheckOpen());
       std::optional<std::pair<std::string, ObjectId>> durable;
       MissingNodes missing;

@@ -24,20 +24,23 @@ class Namespace {
  public:
   explicit Namespace(const Front& front) : front_(front) {}
 
-  absl::StatusOr<std::shared_ptr<ObjectState>> Create(std::string_view name, Durability durability);
-  absl::StatusOr<std::shared_ptr<ObjectState>> Find(std::string_view name);
-  absl::Status Rename(std::string_view from, std::string_view to, Durability durability);
-  absl::Status Remove(std::string_view name, Durability durability);
-  absl::StatusOr<std::vector<ObjectInfo>> List(std::string_view after, size_t max);
+  absl::StatusOr<std::shared_ptr<ObjectState>> Create(std::string_view name,
+                                                      Durability durability) EXCLUDES_STORE_LOCK;
+  absl::StatusOr<std::shared_ptr<ObjectState>> Find(std::string_view name) EXCLUDES_STORE_LOCK;
+  absl::Status Rename(std::string_view from, std::string_view to, Durability durability) EXCLUDES_STORE_LOCK;
+  absl::Status Remove(std::string_view name, Durability durability) EXCLUDES_STORE_LOCK;
+  absl::StatusOr<std::vector<ObjectInfo>> List(std::string_view after, size_t max) EXCLUDES_STORE_LOCK;
 
   // What the name refers to now (nullptr: nothing).
-  Readiness AwaitFound(Lock& lock, const std::string& name, std::shared_ptr<ObjectState>* out);
+  Readiness AwaitFound(Lock& lock, const std::string& name,
+                       std::shared_ptr<ObjectState>* out) REQUIRES_STORE_LOCK;
 
  private:
-  Readiness AwaitObjectOf(Lock& lock, ObjectId id, std::shared_ptr<ObjectState>* out);
+  Readiness AwaitObjectOf(Lock& lock, ObjectId id, std::shared_ptr<ObjectState>* out) REQUIRES_STORE_LOCK;
   // For a change of these names, and of the object (if not null) besides its data: waits for what must not be joined to
   // it.
-  Readiness AwaitJoinOfNames(Lock& lock, const ObjectState* object, const std::vector<std::string>& names);
+  Readiness AwaitJoinOfNames(Lock& lock, const ObjectState* object,
+                             const std::vector<std::string>& names) REQUIRES_STORE_LOCK;
 
   const Front front_;
 };

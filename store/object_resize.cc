@@ -15,7 +15,7 @@ namespace {
 
 // Stages zeros in bytes [from, to) of one block, and the block's old content around them.
 void StageZeros(const Front& front, const ChangeSetRef& set, const std::shared_ptr<ObjectState>& object,
-                ObjectBlock block, uint64_t from, uint64_t to) {
+                ObjectBlock block, uint64_t from, uint64_t to) REQUIRES_STORE_LOCK {
   BufferRef buffer = front.admission.CopyOfBlock(*object, block);
   std::memset(buffer.data() + from, 0, to - from);
   front.parts.fork.StageBlock(set, object, block, std::move(buffer));
@@ -38,7 +38,7 @@ absl::Status Truncate(const Front& front, const std::shared_ptr<ObjectState>& ob
   std::optional<bool> looked;  // as one that shrinks the object, or not
   Lock lock(front.mu);
   Reservation space;
-  RETURN_IF_ERROR(UntilReady([&]() -> Readiness {
+  RETURN_IF_ERROR(UntilReady([&]() REQUIRES_STORE_LOCK -> Readiness {
     RETURN_IF_ERROR(front.parts.health.CheckWritable());
     const bool shrinks = size < object->size_bytes;
     if (!looked || (shrinks && !*looked)) {
@@ -73,7 +73,7 @@ absl::Status PunchHole(const Front& front, const std::shared_ptr<ObjectState>& o
   bool looked = false;
   Lock lock(front.mu);
   Reservation space;
-  RETURN_IF_ERROR(UntilReady([&]() -> Readiness {
+  RETURN_IF_ERROR(UntilReady([&]() REQUIRES_STORE_LOCK -> Readiness {
     RETURN_IF_ERROR(front.parts.health.CheckWritable());
     if (offset < object->size_bytes && !std::exchange(looked, true)) {
       const bool partial = offset % kBlockBytes != 0 || range.end_bytes() % kBlockBytes != 0;
@@ -90,7 +90,8 @@ absl::Status PunchHole(const Front& front, const std::shared_ptr<ObjectState>& o
       edges.push_back(ObjectBlockAt(end));
     }
     for (ObjectBlock edge : edges) RETURN_UNLESS_READY(front.admission.AwaitCached(lock, *object, edge));
-    std::erase_if(edges, [&](ObjectBlock edge) { return !front.admission.HasContent(*object, edge); });
+    std::erase_if(edges, [&](ObjectBlock edge)
+                             REQUIRES_STORE_LOCK { return !front.admission.HasContent(*object, edge); });
     BlockCount fresh;
     for (ObjectBlock edge : edges) fresh += fork.NewBlocks(*object, {edge, 1});
     return front.admission.AwaitSpace(lock, {fresh, kEntriesOfHole}, EmergencyReserve::kUsable, &space);

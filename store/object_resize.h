@@ -12,12 +12,12 @@
 namespace untorn::internal {
 
 absl::Status Truncate(const Front& front, const std::shared_ptr<ObjectState>& object, uint64_t size,
-                      Durability durability);
+                      Durability durability) EXCLUDES_STORE_LOCK;
 absl::Status PunchHole(const Front& front, const std::shared_ptr<ObjectState>& object, ByteRange range,
-                       Durability durability);
+                       Durability durability) EXCLUDES_STORE_LOCK;
 
 // What has to be durable before a metadata change of the object that becomes so now.
-ChangeSetRefs SetsBefore(const Front& front, const ObjectState& object);
+ChangeSetRefs SetsBefore(const Front& front, const ObjectState& object) REQUIRES_STORE_LOCK;
 
 }  // namespace untorn::internal
 

@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
+#include "base/mutex.h"
 #include "base/status_macros.h"
 #include "store/staging.h"
 #include "writeback/decision.h"
@@ -48,7 +49,9 @@ struct ObjectWriter::Request {
 
   uint64_t end() const { return range.end_bytes(); }
   BlockRange blocks() const { return BlocksOf(range); }
-  bool head_partial() const { return range.offset_bytes % kBlockBytes != 0 || range.length_bytes < kBlockBytes; }
+  bool head_partial() const {
+    return range.offset_bytes % kBlockBytes != 0 || range.length_bytes < kBlockBytes;
+  }
   bool tail_partial() const { return end() % kBlockBytes != 0; }
   // Copies what the write has of `block` to where it belongs in `to`, a block's memory.
   void CopyBlock(ObjectBlock block, std::byte* to) const {
@@ -89,7 +92,7 @@ ObjectWriter::Buffers ObjectWriter::CopyWholeBlocks(const Request& request) {
   const BlockRange blocks = request.blocks();
   Buffers buffers(blocks.count.value());
   const size_t partial = std::min<size_t>(request.head_partial() + request.tail_partial(), buffers.size());
-  front_.parts.fork.pages().pool().New({buffers.data() + request.head_partial(), buffers.size() - partial});
+  front_.parts.buffers.New({buffers.data() + request.head_partial(), buffers.size() - partial});
   ObjectBlock block = blocks.start;
   for (BufferRef& buffer : buffers) {
     if (buffer) request.CopyBlock(block, buffer.data());
@@ -119,7 +122,7 @@ absl::Status ObjectWriter::AwaitAdmission(Lock& lock, const Request& request, Re
   ObjectState& object = *request.object;
   const BlockRange blocks = request.blocks();
   bool looked = false;
-  return UntilReady([&]() -> Readiness {
+  return UntilReady([&]() REQUIRES_STORE_LOCK -> Readiness {
     RETURN_IF_ERROR(front_.parts.health.CheckWritable());
     RETURN_UNLESS_READY(admission.AwaitObject(lock, object));
     mapped->clear();  // of an earlier turn: it may be old by now
@@ -186,10 +189,8 @@ void ObjectWriter::StagePlain(const Request& request, Buffers& buffers, Reservat
   }
 }
 
-absl::Status ObjectWriter::Stage(Lock& lock, const Request& request, Reservation* held, ChangeSetRefs* sets) {
-  if (lock.owns_lock()) lock.unlock();
-  Buffers buffers = CopyWholeBlocks(request);
-  lock.lock();
+absl::Status ObjectWriter::Stage(Lock& lock, const Request& request, Buffers& buffers, Reservation* held,
+                                 ChangeSetRefs* sets) {
   if (!Restage(request, buffers, sets)) {
     Reservation space;
     Mappings mapped;
@@ -209,14 +210,13 @@ absl::Status ObjectWriter::Stage(Lock& lock, const Request& request, Reservation
 absl::Status ObjectWriter::ReserveForParts(Lock& lock, const std::shared_ptr<ObjectState>& object,
                                            ByteRange range, Reservation* held) {
   const BlockCount blocks = BlocksOf(range).count;
-  lock.lock();
   for (uint64_t at = 0; at < range.length_bytes; at += kPlainPartBytes) {
     Mappings mapped;
     const ByteRange part{range.offset_bytes + at, std::min(kPlainPartBytes, range.length_bytes - at)};
     const Readiness readable = front_.admission.AwaitWritable(lock, *object, part, &mapped);
     RETURN_IF_ERROR(readable.error());
   }
-  return UntilReady([&]() -> Readiness {
+  return UntilReady([&]() REQUIRES_STORE_LOCK -> Readiness {
     RETURN_IF_ERROR(front_.parts.health.CheckWritable());
     return front_.admission.AwaitSpace(lock, {blocks, EntriesOfPlain(blocks)}, EmergencyReserve::kKept, held);
   });
@@ -225,28 +225,25 @@ absl::Status ObjectWriter::ReserveForParts(Lock& lock, const std::shared_ptr<Obj
 absl::Status ObjectWriter::Write(const std::shared_ptr<ObjectState>& object, uint64_t offset, IoVector data,
                                  const WriteOptions& options, WhenDone done) {
   Lock lock(front_.mu, std::defer_lock);
-  Reservation held;
-  // Given back with the lock held, however this ends.
-  struct GiveBack {
-    Lock& lock;
-    Reservation& held;
-    ~GiveBack() {
-      if (held.empty()) return;
-      if (!lock.owns_lock()) lock.lock();
-      held.Release();
-    }
-  } give_back{lock, held};
+  Reservation held;  // what is left of it goes back with the lock held: every return below has the lock
   if (!options.atomic && Bytes(BlocksOf({offset, data.bytes}).count) > kPlainPartBytes) {
+    lock.lock();
     RETURN_IF_ERROR(ReserveForParts(lock, object, {offset, data.bytes}, &held));
+    lock.unlock();
   }
   ChangeSetRefs sets;
-  for (uint64_t at = 0; at < data.bytes;) {
+  for (uint64_t at = 0;;) {
     // Parts of a plain write end where a multiple of their largest size does.
     const uint64_t part_max = options.atomic ? data.bytes : kPlainPartBytes - (offset + at) % kBlockBytes;
     const uint64_t n = std::min(data.bytes - at, part_max);
-    RETURN_IF_ERROR(Stage(lock, {object, {offset + at, n}, data, at, options}, &held, &sets));
+    const Request request{object, {offset + at, n}, data, at, options};
+    Buffers buffers = CopyWholeBlocks(request);
+    lock.lock();
+    RETURN_IF_ERROR(Stage(lock, request, buffers, &held, &sets));
     at += n;
     if (options.durability == Durability::kBuffered) sets.clear();
+    if (at == data.bytes) break;
+    lock.unlock();
   }
   if (!done) return FinishChange(front_, lock, std::move(sets), options.durability);
   TellWhenDurable(std::move(sets), std::move(done));
@@ -260,20 +257,21 @@ void ObjectWriter::TellWhenDurable(ChangeSetRefs sets, WhenDone done) {
   const auto is_done = [](const ChangeSetRef& s) { return s->state == ChangeSet::State::kDone; };
   sets.erase(std::remove_if(sets.begin(), sets.end(), is_done), sets.end());
   struct Waiting {
-    std::mutex mu;
-    size_t left;
-    absl::Status first_error;
-    WhenDone done;
+    Waiting(size_t count, WhenDone when_done) : left(count), done(std::move(when_done)) {}
+    Mutex mu;
+    size_t left ABSL_GUARDED_BY(mu);
+    absl::Status first_error ABSL_GUARDED_BY(mu);
+    const WhenDone done;
   };
-  auto waiting = std::make_shared<Waiting>();
-  waiting->left = sets.size() + 1;
-  waiting->done = std::move(done);
+  auto waiting = std::make_shared<Waiting>(sets.size() + 1, std::move(done));
   const auto one_done = [waiting](absl::Status s) {
-    std::unique_lock guard(waiting->mu);
-    if (waiting->first_error.ok()) waiting->first_error = std::move(s);
-    if (--waiting->left > 0) return;
-    guard.unlock();
-    waiting->done(waiting->first_error);
+    {
+      const MutexLock guard(waiting->mu);
+      if (waiting->first_error.ok()) waiting->first_error = std::move(s);
+      if (--waiting->left > 0) return;
+      s = waiting->first_error;
+    }
+    waiting->done(s);
   };
   for (const ChangeSetRef& set : sets) {
     set->when_done.push_back(one_done);

@@ -34,11 +34,12 @@ struct Front {
 };
 
 // Ends a change: makes it durable if asked to, and lets background work happen.
-absl::Status FinishChange(const Front& front, Lock& lock, ChangeSetRefs sets, Durability durability);
+absl::Status FinishChange(const Front& front, Lock& lock, ChangeSetRefs sets,
+                          Durability durability) REQUIRES_STORE_LOCK;
 // The change set pays with this space. Its age counts from now, if it is new.
-void PayWith(const Front& front, ChangeSet& set, Reservation space);
+void PayWith(const Front& front, ChangeSet& set, Reservation space) REQUIRES_STORE_LOCK;
 // Tells `done` later that the change ended with `status`, then ends the call.
-void TellLater(const Front& front, WhenDone done, absl::Status status);
+void TellLater(const Front& front, WhenDone done, absl::Status status) EXCLUDES_STORE_LOCK;
 
 class ObjectWriter {
  public:
@@ -47,30 +48,34 @@ class ObjectWriter {
   // Whether an atomic write is larger than what is staged in the cache: it has to go as a transaction.
   bool IsLarge(ByteRange range, const WriteOptions& options) const;
   // Range, size and policy.
-  absl::Status CheckWrite(const ObjectState& object, ByteRange range, const WriteOptions& options) const;
+  absl::Status CheckWrite(const ObjectState& object, ByteRange range,
+                          const WriteOptions& options) const EXCLUDES_STORE_LOCK;
   // `done`, if given, is told when the write is as durable as asked; then this does not wait for that.
   absl::Status Write(const std::shared_ptr<ObjectState>& object, uint64_t offset, IoVector data,
-                     const WriteOptions& options, WhenDone done);
+                     const WriteOptions& options, WhenDone done) EXCLUDES_STORE_LOCK;
 
-  absl::Status SyncObject(const ObjectState& object);
-  absl::Status SyncRange(const ObjectState& object, ByteRange range);
+  absl::Status SyncObject(const ObjectState& object) EXCLUDES_STORE_LOCK;
+  absl::Status SyncRange(const ObjectState& object, ByteRange range) EXCLUDES_STORE_LOCK;
 
  private:
   struct Request;
   using Buffers = absl::InlinedVector<BufferRef, 16>;
 
-  Buffers CopyWholeBlocks(const Request& request);
-  bool Restage(const Request& request, Buffers& buffers, ChangeSetRefs* sets);
+  Buffers CopyWholeBlocks(const Request& request) EXCLUDES_STORE_LOCK;
+  bool Restage(const Request& request, Buffers& buffers, ChangeSetRefs* sets) REQUIRES_STORE_LOCK;
   absl::Status AwaitAdmission(Lock& lock, const Request& request, Reservation* held, Reservation* space,
-                              Mappings* mapped);
+                              Mappings* mapped) REQUIRES_STORE_LOCK;
   absl::Status ReserveForParts(Lock& lock, const std::shared_ptr<ObjectState>& object, ByteRange range,
-                               Reservation* held);
-  void StageBlock(const Request& request, const ChangeSetRef& set, ObjectBlock block, BufferRef buffer);
+                               Reservation* held) REQUIRES_STORE_LOCK;
+  void StageBlock(const Request& request, const ChangeSetRef& set, ObjectBlock block,
+                  BufferRef buffer) REQUIRES_STORE_LOCK;
   void StageAtomic(const Request& request, Buffers& buffers, Reservation space, Mappings mapped,
-                   ChangeSetRefs* sets);
-  void StagePlain(const Request& request, Buffers& buffers, Reservation space, ChangeSetRefs* sets);
-  absl::Status Stage(Lock& lock, const Request& request, Reservation* held, ChangeSetRefs* sets);
-  void TellWhenDurable(ChangeSetRefs sets, WhenDone done);
+                   ChangeSetRefs* sets) REQUIRES_STORE_LOCK;
+  void StagePlain(const Request& request, Buffers& buffers, Reservation space,
+                  ChangeSetRefs* sets) REQUIRES_STORE_LOCK;
+  absl::Status Stage(Lock& lock, const Request& request, Buffers& buffers, Reservation* held,
+                     ChangeSetRefs* sets) REQUIRES_STORE_LOCK;
+  void TellWhenDurable(ChangeSetRefs sets, WhenDone done) REQUIRES_STORE_LOCK;
 
   const Front front_;
 };

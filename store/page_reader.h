@@ -27,18 +27,19 @@ class PageReader {
       : mu_(mu), parts_(parts), cache_bytes_(cache_bytes) {}
 
   // Reads at most `out.bytes` from `offset`; returns how many there were. Called without the lock.
-  absl::StatusOr<size_t> Read(ObjectState& object, uint64_t offset, IoVector out, const ReadOptions& options);
+  absl::StatusOr<size_t> Read(ObjectState& object, uint64_t offset, IoVector out,
+                              const ReadOptions& options) EXCLUDES_STORE_LOCK;
 
  private:
   struct Plan;
   struct Piece;
 
-  Readiness MakePlan(Lock& lock, ObjectState& object, Plan* plan);
-  void PinPieces(ObjectState& object, Plan* plan);
+  Readiness MakePlan(Lock& lock, ObjectState& object, Plan* plan) REQUIRES_STORE_LOCK;
+  void PinPieces(ObjectState& object, Plan* plan) REQUIRES_STORE_LOCK;
   static void FillFromMemory(Plan& plan);
   void PrepareFetch(const Plan& plan, Piece* piece);
   static void FillFromPiece(const Plan& plan, const Piece& piece);
-  absl::Status Fetch(Lock& lock, ObjectState& object, Plan& plan);
+  absl::Status Fetch(Lock& lock, ObjectState& object, Plan& plan) EXCLUDES_STORE_LOCK;
 
   std::mutex& mu_;
   const Parts parts_;

@@ -21,10 +21,10 @@ constexpr BlockCount kAlignmentBlocks = 16;
 
 // The mappings of the range, with the tree looked at for the change.
 absl::Status LookUp(const Front& front, Lock& lock, const ObjectState& object, BlockRange range,
-                    Mappings* mappings) {
+                    Mappings* mappings) REQUIRES_STORE_LOCK {
   return front.admission
       .AwaitTree(lock, object.name,
-                 [&](MappingReader& reader, MissingNodes* missing) {
+                 [&](MappingReader& reader, MissingNodes* missing) REQUIRES_STORE_LOCK {
                    RETURN_IF_ERROR(reader.Lookup(object.id, range, mappings, missing));
                    std::optional<Inode> record;
                    return reader.FindInode(object.id, &record, missing);
@@ -34,7 +34,7 @@ absl::Status LookUp(const Front& front, Lock& lock, const ObjectState& object, B
 
 // Unwritten extents for the holes among the mappings. What could be allocated is in `placed` even after an error.
 absl::Status FillHoles(SpaceLedger& space, Lock& lock, const Mappings& mappings,
-                       std::vector<PlacedExtent>* placed) {
+                       std::vector<PlacedExtent>* placed) REQUIRES_STORE_LOCK {
   for (const Mapping& m : mappings) {
     if (m.state != MappingState::kHole) continue;
     for (ObjectBlock at = m.logical.start; at < m.logical.end();) {
@@ -55,7 +55,7 @@ absl::Status Preallocate(const Front& front, const std::shared_ptr<ObjectState>&
   Volume& volume = front.parts.volume;
   CowFork& fork = front.parts.fork;
   Lock lock(front.mu);
-  RETURN_IF_ERROR(UntilReady([&]() -> Readiness {
+  RETURN_IF_ERROR(UntilReady([&]() REQUIRES_STORE_LOCK -> Readiness {
     RETURN_IF_ERROR(front.parts.health.CheckWritable());
     return front.admission.AwaitObject(lock, *object);
   }));
@@ -73,7 +73,7 @@ absl::Status Preallocate(const Front& front, const std::shared_ptr<ObjectState>&
         absl::StrCat("no space: ", Bytes(blocks), " bytes are more than the store has"));
   }
   Reservation reserved;
-  RETURN_IF_ERROR(UntilReady([&]() -> Readiness {
+  RETURN_IF_ERROR(UntilReady([&]() REQUIRES_STORE_LOCK -> Readiness {
     RETURN_IF_ERROR(front.parts.health.CheckWritable());
     return front.admission.AwaitSpace(lock, {blocks, mappings.size() + 1}, EmergencyReserve::kKept,
                                       &reserved);

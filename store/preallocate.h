@@ -10,7 +10,8 @@
 namespace untorn::internal {
 
 // Durable when it returns. Thread-safe; called without the lock.
-absl::Status Preallocate(const Front& front, const std::shared_ptr<ObjectState>& object, ByteRange range);
+absl::Status Preallocate(const Front& front, const std::shared_ptr<ObjectState>& object,
+                         ByteRange range) EXCLUDES_STORE_LOCK;
 
 }  // namespace untorn::internal
 

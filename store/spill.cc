@@ -62,7 +62,7 @@ absl::StatusOr<bool> Spill::Load(ObjectDraft& draft, ObjectBlock block) {
   --it;
   if (block >= it->first + it->second.count) return false;
   DraftBlock loaded;
-  loaded.buffer = front_.parts.fork.pages().pool().New();
+  loaded.buffer = front_.parts.buffers.New();
   RETURN_IF_ERROR(Read({it->second.physical + (block - it->first), 1}, loaded.buffer.data()));
   draft.blocks[block] = std::move(loaded);
   return true;
@@ -124,7 +124,7 @@ absl::Status Spill::WriteRange(ObjectDraft& draft, BlockRange range, const std::
   const uint64_t entries_max = range.count.value() + 1;
   Lock lock(front_.mu);
   Reservation reserved;
-  RETURN_IF_ERROR(UntilReady([&]() -> Readiness {
+  RETURN_IF_ERROR(UntilReady([&]() REQUIRES_STORE_LOCK -> Readiness {
     RETURN_IF_ERROR(front_.parts.health.CheckWritable());
     return front_.admission.AwaitSpace(lock, {range.count, entries_max}, EmergencyReserve::kKept, &reserved);
   }));

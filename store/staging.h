@@ -9,6 +9,7 @@
 #include <memory>
 #include <string>
 
+#include "base/lock.h"
 #include "cow/cow_fork.h"
 #include "extent/tree_merge.h"
 
@@ -30,10 +31,12 @@ constexpr uint64_t EntriesOfAtomic(BlockCount new_blocks) {
 constexpr uint64_t EntriesOfPlain(BlockCount new_blocks) { return 3 * new_blocks.value(); }
 
 // They return the change set that holds the change: `set`, or one that it was joined with.
-ChangeSetRef StageCreate(CowFork& fork, ChangeSetRef set, const std::shared_ptr<ObjectState>& object);
-ChangeSetRef StageRemove(CowFork& fork, ChangeSetRef set, const std::shared_ptr<ObjectState>& object);
+ChangeSetRef StageCreate(CowFork& fork, ChangeSetRef set,
+                         const std::shared_ptr<ObjectState>& object) REQUIRES_STORE_LOCK;
+ChangeSetRef StageRemove(CowFork& fork, ChangeSetRef set,
+                         const std::shared_ptr<ObjectState>& object) REQUIRES_STORE_LOCK;
 ChangeSetRef StageRename(CowFork& fork, ChangeSetRef set, const std::shared_ptr<ObjectState>& object,
-                         const std::string& to);
+                         const std::string& to) REQUIRES_STORE_LOCK;
 
 }  // namespace untorn::internal
 

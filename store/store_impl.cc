@@ -1,6 +1,8 @@
 #include "store/store_impl.h"
 
 #include <algorithm>
+#include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
@@ -22,8 +24,8 @@ CommitterOptions CommittingOptions(const Storage& storage, const OpenOptions& op
 }
 
 // A change set has a bounded share of the cache, and of the log even where every block of it is an entry of its own.
-BlockCount SetBlocksMax(const Storage& storage, const OpenOptions& options) {
-  const uint64_t entries = Bytes(storage.volume->geometry().log_blocks) / 4 / kMapEntryBytes;
+BlockCount SetBlocksMax(const Geometry& geometry, const OpenOptions& options) {
+  const uint64_t entries = Bytes(geometry.log_blocks) / 4 / kMapEntryBytes;
   return std::min(WholeBlocks(PageBytes(options) / 4), BlockCount(entries));
 }
 
@@ -35,7 +37,7 @@ StoreImpl::StoreImpl(std::unique_ptr<Storage> storage, const OpenOptions& option
       writeback_(storage_->pump, *storage_->volume, options,
                  CommittingOptions(*storage_, options, background)),
       admission_(writeback_.parts(), writeback_.committer(), writeback_.checkpointer(),
-                 SetBlocksMax(*storage_, options)),
+                 SetBlocksMax(storage_->volume->geometry(), options)),
       background_(storage_->mu, writeback_.parts(), writeback_.committer(), writeback_.checkpointer(),
                   PageBytes(options)),
       front_{storage_->mu, writeback_.parts(), admission_, writeback_.committer(), background_},
@@ -59,7 +61,10 @@ absl::StatusOr<std::shared_ptr<StoreImpl>> StoreImpl::Open(std::unique_ptr<Devic
   };
   std::shared_ptr<StoreImpl> store(new StoreImpl(std::move(storage), options, background), end);
   store->LogOpen();
-  if (store->writeback_.committer().options().background) store->background_.Start();
+  if (store->writeback_.committer().options().background) {
+    const Lock lock(store->storage_->mu);
+    store->background_.Start();
+  }
   return store;
 }
 
@@ -70,10 +75,16 @@ void StoreImpl::LogOpen() const {
     options_.log(LogLevel::kInfo,
                  absl::StrCat(info.path, ": I/O by ", info.engine, ": ", info.engine_reason));
   }
-  for (const std::string& note : storage_->volume->open_warnings()) {
-    options_.log(LogLevel::kWarning, absl::StrCat(info.path, ": ", note));
+  std::vector<std::string> warnings;
+  VolumeCounters v;
+  {
+    const Lock lock(storage_->mu);
+    warnings = storage_->volume->open_warnings();
+    v = storage_->volume->counters();
   }
-  const VolumeCounters& v = storage_->volume->counters();
+  for (const std::string& warning : warnings) {
+    options_.log(LogLevel::kWarning, absl::StrCat(info.path, ": ", warning));
+  }
   if (v.recovered_records + v.dropped_records == 0) return;
   options_.log(LogLevel::kInfo,
                absl::StrCat(info.path, ": recovered: ", v.recovered_records, " log records replayed, ",
@@ -87,7 +98,8 @@ StoreImpl::~StoreImpl() {
   }
   background_.Join();
   Lock lock(storage_->mu);
-  if (storage_->device) storage_->pump.Wait(lock, [&] { return storage_->pump.in_flight() == 0; });
+  if (storage_->device)
+    storage_->pump.Wait(lock, [&]() REQUIRES_STORE_LOCK { return storage_->pump.in_flight() == 0; });
 }
 
 absl::Status StoreImpl::Close() {
@@ -110,14 +122,18 @@ absl::Status StoreImpl::Close() {
   lock.unlock();
   background_.Join();
   lock.lock();
-  pump.Wait(lock, [&] { return pump.in_flight() == 0; });
+  pump.Wait(lock, [&]() REQUIRES_STORE_LOCK { return pump.in_flight() == 0; });
   front_.parts.callbacks.Run(lock);
   storage_->device.reset();  // and the lock on the file with it
   return status;
 }
 
 void StoreImpl::CloseIfOpen() {
-  if (!CheckProcess().ok() || front_.parts.health.closed()) return;
+  if (!CheckProcess().ok()) return;
+  {
+    const Lock lock(storage_->mu);
+    if (front_.parts.health.closed()) return;
+  }
   const absl::Status status = Close();
   if (!status.ok() && options_.log) options_.log(LogLevel::kError, std::string(status.message()));
 }

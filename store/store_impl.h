@@ -37,11 +37,11 @@ struct ObjectHandle {
 struct Storage {
   explicit Storage(std::unique_ptr<Device> d)
       : device(std::move(d)), info(device->info()), pump(*device, mu) {}
-  std::unique_ptr<Device> device;  // none once the store is closed
+  std::unique_ptr<Device> device GUARDED_BY_STORE_LOCK;  // none once the store is closed
   const DeviceInfo info;
   std::mutex mu;
   IoPump pump;
-  std::unique_ptr<Volume> volume;
+  std::unique_ptr<Volume> volume PT_GUARDED_BY_STORE_LOCK;
 };
 
 class StoreImpl : public std::enable_shared_from_this<StoreImpl> {
@@ -53,9 +53,9 @@ class StoreImpl : public std::enable_shared_from_this<StoreImpl> {
   StoreImpl(const StoreImpl&) = delete;
 
   // Makes everything durable, writes a checkpoint, stops the threads. Later calls find the store closed.
-  absl::Status Close();
+  absl::Status Close() EXCLUDES_STORE_LOCK;
   // As Close(), if it is open and of this process; an error goes to the log.
-  void CloseIfOpen();
+  void CloseIfOpen() EXCLUDES_STORE_LOCK;
   absl::Status CheckProcess() const { return fork_guard_.CheckProcess(); }
 
   const Front& front() const { return front_; }
@@ -63,20 +63,20 @@ class StoreImpl : public std::enable_shared_from_this<StoreImpl> {
   Namespace& names() { return names_; }
   PageReader& reader() { return reader_; }
 
-  absl::StatusOr<std::string> NameOf(const ObjectState& object) const;
-  absl::StatusOr<uint64_t> SizeOf(const ObjectState& object) const;
-  absl::Status Barrier();
-  absl::Status Sync();
-  absl::Status Checkpoint();
+  absl::StatusOr<std::string> NameOf(const ObjectState& object) const EXCLUDES_STORE_LOCK;
+  absl::StatusOr<uint64_t> SizeOf(const ObjectState& object) const EXCLUDES_STORE_LOCK;
+  absl::Status Barrier() EXCLUDES_STORE_LOCK;
+  absl::Status Sync() EXCLUDES_STORE_LOCK;
+  absl::Status Checkpoint() EXCLUDES_STORE_LOCK;
 
-  StoreInfo info() const;
-  Stats stats() const;
+  StoreInfo info() const EXCLUDES_STORE_LOCK;
+  Stats stats() const EXCLUDES_STORE_LOCK;
   // Stops the process if a numbered invariant of a part does not hold. For tests.
-  void CheckInvariants() const;
+  void CheckInvariants() const EXCLUDES_STORE_LOCK;
 
  private:
   StoreImpl(std::unique_ptr<Storage> storage, const OpenOptions& options, bool background);
-  void LogOpen() const;
+  void LogOpen() const EXCLUDES_STORE_LOCK;
 
   const OpenOptions options_;
   const ForkGuard fork_guard_;

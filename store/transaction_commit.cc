@@ -66,28 +66,27 @@ Readiness TransactionImpl::AwaitTree(Lock& lock, ObjectDraft& draft) {
   bool released = false;
   absl::Status status;
   const auto look = [&](Admission::LookFn fn) {
+    lock.AssertHeld();
     if (!status.ok()) return;
     const Readiness readiness = front_.admission.AwaitTree(lock, draft.name, fn);
     released |= readiness.retry();
     status = readiness.error();
   };
-  look([&](MappingReader& reader, MissingNodes* missing) {
+  look([&](MappingReader& reader, MissingNodes* missing) REQUIRES_STORE_LOCK {
     std::optional<Inode> record;
     return reader.FindInode(draft.id, &record, missing);
   });
   Mappings found;
   draft.Data().ForEach([&](BlockRange r) {
-    look([&](MappingReader& reader, MissingNodes* missing) {
-      return reader.Lookup(draft.id, r, &found, missing);
-    });
+    look([&](MappingReader& reader, MissingNodes* missing)
+             REQUIRES_STORE_LOCK { return reader.Lookup(draft.id, r, &found, missing); });
     draft.mapped.insert(draft.mapped.end(), found.begin(), found.end());
   });
   RangeSet holes = draft.holes;
   if (draft.removed) holes.Add({0, kObjectBlocksMax});
   holes.ForEach([&](BlockRange r) {
-    look([&](MappingReader& reader, MissingNodes* missing) {
-      return reader.ReachEdges(draft.id, r, missing);
-    });
+    look([&](MappingReader& reader, MissingNodes* missing)
+             REQUIRES_STORE_LOCK { return reader.ReachEdges(draft.id, r, missing); });
   });
   RETURN_IF_ERROR(status);
   return released ? Readiness::Retry() : Readiness::Ready();
@@ -188,7 +187,8 @@ Readiness TransactionImpl::AwaitStaging(Lock& lock, Reservation* space) {
 // ---- Staged ----
 
 // `earlier` gets what the transaction consists of besides the change set that is returned: nothing, by the rule.
-ChangeSetRef TransactionImpl::StageDraft(ChangeSetRef set, ObjectDraft& draft, ChangeSetRefs* earlier) {
+ChangeSetRef TransactionImpl::StageDraft(const Lock& lock, ChangeSetRef set, ObjectDraft& draft,
+                                         ChangeSetRefs* earlier) {
   CowFork& fork = front_.parts.fork;
   std::shared_ptr<ObjectState>& object = draft.state;
   if (draft.created()) {
@@ -200,7 +200,10 @@ ChangeSetRef TransactionImpl::StageDraft(ChangeSetRef set, ObjectDraft& draft, C
     fork.names().Stage(*set, draft.name, object);
   }
   if (draft.needs_size()) set = fork.Join(std::move(set), fork.SetForObject(object));
-  draft.holes.ForEach([&](BlockRange r) { fork.StageHole(set, object, r); });
+  draft.holes.ForEach([&](BlockRange r) {
+    lock.AssertHeld();
+    fork.StageHole(set, object, r);
+  });
   for (auto& [number, block] : draft.blocks) {
     const bool goes_on = number > 0 && draft.blocks.contains(number - 1);
     if (!rules::TransactionIsOneChangeSet() && !goes_on && set->data_blocks > 0) {
@@ -230,7 +233,7 @@ absl::Status TransactionImpl::CommitStaged(Durability durability) {
   CowFork& fork = front_.parts.fork;
   Lock lock(front_.mu);
   Reservation space;
-  RETURN_IF_ERROR(UntilReady([&] { return AwaitStaging(lock, &space); }));
+  RETURN_IF_ERROR(UntilReady([&]() REQUIRES_STORE_LOCK { return AwaitStaging(lock, &space); }));
   ChangeSetRefs sets;
   ChangeSetRef set = fork.NewChangeSet();
   PayWith(front_, *set, std::move(space));
@@ -243,7 +246,7 @@ absl::Status TransactionImpl::CommitStaged(Durability durability) {
     set = StageRename(fork, std::move(set), draft.state, draft.name);
   }
   for (auto& [id, draft] : drafts_) {
-    if (!draft.removed && draft.changed()) set = StageDraft(std::move(set), draft, &sets);
+    if (!draft.removed && draft.changed()) set = StageDraft(lock, std::move(set), draft, &sets);
   }
   // A name that came and went here: it is gone if the transaction is there, whatever is lost of what came before.
   for (const auto& [name, id] : names_) {
@@ -263,7 +266,8 @@ absl::Status TransactionImpl::CompleteBlock(Lock& lock, ObjectDraft& draft, Obje
                                             DraftBlock& block) {
   if (block.whole()) return absl::OkStatus();
   if (draft.state) {
-    RETURN_IF_ERROR(UntilReady([&] { return front_.admission.AwaitCached(lock, *draft.state, number); }));
+    RETURN_IF_ERROR(UntilReady(
+        [&]() REQUIRES_STORE_LOCK { return front_.admission.AwaitCached(lock, *draft.state, number); }));
     BufferRef buffer = front_.admission.CopyOfBlock(*draft.state, number);
     block.CopyWritten(buffer.data());
     block.buffer = std::move(buffer);
@@ -311,7 +315,7 @@ ChangeSetRef TransactionImpl::MakeChangeSet() {
 absl::Status TransactionImpl::CommitLarge() {
   Lock lock(front_.mu);
   Reservation space;
-  RETURN_IF_ERROR(UntilReady([&]() -> Readiness {
+  RETURN_IF_ERROR(UntilReady([&]() REQUIRES_STORE_LOCK -> Readiness {
     RETURN_UNLESS_READY(AwaitUnchanged(lock));
     return front_.admission.AwaitSpace(lock, {0, MetadataEntries()}, ReserveToUse(), &space);
   }));

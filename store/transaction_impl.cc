@@ -198,7 +198,7 @@ absl::Status TransactionImpl::WriteBlocks(ObjectDraft& draft, uint64_t offset, I
       ++blocks_in_memory_;
       if (used == taken.size()) {
         taken.resize(std::min<size_t>(BlocksFor(from + data.bytes - at).value(), kTakenTogether));
-        front_.parts.fork.pages().pool().New({taken.data(), taken.size()});
+        front_.parts.buffers.New({taken.data(), taken.size()});
         used = 0;
       }
       DraftBlock& block = it->second;

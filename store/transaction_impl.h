@@ -25,51 +25,54 @@ class TransactionImpl {
   explicit TransactionImpl(std::shared_ptr<StoreImpl> store);
   ~TransactionImpl() { Abandon(); }
 
-  absl::StatusOr<std::shared_ptr<ObjectHandle>> Create(std::string_view name);
-  absl::StatusOr<std::shared_ptr<ObjectHandle>> Find(std::string_view name);
-  absl::Status Rename(std::string_view from, std::string_view to);
-  absl::Status Remove(std::string_view name);
-  absl::Status Write(const ObjectHandle& object, uint64_t offset, IoVector data);
-  absl::StatusOr<size_t> Read(const ObjectHandle& object, uint64_t offset, IoVector out);
-  absl::Status Truncate(const ObjectHandle& object, uint64_t size);
-  absl::Status PunchHole(const ObjectHandle& object, ByteRange range);
-  absl::StatusOr<uint64_t> Size(const ObjectHandle& object);
+  absl::StatusOr<std::shared_ptr<ObjectHandle>> Create(std::string_view name) EXCLUDES_STORE_LOCK;
+  absl::StatusOr<std::shared_ptr<ObjectHandle>> Find(std::string_view name) EXCLUDES_STORE_LOCK;
+  absl::Status Rename(std::string_view from, std::string_view to) EXCLUDES_STORE_LOCK;
+  absl::Status Remove(std::string_view name) EXCLUDES_STORE_LOCK;
+  absl::Status Write(const ObjectHandle& object, uint64_t offset, IoVector data) EXCLUDES_STORE_LOCK;
+  absl::StatusOr<size_t> Read(const ObjectHandle& object, uint64_t offset, IoVector out) EXCLUDES_STORE_LOCK;
+  absl::Status Truncate(const ObjectHandle& object, uint64_t size) EXCLUDES_STORE_LOCK;
+  absl::Status PunchHole(const ObjectHandle& object, ByteRange range) EXCLUDES_STORE_LOCK;
+  absl::StatusOr<uint64_t> Size(const ObjectHandle& object) EXCLUDES_STORE_LOCK;
   // Takes over the changes of another transaction, which is finished by that.
-  absl::Status Absorb(TransactionImpl& other);
-  absl::Status Commit(Durability durability);
-  void Abandon();
+  absl::Status Absorb(TransactionImpl& other) EXCLUDES_STORE_LOCK;
+  absl::Status Commit(Durability durability) EXCLUDES_STORE_LOCK;
+  void Abandon() EXCLUDES_STORE_LOCK;
 
  private:
   absl::Status CheckUsable() const;
-  uint64_t SizeOf(const ObjectDraft& draft);
-  absl::StatusOr<ObjectDraft*> Touch(const ObjectHandle& object);
+  uint64_t SizeOf(const ObjectDraft& draft) EXCLUDES_STORE_LOCK;
+  absl::StatusOr<ObjectDraft*> Touch(const ObjectHandle& object) EXCLUDES_STORE_LOCK;
   // The object a name refers to, as the transaction sees it; kNone: nothing.
-  absl::StatusOr<ObjectId> Resolve(const std::string& name);
-  absl::Status WriteBlocks(ObjectDraft& draft, uint64_t offset, IoVector data);
-  absl::Status ZeroBytes(ObjectDraft& draft, uint64_t from, uint64_t to);
-  void MakeHole(ObjectDraft& draft, BlockRange range);
+  absl::StatusOr<ObjectId> Resolve(const std::string& name) EXCLUDES_STORE_LOCK;
+  absl::Status WriteBlocks(ObjectDraft& draft, uint64_t offset, IoVector data) EXCLUDES_STORE_LOCK;
+  absl::Status ZeroBytes(ObjectDraft& draft, uint64_t from, uint64_t to) EXCLUDES_STORE_LOCK;
+  void MakeHole(ObjectDraft& draft, BlockRange range) EXCLUDES_STORE_LOCK;
   void ForgetBlocks(ObjectDraft& draft, BlockRange range);
-  absl::Status ReadSpilled(const ObjectDraft& draft, uint64_t offset, uint64_t end, IoVector out);
-  absl::Status SpillIfLarge();
-  absl::Status SpillDraft(ObjectDraft& draft);
+  absl::Status ReadSpilled(const ObjectDraft& draft, uint64_t offset, uint64_t end,
+                           IoVector out) EXCLUDES_STORE_LOCK;
+  absl::Status SpillIfLarge() EXCLUDES_STORE_LOCK;
+  absl::Status SpillDraft(ObjectDraft& draft) EXCLUDES_STORE_LOCK;
   // Gives back all that it holds, and forgets all changes.
-  void Finish();
+  void Finish() EXCLUDES_STORE_LOCK;
 
   // Committing.
   bool IsLarge() const;
   absl::Status CheckPolicy() const;
   uint64_t MetadataEntries() const;
   EmergencyReserve ReserveToUse() const;
-  Readiness AwaitUnchanged(Lock& lock);
-  Readiness AwaitTree(Lock& lock, ObjectDraft& draft);
-  Readiness AwaitJoin(Lock& lock);
-  Readiness AwaitStaging(Lock& lock, Reservation* space);
-  ChangeSetRef StageDraft(ChangeSetRef set, ObjectDraft& draft, ChangeSetRefs* earlier);
-  absl::Status CommitStaged(Durability durability);
-  absl::Status CommitLarge();
-  absl::Status SpillRest(Lock& lock);
-  absl::Status CompleteBlock(Lock& lock, ObjectDraft& draft, ObjectBlock number, DraftBlock& block);
-  ChangeSetRef MakeChangeSet();
+  Readiness AwaitUnchanged(Lock& lock) REQUIRES_STORE_LOCK;
+  Readiness AwaitTree(Lock& lock, ObjectDraft& draft) REQUIRES_STORE_LOCK;
+  Readiness AwaitJoin(Lock& lock) REQUIRES_STORE_LOCK;
+  Readiness AwaitStaging(Lock& lock, Reservation* space) REQUIRES_STORE_LOCK;
+  ChangeSetRef StageDraft(const Lock& lock, ChangeSetRef set, ObjectDraft& draft,
+                          ChangeSetRefs* earlier) REQUIRES_STORE_LOCK;
+  absl::Status CommitStaged(Durability durability) EXCLUDES_STORE_LOCK;
+  absl::Status CommitLarge() EXCLUDES_STORE_LOCK;
+  absl::Status SpillRest(Lock& lock) REQUIRES_STORE_LOCK;
+  absl::Status CompleteBlock(Lock& lock, ObjectDraft& draft, ObjectBlock number,
+                             DraftBlock& block) REQUIRES_STORE_LOCK;
+  ChangeSetRef MakeChangeSet() REQUIRES_STORE_LOCK;
 
   const std::shared_ptr<StoreImpl> store_;
   const Front front_;

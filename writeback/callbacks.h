@@ -25,7 +25,7 @@ class Callbacks {
   }
   bool empty() const { return calls_.empty(); }
   // Calls all that there are, with the lock released.
-  void Run(Lock& lock) {
+  void Run(Lock& lock) REQUIRES_STORE_LOCK {
     // A call may make another store call, whose own calls are then made by the loop below.
     if (running_) return;
     running_ = true;

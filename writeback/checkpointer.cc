@@ -25,7 +25,7 @@ absl::Status Checkpointer::Checkpoint(Lock& lock) {
   const uint64_t needed = begun_ + 1;
   while (done_ < needed && !parts_.health.failed()) {
     if (running_) {
-      parts_.pump.Wait(lock, [&] { return !running_ || parts_.health.failed(); });
+      parts_.pump.Wait(lock, [&]() REQUIRES_STORE_LOCK { return !running_ || parts_.health.failed(); });
       continue;
     }
     running_ = true;

@@ -132,7 +132,8 @@ void CommitQueue::StartFlush() {
   flush_ = IoRequest();
   flush_.op = IoOp::kFlush;
   flush_.context = this;
-  flush_.done = [](IoRequest* r) { static_cast<CommitQueue*>(r->context)->Flushed(r->status); };
+  flush_.done = [](IoRequest* r)
+                    REQUIRES_STORE_LOCK { static_cast<CommitQueue*>(r->context)->Flushed(r->status); };
   parts_.pump.Queue(&flush_);
 }
 

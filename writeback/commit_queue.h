@@ -15,6 +15,7 @@
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
+#include "base/lock.h"
 #include "writeback/commit.h"
 #include "writeback/parts.h"
 
@@ -27,47 +28,48 @@ class CommitQueue {
 
   // `refused` is called for a change set that the device would not write whole in place: it is pending again, and its
   // writers still wait for it. `advanced` is called when something became durable.
-  void SetListeners(std::function<void(const ChangeSetRef&)> refused, std::function<void()> advanced) {
+  void SetListeners(std::function<void(const ChangeSetRef&)> refused,
+                    std::function<void()> advanced) REQUIRES_STORE_LOCK {
     on_refused_ = std::move(refused);
     on_advanced_ = std::move(advanced);
   }
 
-  size_t size() const { return commits_.size(); }
-  bool empty() const { return commits_.empty(); }
+  size_t size() const REQUIRES_STORE_LOCK { return commits_.size(); }
+  bool empty() const REQUIRES_STORE_LOCK { return commits_.empty(); }
   // Whether something of an earlier barrier epoch is in flight; in place.
-  bool AnyBefore(BarrierEpoch epoch) const;
-  bool InPlaceBefore(BarrierEpoch epoch) const;
-  void ForEachSet(absl::FunctionRef<void(const ChangeSetRef&)> fn) const;
+  bool AnyBefore(BarrierEpoch epoch) const REQUIRES_STORE_LOCK;
+  bool InPlaceBefore(BarrierEpoch epoch) const REQUIRES_STORE_LOCK;
+  void ForEachSet(absl::FunctionRef<void(const ChangeSetRef&)> fn) const REQUIRES_STORE_LOCK;
 
   // A commit to be filled: one that is done with, so that its memory is used again, or a new one.
-  std::unique_ptr<Commit> NewCommit();
+  std::unique_ptr<Commit> NewCommit() REQUIRES_STORE_LOCK;
   // Takes a commit whose change sets are frozen. Its writes follow: the data may go first.
-  Commit& Begin(std::unique_ptr<Commit> commit);
-  void QueueData(Commit& commit);
+  Commit& Begin(std::unique_ptr<Commit> commit) REQUIRES_STORE_LOCK;
+  void QueueData(Commit& commit) REQUIRES_STORE_LOCK;
   // Queues what is not queued yet, its log record included.
-  void Send(Commit& commit);
+  void Send(Commit& commit) REQUIRES_STORE_LOCK;
 
   // Stops the process if a numbered invariant does not hold.
-  void CheckInvariants() const;
+  void CheckInvariants() const REQUIRES_STORE_LOCK;
 
  private:
-  static void OnWriteDone(IoRequest* request);
-  void Queue(Commit& commit, Commit::Write& write);
-  void Written(Commit& commit);
-  void TakeBackRefused(Commit& commit);
-  void StartFlush();
-  void Flushed(const absl::Status& status);
-  void Advance();
-  void Finish(Commit& commit);
+  static void OnWriteDone(IoRequest* request) REQUIRES_STORE_LOCK;
+  void Queue(Commit& commit, Commit::Write& write) REQUIRES_STORE_LOCK;
+  void Written(Commit& commit) REQUIRES_STORE_LOCK;
+  void TakeBackRefused(Commit& commit) REQUIRES_STORE_LOCK;
+  void StartFlush() REQUIRES_STORE_LOCK;
+  void Flushed(const absl::Status& status) REQUIRES_STORE_LOCK;
+  void Advance() REQUIRES_STORE_LOCK;
+  void Finish(Commit& commit) REQUIRES_STORE_LOCK;
 
   const Parts parts_;
-  std::function<void(const ChangeSetRef&)> on_refused_;
-  std::function<void()> on_advanced_;
-  std::deque<std::unique_ptr<Commit>> commits_;  // in order of sending
-  std::unique_ptr<Commit> spare_;
-  IoRequest flush_;
-  bool flushing_ = false;
-  bool refusal_told_ = false;  // that the device refuses atomic writes
+  std::function<void(const ChangeSetRef&)> on_refused_ GUARDED_BY_STORE_LOCK;
+  std::function<void()> on_advanced_ GUARDED_BY_STORE_LOCK;
+  std::deque<std::unique_ptr<Commit>> commits_ GUARDED_BY_STORE_LOCK;  // in order of sending
+  std::unique_ptr<Commit> spare_ GUARDED_BY_STORE_LOCK;
+  IoRequest flush_ GUARDED_BY_STORE_LOCK;
+  bool flushing_ GUARDED_BY_STORE_LOCK = false;
+  bool refusal_told_ GUARDED_BY_STORE_LOCK = false;  // that the device refuses atomic writes
 };
 
 }  // namespace untorn

@@ -39,16 +39,16 @@ constexpr size_t kCommitsInFlight = 2, kFullCommitsInFlight = 32;
 Committer::Committer(const Parts& parts, Checkpointer& checkpointer, const CommitterOptions& options)
     : parts_(parts), checkpointer_(checkpointer), options_(options), queue_(parts) {
   queue_.SetListeners(
-      [this](const ChangeSetRef& set) {
+      [this](const ChangeSetRef& set) REQUIRES_STORE_LOCK {
         if (set->wanted) Want(set);
       },
-      [this] { serve_background_(); });
-  parts_.health.OnFailure([this](const absl::Status& failure) { TellFailure(failure); });
+      [this]() REQUIRES_STORE_LOCK { serve_background_(); });
+  parts_.health.OnFailure([this](const absl::Status& failure) REQUIRES_STORE_LOCK { TellFailure(failure); });
 }
 
 // Every waiter is told. What was accepted stays in memory for readers, so change sets keep their pages.
 void Committer::TellFailure(const absl::Status& failure) {
-  const auto tell = [&](const ChangeSetRef& set) {
+  const auto tell = [&](const ChangeSetRef& set) REQUIRES_STORE_LOCK {
     for (auto& call : set->when_done) {
       parts_.callbacks.Add([call = std::move(call), failure] { call(failure); });
     }
@@ -94,7 +94,9 @@ bool Committer::WriteBack(Lock& lock) {
 }
 
 Readiness Committer::AwaitCleanSpace(Lock& lock) {
-  const auto too_much = [&] { return parts_.fork.dirty_blocks() > options_.dirty_limit_blocks; };
+  const auto too_much = [&]() REQUIRES_STORE_LOCK {
+    return parts_.fork.dirty_blocks() > options_.dirty_limit_blocks;
+  };
   if (!too_much()) return Readiness::Ready();
   while (!parts_.health.failed() && too_much()) {
     const uint64_t seen = parts_.progress.count();  // before Send(), which may release the lock
@@ -102,7 +104,9 @@ Readiness Committer::AwaitCleanSpace(Lock& lock) {
       parts_.pump.Kick(lock);
       continue;
     }
-    parts_.pump.Wait(lock, [&] { return parts_.progress.count() != seen || parts_.health.failed(); });
+    parts_.pump.Wait(lock, [&]() REQUIRES_STORE_LOCK {
+      return parts_.progress.count() != seen || parts_.health.failed();
+    });
   }
   parts_.pump.Attend();
   return Readiness::RetryIfOk(parts_.health.failure());
@@ -142,8 +146,10 @@ absl::Status Committer::Sync(Lock& lock, ChangeSetRefs sets) {
     }
     // One of those who wait sends the next commit for all of them.
     parts_.pump.Wait(
-        lock, [&] { return parts_.health.failed() || all_done(); },
-        [&] { return parts_.progress.count() != nothing_to_send_at_ && !wanted_.empty() && CanSend(); });
+        lock, [&]() REQUIRES_STORE_LOCK { return parts_.health.failed() || all_done(); },
+        [&]() REQUIRES_STORE_LOCK {
+          return parts_.progress.count() != nothing_to_send_at_ && !wanted_.empty() && CanSend();
+        });
   }
   // What this thread has sent for others is not left behind.
   parts_.pump.Kick(lock);
@@ -182,31 +188,35 @@ Readiness Committer::AwaitLogRoom(Lock& lock, BlockCount blocks, LogReservation*
   }
   // The checkpoint that is being made may give back enough.
   if (checkpointer_.running()) {
-    parts_.pump.Wait(lock, [&] { return !checkpointer_.running() || parts_.health.failed(); });
+    parts_.pump.Wait(
+        lock, [&]() REQUIRES_STORE_LOCK { return !checkpointer_.running() || parts_.health.failed(); });
     return Readiness::RetryIfOk(parts_.health.failure());
   }
   // The records in flight first: a checkpoint gives back only what is durable.
-  parts_.pump.Wait(lock, [&] { return queue_.empty() || parts_.health.failed(); });
+  parts_.pump.Wait(lock, [&]() REQUIRES_STORE_LOCK { return queue_.empty() || parts_.health.failed(); });
   if (parts_.health.failed()) return parts_.health.failure();
   return Readiness::RetryIfOk(checkpointer_.Checkpoint(lock));
 }
 
 absl::Status Committer::Settle(Lock& lock) {
   LogReservation room;
-  RETURN_IF_ERROR(UntilReady([&] { return AwaitLogRoom(lock, 1, &room); }));
+  RETURN_IF_ERROR(UntilReady([&]() REQUIRES_STORE_LOCK { return AwaitLogRoom(lock, 1, &room); }));
   if (parts_.health.failed()) return parts_.health.failure();
   ++parts_.stats.settling_records;
   Commit& commit = queue_.Begin(queue_.NewCommit());
   commit.has_record = true;
-  parts_.volume.log().Begin(std::move(room), {}, &commit.log);
+  LogWriter& log_writer = parts_.volume.log();
+  log_writer.Begin(std::move(room), {}, &commit.log);
   const Lsn lsn = commit.log.last;
   {
     const Unlocked unlocked(lock);
-    parts_.volume.log().Encode(&commit.log);
+    log_writer.Encode(&commit.log);
   }
   if (parts_.health.failed()) return parts_.health.failure();
   queue_.Send(commit);
-  parts_.pump.Wait(lock, [&] { return parts_.volume.log().durable_lsn() >= lsn || parts_.health.failed(); });
+  parts_.pump.Wait(lock, [&]() REQUIRES_STORE_LOCK {
+    return parts_.volume.log().durable_lsn() >= lsn || parts_.health.failed();
+  });
   return parts_.health.failure();
 }
 
@@ -216,18 +226,22 @@ Readiness Committer::SelectAndPlan(Lock& lock, Take take, bool* settled, Plan* p
   wanted_.Refresh();
   const BlockCount blocks_max = take == Take::kWanted ? kWantedBatchBlocks : kOldBatchBlocks;
   const ChangeSetRefs candidates = Candidates(take, wanted_, parts_.fork, blocks_max);
-  const Batch batch = SelectBatch(
-      candidates, {blocks_max, parts_.volume.geometry().log_blocks / 4},
-      [&](const ChangeSet& set) { return MustWait(set, parts_.fork.pages()) || queue_.InPlaceBefore(set.epoch); });
+  const Batch batch =
+      SelectBatch(candidates, {blocks_max, parts_.volume.geometry().log_blocks / 4},
+                  [&](const ChangeSet& set) REQUIRES_STORE_LOCK {
+                    return MustWait(set, parts_.fork.pages()) || queue_.InPlaceBefore(set.epoch);
+                  });
   batch_was_full_ = batch.full;
   if (batch.sets.empty() || parts_.health.failed()) return Readiness::Ready();
   RETURN_UNLESS_READY(AwaitMappings(lock, batch.sets));
   const SpaceLedger& space = parts_.volume.space();
-  Plan made = MakePlan(batch.sets, {.policy = options_.policy,
-                                    .limits = options_.limits,
-                                    .settled = parts_.volume.log().settled_lsn(),
-                                    .earlier_in_flight = queue_.AnyBefore(batch.sets.back()->epoch),
-                                    .read_outstanding = [&](Extent e) { return space.ReadOutstanding(e); }});
+  Plan made =
+      MakePlan(batch.sets,
+               {.policy = options_.policy,
+                .limits = options_.limits,
+                .settled = parts_.volume.log().settled_lsn(),
+                .earlier_in_flight = queue_.AnyBefore(batch.sets.back()->epoch),
+                .read_outstanding = [&](Extent e) REQUIRES_STORE_LOCK { return space.ReadOutstanding(e); }});
   if (made.settle_first && !std::exchange(*settled, true)) return Readiness::RetryIfOk(Settle(lock));
   if (made.needs_record()) RETURN_UNLESS_READY(AwaitLogRoom(lock, made.log_blocks_max, log));
   *plan = std::move(made);
@@ -293,14 +307,14 @@ absl::StatusOr<CowPieces> Committer::Place(Lock& lock, const Plan& plan) {
   }
   const BlockCount align_max = std::max(kAlignBlocksMin, WholeBlocks(options_.limits.unit_max_bytes));
   SpaceLedger& space = parts_.volume.space();
-  ASSIGN_OR_RETURN(const PlacedPieces placed, PlaceItems(
-                                                  absl::MakeSpan(items), align_max,
-                                                  [&](AllocationRequest request) {
-                                                    request.enough_blocks =
-                                                        std::min(request.want_blocks / 2, kContiguousBlocks);
-                                                    return space.Allocate(lock, request);
-                                                  },
-                                                  [&](Extent extent) { return space.ReturnUnused(extent); }));
+  ASSIGN_OR_RETURN(const PlacedPieces placed,
+                   PlaceItems(
+                       absl::MakeSpan(items), align_max,
+                       [&](AllocationRequest request) REQUIRES_STORE_LOCK {
+                         request.enough_blocks = std::min(request.want_blocks / 2, kContiguousBlocks);
+                         return space.Allocate(lock, request);
+                       },
+                       [&](Extent extent) REQUIRES_STORE_LOCK { return space.ReturnUnused(extent); }));
   pieces.reserve(pieces.size() + placed.size());
   for (const PlacedPiece& p : placed) {
     add({sources[p.source].first, sources[p.source].second, p.blocks, p.physical, false});
@@ -318,7 +332,7 @@ Committer::Sent Committer::SendBatch(Lock& lock, Take take) {
   {
     const NodeCache::Hold hold(parts_.volume.mappings().node_cache());  // all nodes are needed at once
     bool settled = false, first = true;
-    absl::Status ready = UntilReady([&] {
+    absl::Status ready = UntilReady([&]() REQUIRES_STORE_LOCK {
       // The lock was released: others may have found that they cannot send.
       if (!std::exchange(first, false)) parts_.progress.Note();
       return SelectAndPlan(lock, take, &settled, &plan, &log);
@@ -343,10 +357,11 @@ Committer::Sent Committer::SendBatch(Lock& lock, Take take) {
     entry_of = std::move(built.of_piece);
     parts_.volume.log().Begin(std::move(log), std::move(built.entries), &commit.log);
   }
+  LogWriter& log_writer = parts_.volume.log();
   const auto make_record = [&] {
     if (!commit.has_record) return;
     HashPieces(*pieces, entry_of, &commit.log.entries);
-    parts_.volume.log().Encode(&commit.log);
+    log_writer.Encode(&commit.log);
   };
   BlockCount blocks;
   for (const CowPiece& piece : *pieces) blocks += piece.blocks.count;

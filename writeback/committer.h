@@ -35,7 +35,7 @@ struct CommitterOptions {
   WritePolicy policy = WritePolicy::kAutomatic;
   AtomicLimits limits;
   BlockCount dirty_limit_blocks;  // from half of it on, writeback begins by itself
-  bool background = false;          // a thread calls WriteBack(), also for what has become old
+  bool background = false;        // a thread calls WriteBack(), also for what has become old
 };
 
 class Committer {
@@ -44,60 +44,64 @@ class Committer {
   Committer(const Committer&) = delete;
 
   // Returns once all these change sets are durable. An error is the store's failure.
-  absl::Status Sync(Lock& lock, ChangeSetRefs sets);
-  absl::Status SyncAll(Lock& lock);
+  absl::Status Sync(Lock& lock, ChangeSetRefs sets) REQUIRES_STORE_LOCK;
+  absl::Status SyncAll(Lock& lock) REQUIRES_STORE_LOCK;
   // All change sets, pending and committing, that `filter` accepts.
-  ChangeSetRefs SetsWhere(absl::FunctionRef<bool(const ChangeSet&)> filter) const;
+  ChangeSetRefs SetsWhere(absl::FunctionRef<bool(const ChangeSet&)> filter) const REQUIRES_STORE_LOCK;
   // Asks for a pending change set to be sent soon, without waiting for it. The caller wakes the background thread.
-  void Want(const ChangeSetRef& set);
+  void Want(const ChangeSetRef& set) REQUIRES_STORE_LOCK;
 
   // Sends one commit of what nobody waits for, if it is due. False: nothing was sent.
-  bool WriteBack(Lock& lock);
+  bool WriteBack(Lock& lock) REQUIRES_STORE_LOCK;
   // Whether WriteBack() has something to do: much is dirty, or (in the background) something has become old.
-  bool WriteBackDue() const { return DirtyDue() || AgedDue(); }
-  bool DirtyDue() const;
+  bool WriteBackDue() const REQUIRES_STORE_LOCK { return DirtyDue() || AgedDue(); }
+  bool DirtyDue() const REQUIRES_STORE_LOCK;
   // Whether something is wanted that nobody waits for, and can be sent.
-  bool WantedDue() const { return async_wanted_ && CanSend(); }
+  bool WantedDue() const REQUIRES_STORE_LOCK { return async_wanted_ && CanSend(); }
   // Waits while more than the limit is dirty.
-  Readiness AwaitCleanSpace(Lock& lock);
+  Readiness AwaitCleanSpace(Lock& lock) REQUIRES_STORE_LOCK;
 
   // Milliseconds of a steady clock; 0 where there is no background thread to look at it.
   int64_t NowMs() const;
   // Called when the background may have found itself unable to do before what it can do now.
-  void SetServeBackground(std::function<void()> serve) { serve_background_ = std::move(serve); }
+  void SetServeBackground(std::function<void()> serve) REQUIRES_STORE_LOCK {
+    serve_background_ = std::move(serve);
+  }
   const CommitterOptions& options() const { return options_; }
   // The largest number of log blocks one commit may take.
-  BlockCount log_blocks_max() const { return parts_.volume.geometry().log_blocks / 2; }
+  BlockCount log_blocks_max() const REQUIRES_STORE_LOCK { return parts_.volume.geometry().log_blocks / 2; }
 
   // Stops the process if a numbered invariant of this class or of the commit queue does not hold.
-  void CheckInvariants() const;
+  void CheckInvariants() const REQUIRES_STORE_LOCK;
 
  private:
   enum class Sent { kBatch, kNothing };
 
-  bool CanSend() const;
-  bool AgedDue() const;
+  bool CanSend() const REQUIRES_STORE_LOCK;
+  bool AgedDue() const REQUIRES_STORE_LOCK;
   // Sends one commit. False: there was nothing that could be sent, or the store has failed.
-  bool Send(Lock& lock, Take take);
-  Sent SendBatch(Lock& lock, Take take);
-  Readiness SelectAndPlan(Lock& lock, Take take, bool* settled, Plan* plan, LogReservation* log);
-  Readiness AwaitMappings(Lock& lock, std::span<const ChangeSetRef> sets);
-  Readiness AwaitLogRoom(Lock& lock, BlockCount blocks, LogReservation* log);
-  Commit& FreezeBatch(const Plan& plan);
-  absl::StatusOr<CowPieces> Place(Lock& lock, const Plan& plan);
-  absl::Status Settle(Lock& lock);
-  void TellFailure(const absl::Status& failure);
+  bool Send(Lock& lock, Take take) REQUIRES_STORE_LOCK;
+  Sent SendBatch(Lock& lock, Take take) REQUIRES_STORE_LOCK;
+  Readiness SelectAndPlan(Lock& lock, Take take, bool* settled, Plan* plan,
+                          LogReservation* log) REQUIRES_STORE_LOCK;
+  Readiness AwaitMappings(Lock& lock, std::span<const ChangeSetRef> sets) REQUIRES_STORE_LOCK;
+  Readiness AwaitLogRoom(Lock& lock, BlockCount blocks, LogReservation* log) REQUIRES_STORE_LOCK;
+  Commit& FreezeBatch(const Plan& plan) REQUIRES_STORE_LOCK;
+  absl::StatusOr<CowPieces> Place(Lock& lock, const Plan& plan) REQUIRES_STORE_LOCK;
+  absl::Status Settle(Lock& lock) REQUIRES_STORE_LOCK;
+  void TellFailure(const absl::Status& failure) REQUIRES_STORE_LOCK;
 
   const Parts parts_;
   Checkpointer& checkpointer_;
   const CommitterOptions options_;
-  CommitQueue queue_;
-  std::function<void()> serve_background_ = [] {};
-  bool sending_ = false;
-  bool batch_was_full_ = false;               // the last commit's: there was more
-  uint64_t nothing_to_send_at_ = UINT64_MAX;  // the progress when of what is wanted nothing could be sent
-  WantedSets wanted_;
-  bool async_wanted_ = false;  // something in wanted_ has nobody who waits
+  CommitQueue queue_ GUARDED_BY_STORE_LOCK;
+  std::function<void()> serve_background_ GUARDED_BY_STORE_LOCK = [] {};
+  bool sending_ GUARDED_BY_STORE_LOCK = false;
+  bool batch_was_full_ GUARDED_BY_STORE_LOCK = false;  // the last commit's: there was more
+  uint64_t nothing_to_send_at_ GUARDED_BY_STORE_LOCK =
+      UINT64_MAX;  // the progress when of what is wanted nothing could be sent
+  WantedSets wanted_ GUARDED_BY_STORE_LOCK;
+  bool async_wanted_ GUARDED_BY_STORE_LOCK = false;  // something in wanted_ has nobody who waits
 };
 
 }  // namespace untorn

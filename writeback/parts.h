@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "base/lock.h"
 #include "cow/cow_fork.h"
 #include "device/io_pump.h"
 #include "extent/volume.h"
@@ -17,29 +18,31 @@ namespace untorn {
 class Progress {
  public:
   explicit Progress(IoPump& pump) : pump_(pump) {}
-  uint64_t count() const { return count_; }
+  uint64_t count() const REQUIRES_STORE_LOCK { return count_; }
   // Those who look at the count next will see it.
-  void Note() { ++count_; }
+  void Note() REQUIRES_STORE_LOCK { ++count_; }
   // Wakes those who wait.
-  void Tell() {
+  void Tell() REQUIRES_STORE_LOCK {
     ++count_;
     pump_.Notify();
   }
 
  private:
   IoPump& pump_;
-  uint64_t count_ = 0;
+  uint64_t count_ GUARDED_BY_STORE_LOCK = 0;
 };
 
 // References: the store owns the parts, and outlives who has these.
 struct Parts {
   IoPump& pump;
-  Volume& volume;
-  CowFork& fork;
-  Health& health;
-  Progress& progress;
-  Callbacks& callbacks;
-  Stats& stats;
+  Volume& volume GUARDED_BY_STORE_LOCK;
+  CowFork& fork GUARDED_BY_STORE_LOCK;
+  Health& health GUARDED_BY_STORE_LOCK;
+  Progress& progress GUARDED_BY_STORE_LOCK;
+  Callbacks& callbacks GUARDED_BY_STORE_LOCK;
+  Stats& stats GUARDED_BY_STORE_LOCK;
+  // Thread-safe, unlike the fork that owns it.
+  BufferPool& buffers = fork.pages().pool();
 };
 
 }  // namespace untorn

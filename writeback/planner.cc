@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "base/check.h"
 #include "base/status_macros.h"
 #include "writeback/log_entries.h"
@@ -61,11 +62,13 @@ absl::Status LookUp(ObjectId id, ObjectChange& change, MappingReader& reader, Mi
   Mappings found;
   absl::Status failed;
   const size_t missing_before = missing->size();
-  change.data.ForEach([&](BlockRange run) {
+  const auto look_up = [&](BlockRange run) REQUIRES_STORE_LOCK {
     if (!failed.ok() || missing->size() >= kNodesPerLoad) return;
     failed = reader.Lookup(id, run, &found, missing);
     change.mapped.insert(change.mapped.end(), found.begin(), found.end());
-  });
+  };
+  // Clang would check the call of the lambda in ForEach(), which does not know of the lock.
+  change.data.ForEach(absl::FunctionRef<void(BlockRange)>(look_up));
   RETURN_IF_ERROR(failed);
   change.mapped_known = missing->size() == missing_before;
   return absl::OkStatus();

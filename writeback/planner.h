@@ -20,7 +20,8 @@ namespace untorn {
 // Makes ObjectChange::mapped known, sorted and without gaps for all data of the change sets. What staging found is
 // used where it still holds; otherwise the mappings are looked up. Tree nodes that this needs and that are not cached go
 // to `missing`: load those, and call it again.
-absl::Status FindMappings(std::span<const ChangeSetRef> sets, MappingReader& reader, MissingNodes* missing);
+absl::Status FindMappings(std::span<const ChangeSetRef> sets, MappingReader& reader,
+                          MissingNodes* missing) REQUIRES_STORE_LOCK;
 
 struct PlanContext {
   WritePolicy policy = WritePolicy::kAutomatic;

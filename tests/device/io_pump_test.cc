@@ -24,7 +24,7 @@ class ManualDevice : public Device {
     submitted_.insert(submitted_.end(), requests.begin(), requests.end());
   }
   void Reap(bool wait, std::vector<IoRequest*>* completed) override {
-    Lock lock(mu_);
+    std::unique_lock<std::mutex> lock(mu_);
     ++reapers_;
     if (wait) changed_.wait(lock, [this] { return allowed_ > 0 && !submitted_.empty(); });
     --reapers_;
