@@ -48,7 +48,9 @@ struct ObjectWriter::Request {
 
   uint64_t end() const { return range.end_bytes(); }
   BlockRange blocks() const { return BlocksOf(range); }
-  bool head_partial() const { return range.offset_bytes % kBlockBytes != 0 || range.length_bytes < kBlockBytes; }
+  bool head_partial() const {
+    return range.offset_bytes % kBlockBytes != 0 || range.length_bytes < kBlockBytes;
+  }
   bool tail_partial() const { return end() % kBlockBytes != 0; }
   // Copies what the write has of `block` to where it belongs in `to`, a block's memory.
   void CopyBlock(ObjectBlock block, std::byte* to) const {

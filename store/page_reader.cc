@@ -18,7 +18,7 @@ namespace {
 constexpr BlockCount kPieceBlocks = 256;  // one device read
 constexpr size_t kPiecesAtOnce = 64;
 constexpr BlockCount kBlocksAtOnce = 2048;
-constexpr uint64_t kPrefetchBytes = 512;  // from there on the processor sees by itself what comes
+constexpr uint64_t kPrefetchBytes = 512;    // from there on the processor sees by itself what comes
 constexpr BlockCount kKeepBlocksMax = 256;  // larger reads from the device do not displace the cache
 
 // The part of the range in these blocks: where in the buffer for the range, and where in the blocks.
@@ -72,7 +72,8 @@ Readiness PageReader::MakePlan(Lock& lock, ObjectState& object, Plan* plan) {
   plan->missed.clear();
   plan->missed_blocks = 0;
   const uint64_t offset = plan->range.offset_bytes;
-  plan->range.length_bytes = offset < object.size_bytes ? std::min(plan->out.bytes, object.size_bytes - offset) : 0;
+  plan->range.length_bytes =
+      offset < object.size_bytes ? std::min(plan->out.bytes, object.size_bytes - offset) : 0;
   if (plan->range.empty()) return Readiness::Ready();
   const PageCache& pages = parts_.fork.pages();
   const auto content = [&](ObjectBlock block) {

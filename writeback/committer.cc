@@ -217,8 +217,9 @@ Readiness Committer::SelectAndPlan(Lock& lock, Take take, bool* settled, Plan* p
   const BlockCount blocks_max = take == Take::kWanted ? kWantedBatchBlocks : kOldBatchBlocks;
   const ChangeSetRefs candidates = Candidates(take, wanted_, parts_.fork, blocks_max);
   const Batch batch = SelectBatch(
-      candidates, {blocks_max, parts_.volume.geometry().log_blocks / 4},
-      [&](const ChangeSet& set) { return MustWait(set, parts_.fork.pages()) || queue_.InPlaceBefore(set.epoch); });
+      candidates, {blocks_max, parts_.volume.geometry().log_blocks / 4}, [&](const ChangeSet& set) {
+        return MustWait(set, parts_.fork.pages()) || queue_.InPlaceBefore(set.epoch);
+      });
   batch_was_full_ = batch.full;
   if (batch.sets.empty() || parts_.health.failed()) return Readiness::Ready();
   RETURN_UNLESS_READY(AwaitMappings(lock, batch.sets));

@@ -35,7 +35,7 @@ struct CommitterOptions {
   WritePolicy policy = WritePolicy::kAutomatic;
   AtomicLimits limits;
   BlockCount dirty_limit_blocks;  // from half of it on, writeback begins by itself
-  bool background = false;          // a thread calls WriteBack(), also for what has become old
+  bool background = false;        // a thread calls WriteBack(), also for what has become old
 };
 
 class Committer {
