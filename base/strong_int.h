@@ -62,8 +62,7 @@ class StrongInt {
   constexpr StrongInt& operator--() { return --value_, *this; }
   // Points: how far apart. (A template, so that a literal is never taken for a point.)
   template <std::same_as<StrongInt> Point>
-    requires(!kIsCount)
-  friend constexpr Distance operator-(StrongInt a, Point b) {
+  requires(!kIsCount) friend constexpr Distance operator-(StrongInt a, Point b) {
     return Distance(a.value_ - b.value());
   }
 
@@ -71,25 +70,18 @@ class StrongInt {
   friend constexpr uint64_t operator/(StrongInt a, Step b) { return a.value_ / Raw(b); }
   friend constexpr Step operator%(StrongInt a, Step b) { return Step(a.value_ % Raw(b)); }
   // The next multiple.
-  constexpr StrongInt RoundUp(Step b) const {
-    return StrongInt((value_ + Raw(b) - 1) / Raw(b) * Raw(b));
-  }
+  constexpr StrongInt RoundUp(Step b) const { return StrongInt((value_ + Raw(b) - 1) / Raw(b) * Raw(b)); }
   constexpr StrongInt RoundDown(Step b) const { return StrongInt(value_ / Raw(b) * Raw(b)); }
 
   // Counts: so many of them, and an equal share.
   template <std::integral N>
-    requires kIsCount
-  friend constexpr StrongInt operator*(StrongInt a, N n) {
+  requires kIsCount friend constexpr StrongInt operator*(StrongInt a, N n) {
     return StrongInt(a.value_ * static_cast<uint64_t>(n));
   }
   template <std::integral N>
-    requires kIsCount
-  friend constexpr StrongInt operator*(N n, StrongInt a) {
-    return a * n;
-  }
+  requires kIsCount friend constexpr StrongInt operator*(N n, StrongInt a) { return a * n; }
   template <std::integral N>
-    requires kIsCount
-  friend constexpr StrongInt operator/(StrongInt a, N n) {
+  requires kIsCount friend constexpr StrongInt operator/(StrongInt a, N n) {
     return StrongInt(a.value_ / static_cast<uint64_t>(n));
   }
 
@@ -98,7 +90,7 @@ class StrongInt {
     return H::combine(std::move(h), v.value_);
   }
   template <typename Stream>
-    requires requires { typename Stream::char_type; }
+  requires requires { typename Stream::char_type; }
   friend Stream& operator<<(Stream& out, StrongInt v) {
     out << v.value_;
     return out;

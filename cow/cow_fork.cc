@@ -168,8 +168,8 @@ void CowFork::Detach(Page& page, ObjectState& object, ObjectBlock block) {
   page.pending = nullptr;
 }
 
-void CowFork::StageBlock(const ChangeSetRef& set, const std::shared_ptr<ObjectState>& object, ObjectBlock block,
-                         BufferRef buffer) {
+void CowFork::StageBlock(const ChangeSetRef& set, const std::shared_ptr<ObjectState>& object,
+                         ObjectBlock block, BufferRef buffer) {
   Page& page = pages_.Get(*object, block);
   if (page.pending != nullptr && page.pending != set.get()) Detach(page, *object, block);
   if (page.pending == nullptr) {

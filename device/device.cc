@@ -53,8 +53,7 @@ absl::Status FlushBlocking(Device& device) {
   return RunBlocking(device, &request);
 }
 
-absl::Status WriteZerosBlocking(Device& device, ByteRange range,
-                                const std::function<void(uint64_t)>& done) {
+absl::Status WriteZerosBlocking(Device& device, ByteRange range, const std::function<void(uint64_t)>& done) {
   for (uint64_t at = 0; at < range.length_bytes;) {
     const uint64_t bytes = std::min<uint64_t>(kZeroBytes, range.length_bytes - at);
     if (absl::Status s = WriteBlocking(device, range.offset_bytes + at, Zeros(), bytes); !s.ok()) return s;

@@ -100,15 +100,14 @@ absl::Status Delta::ReplaceOverlapping(Object& object, Object::iterator it, Obje
     if (keeps_extent) {
       const BlockNumber expected = mapping.physical + (cut_start - range.start);
       const Extent place = part_of_old(cut_start, cut_end).mapping.extent();
-      if (old.state != MappingState::kUnwritten ||
-          place.start != expected) {
+      if (old.state != MappingState::kUnwritten || place.start != expected) {
         result = absl::DataLossError(absl::StrCat(
-            "the log writes blocks ", cut_start.value(), " to ", (cut_end - 1).value(), " of object ", Value(id),
-            " into blocks as reserved for it from ", expected.value(),
-            " on, but has ",
-            old.state == MappingState::kHole        ? absl::StrCat("a hole there")
-            : old.state == MappingState::kUnwritten ? absl::StrCat("reserved those from ", place.start.value(), " on")
-                                                    : absl::StrCat("written them at ", place.start.value())));
+            "the log writes blocks ", cut_start.value(), " to ", (cut_end - 1).value(), " of object ",
+            Value(id), " into blocks as reserved for it from ", expected.value(), " on, but has ",
+            old.state == MappingState::kHole ? absl::StrCat("a hole there")
+            : old.state == MappingState::kUnwritten
+                ? absl::StrCat("reserved those from ", place.start.value(), " on")
+                : absl::StrCat("written them at ", place.start.value())));
       }
       // Who owned the reserved blocks owns what is written there.
       add(owned_from, cut_start, false);
@@ -215,24 +214,25 @@ absl::Status Delta::CheckInvariants() const {
     ObjectBlock end;
     for (const auto& [start, entry] : object) {
       if (start < end || entry.count == 0) {
-        return absl::InternalError(
-            absl::StrCat("delta, invariant 2: mappings of object ", Value(id), " overlap at block ", start.value()));
+        return absl::InternalError(absl::StrCat("delta, invariant 2: mappings of object ", Value(id),
+                                                " overlap at block ", start.value()));
       }
       end = start + entry.count;
       ++count;
       if (entry.has_extent()) blocks += entry.count;
       if (!entry.has_extent() && !entry.owned) {
         return absl::InternalError(absl::StrCat("delta, invariant 3: a hole of object ", Value(id),
-                                                " at block ", start.value(), " is said to be another layer's"));
+                                                " at block ", start.value(),
+                                                " is said to be another layer's"));
       }
     }
   }
   uint64_t names = 0;
   for (const auto& [name, object] : names_) names += object.has_value();
   if (count != mapping_count_ || blocks != mapped_blocks_ || names != names_set_) {
-    return absl::InternalError(absl::StrCat("delta, invariant 2: has ", count, " mappings of ", blocks.value(),
-                                            " blocks and ", names, " names, but counts ", mapping_count_,
-                                            ", ", mapped_blocks_.value(), " and ", names_set_));
+    return absl::InternalError(absl::StrCat(
+        "delta, invariant 2: has ", count, " mappings of ", blocks.value(), " blocks and ", names,
+        " names, but counts ", mapping_count_, ", ", mapped_blocks_.value(), " and ", names_set_));
   }
   return absl::OkStatus();
 }

@@ -20,9 +20,9 @@ absl::Status FormatStore(Device& device, uint64_t size_bytes, bool prepare_all,
   if (size_bytes == 0) size_bytes = device.info().size_bytes;
   const BlockCount total = WholeBlocks(size_bytes);
   if (total < kStoreBlocksMin || total > kStoreBlocksMax) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(device.info().path, ": a store has ", Bytes(kStoreBlocksMin), " to ",
-                     Bytes(kStoreBlocksMax), " bytes, not ", size_bytes));
+    return absl::InvalidArgumentError(absl::StrCat(device.info().path, ": a store has ",
+                                                   Bytes(kStoreBlocksMin), " to ", Bytes(kStoreBlocksMax),
+                                                   " bytes, not ", size_bytes));
   }
   if (Bytes(total) > device.info().size_bytes) {
     return absl::InvalidArgumentError(absl::StrCat(device.info().path, ": has ", device.info().size_bytes,

@@ -116,8 +116,8 @@ std::optional<Extent> FreeSpace::Search(uint64_t index, BlockNumber from, BlockC
   return std::nullopt;
 }
 
-std::optional<Extent> FreeSpace::Allocate(BlockCount want, BlockCount min, BlockCount alignment, BlockCount enough,
-                                          bool settle) {
+std::optional<Extent> FreeSpace::Allocate(BlockCount want, BlockCount min, BlockCount alignment,
+                                          BlockCount enough, bool settle) {
   // How many groups are looked at in vain before a shorter run is good enough.
   constexpr int kGroupsBeforeShorter = 16;
   enough = std::clamp(enough, min, std::max(min, want));
@@ -213,8 +213,8 @@ absl::Status FreeSpace::LoadNode(const NodeAddress& at, std::span<const std::byt
     const uint64_t marked = ChangeBits(group.base->data(), 0, fixed.value(), true);
     if (at.pointer && marked > 0) {
       group.base.reset();
-      return absl::DataLossError(absl::StrCat("free-space bitmap at block ", at.pointer.block.value(), ": ", marked,
-                                              " blocks outside the data area are marked free"));
+      return absl::DataLossError(absl::StrCat("free-space bitmap at block ", at.pointer.block.value(), ": ",
+                                              marked, " blocks outside the data area are marked free"));
     }
   }
   group.busy = std::make_unique<Bits>(*group.base);
@@ -276,8 +276,8 @@ absl::StatusOr<BlockPointer> FreeSpace::WriteChanges(
     if (!group.dirty()) continue;
     uint64_t used = 0;
     for (uint64_t word : *group.base) used += std::popcount(word);
-    if (absl::Status s = put(0, i, BlockType::kFreeMapBitmap, std::as_bytes(std::span(*group.base)),
-                             BlockCount(used));
+    if (absl::Status s =
+            put(0, i, BlockType::kFreeMapBitmap, std::as_bytes(std::span(*group.base)), BlockCount(used));
         !s.ok()) {
       return s;
     }
@@ -358,8 +358,8 @@ absl::Status FreeSpace::CheckInvariants() const {
     busy += groups_[index].busy_count;
   }
   if (all_loaded && BlockCount(busy) != busy_blocks_) {
-    return absl::InternalError(
-        absl::StrCat("free space, invariant 5: ", busy, " blocks are busy, ", busy_blocks_.value(), " are counted"));
+    return absl::InternalError(absl::StrCat("free space, invariant 5: ", busy, " blocks are busy, ",
+                                            busy_blocks_.value(), " are counted"));
   }
   return absl::OkStatus();
 }

@@ -245,7 +245,8 @@ BlockCount PeekRecordBlocks(std::span<const std::byte> first_block, const Uuid& 
   BlockHeader header;
   std::memcpy(&header, first_block.data(), sizeof(header));
   if (header.magic != kMagic || header.type != static_cast<uint16_t>(BlockType::kLogRecord) ||
-      header.uuid != uuid || header.address != position.value() || header.payload_bytes < sizeof(RecordFields)) {
+      header.uuid != uuid || header.address != position.value() ||
+      header.payload_bytes < sizeof(RecordFields)) {
     return 0;
   }
   const BlockCount blocks = BlocksFor(kHeaderBytes + uint64_t{header.payload_bytes});
@@ -254,13 +255,15 @@ BlockCount PeekRecordBlocks(std::span<const std::byte> first_block, const Uuid& 
 
 absl::StatusOr<LogRecord> DecodeRecord(std::span<const std::byte> bytes, const Uuid& uuid,
                                        LogPosition position, Extent data_area) {
-  if (absl::Status s = VerifyBlock(bytes, BlockType::kLogRecord, uuid, position.value(), "log record"); !s.ok())
+  if (absl::Status s = VerifyBlock(bytes, BlockType::kLogRecord, uuid, position.value(), "log record");
+      !s.ok())
     return s;
   BlockHeader header;
   RecordFields fields;
   std::memcpy(&header, bytes.data(), sizeof(header));
   if (header.payload_bytes < sizeof(fields) || kHeaderBytes + uint64_t{header.payload_bytes} > bytes.size()) {
-    return absl::DataLossError(absl::StrCat("log record at position ", position.value(), ": impossible length"));
+    return absl::DataLossError(
+        absl::StrCat("log record at position ", position.value(), ": impossible length"));
   }
   Reader in(bytes.subspan(kHeaderBytes, header.payload_bytes));
   in.Get(&fields);
@@ -278,12 +281,14 @@ absl::StatusOr<LogRecord> DecodeRecord(std::span<const std::byte> bytes, const U
   r.checksum = header.checksum;
   if (r.claim >= r.lsn || r.lsn == 0 || BlockAfterFirst(r.prepared_blocks) > data_area.end() ||
       fields.entry_count > header.payload_bytes / 8) {
-    return absl::DataLossError(absl::StrCat("log record ", r.lsn.value(), ": its fields contradict each other"));
+    return absl::DataLossError(
+        absl::StrCat("log record ", r.lsn.value(), ": its fields contradict each other"));
   }
   r.entries.resize(fields.entry_count);
   for (uint32_t i = 0; i < fields.entry_count; ++i) {
     if (!DecodeEntry(in, data_area, &r.entries[i])) {
-      return absl::DataLossError(absl::StrCat("log record ", r.lsn.value(), ": entry ", i, " makes no sense"));
+      return absl::DataLossError(
+          absl::StrCat("log record ", r.lsn.value(), ": entry ", i, " makes no sense"));
     }
   }
   if (in.left() != 0)

@@ -23,7 +23,8 @@ class RingReader {
       const BlockCount start = ring.RoundDown(kChunkBlocks);
       if (start != chunk_start_) {
         const BlockCount n = std::min(kChunkBlocks, geometry_.log_blocks - start);
-        chunk_status_ = ReadBlocking(device_, ByteOffset(geometry_.log_start + start), chunk_.data(), Bytes(n));
+        chunk_status_ =
+            ReadBlocking(device_, ByteOffset(geometry_.log_start + start), chunk_.data(), Bytes(n));
         chunk_start_ = start;
       }
       BlockCount at = ring - start;
@@ -138,9 +139,11 @@ class TailReader {
     tail_.superblock_lost = true;
     claim_ = std::max(claim_, std::min(record.claim, end_lsn_));
     tail_.damage = absl::DataLossError(absl::StrCat(
-        "log record ", record.lsn.value(), " was written under superblock ", by_generation ? "generation " : "epoch ",
-        by_generation ? record.superblock_generation.value() : record.epoch.value(), ", but the newest readable one is ",
-        by_generation ? sb_.generation.value() : sb_.epoch.value(), ": both copies of a newer one are lost"));
+        "log record ", record.lsn.value(), " was written under superblock ",
+        by_generation ? "generation " : "epoch ",
+        by_generation ? record.superblock_generation.value() : record.epoch.value(),
+        ", but the newest readable one is ", by_generation ? sb_.generation.value() : sb_.epoch.value(),
+        ": both copies of a newer one are lost"));
     return true;
   }
 
@@ -158,9 +161,10 @@ class TailReader {
       if (SuperblockIsLost(*record)) return absl::OkStatus();
       if (record->position == at && VouchesFor(*record, sb_, end_lsn_)) {
         claim_ = record->claim;
-        tail_.damage = absl::DataLossError(absl::StrCat(
-            "log record ", (end_lsn_ + 1).value(), " at position ", end_position_.value(), " is unreadable, but record ",
-            record->lsn.value(), " vouches for the log up to record ", record->claim.value()));
+        tail_.damage = absl::DataLossError(
+            absl::StrCat("log record ", (end_lsn_ + 1).value(), " at position ", end_position_.value(),
+                         " is unreadable, but record ", record->lsn.value(),
+                         " vouches for the log up to record ", record->claim.value()));
         return absl::OkStatus();
       }
       at += record->blocks;

@@ -196,8 +196,8 @@ absl::Status MappingReader::LoadNodes(Lock& lock, const MissingNodes& nodes) {
     const auto is_same = [&](const Load& l) { return l.pointer == pointer; };
     if (std::any_of(loads.begin(), loads.end(), is_same)) continue;
     if (!state_.superblock.geometry.InDataArea({pointer.block, 1})) {
-      return absl::DataLossError(
-          absl::StrCat("mapping tree: a pointer leads outside the data area, to block ", pointer.block.value()));
+      return absl::DataLossError(absl::StrCat(
+          "mapping tree: a pointer leads outside the data area, to block ", pointer.block.value()));
     }
     Load& load = loads.emplace_back();
     load.pointer = pointer;

@@ -94,8 +94,8 @@ BlockCount SpaceLedger::ReservableBlocks() const {
 
 absl::Status SpaceLedger::CheckPlace(Extent extent) const {
   if (state_.superblock.geometry.InDataArea(extent)) return absl::OkStatus();
-  return absl::DataLossError(absl::StrCat("mapping tree: a mapping leads to blocks ", extent.start.value(), " to ",
-                                          (extent.end() - 1).value(), ", outside the data area"));
+  return absl::DataLossError(absl::StrCat("mapping tree: a mapping leads to blocks ", extent.start.value(),
+                                          " to ", (extent.end() - 1).value(), ", outside the data area"));
 }
 
 absl::Status SpaceLedger::LoadGroup(Lock& lock, uint64_t group) {
@@ -139,8 +139,9 @@ absl::StatusOr<Extent> SpaceLedger::Allocate(Lock& lock, const AllocationRequest
     RETURN_IF_ERROR(unreadable);
     const std::optional<uint64_t> group = free_.UnloadedGroupWithSpace();
     if (!group) {
-      return absl::ResourceExhaustedError(absl::StrCat(
-          "no free run of ", request.min_blocks.value(), " blocks at a multiple of ", request.alignment_blocks.value()));
+      return absl::ResourceExhaustedError(absl::StrCat("no free run of ", request.min_blocks.value(),
+                                                       " blocks at a multiple of ",
+                                                       request.alignment_blocks.value()));
     }
     unreadable = LoadGroup(lock, *group);
   }
@@ -242,7 +243,8 @@ absl::Status SpaceLedger::CheckInvariants() const {
   }
   if (pending != pending_blocks_) {
     return absl::InternalError(absl::StrCat("space ledger, invariant 4: ", pending.value(),
-                                            " blocks wait to be freed, ", pending_blocks_.value(), " are counted"));
+                                            " blocks wait to be freed, ", pending_blocks_.value(),
+                                            " are counted"));
   }
   return free_.CheckInvariants();
 }

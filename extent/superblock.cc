@@ -99,8 +99,8 @@ absl::StatusOr<Superblock> DecodeSuperblock(std::span<const std::byte> block, in
   std::memcpy(&header, block.data(), sizeof(header));
   if (header.magic != kMagic) return absl::NotFoundError("no superblock");
   const std::string what = absl::StrCat("superblock slot ", slot);
-  if (absl::Status s =
-          VerifyBlock(block, BlockType::kSuperblock, header.uuid, kSuperblockSlots[slot].value(), what.c_str());
+  if (absl::Status s = VerifyBlock(block, BlockType::kSuperblock, header.uuid, kSuperblockSlots[slot].value(),
+                                   what.c_str());
       !s.ok()) {
     return s;
   }
@@ -120,8 +120,7 @@ absl::StatusOr<Superblock> DecodeSuperblock(std::span<const std::byte> block, in
   s.durable_lsn = p.durable_lsn;
   s.prepared_blocks = p.prepared_blocks;
   s.next_object = p.next_object;
-  s.tree = {{p.root_block, p.root_checksum}, p.root_nodes, p.leaf_bytes,
-            static_cast<int>(p.tree_levels)};
+  s.tree = {{p.root_block, p.root_checksum}, p.root_nodes, p.leaf_bytes, static_cast<int>(p.tree_levels)};
   s.free_map = {p.map_block, p.map_checksum};
   s.used_blocks = p.used_blocks;
   const Geometry& g = s.geometry;

@@ -61,7 +61,8 @@ absl::Status CheckChild(const TreeNode& parent, int index, std::optional<std::st
                         const TreeNode& child) {
   auto damaged = [&](auto&&... why) {
     return absl::DataLossError(absl::StrCat("tree node at ", child.pointer().block.value(), ", child ", index,
-                                            " of the node at ", parent.pointer().block.value(), ": ", why...));
+                                            " of the node at ", parent.pointer().block.value(), ": ",
+                                            why...));
   };
   if (child.level() != parent.level() - 1) {
     return damaged("level ", child.level(), " below level ", parent.level());

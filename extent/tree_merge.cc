@@ -64,8 +64,7 @@ class Merger {
                        m.logical.count <= kObjectBlocksMax && m.logical.start < kObjectEnd &&
                        (m.state == MappingState::kHole || m.physical != 0),
                    "ill-formed edit");
-      UNTORN_CHECK(m.state == MappingState::kHole || m.logical.end() <= kObjectEnd,
-                   "edit beyond any object");
+      UNTORN_CHECK(m.state == MappingState::kHole || m.logical.end() <= kObjectEnd, "edit beyond any object");
       UNTORN_CHECK(previous == nullptr || !previous->is_range || previous->object != edit_->object ||
                        previous->mapping.logical.end() <= m.logical.start,
                    "edits overlap");

@@ -94,7 +94,8 @@ absl::Status VerifyNode(std::span<const std::byte> block) {
 
 absl::StatusOr<std::shared_ptr<const TreeNode>> TreeNode::Parse(std::span<const std::byte> block,
                                                                 const Uuid& uuid, BlockPointer pointer) {
-  if (absl::Status s = VerifyBlock(block, BlockType::kTreeNode, uuid, pointer.block.value(), "tree node"); !s.ok())
+  if (absl::Status s = VerifyBlock(block, BlockType::kTreeNode, uuid, pointer.block.value(), "tree node");
+      !s.ok())
     return s;
   uint64_t checksum;
   std::memcpy(&checksum, &block[offsetof(BlockHeader, checksum)], sizeof(checksum));

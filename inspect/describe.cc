@@ -14,7 +14,8 @@ std::string DescribeKey(std::string_view key) {
     switch (*space) {
       case KeySpace::kMapping:
         if (const auto m = ParseMapping(key, MappingValue(1, 1, MappingState::kWritten))) {
-          return absl::StrCat("mapping of object ", Value(m->object), " at block ", m->mapping.logical.start.value());
+          return absl::StrCat("mapping of object ", Value(m->object), " at block ",
+                              m->mapping.logical.start.value());
         }
         break;
       case KeySpace::kInode:
@@ -42,6 +43,8 @@ std::string DescribeRun(Extent extent) {
                            : absl::StrCat("blocks ", Word(extent.start), " to ", Word(extent.end() - 1));
 }
 
-std::string DescribeRun(BlockRange range) { return DescribeRun(Extent{BlockNumber(range.start.value()), range.count}); }
+std::string DescribeRun(BlockRange range) {
+  return DescribeRun(Extent{BlockNumber(range.start.value()), range.count});
+}
 
 }  // namespace untorn::internal

@@ -127,7 +127,8 @@ void FreeMapDump::Damaged(const FreeMapNode& node, const absl::Status& why) {
 void FreeMapDump::WrongCount(const FreeMapNode& node, BlockCount said, BlockCount used) {
   out_.Element({{"level", node.level},
                 {"index", node.index},
-                {"error", absl::StrCat("its table says that ", Word(said), " blocks are in use, it says ", Word(used))}});
+                {"error", absl::StrCat("its table says that ", Word(said), " blocks are in use, it says ",
+                                       Word(used))}});
 }
 
 Json FreeMapDump::NodeJson(const FreeMapNode& node) {

@@ -22,7 +22,8 @@ class Findings {
   // The words are put together only for a finding that the result keeps.
   template <typename... Words>
   void Add(FindingCode code, const Words&... words) {
-    if (result_.findings.size() < kFindingsInFull) result_.findings.push_back({code, absl::StrCat(Word(words)...)});
+    if (result_.findings.size() < kFindingsInFull)
+      result_.findings.push_back({code, absl::StrCat(Word(words)...)});
     ++result_.findings_total;
   }
 

@@ -116,7 +116,8 @@ class Fsck {
 
   absl::Status CheckStore(const Superblock& sb) {
     BlockCount map_nodes;
-    for (uint64_t nodes : FreeMapShape::ForBlocks(sb.geometry.total_blocks).nodes) map_nodes += BlockCount(nodes);
+    for (uint64_t nodes : FreeMapShape::ForBlocks(sb.geometry.total_blocks).nodes)
+      map_nodes += BlockCount(nodes);
     Progress progress(report_, sb.geometry.log_blocks + sb.tree.node_count + map_nodes);
 
     Delta delta;
@@ -156,7 +157,8 @@ class Fsck {
                     sb.prepared_blocks, " before may be: a store open for writing zeroes those behind");
     };
     tree.base().ForEachRun(
-        {BlockAfterFirst(sb.prepared_blocks), sb.geometry.total_blocks - sb.prepared_blocks}, true, not_prepared);
+        {BlockAfterFirst(sb.prepared_blocks), sb.geometry.total_blocks - sb.prepared_blocks}, true,
+        not_prepared);
     CheckLogSpace(sb, tail, delta, tree);
 
     if (tree.mappings_lost()) {
@@ -217,7 +219,8 @@ class Fsck {
   FsckResult result_;
   Findings findings_{result_};
   int current_slot_ = 0;
-  std::optional<Generation> spare_generation_;  // the generation in the slot not in use, if that slot is sound
+  std::optional<Generation>
+      spare_generation_;  // the generation in the slot not in use, if that slot is sound
 };
 
 }  // namespace

@@ -9,7 +9,8 @@ namespace {
 
 // The blocks that the node describes, and those behind the store's end that its last group has.
 Extent GroupsOf(const FreeMapNode& node) {
-  return {BlockAfterFirst(kGroupBlocks * node.first_group), kGroupBlocks * (node.last_group - node.first_group)};
+  return {BlockAfterFirst(kGroupBlocks * node.first_group),
+          kGroupBlocks * (node.last_group - node.first_group)};
 }
 
 }  // namespace

@@ -81,8 +81,8 @@ void TreeCheck::TreeMapping(const TreeNode& leaf, const MappingEntry& entry) {
   const Geometry& g = sb_.geometry;
   const Mapping& m = entry.mapping;
   const auto what = [&] {
-    return absl::StrCat("object ", Value(entry.object), ", ", DescribeRun(m.logical),
-                        " of it, mapped to ", DescribeRun(m.extent()));
+    return absl::StrCat("object ", Value(entry.object), ", ", DescribeRun(m.logical), " of it, mapped to ",
+                        DescribeRun(m.extent()));
   };
   if (entry.object != last_object_) last_end_ = 0;
   last_object_ = entry.object;
@@ -164,8 +164,7 @@ void TreeCheck::CheckObject(ObjectId id, const ObjectRecord& object) {
     findings_.Add(FindingCode::kObjectWithoutName, what(), ": no name leads to it");
   if (object.mappings > 0 && object.furthest.end() > ObjectEnd(object.size_bytes)) {
     findings_.Add(FindingCode::kMappingBeyondSize, what(), " has ", object.size_bytes,
-                  " bytes, but a mapping of ", DescribeRun(object.furthest),
-                  " of it");
+                  " bytes, but a mapping of ", DescribeRun(object.furthest), " of it");
   }
 }
 

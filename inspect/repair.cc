@@ -96,7 +96,8 @@ class Repair {
     Planned();
     if (options_.dry_run) return absl::OkStatus();
     const auto& spare = slots_.slots[1 - slots_.current];
-    return Rebuild(device_, superblock, slots_.current, spare.ok() ? spare->generation : Generation(0), salvage);
+    return Rebuild(device_, superblock, slots_.current, spare.ok() ? spare->generation : Generation(0),
+                   salvage);
   }
 
   Device& device_;

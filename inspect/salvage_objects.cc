@@ -60,8 +60,8 @@ absl::Status Salvage::DoubtLogExtents() {
         status = there.status();
       } else if (!*there) {
         Doubt(objects_[e.object],
-              absl::StrCat("what was written to ", DescribeRun(e.logical),
-                           " of it by log record ", Word(record.lsn),
+              absl::StrCat("what was written to ", DescribeRun(e.logical), " of it by log record ",
+                           Word(record.lsn),
                            " is no longer there, so it was overwritten later, by itself or another"));
       }
     }

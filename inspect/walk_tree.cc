@@ -51,13 +51,14 @@ class TreeWalker {
 
   absl::StatusOr<std::shared_ptr<const TreeNode>> Load(BlockPointer pointer) {
     if (!superblock_.geometry.InDataArea({pointer.block, 1})) {
-      return absl::DataLossError(
-          absl::StrCat("a pointer of the tree leads outside the data area, to block ", pointer.block.value()));
+      return absl::DataLossError(absl::StrCat("a pointer of the tree leads outside the data area, to block ",
+                                              pointer.block.value()));
     }
     bool seen = false;
     visited_.Add({pointer.block, 1}, [&](Extent) { seen = true; });
     if (seen) {
-      return absl::DataLossError(absl::StrCat("tree node at ", pointer.block.value(), ": two pointers lead to it"));
+      return absl::DataLossError(
+          absl::StrCat("tree node at ", pointer.block.value(), ": two pointers lead to it"));
     }
     absl::Status read = ReadOrMissing(device_, {pointer.block, 1}, block_.data());
     if (!read.ok() && !absl::IsDataLoss(read)) failed_ = read;

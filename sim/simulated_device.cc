@@ -168,8 +168,9 @@ absl::Status SimulatedDevice::Impl::Read(const IoRequest& request,
         reads_fingerprint += DiskBlockFingerprint(number, block);
       }
       if (block.unreadable != 0 && status.ok()) {
-        status = absl::DataLossError(absl::StrCat(
-            "memory: block ", number.value(), " has unreadable sectors, which were being written at a power cut"));
+        status = absl::DataLossError(
+            absl::StrCat("memory: block ", number.value(),
+                         " has unreadable sectors, which were being written at a power cut"));
       }
     }
   }

@@ -20,9 +20,9 @@ BlockRange BlocksOf(ByteRange range) {
 absl::Status CheckRange(ByteRange range) {
   if (range.empty()) return absl::InvalidArgumentError("the length is zero");
   if (range.offset_bytes > kObjectBytesMax || range.length_bytes > kObjectBytesMax - range.offset_bytes) {
-    return absl::InvalidArgumentError(absl::StrCat("offset ", range.offset_bytes, " and length ",
-                                                   range.length_bytes, " pass the largest size of an object, ", kObjectBytesMax,
-                                                   " bytes"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("offset ", range.offset_bytes, " and length ", range.length_bytes,
+                     " pass the largest size of an object, ", kObjectBytesMax, " bytes"));
   }
   return absl::OkStatus();
 }
@@ -72,8 +72,7 @@ Readiness Admission::AwaitTree(Lock& lock, const std::string& name, LookFn look)
   }
 }
 
-Readiness Admission::AwaitWritable(Lock& lock, const ObjectState& object, ByteRange bytes,
-                                   Mappings* mapped) {
+Readiness Admission::AwaitWritable(Lock& lock, const ObjectState& object, ByteRange bytes, Mappings* mapped) {
   const BlockRange range = BlocksOf(bytes);
   const bool grows = bytes.end_bytes() > object.size_bytes;
   // What is pending has been looked at.
@@ -140,9 +139,8 @@ Readiness Admission::AwaitSpace(Lock& lock, SpaceCost cost, EmergencyReserve res
   }
   return absl::ResourceExhaustedError(absl::StrCat(
       "no space: ", Bytes(ledger.BlocksOf(cost)), " bytes are needed, metadata included, and ",
-      Bytes(ledger.ReservableBlocks()), " are free in ", parts_.pump.device().info().path,
-      ", a store of ", Bytes(parts_.volume.geometry().total_blocks), below_full,
-      "; remove or truncate objects to free some"));
+      Bytes(ledger.ReservableBlocks()), " are free in ", parts_.pump.device().info().path, ", a store of ",
+      Bytes(parts_.volume.geometry().total_blocks), below_full, "; remove or truncate objects to free some"));
 }
 
 // ---- Joining ----

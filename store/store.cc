@@ -271,8 +271,8 @@ absl::Status Store::Create(const std::string& path, const CreateOptions& options
   }
   const BlockCount blocks = WholeBlocks(options.size_bytes);
   if (blocks < kStoreBlocksMin || blocks > kStoreBlocksMax) {
-    return absl::InvalidArgumentError(absl::StrCat(path, ": a store has ", Bytes(kStoreBlocksMin),
-                                                   " to ", Bytes(kStoreBlocksMax), " bytes, not ",
+    return absl::InvalidArgumentError(absl::StrCat(path, ": a store has ", Bytes(kStoreBlocksMin), " to ",
+                                                   Bytes(kStoreBlocksMax), " bytes, not ",
                                                    options.size_bytes));
   }
   return exists ? ReplaceFile(path, options) : CreateInFile(path, options);

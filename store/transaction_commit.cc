@@ -49,8 +49,7 @@ absl::Status TransactionImpl::CheckPolicy() const {
     data.ForEach([&](BlockRange r) { blocks += r.count; });
   }
   if (ranges == 0) return absl::OkStatus();
-  const PathReason reason =
-      DecideForever(committing.policy, committing.limits, ranges > 1, Bytes(blocks));
+  const PathReason reason = DecideForever(committing.policy, committing.limits, ranges > 1, Bytes(blocks));
   if (reason == PathReason::kInPlace) return absl::OkStatus();
   return absl::FailedPreconditionError(absl::StrCat(
       "policy hardware-only: the transaction can never be one atomic overwrite: ", PathReasonName(reason),
@@ -336,9 +335,10 @@ absl::Status TransactionImpl::CommitLarge() {
   const ChangeSetRef set = MakeChangeSet();
   const BlockCount log_blocks = LogBlocksMax(LogBytesMax(*set));
   if (log_blocks > front_.committer.log_blocks_max()) {
-    return absl::ResourceExhaustedError(absl::StrCat(
-        "one commit would take ", log_blocks.value(), " blocks of the log, more than the ",
-        front_.committer.log_blocks_max().value(), " it may; commit it in smaller steps, or use a larger store"));
+    return absl::ResourceExhaustedError(
+        absl::StrCat("one commit would take ", log_blocks.value(), " blocks of the log, more than the ",
+                     front_.committer.log_blocks_max().value(),
+                     " it may; commit it in smaller steps, or use a larger store"));
   }
   // What was spilled is the store's now.
   for (auto& [id, draft] : drafts_) draft.spilled.clear();

@@ -64,8 +64,7 @@ bool Checkpointer::PrepareDue() const {
 
 bool Checkpointer::PrepareStep(Lock& lock) {
   absl::StatusOr<SpaceLedger::Prepared> more = parts_.volume.space().PrepareMore(lock, kPrepareStepBlocks);
-  grow_at_bytes_written_ =
-      parts_.pump.counts().bytes_written + kWritesPerGrowth * Bytes(kPrepareStepBlocks);
+  grow_at_bytes_written_ = parts_.pump.counts().bytes_written + kWritesPerGrowth * Bytes(kPrepareStepBlocks);
   // Lack of space is told to the write that needs it.
   if (!more.ok() && !absl::IsResourceExhausted(more.status())) parts_.health.Fail(more.status());
   prepare_failed_ = !more.ok();

@@ -111,7 +111,7 @@ class Placer {
   AllocateFn allocate_;
   ReturnFn give_back_;
   BlockCount left_;  // blocks that have no place yet
-  Extent extent_;  // what is allocated and not used yet
+  Extent extent_;    // what is allocated and not used yet
   PlacedPieces placed_;
 };
 

@@ -34,7 +34,8 @@ bool Cover(std::span<const Mapping> mapped, const RangeSet& data) {
 
 // The part of the mapping that lies in `range`.
 Mapping Clip(const Mapping& m, BlockRange range) {
-  const ObjectBlock start = std::max(m.logical.start, range.start), end = std::min(m.logical.end(), range.end());
+  const ObjectBlock start = std::max(m.logical.start, range.start),
+                    end = std::min(m.logical.end(), range.end());
   if (start == m.logical.start && end == m.logical.end()) return m;
   Mapping part = m;
   if (part.state != MappingState::kHole) part.physical += start - m.logical.start;

@@ -17,13 +17,22 @@ namespace {
 using Lsn = StrongInt<struct TestLsnTag, uint64_t>;
 
 template <typename A, typename B>
-concept CanAdd = requires(A a, B b) { a + b; };
+concept CanAdd = requires(A a, B b) {
+  a + b;
+};
 template <typename A, typename B>
-concept CanSubtract = requires(A a, B b) { a - b; };
+concept CanSubtract = requires(A a, B b) {
+  a - b;
+};
 template <typename A, typename B>
-concept CanMultiply = requires(A a, B b) { a * b; };
+concept CanMultiply = requires(A a, B b) {
+  a* b;
+};
 template <typename A, typename B>
-concept CanCompare = requires(A a, B b) { a == b; } || requires(A a, B b) { a < b; };
+concept CanCompare = requires(A a, B b) {
+  a == b;
+}
+|| requires(A a, B b) { a < b; };
 
 // ---- No variable converts ----
 

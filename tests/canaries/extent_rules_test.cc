@@ -60,7 +60,7 @@ TEST_F(ExtentRulesTest, RecordCountsAsDurableAlthoughOneBeforeItDoesNot) {
 
 TEST_F(ExtentRulesTest, RecordIsBelievedWithoutItsData) {
   for (const bool broken : {false, true}) {
-    LogEntry entry = open_->NewData(kObject, {ObjectBlock(broken ? 1 : 0), 1}, 'a');
+    LogEntry entry = open_->NewData(kObject, {broken ? ObjectBlock(1) : ObjectBlock(0), 1}, 'a');
     entry.hash.low ^= 1;
     open_->Send({entry});
     open_->Flush();

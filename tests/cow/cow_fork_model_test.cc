@@ -146,7 +146,8 @@ class CowForkModel {
   uint64_t Below(uint64_t bound) { return random_() % bound; }
   BlockRange RandomRange() {
     const uint64_t start = Below(kBlocks);
-    return {ObjectBlock(start), BlockCount(1 + Below(std::min<uint64_t>(kBlocks - start, Below(4) ? 4 : 20)))};
+    return {ObjectBlock(start),
+            BlockCount(1 + Below(std::min<uint64_t>(kBlocks - start, Below(4) ? 4 : 20)))};
   }
 
   void Write() {

@@ -48,7 +48,8 @@ TEST_F(CheckpointTest, WriteIntoReservedBlocksKeepsThemOnceThroughACheckpoint) {
     const auto mappings = open_->Lookup(kObject, {0, 8});
     ASSERT_EQ(mappings.size(), 3u);
     EXPECT_EQ(mappings[1].state, MappingState::kWritten);
-    for (const Mapping& m : mappings) EXPECT_EQ(m.physical, extent->start + (m.logical.start - ObjectBlock(0)));
+    for (const Mapping& m : mappings)
+      EXPECT_EQ(m.physical, extent->start + (m.logical.start - ObjectBlock(0)));
     EXPECT_FALSE(open_->IsAllocatable(*extent));
     ASSERT_TRUE(open_->Checkpoint().ok());
   }
@@ -57,15 +58,17 @@ TEST_F(CheckpointTest, WriteIntoReservedBlocksKeepsThemOnceThroughACheckpoint) {
 
 TEST_F(CheckpointTest, CheckpointThatFailsAtAnyOperationLosesNothing) {
   for (uint64_t i = 0; i < 200; ++i) {
-    open_->Commit(
-        {open_->NewData(ObjectId{1 + i}, {ObjectBlock(i), 1}, 'a'), LogEntry::SetInode({ObjectId{1 + i}, i, "o"})});
+    open_->Commit({open_->NewData(ObjectId{1 + i}, {ObjectBlock(i), 1}, 'a'),
+                   LogEntry::SetInode({ObjectId{1 + i}, i, "o"})});
   }
   ASSERT_TRUE(open_->Checkpoint().ok());
   for (uint64_t i = 0; i < 200; i += 3) {
-    open_->Commit({open_->NewData(ObjectId{1 + i}, {ObjectBlock(i), 1}, 'b'), LogEntry::InodeGone(ObjectId{300 + i})});
+    open_->Commit(
+        {open_->NewData(ObjectId{1 + i}, {ObjectBlock(i), 1}, 'b'), LogEntry::InodeGone(ObjectId{300 + i})});
   }
   std::map<uint64_t, Extent> places;
-  for (uint64_t i = 0; i < 200; ++i) places[i] = open_->Lookup(ObjectId{1 + i}, {ObjectBlock(i), 1}).at(0).extent();
+  for (uint64_t i = 0; i < 200; ++i)
+    places[i] = open_->Lookup(ObjectId{1 + i}, {ObjectBlock(i), 1}).at(0).extent();
   open_.reset();
   std::mt19937_64 random(5);
   for (const IoOp op : {IoOp::kWrite, IoOp::kFlush, IoOp::kRead}) {
@@ -82,7 +85,8 @@ TEST_F(CheckpointTest, CheckpointThatFailsAtAnyOperationLosesNothing) {
       open = OpenVolume::Open(disk);
       ASSERT_NE(open, nullptr) << "operation " << nth;
       for (const auto& [i, place] : places) {
-        ASSERT_EQ(open->Lookup(ObjectId{1 + i}, {ObjectBlock(i), 1}).at(0).extent(), place) << "operation " << nth;
+        ASSERT_EQ(open->Lookup(ObjectId{1 + i}, {ObjectBlock(i), 1}).at(0).extent(), place)
+            << "operation " << nth;
       }
     }
   }

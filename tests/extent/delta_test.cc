@@ -63,8 +63,7 @@ TEST(DeltaTest, WriteOverAWriteDisplacesExactlyThePartItCovers) {
   Delta delta;
   EXPECT_TRUE(Apply(delta, Write({0, 10}, 100), 1).empty());
   EXPECT_EQ(Apply(delta, Write({4, 3}, 200), 2), Displaced({{104, 1}, {105, 1}, {106, 1}}));
-  EXPECT_EQ(Apply(delta, LogEntry::Hole(kObject, {6, 3}), 3),
-            Displaced({{202, 2}, {107, 1}, {108, 1}}));
+  EXPECT_EQ(Apply(delta, LogEntry::Hole(kObject, {6, 3}), 3), Displaced({{202, 2}, {107, 1}, {108, 1}}));
   EXPECT_TRUE(Apply(delta, Write({6, 3}, 300), 4).empty()) << "a hole has no extent";
 }
 
@@ -85,9 +84,8 @@ TEST(DeltaTest, WriteIntoBlocksReservedInThisDeltaOwnsThem) {
   EXPECT_EQ(pieces[1].state, MappingState::kWritten);
   EXPECT_EQ(pieces[1].physical, 502);
   EXPECT_EQ(pieces[2].state, MappingState::kUnwritten);
-  EXPECT_EQ(
-      Apply(delta, LogEntry::Hole(kObject, {0, 8}), 3),
-      Displaced({{500, 1}, {501, 1}, {502, 2}, {503, 2}, {504, 1}, {505, 1}, {506, 1}, {507, 1}}));
+  EXPECT_EQ(Apply(delta, LogEntry::Hole(kObject, {0, 8}), 3),
+            Displaced({{500, 1}, {501, 1}, {502, 2}, {503, 2}, {504, 1}, {505, 1}, {506, 1}, {507, 1}}));
 }
 
 // Found by the fsck fuzzer: taken as it was, the blocks below would be freed twice.
@@ -261,7 +259,8 @@ class DeltaModel {
       ASSERT_EQ(edit->SortKey(), MappingKey(edit->object, m.logical.start));
       ASSERT_GE(m.logical.start, end[object]);
       end[object] = m.logical.end();
-      for (ObjectBlock b = m.logical.start; b < std::min(ObjectBlock(0) + kBlocks, m.logical.end()); ++b, ++cells)
+      for (ObjectBlock b = m.logical.start; b < std::min(ObjectBlock(0) + kBlocks, m.logical.end());
+           ++b, ++cells)
         CheckCell(object, b, m);
     }
     ASSERT_EQ(source->Next(), nullptr);

@@ -52,8 +52,8 @@ class MapBlocks {
   BlockPointer Write(FreeSpace& space, const Superblock& before) {
     std::set<BlockNumber> needed;
     if (before.free_map) Collect(before.free_map.block, needed);
-    const auto root =
-        space.WriteChanges(kTestUuid, ++generation_, [&](BlockNumber place, std::span<const std::byte> bytes) {
+    const auto root = space.WriteChanges(
+        kTestUuid, ++generation_, [&](BlockNumber place, std::span<const std::byte> bytes) {
           EXPECT_FALSE(needed.contains(place))
               << "block " << place << " of the last checkpoint is overwritten";
           EXPECT_GE(place, before.geometry.map_start);
@@ -506,7 +506,8 @@ class Model {
       if (longest == want) break;
     }
     const uint64_t enough = random_() % 2 ? want : 1 + random_() % want;
-    const std::optional<Extent> extent = space_->Allocate(BlockCount(want), BlockCount(min), BlockCount(alignment), BlockCount(enough));
+    const std::optional<Extent> extent =
+        space_->Allocate(BlockCount(want), BlockCount(min), BlockCount(alignment), BlockCount(enough));
     if (!extent) {
       ASSERT_LT(longest, min) << "want " << want << " min " << min << " alignment " << alignment;
       return;

@@ -64,8 +64,7 @@ void ExpectEqual(const LogEntry& a, const LogEntry& b) {
 
 void ExpectRoundTrip(const LogRecord& record) {
   const std::vector<std::byte> bytes = Encode(record);
-  EXPECT_EQ(PeekRecordBlocks({bytes.data(), kBlockBytes}, kUuid, record.position),
-            WholeBlocks(bytes.size()));
+  EXPECT_EQ(PeekRecordBlocks({bytes.data(), kBlockBytes}, kUuid, record.position), WholeBlocks(bytes.size()));
   const auto decoded = Decode(bytes, record.position);
   ASSERT_TRUE(decoded.ok()) << decoded.status();
   EXPECT_EQ(decoded->position, record.position);
@@ -161,9 +160,10 @@ TEST(LogFormatTest, RandomRecordsOfAnyLengthComeBackAsTheyWere) {
       LogEntry e;
       switch (below(6)) {
         case 0:
-          e = LogEntry::Map(object, {start, 1 + blocks_below(std::min(kDataArea.end() - physical, kObjectEnd - start))},
-                            physical, below(2) ? MappingState::kWritten : MappingState::kUnwritten,
-                            {random(), random()}, below(2));
+          e = LogEntry::Map(
+              object, {start, 1 + blocks_below(std::min(kDataArea.end() - physical, kObjectEnd - start))},
+              physical, below(2) ? MappingState::kWritten : MappingState::kUnwritten, {random(), random()},
+              below(2));
           break;
         case 1:
           e = LogEntry::Hole(object, {start, 1 + blocks_below(kObjectEnd - start)});

@@ -76,8 +76,8 @@ class LogReaderTest : public testing::Test {
     std::vector<char> data(Bytes(count), static_cast<char>(physical.value()));
     disk_->Poke(ByteOffset(physical), data.data(), data.size());
     const iovec piece{data.data(), data.size()};
-    return LogEntry::Map(kObject, {ObjectBlock(physical.value()), count}, physical, MappingState::kWritten, HashData({&piece, 1}),
-                         false);
+    return LogEntry::Map(kObject, {ObjectBlock(physical.value()), count}, physical, MappingState::kWritten,
+                         HashData({&piece, 1}), false);
   }
   // Data that did not arrive, or was overwritten in place since.
   LogEntry WrongData() {

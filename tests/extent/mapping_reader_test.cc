@@ -49,7 +49,8 @@ TEST_F(MappingReaderTest, NamesComeInByteOrderWhateverLayerHasThem) {
 TEST_F(MappingReaderTest, WhatACheckpointWroteIsLookedUpWithoutReading) {
   const auto write = [&](uint64_t step) {
     std::vector<LogEntry> entries;
-    for (uint64_t i = 0; i < 300; i += step) entries.push_back(open_->NewData(kObject, {ObjectBlock(2 * i), 1}, 'a'));
+    for (uint64_t i = 0; i < 300; i += step)
+      entries.push_back(open_->NewData(kObject, {ObjectBlock(2 * i), 1}, 'a'));
     open_->Commit(std::move(entries));
   };
   write(1);

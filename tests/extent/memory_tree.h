@@ -70,7 +70,8 @@ class MemoryTree : public TreeMergeSink {
   absl::StatusOr<std::shared_ptr<const TreeNode>> Load(BlockPointer pointer) override {
     ++loads;
     const auto it = blocks.find(pointer.block);
-    if (it == blocks.end()) return absl::DataLossError("no such node: " + std::to_string(pointer.block.value()));
+    if (it == blocks.end())
+      return absl::DataLossError("no such node: " + std::to_string(pointer.block.value()));
     return TreeNode::Parse(it->second, kTestUuid, pointer);
   }
   absl::StatusOr<BlockNumber> AllocateNode() override {
@@ -84,7 +85,9 @@ class MemoryTree : public TreeMergeSink {
     written.insert(node.block);
     return absl::OkStatus();
   }
-  void NodeRetired(BlockNumber block) override { EXPECT_TRUE(retired.insert(block).second) << "retired twice"; }
+  void NodeRetired(BlockNumber block) override {
+    EXPECT_TRUE(retired.insert(block).second) << "retired twice";
+  }
   void MappingRemoved(Extent extent) override { removed.push_back(extent); }
 
   // Merges, and takes the new tree as the current one if that succeeds. Retired nodes are gone then.

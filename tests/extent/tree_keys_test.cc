@@ -33,8 +33,8 @@ TEST(TreeKeysTest, ByteOrderIsNumericOrder) {
 }
 
 TEST(TreeKeysTest, MappingIsReadBack) {
-  const auto entry =
-      ParseMapping(MappingKey(kObject, 500), MappingValue(900, kMappingEntryBlocksMax, MappingState::kUnwritten));
+  const auto entry = ParseMapping(MappingKey(kObject, 500),
+                                  MappingValue(900, kMappingEntryBlocksMax, MappingState::kUnwritten));
   ASSERT_TRUE(entry);
   EXPECT_EQ(entry->object, kObject);
   EXPECT_EQ(entry->mapping.logical, (BlockRange{500, kMappingEntryBlocksMax}));
@@ -74,14 +74,11 @@ TEST(TreeKeysTest, IllFormedValuesAreRefused) {
   EXPECT_FALSE(ParseMapping(key, MappingValue(9, 0, MappingState::kWritten)));
   EXPECT_FALSE(ParseMapping(key, MappingValue(9, 1, MappingState::kHole)));
   EXPECT_FALSE(ParseMapping(key, MappingValue(9, 1, MappingState{3})));
-  EXPECT_FALSE(
-      ParseMapping(key, MappingValue(BlockNumber::Max(), 1, MappingState::kWritten)));
+  EXPECT_FALSE(ParseMapping(key, MappingValue(BlockNumber::Max(), 1, MappingState::kWritten)));
   EXPECT_FALSE(ParseMapping(key, MappingValue(9, 1, MappingState::kWritten) + "x"));
   EXPECT_FALSE(ParseMapping(key, ""));
-  EXPECT_TRUE(
-      ParseMapping(MappingKey(kObject, kObjectEnd - 1), MappingValue(9, 1, MappingState::kWritten)));
-  EXPECT_FALSE(
-      ParseMapping(MappingKey(kObject, kObjectEnd - 1), MappingValue(9, 2, MappingState::kWritten)));
+  EXPECT_TRUE(ParseMapping(MappingKey(kObject, kObjectEnd - 1), MappingValue(9, 1, MappingState::kWritten)));
+  EXPECT_FALSE(ParseMapping(MappingKey(kObject, kObjectEnd - 1), MappingValue(9, 2, MappingState::kWritten)));
   EXPECT_FALSE(ParseInode(InodeKey(kObject), "1234567"));
   EXPECT_FALSE(ParseInode(InodeKey(kObject), InodeValue({kObject, 1, ""})));
   EXPECT_FALSE(ParseInode(InodeKey(kObject), InodeValue({kObject, kObjectBytesMax + 1, "a"})));

@@ -122,9 +122,9 @@ class Model {
                                     kObjectEnd - ObjectBlock(start), kObjectBlocksMax};
       const uint64_t pick = Below(100);
       AddIfFree(PunchHole(object, {ObjectBlock(start), lengths[pick < 70   ? 0
-                                                  : pick < 97 ? 1
-                                                  : pick < 98 ? 2
-                                                              : 3]}),
+                                                               : pick < 97 ? 1
+                                                               : pick < 98 ? 2
+                                                                           : 3]}),
                 edits);
       return;
     }
@@ -229,7 +229,8 @@ void RunRounds(uint64_t seed, uint64_t names, int rounds) {
     expected.insert(tree.written.begin(), tree.written.end());
     ASSERT_EQ(contents.nodes, expected);
     ASSERT_EQ(tree.root.node_count, BlockCount(contents.nodes.size()));
-    ASSERT_EQ(tree.root.node_count, count_before - BlockCount(tree.retired.size()) + BlockCount(tree.written.size()));
+    ASSERT_EQ(tree.root.node_count,
+              count_before - BlockCount(tree.retired.size()) + BlockCount(tree.written.size()));
     nodes = contents.nodes;
     ASSERT_EQ(tree.root.leaf_bytes, contents.leaf_bytes - contents.leaves * kHeaderBytes);
     ASSERT_EQ(tree.root.levels, contents.height);

@@ -25,7 +25,8 @@ std::string Mappings(MemoryTree& tree) {
     if (!entry) continue;
     const Mapping& m = entry->mapping;
     absl::StrAppend(&text, text.empty() ? "" : " ", Value(entry->object), ":[", m.logical.start.value(), ",",
-                    m.logical.end().value(), ")@", m.physical.value(), m.state == MappingState::kUnwritten ? "u" : "");
+                    m.logical.end().value(), ")@", m.physical.value(),
+                    m.state == MappingState::kUnwritten ? "u" : "");
   }
   return text;
 }
@@ -118,7 +119,8 @@ TEST(TreeMergeTest, MappingTooLongForOneEntryBecomesSeveral) {
   // The last two are joined: they fit one entry now.
   EXPECT_EQ(Mappings(tree), absl::StrCat("1:[7,", kEntryMax, ")@100 1:[", kEntryMax + 20, ",",
                                          2 * kEntryMax + 10, ")@", kEntryMax + 113));
-  EXPECT_EQ(tree.removed, std::vector<Extent>({{BlockNumber(kEntryMax + 93), 7}, {BlockNumber(kEntryMax + 100), 13}}));
+  EXPECT_EQ(tree.removed,
+            std::vector<Extent>({{BlockNumber(kEntryMax + 93), 7}, {BlockNumber(kEntryMax + 100), 13}}));
   ASSERT_TRUE(tree.Merge({PunchHole(1, {0, kWhole})}).ok());
   EXPECT_EQ(tree.root, TreeRoot{});
 }
@@ -156,7 +158,8 @@ TEST(TreeMergeTest, OneEditInAFullTreeRewritesOnlyItsPath) {
     ASSERT_TRUE(tree.Merge({Name(at)}).ok());
     EXPECT_LE(tree.loads, static_cast<uint64_t>(height) + 2);
     EXPECT_LE(tree.written.size(), static_cast<size_t>(2 * height + 1));
-    EXPECT_EQ(tree.root.node_count, nodes_before - BlockCount(tree.retired.size()) + BlockCount(tree.written.size()));
+    EXPECT_EQ(tree.root.node_count,
+              nodes_before - BlockCount(tree.retired.size()) + BlockCount(tree.written.size()));
     EXPECT_EQ(tree.Walk().entries.size(), 4001u);
   }
 }
@@ -244,7 +247,8 @@ std::vector<BlockPointer> Leaves(MemoryTree& tree) {
 MemoryTree TreeOfMappings() {
   std::vector<TreeEdit> edits;
   for (uint64_t object = 1; object <= 10; ++object) {
-    for (uint64_t i = 0; i < 50; ++i) edits.push_back(MapRange(object, {ObjectBlock(i * 10), 1}, BlockNumber(object * 10000 + i * 7)));
+    for (uint64_t i = 0; i < 50; ++i)
+      edits.push_back(MapRange(object, {ObjectBlock(i * 10), 1}, BlockNumber(object * 10000 + i * 7)));
   }
   return TreeOf(std::move(edits));
 }
@@ -290,7 +294,8 @@ TEST(TreeMergeTest, DamagedLeafInsideAHoleGoesAndWhatItMappedIsNotReported) {
 
   tree = TreeOf([&] {
     std::vector<TreeEdit> one;
-    for (uint64_t i = 0; i < 500; ++i) one.push_back(MapRange(1, {ObjectBlock(i * 10), 1}, BlockNumber(10000 + i * 7)));
+    for (uint64_t i = 0; i < 500; ++i)
+      one.push_back(MapRange(1, {ObjectBlock(i * 10), 1}, BlockNumber(10000 + i * 7)));
     return one;
   }());
   const std::vector<BlockPointer> of_one = Leaves(tree);
@@ -424,7 +429,8 @@ TEST(TreeMergeTest, ChildThatIsNotWhatItsParentSaysIsDataLoss) {
 TEST(TreeMergeTest, SealedDamageIsMergedOrRefusedButNeverAborts) {
   std::mt19937_64 random(3);
   std::vector<TreeEdit> edits;
-  for (uint64_t i = 0; i < 300; ++i) edits.push_back(MapRange(1, {ObjectBlock(3 * i), 2}, BlockNumber(1000 + 5 * i)));
+  for (uint64_t i = 0; i < 300; ++i)
+    edits.push_back(MapRange(1, {ObjectBlock(3 * i), 2}, BlockNumber(1000 + 5 * i)));
   for (uint64_t i = 0; i < 20; ++i) edits.push_back(Name(i));
   const MemoryTree sound = TreeOf(std::move(edits));
   int merged = 0, refused = 0;
@@ -452,8 +458,8 @@ TEST(TreeMergeTest, SealedDamageIsMergedOrRefusedButNeverAborts) {
       to.copy(std::search(text, text + kBlockBytes, from.begin(), from.end()), to.size());
     }
     tree.root.root.checksum = SealBlock(root_block);
-    const absl::Status status =
-        tree.Merge({PunchHole(1, {ObjectBlock(random() % 900), BlockCount(1 + random() % 300)}), Name(random() % 40)});
+    const absl::Status status = tree.Merge(
+        {PunchHole(1, {ObjectBlock(random() % 900), BlockCount(1 + random() % 300)}), Name(random() % 40)});
     ++(status.ok() ? merged : refused);
     if (!status.ok()) {
       EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << status;

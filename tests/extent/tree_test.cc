@@ -187,7 +187,9 @@ TEST(TreeCursorOnMappingsTest, MappingThatReachesIntoTheFollowingNodeIsDamage) {
   const std::string first = MappingKey(ObjectId{1}, 0), second = MappingKey(ObjectId{1}, 8),
                     third = MappingKey(ObjectId{1}, 16);
   for (const BlockCount count : {BlockCount(8), BlockCount(9)}) {
-    const auto at = [&](BlockNumber physical) { return MappingValue(physical, count, MappingState::kWritten); };
+    const auto at = [&](BlockNumber physical) {
+      return MappingValue(physical, count, MappingState::kWritten);
+    };
     const BlockPointer left = node(10, 0, {{first, at(100)}}), middle = node(11, 0, {{second, at(200)}}),
                        right = node(12, 0, {{third, at(300)}});
     // The leaf in the middle is the last of its parent: what follows is told further up.

@@ -54,9 +54,9 @@ class ImageEditor {
   std::optional<size_t> IndexOf(BlockNumber block) const;
   // What the edit makes of a number.
   uint64_t NewValue(const Parts& edit, uint64_t old) const;
-  template <typename T>
-  T NewValue(const Parts& edit, T old) const {
-    return T(NewValue(edit, old.value()));
+  template <typename Tag, typename Distance>
+  StrongInt<Tag, Distance> NewValue(const Parts& edit, StrongInt<Tag, Distance> old) const {
+    return StrongInt<Tag, Distance>(NewValue(edit, old.value()));
   }
   template <typename T>
   void ChangeField(const Parts& edit, void* at) const;

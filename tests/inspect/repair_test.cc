@@ -274,8 +274,7 @@ TEST(RepairTest, MayBeInterruptedAnywhere) {
       {"log",
        [](StoreEditor& e) {
          const Superblock& sb = e.superblock();
-         FlipByte(*e.disk(), sb.geometry.LogBlock(sb.checkpoint_position + 1),
-                  99, 1);
+         FlipByte(*e.disk(), sb.geometry.LogBlock(sb.checkpoint_position + 1), 99, 1);
        }},
       {"leaf",
        [](StoreEditor& e) {

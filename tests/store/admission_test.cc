@@ -136,7 +136,8 @@ TEST_F(AdmissionTest, DamageRefusesTheChangesOfWhatItCovers) {
   WriteToDevice({0, 4}, 'a');
   DamageTree();
   Mappings mapped;
-  EXPECT_TRUE(IsDamageOf(admission().AwaitWritable(lock_, *object_, {0, 1}, &mapped), "object")) << "promise 9";
+  EXPECT_TRUE(IsDamageOf(admission().AwaitWritable(lock_, *object_, {0, 1}, &mapped), "object"))
+      << "promise 9";
   EXPECT_TRUE(IsDamageOf(admission().AwaitRecord(lock_, "object", kId), "object"));
   EXPECT_TRUE(IsDamageOf(admission().AwaitHole(lock_, *object_, {0, 4}, false), "object"));
   EXPECT_FALSE(parts().health.failed()) << "it is contained";

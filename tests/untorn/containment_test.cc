@@ -149,7 +149,7 @@ TEST(ContainmentTest, DamagedNodeRefusesTheChangesOfWhatItCoversAndNoOthers) {
     const bool leaf = node["level"] == 0;
     leaves += leaf;
     auto disk = Base();
-    ZeroBlock(*disk, node["block"]);
+    ZeroBlock(*disk, BlockOf(node));
     Expected expected = all;
     Counts counts;
     uint64_t step = 0;
@@ -185,10 +185,10 @@ TEST(ContainmentTest, DamagedNodeRefusesTheChangesOfWhatItCoversAndNoOthers) {
 TEST(ContainmentTest, ObjectWithDamageInItsMiddleCanBeRemovedAndItsSpaceRepaired) {
   auto disk = Base();
   const nlohmann::json dump = RunDump(disk);
-  std::vector<uint64_t> of_big;
+  std::vector<BlockNumber> of_big;
   for (const auto& node : dump["tree"]["nodes"]) {
     const std::string first = node.value("first_key", "");
-    if (node["level"] == 0 && first.starts_with("mapping of object 301 ")) of_big.push_back(node["block"]);
+    if (node["level"] == 0 && first.starts_with("mapping of object 301 ")) of_big.push_back(BlockOf(node));
   }
   ASSERT_GE(of_big.size(), 4u);
   ZeroBlock(*disk, of_big[1]);
@@ -209,11 +209,11 @@ TEST(ContainmentTest, ObjectWithDamageInItsMiddleCanBeRemovedAndItsSpaceRepaired
 }
 
 // The leaves in order, with the first key of each in words.
-std::vector<std::pair<uint64_t, std::string>> Leaves(const std::shared_ptr<SimulatedDisk>& disk = Base()) {
-  std::vector<std::pair<uint64_t, std::string>> leaves;
+std::vector<std::pair<BlockNumber, std::string>> Leaves(const std::shared_ptr<SimulatedDisk>& disk = Base()) {
+  std::vector<std::pair<BlockNumber, std::string>> leaves;
   const nlohmann::json dump = RunDump(disk);
   for (const auto& node : dump["tree"]["nodes"]) {
-    if (node["level"] == 0) leaves.push_back({node["block"], node.value("first_key", "")});
+    if (node["level"] == 0) leaves.push_back({BlockOf(node), node.value("first_key", "")});
   }
   return leaves;
 }
@@ -221,7 +221,7 @@ uint64_t LastNumber(const std::string& text) { return std::stoull(text.substr(te
 
 TEST(ContainmentTest, WriteIntoAHoleOverDamageIsKept) {
   auto disk = Base();
-  std::vector<std::pair<uint64_t, std::string>> of_big = Leaves();
+  std::vector<std::pair<BlockNumber, std::string>> of_big = Leaves();
   std::erase_if(of_big, [](const auto& leaf) { return !leaf.second.starts_with("mapping of object 301 "); });
   ASSERT_GE(of_big.size(), 4u);
   ZeroBlock(*disk, of_big[1].first);
@@ -245,7 +245,7 @@ TEST(ContainmentTest, WriteIntoAHoleOverDamageIsKept) {
 
 TEST(ContainmentTest, TransactionThatCreatesAndTruncatesIsLookedAt) {
   auto disk = Base();
-  uint64_t last = 0;
+  BlockNumber last;
   for (const auto& [block, first] : Leaves()) {
     if (first.starts_with("mapping of ")) last = block;
   }
@@ -297,8 +297,9 @@ TEST(ContainmentTest, EntriesThatMakeNoSenseRefuseChangesToo) {
   for (bool out_of_bounds : {false, true}) {
     StoreEditor editor(SmallStore());
     editor.ChangeRoot([&](StoreEditor::Entries& entries) {
-      entries[0].second = out_of_bounds ? MappingValue(uint64_t{1} << 40, 3, MappingState::kWritten)
-                                        : MappingValue(1, 3, MappingState::kHole);
+      entries[0].second = out_of_bounds
+                              ? MappingValue(BlockNumber(uint64_t{1} << 40), 3, MappingState::kWritten)
+                              : MappingValue(1, 3, MappingState::kHole);
     });
     auto store = Store::OpenOnDevice(OpenDisk(editor.disk()), {.cache_bytes = 4 << 20}, false);
     ASSERT_TRUE(IsOk(store));
@@ -347,7 +348,7 @@ TEST(ContainmentTest, RemovalIsRefusedWhereTheObjectSharesADamagedLeaf) {
   for (const auto& node : dump["tree"]["nodes"]) {
     const std::string first = node.value("first_key", "");
     if (node["level"] != 0 || !first.starts_with("mapping of object 1")) continue;
-    ZeroBlock(*disk, node["block"]);
+    ZeroBlock(*disk, BlockOf(node));
     break;
   }
   auto store = Store::OpenOnDevice(OpenDisk(disk), {.cache_bytes = 4 << 20}, false);

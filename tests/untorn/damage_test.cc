@@ -26,8 +26,8 @@ std::string NameOf(int i) { return absl::StrCat(10000 + i, std::string(240, 'n')
 
 struct DamageStore {
   std::shared_ptr<SimulatedDisk> disk, earlier;  // `earlier`: with an older version of most blocks
-  std::vector<uint64_t> metadata;
-  std::set<uint64_t> inner;  // nodes of the tree that are no leaves: they cover much
+  std::vector<BlockNumber> metadata;
+  std::set<BlockNumber> inner;  // nodes of the tree that are no leaves: they cover much
   uint64_t first_id = 0;
 };
 
@@ -51,13 +51,13 @@ const DamageStore& TheStore() {
     EXPECT_TRUE(IsOk(store.Close()));
     made.disk = store.disk();
     const nlohmann::json dump = RunDump(made.disk, {.objects = false});
-    for (const auto& slot : dump["superblocks"]) made.metadata.push_back(slot["block"]);
+    for (const auto& slot : dump["superblocks"]) made.metadata.push_back(BlockOf(slot));
     for (const auto& node : dump["tree"]["nodes"]) {
-      made.metadata.push_back(node["block"]);
-      if (node["level"] > 0) made.inner.insert(node["block"].get<uint64_t>());
+      made.metadata.push_back(BlockOf(node));
+      if (node["level"] > 0) made.inner.insert(BlockOf(node));
     }
     for (const auto& node : dump["free_map"]["nodes"]) {
-      if (node.count("block")) made.metadata.push_back(node["block"]);
+      if (node.count("block")) made.metadata.push_back(BlockOf(node));
     }
     return made;
   }();
@@ -67,11 +67,11 @@ const DamageStore& TheStore() {
 enum Damage { kFlippedBit, kZeroed, kStale, kSwapped, kDamages };
 
 // The blocks that are now wrong. None: this damage cannot be done to this block.
-std::vector<uint64_t> Harm(SimulatedDisk& disk, size_t index, Damage damage, std::mt19937_64& rng) {
+std::vector<BlockNumber> Harm(SimulatedDisk& disk, size_t index, Damage damage, std::mt19937_64& rng) {
   const DamageStore& store = TheStore();
-  const uint64_t block = store.metadata[index];
+  const BlockNumber block = store.metadata[index];
   std::vector<char> now(kBlockBytes), other(kBlockBytes);
-  disk.Peek(block * kBlockBytes, now.data(), kBlockBytes);
+  disk.Peek(ByteOffset(block), now.data(), kBlockBytes);
   switch (damage) {
     case kFlippedBit:
       FlipByte(disk, block, rng() % kBlockBytes, 1 << rng() % 8);
@@ -80,17 +80,17 @@ std::vector<uint64_t> Harm(SimulatedDisk& disk, size_t index, Damage damage, std
       ZeroBlock(disk, block);
       return {block};
     case kStale:
-      store.earlier->Peek(block * kBlockBytes, other.data(), kBlockBytes);
+      store.earlier->Peek(ByteOffset(block), other.data(), kBlockBytes);
       if (other == now) return {};
-      disk.Poke(block * kBlockBytes, other.data(), kBlockBytes);
+      disk.Poke(ByteOffset(block), other.data(), kBlockBytes);
       return {block};
     default: {
-      const uint64_t with =
+      const BlockNumber with =
           store.metadata[(index + 1 + rng() % (store.metadata.size() - 1)) % store.metadata.size()];
-      disk.Peek(with * kBlockBytes, other.data(), kBlockBytes);
+      disk.Peek(ByteOffset(with), other.data(), kBlockBytes);
       if (other == now) return {};
-      disk.Poke(block * kBlockBytes, other.data(), kBlockBytes);
-      disk.Poke(with * kBlockBytes, now.data(), kBlockBytes);
+      disk.Poke(ByteOffset(block), other.data(), kBlockBytes);
+      disk.Poke(ByteOffset(with), now.data(), kBlockBytes);
       return {block, with};
     }
   }
@@ -149,8 +149,8 @@ void ExpectRepaired(const std::shared_ptr<SimulatedDisk>& disk, int lost_max) {
 }
 
 // Whether "block N" is there, and not as the beginning of a longer number.
-bool Names(const std::string& text, uint64_t block) {
-  const std::string words = absl::StrCat("block ", block);
+bool Names(const std::string& text, BlockNumber block) {
+  const std::string words = absl::StrCat("block ", block.value());
   for (size_t at = text.find(words); at != std::string::npos; at = text.find(words, at + 1)) {
     const size_t end = at + words.size();
     if (end == text.size() || !absl::ascii_isdigit(text[end])) return true;
@@ -171,21 +171,21 @@ TEST_P(DamageTest, EverySingleBlockIsFoundAndGivesNoWrongAnswer) {
   for (size_t i = GetParam(); i < store.metadata.size() && !HasFailure(); i += kParts) {
     for (int d = 0; d < kDamages; ++d) {
       const auto disk = store.disk->Clone();
-      const std::vector<uint64_t> blocks = Harm(*disk, i, static_cast<Damage>(d), rng);
+      const std::vector<BlockNumber> blocks = Harm(*disk, i, static_cast<Damage>(d), rng);
       if (blocks.empty()) continue;
-      SCOPED_TRACE(absl::StrCat("block ", blocks[0], ", damage ", d));
+      SCOPED_TRACE(absl::StrCat("block ", blocks[0].value(), ", damage ", d));
       ++tried[d];
       const FsckResult result = RunFsck(disk);
       bool named = false;
       for (const Finding& finding : result.findings) {
-        for (uint64_t block : blocks) {
+        for (BlockNumber block : blocks) {
           named |= Names(finding.what, block) || finding.code == FindingCode::kSuperblockUnreadable;
         }
       }
       EXPECT_TRUE(named) << "fsck: " << result.findings_total << " findings";
       // A leaf holds a handful of names and objects, or a hundred mappings.
       const int inner =
-          std::count_if(blocks.begin(), blocks.end(), [&](uint64_t b) { return store.inner.contains(b); });
+          std::count_if(blocks.begin(), blocks.end(), [&](BlockNumber b) { return store.inner.contains(b); });
       const int leaves = static_cast<int>(blocks.size()) - inner;
       ExpectNoWrongAnswer(disk, inner * kObjects + leaves * 40, rng);
       if ((i + d) % kRepairOneIn == 0) ExpectRepaired(disk, inner * kObjects + leaves * 110);

@@ -36,7 +36,7 @@ class OpenErrorsTest : public testing::Test {
   // Changes a field of the superblock's slot so that it is sound otherwise.
   void Patch(int slot, const std::function<void(std::vector<std::byte>&)>& change) {
     std::vector<std::byte> block(kBlockBytes);
-    const uint64_t at = kSuperblockSlots[slot] * kBlockBytes;
+    const uint64_t at = ByteOffset(kSuperblockSlots[slot]);
     store_.disk()->Peek(at, block.data(), block.size());
     change(block);
     SealBlock(block);
@@ -108,7 +108,7 @@ TEST_F(OpenErrorsTest, OneDamagedSlotLosesNothing) {
       *a = Object();
       store.Kill();
       const auto garbage = zero ? Filled(0, kBlockBytes) : Stamped(9, kBlockBytes);
-      store.disk()->Poke(kSuperblockSlots[slot] * kBlockBytes, garbage.data(), garbage.size());
+      store.disk()->Poke(ByteOffset(kSuperblockSlots[slot]), garbage.data(), garbage.size());
       EXPECT_NE(store.Fsck().find("superblock-unreadable"), std::string::npos);
       ASSERT_TRUE(IsOk(store.Open())) << slot;
       a = store->OpenObject("a");
@@ -123,7 +123,7 @@ TEST_F(OpenErrorsTest, OneDamagedSlotLosesNothing) {
 TEST_F(OpenErrorsTest, DamagedSuperblocksAreDataLoss) {
   for (int slot : {0, 1}) {
     const auto garbage = Stamped(9, 100);
-    store_.disk()->Poke(kSuperblockSlots[slot] * kBlockBytes + 200, garbage.data(), garbage.size());
+    store_.disk()->Poke(ByteOffset(kSuperblockSlots[slot]) + 200, garbage.data(), garbage.size());
   }
   ExpectFails(StatusCode::kDataLoss, "superblock");
 }

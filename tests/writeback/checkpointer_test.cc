@@ -73,7 +73,7 @@ TEST_F(CheckpointerTest, CheckpointIsDueOnceTheChangesMapHalfOfWhatIsFree) {
     ASSERT_LT(mapped, ObjectBlockAt(256 << 20));
   }
   EXPECT_GT(mapped - ObjectBlock(0), volume().space().free_blocks() / 2);
-  EXPECT_LE(mapped - 512, (volume().space().free_blocks() + 512) / 2) << "not earlier";
+  EXPECT_LE(mapped - ObjectBlock(512), (volume().space().free_blocks() + 512) / 2) << "not earlier";
   EXPECT_LT(volume().log().blocks_used(), volume().geometry().log_blocks / 2);
   EXPECT_TRUE(checkpointer_->Step(lock_));
   EXPECT_EQ(checkpoints(), 1u);

@@ -101,7 +101,8 @@ TEST_F(CommitterTest, SyncOfNothingReturnsAtOnce) {
 TEST_F(CommitterTest, ExtentLongerThanAnEntryCanNameIsSeveralEntries) {
   MakeStore({.size_bytes = 64 << 20});
   WriteDurably({0, 2 * kMapEntryBlocksMax + 5}, 'a');
-  EXPECT_EQ(OnDevice({0, 2 * kMapEntryBlocksMax + 6}), std::string((2 * kMapEntryBlocksMax + 5).value(), 'a') + ".");
+  EXPECT_EQ(OnDevice({0, 2 * kMapEntryBlocksMax + 6}),
+            std::string((2 * kMapEntryBlocksMax + 5).value(), 'a') + ".");
   for (const Mapping& m : MappingsOf({0, 2 * kMapEntryBlocksMax + 5})) {
     EXPECT_LE(m.logical.count, kMapEntryBlocksMax);
   }
@@ -211,7 +212,8 @@ TEST_F(CommitterTest, LargeOneIsSeenAtOnceWhenItIsDurable) {
 
 TEST_F(CommitterTest, FullLogIsEmptiedByACheckpoint) {
   const uint64_t log_blocks = volume().geometry().log_blocks.value();
-  for (uint64_t i = 0; i < log_blocks + 20; ++i) WriteDurably({ObjectBlock(i % 7), 1}, static_cast<char>('a' + i % 26));
+  for (uint64_t i = 0; i < log_blocks + 20; ++i)
+    WriteDurably({ObjectBlock(i % 7), 1}, static_cast<char>('a' + i % 26));
   EXPECT_EQ(volume().counters().checkpoints, 1u);
   const std::string content = OnDevice({0, 7});
   CutAndOpen();

@@ -14,7 +14,7 @@ namespace untorn {
 namespace {
 
 constexpr uint64_t kWriteBlocks = 8;  // of the write that would qualify
-constexpr BlockNumber kPlace = 96;       // a multiple of it
+constexpr BlockNumber kPlace = 96;    // a multiple of it
 constexpr Lsn kSettled = 10;
 
 AtomicLimits Limits(AtomicSource source, uint32_t min_blocks, uint32_t max_blocks,

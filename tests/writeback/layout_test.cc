@@ -201,7 +201,8 @@ std::vector<LayoutItem> RandomItems(std::mt19937_64& random) {
       uint64_t at = random() % 20;
       for (uint64_t n = random() % 8; n > 0; --n) {
         const uint64_t count = random() % 2 ? 1 + random() % 20 : uint64_t{1} << random() % 5;
-        items.push_back(Item(items.size(), object, {ObjectBlock(at), BlockCount(count)}, BarrierEpoch(group)));
+        items.push_back(
+            Item(items.size(), object, {ObjectBlock(at), BlockCount(count)}, BarrierEpoch(group)));
         at += count + (random() % 2 ? random() % 10 : 0);
       }
     }

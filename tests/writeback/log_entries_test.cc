@@ -283,8 +283,10 @@ class RandomPlan {
     if (Below(4) == 0) change.name = Name();
     if (Below(4) == 0) change.set_size_bytes = Below(1 << 20);
     if (Below(2) == 0) change.grow_to_bytes = Below(1 << 20);
-    for (uint64_t n = Below(4); n > 0; --n) change.holes.Add({ObjectBlock(Below(1000)), BlockCount(1 + Below(100))});
-    for (uint64_t n = Below(4); n > 0; --n) change.placed.push_back({{ObjectBlock(Below(1000)), 1}, BlockNumber(Below(1000))});
+    for (uint64_t n = Below(4); n > 0; --n)
+      change.holes.Add({ObjectBlock(Below(1000)), BlockCount(1 + Below(100))});
+    for (uint64_t n = Below(4); n > 0; --n)
+      change.placed.push_back({{ObjectBlock(Below(1000)), 1}, BlockNumber(Below(1000))});
     // At worst every block has a place of its own.
     uint64_t at = 0;
     for (uint64_t n = huge ? 7000 : Below(60); n > 0; --n) {

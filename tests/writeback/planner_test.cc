@@ -154,7 +154,8 @@ TEST_F(PlannerTest, OverlappingDuplicatesOfMappingsAreHarmless) {
 }
 
 TEST_F(PlannerTest, ScatteredRangesArePackedWhereThatIsCheaper) {
-  for (uint64_t i = 0; i < 3; ++i) sets_.Add({{ObjectBlock(8 * i), 4}}, {Written({ObjectBlock(8 * i), 4}, BlockNumber(96 + 32 * i))});
+  for (uint64_t i = 0; i < 3; ++i)
+    sets_.Add({{ObjectBlock(8 * i), 4}}, {Written({ObjectBlock(8 * i), 4}, BlockNumber(96 + 32 * i))});
   EXPECT_EQ(Reasons(), "cheaper-packed cheaper-packed cheaper-packed ");
   const Plan plan = Make();
   EXPECT_TRUE(plan.in_place.empty());
@@ -163,7 +164,8 @@ TEST_F(PlannerTest, ScatteredRangesArePackedWhereThatIsCheaper) {
 
 TEST_F(PlannerTest, HardwareOnlyPolicyPacksNothing) {
   policy_ = WritePolicy::kHardwareOnly;
-  for (uint64_t i = 0; i < 3; ++i) sets_.Add({{ObjectBlock(8 * i), 4}}, {Written({ObjectBlock(8 * i), 4}, BlockNumber(96 + 32 * i))});
+  for (uint64_t i = 0; i < 3; ++i)
+    sets_.Add({{ObjectBlock(8 * i), 4}}, {Written({ObjectBlock(8 * i), 4}, BlockNumber(96 + 32 * i))});
   EXPECT_EQ(Reasons(), "in-place in-place in-place ");
 }
 
@@ -317,8 +319,8 @@ TEST_F(FindMappingsTest, MappingsInTheTreeAreFoundOnceItsNodesAreLoaded) {
   Reopen();
   const ChangeSetRef set = sets_.Add({{2, 2}, {100, 8}}, {});
   Find();
-  EXPECT_EQ(Text(set->changes[kObject]),
-            "2+2@" + std::to_string((a.physical + 2).value()) + " 100+4@" + std::to_string(b.physical.value()) + " 104+4@0 ");
+  EXPECT_EQ(Text(set->changes[kObject]), "2+2@" + std::to_string((a.physical + 2).value()) + " 100+4@" +
+                                             std::to_string(b.physical.value()) + " 104+4@0 ");
 }
 
 }  // namespace
