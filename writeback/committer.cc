@@ -94,19 +94,14 @@ bool Committer::WriteBack(Lock& lock) {
 }
 
 Readiness Committer::AwaitCleanSpace(Lock& lock) {
-  const auto too_much = [&]() REQUIRES_STORE_LOCK {
-    return parts_.fork.dirty_blocks() > options_.dirty_limit_blocks;
-  };
-  if (!too_much()) return Readiness::Ready();
-  while (!parts_.health.failed() && too_much()) {
+  if (!TooMuchDirty()) return Readiness::Ready();
+  while (!parts_.health.failed() && TooMuchDirty()) {
     const uint64_t seen = parts_.progress.count();  // before Send(), which may release the lock
     if (CanSend() && Send(lock, Take::kOldest)) {
       parts_.pump.Kick(lock);
       continue;
     }
-    parts_.pump.Wait(lock, [&]() REQUIRES_STORE_LOCK {
-      return parts_.progress.count() != seen || parts_.health.failed();
-    });
+    WaitUntil(lock, [&]() REQUIRES_STORE_LOCK { return parts_.progress.count() != seen; });
   }
   parts_.pump.Attend();
   return Readiness::RetryIfOk(parts_.health.failure());
@@ -188,12 +183,11 @@ Readiness Committer::AwaitLogRoom(Lock& lock, BlockCount blocks, LogReservation*
   }
   // The checkpoint that is being made may give back enough.
   if (checkpointer_.running()) {
-    parts_.pump.Wait(
-        lock, [&]() REQUIRES_STORE_LOCK { return !checkpointer_.running() || parts_.health.failed(); });
+    WaitUntil(lock, [&]() REQUIRES_STORE_LOCK { return !checkpointer_.running(); });
     return Readiness::RetryIfOk(parts_.health.failure());
   }
   // The records in flight first: a checkpoint gives back only what is durable.
-  parts_.pump.Wait(lock, [&]() REQUIRES_STORE_LOCK { return queue_.empty() || parts_.health.failed(); });
+  WaitUntil(lock, [&]() REQUIRES_STORE_LOCK { return queue_.empty(); });
   if (parts_.health.failed()) return parts_.health.failure();
   return Readiness::RetryIfOk(checkpointer_.Checkpoint(lock));
 }
@@ -214,9 +208,7 @@ absl::Status Committer::Settle(Lock& lock) {
   }
   if (parts_.health.failed()) return parts_.health.failure();
   queue_.Send(commit);
-  parts_.pump.Wait(lock, [&]() REQUIRES_STORE_LOCK {
-    return parts_.volume.log().durable_lsn() >= lsn || parts_.health.failed();
-  });
+  WaitUntil(lock, [&]() REQUIRES_STORE_LOCK { return parts_.volume.log().durable_lsn() >= lsn; });
   return parts_.health.failure();
 }
 
@@ -226,22 +218,20 @@ Readiness Committer::SelectAndPlan(Lock& lock, Take take, bool* settled, Plan* p
   wanted_.Refresh();
   const BlockCount blocks_max = take == Take::kWanted ? kWantedBatchBlocks : kOldBatchBlocks;
   const ChangeSetRefs candidates = Candidates(take, wanted_, parts_.fork, blocks_max);
+  const auto must_wait = [&](const ChangeSet& set) REQUIRES_STORE_LOCK {
+    return MustWait(set, parts_.fork.pages()) || queue_.InPlaceBefore(set.epoch);
+  };
   const Batch batch =
-      SelectBatch(candidates, {blocks_max, parts_.volume.geometry().log_blocks / 4},
-                  [&](const ChangeSet& set) REQUIRES_STORE_LOCK {
-                    return MustWait(set, parts_.fork.pages()) || queue_.InPlaceBefore(set.epoch);
-                  });
+      SelectBatch(candidates, {blocks_max, parts_.volume.geometry().log_blocks / 4}, must_wait);
   batch_was_full_ = batch.full;
   if (batch.sets.empty() || parts_.health.failed()) return Readiness::Ready();
   RETURN_UNLESS_READY(AwaitMappings(lock, batch.sets));
-  const SpaceLedger& space = parts_.volume.space();
-  Plan made =
-      MakePlan(batch.sets,
-               {.policy = options_.policy,
-                .limits = options_.limits,
-                .settled = parts_.volume.log().settled_lsn(),
-                .earlier_in_flight = queue_.AnyBefore(batch.sets.back()->epoch),
-                .read_outstanding = [&](Extent e) REQUIRES_STORE_LOCK { return space.ReadOutstanding(e); }});
+  const auto is_read = [&](Extent e) REQUIRES_STORE_LOCK { return parts_.volume.space().ReadOutstanding(e); };
+  Plan made = MakePlan(batch.sets, {.policy = options_.policy,
+                                    .limits = options_.limits,
+                                    .settled = parts_.volume.log().settled_lsn(),
+                                    .earlier_in_flight = queue_.AnyBefore(batch.sets.back()->epoch),
+                                    .read_outstanding = is_read});
   if (made.settle_first && !std::exchange(*settled, true)) return Readiness::RetryIfOk(Settle(lock));
   if (made.needs_record()) RETURN_UNLESS_READY(AwaitLogRoom(lock, made.log_blocks_max, log));
   *plan = std::move(made);
@@ -307,14 +297,13 @@ absl::StatusOr<CowPieces> Committer::Place(Lock& lock, const Plan& plan) {
   }
   const BlockCount align_max = std::max(kAlignBlocksMin, WholeBlocks(options_.limits.unit_max_bytes));
   SpaceLedger& space = parts_.volume.space();
+  const auto allocate = [&](AllocationRequest request) REQUIRES_STORE_LOCK {
+    request.enough_blocks = std::min(request.want_blocks / 2, kContiguousBlocks);
+    return space.Allocate(lock, request);
+  };
+  const auto give_back = [&](Extent extent) REQUIRES_STORE_LOCK { return space.ReturnUnused(extent); };
   ASSIGN_OR_RETURN(const PlacedPieces placed,
-                   PlaceItems(
-                       absl::MakeSpan(items), align_max,
-                       [&](AllocationRequest request) REQUIRES_STORE_LOCK {
-                         request.enough_blocks = std::min(request.want_blocks / 2, kContiguousBlocks);
-                         return space.Allocate(lock, request);
-                       },
-                       [&](Extent extent) REQUIRES_STORE_LOCK { return space.ReturnUnused(extent); }));
+                   PlaceItems(absl::MakeSpan(items), align_max, allocate, give_back));
   pieces.reserve(pieces.size() + placed.size());
   for (const PlacedPiece& p : placed) {
     add({sources[p.source].first, sources[p.source].second, p.blocks, p.physical, false});
