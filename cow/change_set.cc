@@ -2,15 +2,20 @@
 
 #include <algorithm>
 
+#include "base/check.h"
+
 namespace untorn {
 
 void AddPending(ChangeSet& set, ObjectChange& change) {
+  UNTORN_CHECK(set.changes.contains(change.object->id),
+               "an object gets a change set that does not change it");
   change.pending_at = change.object->pending.size();
   change.object->pending.push_back(&set);
 }
 
 void RemovePending(const ObjectChange& change) {
   ObjectState& object = *change.object;
+  UNTORN_CHECK(change.pending_at < object.pending.size(), "a change is taken off the list that is not on it");
   // The last one takes its place on the list.
   ChangeSet* last = object.pending.back();
   object.pending[change.pending_at] = last;
@@ -40,6 +45,7 @@ std::optional<Inode> RecordInode(ObjectChange& change) {
       change.set_size_bytes ? *change.set_size_bytes : std::max(object.sent_size_bytes, change.grow_to_bytes);
   if (!change.name && size == object.sent_size_bytes) return std::nullopt;
   object.sent_size_bytes = size;
+  UNTORN_CHECK(!change.removed, "the inode of a removed object is recorded");
   change.recorded_size_bytes = size;
   if (change.name) object.sent_name = *change.name;
   return Inode{object.id, size, object.sent_name};

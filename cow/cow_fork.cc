@@ -141,6 +141,8 @@ ChangeSetRef CowFork::SetForRange(const std::shared_ptr<ObjectState>& object, Bl
     const Page* page = pages_.Find(*object, b);
     if (page != nullptr && page->pending != nullptr && page->pending != set.get()) add(page->pending);
   }
+  UNTORN_CHECK(!set || set->epoch == epoch_,
+               "invariant 3: a change set of another barrier epoch takes a change");
   return set ? set : NewChangeSet();
 }
 
@@ -155,6 +157,8 @@ ChangeSetRef CowFork::SetForObject(const std::shared_ptr<ObjectState>& object) {
     set = set ? Join(set, now) : now;
   }
   if (!set) set = NewChangeSet();
+  UNTORN_CHECK(set->state == ChangeSet::State::kPending && set->epoch == epoch_,
+               "invariant 2: a change set that takes no more holds the metadata");
   Change(*set, object);
   object->metadata_set = set.get();
   return set;
@@ -170,6 +174,9 @@ void CowFork::Detach(Page& page, ObjectState& object, ObjectBlock block) {
 
 void CowFork::StageBlock(const ChangeSetRef& set, const std::shared_ptr<ObjectState>& object,
                          ObjectBlock block, BufferRef buffer) {
+  UNTORN_CHECK(set->state == ChangeSet::State::kPending && set->epoch == epoch_,
+               "content is staged in a change set that takes no more");
+  UNTORN_CHECK(buffer, "a block is staged without content");
   Page& page = pages_.Get(*object, block);
   if (page.pending != nullptr && page.pending != set.get()) Detach(page, *object, block);
   if (page.pending == nullptr) {
@@ -191,6 +198,7 @@ ChangeSet* CowFork::Restage(ObjectState& object, BlockRange range, std::span<Buf
       ByteOffset(range.end()) > object.durable_size_bytes) {
     return nullptr;
   }
+  UNTORN_CHECK(buffers.size() == range.count.value(), "a range is staged with too few buffers");
   absl::InlinedVector<Page*, Chunk::kPages> pages;
   for (ObjectBlock b = range.start; b < range.end(); ++b) {
     Page* page = pages_.Find(object, b);

@@ -53,6 +53,7 @@ void CowFork::Freeze(const ChangeSetRef& set) {
           UNTORN_CHECK(it != set->detached.end(), "invariant 4: a block of a change set is in no page");
           range.buffers.push_back(std::move(it->second));
         }
+        UNTORN_CHECK(range.buffers.back(), "invariant 4: a block is frozen without content");
         page.committing = set.get();
       }
     });
@@ -79,6 +80,7 @@ void CowFork::ShowNow(ObjectChange& change) {
 
 void CowFork::CompleteChange(ChangeSet& set, ObjectChange& change) {
   ObjectState& object = *change.object;
+  UNTORN_CHECK(object.committing > 0, "an object completes more changes than it began");
   --object.committing;
   if (change.metadata()) {
     --object.committing_metadata;
@@ -92,6 +94,7 @@ void CowFork::CompleteChange(ChangeSet& set, ObjectChange& change) {
 void CowFork::Complete(const ChangeSetRef& set) {
   UNTORN_CHECK(set->state == ChangeSet::State::kCommitting,
                "a change set is completed that is not committing");
+  UNTORN_CHECK(committing_sets_ > 0, "more change sets are completed than were frozen");
   --committing_sets_;
   set->state = ChangeSet::State::kDone;
   for (FrozenRange& range : set->frozen) {
@@ -108,6 +111,7 @@ void CowFork::Complete(const ChangeSetRef& set) {
         pages_.EraseIfUnused(*range.object, b);
       }
     }
+    UNTORN_CHECK(dirty_blocks_ >= range.blocks.count, "more blocks become clean than were dirty");
     dirty_blocks_ -= range.blocks.count;
   }
   set->frozen.clear();
@@ -146,6 +150,8 @@ void CowFork::TakeBlocksOut(ChangeSet& set, ObjectChange& change, BlockRange ran
 void CowFork::Unfreeze(const ChangeSetRef& set) {
   UNTORN_CHECK(set->state == ChangeSet::State::kCommitting,
                "a change set is unfrozen that is not committing");
+  UNTORN_CHECK(set->frozen.size() == 1 && committing_sets_ > 0,
+               "a change set is unfrozen that did not go in place");
   --committing_sets_;
   set->state = ChangeSet::State::kPending;
   pending_.Add(set);

@@ -152,8 +152,8 @@ int ParentMain(const std::string& file) {
     findings += report->fsck_findings;
   }
   int reasons = 0;
-  for (const uint64_t units : all.units_by_reason) reasons += units != 0 ? 1 : 0;
-  const bool both_paths = all.units_in_place() != 0 && all.units_cow() != 0;
+  for (const uint64_t units : all.change_sets_by_reason) reasons += units != 0 ? 1 : 0;
+  const bool both_paths = all.change_sets_in_place() != 0 && all.change_sets_by_cow() != 0;
   std::printf("%s\npaths: %s, with %d reasons; fsck findings: %s\ntorn: %s\nlost: %s\n", tables.c_str(),
               both_paths ? "in place and copy-on-write" : "only one was taken", reasons,
               absl::StrCat(findings).c_str(), absl::StrCat(torn).c_str(), absl::StrCat(lost).c_str());

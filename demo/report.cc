@@ -15,7 +15,7 @@ void AddCounters(const Stats& from, Stats* to) {
         &Stats::dropped_records}) {
     to->*counter += from.*counter;
   }
-  for (int i = 0; i < kPathReasonCount; ++i) to->units_by_reason[i] += from.units_by_reason[i];
+  for (int i = 0; i < kPathReasonCount; ++i) to->change_sets_by_reason[i] += from.change_sets_by_reason[i];
 }
 
 std::string ModeTable(const ModeReport& report) {
@@ -29,12 +29,12 @@ std::string ModeTable(const ModeReport& report) {
   line("commits", absl::StrCat(stats.commits, " durable batches, ", stats.log_records, " log records (",
                                stats.settling_records, " settling), ", stats.flushes, " flushes, ",
                                stats.checkpoints, " checkpoints"));
-  line("in place", absl::StrCat(stats.units_in_place(), " units, ", HumanBytes(stats.in_place_bytes)));
-  line("copy-on-write", absl::StrCat(stats.units_cow(), " units, ", HumanBytes(stats.cow_bytes)));
+  line("in place", absl::StrCat(stats.change_sets_in_place(), " units, ", HumanBytes(stats.in_place_bytes)));
+  line("copy-on-write", absl::StrCat(stats.change_sets_by_cow(), " units, ", HumanBytes(stats.cow_bytes)));
   for (int i = 0; i < kPathReasonCount; ++i) {
-    if (stats.units_by_reason[i] == 0) continue;
+    if (stats.change_sets_by_reason[i] == 0) continue;
     const auto reason = static_cast<PathReason>(i);
-    absl::StrAppendFormat(&out, "    %-24s%9d  %s\n", PathReasonName(reason), stats.units_by_reason[i],
+    absl::StrAppendFormat(&out, "    %-24s%9d  %s\n", PathReasonName(reason), stats.change_sets_by_reason[i],
                           PathReasonSentence(reason));
   }
   line("recoveries", absl::StrCat(report.recoveries, " after ", report.kills, " kills, and ",

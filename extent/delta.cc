@@ -140,7 +140,7 @@ absl::Status Delta::Apply(const LogEntry& e, Lsn lsn, DisplacedFn displaced) {
     case LogEntry::Type::kMap:
       m.state = e.state;
       m.physical = e.physical;
-      return Replace(e.object, m, e.reserved_before, displaced);
+      return Replace(e.object, m, e.into_unwritten, displaced);
     case LogEntry::Type::kHole:
       return Replace(e.object, m, false, displaced);
     case LogEntry::Type::kInode:

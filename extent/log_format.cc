@@ -95,7 +95,7 @@ bool DecodeEntry(Reader& in, Extent data_area, LogEntry* e) {
   switch (e->type) {
     case LogEntry::Type::kMap:
       e->state = static_cast<MappingState>(head.a & ~kReservedBefore);
-      e->reserved_before = (head.a & kReservedBefore) != 0;
+      e->into_unwritten = (head.a & kReservedBefore) != 0;
       e->logical.count = BlockCount(head.b);
       return in.Get(&e->logical.start) && in.Get(&e->physical) && in.Get(&e->hash) &&
              RangeMakesSense(e->logical) &&
@@ -118,7 +118,7 @@ bool DecodeEntry(Reader& in, Extent data_area, LogEntry* e) {
 }  // namespace
 
 LogEntry LogEntry::Map(ObjectId object, BlockRange logical, BlockNumber physical, MappingState state,
-                       Hash128 hash, bool reserved_before) {
+                       Hash128 hash, bool into_unwritten) {
   LogEntry e;
   e.type = Type::kMap;
   e.object = object;
@@ -126,7 +126,7 @@ LogEntry LogEntry::Map(ObjectId object, BlockRange logical, BlockNumber physical
   e.physical = physical;
   e.state = state;
   e.hash = hash;
-  e.reserved_before = reserved_before;
+  e.into_unwritten = into_unwritten;
   return e;
 }
 
@@ -210,7 +210,7 @@ uint64_t EncodeRecord(const LogRecord& record, std::span<const LogEntry> entries
     EntryHead head{static_cast<uint16_t>(e.type), static_cast<uint16_t>(e.name.size()), 0};
     if (e.type == LogEntry::Type::kMap) {
       head.a =
-          static_cast<uint16_t>(static_cast<uint16_t>(e.state) | (e.reserved_before ? kReservedBefore : 0));
+          static_cast<uint16_t>(static_cast<uint16_t>(e.state) | (e.into_unwritten ? kReservedBefore : 0));
       head.b = static_cast<uint32_t>(e.logical.count.value());
     }
     w.Put(head);

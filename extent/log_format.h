@@ -45,14 +45,14 @@ struct LogEntry {
   ObjectId object = ObjectId::kNone;
   BlockRange logical;                           // kMap, kHole
   MappingState state = MappingState::kWritten;  // kMap
-  bool reserved_before = false;  // kMap: writes into blocks that were already mapped, unwritten
+  bool into_unwritten = false;  // kMap: writes into blocks that were already mapped, unwritten
   BlockNumber physical;          // kMap
   Hash128 hash;                  // kMap, written
   uint64_t size_bytes = 0;       // kInode
   std::string name;              // kInode, kName, kNameGone
 
   static LogEntry Map(ObjectId object, BlockRange logical, BlockNumber physical, MappingState state,
-                      Hash128 hash, bool reserved_before);
+                      Hash128 hash, bool into_unwritten);
   static LogEntry Hole(ObjectId object, BlockRange logical);
   static LogEntry SetInode(const Inode& inode);
   static LogEntry InodeGone(ObjectId object);

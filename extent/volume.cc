@@ -53,7 +53,7 @@ absl::Status Volume::Recover(const LogTail& tail) {
   const auto apply = [&](const LogRecord& record, Lsn chain_lsn) REQUIRES_STORE_LOCK {
     for (const LogEntry& e : record.entries) {
       note(state_.active->Apply(e, chain_lsn, [&](Extent extent, Lsn) { note(free.MarkFree(extent)); }));
-      if (e.type == LogEntry::Type::kMap && !e.reserved_before) {
+      if (e.type == LogEntry::Type::kMap && !e.into_unwritten) {
         note(free.MarkBusy({e.physical, e.logical.count}));
       }
       next_object_ = std::max(next_object_, Value(e.object) + 1);

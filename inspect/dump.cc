@@ -29,7 +29,7 @@ Json SuperblockJson(const Superblock& s) {
             {"read_only_compatible", Hex(s.features.read_only_compatible)},
             {"incompatible", Hex(s.features.incompatible)}}},
           {"total_blocks", s.geometry.total_blocks},
-          {"epoch", s.epoch},
+          {"log_epoch", s.epoch},
           {"checkpoint_lsn", s.checkpoint_lsn},
           {"checkpoint_position", s.checkpoint_position},
           {"checkpoint_checksum", Hex(s.checkpoint_checksum)},
@@ -50,7 +50,7 @@ Json EntryJson(const LogEntry& e) {
     case LogEntry::Type::kMap:
       json = {{"type", "map"},          {"object", Value(e.object)}, {"logical", e.logical.start},
               {"physical", e.physical}, {"count", e.logical.count},  {"state", StateName(e.state)}};
-      if (e.reserved_before) json["reserved_before"] = true;
+      if (e.into_unwritten) json["into_unwritten"] = true;
       if (e.state == MappingState::kWritten)
         json["hash"] = absl::StrFormat("%016x%016x", e.hash.high, e.hash.low);
       break;
@@ -85,7 +85,7 @@ Json RecordJson(const LogRecord& r) {
   return {{"position", r.position},
           {"blocks", r.blocks},
           {"lsn", r.lsn},
-          {"epoch", r.epoch},
+          {"log_epoch", r.epoch},
           {"claim", r.claim},
           {"superblock_generation", r.superblock_generation},
           {"prepared_blocks", r.prepared_blocks},

@@ -99,7 +99,7 @@ class Fsck {
       spare_generation_ = spare->generation;
     }
     result_.generation = current.generation.value();
-    result_.epoch = current.epoch.value();
+    result_.log_epoch = current.epoch.value();
     result_.blocks_total = current.geometry.total_blocks.value();
     result_.lsn_checkpoint = current.checkpoint_lsn.value();
     if (cut_short) {
@@ -182,7 +182,7 @@ class Fsck {
       for (const LogEntry& e : record.entries) {
         // Where a record contradicts an earlier one, tail.damage says so already.
         (void)replayed.Apply(e, chain_lsn, [&](Extent extent, Lsn) { used.Remove(extent); });
-        if (e.type != LogEntry::Type::kMap || e.reserved_before) continue;
+        if (e.type != LogEntry::Type::kMap || e.into_unwritten) continue;
         const auto overlap = [&](Extent run, const char* by) {
           findings_.Add(FindingCode::kMappingOverlap, "log record ", record.lsn, " maps ", DescribeRun(run),
                         " for object ", Value(e.object), ", in use by ", by);

@@ -35,7 +35,7 @@ class Repair {
           absl::StrCat("this cannot be repaired: ", Message(usable.status())));
     }
     if (usable->generation != Generation(result_.found.generation) ||
-        usable->epoch != LogEpoch(result_.found.epoch))
+        usable->epoch != LogEpoch(result_.found.log_epoch))
       return absl::InternalError("the device does not read the same twice; the store is as it was");
     const bool only_superblock = result_.found.findings_total == 1 &&
                                  result_.found.findings[0].code == FindingCode::kSuperblockUnreadable;

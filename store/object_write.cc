@@ -159,6 +159,7 @@ void ObjectWriter::StageAtomic(const Request& request, Buffers& buffers, Reserva
   ChangeSetRef set = fork.SetForRange(request.object, blocks);
   PayWith(front_, *set, std::move(space));
   set->bypass_cache = request.options.bypass_cache && (set->data_blocks == 0 || set->bypass_cache);
+  UNTORN_CHECK(buffers.size() == blocks.count.value(), "a write has fewer buffers than blocks");
   ObjectChange& change = fork.Change(*set, request.object);
   // The commit need not look these up again.
   if (change.mapped_known) change.mapped.insert(change.mapped.end(), mapped.begin(), mapped.end());

@@ -149,7 +149,7 @@ constexpr Counter kState[] = {
     {"space_total", &Stats::space_total, true},
     {"space_free", &Stats::space_free, true},
     {"space_prepared", &Stats::space_prepared, true},
-    {"space_claimed", &Stats::space_claimed, true},
+    {"space_reserved", &Stats::space_reserved, true},
     {"space_pending", &Stats::space_pending, true},
     {"cache_limit", &Stats::cache_limit, true},
     {"cache_used", &Stats::cache_used, true},
@@ -157,7 +157,7 @@ constexpr Counter kState[] = {
     {"lsn_last", &Stats::lsn_last},
     {"lsn_durable", &Stats::lsn_durable},
     {"lsn_settled", &Stats::lsn_settled},
-    {"epoch", &Stats::epoch},
+    {"log_epoch", &Stats::log_epoch},
 };
 
 std::string CounterText(std::span<const Counter> counters, const Stats& stats) {
@@ -229,19 +229,19 @@ Json StatsJson(const Stats& stats) {
   for (const Counter& counter : kCounters) counters[counter.name] = stats.*counter.value;
   Json reasons = Json::object();
   for (int i = 0; i < kPathReasonCount; ++i) {
-    reasons[PathReasonName(static_cast<PathReason>(i))] = stats.units_by_reason[i];
+    reasons[PathReasonName(static_cast<PathReason>(i))] = stats.change_sets_by_reason[i];
   }
   Json state;
   for (const Counter& counter : kState) state[counter.name] = stats.*counter.value;
-  return {{"state", state}, {"since_open", counters}, {"units_by_reason", reasons}};
+  return {{"state", state}, {"since_open", counters}, {"change_sets_by_reason", reasons}};
 }
 
 std::string ReasonsText(const Stats& stats) {
   std::string out;
   for (int i = 0; i < kPathReasonCount; ++i) {
-    if (stats.units_by_reason[i] == 0) continue;
+    if (stats.change_sets_by_reason[i] == 0) continue;
     const auto reason = static_cast<PathReason>(i);
-    absl::StrAppendFormat(&out, "  %-24s%8d  %s\n", PathReasonName(reason), stats.units_by_reason[i],
+    absl::StrAppendFormat(&out, "  %-24s%8d  %s\n", PathReasonName(reason), stats.change_sets_by_reason[i],
                           PathReasonSentence(reason));
   }
   return out.empty() ? "  none\n" : out;
@@ -274,7 +274,7 @@ Json FsckJson(const std::string& path, const FsckResult& result) {
           {"blocks_total", result.blocks_total},
           {"blocks_used", result.blocks_used},
           {"generation", result.generation},
-          {"epoch", result.epoch},
+          {"log_epoch", result.log_epoch},
           {"log_records", result.log_records},
           {"log_records_dropped", result.log_records_dropped},
           {"lsn_checkpoint", result.lsn_checkpoint},

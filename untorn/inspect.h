@@ -48,7 +48,7 @@ struct FsckResult {
   uint64_t findings_total = 0;
   uint64_t objects = 0, mappings = 0, mapped_blocks = 0, unwritten_blocks = 0, tree_nodes = 0, names = 0;
   uint64_t blocks_total = 0, blocks_used = 0;
-  uint64_t generation = 0, epoch = 0;
+  uint64_t generation = 0, log_epoch = 0;
   uint64_t log_records = 0;          // the records that count, which fsck replayed
   uint64_t log_records_dropped = 0;  // incomplete records at the end: normal after a crash, and no finding
   uint64_t lsn_checkpoint = 0, lsn_recovered = 0;

@@ -134,19 +134,19 @@ struct Stats {
   uint64_t device_bytes_read = 0;
   uint64_t in_place_bytes = 0;
   uint64_t cow_bytes = 0;
-  std::array<uint64_t, kPathReasonCount> units_by_reason{};  // units of writeback
-  uint64_t units_in_place() const { return units_by_reason[0]; }
-  uint64_t units_cow() const {
+  std::array<uint64_t, kPathReasonCount> change_sets_by_reason{};
+  uint64_t change_sets_in_place() const { return change_sets_by_reason[0]; }
+  uint64_t change_sets_by_cow() const {
     uint64_t n = 0;
-    for (int i = 1; i < kPathReasonCount; ++i) n += units_by_reason[i];
+    for (int i = 1; i < kPathReasonCount; ++i) n += change_sets_by_reason[i];
     return n;
   }
   // Space, in bytes.
   uint64_t space_total = 0;
-  uint64_t space_free = 0;  // can be claimed by a write now or after preparing
+  uint64_t space_free = 0;  // can be reserved by a write now or after preparing
   uint64_t space_prepared = 0;
-  uint64_t space_claimed = 0;  // promised to accepted writes that are not on the device yet
-  uint64_t space_pending = 0;  // freed, not reusable yet
+  uint64_t space_reserved = 0;  // promised to accepted writes that are not on the device yet
+  uint64_t space_pending = 0;   // freed, not reusable yet
   // Cache, in bytes.
   uint64_t cache_limit = 0;
   uint64_t cache_used = 0;
@@ -157,7 +157,7 @@ struct Stats {
   uint64_t lsn_last = 0;
   uint64_t lsn_durable = 0;
   uint64_t lsn_settled = 0;
-  uint64_t epoch = 0;
+  uint64_t log_epoch = 0;
   uint64_t recovered_records = 0;  // replayed when the store was opened
   uint64_t dropped_records = 0;    // of the log's end, found incomplete when the store was opened
 };

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/check.h"
 #include "writeback/log_entries.h"
 
 namespace untorn {
@@ -17,6 +18,7 @@ void WantedSets::Refresh() {
   };
   if (!std::is_sorted(sets_.begin(), sets_.end(), before)) std::sort(sets_.begin(), sets_.end(), before);
   sets_.erase(std::unique(sets_.begin(), sets_.end()), sets_.end());
+  UNTORN_CHECK(sets_.empty() || !sets_.back()->joined_to, "a wanted change set is part of another");
 }
 
 ChangeSetRefs Candidates(Take take, const WantedSets& wanted, const CowFork& fork, BlockCount blocks_max) {
@@ -24,6 +26,7 @@ ChangeSetRefs Candidates(Take take, const WantedSets& wanted, const CowFork& for
   if (take == Take::kWanted) {
     if (wanted.empty()) return candidates;
     const BarrierEpoch last = wanted.sets().back()->epoch;
+    UNTORN_CHECK(wanted.sets().front()->epoch <= last, "wanted change sets are out of order");
     for (const ChangeSetRef& set : fork.pending()) {
       if (set->epoch >= last) break;
       candidates.push_back(set);
@@ -50,6 +53,7 @@ Batch SelectBatch(std::span<const ChangeSetRef> candidates, const BatchLimits& l
   uint64_t log_bytes = 0;
   BarrierEpoch held_epoch = BarrierEpoch::Max();
   for (const ChangeSetRef& set : candidates) {
+    UNTORN_CHECK(set->state == ChangeSet::State::kPending && !set->joined_to, "a candidate is not pending");
     if (set->epoch > held_epoch) break;
     if (must_wait(*set)) {
       held_epoch = std::min(held_epoch, set->epoch);
@@ -63,8 +67,11 @@ Batch SelectBatch(std::span<const ChangeSetRef> candidates, const BatchLimits& l
     }
     blocks += set->data_blocks;
     log_bytes += bytes;
+    UNTORN_CHECK(batch.sets.empty() || batch.sets.back()->epoch <= set->epoch,
+                 "a batch is out of order of its barrier epochs");
     batch.sets.push_back(set);
   }
+  UNTORN_CHECK(!batch.full || !batch.sets.empty(), "a batch is full of nothing");
   return batch;
 }
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/check.h"
+
 namespace untorn {
 namespace {
 
@@ -30,6 +32,7 @@ absl::Status Checkpointer::Checkpoint(Lock& lock) {
     }
     running_ = true;
     const uint64_t number = ++begun_;
+    UNTORN_CHECK(number > done_, "a checkpoint is done before it begins");
     absl::Status status = parts_.volume.RunCheckpoint(lock);
     running_ = false;
     if (status.ok()) {

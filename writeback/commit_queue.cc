@@ -26,11 +26,16 @@ void CommitQueue::ForEachSet(absl::FunctionRef<void(const ChangeSetRef&)> fn) co
 }
 
 std::unique_ptr<Commit> CommitQueue::NewCommit() {
-  return spare_ ? std::move(spare_) : std::make_unique<Commit>();
+  if (!spare_) return std::make_unique<Commit>();
+  UNTORN_CHECK(spare_->sets.empty() && spare_->data_writes.empty() && spare_->log_writes.empty(),
+               "a commit is used again that is not done with");
+  return std::move(spare_);
 }
 
 Commit& CommitQueue::Begin(std::unique_ptr<Commit> commit) {
   UNTORN_CHECK(!parts_.health.failed(), "invariant 3: a commit is begun after a failure");
+  UNTORN_CHECK(commit->state == Commit::State::kWriting && commit->data_writes.empty(),
+               "a commit is begun that is on its way");
   commit->queue = this;
   commit->outstanding = 1;
   commit->epoch_min = BarrierEpoch::Max();  // a settling record belongs to no barrier epoch
@@ -46,6 +51,7 @@ void CommitQueue::OnWriteDone(IoRequest* request) {
   auto& write = *static_cast<Commit::Write*>(request->context);
   Commit& commit = *write.commit;
   UNTORN_CHECK(commit.outstanding > 0, "a write of a commit completes twice");
+  UNTORN_CHECK(commit.state == Commit::State::kWriting, "a write completes of a commit that is written");
   if (absl::IsUnimplemented(request->status) && !write.in_place.empty()) {
     // Nothing was written.
     commit.refused.insert(commit.refused.end(), write.in_place.begin(), write.in_place.end());
@@ -58,6 +64,9 @@ void CommitQueue::OnWriteDone(IoRequest* request) {
 
 void CommitQueue::Queue(Commit& commit, Commit::Write& write) {
   if (write.commit != nullptr) return;  // queued already
+  UNTORN_CHECK(commit.state == Commit::State::kWriting, "a written commit gets another write");
+  UNTORN_CHECK(write.in_place.empty() || write.request.op == IoOp::kAtomicWrite,
+               "a change set goes in place by a write that may be torn");
   write.commit = &commit;
   write.request.context = &write;
   write.request.done = &OnWriteDone;
@@ -71,6 +80,8 @@ void CommitQueue::QueueData(Commit& commit) {
 
 void CommitQueue::Send(Commit& commit) {
   UNTORN_CHECK(commit.log_writes.empty(), "a commit is sent twice");
+  UNTORN_CHECK(commit.has_record == !commit.log.requests.empty(), "a commit is sent without its record");
+  UNTORN_CHECK(commit.outstanding > 0, "a commit counts as written before it is sent");
   QueueData(commit);
   for (IoRequest& request : commit.log.requests)
     commit.log_writes.emplace_back().request = std::move(request);
@@ -92,11 +103,12 @@ void CommitQueue::TakeBackRefused(Commit& commit) {
     auto it = std::find_if(commit.sets.begin(), commit.sets.end(),
                            [&](const auto& s) { return s.get() == refused; });
     UNTORN_CHECK(it != commit.sets.end(), "a change set is refused twice");
+    UNTORN_CHECK(refused->frozen.size() == 1, "a change set of several ranges went in place");
     const ChangeSetRef set = std::move(*it);
     commit.sets.erase(it);
     set->device_refused = true;
     parts_.stats.in_place_bytes -= Bytes(set->data_blocks);
-    --parts_.stats.units_by_reason[static_cast<int>(PathReason::kInPlace)];
+    --parts_.stats.change_sets_by_reason[static_cast<int>(PathReason::kInPlace)];
     parts_.fork.Unfreeze(set);
     on_refused_(Resolve(set));
   }
@@ -107,6 +119,7 @@ void CommitQueue::TakeBackRefused(Commit& commit) {
 
 void CommitQueue::Written(Commit& commit) {
   UNTORN_CHECK(commit.state == Commit::State::kWriting, "a commit is written twice");
+  UNTORN_CHECK(commit.outstanding == 0, "a commit counts as written with a write outstanding");
   const bool covered = flushing_ && rules::FlushCoversWhatCompletesDuringIt();
   commit.state = covered ? Commit::State::kFlushing : Commit::State::kWritten;
   if (!parts_.health.failed() && !commit.refused.empty()) {
@@ -138,6 +151,7 @@ void CommitQueue::StartFlush() {
 }
 
 void CommitQueue::Flushed(const absl::Status& status) {
+  UNTORN_CHECK(flushing_, "a flush completes that nobody sent");
   flushing_ = false;
   if (!status.ok()) {
     parts_.health.Fail(status);
@@ -172,6 +186,9 @@ void CommitQueue::Advance() {
 
 void CommitQueue::Finish(Commit& commit) {
   UNTORN_CHECK(commit.outstanding == 0, "invariant 1: a commit is acknowledged with a write outstanding");
+  UNTORN_CHECK(commit.state == Commit::State::kFlushed,
+               "invariant 1: a commit is acknowledged before its flush");
+  UNTORN_CHECK(!parts_.health.failed(), "invariant 3: a commit is acknowledged after a failure");
   if (commit.has_record) {
     if (absl::Status s = parts_.volume.RecordsDurable(commit.log); !s.ok()) parts_.health.Fail(s);
   }

@@ -121,6 +121,7 @@ ChangeSetRefs Committer::SetsWhere(absl::FunctionRef<bool(const ChangeSet&)> fil
 }
 
 absl::Status Committer::Sync(Lock& lock, ChangeSetRefs sets) {
+  lock.AssertHeld();
   const auto all_done = [&] {
     for (; !sets.empty(); sets.pop_back()) {
       if (Resolve(sets.back())->state != ChangeSet::State::kDone) return false;
@@ -146,6 +147,7 @@ absl::Status Committer::Sync(Lock& lock, ChangeSetRefs sets) {
           return parts_.progress.count() != nothing_to_send_at_ && !wanted_.empty() && CanSend();
         });
   }
+  UNTORN_CHECK(sets.empty(), "a sync returns before its change sets are done");
   // What this thread has sent for others is not left behind.
   parts_.pump.Kick(lock);
   parts_.pump.Attend();
@@ -157,6 +159,7 @@ absl::Status Committer::SyncAll(Lock& lock) {
 }
 
 void Committer::Want(const ChangeSetRef& set) {
+  UNTORN_CHECK(set->state == ChangeSet::State::kPending, "a change set is wanted that is on its way");
   set->wanted = true;
   wanted_.Add(set);
   async_wanted_ = true;
@@ -173,6 +176,7 @@ Readiness Committer::AwaitMappings(Lock& lock, std::span<const ChangeSetRef> set
 Readiness Committer::AwaitLogRoom(Lock& lock, BlockCount blocks, LogReservation* log) {
   if (std::optional<LogReservation> room = parts_.volume.log().TryReserve(blocks)) {
     *log = *std::move(room);
+    UNTORN_CHECK(log->blocks() == blocks, "the log reserved other room than was asked for");
     return Readiness::Ready();
   }
   const BlockCount log_blocks = parts_.volume.geometry().log_blocks;
@@ -202,6 +206,8 @@ absl::Status Committer::Settle(Lock& lock) {
   LogWriter& log_writer = parts_.volume.log();
   log_writer.Begin(std::move(room), {}, &commit.log);
   const Lsn lsn = commit.log.last;
+  UNTORN_CHECK(commit.sets.empty() && commit.log.entries.empty(), "a settling record has entries");
+  UNTORN_CHECK(lsn > parts_.volume.log().durable_lsn(), "a new record is durable already");
   {
     const Unlocked unlocked(lock);
     log_writer.Encode(&commit.log);
@@ -232,8 +238,11 @@ Readiness Committer::SelectAndPlan(Lock& lock, Take take, bool* settled, Plan* p
                                     .settled = parts_.volume.log().settled_lsn(),
                                     .earlier_in_flight = queue_.AnyBefore(batch.sets.back()->epoch),
                                     .read_outstanding = is_read});
+  UNTORN_CHECK(made.sets.size() == batch.sets.size(), "a plan has other change sets than its batch");
   if (made.settle_first && !std::exchange(*settled, true)) return Readiness::RetryIfOk(Settle(lock));
   if (made.needs_record()) RETURN_UNLESS_READY(AwaitLogRoom(lock, made.log_blocks_max, log));
+  UNTORN_CHECK(!made.needs_record() || log->blocks() >= made.log_blocks_max,
+               "a record has no room in the log");
   *plan = std::move(made);
   return Readiness::Ready();
 }
@@ -243,11 +252,13 @@ Commit& Committer::FreezeBatch(const Plan& plan) {
   std::unique_ptr<Commit> commit = queue_.NewCommit();
   commit->in_place = !plan.in_place.empty();
   commit->has_record = plan.needs_record();
+  UNTORN_CHECK(commit->in_place || commit->has_record, "a commit has nothing to write");
+  UNTORN_CHECK(sending_, "invariant 1: a batch is frozen by a thread that does not send");
   commit->sets.reserve(plan.sets.size());
   for (const Plan::SetPlan& own : plan.sets) {
     parts_.fork.Freeze(own.set);
     commit->sets.push_back(own.set);
-    ++parts_.stats.units_by_reason[static_cast<int>(own.reason)];
+    ++parts_.stats.change_sets_by_reason[static_cast<int>(own.reason)];
     const uint64_t bytes = Bytes(own.set->data_blocks);
     (own.reason == PathReason::kInPlace ? parts_.stats.in_place_bytes : parts_.stats.cow_bytes) += bytes;
   }
@@ -257,44 +268,7 @@ Commit& Committer::FreezeBatch(const Plan& plan) {
 
 // Gives every block of the plan's copy-on-write change sets its place.
 absl::StatusOr<CowPieces> Committer::Place(Lock& lock, const Plan& plan) {
-  CowPieces pieces;
-  const auto add = [&](CowPiece piece) {
-    // An entry names a bounded extent.
-    while (piece.blocks.count > kMapEntryBlocksMax) {
-      CowPiece part = piece;
-      part.blocks.count = kMapEntryBlocksMax;
-      pieces.push_back(part);
-      piece.blocks = {part.blocks.end(), piece.blocks.count - kMapEntryBlocksMax};
-      piece.physical += kMapEntryBlocksMax;
-    }
-    pieces.push_back(piece);
-  };
-  absl::InlinedVector<LayoutItem, 1> items;
-  absl::InlinedVector<std::pair<const ChangeSet*, const FrozenRange*>, 1> sources;
-  for (const Plan::SetPlan& own : plan.sets) {
-    if (own.reason == PathReason::kInPlace) continue;
-    for (const FrozenRange& range : own.set->frozen) {
-      const ObjectId id = range.object->id;
-      const auto place = [&](BlockRange blocks) {
-        items.push_back({own.set->epoch, id, blocks, sources.size()});
-      };
-      if (own.unwritten.empty()) {
-        place(range.blocks);
-      } else {
-        RangeSet rest;
-        rest.Add(range.blocks);
-        for (const auto& [object, m] : own.unwritten) {
-          const bool here =
-              object == id && m.logical.start >= range.blocks.start && m.logical.end() <= range.blocks.end();
-          if (!here) continue;
-          rest.Remove(m.logical);
-          add({own.set.get(), &range, m.logical, m.physical, true});
-        }
-        rest.ForEach(place);
-      }
-      sources.push_back({own.set.get(), &range});
-    }
-  }
+  DataToPlace data = FindDataToPlace(plan);
   const BlockCount align_max = std::max(kAlignBlocksMin, WholeBlocks(options_.limits.unit_max_bytes));
   SpaceLedger& space = parts_.volume.space();
   const auto allocate = [&](AllocationRequest request) REQUIRES_STORE_LOCK {
@@ -303,10 +277,15 @@ absl::StatusOr<CowPieces> Committer::Place(Lock& lock, const Plan& plan) {
   };
   const auto give_back = [&](Extent extent) REQUIRES_STORE_LOCK { return space.ReturnUnused(extent); };
   ASSIGN_OR_RETURN(const PlacedPieces placed,
-                   PlaceItems(absl::MakeSpan(items), align_max, allocate, give_back));
+                   PlaceItems(absl::MakeSpan(data.items), align_max, allocate, give_back));
+  UNTORN_CHECK(placed.size() >= data.items.size(), "a range of a change set has no place");
+  CowPieces pieces = std::move(data.into_unwritten);
   pieces.reserve(pieces.size() + placed.size());
   for (const PlacedPiece& p : placed) {
-    add({sources[p.source].first, sources[p.source].second, p.blocks, p.physical, false});
+    UNTORN_CHECK(parts_.volume.geometry().InDataArea({p.physical, p.blocks.count}),
+                 "data is placed outside of the data area");
+    const auto& [set, from] = data.sources[p.source];
+    AddPiece({set, from, p.blocks, p.physical, false}, &pieces);
   }
   for (const Plan::SetPlan& own : plan.sets) {
     // In place it keeps its reservation: the device may refuse.
@@ -340,6 +319,7 @@ Committer::Sent Committer::SendBatch(Lock& lock, Take take) {
         absl::StrCat("reserved space could not be allocated: ", std::string(pieces.status().message()))));
   }
   if (parts_.health.failed()) return Sent::kNothing;  // the commit stays frozen
+  UNTORN_CHECK(commit.has_record || pieces->empty(), "data goes by copy-on-write without a record");
   absl::InlinedVector<size_t, 1> entry_of;
   if (commit.has_record) {
     BuiltEntries built = BuildEntries(plan, *pieces, std::move(commit.log.entries));
@@ -376,6 +356,8 @@ bool Committer::Send(Lock& lock, Take take) {
   sending_ = true;
   const uint64_t progress_before = parts_.progress.count();
   const bool sent = SendBatch(lock, take) == Sent::kBatch;
+  lock.AssertHeld();
+  UNTORN_CHECK(sending_, "invariant 1: another thread ended this one's commit");
   sending_ = false;
   if (!sent && take == Take::kWanted) nothing_to_send_at_ = parts_.progress.count();
   // Not where it found nothing to send, at once: then all who wait would wake one another for ever.

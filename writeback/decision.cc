@@ -4,6 +4,7 @@
 #include <bit>
 #include <numeric>
 
+#include "base/check.h"
 #include "writeback/rules.h"
 
 namespace untorn {
@@ -39,6 +40,7 @@ PathReason Decide(const DecisionInput& in) {
   if (in.metadata_change) return PathReason::kMetadataChange;
   // The device orders nothing: in place, this could be durable before what the barrier puts first.
   if (in.barrier_unmet) return PathReason::kBarrierUnmet;
+  UNTORN_CHECK(!in.mappings.empty(), "a decision is made without the mappings of the range");
   for (const Mapping& m : in.mappings) {
     if (m.state == MappingState::kHole) return PathReason::kUnmapped;
   }
@@ -84,6 +86,8 @@ std::vector<InPlaceRun> MergeInPlace(std::span<const Extent> candidates, const A
       runs.pop_back();
     }
   }
+  UNTORN_CHECK(runs.size() <= candidates.size() && runs.empty() == candidates.empty(),
+               "merging made other runs than it was given");
   return runs;
 }
 

@@ -39,6 +39,7 @@ Runs MakeRuns(absl::Span<LayoutItem> items, BlockCount align_max) {
   Runs runs;
   for (size_t i = 0; i < items.size(); ++i) {
     const LayoutItem& item = items[i];
+    UNTORN_CHECK(item.blocks.count > 0, "an empty range is placed");
     const bool follows = i > 0 && items[i - 1].epoch == item.epoch && items[i - 1].object == item.object &&
                          items[i - 1].blocks.end() == item.blocks.start;
     if (!follows) runs.push_back({{&item, 0}});
@@ -105,6 +106,8 @@ class Placer {
     // No aligned place: anywhere, in as many pieces as it takes.
     if (absl::IsResourceExhausted(got.status())) got = allocate_({.want_blocks = left_});
     ASSIGN_OR_RETURN(extent_, got);
+    UNTORN_CHECK(extent_.count > 0 && extent_.count <= left_,
+                 "an allocation has another length than asked for");
     return absl::OkStatus();
   }
 
@@ -119,6 +122,7 @@ class Placer {
 
 absl::StatusOr<PlacedPieces> PlaceItems(absl::Span<LayoutItem> items, BlockCount align_max,
                                         AllocateFn allocate, ReturnFn give_back) {
+  UNTORN_CHECK(std::has_single_bit(align_max.value()), "the largest alignment is no power of two");
   const Runs runs = MakeRuns(items, align_max);
   BlockCount blocks;
   for (const Run& run : runs) blocks += run.count;

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/container/inlined_vector.h"
+#include "base/check.h"
 #include "base/hash.h"
 
 namespace untorn {
@@ -36,7 +37,7 @@ void AddMetadata(ChangeSet& set, std::vector<LogEntry>* entries) {
 // Whether the piece continues the extent of the entry, in its object and on the device.
 bool Follows(const LogEntry& entry, const CowPiece& piece) {
   return entry.type == LogEntry::Type::kMap && entry.object == piece.from->object->id &&
-         !entry.reserved_before && !piece.into_unwritten && entry.logical.end() == piece.blocks.start &&
+         !entry.into_unwritten && !piece.into_unwritten && entry.logical.end() == piece.blocks.start &&
          entry.physical + entry.logical.count == piece.physical &&
          entry.logical.count + piece.blocks.count <= kMapEntryBlocksMax;
 }
@@ -61,6 +62,7 @@ BlockCount LogBlocksMax(uint64_t entry_bytes) {
 }
 
 BuiltEntries BuildEntries(const Plan& plan, std::span<const CowPiece> pieces, std::vector<LogEntry> memory) {
+  UNTORN_CHECK(memory.empty(), "entries are built where others are");
   BuiltEntries built;
   built.entries = std::move(memory);
   built.of_piece.resize(pieces.size());
@@ -92,11 +94,13 @@ BuiltEntries BuildEntries(const Plan& plan, std::span<const CowPiece> pieces, st
       built.of_piece[at] = built.entries.size() - 1;
     }
   }
+  UNTORN_CHECK(next == order.size(), "a piece of data has no entry");
   return built;
 }
 
 void HashPieces(std::span<const CowPiece> pieces, std::span<const size_t> of_piece,
                 std::vector<LogEntry>* entries) {
+  UNTORN_CHECK(of_piece.size() == pieces.size(), "a piece of data has no entry");
   absl::InlinedVector<iovec, 8> parts;
   for (size_t i = 0; i < pieces.size(); ++i) {
     ForEachPart(*pieces[i].from, pieces[i].blocks, [&](iovec part) {
@@ -110,7 +114,11 @@ void HashPieces(std::span<const CowPiece> pieces, std::span<const size_t> of_pie
       }
     });
     if (i + 1 < pieces.size() && of_piece[i + 1] == of_piece[i]) continue;
-    (*entries)[of_piece[i]].hash = HashData(parts);
+    LogEntry& entry = (*entries)[of_piece[i]];
+    UNTORN_CHECK(entry.type == LogEntry::Type::kMap, "an entry without data is hashed");
+    UNTORN_CHECK(entry.logical.end() == pieces[i].blocks.end(),
+                 "an entry is hashed over the data of another");
+    entry.hash = HashData(parts);
     parts.clear();
   }
 }

@@ -36,6 +36,7 @@ bool Cover(std::span<const Mapping> mapped, const RangeSet& data) {
 Mapping Clip(const Mapping& m, BlockRange range) {
   const ObjectBlock start = std::max(m.logical.start, range.start),
                     end = std::min(m.logical.end(), range.end());
+  UNTORN_CHECK(start < end, "a mapping is cut where it does not reach");
   if (start == m.logical.start && end == m.logical.end()) return m;
   Mapping part = m;
   if (part.state != MappingState::kHole) part.physical += start - m.logical.start;
@@ -103,6 +104,7 @@ bool SettlingPays(PathReason reason, std::span<const Mapping> mappings) {
 absl::Status FindMappings(std::span<const ChangeSetRef> sets, MappingReader& reader, MissingNodes* missing) {
   const auto before = [](const Mapping& a, const Mapping& b) { return a.logical.start < b.logical.start; };
   for (const ChangeSetRef& set : sets) {
+    UNTORN_CHECK(set->state == ChangeSet::State::kPending, "mappings are looked up for a frozen change set");
     for (auto& [id, change] : set->changes) {
       if (missing->size() >= kNodesPerLoad) return absl::OkStatus();
       auto& mapped = change.mapped;
@@ -118,6 +120,8 @@ absl::Status FindMappings(std::span<const ChangeSetRef> sets, MappingReader& rea
 }
 
 Plan MakePlan(std::span<const ChangeSetRef> sets, const PlanContext& context) {
+  UNTORN_CHECK(!sets.empty(), "a plan is made for nothing");
+  UNTORN_CHECK(sets.front()->epoch <= sets.back()->epoch, "a batch is out of order of its barrier epochs");
   Plan plan;
   const bool several_epochs = sets.front()->epoch != sets.back()->epoch;
   std::vector<Extent> candidates;
@@ -167,6 +171,7 @@ Plan MakePlan(std::span<const ChangeSetRef> sets, const PlanContext& context) {
     own.reason = Decide(in);
     settling_pays = SettlingPays(own.reason, mappings);
     if (own.reason == PathReason::kInPlace) {
+      UNTORN_CHECK(ranges == 1 && !metadata, "a change set that needs a record goes in place");
       own.in_place = {mappings.front().physical, set->data_blocks};
       candidates.push_back(own.in_place);
       candidate_sets.push_back(plan.sets.size() - 1);
@@ -185,7 +190,46 @@ Plan MakePlan(std::span<const ChangeSetRef> sets, const PlanContext& context) {
     }
     if (in_place) plan.in_place.push_back(std::move(run));
   }
+  UNTORN_CHECK(!in_place || plan.sets_in_place() == candidates.size(), "a change set in place is in no run");
   return plan;
+}
+
+void AddPiece(CowPiece piece, CowPieces* pieces) {
+  UNTORN_CHECK(piece.blocks.count > 0, "a piece of data is empty");
+  // An entry names a bounded extent.
+  while (piece.blocks.count > kMapEntryBlocksMax) {
+    CowPiece part = piece;
+    part.blocks.count = kMapEntryBlocksMax;
+    pieces->push_back(part);
+    piece.blocks = {part.blocks.end(), piece.blocks.count - kMapEntryBlocksMax};
+    piece.physical += kMapEntryBlocksMax;
+  }
+  pieces->push_back(piece);
+}
+
+DataToPlace FindDataToPlace(const Plan& plan) {
+  DataToPlace data;
+  for (const Plan::SetPlan& own : plan.sets) {
+    if (own.reason == PathReason::kInPlace) continue;
+    for (const FrozenRange& range : own.set->frozen) {
+      const ObjectId id = range.object->id;
+      // Unwritten blocks of the range have their place.
+      RangeSet rest;
+      rest.Add(range.blocks);
+      for (const auto& [object, m] : own.unwritten) {
+        const bool here =
+            object == id && m.logical.start >= range.blocks.start && m.logical.end() <= range.blocks.end();
+        if (!here) continue;
+        rest.Remove(m.logical);
+        AddPiece({own.set.get(), &range, m.logical, m.physical, true}, &data.into_unwritten);
+      }
+      rest.ForEach([&](BlockRange blocks) {
+        data.items.push_back({own.set->epoch, id, blocks, data.sources.size()});
+      });
+      data.sources.push_back({own.set.get(), &range});
+    }
+  }
+  return data;
 }
 
 }  // namespace untorn

@@ -6,13 +6,16 @@
 #define UNTORN_WRITEBACK_PLANNER_H_
 
 #include <span>
+#include <utility>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "cow/change_set.h"
 #include "device/device.h"
 #include "extent/mapping_reader.h"
 #include "untorn/options.h"
+#include "writeback/layout.h"
 #include "writeback/plan.h"
 
 namespace untorn {
@@ -35,6 +38,17 @@ struct PlanContext {
 
 // `sets`: in the order of their barrier epochs, not empty, with known mappings.
 Plan MakePlan(std::span<const ChangeSetRef> sets, const PlanContext& context);
+
+// The data of a plan whose change sets are frozen, before it has its place.
+struct DataToPlace {
+  CowPieces into_unwritten;  // goes into unwritten extents, which are its place
+  absl::InlinedVector<LayoutItem, 1>
+      items;  // needs new extents; LayoutItem::source is an index into `sources`
+  absl::InlinedVector<std::pair<const ChangeSet*, const FrozenRange*>, 1> sources;
+};
+DataToPlace FindDataToPlace(const Plan& plan);
+// Appends the piece, in parts that an entry of the log can name.
+void AddPiece(CowPiece piece, CowPieces* pieces);
 
 }  // namespace untorn
 

@@ -21,6 +21,7 @@ void AddPacked(std::span<const CowPiece> pieces, Commit* commit) {
   uint64_t next = 0;  // where the last write ends
   for (const CowPiece* piece : by_place) {
     uint64_t offset = ByteOffset(piece->physical);
+    UNTORN_CHECK(offset >= next, "two pieces of data have one place");
     ForEachPart(*piece->from, piece->blocks, [&](iovec part) {
       auto& writes = commit->data_writes;
       if (writes.empty() || offset != next || writes.back().request.iov.size() >= kIovecsPerWrite) {
@@ -39,6 +40,7 @@ void AddInPlace(const Plan& plan, const InPlaceRun& run, Commit* commit) {
   Commit::Write& write = commit->data_writes.emplace_back();
   write.request.op = IoOp::kAtomicWrite;
   write.request.offset_bytes = ByteOffset(run.extent.start);
+  UNTORN_CHECK(!run.candidates.empty(), "a write in place carries nothing");
   std::vector<iovec> parts;
   for (size_t i : run.candidates) {
     ChangeSet& set = *plan.sets[i].set;
@@ -56,11 +58,14 @@ void AddInPlace(const Plan& plan, const InPlaceRun& run, Commit* commit) {
     parts = {{bounce.data(), bounce.size()}};
   }
   write.request.iov.assign(parts.begin(), parts.end());
+  UNTORN_CHECK(write.request.length_bytes() == Bytes(run.extent.count),
+               "a write in place has another length");
 }
 
 }  // namespace
 
 void BuildWrites(const Plan& plan, std::span<const CowPiece> pieces, Commit* commit) {
+  UNTORN_CHECK(commit->data_writes.empty(), "the writes of a commit are built twice");
   AddPacked(pieces, commit);
   for (const InPlaceRun& run : plan.in_place) AddInPlace(plan, run, commit);
 }

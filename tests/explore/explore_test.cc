@@ -46,8 +46,8 @@ TEST(ExploreTest, NoCutLeavesWhatThePromisesForbid) {
   const ExploreCounts counts = campaign.counts();
   std::cout << counts.runs << " runs, " << counts.points << " points, " << counts.images << " images, "
             << counts.recoveries << " recoveries (" << counts.second_cuts << " after a second cut), "
-            << counts.next_writes << " went on; " << counts.units_in_place << " units in place, "
-            << counts.units_cow << " by copy-on-write, " << counts.checkpoints << " checkpoints, "
+            << counts.next_writes << " went on; " << counts.change_sets_in_place << " units in place, "
+            << counts.change_sets_by_cow << " by copy-on-write, " << counts.checkpoints << " checkpoints, "
             << counts.dropped_records << " records dropped\n"
             << "states: " << campaign.states().size() << "\nviolations: " << campaign.violations().size()
             << std::endl;

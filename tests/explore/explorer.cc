@@ -52,8 +52,8 @@ void ExploreCounts::Add(const ExploreCounts& other) {
   recoveries += other.recoveries;
   second_cuts += other.second_cuts;
   next_writes += other.next_writes;
-  units_in_place += other.units_in_place;
-  units_cow += other.units_cow;
+  change_sets_in_place += other.change_sets_in_place;
+  change_sets_by_cow += other.change_sets_by_cow;
   checkpoints += other.checkpoints;
   dropped_records += other.dropped_records;
 }
@@ -348,8 +348,8 @@ std::optional<Violation> Explorer::Run(const ExploreBase& base, const std::vecto
     if (std::string wrong = driver.Finish(); !wrong.empty()) violation = Violation{wrong, "at the end"};
   }
   const Stats stats = (*process)->store().stats();
-  counts_.units_in_place += stats.units_in_place();
-  counts_.units_cow += stats.units_cow();
+  counts_.change_sets_in_place += stats.change_sets_in_place();
+  counts_.change_sets_by_cow += stats.change_sets_by_cow();
   counts_.checkpoints += stats.checkpoints;
   return violation;
 }

@@ -53,7 +53,7 @@ struct ExploreCounts {
   uint64_t recoveries = 0;   // opened after a cut
   uint64_t second_cuts = 0;  // of them after a second cut: in a recovery, or in the writes after it
   uint64_t next_writes = 0;  // recovered stores that went on
-  uint64_t units_in_place = 0, units_cow = 0, checkpoints = 0, dropped_records = 0;
+  uint64_t change_sets_in_place = 0, change_sets_by_cow = 0, checkpoints = 0, dropped_records = 0;
   void Add(const ExploreCounts& other);
 };
 

@@ -55,7 +55,7 @@ void ExpectEqual(const LogEntry& a, const LogEntry& b) {
   EXPECT_EQ(a.object, b.object);
   EXPECT_EQ(a.logical, b.logical);
   EXPECT_EQ(a.state, b.state);
-  EXPECT_EQ(a.reserved_before, b.reserved_before);
+  EXPECT_EQ(a.into_unwritten, b.into_unwritten);
   EXPECT_EQ(a.physical, b.physical);
   EXPECT_EQ(a.hash, b.hash);
   EXPECT_EQ(a.size_bytes, b.size_bytes);

@@ -268,7 +268,7 @@ void ImageEditor::EditRecordEntry(const Parts& edit, LogEntry& e) const {
       e.state = e.state == MappingState::kWritten ? MappingState::kUnwritten : MappingState::kWritten;
       break;
     case 5:
-      e.reserved_before = !e.reserved_before;
+      e.into_unwritten = !e.into_unwritten;
       break;
     case 6:
       e.size_bytes = NewValue(edit, e.size_bytes);

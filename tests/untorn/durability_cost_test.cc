@@ -54,7 +54,7 @@ class DurabilityCostTest : public testing::Test {
   DeviceCounts CostOfWrite(uint64_t offset) {
     return Cost([&] { EXPECT_TRUE(IsOk(a_.Write(offset, Stamped(++stamp_, kPage), kSync))); });
   }
-  uint64_t InPlace() { return (*store_)->stats().units_in_place(); }
+  uint64_t InPlace() { return (*store_)->stats().change_sets_in_place(); }
 
   std::unique_ptr<TestStore> store_;
   Object a_;

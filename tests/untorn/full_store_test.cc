@@ -123,11 +123,11 @@ TEST(SpaceClaimTest, RewritingWhatIsPendingClaimsNothingMore) {
   Object object = *store->CreateObject("a");
   for (bool atomic : {true, false}) {
     ASSERT_TRUE(IsOk(object.Write(100, Stamped(1, 9000), {.atomic = atomic})));
-    const uint64_t claimed = store->stats().space_claimed, free = store->stats().space_free;
+    const uint64_t claimed = store->stats().space_reserved, free = store->stats().space_free;
     for (int i = 0; i < 1000; ++i) {
       ASSERT_TRUE(IsOk(object.Write(100 + i, Stamped(i + 2, 8000), {.atomic = atomic})));
     }
-    EXPECT_EQ(store->stats().space_claimed, claimed);
+    EXPECT_EQ(store->stats().space_reserved, claimed);
     EXPECT_EQ(store->stats().space_free, free);
   }
 }

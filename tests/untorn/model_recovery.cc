@@ -84,8 +84,8 @@ void ModelRun::Recover(bool power_cut) {
   const int keep = OneIn(4) ? 0 : OneIn(4) ? 1000 : Random(1001);
   Note(power_cut ? absl::StrCat("power cut, keeping ", keep, " per mille") : "kill");
   const Stats before = (*store_)->stats();
-  counts_.units_in_place += before.units_in_place();
-  counts_.units_cow += before.units_cow();
+  counts_.change_sets_in_place += before.change_sets_in_place();
+  counts_.change_sets_by_cow += before.change_sets_by_cow();
   counts_.checkpoints += before.checkpoints;
   handles_.clear();
   stale_.clear();
@@ -175,8 +175,8 @@ void ModelRun::CheckFailedStore() {
 void ModelRun::Reopen() {
   Note("reopen");
   const Stats before = (*store_)->stats();
-  counts_.units_in_place += before.units_in_place();
-  counts_.units_cow += before.units_cow();
+  counts_.change_sets_in_place += before.change_sets_in_place();
+  counts_.change_sets_by_cow += before.change_sets_by_cow();
   counts_.checkpoints += before.checkpoints;
   const bool keep_handles = OneIn(2);
   if (!keep_handles) handles_.clear();
@@ -228,7 +228,7 @@ void ModelRun::CheckSpaceComesBack() {
   const Stats stats = store.stats();
   if (stats.space_free + kSlack < space_free_at_first_) {
     Fail(absl::StrCat("of ", space_free_at_first_, " bytes only ", stats.space_free,
-                      " are free again with everything removed; claimed ", stats.space_claimed, ", pending ",
+                      " are free again with everything removed; claimed ", stats.space_reserved, ", pending ",
                       stats.space_pending));
   }
 }

@@ -36,8 +36,8 @@ std::string ModelRunCounts::ToString() const {
                       kills, " kills (", cut_inside_a_call, " inside a call, ", cut_while_opening,
                       " while opening), ", device_failures, " device failures, ", reopened, " reopened, ",
                       refused_for_space, " refused for space, ", refused_by_policy, " by policy, ",
-                      dropped_records, " records dropped, ", checkpoints, " checkpoints, ", units_in_place,
-                      " units in place, ", units_cow, " by copy-on-write");
+                      dropped_records, " records dropped, ", checkpoints, " checkpoints, ", change_sets_in_place,
+                      " units in place, ", change_sets_by_cow, " by copy-on-write");
 }
 
 void ModelRunCounts::Add(const ModelRunCounts& other) {
@@ -53,8 +53,8 @@ void ModelRunCounts::Add(const ModelRunCounts& other) {
   transactions += other.transactions;
   dropped_records += other.dropped_records;
   checkpoints += other.checkpoints;
-  units_in_place += other.units_in_place;
-  units_cow += other.units_cow;
+  change_sets_in_place += other.change_sets_in_place;
+  change_sets_by_cow += other.change_sets_by_cow;
 }
 
 ModelRun::ModelRun(uint64_t seed) : seed_(seed), rng_(seed * 0x9e3779b97f4a7c15u + 1) {

@@ -25,7 +25,7 @@ namespace untorn {
 struct ModelRunCounts {
   uint64_t ops = 0, crashes = 0, kills = 0, cut_inside_a_call = 0, cut_while_opening = 0, device_failures = 0;
   uint64_t reopened = 0, refused_for_space = 0, refused_by_policy = 0, transactions = 0, dropped_records = 0;
-  uint64_t checkpoints = 0, units_in_place = 0, units_cow = 0;
+  uint64_t checkpoints = 0, change_sets_in_place = 0, change_sets_by_cow = 0;
   std::string ToString() const;
   void Add(const ModelRunCounts& other);
 };

@@ -29,8 +29,8 @@ TEST(ModelRunTest, MeetsEverySituation) {
   EXPECT_GT(met.transactions, 0u);
   EXPECT_GT(met.dropped_records, 0u);
   EXPECT_GT(met.checkpoints, 0u);
-  EXPECT_GT(met.units_in_place, 0u);
-  EXPECT_GT(met.units_cow, 0u);
+  EXPECT_GT(met.change_sets_in_place, 0u);
+  EXPECT_GT(met.change_sets_by_cow, 0u);
 }
 
 }  // namespace

@@ -103,7 +103,7 @@ TEST_F(OpenErrorsTest, OneDamagedSlotLosesNothing) {
       auto a = store->OpenObject("a");
       ASSERT_TRUE(IsOk(a));
       ASSERT_TRUE(IsOk(a->Write(0, Stamped(2, 16384), {.durability = Durability::kSync})));
-      EXPECT_EQ(store->stats().units_in_place(), 1u);
+      EXPECT_EQ(store->stats().change_sets_in_place(), 1u);
       ASSERT_TRUE(IsOk(a->Write(16384, Stamped(3, 100), {.durability = Durability::kSync})));
       *a = Object();
       store.Kill();

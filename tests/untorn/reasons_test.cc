@@ -51,7 +51,7 @@ class ReasonsTest : public testing::Test {
   // How often this reason was counted since Make.
   uint64_t Counted(PathReason reason) {
     const int i = static_cast<int>(reason);
-    return store()->stats().units_by_reason[i] - before_.units_by_reason[i];
+    return store()->stats().change_sets_by_reason[i] - before_.change_sets_by_reason[i];
   }
   std::string All() {
     std::string text;

@@ -54,7 +54,7 @@ class CommitQueueTest : public WritebackTest {
           write.request.iov.push_back({buffer.data(), kBlockBytes});
         if (path == Path::kInPlace) {
           write.in_place = {set.get()};
-          ++stats().units_by_reason[static_cast<int>(PathReason::kInPlace)];
+          ++stats().change_sets_by_reason[static_cast<int>(PathReason::kInPlace)];
           stats().in_place_bytes += Bytes(range.blocks.count);
         } else {
           entries.push_back(

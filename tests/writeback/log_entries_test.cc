@@ -158,7 +158,7 @@ TEST(LogEntriesTest, PieceIntoUnwrittenBlocksSaysThatTheyWereReserved) {
   const auto object = plan.Object(1);
   plan.AddData(plan.Add(0), object, {0, 4}, 40);
   plan.pieces()[0].into_unwritten = true;
-  EXPECT_TRUE(plan.Build().entries.at(0).reserved_before);
+  EXPECT_TRUE(plan.Build().entries.at(0).into_unwritten);
 }
 
 TEST(LogEntriesTest, RemovedObjectIsOneEntryBesidesItsName) {

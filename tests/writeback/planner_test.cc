@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "cow/cow_fork.h"
 #include "tests/extent/open_volume.h"
 #include "writeback/log_entries.h"
@@ -321,6 +322,55 @@ TEST_F(FindMappingsTest, MappingsInTheTreeAreFoundOnceItsNodesAreLoaded) {
   Find();
   EXPECT_EQ(Text(set->changes[kObject]), "2+2@" + std::to_string((a.physical + 2).value()) + " 100+4@" +
                                              std::to_string(b.physical.value()) + " 104+4@0 ");
+}
+
+// ---- What has to be placed ----
+
+std::string Text(const CowPieces& pieces) {
+  std::string text;
+  for (const CowPiece& p : pieces) {
+    text += absl::StrCat(p.blocks.start.value(), "+", p.blocks.count.value(), "@", p.physical.value(), " ");
+  }
+  return text;
+}
+
+TEST(DataToPlaceTest, UnwrittenBlocksAreTheirOwnPlaceAndTheRestNeedsOne) {
+  ObjectState object;
+  object.id = kObject;
+  Plan plan;
+  const auto set = std::make_shared<ChangeSet>();
+  set->epoch = 3;
+  set->frozen.push_back({.object = &object, .blocks = {10, 8}});
+  set->frozen.push_back({.object = &object, .blocks = {40, 2}});
+  Plan::SetPlan& own = plan.sets.emplace_back();
+  own.set = set;
+  own.reason = PathReason::kUnwritten;
+  own.unwritten.push_back({kObject, {{12, 3}, MappingState::kUnwritten, 500}});
+  own.unwritten.push_back({ObjectId{9}, {{40, 2}, MappingState::kUnwritten, 600}});
+  const auto in_place = std::make_shared<ChangeSet>();
+  in_place->frozen.push_back({.object = &object, .blocks = {80, 1}});
+  plan.sets.push_back({.set = in_place, .reason = PathReason::kInPlace});
+
+  const DataToPlace data = FindDataToPlace(plan);
+  EXPECT_EQ(Text(data.into_unwritten), "12+3@500 ");
+  EXPECT_TRUE(data.into_unwritten[0].into_unwritten);
+  std::string items;
+  for (const LayoutItem& item : data.items) {
+    EXPECT_EQ(item.epoch, 3);
+    items +=
+        absl::StrCat(item.blocks.start.value(), "+", item.blocks.count.value(), " of ", item.source, "; ");
+  }
+  EXPECT_EQ(items, "10+2 of 0; 15+3 of 0; 40+2 of 1; ") << "nothing of what goes in place";
+  EXPECT_EQ(data.sources.at(1).second, &set->frozen[1]);
+}
+
+TEST(DataToPlaceTest, PieceIsCutAtWhatAnEntryCanName) {
+  CowPieces pieces;
+  AddPiece({nullptr, nullptr, {7, 2 * kMapEntryBlocksMax + 1}, 100, false}, &pieces);
+  ASSERT_EQ(pieces.size(), 3u);
+  EXPECT_EQ(pieces[1].blocks, (BlockRange{ObjectBlock(7) + kMapEntryBlocksMax, kMapEntryBlocksMax}));
+  EXPECT_EQ(pieces[2].blocks.count, 1);
+  EXPECT_EQ(pieces[2].physical, BlockNumber(100) + 2 * kMapEntryBlocksMax);
 }
 
 }  // namespace

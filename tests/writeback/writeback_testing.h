@@ -151,7 +151,7 @@ class WritebackTest : public testing::Test {
   Volume& volume() { return *open_->volume; }
   CowFork& fork() { return open_->fork; }
   Stats& stats() { return open_->stats; }
-  uint64_t Counted(PathReason reason) { return stats().units_by_reason[static_cast<int>(reason)]; }
+  uint64_t Counted(PathReason reason) { return stats().change_sets_by_reason[static_cast<int>(reason)]; }
 
   // An atomic write of an object, paid for.
   ChangeSetRef Write(BlockRange range, char value) {

@@ -166,7 +166,7 @@ TEST_P(PowerCutTest, LeavesBothDatabasesSoundWithAllThatWasAcknowledgedAndNothin
   std::printf("%d points, %d images, %d of them inside a transaction and with it\n", points, checked,
               new_ones);
   EXPECT_GT(new_ones, 0);
-  EXPECT_EQ(databases.store().stats().units_in_place() > 0, in_place);
+  EXPECT_EQ(databases.store().stats().change_sets_in_place() > 0, in_place);
 }
 
 INSTANTIATE_TEST_SUITE_P(Databases, PowerCutTest,
