@@ -46,10 +46,10 @@ struct LogEntry {
   BlockRange logical;                           // kMap, kHole
   MappingState state = MappingState::kWritten;  // kMap
   bool into_unwritten = false;  // kMap: writes into blocks that were already mapped, unwritten
-  BlockNumber physical;          // kMap
-  Hash128 hash;                  // kMap, written
-  uint64_t size_bytes = 0;       // kInode
-  std::string name;              // kInode, kName, kNameGone
+  BlockNumber physical;         // kMap
+  Hash128 hash;                 // kMap, written
+  uint64_t size_bytes = 0;      // kInode
+  std::string name;             // kInode, kName, kNameGone
 
   static LogEntry Map(ObjectId object, BlockRange logical, BlockNumber physical, MappingState state,
                       Hash128 hash, bool into_unwritten);

@@ -139,8 +139,8 @@ class Torture {
     for (const std::string& text : campaign_.violations()) std::cout << "VIOLATION: " << text << "\n";
     for (const std::string& text : broken_) std::cout << "VIOLATION: " << text << "\n";
     std::cout << "workloads: " << c.runs << " with " << c.steps << " calls; units written in place "
-              << c.change_sets_in_place << ", by copy-on-write " << c.change_sets_by_cow << "; checkpoints " << c.checkpoints
-              << "\n"
+              << c.change_sets_in_place << ", by copy-on-write " << c.change_sets_by_cow << "; checkpoints "
+              << c.checkpoints << "\n"
               << "cuts: " << c.images << " at " << c.points << " points; recoveries " << c.recoveries
               << ", of them " << c.second_cuts
               << " after a second cut, in a recovery or in the writes after it; " << c.next_writes

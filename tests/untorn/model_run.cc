@@ -36,8 +36,8 @@ std::string ModelRunCounts::ToString() const {
                       kills, " kills (", cut_inside_a_call, " inside a call, ", cut_while_opening,
                       " while opening), ", device_failures, " device failures, ", reopened, " reopened, ",
                       refused_for_space, " refused for space, ", refused_by_policy, " by policy, ",
-                      dropped_records, " records dropped, ", checkpoints, " checkpoints, ", change_sets_in_place,
-                      " units in place, ", change_sets_by_cow, " by copy-on-write");
+                      dropped_records, " records dropped, ", checkpoints, " checkpoints, ",
+                      change_sets_in_place, " units in place, ", change_sets_by_cow, " by copy-on-write");
 }
 
 void ModelRunCounts::Add(const ModelRunCounts& other) {
