@@ -9,7 +9,7 @@ void BufferPool::New(std::span<BufferRef> buffers) {
   const MutexLock guard(mu_);
   while (free_.size() < buffers.size()) {
     auto slab = std::make_unique<Slab>();
-    // In reverse, so that buffers taken one after another lie one after another.
+    // The reverse order lets buffers that are taken one after another lie one after another.
     for (size_t i = kSlabBuffers; i-- > 0;) {
       Buffer& b = slab->buffers[i];
       b.data = slab->memory.data() + i * kBlockBytes;
@@ -18,6 +18,7 @@ void BufferPool::New(std::span<BufferRef> buffers) {
     }
     slabs_.push_back(std::move(slab));
   }
+  // The buffers at the end came back last. Those that came back together are contiguous once they are sorted.
   const auto taken = free_.end() - buffers.size();
   std::sort(taken, free_.end(),
             [](const Buffer* a, const Buffer* b) { return std::less<>()(a->data, b->data); });

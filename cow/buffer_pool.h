@@ -1,9 +1,11 @@
-// Block-sized buffers, counted by references: the memory of the cache.
+// A buffer pool hands out block-sized buffers that are counted by references. The cache keeps
+// its content in these buffers.
 //
-// Invariant: a buffer to which more than one reference exists is never changed. So a reference taken under
-// the store's lock is a snapshot: readers copy from it, and writeback hashes and sends it, without the lock.
+// Invariant: a buffer with more than one reference is never changed. So a reference that was taken under the
+// store's lock is a snapshot. Readers copy from the snapshot, and writeback hashes and sends the snapshot,
+// all without the lock.
 //
-// Threading: the pool and the counts are thread-safe.
+// Threading: the pool and the reference counts are thread-safe.
 #ifndef UNTORN_COW_BUFFER_POOL_H_
 #define UNTORN_COW_BUFFER_POOL_H_
 
@@ -30,7 +32,7 @@ struct Buffer {
   BufferPool* pool = nullptr;
 };
 
-// A counted reference to a Buffer.
+// A BufferRef is a counted reference to a Buffer.
 class BufferRef {
  public:
   BufferRef() = default;
@@ -54,7 +56,7 @@ class BufferRef {
  private:
   inline void Release();
   Buffer* buffer_ = nullptr;
-  std::byte* data_ = nullptr;  // so that it can be fetched before the count is
+  std::byte* data_ = nullptr;  // buffer_->data, so that the content can be fetched before the count is
 };
 
 class BufferPool {
@@ -62,21 +64,21 @@ class BufferPool {
   BufferPool() = default;
   BufferPool(const BufferPool&) = delete;
 
-  // Contents are not initialised. Allocates memory in slabs, which are kept until the pool goes.
+  // Does not initialise the content. The pool allocates memory in slabs, and keeps all slabs.
   BufferRef New() {
     BufferRef buffer;
     New({&buffer, 1});
     return buffer;
   }
-  // As many buffers. What was taken together and given back comes together again, one after another in memory: a disk
-  // takes few long pieces faster than many short ones.
+  // Puts a new buffer into every element. Buffers that were taken together and given back come together
+  // again, one after another in memory. A disk takes few long pieces faster than many short ones.
   void New(std::span<BufferRef> buffers);
   uint64_t bytes_in_use() const { return in_use_.load(std::memory_order_relaxed) * kBlockBytes; }
 
  private:
   friend class BufferRef;
 #ifdef ABSL_HAVE_ADDRESS_SANITIZER
-  static constexpr size_t kSlabBuffers = 1;  // what runs over the end of a buffer is found
+  static constexpr size_t kSlabBuffers = 1;  // so that the sanitizer finds an access past a buffer's end
 #else
   static constexpr size_t kSlabBuffers = kHugePageBytes / kBlockBytes;
 #endif
@@ -94,7 +96,7 @@ class BufferPool {
 
 void BufferRef::Release() {
   if (!buffer_) return;
-  // The only reference cannot be copied meanwhile: that saves a locked instruction, and the wait for it.
+  // Nobody can copy the only reference meanwhile. So a plain store does, and saves a slow locked instruction.
   if (buffer_->references.load(std::memory_order_acquire) == 1) {
     buffer_->references.store(0, std::memory_order_relaxed);
   } else if (buffer_->references.fetch_sub(1, std::memory_order_acq_rel) != 1) {

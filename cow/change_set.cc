@@ -16,7 +16,7 @@ void AddPending(ChangeSet& set, ObjectChange& change) {
 void RemovePending(const ObjectChange& change) {
   ObjectState& object = *change.object;
   UNTORN_CHECK(change.pending_at < object.pending.size(), "a change is taken off the list that is not on it");
-  // The last one takes its place on the list.
+  // The last set on the list moves to the place that becomes free, so removal costs the same on a long list.
   ChangeSet* last = object.pending.back();
   object.pending[change.pending_at] = last;
   object.pending.pop_back();
@@ -41,6 +41,8 @@ bool InPendingHole(const ObjectState& object, ObjectBlock block) {
 
 std::optional<Inode> RecordInode(ObjectChange& change) {
   ObjectState& object = *change.object;
+  // The size is compared with what was sent, and not with what is durable. Records become durable in the
+  // order of their LSNs, so the records before this one count when this one does.
   const uint64_t size =
       change.set_size_bytes ? *change.set_size_bytes : std::max(object.sent_size_bytes, change.grow_to_bytes);
   if (!change.name && size == object.sent_size_bytes) return std::nullopt;

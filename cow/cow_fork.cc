@@ -12,6 +12,7 @@ namespace untorn {
 // ---- Staging ----
 
 void CowFork::Barrier() {
+  // A barrier with nothing before it needs no new barrier epoch: there is nothing to wait for.
   if (!pending_.empty() || committing_sets_ > 0) ++epoch_;
 }
 
@@ -72,7 +73,7 @@ void CowFork::JoinChange(ChangeSet& into, ChangeSet& from, ObjectChange& theirs)
   ObjectChange& ours = Change(into, theirs.object);
   ForEachBlock(theirs.data, [&](ObjectBlock b) {
     Page* page = pages_.Find(object, b);
-    // Otherwise the block is detached, and moves with the detached ones.
+    // Otherwise the block is detached, and Join() moves it with the detached blocks.
     if (page != nullptr && page->pending == &from) page->pending = &into;
   });
   if (!theirs.holes.empty()) {
@@ -83,12 +84,13 @@ void CowFork::JoinChange(ChangeSet& into, ChangeSet& from, ObjectChange& theirs)
   }
   ours.data.AddAll(theirs.data);
   ours.holes.AddAll(theirs.holes);
+  // One half that is unknown makes the whole unknown: planning relies on all mappings of the set, or on none.
   if (ours.mapped_known && theirs.mapped_known) {
     ours.mapped.insert(ours.mapped.end(), theirs.mapped.begin(), theirs.mapped.end());
   } else {
     ours.ForgetMapped();
   }
-  // By invariant 2 at most one of the two has metadata changes, so at most one has a size that was set.
+  // By invariant 2 at most one of the two sets has metadata changes, so at most one has a size that was set.
   if (theirs.set_size_bytes) {
     ours.set_size_bytes = std::max(*theirs.set_size_bytes, ours.grow_to_bytes);
   } else if (ours.set_size_bytes) {
@@ -100,7 +102,7 @@ void CowFork::JoinChange(ChangeSet& into, ChangeSet& from, ObjectChange& theirs)
 }
 
 ChangeSetRef CowFork::Join(ChangeSetRef into, ChangeSetRef from) {
-  // Either may have been joined to something on the way here, even to the other.
+  // Either set may have been joined to another on the way here, even to the other of the two.
   into = Resolve(std::move(into));
   from = Resolve(std::move(from));
   if (into == from) return into;
@@ -109,13 +111,15 @@ ChangeSetRef CowFork::Join(ChangeSetRef into, ChangeSetRef from) {
                "a change set is joined that is not pending");
   UNTORN_CHECK(!into->visible_when_durable && !from->visible_when_durable,
                "a change set is joined that nobody sees yet");
-  // The smaller one moves.
+  // The smaller set moves, because every block that moves costs a look-up.
   if (from->data_blocks > into->data_blocks) std::swap(into, from);
   for (auto& [id, theirs] : from->changes) JoinChange(*into, *from, theirs);
   names_.Join(*into, *from);
   for (auto& [key, buffer] : from->detached) into->detached[key] = std::move(buffer);
   into->data_blocks += from->data_blocks;
   into->space.Add(std::move(from->space));
+  // One cached write keeps the pages of both sets. One waiter makes the joined set wanted. One refusal rules
+  // out another try in place.
   into->bypass_cache &= from->bypass_cache;
   into->wanted |= from->wanted;
   into->device_refused |= from->device_refused;
@@ -136,6 +140,7 @@ ChangeSetRef CowFork::SetForRange(const std::shared_ptr<ObjectState>& object, Bl
     if (other->epoch != epoch_) return;
     set = set ? Join(set, other->shared_from_this()) : other->shared_from_this();
   };
+  // Each join lets the pages name the joined set, so no set comes up twice below.
   if (object->metadata_set != nullptr) add(object->metadata_set);
   for (ObjectBlock b = range.start; b < range.end(); ++b) {
     const Page* page = pages_.Find(*object, b);
@@ -147,6 +152,7 @@ ChangeSetRef CowFork::SetForRange(const std::shared_ptr<ObjectState>& object, Bl
 }
 
 ChangeSetRef CowFork::SetForObject(const std::shared_ptr<ObjectState>& object) {
+  // The sets are collected first, because Join() changes object->pending.
   std::vector<ChangeSetRef> sets;
   for (ChangeSet* other : object->pending) {
     if (other->epoch == epoch_) sets.push_back(other->shared_from_this());
@@ -164,9 +170,10 @@ ChangeSetRef CowFork::SetForObject(const std::shared_ptr<ObjectState>& object) {
   return set;
 }
 
-// The page is going to have content of a later barrier epoch: its pending change set keeps its own version.
+// Makes room for content of a later barrier epoch in the page: the pending change set keeps its own version.
 void CowFork::Detach(Page& page, ObjectState& object, ObjectBlock block) {
   UNTORN_CHECK(page.pending->epoch < epoch_, "invariant 1: a block of this barrier epoch is detached");
+  // From now on no page tells this set of a commit that changes the mapping of the block.
   page.pending->changes[object.id].ForgetMapped();
   page.pending->detached[{object.id, block}] = std::move(page.buffer);
   page.pending = nullptr;
@@ -178,6 +185,7 @@ void CowFork::StageBlock(const ChangeSetRef& set, const std::shared_ptr<ObjectSt
                "content is staged in a change set that takes no more");
   UNTORN_CHECK(buffer, "a block is staged without content");
   Page& page = pages_.Get(*object, block);
+  // By invariant 1 only a set of an earlier barrier epoch can hold the page besides `set`.
   if (page.pending != nullptr && page.pending != set.get()) Detach(page, *object, block);
   if (page.pending == nullptr) {
     page.pending = set.get();
@@ -186,14 +194,16 @@ void CowFork::StageBlock(const ChangeSetRef& set, const std::shared_ptr<ObjectSt
     ++dirty_blocks_;
   }
   page.buffer = std::move(buffer);
+  // A read that is still under way would bring older content.
   page.read_token = 0;
   page.referenced = true;
   page.drop_when_clean = set->bypass_cache;
 }
 
 ChangeSet* CowFork::Restage(ObjectState& object, BlockRange range, std::span<BufferRef> buffers) {
+  // The list is sorted. So after this check every pending set is of this barrier epoch.
   if (pending_.empty() || pending_.front()->epoch != epoch_) return nullptr;
-  // Else the change set has a size to bring, or an order to keep.
+  // In these cases the write has a size to bring, or an order to keep.
   if (object.metadata_set != nullptr || object.committing_metadata > 0 ||
       ByteOffset(range.end()) > object.durable_size_bytes) {
     return nullptr;
@@ -206,6 +216,7 @@ ChangeSet* CowFork::Restage(ObjectState& object, BlockRange range, std::span<Buf
     if (!pages.empty() && page->pending != pages[0]->pending) return nullptr;
     pages.push_back(page);
   }
+  // Nothing is changed before all pages have passed.
   for (size_t i = 0; i < pages.size(); ++i) {
     std::swap(pages[i]->buffer, buffers[i]);
     pages[i]->referenced = true;
@@ -215,7 +226,8 @@ ChangeSet* CowFork::Restage(ObjectState& object, BlockRange range, std::span<Buf
 
 void CowFork::StageGrowth(const ChangeSetRef& set, const std::shared_ptr<ObjectState>& object,
                           uint64_t size_bytes) {
-  // Recorded even where a pending change set makes the object larger still: this one may become durable without it.
+  // The growth is recorded even if a pending set makes the object larger still. This set may become durable
+  // without the other one.
   object->size_bytes = std::max(object->size_bytes, size_bytes);
   ObjectChange& change = Change(*set, object);
   change.grow_to_bytes = std::max(change.grow_to_bytes, size_bytes);
@@ -227,6 +239,7 @@ void CowFork::StageSize(const ChangeSetRef& set, const std::shared_ptr<ObjectSta
   object->size_bytes = size_bytes;
   ObjectChange& change = Change(*set, object);
   change.set_size_bytes = size_bytes;
+  // Growth that came before the truncate counts no more.
   change.grow_to_bytes = 0;
 }
 
@@ -241,19 +254,21 @@ void CowFork::StageHole(const ChangeSetRef& set, const std::shared_ptr<ObjectSta
     if (page->pending == set.get()) {
       ++taken;
     } else if (page->pending != nullptr) {
+      // A set of an earlier barrier epoch takes its version out of the page before the page goes.
       Detach(*page, *object, block);
     }
     pages_.Drop(*object, block);
   }
   change.data.Remove(range);
-  // What is written there later has to be looked up anew: no page tells of a commit that changes it meanwhile.
+  // Content that is written there later needs a new look-up: without a page, nothing tells this set of a
+  // commit that changes the mapping meanwhile.
   change.ForgetMapped();
   if (std::find(object->hole_sets.begin(), object->hole_sets.end(), set.get()) == object->hole_sets.end()) {
     object->hole_sets.push_back(set.get());
   }
   set->data_blocks -= taken;
   dirty_blocks_ -= taken;
-  // A block that was staged twice before a hole reserved once.
+  // A block that was staged twice before the hole has reserved space once.
   set->space.ReleaseBlocks(std::min(taken, set->space.blocks()));
 }
 

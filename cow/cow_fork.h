@@ -1,18 +1,18 @@
-// The copy-on-write fork of the whole store: which blocks have content that is accepted and not durable, and in
-// which change sets.
+// The COW fork of a store knows which blocks have content that is accepted and not durable, and which change
+// sets hold the content.
 //
 // Invariants
-//  1. Change sets of one barrier epoch that share a block are joined when the later one is staged: pending
-//     change sets of one barrier epoch never overlap.
-//  2. A pending change set with metadata changes of an object holds all pending changes of that object of its
-//     barrier epoch, and later ones join it: so whatever is durable of it brings all before it.
-//  3. Joining never crosses a barrier: where a later barrier epoch overwrites a block of a pending change set,
-//     that change set keeps its version (ChangeSet::detached).
-//  4. A block of a pending change set is in a page that names it, or detached.
+//  1. Pending change sets of one barrier epoch never overlap: staging joins two sets that share a block.
+//  2. A pending change set with metadata changes of an object holds all pending changes of the object in its
+//     barrier epoch. Later changes of the object in that barrier epoch join the set. So a set that is durable
+//     brings all changes of the object before the set.
+//  3. Joining never crosses a barrier. A later barrier epoch may overwrite a block of a pending change set;
+//     the set then keeps its own version of the block (ChangeSet::detached).
+//  4. A block of a pending change set is either in a page that names the set, or detached.
 //
-// Change sets that are visible when durable stand apart from 1 to 4: their objects are exclusive.
+// The invariants leave out change sets that are visible when durable: their objects are exclusive.
 //
-// Does no I/O. Threading: guarded by the store's mutex.
+// The COW fork does no I/O. Threading: the store's mutex guards the fork.
 #ifndef UNTORN_COW_COW_FORK_H_
 #define UNTORN_COW_COW_FORK_H_
 
@@ -44,48 +44,53 @@ class CowFork {
   BarrierEpoch epoch() const { return epoch_; }
   // Begins a new barrier epoch if anything is pending or committing.
   void Barrier();
-  // Blocks of the range that are not part of a pending change set of this barrier epoch: those need space of their own.
+  // Counts the blocks of the range that are in no pending change set of this barrier epoch. Those blocks need
+  // space of their own.
   BlockCount NewBlocks(const ObjectState& object, BlockRange range) const;
-  // A new pending change set.
+  // Makes a new pending change set in this barrier epoch.
   ChangeSetRef NewChangeSet();
-  // Accepts a change set that was made outside, and that others see when it is durable. Its objects are exclusive until
-  // then, and nothing of them is pending or committing.
+  // Accepts a change set that was made outside the fork, and that others see when the set is durable. The
+  // objects of the set must be exclusive until then, and nothing of them may be pending or committing.
   void StageWhole(const ChangeSetRef& set);
-  // The pending change set of this barrier epoch that an atomic change of these blocks belongs to: existing ones are
-  // joined, to `set` if that is given.
+  // Returns the pending change set of this barrier epoch for an atomic change of these blocks. The function
+  // joins the sets that the change touches, and `set` too if it is given. Makes a new set if there is none.
   ChangeSetRef SetForRange(const std::shared_ptr<ObjectState>& object, BlockRange range,
                            ChangeSetRef set = nullptr);
-  // ... that a metadata change of this object belongs to.
+  // Returns the pending change set of this barrier epoch for a metadata change of the object. The function
+  // joins all pending sets of the object in this barrier epoch, or makes a new set.
   ChangeSetRef SetForObject(const std::shared_ptr<ObjectState>& object);
   // Adds the change sets that SetForRange would join.
   void AddSetsOfRange(const ObjectState& object, BlockRange range, ChangeSetsFound* sets) const;
-  // Makes `into` and `from` one change set; both pending, of one barrier epoch. Returns it.
+  // Makes one change set of two pending ones of one barrier epoch, and returns the result. Either of the two
+  // may be the one that stays.
   ChangeSetRef Join(ChangeSetRef into, ChangeSetRef from);
-  // The part of the change set that concerns this object.
+  // Returns the part of the change set that concerns this object. Makes an empty part if there is none.
   ObjectChange& Change(ChangeSet& set, const std::shared_ptr<ObjectState>& object);
   // Puts new content of one block into the change set.
   void StageBlock(const ChangeSetRef& set, const std::shared_ptr<ObjectState>& object, ObjectBlock block,
                   BufferRef buffer);
-  // The cheap case of an atomic write: one change set holds all these blocks already, and nothing but their content
-  // changes. Puts `buffers` in their place, and what was there into `buffers`. nullptr, and nothing done, if it is not so.
+  // Is for the cheap case of an atomic write: one change set holds all these blocks already, and nothing but
+  // their content changes. Swaps the content of the blocks with `buffers`. Otherwise does nothing, and
+  // returns nullptr.
   ChangeSet* Restage(ObjectState& object, BlockRange range, std::span<BufferRef> buffers);
   // Makes the object at least this large.
   void StageGrowth(const ChangeSetRef& set, const std::shared_ptr<ObjectState>& object, uint64_t size_bytes);
-  // Makes the object exactly this large. Blocks beyond have to be made holes by the caller.
+  // Makes the object exactly this large. The caller must make holes of the blocks beyond the new size.
   void StageSize(const ChangeSetRef& set, const std::shared_ptr<ObjectState>& object, uint64_t size_bytes);
-  // Makes the blocks read as zeros: drops their pages, takes them out of the change set (which holds all of the
-  // object's pending changes of this barrier epoch), and gives back the space that they had reserved.
+  // Makes the blocks read as zeros. Drops the pages of the blocks, takes the blocks out of the change set,
+  // and gives back the space that was reserved for them. The change set must hold all pending changes of the
+  // object in this barrier epoch.
   void StageHole(const ChangeSetRef& set, const std::shared_ptr<ObjectState>& object,
                  BlockRange range) REQUIRES_STORE_LOCK;
 
   // ---- Committing ----
   const PendingSets& pending() const { return pending_; }
-  // Freezes a pending change set: its content moves to ChangeSet::frozen.
+  // Freezes a pending change set. The content of the set moves to ChangeSet::frozen.
   void Freeze(const ChangeSetRef& set);
-  // The change set is durable.
+  // Must be called when a committing change set is durable. The set is done then.
   void Complete(const ChangeSetRef& set);
-  // Makes a frozen change set, of one range within the durable size of its object, pending again, as the older part of
-  // whatever overlaps it now.
+  // Makes a frozen change set pending again, as the older part of whatever overlaps the set now. The set must
+  // have one range, within the durable size of its object.
   void Unfreeze(const ChangeSetRef& set);
   BlockCount dirty_blocks() const { return dirty_blocks_; }  // pending and committing
 

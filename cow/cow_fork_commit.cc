@@ -1,4 +1,4 @@
-// Change sets on their way to the device: frozen, completed, or taken back.
+// This file freezes change sets on their way to the device, completes them, and takes them back.
 #include <utility>
 #include <vector>
 
@@ -11,7 +11,8 @@ namespace untorn {
 bool MustWait(const ChangeSet& set, const PageCache& pages) {
   for (const auto& [id, change] : set.changes) {
     const ObjectState& object = *change.object;
-    // Records of metadata are in the order of their change sets.
+    // The records of metadata keep the order of their change sets. So a change with metadata waits for every
+    // committing set of its object, and every change waits for committing metadata of its object.
     if (object.committing_metadata > 0 || (change.metadata() && object.committing > 0)) {
       if (!rules::MayPassOneThatWritesTheSameBlock()) return true;
     }
@@ -44,8 +45,10 @@ void CowFork::Freeze(const ChangeSetRef& set) {
       range.blocks = r;
       range.buffers.reserve(r.count.value());
       for (ObjectBlock b = r.start; b < r.end(); ++b) {
+        // A hole of a later barrier epoch may have dropped the page. MustWait() needs a page to look at.
         Page& page = pages_.Get(object, b);
         if (page.pending == set.get()) {
+          // The page still shows this buffer. A later write replaces the buffer in the page only.
           range.buffers.push_back(page.buffer);
           page.pending = nullptr;
         } else {
@@ -61,19 +64,21 @@ void CowFork::Freeze(const ChangeSetRef& set) {
   set->detached.clear();
 }
 
-// What a change set that is visible when durable changes of an object is seen from now on.
+// Shows the change of a change set that is visible when durable. Readers see the change from now on.
 void CowFork::ShowNow(ObjectChange& change) {
   ObjectState& object = *change.object;
   if (change.removed) {
     object.removed = true;
     pages_.DropClean(object, {0, kObjectBlocksMax});
+    // The size and the name of a removed object do not matter any more.
     return;
   }
+  // The mappings changed behind the cache, so clean pages of the changed blocks hold old content.
   if (change.recorded_size_bytes) object.size_bytes = *change.recorded_size_bytes;
   if (change.name) object.name = *change.name;
   change.holes.ForEach([&](BlockRange r) { pages_.DropClean(object, r); });
   for (const PlacedExtent& extent : change.placed) {
-    // Unwritten extents take the place of holes, and read as these do.
+    // Unwritten extents take the place of holes, and read as holes do.
     if (extent.state == MappingState::kWritten) pages_.DropClean(object, extent.blocks);
   }
 }
@@ -84,7 +89,7 @@ void CowFork::CompleteChange(ChangeSet& set, ObjectChange& change) {
   --object.committing;
   if (change.metadata()) {
     --object.committing_metadata;
-    // Its holes and extents may have changed what the others know of their blocks.
+    // The holes and extents of this change may have changed what pending sets know of their blocks.
     for (ChangeSet* other : object.pending) other->changes[object.id].ForgetMapped();
   }
   std::erase(object.hole_sets, &set);
@@ -103,7 +108,7 @@ void CowFork::Complete(const ChangeSetRef& set) {
       if (page == nullptr || page->committing != set.get()) continue;
       page->committing = nullptr;
       if (page->pending != nullptr) {
-        // The next version of the block knew what the block was mapped to before this commit.
+        // The set with the next version knows only what the block was mapped to before this commit.
         page->pending->changes[range.object->id].ForgetMapped();
       } else if (page->drop_when_clean) {
         pages_.Drop(*range.object, b);
@@ -133,8 +138,8 @@ ChangeSet* CowFork::PendingWith(const ObjectState& object, ObjectBlock block, Ba
   return nullptr;
 }
 
-// The blocks of `range` that the pending change set holds are no part of it any more: a later hole of the same barrier
-// epoch covers them.
+// Takes the blocks of `range` out of a pending change set, because a later hole of the same barrier epoch
+// covers the blocks.
 void CowFork::TakeBlocksOut(ChangeSet& set, ObjectChange& change, BlockRange range) {
   RangeSet kept = change.data;
   kept.Remove(range);
@@ -160,8 +165,8 @@ void CowFork::Unfreeze(const ChangeSetRef& set) {
     if (change.metadata()) --change.object->committing_metadata;
     AddPending(*set, change);
     change.ForgetMapped();
-    // What goes in place ends within the durable size. That may be truncated by now: joined to it, this must not
-    // make the object larger again.
+    // A set that went in place ends within the durable size of its object. A truncate may have come
+    // meanwhile. The set may be joined to the truncate, and must not make the object larger again.
     change.grow_to_bytes = 0;
   }
   std::vector<ChangeSetRef> overlapping;
@@ -171,7 +176,7 @@ void CowFork::Unfreeze(const ChangeSetRef& set) {
       page.committing = nullptr;
       BufferRef& buffer = range.buffer(b);
       if (ChangeSet* newer = PendingWith(*range.object, b, set->epoch, set.get())) {
-        // The newer version of the same barrier epoch is the one that counts.
+        // The newer version counts, and the older one goes. The sets are joined below.
         overlapping.push_back(newer->shared_from_this());
         set->changes[range.object->id].data.Remove({b, 1});
         --set->data_blocks;
@@ -179,15 +184,17 @@ void CowFork::Unfreeze(const ChangeSetRef& set) {
       } else if (page.pending == nullptr && page.buffer) {
         page.pending = set.get();  // still the newest content
       } else {
+        // A later barrier epoch has the page, or a hole dropped the content. The set keeps its own version.
         set->detached[{range.object->id, b}] = std::move(buffer);
       }
-      // A hole may have dropped the page meanwhile.
+      // A hole may have dropped the page meanwhile, so nothing may be left of the page now.
       if (page.unused()) pages_.EraseIfUnused(*range.object, b);
     }
   }
   set->frozen.clear();
-  // A metadata change of the same object and barrier epoch that came meanwhile holds everything before it (invariant
-  // 2).
+  // A metadata change of the same object and barrier epoch may have come meanwhile. By invariant 2 that
+  // change holds everything before it, so the two sets are joined. Blocks under the holes of that change stay
+  // out, or old data would come back.
   for (auto& [id, change] : set->changes) {
     for (ChangeSet* other : change.object->pending) {
       auto theirs = other->changes.find(id);

@@ -1,6 +1,6 @@
-// What a change set changes of one object, and of all its objects.
+// An ObjectChange is what a change set changes of one object. ObjectChanges holds all the changes of a set.
 //
-// Threading: guarded by the store's mutex.
+// Threading: the store's mutex guards the changes.
 #ifndef UNTORN_COW_OBJECT_CHANGE_H_
 #define UNTORN_COW_OBJECT_CHANGE_H_
 
@@ -20,7 +20,8 @@
 
 namespace untorn {
 
-// An extent that has its place already: data that a large transaction wrote before its commit, or preallocated space.
+// A placed extent has its place on the device already. The extent is preallocated space, or data that a large
+// transaction wrote before its commit.
 struct PlacedExtent {
   BlockRange blocks;
   BlockNumber physical;
@@ -28,26 +29,28 @@ struct PlacedExtent {
   Hash128 hash;  // of the data, if it is written
 };
 
-// A commit applies these in this order: holes, placed extents, data, inode.
+// The log entries of a change come in this order: holes, placed extents, inode, data.
 struct ObjectChange {
   std::shared_ptr<ObjectState> object;
   size_t pending_at = 0;  // while the change set is pending: its index in ObjectState::pending
   RangeSet holes;
   std::vector<PlacedExtent> placed;
   RangeSet data;                                // blocks with new content
-  std::optional<uint64_t> set_size_bytes;       // truncate, with later growth; otherwise
-  uint64_t grow_to_bytes = 0;                   // the size becomes at least this
-  std::optional<uint64_t> recorded_size_bytes;  // what its log entry says, once it is sent
+  std::optional<uint64_t> set_size_bytes;       // after a truncate: the exact size, with later growth
+  uint64_t grow_to_bytes = 0;                   // without a truncate: the size becomes at least this
+  std::optional<uint64_t> recorded_size_bytes;  // the size in the log entry of the change, once built
   std::optional<std::string> name;              // create, rename
   bool removed = false;
 
-  // What the blocks of `data` were mapped to when they were staged, in any order. Planning uses these mappings if they
-  // are known and cover `data`. A commit that changes one of them makes them unknown, but for detached blocks: a change set
-  // that has some does not rely on them.
+  // Says what the blocks of `data` were mapped to when the blocks were staged, in any order. Planning uses
+  // these mappings if the mappings are known and cover `data`. A commit that changes one of the mappings
+  // makes all of them unknown. Nothing does so for detached blocks, so a set with detached blocks does not
+  // rely on `mapped`.
   Mappings mapped;
   bool mapped_known = true;
 
-  // Something besides data and growth, which orders it against all other changes of the object.
+  // True if the change has more than data and growth. Metadata orders the change against all other changes of
+  // the object.
   bool metadata() const { return !holes.empty() || !placed.empty() || set_size_bytes || name || removed; }
   void ForgetMapped() {
     mapped.clear();
@@ -55,9 +58,10 @@ struct ObjectChange {
   }
 };
 
-// The changes of a change set, by object. Most change sets change one object, so one change needs no memory of its own.
+// Holds the changes of a change set, by object. Most change sets change one object, so one change needs no
+// memory of its own.
 //
-// Invariant: the change that lies here has the smallest id. An insertion invalidates references to the others.
+// Invariant: `first_` has the smallest id. An insertion invalidates references to all other changes.
 class ObjectChanges {
   using Rest = absl::btree_map<ObjectId, ObjectChange>;
 

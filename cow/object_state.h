@@ -1,9 +1,9 @@
-// An object in memory: as everything accepted so far makes it, and as the log has it.
+// An ObjectState is an object in memory, as everything accepted so far makes it, and as the log has it.
 //
 // An object has three sizes: accepted (size_bytes), recorded in the log (sent_size_bytes), and durable
-// (durable_size_bytes). Only CowFork changes them.
+// (durable_size_bytes). RecordInode() changes the recorded size. CowFork changes the other two.
 //
-// Threading: guarded by the store's mutex.
+// Threading: the store's mutex guards the object.
 #ifndef UNTORN_COW_OBJECT_STATE_H_
 #define UNTORN_COW_OBJECT_STATE_H_
 
@@ -26,18 +26,18 @@ struct ObjectState {
   uint64_t size_bytes = 0;
   bool removed = false;
 
-  // As the records say that have been sent, and those that are durable.
+  // Sent records give the object the sent size and name. Durable records give the durable size.
   uint64_t sent_size_bytes = 0;
   std::string sent_name;
   uint64_t durable_size_bytes = 0;
 
   absl::flat_hash_map<uint64_t, std::unique_ptr<Chunk>> chunks;  // by index
-  std::vector<ChangeSet*> pending;    // change sets with changes of it, in any order
-  ChangeSet* metadata_set = nullptr;  // the newest pending change set with metadata changes of it
-  std::vector<ChangeSet*> hole_sets;  // pending and committing ones that punch holes in it, oldest first
-  int committing = 0;                 // change sets
-  int committing_metadata = 0;        // those that change metadata of it
-  bool exclusive = false;             // a large commit is changing it: new changes wait
+  std::vector<ChangeSet*> pending;    // pending change sets that change the object, in any order
+  ChangeSet* metadata_set = nullptr;  // the newest pending change set with metadata changes of the object
+  std::vector<ChangeSet*> hole_sets;  // pending and committing sets that make holes in the object
+  int committing = 0;                 // number of committing change sets that change the object
+  int committing_metadata = 0;        // how many of those change metadata of the object
+  bool exclusive = false;             // a large commit is changing the object: new changes wait
 };
 
 }  // namespace untorn

@@ -1,6 +1,6 @@
-// The objects in memory, by number.
+// The object table holds the objects that are in memory, by number.
 //
-// Threading: guarded by the store's mutex.
+// Threading: the store's mutex guards the table.
 #ifndef UNTORN_COW_OBJECT_TABLE_H_
 #define UNTORN_COW_OBJECT_TABLE_H_
 
@@ -14,12 +14,12 @@ namespace untorn {
 
 class ObjectTable {
  public:
-  // nullptr: it is not in memory.
+  // Returns nullptr if the object is not in memory.
   std::shared_ptr<ObjectState> Find(ObjectId id) const {
     auto it = objects_.find(id);
     return it == objects_.end() ? nullptr : it->second;
   }
-  // An object as the inode, which is durable or about to be, describes it.
+  // Adds an object as the inode describes it. The inode is durable, or is about to be.
   std::shared_ptr<ObjectState> Add(const Inode& inode) {
     auto object = std::make_shared<ObjectState>();
     object->id = inode.id;

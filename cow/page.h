@@ -1,4 +1,4 @@
-// Cached blocks of objects: pages, in chunks of 16.
+// A page is the cached content of one block of an object. Chunks hold 16 adjacent pages each.
 #ifndef UNTORN_COW_PAGE_H_
 #define UNTORN_COW_PAGE_H_
 
@@ -14,21 +14,19 @@ namespace untorn {
 struct ChangeSet;
 struct ObjectState;
 
-// One cached block.
 struct Page {
-  BufferRef buffer;              // the newest content; none while it is being read
-  ChangeSet* pending = nullptr;  // the pending change set that holds this content
-  ChangeSet* committing =
-      nullptr;              // the change set that has a version of this block on its way to the device
-  uint64_t read_token = 0;  // of the read that will fill it, if nobody writes it first
-  bool referenced = false;  // since the eviction hand last came by
-  bool drop_when_clean = false;
+  BufferRef buffer;                 // the newest content; none while the content is being read
+  ChangeSet* pending = nullptr;     // the pending change set that holds this content
+  ChangeSet* committing = nullptr;  // the change set that is sending a version of this block
+  uint64_t read_token = 0;          // of the read that fills the page, unless a write comes first
+  bool referenced = false;          // since the eviction hand last came by
+  bool drop_when_clean = false;     // the content bypasses the cache
 
   bool unused() const { return !buffer && !pending && !committing && read_token == 0; }
   bool dirty() const { return pending != nullptr || committing != nullptr; }
 };
 
-// 16 adjacent blocks: one look-up serves 64 KiB.
+// A chunk holds 16 adjacent blocks, so that one look-up serves 64 KiB.
 struct Chunk {
   static constexpr size_t kPages = 16;
   static constexpr BlockCount kBlocks{kPages};

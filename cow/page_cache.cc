@@ -28,7 +28,7 @@ Page& PageCache::Get(ObjectState& object, ObjectBlock block) {
     chunk = std::make_unique<Chunk>();
     chunk->object = &object;
     chunk->index = Chunk::IndexOf(block);
-    // Just behind the hand: it comes by this chunk last.
+    // The place just behind the hand is the one that the hand comes to last.
     chunk->place = chunks_.insert(hand_, chunk.get());
     ++chunk_count_;
   }
@@ -45,7 +45,7 @@ std::vector<ObjectBlock> PageCache::BlocksWithPages(const ObjectState& object, B
     }
   };
   const uint64_t first = Chunk::IndexOf(range.start), last = Chunk::IndexOf(range.end() - 1);
-  // A range may reach to the largest block there is: then the chunks are fewer than the blocks.
+  // A range may reach to the largest block that exists. The object then has fewer chunks than the range.
   if (last - first < object.chunks.size()) {
     for (uint64_t index = first; index <= last; ++index) {
       if (auto it = object.chunks.find(index); it != object.chunks.end()) add(*it->second);
@@ -61,6 +61,7 @@ void PageCache::EraseChunkIfUnused(Chunk* chunk) {
   for (const Page& page : chunk->pages) {
     if (!page.unused()) return;
   }
+  // The hand and the last chunk found must not point to the chunk that goes.
   if (hand_ == chunk->place) ++hand_;
   if (found_ == chunk) found_ = nullptr;
   chunks_.erase(chunk->place);
@@ -76,6 +77,7 @@ void PageCache::Drop(ObjectState& object, ObjectBlock block) {
   Chunk* chunk = FindChunk(object, block);
   if (chunk == nullptr) return;
   Page& page = chunk->page(block);
+  // The mark of a committing set survives: MustWait() must see that a version of the block is on its way.
   ChangeSet* committing = page.committing;
   page = Page();
   page.committing = committing;
@@ -97,21 +99,23 @@ Page* PageCache::AddReading(ObjectState& object, ObjectBlock block, uint64_t tok
 
 void PageCache::FillRead(ObjectState& object, ObjectBlock block, uint64_t token, BufferRef buffer) {
   Page* page = Find(object, block);
-  // A write came meanwhile, or the page was dropped: what was read is old.
+  // A write came meanwhile, or the page was dropped. The content that was read is old then.
   if (page == nullptr || page->read_token != token) return;
   UNTORN_CHECK(!page->buffer, "a page that has content waits for a read");
   page->read_token = 0;
   page->buffer = std::move(buffer);
   page->referenced = true;
+  // After a failed read the page is unused (invariant 2).
   if (!page->buffer) EraseIfUnused(object, block);
 }
 
 void PageCache::Evict(uint64_t limit_bytes) {
-  // Two rounds: the first may only clear the marks of recent use.
+  // The hand goes round twice, because the first round may only clear the marks of recent use.
   for (size_t steps = 2 * chunks_.size(); steps > 0 && memory_bytes() > limit_bytes && !chunks_.empty();
        --steps) {
     if (hand_ == chunks_.end()) hand_ = chunks_.begin();
     Chunk* chunk = *hand_;
+    // The hand moves on before the chunk may be erased below.
     ++hand_;
     for (Page& page : chunk->pages) {
       if (!page.buffer || page.dirty()) continue;  // invariant 1

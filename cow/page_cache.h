@@ -1,14 +1,14 @@
-// The cache of block contents, clean and dirty.
+// The page cache holds the content of blocks, clean and dirty.
 //
 // Invariants
-//  1. A page with a pending or committing change set is never evicted. So a block that is being overwritten in
-//     place is always read from memory.
-//  2. A chunk with no page in use is not kept.
+//  1. A page with a pending or committing change set is never evicted. So a block that is being overwritten
+//     in place is always read from memory.
+//  2. The cache keeps no chunk without a page in use.
 //
-// Does no I/O: a reader announces a read (AddReading), does it without the lock, and hands the content in
-// (FillRead).
+// The cache does no I/O. A reader announces a read (AddReading), reads without the lock, and hands the
+// content in (FillRead).
 //
-// Threading: guarded by the store's mutex.
+// Threading: the store's mutex guards the cache.
 #ifndef UNTORN_COW_PAGE_CACHE_H_
 #define UNTORN_COW_PAGE_CACHE_H_
 
@@ -27,32 +27,33 @@ class PageCache {
  public:
   BufferPool& pool() { return pool_; }
 
-  // nullptr: there is no page of this block.
+  // Returns nullptr if no chunk holds the block. The page that is returned may be unused.
   Page* Find(const ObjectState& object, ObjectBlock block) const;
   // Makes a page if there is none.
   Page& Get(ObjectState& object, ObjectBlock block);
-  // The blocks of the range that have a page in use, in order.
+  // Returns the blocks of the range that have a page in use, in order.
   std::vector<ObjectBlock> BlocksWithPages(const ObjectState& object, BlockRange range) const;
 
-  // Names one device read that fills pages.
+  // Returns a token that names one device read. The read may fill several pages.
   uint64_t NewReadToken() { return next_read_token_++; }
-  // A page for content that is being read; nullptr if it has one already.
+  // Returns a page for content that is being read, or nullptr if the block has a page in use already.
   Page* AddReading(ObjectState& object, ObjectBlock block, uint64_t token);
-  // Gives the page its content, if it still waits for this read. Without a buffer the read has failed.
+  // Gives the page its content, if the page still waits for this read. An empty `buffer` means a failed read.
   void FillRead(ObjectState& object, ObjectBlock block, uint64_t token, BufferRef buffer);
 
-  // Forgets the content of a block. What is on its way to the device stays known as such.
+  // Forgets the content of a block. The page keeps its committing change set.
   void Drop(ObjectState& object, ObjectBlock block);
-  // Forgets clean content of blocks whose mapping was changed behind the cache.
+  // Forgets the clean content of blocks whose mapping was changed behind the cache.
   void DropClean(ObjectState& object, BlockRange range);
-  // Call after a change that may have left the page unused (invariant 2).
+  // Must be called after a change that may have left the page unused (invariant 2).
   void EraseIfUnused(ObjectState& object, ObjectBlock block);
 
   uint64_t memory_bytes() const { return pool_.bytes_in_use() + chunk_count_ * sizeof(Chunk); }
-  // Evicts clean pages, longest unused first, until memory is at most `limit_bytes` or none is left.
+  // Evicts clean pages, longest unused first, until memory_bytes() is at most `limit_bytes` or no clean page
+  // is left.
   void Evict(uint64_t limit_bytes);
 
-  // Stops the process if an invariant does not hold of what `object` has in the cache.
+  // Stops the process if the cached pages of `object` break an invariant.
   void CheckInvariants(const ObjectState& object) const;
 
  private:

@@ -1,6 +1,6 @@
-// Names that accepted changes give to objects, or take from them, and that are not durable yet.
+// Pending names are given to objects, or taken from objects, by accepted changes that are not durable yet.
 //
-// Threading: guarded by the store's mutex.
+// Threading: the store's mutex guards the names.
 #ifndef UNTORN_COW_PENDING_NAMES_H_
 #define UNTORN_COW_PENDING_NAMES_H_
 
@@ -15,16 +15,17 @@ namespace untorn {
 class PendingNames {
  public:
   struct Entry {
-    std::shared_ptr<ObjectState> object;  // nullptr: the name is gone
-    ChangeSet* set = nullptr;             // the newest change set that says so
+    std::shared_ptr<ObjectState> object;  // null: the name is gone
+    ChangeSet* set = nullptr;             // the newest change set that changes the name
   };
 
-  // nullptr: nothing is pending for this name.
+  // Returns nullptr if no change of this name is pending or committing.
   const Entry* Find(const std::string& name) const {
     auto it = names_.find(name);
     return it == names_.end() ? nullptr : &it->second;
   }
-  // The pending change set of this barrier epoch that a change of this name belongs to; nullptr: there is none yet.
+  // Returns the pending change set of this barrier epoch that a change of the name belongs to. Returns
+  // nullptr if there is no such set yet.
   ChangeSetRef PendingSet(const std::string& name, BarrierEpoch epoch) const {
     const Entry* entry = Find(name);
     if (entry == nullptr || entry->set->state != ChangeSet::State::kPending || entry->set->epoch != epoch) {
@@ -32,15 +33,15 @@ class PendingNames {
     }
     return entry->set->shared_from_this();
   }
-  // In byte order.
+  // Returns all entries, in byte order of their names.
   const absl::btree_map<std::string, Entry>& all() const { return names_; }
 
-  // `set` makes the name refer to `object` (null: to nothing).
+  // Makes the name refer to `object`, by the change set `set`. A null `object` takes the name away.
   void Stage(ChangeSet& set, const std::string& name, const std::shared_ptr<ObjectState>& object) {
     set.names[name] = object ? std::optional<ObjectId>(object->id) : std::nullopt;
     names_[name] = {object, &set};
   }
-  // What `from` says of names is said by `into` now.
+  // Moves the changes of names from `from` to `into`.
   void Join(ChangeSet& into, ChangeSet& from) {
     for (auto& [name, target] : from.names) {
       into.names[name] = target;
@@ -49,7 +50,7 @@ class PendingNames {
     }
     from.names.clear();
   }
-  // `set` is durable.
+  // Must be called when `set` is durable. A name that a newer set changes stays pending.
   void Complete(const ChangeSet& set) {
     for (const auto& [name, target] : set.names) {
       auto it = names_.find(name);

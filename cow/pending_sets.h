@@ -1,9 +1,9 @@
-// The pending change sets, in the order in which they have to become durable.
+// The list of the pending change sets is in the order in which the sets have to become durable.
 //
-// Invariant: sorted by barrier epoch, then by sequence. Almost every change set is newer than all that are here, so the
-// list is searched from its end.
+// Invariant: the list is sorted by barrier epoch, then by sequence. Almost every new set is newer than all
+// sets on the list, so Add() searches the list from its end.
 //
-// Threading: guarded by the store's mutex.
+// Threading: the store's mutex guards the list.
 #ifndef UNTORN_COW_PENDING_SETS_H_
 #define UNTORN_COW_PENDING_SETS_H_
 
@@ -15,7 +15,7 @@
 
 namespace untorn {
 
-// A list whose links are in the change sets themselves: adding one allocates nothing.
+// The links of this list are in the change sets themselves, so adding a set allocates nothing.
 class PendingSets {
  public:
   class Iterator {
@@ -36,7 +36,7 @@ class PendingSets {
   PendingSets() = default;
   PendingSets(const PendingSets&) = delete;
   ~PendingSets() {
-    // One by one: each link owns the next, and a long chain must not go by recursion.
+    // Each link owns the next one. Taking the sets off one by one keeps a long list from going by recursion.
     while (first_) Erase(*first_);
   }
 
@@ -77,7 +77,7 @@ class PendingSets {
   ChangeSetRef first_;
   ChangeSet* last_ = nullptr;
   size_t size_ = 0;
-  const ChangeSetRef end_;  // nothing
+  const ChangeSetRef end_;  // always null
 };
 
 }  // namespace untorn

@@ -1,4 +1,4 @@
-// A set of blocks as runs.
+// A RangeSet is a set of blocks, kept as runs.
 #ifndef UNTORN_COW_RANGE_SET_H_
 #define UNTORN_COW_RANGE_SET_H_
 
@@ -11,7 +11,8 @@
 
 namespace untorn {
 
-// Most sets are one run, and most others grow at their end: the runs are a sorted vector, apart from one another.
+// Most sets are one run, and most others grow at their end. So the runs are a sorted vector, and no two of
+// them touch.
 class RangeSet {
  public:
   void Add(BlockRange range) {
@@ -56,7 +57,7 @@ class RangeSet {
  private:
   using Runs = absl::InlinedVector<BlockRange, 1>;
   Runs::iterator FirstEndingAtOrAfter(ObjectBlock block) {
-    // What grows at its end is found there.
+    // Most sets grow at their end, so this function looks there first.
     if (!runs_.empty() && runs_.back().end() < block) return runs_.end();
     return std::lower_bound(runs_.begin(), runs_.end(), block,
                             [](const BlockRange& run, ObjectBlock b) { return run.end() < b; });

@@ -1,4 +1,4 @@
-// The rules of the commit protocol that the COW fork keeps, one predicate each. docs/design.md has the argument.
+// The COW fork keeps these rules of the commit protocol, one predicate each. docs/design.md has the argument.
 //
 // The predicates live in a library of their own, so that tests/canaries can link a broken one in its place.
 #ifndef UNTORN_COW_RULES_H_
@@ -6,9 +6,9 @@
 
 namespace untorn::rules {
 
-// A change set waits for another that is committing, if both have a version of one block.
-// Without it: the later one becomes durable first. It frees the extent that a late write in place still goes to, and
-// the next owner of that extent finds foreign data in it.
+// A change set waits for another that is committing, if both have a version of one block. Without this rule
+// the later set becomes durable first, and frees the extent that a late write in place still goes to. The
+// next owner of that extent finds foreign data in it.
 bool MayPassOneThatWritesTheSameBlock();
 
 }  // namespace untorn::rules

@@ -1,4 +1,4 @@
-// Runs of bits in an array of words: bit i is bit i % 64 of word i / 64.
+// Finds and changes runs of bits in an array of words. Bit i of the array is bit i % 64 of word i / 64.
 #ifndef UNTORN_EXTENT_BIT_RUNS_H_
 #define UNTORN_EXTENT_BIT_RUNS_H_
 
@@ -8,7 +8,8 @@
 
 namespace untorn {
 
-// Index of the first bit >= from (below limit) that is `set`; limit if there is none.
+// Returns the index of the first bit in [from, limit) whose value is `set`. Returns `limit` if there is no
+// such bit.
 inline uint64_t FindBit(const uint64_t* words, uint64_t from, uint64_t limit, bool set) {
   while (from < limit) {
     uint64_t word = words[from / 64];
@@ -20,7 +21,8 @@ inline uint64_t FindBit(const uint64_t* words, uint64_t from, uint64_t limit, bo
   return limit;
 }
 
-// Where the run of clear bits begins that reaches up to `at`; `at` if the bit before it is set.
+// Returns the index at which the run of clear bits begins that ends before bit `at`. Returns `at` if the bit
+// before `at` is set.
 inline uint64_t RunStart(const uint64_t* words, uint64_t at) {
   while (at > 0) {
     const uint64_t in_word = (at - 1) % 64 + 1;  // bits of this word below `at`
@@ -31,7 +33,7 @@ inline uint64_t RunStart(const uint64_t* words, uint64_t at) {
   return 0;
 }
 
-// Sets or clears bits [from, to). Returns how many changed.
+// Sets or clears bits [from, to). Returns the number of bits that changed.
 inline uint64_t ChangeBits(uint64_t* words, uint64_t from, uint64_t to, bool set) {
   uint64_t changed = 0;
   while (from < to) {

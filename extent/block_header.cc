@@ -64,6 +64,7 @@ absl::Status VerifyBlock(std::span<const std::byte> block, BlockType type, const
     return damaged("no magic (0x", absl::Hex(header.magic, absl::kZeroPad8),
                    "): not a block of ours, or never written");
   }
+  // The checksum comes before the other fields, so that a damaged block does not pass for a foreign one.
   if (const uint64_t computed = BlockChecksum(block); computed != header.checksum) {
     return damaged("bad checksum: says 0x", absl::Hex(header.checksum, absl::kZeroPad16), ", is 0x",
                    absl::Hex(computed, absl::kZeroPad16));
@@ -72,6 +73,7 @@ absl::Status VerifyBlock(std::span<const std::byte> block, BlockType type, const
     return absl::UnimplementedError(absl::StrCat(what, " at block ", address, ": format version ",
                                                  header.version, ", this program knows ", kFormatVersion));
   }
+  // From here on the block is sound, but it may be stale or in the wrong place.
   if (header.type != static_cast<uint16_t>(type)) {
     return damaged("wrong identity: type ", header.type, " (",
                    BlockTypeName(static_cast<BlockType>(header.type)), "), expected ", BlockTypeName(type));

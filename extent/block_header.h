@@ -1,19 +1,20 @@
-// The 64-byte header that every metadata block starts with, and its verification.
+// Every metadata block begins with the 64-byte header in this file. VerifyBlock checks a block and its
+// header.
 //
 // OFFSET  SIZE  DESCRIPTION
 //      0     4  magic "UTRN"
 //      4     2  type (BlockType)
 //      6     2  format version
 //      8    16  store UUID
-//     24     8  own address: block number on the device; for a log record its position in the log
-//     32     8  generation: of the superblock that first refers to this block; for a log record its epoch
+//     24     8  own address: block number on the device; of a log record its log position
+//     32     8  generation of the superblock that first refers to this block; of a log record its log epoch
 //     40     8  checksum: XXH3-64 of the whole block (or record) with this field zero
 //     48     4  bytes of payload after the header
 //     52    12  by type, else zero
 //
-// All fields are little-endian. Invariant: a block passes VerifyBlock only if it is what was written for this
-// store, at this address: bad checksum, wrong identity and bad structure are told apart in the message, and
-// all of them are kDataLoss.
+// All fields are little-endian. Invariant: a block passes VerifyBlock only if the block is what was written
+// for this store at this address. The message of the error tells a bad checksum, a wrong identity and a bad
+// structure apart. All three are kDataLoss.
 #ifndef UNTORN_EXTENT_BLOCK_HEADER_H_
 #define UNTORN_EXTENT_BLOCK_HEADER_H_
 
@@ -62,15 +63,15 @@ static_assert(offsetof(BlockHeader, checksum) == 40 && offsetof(BlockHeader, by_
 
 inline constexpr size_t kHeaderBytes = sizeof(BlockHeader);
 
-// XXH3-64 of `block` with the header's checksum field taken as zero.
+// Returns the XXH3-64 of `block`, with the checksum field of the header taken as zero.
 uint64_t BlockChecksum(std::span<const std::byte> block);
-// Sets the checksum field of a finished block and returns it.
+// Sets the checksum field of a finished block, and returns the checksum.
 uint64_t SealBlock(std::span<std::byte> block);
 
-// Checks magic, checksum, version, type, store and address, in the order that gives the clearest message.
-// `what` names the block for the message: "tree node", "superblock slot 1".
-//  kDataLoss            damaged, stale or misplaced
-//  kUnimplemented       a sound block of another format version
+// Checks magic, checksum, version, type, store, address and payload length, in the order that gives the
+// clearest message. `what` names the block in the message, as in "tree node" or "superblock slot 1".
+//  kDataLoss       the block is damaged, stale or misplaced
+//  kUnimplemented  the block is sound, but has another format version
 absl::Status VerifyBlock(std::span<const std::byte> block, BlockType type, const Uuid& uuid, uint64_t address,
                          const char* what);
 

@@ -10,8 +10,8 @@
 namespace untorn {
 namespace {
 
-// Merges the frozen delta into the tree, and writes the free-space map that goes with it: all is sent, and some of it
-// may still be in flight. Fills in the roots of `next`.
+// Merges the frozen delta into the tree, and writes the free-space map that goes with the new tree. All
+// writes are sent, and some may still be in flight. Fills in the roots of `next`.
 absl::Status WriteTreeAndMap(Lock& lock, const CheckpointParts& parts, CheckpointSink& sink,
                              Superblock* next) REQUIRES_STORE_LOCK {
   const std::unique_ptr<TreeEditSource> edits = parts.state.frozen->Edits();
@@ -38,11 +38,13 @@ absl::Status WriteTreeAndMap(Lock& lock, const CheckpointParts& parts, Checkpoin
 absl::Status MakeCheckpoint(Lock& lock, const CheckpointParts& parts, const uint64_t& next_object) {
   VolumeState& state = parts.state;
   UNTORN_CHECK(state.frozen == nullptr, "two checkpoints at once");
+  // The lock is held from here to the checkpoint's log position, so the position is where the frozen delta
+  // ends.
   state.frozen = std::move(state.active);
   state.active = std::make_unique<Delta>();
   Superblock next = state.superblock;
   ++next.generation;
-  // Exactly what the frozen delta holds.
+  // The next superblock names exactly what the frozen delta holds.
   next.checkpoint_lsn = parts.log.durable_lsn();
   next.checkpoint_position = parts.log.durable_position();
   next.checkpoint_checksum = parts.log.durable_checksum();
@@ -53,32 +55,36 @@ absl::Status MakeCheckpoint(Lock& lock, const CheckpointParts& parts, const uint
   CheckpointSink sink(parts.pump, state, parts.space, parts.mappings);
   if (!state.frozen->empty()) {
     const absl::Status written = WriteTreeAndMap(lock, parts, sink, &next);
-    // Also after an error: the requests' buffers are the sink's.
+    // The writes are awaited also after an error, because their buffers belong to the sink.
     const absl::Status drained = sink.Drain(lock, 0);
     RETURN_IF_ERROR(written);
     RETURN_IF_ERROR(drained);
-    // All that the superblock will refer to is durable before the superblock is sent.
+    // All that the superblock will refer to must be durable before the superblock is sent.
     IoRequest flush;
     flush.op = IoOp::kFlush;
     RETURN_IF_ERROR(parts.pump.Run(lock, &flush));
   }
-  // These may have grown meanwhile, and hold of what is durable now.
+  // The values below may have grown during the merge, and describe what is durable now.
   next.used_blocks = parts.space.free_space().used_base_blocks();
   next.durable_lsn = parts.log.durable_lsn();
   next.prepared_blocks = parts.space.prepared_blocks();
   next.next_object = next_object;
   UNTORN_CHECK(next.durable_lsn >= next.checkpoint_lsn, "a checkpoint holds what is not durable");
-  // A damaged map may lead there. Such a superblock could not be read again.
+  // A damaged map may lead to such counts. DecodeSuperblock() would refuse the superblock at the next
+  // opening.
   if (next.used_blocks > next.prepared_blocks) {
     return absl::DataLossError("free-space map: more blocks are in use than may be allocated");
   }
   RETURN_IF_ERROR(parts.superblocks.Write(lock, next));
 
+  // Lookups find in the new tree what the frozen delta held.
   state.frozen.reset();
   sink.ForgetRetired();
+  // What only the old checkpoint used is freed like any displaced extent, because a read may be outstanding.
   parts.space.free_space().Install([&](Extent extent)
                                        REQUIRES_STORE_LOCK { parts.space.FreeLater(extent, 0); });
   absl::Status released = parts.space.ReleasePending();
+  // Threads may wait for space or for room in the log.
   parts.pump.Notify();
   return released;
 }

@@ -1,11 +1,13 @@
-// A checkpoint: moves what the log says into the tree, so that the log's space can be used again.
+// Makes a checkpoint. A checkpoint moves what the log says into the tree, so that the space of the log can
+// be used again.
 //
-// Crash states. Until the new superblock is durable everything the old one refers to is untouched: its tree
-// nodes and mapped extents are in `base`, so nothing is allocated over them; its map nodes are in their other
-// slots; the log since it is not overwritten. So a crash leaves the old superblock with all it needs, or the
-// new one, whose tree, map and records were flushed before it was sent. It counts as durable once both copies
-// are: the second is sent when the first is flushed, so at any moment at least one is whole, and from then on
-// either is enough.
+// Crash states: a crash leaves the old superblock or the new one, and all that this superblock needs.
+//  - Until the new superblock is durable, everything that the old one refers to is untouched. The old tree
+//    nodes and mapped extents have their base bits set, so nothing is allocated over them. The old map nodes
+//    stay, because a checkpoint writes the other slots. The log since the old checkpoint is not overwritten.
+//  - The tree, the map and the records of the new superblock are flushed before the new superblock is sent.
+//  - The new superblock counts as durable once both slots hold it. The second slot is sent when the first is
+//    flushed, so one slot is whole at any moment. Once both slots are flushed, either slot is enough.
 #ifndef UNTORN_EXTENT_CHECKPOINT_H_
 #define UNTORN_EXTENT_CHECKPOINT_H_
 
@@ -20,7 +22,7 @@
 
 namespace untorn {
 
-// The parts of a volume that a checkpoint works on.
+// Names the parts of a volume that a checkpoint works on.
 struct CheckpointParts {
   IoPump& pump;
   VolumeState& state GUARDED_BY_STORE_LOCK;
@@ -30,9 +32,9 @@ struct CheckpointParts {
   SuperblockWriter& superblocks GUARDED_BY_STORE_LOCK;
 };
 
-// Makes one: freezes the active delta, merges it into the tree, and writes the superblock. The lock is released for
-// most of the time. `next_object` is asked under the lock. Only one runs at a time. After an error the volume must not
-// be written any more.
+// Freezes the active delta, merges it into the tree, and writes the superblock. Releases the lock for most
+// of the time. Reads `next_object` with the lock held, when the new tree is durable. Only one checkpoint may
+// run at a time. After an error the volume must not be written any more.
 absl::Status MakeCheckpoint(Lock& lock, const CheckpointParts& parts,
                             const uint64_t& next_object) REQUIRES_STORE_LOCK;
 

@@ -17,7 +17,7 @@ absl::StatusOr<std::shared_ptr<const TreeNode>> CheckpointSink::Load(BlockPointe
   Lock lock(pump_.mutex());
   RETURN_IF_ERROR(error_);
   absl::StatusOr<std::shared_ptr<const TreeNode>> node = mappings_.ReadNode(lock, pointer);
-  // Once more, before it counts as damaged.
+  // A node is read once more before it counts as damaged.
   return absl::IsDataLoss(node.status()) ? mappings_.ReadNode(lock, pointer) : node;
 }
 
@@ -25,7 +25,7 @@ absl::StatusOr<BlockNumber> CheckpointSink::AllocateNode() {
   Lock lock(pump_.mutex());
   if (run_used_ == run_.count) {
     RETURN_IF_ERROR(SendRun(lock));
-    // Not of what is reserved for data.
+    // A run takes nothing that is reserved for data, except for a single block.
     const BlockCount free = space_.free_blocks();
     const BlockCount unreserved = free - std::min(free, space_.reserved_blocks());
     const BlockCount want = std::clamp<BlockCount>(unreserved, 1, kNodeRunBlocks);
@@ -43,13 +43,14 @@ absl::Status CheckpointSink::WriteNode(BlockPointer pointer, std::span<const std
   UNTORN_CHECK(pointer.block >= run_.start && pointer.block < run_.start + run_used_,
                "a node is written outside its run");
   std::copy(block.begin(), block.end(), bytes_.data() + Bytes(pointer.block - run_.start));
-  // Needed as soon as the new tree is: whoever looks something up would wait for it to be read.
+  // The new node goes to the cache now: the first lookup in the new tree would have to wait for a read.
   mappings_.node_cache().Insert(std::move(node));
   RETURN_IF_ERROR(space_.LoadGroups(lock, {pointer.block, 1}));
   return space_.free_space().SetBase({pointer.block, 1});
 }
 
 void CheckpointSink::NodeRetired(BlockNumber block) {
+  // The node stays in the cache for now, because lookups use the old tree until the checkpoint is installed.
   retired_.push_back(block);
   Clear({block, 1});
 }
@@ -58,7 +59,7 @@ void CheckpointSink::MappingRemoved(Extent extent) { Clear(extent); }
 
 void CheckpointSink::Clear(Extent extent) {
   Lock lock(pump_.mutex());
-  // Damage: nothing of ours is there.
+  // A damaged mapping may lead outside the data area, where nothing is ever freed.
   if (!state_.superblock.geometry.InDataArea(extent)) return;
   absl::Status s = space_.LoadGroups(lock, extent);
   if (s.ok()) s = space_.free_space().ClearBase(extent);
@@ -72,6 +73,8 @@ absl::Status CheckpointSink::Finish(Lock& lock, const Delta& merged) {
     RETURN_IF_ERROR(space_.free_space().MarkFree(rest));
     run_.count = run_used_;
   }
+  // The base bits are set after the merge. An extent that was unwritten and is now written has lost its base
+  // bit in the merge, and gets the bit back here.
   std::vector<Extent> mapped;
   merged.ForEachExtent([&](Extent e) { mapped.push_back(e); });
   for (const Extent& e : mapped) {
@@ -109,6 +112,7 @@ absl::Status CheckpointSink::SendRun(Lock& lock) {
   Send(w, run_.start, Bytes(run_used_));
   run_ = {};
   run_used_ = 0;
+  // The limit bounds the memory that a checkpoint takes for writes.
   return Drain(lock, kWritesInFlight);
 }
 

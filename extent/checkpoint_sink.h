@@ -1,10 +1,12 @@
-// Where a merge of the tree gets old nodes from, and puts new ones: the I/O and the space accounting of one checkpoint.
+// Does the I/O and the space accounting of one checkpoint. A merge of the tree gets old nodes from the sink,
+// and puts new nodes into the sink.
 //
-// New nodes are allocated in runs, and each run is written with one request. What is written is marked in use in the
-// free-space map's base, and what the new tree does without is taken out of base: both take effect when the
-// checkpoint is installed.
+// New nodes are allocated in runs, and one request writes each run. The sink sets the base bits of what the
+// checkpoint writes or maps. The sink clears the base bits of what the new tree does without. Both changes
+// take effect when the checkpoint is installed.
 //
-// Threading: the methods of TreeMergeSink are called without the volume's lock, by one thread; the others with it.
+// Threading: one thread calls the methods of TreeMergeSink, without the store's lock. The other methods are
+// called with the lock held.
 #ifndef UNTORN_EXTENT_CHECKPOINT_SINK_H_
 #define UNTORN_EXTENT_CHECKPOINT_SINK_H_
 
@@ -39,13 +41,15 @@ class CheckpointSink : public TreeMergeSink {
   void MappingRemoved(Extent extent) override EXCLUDES_STORE_LOCK;
 
   // ---- With the lock ----
-  // After the merge: sends what is left, and marks the extents that `merged` maps. Returns the first error.
+  // Must be called after the merge. Sends what is left, and sets the base bits of the extents that `merged`
+  // maps. Returns the first error.
   absl::Status Finish(Lock& lock, const Delta& merged) REQUIRES_STORE_LOCK;
-  // A write of the caller's bytes (copied).
+  // Queues a write of a copy of `bytes`.
   void Write(BlockNumber block, std::span<const std::byte> bytes) REQUIRES_STORE_LOCK;
   // Waits until at most `left` writes are in flight. Returns the first error.
   absl::Status Drain(Lock& lock, size_t left) REQUIRES_STORE_LOCK;
-  // Once nothing refers to the old tree any more.
+  // Drops the retired nodes from the node cache. Must be called once nothing refers to the old tree any
+  // more.
   void ForgetRetired() REQUIRES_STORE_LOCK;
 
  private:
@@ -55,7 +59,7 @@ class CheckpointSink : public TreeMergeSink {
     bool done = false;
   };
 
-  // Takes the extent out of base.
+  // Clears the base bits of the extent.
   void Clear(Extent extent) EXCLUDES_STORE_LOCK;
   absl::Status SendRun(Lock& lock) REQUIRES_STORE_LOCK;
   void Send(PendingWrite& write, BlockNumber block, size_t bytes) REQUIRES_STORE_LOCK;
@@ -67,8 +71,8 @@ class CheckpointSink : public TreeMergeSink {
   absl::Status error_ GUARDED_BY_STORE_LOCK;  // the first error
   Extent run_ GUARDED_BY_STORE_LOCK;          // where new nodes go
   BlockCount run_used_ GUARDED_BY_STORE_LOCK;
-  AlignedBuffer bytes_ GUARDED_BY_STORE_LOCK;  // of the run
-  std::vector<BlockNumber> retired_;           // the merging thread's
+  AlignedBuffer bytes_ GUARDED_BY_STORE_LOCK;  // the content of the run
+  std::vector<BlockNumber> retired_;           // belongs to the merging thread
   std::deque<PendingWrite> writes_ GUARDED_BY_STORE_LOCK;
 };
 

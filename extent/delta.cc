@@ -22,6 +22,7 @@ Mapping Delta::MakeMapping(const Object::value_type& v) {
 template <typename Map>
 auto Delta::FirstBeyond(Map& object, ObjectBlock block) {
   auto it = object.lower_bound(block);
+  // The entry before may reach beyond `block`.
   if (it != object.begin()) {
     const auto before = std::prev(it);
     if (before->first + before->second.count > block) it = before;
@@ -40,6 +41,7 @@ void Delta::Put(Object& object, const Mapping& m, bool owned) {
 void Delta::ReplaceWhole(Entry& entry, const Mapping& mapping, DisplacedFn displaced) {
   const Entry old = entry;
   entry = {mapping.logical.count, mapping.physical, mapping.lsn, mapping.state, 0, /*owned=*/true};
+  // The planner pays for a settling record only if the same range is rewritten repeatedly.
   if (old.state == MappingState::kWritten && entry.state == MappingState::kWritten) {
     entry.unsettled_rewrites = static_cast<uint8_t>(std::min<int>(old.unsettled_rewrites + 1, UINT8_MAX));
   }
@@ -53,10 +55,12 @@ absl::Status Delta::Replace(ObjectId id, const Mapping& mapping, bool keeps_exte
   Object& object = mappings_[id];
   const auto it = FirstBeyond(object, mapping.logical.start);
   if (it == object.end() || it->first >= mapping.logical.end()) {
-    // Nothing is said of the range yet. What is written into reserved blocks is owned by the layer below.
+    // The delta says nothing of the range yet. Blocks that were mapped as unwritten belong to the layer
+    // below.
     Put(object, mapping, !keeps_extent);
     return absl::OkStatus();
   }
+  // The usual rewrite of a whole entry changes no keys of the map.
   if (!keeps_extent && it->first == mapping.logical.start && it->second.count == mapping.logical.count) {
     ReplaceWhole(it->second, mapping, displaced);
     return absl::OkStatus();
@@ -72,6 +76,7 @@ absl::Status Delta::ReplaceOverlapping(Object& object, Object::iterator it, Obje
   };
   const BlockRange range = mapping.logical;
   absl::Status result;
+  // The pieces are put behind the loop, because an insertion would make `it` invalid.
   absl::InlinedVector<Piece, 4> put;
   ObjectBlock owned_from = range.start;  // with keeps_extent: where the next part not owned would begin
   const auto add = [&](ObjectBlock start, ObjectBlock end, bool owned) {
@@ -100,6 +105,8 @@ absl::Status Delta::ReplaceOverlapping(Object& object, Object::iterator it, Obje
     if (keeps_extent) {
       const BlockNumber expected = mapping.physical + (cut_start - range.start);
       const Extent place = part_of_old(cut_start, cut_end).mapping.extent();
+      // The record says that these blocks were mapped as unwritten. Anything else contradicts an earlier
+      // record.
       if (old.state != MappingState::kUnwritten || place.start != expected) {
         result = absl::DataLossError(absl::StrCat(
             "the log writes blocks ", cut_start.value(), " to ", (cut_end - 1).value(), " of object ",
@@ -109,7 +116,7 @@ absl::Status Delta::ReplaceOverlapping(Object& object, Object::iterator it, Obje
                 ? absl::StrCat("reserved those from ", place.start.value(), " on")
                 : absl::StrCat("written them at ", place.start.value())));
       }
-      // Who owned the reserved blocks owns what is written there.
+      // The owner of the unwritten blocks also owns what is written into them.
       add(owned_from, cut_start, false);
       add(cut_start, cut_end, owned);
       owned_from = cut_end;
@@ -148,10 +155,12 @@ absl::Status Delta::Apply(const LogEntry& e, Lsn lsn, DisplacedFn displaced) {
       break;
     case LogEntry::Type::kInodeGone:
       inodes_[e.object] = std::nullopt;
+      // The hole also hides the mappings of the layers below.
       m.logical = {0, kObjectBlocksMax};
       return Replace(e.object, m, false, displaced);
     case LogEntry::Type::kName:
     case LogEntry::Type::kNameGone: {
+      // A name that is gone stays as an entry, because the entry hides the name in the layers below.
       std::optional<ObjectId>& object = names_[e.name];
       if (object) --names_set_;
       object = e.type == LogEntry::Type::kName ? std::optional(e.object) : std::nullopt;
@@ -174,7 +183,7 @@ void Delta::Visit(ObjectId object, BlockRange range, absl::FunctionRef<void(cons
     const ObjectBlock end = std::min(range.end(), m.logical.end());
     if (start > at) gap({at, start - at});
     if (m.state != MappingState::kHole) m.physical += start - m.logical.start;
-    // A piece of a mapping is not "the same range rewritten".
+    // A piece of a mapping does not count as the same range rewritten.
     if (start != m.logical.start || end != m.logical.end()) m.unsettled_rewrites = 0;
     m.logical = {start, end - start};
     piece(m);
@@ -245,6 +254,8 @@ class Delta::EditSource : public TreeEditSource {
   }
 
   const TreeEdit* Next() override {
+    // The caller may still hold the edit before, so two edits take turns. Mappings, inodes and names come in
+    // the order of their keys.
     TreeEdit& e = edits_[turn_ ^= 1];
     if (object_ != d_.mappings_.end()) {
       e.is_range = true;
@@ -274,7 +285,7 @@ class Delta::EditSource : public TreeEditSource {
   }
 
  private:
-  // To the first mapping of object_, or of the next one that has any.
+  // Goes to the first mapping of object_, or of the next object that has any.
   void EnterObject() {
     while (object_ != d_.mappings_.end() && object_->second.empty()) ++object_;
     if (object_ != d_.mappings_.end()) mapping_ = object_->second.begin();

@@ -1,18 +1,19 @@
-// What durable log records changed since a checkpoint: an overlay over the mapping tree.
+// Holds what durable log records changed since a checkpoint, as an overlay over the mapping tree.
 //
 //     lookup:   active delta   ─ where it says nothing →   frozen delta (being checkpointed)   →   tree
 //
 // Invariants
-//  1. A delta holds whole durable records only, applied in LSN order: so it can be frozen at any moment, and
-//     a checkpoint of it never ends inside a transaction.
-//  2. Mappings of one object do not overlap. A hole is kept as an entry: it hides what lies below. The counts of
-//     entries, mapped blocks and names are exact.
-//  3. A write into blocks that a layer below has mapped, unwritten, does not own them: the checkpoint that
-//     drops the layer's mapping frees them. Everything else mapped here is owned.
-//  4. An owned extent displaced inside one delta is reported at once: no checkpoint refers to it. What the
-//     delta hides in the layers below is found when it is merged into the tree.
+//  1. A delta holds whole durable chains only, applied in the order of their LSNs. So a delta can be frozen
+//     at any moment, and a checkpoint never ends inside a transaction.
+//  2. Mappings of one object do not overlap. A hole is kept as an entry, because a hole hides what lies
+//     below. The counts of entries, mapped blocks and names are exact.
+//  3. A delta owns the blocks that it maps, except blocks that a layer below has mapped as unwritten. The
+//     checkpoint that drops the lower layer's mapping frees such blocks.
+//  4. If an owned extent is displaced inside one delta, the extent is reported at once, because no
+//     checkpoint refers to it. What the delta hides in the layers below is found when the delta is merged
+//     into the tree.
 //
-// Threading: guarded by the caller's mutex; a frozen delta does not change.
+// Threading: the caller's mutex guards a delta. A frozen delta does not change.
 #ifndef UNTORN_EXTENT_DELTA_H_
 #define UNTORN_EXTENT_DELTA_H_
 
@@ -31,20 +32,23 @@
 
 namespace untorn {
 
-// Called with an extent that is no longer mapped, and the LSN of the record that had mapped it.
+// Takes an extent that is no longer mapped, and the LSN of the record that had mapped the extent.
 using DisplacedFn = absl::FunctionRef<void(Extent, Lsn mapped_by)>;
 
 class Delta {
  public:
-  // Applies one entry of the durable record (or the last record of the chain) `lsn`. DataLoss where it contradicts
-  // an earlier one: it writes into blocks as reserved for it that are mapped otherwise here.
+  // Applies one entry of a durable record. `lsn` is the LSN of the last record of the chain. Returns
+  // kDataLoss if the entry writes into blocks as mapped and unwritten, but the delta maps those blocks
+  // otherwise.
   absl::Status Apply(const LogEntry& entry, Lsn lsn, DisplacedFn displaced);
 
-  // Calls `piece` for what this delta says of `range`, and `gap` for what it says nothing of, in order.
+  // Calls `piece` for what the delta says of `range`, and `gap` for the parts of which the delta says
+  // nothing. The calls are in the order of the blocks.
   void Visit(ObjectId object, BlockRange range, absl::FunctionRef<void(const Mapping&)> piece,
              absl::FunctionRef<void(BlockRange)> gap) const;
 
-  // nullptr: says nothing. Otherwise the value, which may be "gone".
+  // Both return nullptr if the delta says nothing of the object or name. A value of nullopt means that the
+  // object or name is gone.
   const std::optional<Inode>* FindInode(ObjectId object) const;
   const std::optional<ObjectId>* FindName(const std::string& name) const;
   const absl::btree_map<std::string, std::optional<ObjectId>>& names() const { return names_; }
@@ -53,16 +57,18 @@ class Delta {
   bool empty() const { return entries() == 0; }
   size_t entries() const { return mapping_count_ + inodes_.size() + names_.size(); }
   BlockCount mapped_blocks() const { return mapped_blocks_; }
-  // As TreeGrowthMax counts them.
+  // Counts the entries as TreeGrowthMax does.
   uint64_t tree_entries() const { return entries() + names_set_ * (kTreeEntriesOfName - 1); }
 
-  // The delta as sorted edits for MergeTree. The delta must outlive it and not change.
+  // Returns the delta as sorted edits for MergeTree. While the edits are in use, the delta must live and not
+  // change.
   std::unique_ptr<TreeEditSource> Edits() const;
-  // Calls `extent` for every extent mapped here.
+  // Calls `extent` for every extent that the delta maps.
   void ForEachExtent(absl::FunctionRef<void(Extent)> extent) const;
-  // Calls `mapping` for everything said here of mappings, holes too, in order of object and logical block.
+  // Calls `mapping` for every mapping and every hole of the delta, in the order of object and logical block.
   void ForEachMapping(absl::FunctionRef<void(ObjectId, const Mapping&, bool owned)> mapping) const;
-  // kInternal: names an invariant that does not hold. It looks at every entry.
+  // Returns kInternal and names the invariant, if an invariant does not hold. The check looks at every
+  // entry.
   absl::Status CheckInvariants() const;
 
  private:
@@ -77,18 +83,18 @@ class Delta {
 
     bool has_extent() const { return state != MappingState::kHole; }
   };
-  // What is said of one object's blocks, by the first block.
+  // Holds what the delta says of one object, by the first block of each range.
   using Object = absl::btree_map<ObjectBlock, Entry>;
   using Objects = absl::btree_map<ObjectId, Object>;
 
   static Mapping MakeMapping(const Object::value_type& v);
-  // The first entry that reaches beyond `block`.
+  // Returns the first entry that ends behind `block`.
   template <typename Map>
   static auto FirstBeyond(Map& object, ObjectBlock block);
   absl::Status Replace(ObjectId object, const Mapping& mapping, bool keeps_extent, DisplacedFn displaced);
-  // Replaces an entry of exactly the same range, which gives up its blocks.
+  // Replaces an entry of exactly the same range. The entry gives up its blocks.
   void ReplaceWhole(Entry& entry, const Mapping& mapping, DisplacedFn displaced);
-  // The general case: `it` is the first entry that overlaps the range.
+  // Handles the general case. `it` is the first entry that overlaps the range.
   absl::Status ReplaceOverlapping(Object& object, Object::iterator it, ObjectId id, Mapping mapping,
                                   bool keeps_extent, DisplacedFn displaced);
   void Put(Object& object, const Mapping& mapping, bool owned);
@@ -98,7 +104,7 @@ class Delta {
   BlockCount mapped_blocks_;
   absl::btree_map<ObjectId, std::optional<Inode>> inodes_;
   absl::btree_map<std::string, std::optional<ObjectId>> names_;
-  uint64_t names_set_ = 0;  // those that are not gone
+  uint64_t names_set_ = 0;  // names that are not gone
 };
 
 }  // namespace untorn

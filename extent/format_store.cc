@@ -41,10 +41,10 @@ absl::Status FormatStore(Device& device, uint64_t size_bytes, bool prepare_all,
   sb.used_blocks = fixed_areas;
   sb.epoch = 1;
 
-  // Old superblocks go first and are flushed: a cut from here on leaves no store rather than half of two.
+  // A device that needs no preparing gets no zeros in its data area.
   const bool zero_data = device.info().needs_preparing;
   const Extent data{g.data_start, zero_data ? sb.prepared_blocks - fixed_areas : 0};
-  // A file's map blocks are written when they are needed, unless all of it is prepared now.
+  // The map blocks of a file are written when they are needed, unless the whole file is prepared now.
   const BlockNumber fixed_end = data.count > 0 && prepare_all ? g.data_start : g.map_start;
   const Extent head{0, BlocksBefore(g.log_start)};
   const Extent fixed{g.log_start, fixed_end - g.log_start};
@@ -58,11 +58,14 @@ absl::Status FormatStore(Device& device, uint64_t size_bytes, bool prepare_all,
     before_bytes += range.length_bytes;
     return written;
   };
+  // Old superblocks are erased and flushed first. A power cut after that leaves no store, rather than half
+  // of two.
   RETURN_IF_ERROR(zero(head));
   RETURN_IF_ERROR(FlushBlocking(device));
   RETURN_IF_ERROR(zero(fixed));
   RETURN_IF_ERROR(zero(data));
   RETURN_IF_ERROR(FlushBlocking(device));
+  // The store exists from the first slot on, so everything else is flushed already.
   sb.generation = 1;
   for (int slot : {0, 1}) {
     RETURN_IF_ERROR(WriteSuperblockSlot(device, sb, slot));

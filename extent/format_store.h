@@ -1,4 +1,4 @@
-// Making an empty store.
+// Makes an empty store.
 #ifndef UNTORN_EXTENT_FORMAT_STORE_H_
 #define UNTORN_EXTENT_FORMAT_STORE_H_
 
@@ -10,9 +10,10 @@
 
 namespace untorn {
 
-// Writes an empty store over the device's first `size_bytes` (0: all of it). `prepare_all`: SpaceLedger::PrepareMore()
-// will not be needed. Calls `progress` (which may be null) with the bytes written so far, and in all. A power cut
-// leaves the new store, or none.
+// Writes an empty store over the first `size_bytes` of the device. A size of 0 means the whole device. With
+// `prepare_all`, SpaceLedger::PrepareMore() will not be needed. Calls `progress`, which may be null, with
+// the bytes written so far and the bytes in all. A power cut leaves the new store or none. Before the first
+// flush, a power cut may also leave the store that was there before.
 //  kInvalidArgument  the size is too small, too large, or larger than the device
 absl::Status FormatStore(Device& device, uint64_t size_bytes, bool prepare_all,
                          const std::function<void(uint64_t, uint64_t)>& progress);

@@ -39,6 +39,7 @@ absl::Status VerifyFreeMapNode(std::span<const std::byte> block, const Uuid& uui
   for (uint64_t i = 0; i < kTableFanout; ++i) {
     const uint64_t child = index * kTableFanout + i;
     const BlockNumber place = entries[i].block;
+    // A pointer that leads elsewhere is damage, even if a sound node is there.
     if (place == 0) continue;
     if (child < shape.nodes[level - 1] && shape.IsSlot(level - 1, child, map_start, place)) continue;
     return absl::DataLossError(absl::StrCat(what, " at block ", pointer.block.value(), ": entry ", i,

@@ -1,14 +1,18 @@
-// The free-space map on disk: one bit a block, in bitmap blocks under a tree of tables of fixed shape.
+// The free-space map on disk has one bit for every block. The bits are in bitmap blocks under a tree of
+// tables of fixed shape:
 //
-//     root table ─┬─ table ─┬─ bitmap     every node has two slots at fixed places; a checkpoint writes a
-//                 │         └─ bitmap     changed node to the slot not in use, and its parent's entry then
-//                 └─ table ── …           points there. So writing the map allocates nothing.
+//     root table ─┬─ table ─┬─ bitmap
+//                 │         └─ bitmap
+//                 └─ table ── …
 //
-// A null pointer says that of the blocks below it only those of the fixed areas are in use.
+// Every node has two slots at fixed places. A checkpoint writes a changed node to the slot that is not in
+// use. The entry of the parent then points to this slot. So writing the map allocates nothing.
+//
+// If a pointer is null, only blocks of the fixed areas are in use below the pointer.
 //
 // A bitmap block is a BlockHeader (type kFreeMapBitmap) and the bits of a group. Bit i of byte j is set if
-// block 8 j + i of the group is in use. A table block is a BlockHeader (type kFreeMapTable) and entries of 24
-// bytes:
+// block 8 j + i of the group is in use. A table block is a BlockHeader (type kFreeMapTable) and entries of
+// 24 bytes:
 //     u64 block of the child's slot in use (0: null)
 //     u64 the child's checksum
 //     u64 blocks in use below the child
@@ -37,7 +41,7 @@ struct FreeMapEntry {
 static_assert(sizeof(FreeMapEntry) == 24);
 inline constexpr uint64_t kTableFanout = (kBlockBytes - kHeaderBytes) / sizeof(FreeMapEntry);  // 168
 
-// How many nodes each level has. Level 0: bitmaps; the last level: the root table.
+// Says how many nodes each level has. Level 0 holds the bitmaps, and the last level holds the root table.
 struct FreeMapShape {
   std::vector<uint64_t> nodes;  // by level
 
@@ -52,13 +56,13 @@ struct FreeMapShape {
     return shape;
   }
   int root_level() const { return static_cast<int>(nodes.size()) - 1; }
-  // All slots of all levels.
+  // Counts the slots of all levels.
   BlockCount blocks() const {
     uint64_t n = 0;
     for (uint64_t level : nodes) n += 2 * level;
     return BlockCount(n);
   }
-  // Where a node's slot (0 or 1) is, after the map's start.
+  // Returns the distance of a node's slot (0 or 1) from the start of the map.
   BlockCount Slot(int level, uint64_t index, int slot) const {
     uint64_t n = 0;
     for (int l = 0; l < level; ++l) n += 2 * nodes[l];
@@ -71,18 +75,18 @@ struct FreeMapShape {
   }
 };
 
-// Seals a node with this payload for `place` into `out` (kBlockBytes). Returns the pointer to it.
+// Seals a node with this payload into `out` (kBlockBytes), for block `place`. Returns the pointer to the
+// node.
 BlockPointer EncodeFreeMapNode(BlockType type, const Uuid& uuid, BlockNumber place, Generation generation,
                                std::span<const std::byte> payload, std::span<std::byte> out);
 
-// Verifies the node (level, index) that `pointer` leads to. `block` must be a sound block of this store, and
-// the one that the parent points to. Every pointer of a table must lead to a slot of its child.
-//  kDataLoss       the block is damaged, stale or misplaced, or a pointer leads elsewhere
+// Verifies the node (level, index) that `pointer` leads to. The block must be a sound block of this store,
+// and the one that the parent points to. Every pointer of a table must lead to a slot of the child.
 //  kUnimplemented  the block is sound, but has another format version
 absl::Status VerifyFreeMapNode(std::span<const std::byte> block, const Uuid& uuid, const FreeMapShape& shape,
                                BlockNumber map_start, int level, uint64_t index, BlockPointer pointer);
 
-// The entries of a table block, kTableFanout of them.
+// Returns the kTableFanout entries of a table block.
 std::vector<FreeMapEntry> TableEntries(std::span<const std::byte> block);
 
 }  // namespace untorn

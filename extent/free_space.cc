@@ -44,6 +44,7 @@ FreeSpace::FreeSpace(const Superblock& superblock)
 
 void FreeSpace::SetPrepared(BlockCount blocks) {
   if (blocks <= prepared_blocks_) return;
+  // A free run at the old end may go on into the new blocks, so its bound is not known any more.
   const BlockNumber end = prepared_end();
   if (Group& group = groups_[GroupOf(end)]; group.busy)
     NoteRun(group, RunStart(group.busy->data(), BitOf(end)));
@@ -58,6 +59,7 @@ uint64_t FreeSpace::PreparedBits(uint64_t group) const {
 uint32_t FreeSpace::ApplyToGroup(Group& group, BitRun bits, bool busy) {
   const uint64_t changed = ChangeBits(group.busy->data(), bits.from, bits.to, busy);
   group.busy_count += busy ? static_cast<uint32_t>(changed) : -static_cast<uint32_t>(changed);
+  // Busy bits may leave a run that begins behind them. Freed bits may lengthen the run before them.
   NoteRun(group, busy ? bits.to : RunStart(group.busy->data(), bits.from));
   return static_cast<uint32_t>(changed);
 }
@@ -70,6 +72,7 @@ absl::Status FreeSpace::Mark(Extent extent, bool busy) {
     if (group.busy) {
       changed = ApplyToGroup(group, bits, busy);
     } else {
+      // Every bit counts as changed until the group is loaded. LoadNode() then corrects the count.
       group.pending.push_back({bits, busy});
     }
     busy_blocks_ = busy ? busy_blocks_ + BlockCount(changed) : busy_blocks_ - BlockCount(changed);
@@ -95,8 +98,9 @@ std::optional<Extent> FreeSpace::Search(uint64_t index, BlockNumber from, BlockC
     const bool whole = from_bit <= begin;
     uint64_t at = from_bit;
     if (whole) {
+      // No run that begins in the chunk is longer than the longest one found.
       if (BlockCount(group.longest[chunk]) <= longest->count) continue;
-      // A run that reaches into the chunk is of the one where it begins.
+      // A run that reaches into the chunk belongs to the chunk in which it begins.
       at = RunStart(words, begin) == begin ? begin : FindBit(words, begin, limit, true);
     }
     uint64_t bound = 0;
@@ -104,13 +108,14 @@ std::optional<Extent> FreeSpace::Search(uint64_t index, BlockNumber from, BlockC
       const uint64_t start = FindBit(words, at, end, false);
       if (start == end) break;
       const uint64_t aligned = ((first + BlockCount(start)).RoundUp(alignment) - first).value();
-      // Where the run ends does not matter beyond what is taken of it: such a run ends the search.
+      // The run is followed only as far as its blocks can be taken. A run that is as long ends the search.
       at = FindBit(words, start, std::min(limit, aligned + needed), true);
       bound = std::max(bound, at - start);
       if (aligned >= at || BlockCount(at - aligned) <= longest->count) continue;
       *longest = {first + BlockCount(aligned), BlockCount(at - aligned)};
       if (longest->count >= enough) return *longest;
     }
+    // A chunk that was searched from its middle gives no bound.
     if (whole) group.longest[chunk] = static_cast<uint16_t>(bound);
   }
   return std::nullopt;
@@ -118,7 +123,7 @@ std::optional<Extent> FreeSpace::Search(uint64_t index, BlockNumber from, BlockC
 
 std::optional<Extent> FreeSpace::Allocate(BlockCount want, BlockCount min, BlockCount alignment,
                                           BlockCount enough, bool settle) {
-  // How many groups are looked at in vain before a shorter run is good enough.
+  // After so many groups without a long enough run, a shorter run will do.
   constexpr int kGroupsBeforeShorter = 16;
   enough = std::clamp(enough, min, std::max(min, want));
   const uint64_t limit_group = PreparedGroups();
@@ -126,6 +131,7 @@ std::optional<Extent> FreeSpace::Allocate(BlockCount want, BlockCount min, Block
   std::optional<Extent> found;
   const uint64_t start_group = GroupOf(std::min(cursor_, prepared_end() - 1));
   int searched = 0;
+  // The first group comes once more at the end, for the blocks before the cursor.
   for (uint64_t i = 0; i <= limit_group && !found; ++i) {
     const uint64_t index = (start_group + i) % limit_group;
     if (!groups_[index].busy || FreeIn(index) < min) continue;
@@ -135,6 +141,7 @@ std::optional<Extent> FreeSpace::Allocate(BlockCount want, BlockCount min, Block
   }
   if (!found) {
     if (longest.count < min || longest.count == 0) return std::nullopt;
+    // A longer run may be in a group that is not loaded: the caller loads the group and tries again.
     if (!settle && searched < kGroupsBeforeShorter && UnloadedGroupWithSpace()) return std::nullopt;
     found = longest;
   }
@@ -149,6 +156,7 @@ absl::Status FreeSpace::ChangeBase(Extent extent, bool used) {
   ForEachGroup(extent, [&](uint64_t index, BitRun bits) {
     Group& group = groups_[index];
     UNTORN_CHECK(group.base != nullptr, "a group is changed before it is loaded");
+    // Install() needs the bits from before the checkpoint to find what has become free.
     if (!group.installed_base) group.installed_base = std::make_unique<Bits>(*group.base);
     const uint64_t changed = ChangeBits(group.base->data(), bits.from, bits.to, used);
     base_blocks_ = used ? base_blocks_ + BlockCount(changed) : base_blocks_ - BlockCount(changed);
@@ -172,6 +180,7 @@ bool FreeSpace::Allocatable(BlockNumber block) const {
 
 std::optional<FreeSpace::NodeAddress> FreeSpace::NextToLoad(uint64_t group) const {
   if (groups_[group].busy) return std::nullopt;
+  // The way begins at the root, because only a loaded parent says where its child is.
   NodeAddress at{shape_.root_level(), 0, root_};
   uint64_t span = 1;  // groups below one entry of the table at this level
   for (int level = 1; level < at.level; ++level) span *= kTableFanout;
@@ -186,7 +195,7 @@ std::optional<FreeSpace::NodeAddress> FreeSpace::NextToLoad(uint64_t group) cons
 }
 
 absl::Status FreeSpace::LoadNode(const NodeAddress& at, std::span<const std::byte> block, const Uuid& uuid) {
-  // Another thread may have loaded it meanwhile, and a checkpoint have written the slot again.
+  // Another thread may have loaded the node meanwhile, and a checkpoint may have written the slot again.
   if (at.level > 0 ? tables_[at.level - 1][at.index].loaded : groups_[at.index].busy != nullptr) {
     return absl::OkStatus();
   }
@@ -208,6 +217,7 @@ absl::Status FreeSpace::LoadNode(const NodeAddress& at, std::span<const std::byt
   } else {
     group.base->fill(0);
   }
+  // The fixed areas are always in use. A null pointer does not say so, but a bitmap must.
   if (first < geometry_.data_start) {
     const BlockCount fixed = std::min(kGroupBlocks, geometry_.data_start - first);
     const uint64_t marked = ChangeBits(group.base->data(), 0, fixed.value(), true);
@@ -221,7 +231,8 @@ absl::Status FreeSpace::LoadNode(const NodeAddress& at, std::span<const std::byt
   group.longest.fill(kUnknown);
   for (uint64_t word : *group.busy) group.busy_count += std::popcount(word);
   for (const Change& change : group.pending) {
-    // A damaged log could name blocks the map has in use; the total is kept exact here, and fsck reports it.
+    // A damaged log could name blocks that the map has in use. The total is kept exact here, and fsck
+    // reports the contradiction.
     const uint32_t changed = ApplyToGroup(group, change.bits, change.busy);
     const BlockCount off(change.bits.size() - changed);
     busy_blocks_ = change.busy ? busy_blocks_ - off : busy_blocks_ + off;
@@ -238,6 +249,7 @@ std::optional<uint64_t> FreeSpace::UnloadedGroupWithSpace() const {
     const uint64_t index = (start + i) % limit_group;
     if (groups_[index].busy) continue;
     const Table& table = tables_[0][index / kTableFanout];
+    // Only a full group without pending changes is known to have no space.
     if (table.loaded && table.entries[index % kTableFanout].used_blocks >= kGroupBlocks &&
         groups_[index].pending.empty()) {
       continue;
@@ -251,7 +263,7 @@ absl::StatusOr<BlockPointer> FreeSpace::WriteChanges(
     const Uuid& uuid, Generation generation,
     absl::FunctionRef<absl::Status(BlockNumber block, std::span<const std::byte>)> write) {
   AlignedBuffer block(kBlockBytes);
-  // Writes one node and puts the new pointer into its parent (or the root).
+  // Writes one node, and puts the new pointer into its parent or into root_.
   const auto put = [&](int level, uint64_t index, BlockType type, std::span<const std::byte> payload,
                        BlockCount used) -> absl::Status {
     FreeMapEntry* parent = nullptr;
@@ -261,6 +273,7 @@ absl::StatusOr<BlockPointer> FreeSpace::WriteChanges(
       parent = &table.entries[index % kTableFanout];
     }
     const BlockNumber in_use = parent ? parent->block : root_.block;
+    // The slot in use stays as it is for the last durable checkpoint.
     const BlockNumber slot0 = geometry_.map_start + shape_.Slot(level, index, 0);
     const BlockNumber place = in_use == slot0 ? slot0 + 1 : slot0;
     const BlockPointer node = EncodeFreeMapNode(type, uuid, place, generation, payload, block.span());
@@ -284,6 +297,7 @@ absl::StatusOr<BlockPointer> FreeSpace::WriteChanges(
   }
   for (int level = 1; level <= shape_.root_level(); ++level) {
     for (uint64_t i = 0; i < tables_[level - 1].size(); ++i) {
+      // The levels go upwards, so the entries of a table already point to its new children.
       Table& table = tables_[level - 1][i];
       if (!table.dirty) continue;
       table.dirty = false;
@@ -303,6 +317,7 @@ void FreeSpace::Install(absl::FunctionRef<void(Extent)> freed) {
   for (uint64_t i = 0; i < groups_.size(); ++i) {
     Group& group = groups_[i];
     if (!group.dirty()) continue;
+    // The busy bits stay set here: `freed` decides when the blocks become allocatable.
     Bits gone;
     for (size_t w = 0; w < gone.size(); ++w) gone[w] = (*group.installed_base)[w] & ~(*group.base)[w];
     group.installed_base.reset();
@@ -336,6 +351,7 @@ absl::Status FreeSpace::CheckGroup(uint64_t index) const {
   if (FindBit(group.busy->data(), limit, kGroupBits, true) != kGroupBits) {
     return broken(3, "a block that is not prepared is in use");
   }
+  // A run belongs to the chunk in which it begins, even if the run ends in a later chunk.
   for (uint64_t at = 0; at < limit;) {
     const uint64_t start = FindBit(group.busy->data(), at, limit, false);
     at = FindBit(group.busy->data(), start, limit, true);

@@ -27,8 +27,8 @@ struct EntryHead {
 static_assert(sizeof(EntryHead) == 8);
 constexpr uint16_t kReservedBefore = 0x8000;
 
-// In pieces that the C library fills with vector stores: the string instruction that it uses for longer ones takes
-// longer to start than such a piece.
+// Fills the bytes in pieces that the C library fills with vector stores. For longer pieces the library uses
+// a string instruction, which takes longer to start than such a piece takes.
 void FillWithZeros(std::span<std::byte> bytes) {
   constexpr size_t kPiece = 1024;
   while (!bytes.empty()) {
@@ -89,6 +89,7 @@ bool DecodeEntry(Reader& in, Extent data_area, LogEntry* e) {
   uint64_t object = 0;
   if (!in.Get(&head)) return false;
   e->type = static_cast<LogEntry::Type>(head.type);
+  // Every entry names an object, except one that says that a name is gone.
   if (e->type != LogEntry::Type::kNameGone && (!in.Get(&object) || object == 0 || object > kNumberMax))
     return false;
   e->object = static_cast<ObjectId>(object);
@@ -97,6 +98,7 @@ bool DecodeEntry(Reader& in, Extent data_area, LogEntry* e) {
       e->state = static_cast<MappingState>(head.a & ~kReservedBefore);
       e->into_unwritten = (head.a & kReservedBefore) != 0;
       e->logical.count = BlockCount(head.b);
+      // A mapping outside the data area would let data overwrite metadata.
       return in.Get(&e->logical.start) && in.Get(&e->physical) && in.Get(&e->hash) &&
              RangeMakesSense(e->logical) &&
              (e->state == MappingState::kWritten || e->state == MappingState::kUnwritten) &&
@@ -249,6 +251,7 @@ BlockCount PeekRecordBlocks(std::span<const std::byte> first_block, const Uuid& 
       header.payload_bytes < sizeof(RecordFields)) {
     return 0;
   }
+  // The checksum is not checked here, because it covers blocks that the caller has not read yet.
   const BlockCount blocks = BlocksFor(kHeaderBytes + uint64_t{header.payload_bytes});
   return blocks <= kRecordBlocksMax ? blocks : 0;
 }
@@ -279,6 +282,7 @@ absl::StatusOr<LogRecord> DecodeRecord(std::span<const std::byte> bytes, const U
   r.settling = (fields.flags & kFlagSettling) != 0;
   r.blocks = WholeBlocks(bytes.size());
   r.checksum = header.checksum;
+  // No record vouches for itself, and every entry takes 8 bytes or more.
   if (r.claim >= r.lsn || r.lsn == 0 || BlockAfterFirst(r.prepared_blocks) > data_area.end() ||
       fields.entry_count > header.payload_bytes / 8) {
     return absl::DataLossError(

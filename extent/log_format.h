@@ -1,20 +1,20 @@
-// Log records: what a commit changes, and what proves that its data arrived.
+// A log record says what a commit changes, and carries what proves that the data of the commit arrived.
 //
-// The log is a ring of blocks. Positions count blocks since the store was made; position p is at block
-// log_start + p % log_blocks. A record takes whole blocks, and may wrap at the ring's end.
+// The log is a ring of blocks. A log position counts the blocks since the store was made. Position p is at
+// block log_start + p % log_blocks. A record takes whole blocks, and may wrap at the end of the ring.
 //
 // OFFSET  SIZE  DESCRIPTION
-//      0    64  BlockHeader, type kLogRecord; address: position; generation: epoch
+//      0    64  BlockHeader, type kLogRecord; address: log position; generation: log epoch
 //     64     8  LSN
 //     72     8  checksum of the record before it
 //     80     8  claim: the newest LSN known durable, together with all before it, when this was written
 //     88     8  generation of the newest durable superblock
 //     96     8  prepared blocks
 //    104     4  number of entries
-//    108     4  flags: 1 last record of its transaction; 2 settling (no entries)
+//    108     4  flags: 1 last record of its chain; 2 settling (no entries)
 //    112     …  entries, each a multiple of 8 bytes:
 //               u16 type, u16 a, u32 b, then
-//      1 map          a: state (1 written, 2 unwritten) | 0x8000 if the blocks were reserved before;
+//      1 map          a: state (1 written, 2 unwritten) | 0x8000 if the blocks were mapped before, unwritten;
 //                     b: blocks
 //                     u64 object, u64 logical, u64 physical, 16 bytes XXH3-128 of the data (zero if
 //                     unwritten)
@@ -72,7 +72,7 @@ struct LogRecord {
   bool settling = false;
   std::vector<LogEntry> entries;
 
-  // Set by decoding.
+  // Decoding sets these two.
   BlockCount blocks;
   uint64_t checksum = 0;
 };
@@ -80,25 +80,28 @@ struct LogRecord {
 inline constexpr BlockCount kRecordBlocksMax = 64;
 inline constexpr size_t kRecordHeaderBytes = 112;
 inline constexpr size_t kRecordEntryBytesMax = Bytes(kRecordBlocksMax) - kRecordHeaderBytes;
-// The largest extent one map entry names (8 MiB): recovery hashes it in one piece.
+// The largest extent of one map entry has 8 MiB: recovery hashes the extent in one piece.
 inline constexpr BlockCount kMapEntryBlocksMax = 2048;
 
 inline constexpr size_t kMapEntryBytes = 48;
 size_t EncodedBytes(const LogEntry& entry);
-// Blocks of a record with entries of this many encoded bytes in all.
+// Counts the blocks of a record whose entries have this many encoded bytes in all.
 inline BlockCount RecordBlocks(size_t entry_bytes) { return BlocksFor(kRecordHeaderBytes + entry_bytes); }
 
-// Encodes and seals a record into `out` (RecordBlocks() blocks). Returns its checksum.
+// Encodes and seals a record into `out`, which has RecordBlocks() blocks. Returns the checksum of the
+// record.
 uint64_t EncodeRecord(const LogRecord& record, const Uuid& uuid, std::span<std::byte> out);
-// The same, with these entries in place of the record's own.
+// Does the same, with `entries` in place of the record's own entries.
 uint64_t EncodeRecord(const LogRecord& record, std::span<const LogEntry> entries, const Uuid& uuid,
                       std::span<std::byte> out);
 
-// How many blocks the record that begins with this block takes, judging by its header alone; 0 if this cannot
-// be the beginning of a record at `position`.
+// Returns how many blocks the record that begins with this block takes, judging by the header alone. Returns
+// 0 if the block cannot be the beginning of a record at `position`.
 BlockCount PeekRecordBlocks(std::span<const std::byte> first_block, const Uuid& uuid, LogPosition position);
-// Verifies and decodes a whole record. Every entry is checked for sense (extents against the data area, names,
-// counts).
+// Verifies and decodes a whole record. Every entry is checked for sense: extents against the data area,
+// names, and counts.
+//  kDataLoss       the record is damaged or makes no sense
+//  kUnimplemented  the record is sound, but has another format version
 absl::StatusOr<LogRecord> DecodeRecord(std::span<const std::byte> bytes, const Uuid& uuid,
                                        LogPosition position, Extent data_area);
 

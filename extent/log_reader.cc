@@ -10,8 +10,8 @@
 namespace untorn {
 namespace {
 
-// Reads log blocks by position, a chunk of the ring at a time; where a chunk cannot be read, block by block: one
-// sector that a power cut left unreadable hides nothing else.
+// Reads log blocks by log position, a chunk of the ring at a time. If a chunk cannot be read, it is read
+// block by block. So one sector that a power cut left unreadable hides nothing else.
 class RingReader {
  public:
   RingReader(Device& device, const Geometry& geometry)
@@ -29,6 +29,7 @@ class RingReader {
       }
       BlockCount at = ring - start;
       if (absl::IsDataLoss(chunk_status_)) {
+        // The buffer of the chunk is free for the one block, because the chunk holds nothing.
         absl::Status s = ReadOrMissing(device_, {geometry_.log_start + ring, 1}, chunk_.data());
         if (!s.ok()) return s;
         at = 0;
@@ -54,13 +55,15 @@ class TailReader {
   TailReader(Device& device, const Superblock& sb)
       : device_(device), sb_(sb), ring_(device, sb.geometry), bytes_(Bytes(kRecordBlocksMax)) {}
 
-  // The record at `position`. kNotFound: none begins there. kDataLoss: one that cannot be read.
+  // Returns the record at `position`.
+  //  kNotFound  no record begins there
+  //  kDataLoss  the record cannot be read
   absl::StatusOr<LogRecord> Record(LogPosition position) {
     if (absl::Status s = ring_.Read(position, 1, bytes_.data()); !s.ok()) return s;
     return RecordInBytes(position);
   }
 
-  // The record that begins in the ring where `at` is, whatever its own position.
+  // Returns the record that begins in the ring where `at` is, whatever log position the record has.
   absl::StatusOr<LogRecord> RecordInRing(LogPosition at) {
     if (absl::Status s = ring_.Read(at, 1, bytes_.data()); !s.ok()) return s;
     BlockHeader header;
@@ -70,7 +73,7 @@ class TailReader {
     return RecordInBytes(position);
   }
 
-  // The record whose first block is in bytes_.
+  // Returns the record whose first block is in bytes_.
   absl::StatusOr<LogRecord> RecordInBytes(LogPosition position) {
     const BlockCount blocks = PeekRecordBlocks({bytes_.data(), kBlockBytes}, sb_.uuid, position);
     if (blocks == 0) return absl::NotFoundError("");
@@ -89,6 +92,7 @@ class TailReader {
     if (tail_.damage.ok()) {
       if (absl::Status s = LookForVouchers(); !s.ok()) return s;
     }
+    // Hashes are compared last, because only the highest claim says which records need them.
     if (absl::Status s = CutAtFirstWrongHash(); !s.ok()) return s;
     return std::move(tail_);
   }
@@ -110,10 +114,14 @@ class TailReader {
     while (end_position_ < limit) {
       absl::StatusOr<LogRecord> record = Record(end_position_);
       if (!record.ok() && DeviceFailed(record.status())) return record.status();
+      // No record follows here. Claims tell below, and in LookForVouchers(), whether the log ends here or is
+      // damaged.
       if (!record.ok() || record->lsn != end_lsn_ + 1 || record->previous_checksum != previous ||
           end_position_ + record->blocks > limit) {
         break;
       }
+      // The check comes before EndsLog(), which would let a record of a newer log epoch end the log
+      // silently.
       if (SuperblockIsLost(*record)) return absl::OkStatus();
       if (EndsLog(*record, sb_)) break;
       chain_.push_back({{record->position, record->blocks, record->lsn, 0, record->last},
@@ -125,6 +133,7 @@ class TailReader {
       end_lsn_ = record->lsn;
       end_position_ += record->blocks;
     }
+    // A claim vouches for a record that is missing here, so this is damage and not the end of the log.
     if (claim_ > end_lsn_) {
       tail_.damage = absl::DataLossError(
           absl::StrCat("log record ", (end_lsn_ + 1).value(), " at position ", end_position_.value(),
@@ -137,6 +146,7 @@ class TailReader {
     if (!NamesNewerSuperblock(record, sb_)) return false;
     const bool by_generation = record.superblock_generation > sb_.generation;
     tail_.superblock_lost = true;
+    // The claim of this record spares the records found so far their hashes.
     claim_ = std::max(claim_, std::min(record.claim, end_lsn_));
     tail_.damage = absl::DataLossError(absl::StrCat(
         "log record ", record.lsn.value(), " was written under superblock ",
@@ -147,18 +157,21 @@ class TailReader {
     return true;
   }
 
-  // Looks at every record in the ring behind the chain's end. If newer superblocks are lost, the log may have
-  // gone on beyond what this one knows as its limit: positions are taken from the blocks themselves.
+  // Looks at every record in the ring behind the end of the log. If newer superblocks are lost, the log may
+  // have gone on beyond the limit that this superblock knows. So log positions are taken from the blocks
+  // themselves.
   absl::Status LookForVouchers() {
     const LogPosition limit = sb_.checkpoint_position + sb_.geometry.log_blocks;
     for (LogPosition at = end_position_; at < limit;) {
       absl::StatusOr<LogRecord> record = RecordInRing(at);
       if (!record.ok()) {
+        // A record may begin at any block, so a block that begins no record is passed over.
         if (DeviceFailed(record.status())) return record.status();
         ++at;
         continue;
       }
       if (SuperblockIsLost(*record)) return absl::OkStatus();
+      // A record of another round of the ring vouches for nothing.
       if (record->position == at && VouchesFor(*record, sb_, end_lsn_)) {
         claim_ = record->claim;
         tail_.damage = absl::DataLossError(
@@ -183,6 +196,7 @@ class TailReader {
   absl::Status CutAtFirstWrongHash() {
     size_t keep = 0;
     for (; keep < chain_.size(); ++keep) {
+      // Settled records need no hash: their data may have been overwritten in place since.
       if (chain_[keep].summary.lsn <= claim_) continue;
       absl::StatusOr<LogRecord> record = Record(chain_[keep].summary.position);
       if (!record.ok()) return record.status();
@@ -190,9 +204,11 @@ class TailReader {
       if (!there.ok()) return there.status();
       if (!*there) break;
     }
+    // The records of a chain count only with the last of them.
     while (keep > 0 && !LogMayEndAfter(chain_[keep - 1].summary.last)) --keep;
     tail_.dropped = chain_.size() - keep;
     Lsn chain_lsn;
+    // The loop goes backwards, because the last record of a chain gives its LSN to the records before.
     for (size_t i = keep; i-- > 0;) {
       if (chain_[i].summary.last) chain_lsn = chain_[i].summary.lsn;
       chain_[i].summary.chain_lsn = chain_lsn;
@@ -226,7 +242,7 @@ absl::Status ReadOrMissing(Device& device, Extent extent, std::byte* buffer) {
   for (int failures = 1;; ++failures) {
     const absl::Status read = ReadBlocking(device, ByteOffset(extent.start), buffer, Bytes(extent.count));
     if (!absl::IsDataLoss(read)) return read;
-    // Whether the device still reads anything: a superblock, as it did before.
+    // If a superblock slot can be read, the device has not failed as a whole.
     AlignedBuffer block(kBlockBytes);
     bool reads_elsewhere = false;
     for (BlockNumber slot : kSuperblockSlots) {
@@ -243,10 +259,12 @@ absl::Status ReadOrMissing(Device& device, Extent extent, std::byte* buffer) {
 
 absl::StatusOr<bool> DataIsThere(Device& device, const LogEntry& e, AlignedBuffer* scratch) {
   if (e.type != LogEntry::Type::kMap || e.state != MappingState::kWritten) return true;
+  // No writer names so much data in one entry.
   if (e.logical.count > kMapEntryBlocksMax) return false;
   const size_t bytes = Bytes(e.logical.count);
   if (scratch->size() < bytes) *scratch = AlignedBuffer(bytes);
   absl::Status read = ReadOrMissing(device, {e.physical, e.logical.count}, scratch->data());
+  // Data that a power cut left unreadable has not arrived.
   if (absl::IsDataLoss(read)) return false;
   if (!read.ok()) return read;
   const iovec piece{scratch->data(), bytes};
@@ -260,7 +278,7 @@ absl::StatusOr<LogNewest> NewestInLog(Device& device, const Superblock& superblo
   for (LogPosition at = 0; at < end;) {
     absl::StatusOr<LogRecord> record = reader.RecordInRing(at);
     if (!record.ok()) {
-      // One of another format version names nothing that we know.
+      // A record of another format version names nothing that this program knows.
       if (TailReader::DeviceFailed(record.status()) && !absl::IsUnimplemented(record.status()))
         return record.status();
       ++at;

@@ -1,15 +1,17 @@
-// Reading the log at open: which records count, and where the log ends.
+// Reads the log when a store is opened. Says which records count, and where the log ends.
 //
 // The rules (docs/design.md has the argument)
-//  1. Records chain by LSN and by the checksum of the record before, from the checkpoint on.
-//  2. Beyond the superblock's durable LSN a record of another epoch ends the log; up to it, records of
-//     earlier epochs count and must be there.
-//  3. The highest claim of the chain (or the superblock's durable LSN) vouches for every record up to it.
-//     Beyond it a record counts only if the hash of every data extent it names is right.
-//  4. A transaction's records count only with its last.
-//  5. An unreadable record that a later one of this epoch, or the superblock, vouches for is kDataLoss, not
-//     the end of the log. So is any record, wherever in the ring, that names a newer superblock than the one in
-//     use, or is of a newer epoch: records name only superblocks that are durable.
+//  1. From the checkpoint on, each record has the next LSN and names the checksum of the record before.
+//  2. Beyond the superblock's durable LSN, a record of another log epoch ends the log. Up to that LSN,
+//     records of earlier log epochs count and must be there.
+//  3. The highest claim of the records found, or the superblock's durable LSN, vouches for every record up
+//     to that LSN. A later record counts only if the hash of every data extent that the record names is
+//     right.
+//  4. The records of a chain count only with the last of them.
+//  5. An unreadable record that the superblock or a later record of this log epoch vouches for is kDataLoss,
+//     and not the end of the log. A record anywhere in the ring is kDataLoss too, if the record names a
+//     newer superblock or log epoch than the one in use. Records name only superblocks that are durable, so
+//     the newer superblock is lost.
 #ifndef UNTORN_EXTENT_LOG_READER_H_
 #define UNTORN_EXTENT_LOG_READER_H_
 
@@ -26,9 +28,10 @@
 
 namespace untorn {
 
-// Reads what a power cut or a bad medium may have left unreadable: kDataLoss, if it cannot be read twice, and the device
-// reads elsewhere, namely a superblock as it did before, after each time. So some failures in a row do not pass for it.
-// One that reads nowhere has failed, and nothing is known of what it holds (kInternal).
+// Reads what a power cut or a bad medium may have left unreadable. The check of a superblock slot after each
+// failure keeps some failures in a row from passing for kDataLoss.
+//  kDataLoss  the extent could not be read twice, and after each failure a superblock slot could be read
+//  kInternal  no superblock slot can be read any more, so nothing is known of what the device holds
 absl::Status ReadOrMissing(Device& device, Extent extent, std::byte* buffer);
 
 struct LogTail {
@@ -36,36 +39,37 @@ struct LogTail {
     LogPosition position;
     BlockCount blocks;
     Lsn lsn;
-    Lsn chain_lsn;  // of its transaction's last record
+    Lsn chain_lsn;  // of the last record of its chain
     bool last = true;
   };
   std::vector<Summary> kept;
-  uint64_t dropped = 0;              // records after the last one kept that could be read
-  Lsn lsn;                           // of the last record kept, or of the checkpoint
-  LogPosition position;              // after it
-  uint64_t checksum = 0;             // of it
+  uint64_t dropped = 0;              // readable records behind the last one kept
+  Lsn lsn;                           // of the last kept record, or of the checkpoint
+  LogPosition position;              // behind that record
+  uint64_t checksum = 0;             // of that record
   BlockCount prepared_blocks;        // the most that the superblock or a kept record names
   Generation superblock_generation;  // the newest that a kept record names
-  absl::Status damage;               // rule 5; what is kept is then all that can be read
-  bool superblock_lost = false;      // it is that a record names a newer superblock than the one in use
+  absl::Status damage;               // by rule 5; `kept` is then all that can be read
+  bool superblock_lost = false;      // `damage` is that a record names a newer superblock
 };
 
-// Reads the log's tail. An error only where the device cannot be read.
+// Reads the tail of the log. Returns an error if the device cannot be read, or if a record has another
+// format version. Damage that rule 5 finds is in `damage` and is not an error of the call.
 absl::StatusOr<LogTail> ReadLogTail(Device& device, const Superblock& superblock);
 
-// The highest epoch and superblock generation that any record in the ring names, wherever it stands: what a repair has
-// to go beyond.
+// Holds the highest log epoch and superblock generation that any record in the ring names. A repair has to
+// go beyond both.
 struct LogNewest {
   LogEpoch epoch;
   Generation superblock_generation;
 };
 absl::StatusOr<LogNewest> NewestInLog(Device& device, const Superblock& superblock);
 
-// Whether the data that an entry names is there, by its hash; true of entries that name none. `scratch` is made as
-// large as is needed.
+// Says by the hash whether the data that an entry names is there. Returns true if the entry names no data.
+// Enlarges `scratch` as needed.
 absl::StatusOr<bool> DataIsThere(Device& device, const LogEntry& entry, AlignedBuffer* scratch);
 
-// Calls `fn` for each kept record, in order, with the LSN of its transaction's last record.
+// Calls `fn` for each kept record, in order, with the LSN of the last record of its chain.
 absl::Status ForEachRecord(Device& device, const Superblock& superblock, const LogTail& tail,
                            absl::FunctionRef<void(const LogRecord&, Lsn chain_lsn)> fn);
 

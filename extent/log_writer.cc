@@ -9,13 +9,14 @@
 namespace untorn {
 namespace {
 
-// Calls record(the entries of one record, its blocks) for each record of a commit: at least once.
+// Calls record(the entries of one record, its blocks) for each record of a commit, and at least once.
 template <typename Fn>
 void ForEachRecordOf(const std::vector<LogEntry>& entries, Fn record) {
   size_t first = 0, bytes = 0;
   const std::span<const LogEntry> all(entries);
   for (size_t i = 0; i < entries.size(); ++i) {
     const size_t n = EncodedBytes(entries[i]);
+    // An entry never spans two records.
     if (bytes + n > kRecordEntryBytesMax) {
       record(all.subspan(first, i - first), RecordBlocks(bytes));
       first = i;
@@ -40,7 +41,7 @@ void LogWriter::Resume(const LogTail& tail) {
   next_position_ = durable_position_ = encoded_position_ = tail.position;
   previous_checksum_ = durable_checksum_ = tail.checksum;
   next_lsn_ = tail.lsn + 1;
-  // Recovery makes all it keeps durable, and so settled, before anything relies on it.
+  // Recovery makes all that it keeps durable, and so settled, before anything relies on the log.
   state_.durable_lsn = state_.settled_lsn = tail.lsn;
 }
 
@@ -70,6 +71,7 @@ void LogWriter::Begin(LogReservation reservation, std::vector<LogEntry> entries,
   UNTORN_CHECK(reservation.writer_ == this && reservation.blocks() >= blocks,
                "a commit takes more of the log than was reserved");
   out->entries = std::move(entries);
+  // All that the records say of the store is fixed here, with the lock held.
   out->first = next_lsn_;
   out->claim = state_.durable_lsn;
   out->start_position = next_position_;
@@ -79,7 +81,7 @@ void LogWriter::Begin(LogReservation reservation, std::vector<LogEntry> entries,
   UNTORN_CHECK(out->claim < out->first && out->claim >= state_.settled_lsn, "a claim of what is not durable");
   UNTORN_CHECK(out->requests.empty(), "an append is begun twice");
   out->bytes = std::exchange(spare_, AlignedBuffer());
-  // What was reserved is now in use; the rest of it goes back with the reservation.
+  // What was reserved is now in use, and the rest of the reservation goes back.
   reservation.Release();
   next_lsn_ += out->records;
   next_position_ += blocks;
@@ -103,6 +105,7 @@ void LogWriter::Encode(LogAppend* out) {
   BlockCount done;
   ForEachRecordOf(out->entries, [&](std::span<const LogEntry> entries, BlockCount n) {
     record.last = record.lsn == out->last;
+    // Every record names the checksum of the record before, so records can only be encoded in their order.
     record.previous_checksum = previous_checksum_;
     previous_checksum_ =
         EncodeRecord(record, entries, uuid_, out->bytes.span().subspan(Bytes(done), Bytes(n)));
@@ -114,6 +117,7 @@ void LogWriter::Encode(LogAppend* out) {
   encoded_position_ = out->end_position;
   out->end_checksum = previous_checksum_;
 
+  // If the ring wraps inside the records, the rest goes to the beginning of the ring with a second request.
   const BlockCount ring = out->start_position % geometry_.log_blocks;
   const BlockCount before_wrap = std::min(blocks, geometry_.log_blocks - ring);
   out->requests.resize(before_wrap < blocks ? 2 : 1);
@@ -135,9 +139,10 @@ void LogWriter::NoteDurable(LogAppend& append) {
     durable_position_ = append.end_position;
     durable_checksum_ = append.end_checksum;
   }
-  // The claim is in a record that is durable together with all before it: so what it claims is settled.
+  // The claim is in a record that is durable together with all records before. So everything that is claimed
+  // is settled.
   state_.settled_lsn = std::max(state_.settled_lsn, append.claim);
-  // The requests are done. Most commits take one block.
+  // The requests are done, so the buffer is free. Most commits take one block.
   if (append.bytes.size() == kBlockBytes) spare_ = std::exchange(append.bytes, AlignedBuffer());
 }
 
@@ -158,6 +163,7 @@ absl::Status LogWriter::CheckInvariants() const {
   if (all_durable != (durable_position_ == next_position_)) {
     return broken(4, "the durable record is not where the log says");
   }
+  // Only the checksum of the record that was encoded last is at hand here.
   if (encoded_position_ == durable_position_ && previous_checksum_ != durable_checksum_) {
     return broken(4, "the durable record's checksum is another's");
   }

@@ -1,15 +1,20 @@
-// The end of the log: room for commits, their positions and numbers, and their records' bytes.
+// The log writer holds the end of the log. The writer reserves room for commits, numbers their records, and
+// encodes the records.
 //
-//     TryReserve (room) → Begin (under the lock: LSNs, positions, claim) → Encode (without it: bytes) → the caller
-//     submits the requests, flushes, and tells the volume RecordsDurable()
+//     TryReserve   reserves room
+//     Begin        gives LSNs, log positions and the claim, with the lock held
+//     Encode       makes the bytes of the records, without the lock
+//     the caller   submits the requests, flushes, and calls Volume::RecordsDurable()
 //
 // Invariants
-//  1. Log blocks since the last durable checkpoint are not overwritten: what is used and what is reserved fits the ring.
-//  2. Records get their LSNs and positions in the order of Begin(), without gaps.
-//  3. A record claims nothing beyond what was durable, together with all before it, when Begin() was called.
-//  4. durable_position() and durable_checksum() are of the record durable_lsn().
+//  1. Log blocks since the last durable checkpoint are not overwritten: the blocks used and reserved fit the
+//     ring.
+//  2. Records get their LSNs and log positions in the order of Begin(), without gaps.
+//  3. A record claims nothing beyond what was durable, together with everything before it, when Begin() was
+//     called.
+//  4. durable_position() and durable_checksum() belong to the record durable_lsn().
 //
-// Threading: guarded by the volume's mutex, but for Encode().
+// Threading: the volume's mutex guards all methods except Encode().
 #ifndef UNTORN_EXTENT_LOG_WRITER_H_
 #define UNTORN_EXTENT_LOG_WRITER_H_
 
@@ -29,7 +34,8 @@
 
 namespace untorn {
 
-// The records of one commit on their way into the log. Owns the buffers; lives until the requests are done.
+// Holds the records of one commit on their way into the log. A LogAppend owns its buffers, and must live
+// until its requests are done.
 struct LogAppend {
   // ---- Set by Begin() ----
   std::vector<LogEntry> entries;
@@ -50,8 +56,8 @@ struct LogAppend {
 
 class LogWriter;
 
-// Blocks of the log that a commit will take. They are given back if they are not used: the store's lock must be held
-// when it goes, unless it is empty.
+// Holds blocks of the log that a commit will take. The destructor gives back the blocks that are not used. A
+// reservation that is not empty must be destroyed with the store's lock held.
 class LogReservation {
  public:
   LogReservation() = default;
@@ -82,34 +88,36 @@ class LogWriter {
   LogWriter(VolumeState& state, const SpaceLedger& space)
       : state_(state), space_(space), uuid_(state.superblock.uuid), geometry_(state.superblock.geometry) {}
   LogWriter(const LogWriter&) = delete;
-  // The log goes on where recovery has found its end.
+  // Continues the log where recovery has found its end.
   void Resume(const LogTail& tail) REQUIRES_STORE_LOCK;
 
-  // Blocks that a commit with these entries takes. No entries: a settling record.
+  // Counts the blocks that a commit with these entries takes. A commit without entries is a settling record.
   static BlockCount BlocksFor(const std::vector<LogEntry>& entries);
   bool HasRoom(BlockCount blocks) const REQUIRES_STORE_LOCK;
-  // Those reserved count as used.
+  // Counts reserved blocks as used.
   BlockCount blocks_used() const REQUIRES_STORE_LOCK {
     return next_position_ - state_.superblock.checkpoint_position + reserved_blocks_;
   }
   std::optional<LogReservation> TryReserve(BlockCount blocks) REQUIRES_STORE_LOCK;
 
-  // Under the lock. Puts the entries (none: a settling record) at the log's end, as one transaction. The rest of the
-  // reservation goes back.
+  // Puts the entries at the end of the log, as one chain. A commit without entries is a settling record. The
+  // rest of the reservation goes back.
   void Begin(LogReservation reservation, std::vector<LogEntry> entries, LogAppend* out) REQUIRES_STORE_LOCK;
-  // Without the lock, by the one thread that sends commits, in the order of Begin(). The hashes in out->entries may be
-  // filled in between.
+  // Makes the bytes and the requests. The one thread that sends commits makes this call, without the lock,
+  // in the order of Begin(). The hashes in out->entries may be filled in between Begin() and Encode().
   void Encode(LogAppend* out);
-  // All up to this commit is durable: in the order of Begin().
+  // Must be called in the order of Begin(), when everything up to this commit is durable.
   void NoteDurable(LogAppend& append) REQUIRES_STORE_LOCK;
 
-  // kInternal: names an invariant that does not hold. For tests: not while a commit is being encoded.
+  // Returns kInternal and names the invariant, if an invariant does not hold. Tests must not call this while
+  // a commit is being encoded.
   absl::Status CheckInvariants() const REQUIRES_STORE_LOCK;
 
   Lsn last_lsn() const REQUIRES_STORE_LOCK { return next_lsn_ - 1; }
   Lsn durable_lsn() const REQUIRES_STORE_LOCK { return state_.durable_lsn; }
   Lsn settled_lsn() const REQUIRES_STORE_LOCK { return state_.settled_lsn; }
-  // Of the record durable_lsn(): where the log goes on after it, and its checksum.
+  // The log goes on at durable_position() after the record durable_lsn(). durable_checksum() is the checksum
+  // of this record.
   LogPosition durable_position() const REQUIRES_STORE_LOCK { return durable_position_; }
   uint64_t durable_checksum() const REQUIRES_STORE_LOCK { return durable_checksum_; }
 
@@ -118,7 +126,7 @@ class LogWriter {
 
   VolumeState& state_ GUARDED_BY_STORE_LOCK;
   const SpaceLedger& space_ GUARDED_BY_STORE_LOCK;
-  // They never change, so Encode() needs no lock for them.
+  // The UUID and the geometry never change, so Encode() needs no lock for them.
   const Uuid uuid_;
   const Geometry geometry_;
   LogPosition next_position_ GUARDED_BY_STORE_LOCK;
@@ -126,8 +134,9 @@ class LogWriter {
   BlockCount reserved_blocks_ GUARDED_BY_STORE_LOCK;
   LogPosition durable_position_ GUARDED_BY_STORE_LOCK;
   uint64_t durable_checksum_ GUARDED_BY_STORE_LOCK = 0;
-  AlignedBuffer spare_ GUARDED_BY_STORE_LOCK;  // of a commit that is durable, for the next one
-  // Of the last record that was encoded. The sending thread's.
+  AlignedBuffer spare_ GUARDED_BY_STORE_LOCK;  // from a durable commit, for the next one
+  // previous_checksum_ and encoded_position_ describe the last record that was encoded, and belong to the
+  // sending thread.
   uint64_t previous_checksum_ = 0;
   LogPosition encoded_position_;
 };

@@ -11,7 +11,7 @@
 namespace untorn {
 namespace {
 
-// Notes what the walk misses. True: the cursor stands where it was sent, or where nothing follows.
+// Notes what the walk misses. Returns true if the cursor stands where it was sent, or where nothing follows.
 absl::StatusOr<bool> Walked(WalkResult result, const TreeCursor& cursor, MissingNodes* missing) {
   if (result == WalkResult::kDamaged) return cursor.damage();
   if (result == WalkResult::kMissing) {
@@ -31,7 +31,7 @@ absl::Status MappingReader::LookupInTree(ObjectId object, BlockRange gap, Mappin
     at = std::max(at, end);
   };
   const TreeRoot& tree = state_.superblock.tree;
-  // In the usual case one entry says all of it.
+  // In the usual case one entry says everything about the gap.
   if (const std::optional<MappingEntry> entry = PeekMapping(nodes_, tree, object, gap.start);
       entry && entry->mapping.logical.end() >= gap.end()) {
     Mapping m = entry->mapping;
@@ -53,7 +53,8 @@ absl::Status MappingReader::LookupInTree(ObjectId object, BlockRange gap, Mappin
     if (at_entry && !ParseMapping(cursor.key(), cursor.value(), &entry)) {
       return absl::DataLossError(absl::StrCat("mapping tree: ill-formed entry near object ", Value(object)));
     }
-    // The first entry may end before the gap, or be of the object before.
+    // The first entry may end before the gap, or belong to the object before. Without a floor there is no
+    // entry here.
     if (at_entry && entry.object == object && entry.mapping.logical.end() > at) {
       Mapping m = entry.mapping;
       RETURN_IF_ERROR(space_.CheckPlace(m.extent()));
@@ -64,7 +65,7 @@ absl::Status MappingReader::LookupInTree(ObjectId object, BlockRange gap, Mappin
       out->push_back(m);
       at = end;
     }
-    // A leaf that holds nothing of the range is not read: it may be damaged.
+    // A leaf that holds nothing of the range is not read, because it may be damaged.
     if (at == gap.end()) break;
     const std::optional<std::string_view> next = cursor.next_key();
     if (!next || CompareKeys(*next, end_key) >= 0) break;
@@ -79,13 +80,14 @@ absl::Status MappingReader::Lookup(ObjectId object, BlockRange range, Mappings* 
   absl::Status status;
   bool complete = true;
   const auto in_tree = [&](BlockRange gap) REQUIRES_STORE_LOCK {
-    // What follows a node that is missing has to be looked at again anyway.
+    // The caller repeats the lookup, so nothing is looked up behind a missing node.
     if (!status.ok() || !complete) return;
     const size_t missed = missing->size();
     status = LookupInTree(object, gap, out, missing);
     complete = missing->size() == missed;
   };
   const auto add = [&](const Mapping& m) { out->push_back(m); };
+  // Every layer is asked only for what the layers above say nothing of.
   state_.active->Visit(object, range, add, [&](BlockRange gap) REQUIRES_STORE_LOCK {
     if (state_.frozen) {
       state_.frozen->Visit(object, gap, add, in_tree);
@@ -115,6 +117,7 @@ absl::Status MappingReader::FindInode(ObjectId object, std::optional<Inode>* out
     }
   }
   out->reset();
+  // The deltas say nothing of the object, so the tree decides.
   const std::string key = InodeKey(object);
   TreeCursor cursor(nodes_, state_.superblock.tree);
   const WalkResult result = cursor.SeekFloor(key);
@@ -156,7 +159,7 @@ absl::Status MappingReader::NextName(const std::string& after,
   out->reset();
   std::string at = after;
   while (true) {
-    // The least name > `at` of each layer; the topmost layer that has the least of all decides.
+    // Each layer gives its least name > `at`. The topmost layer that has the least of all decides.
     std::optional<std::pair<std::string, std::optional<ObjectId>>> least;
     for (const Delta* delta : {state_.active.get(), state_.frozen.get()}) {
       if (delta == nullptr) continue;
@@ -164,7 +167,7 @@ absl::Status MappingReader::NextName(const std::string& after,
       if (it != delta->names().end() && (!least || it->first < least->first)) least = *it;
     }
     TreeCursor cursor(nodes_, state_.superblock.tree);
-    // No name holds a NUL, so this is the least key greater than `at`'s.
+    // No name holds a NUL, so this is the least key above the key of `at`.
     const WalkResult result = cursor.Seek(NameKey(at) + std::string(1, '\0'));
     ASSIGN_OR_RETURN(const bool walked, Walked(result, cursor, missing));
     if (!walked) return absl::OkStatus();
@@ -178,7 +181,7 @@ absl::Status MappingReader::NextName(const std::string& after,
       *out = {least->first, *least->second};
       return absl::OkStatus();
     }
-    // A delta says that this name is gone.
+    // A delta says that this name is gone, so the search goes on behind the name.
     at = least->first;
   }
 }
@@ -193,6 +196,7 @@ absl::Status MappingReader::LoadNodes(Lock& lock, const MissingNodes& nodes) {
   std::list<Load> loads;
   std::vector<IoRequest*> requests;
   for (const BlockPointer& pointer : nodes) {
+    // Several gaps of one lookup may miss the same node.
     const auto is_same = [&](const Load& l) { return l.pointer == pointer; };
     if (std::any_of(loads.begin(), loads.end(), is_same)) continue;
     if (!state_.superblock.geometry.InDataArea({pointer.block, 1})) {
@@ -206,7 +210,8 @@ absl::Status MappingReader::LoadNodes(Lock& lock, const MissingNodes& nodes) {
     load.request.iov = {{load.block.data(), kBlockBytes}};
     requests.push_back(&load.request);
   }
-  // Pinned, so that the block is not reused before it is read: a checkpoint may retire the node meanwhile.
+  // The blocks are pinned, so that none is reused before it is read: a checkpoint may retire the node
+  // meanwhile.
   for (Load& load : loads) load.pin = space_.PinRead({load.pointer.block, 1});
   const absl::Status status = pump_.RunAll(lock, requests);
   for (Load& load : loads) load.pin = ReadPin();
@@ -214,6 +219,7 @@ absl::Status MappingReader::LoadNodes(Lock& lock, const MissingNodes& nodes) {
   for (Load& load : loads) {
     ASSIGN_OR_RETURN(std::shared_ptr<const TreeNode> node,
                      TreeNode::Parse(load.block.span(), state_.superblock.uuid, load.pointer));
+    // Lookups rely on this check of every node in the cache.
     RETURN_IF_ERROR(CheckLeafEntries(*node));
     nodes_.Insert(std::move(node));
   }
@@ -222,6 +228,7 @@ absl::Status MappingReader::LoadNodes(Lock& lock, const MissingNodes& nodes) {
 
 absl::StatusOr<std::shared_ptr<const TreeNode>> MappingReader::ReadNode(Lock& lock, BlockPointer pointer) {
   while (true) {
+    // LoadNodes() releases the lock, so another thread may evict the node again before it is found.
     if (std::shared_ptr<const TreeNode> node = nodes_.Find(pointer)) return node;
     RETURN_IF_ERROR(LoadNodes(lock, {pointer}));
   }

@@ -1,11 +1,12 @@
-// Lookups: what an object's blocks are mapped to, what objects and names there are.
+// Answers lookups: what the blocks of an object are mapped to, and which objects and names there are.
 //
 //     lookup:   active delta  → where it says nothing →  frozen delta  → where it says nothing →  tree
 //
-// A lookup never does I/O. Where it needs a tree node that is not cached, it appends the node to `missing`, and what
-// it has found is not complete. The caller loads the nodes with LoadNodes(), which releases the lock, and looks again.
+// A lookup never does I/O. If a lookup needs a tree node that is not cached, it appends the node to
+// `missing`, and what it has found is not complete. The caller loads the nodes with LoadNodes(), which
+// releases the lock. The caller then looks again.
 //
-// Threading: guarded by the volume's mutex.
+// Threading: the volume's mutex guards the reader.
 #ifndef UNTORN_EXTENT_MAPPING_READER_H_
 #define UNTORN_EXTENT_MAPPING_READER_H_
 
@@ -27,7 +28,7 @@
 
 namespace untorn {
 
-// Tree nodes that a lookup needed and that are not cached.
+// Names the tree nodes that a lookup needed and that are not cached.
 using MissingNodes = absl::InlinedVector<BlockPointer, 4>;
 
 class MappingReader {
@@ -36,27 +37,27 @@ class MappingReader {
   MappingReader(IoPump& pump, const VolumeState& state, SpaceLedger& space, size_t node_cache_nodes)
       : pump_(pump), state_(state), space_(space), nodes_(node_cache_nodes) {}
 
-  // Replaces *out by the mappings of `range`, in order and without gaps (holes as kHole).
+  // Replaces *out by the mappings of `range`, in order and without gaps. Holes are kHole.
   absl::Status Lookup(ObjectId object, BlockRange range, Mappings* out,
                       MissingNodes* missing) REQUIRES_STORE_LOCK;
   absl::Status FindInode(ObjectId object, std::optional<Inode>* out,
                          MissingNodes* missing) REQUIRES_STORE_LOCK;
   absl::Status FindName(const std::string& name, std::optional<ObjectId>* out,
                         MissingNodes* missing) REQUIRES_STORE_LOCK;
-  // The first name after `after` in byte order.
+  // Finds the first name after `after` in byte order.
   absl::Status NextName(const std::string& after, std::optional<std::pair<std::string, ObjectId>>* out,
                         MissingNodes* missing) REQUIRES_STORE_LOCK;
-  // Whether the leaves in which the range begins and ends can be read: a checkpoint that makes a hole of the range
-  // takes those leaves apart. (A lookup of the range tells of all its leaves.)
+  // Checks that the leaves in which the range begins and ends can be read. A checkpoint that makes a hole of
+  // the range takes those two leaves apart. A lookup of the range checks all of its leaves.
   absl::Status ReachEdges(ObjectId object, BlockRange range, MissingNodes* missing) REQUIRES_STORE_LOCK;
 
-  // Ready if none is missing. Otherwise reads the nodes into the cache, with the lock released, for the lookup to be done
-  // again.
+  // Is ready if no node is missing. Otherwise reads the nodes into the cache, with the lock released. The
+  // caller then repeats the lookup.
   Readiness AwaitNodes(Lock& lock, const MissingNodes& missing) REQUIRES_STORE_LOCK {
     return missing.empty() ? Readiness::Ready() : Readiness::RetryIfOk(LoadNodes(lock, missing));
   }
   absl::Status LoadNodes(Lock& lock, const MissingNodes& nodes) REQUIRES_STORE_LOCK;
-  // One node, from the cache if it is there.
+  // Returns one node, from the cache if the node is there. Releases the lock to read the node.
   absl::StatusOr<std::shared_ptr<const TreeNode>> ReadNode(Lock& lock,
                                                            BlockPointer pointer) REQUIRES_STORE_LOCK;
   NodeCache& node_cache() { return nodes_; }

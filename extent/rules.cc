@@ -23,7 +23,8 @@ bool EndsLog(const LogRecord& record, const Superblock& superblock) {
 }
 
 bool NamesNewerSuperblock(const LogRecord& record, const Superblock& superblock) {
-  // A newer epoch, too: the next one would be that of records that do not count.
+  // A newer log epoch counts as well: otherwise the next opening would begin the log epoch of records that
+  // do not count.
   return record.superblock_generation > superblock.generation || record.epoch > superblock.epoch;
 }
 

@@ -13,8 +13,9 @@
 namespace untorn {
 namespace {
 
-// Kept back so that removing and truncating work on a full store, and what of it they leave: each has a few
-// changes of the tree, and a truncate or a punched hole has edges to write.
+// kReserveBlocks are kept back so that removes and truncates work on a full store. Even removes and
+// truncates leave kReserveBlocksMin. Each remove or truncate has a few changes of the tree, and a truncate
+// or a punched hole has edges to write.
 constexpr BlockCount kReserveBlocks = 96;
 constexpr BlockCount kReserveBlocksMin = 16;
 
@@ -59,7 +60,7 @@ BlockCount SpaceLedger::MetadataReserve(uint64_t extra_entries) const {
   const uint64_t entries = reserved_.tree_entries + extra_entries + state_.active->tree_entries() +
                            (state_.frozen ? state_.frozen->tree_entries() : 0);
   const TreeRoot& tree = state_.superblock.tree;
-  // The tree grows by this much at most, and then is copied: that it grew is paid for once, as nodes in use.
+  // The growth counts twice: once as new nodes, and once in the copy of the grown tree.
   return tree.node_count + 2 * TreeGrowthMax(tree, entries);
 }
 
@@ -84,6 +85,7 @@ BlockCount SpaceLedger::BlocksOf(SpaceCost cost) const {
 }
 
 BlockCount SpaceLedger::ReservableBlocks() const {
+  // Blocks still to be prepared count, because the store prepares more before it refuses a write.
   const BlockCount unprepared = state_.superblock.geometry.total_blocks - free_.prepared_blocks();
   const BlockCount taken = reserved_.blocks + MetadataReserve(0) + kReserveBlocks;
   const BlockCount free = free_.free_blocks() + unprepared;
@@ -99,6 +101,7 @@ absl::Status SpaceLedger::CheckPlace(Extent extent) const {
 }
 
 absl::Status SpaceLedger::LoadGroup(Lock& lock, uint64_t group) {
+  // Every read releases the lock, so each round asks again what is to be loaded.
   while (const std::optional<FreeSpace::NodeAddress> at = free_.NextToLoad(group)) {
     AlignedBuffer block(kBlockBytes);
     if (at->pointer) {
@@ -123,7 +126,7 @@ absl::Status SpaceLedger::LoadGroups(Lock& lock, Extent extent) {
 
 absl::StatusOr<Extent> SpaceLedger::Allocate(Lock& lock, const AllocationRequest& request) {
   UNTORN_CHECK(request.min_blocks > 0 && request.alignment_blocks > 0, "an allocation of nothing");
-  absl::Status unreadable;  // a part of the map: then those that are there have to do
+  absl::Status unreadable;  // of a part of the map: the loaded parts then have to do
   while (true) {
     if (std::optional<Extent> extent =
             free_.Allocate(request.want_blocks, request.min_blocks, request.alignment_blocks,
@@ -137,6 +140,7 @@ absl::StatusOr<Extent> SpaceLedger::Allocate(Lock& lock, const AllocationRequest
       return *extent;
     }
     RETURN_IF_ERROR(unreadable);
+    // The loaded groups have no run that is long enough, so one more group is loaded.
     const std::optional<uint64_t> group = free_.UnloadedGroupWithSpace();
     if (!group) {
       return absl::ResourceExhaustedError(absl::StrCat("no free run of ", request.min_blocks.value(),
@@ -161,7 +165,7 @@ absl::Status SpaceLedger::WriteZeros(Lock& lock, Extent extent) {
   UNTORN_CHECK(extent.start >= free_.prepared_end() && extent.count > 0,
                "blocks in use are overwritten with zeros");
   UNTORN_CHECK(extent.end() <= state_.superblock.geometry.end(), "zeros beyond the store");
-  // One after another: a commit on its way waits for one of them at most.
+  // The writes go one after another, so a commit on its way waits for one of them at most.
   for (BlockNumber at = extent.start; at < extent.end();) {
     const BlockCount count = std::min(extent.end() - at, BlocksFor(kZeroBytes));
     IoRequest write;
@@ -174,11 +178,12 @@ absl::Status SpaceLedger::WriteZeros(Lock& lock, Extent extent) {
   IoRequest flush;
   flush.op = IoOp::kFlush;
   const absl::Status flushed = pump_.Run(lock, &flush);
-  // A flush that fails is never "no space": what it covered may be lost.
+  // A flush that fails is never "no space", because what the flush covered may be lost.
   return absl::IsResourceExhausted(flushed) ? absl::InternalError(flushed.message()) : flushed;
 }
 
 absl::StatusOr<SpaceLedger::Prepared> SpaceLedger::PrepareMore(Lock& lock, BlockCount blocks) {
+  // Prepared blocks have no gaps, so one thread prepares at a time.
   if (preparing_) {
     pump_.Wait(lock, [&]() REQUIRES_STORE_LOCK { return !preparing_; });
     return Prepared::kMore;
@@ -192,9 +197,10 @@ absl::StatusOr<SpaceLedger::Prepared> SpaceLedger::PrepareMore(Lock& lock, Block
   preparing_ = false;
   pump_.Notify();
   RETURN_IF_ERROR(written);
+  // The zeros are durable, so the blocks may be allocated.
   free_.SetPrepared(free_.prepared_blocks() + more.count);
   fragmented_ = false;
-  // Ahead of need: what cannot be read is told to those that need it.
+  // The groups are loaded ahead of need. Whoever needs a group that cannot be read gets the error.
   LoadGroups(lock, more).IgnoreError();
   return Prepared::kMore;
 }

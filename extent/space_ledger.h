@@ -1,15 +1,17 @@
-// Whose each block is: reserved for accepted changes, allocated, pending free, free.
+// Keeps account of every block: reserved for accepted changes, allocated, pending free, or free.
 //
 // Invariants
-//  1. A displaced extent is allocatable only when the record that mapped it is settled, the one that displaced it
-//     is durable together with all before it, no read of it is outstanding, and no durable checkpoint refers to it.
-//  2. The prepared free blocks suffice for all that is reserved, for the checkpoints of all changes that are
-//     reserved or in the deltas, and for one more copy of the tree as they leave it. (Not after an open of a store
-//     that recovery has left fuller than that: then nothing more is reserved.)
+//  1. A displaced extent is allocatable only under four conditions. The record that mapped the extent is
+//     settled. The record that displaced the extent is durable, together with all records before. No read of
+//     the extent is outstanding. No durable checkpoint refers to the extent.
+//  2. The prepared free blocks suffice for all that is reserved, and for the checkpoints of all changes that
+//     are reserved or in the deltas. The free blocks also suffice for one more copy of the tree as those
+//     changes leave the tree. The exception is a store that recovery has left fuller than that; nothing more
+//     is then reserved.
 //  3. What is reserved is the sum of the reservations that exist.
-//  4. pending_blocks() is the sum of the extents that wait to be freed.
+//  4. pending_blocks() is the sum of the pending frees.
 //
-// Threading: guarded by the volume's mutex. Methods that take the lock release it while they do I/O.
+// Threading: the volume's mutex guards the ledger. Methods that take the lock release it while they do I/O.
 #ifndef UNTORN_EXTENT_SPACE_LEDGER_H_
 #define UNTORN_EXTENT_SPACE_LEDGER_H_
 
@@ -28,7 +30,7 @@
 
 namespace untorn {
 
-// What a change takes: blocks for its data, and changes of the tree, counted as for TreeGrowthMax.
+// Says what a change takes: blocks for its data, and changes of the tree as TreeGrowthMax counts them.
 struct SpaceCost {
   BlockCount blocks;
   uint64_t tree_entries = 0;
@@ -41,11 +43,12 @@ struct SpaceCost {
   bool operator==(const SpaceCost&) const = default;
 };
 
-// kUsable: removes and truncates may take what is kept back for them.
+// With kUsable, removes and truncates may take the emergency reserve.
 enum class EmergencyReserve { kKept, kUsable };
 
-// A run of at most `want_blocks` and at least `min_blocks`, at a multiple of the alignment. The first run after the
-// last allocation that has `enough_blocks` is taken, else the longest that is found.
+// Asks for a run of at least `min_blocks` and at most `want_blocks`, at a multiple of the alignment. The
+// allocation takes the first run behind the last allocation that has `enough_blocks`, else the longest run
+// that it finds.
 struct AllocationRequest {
   BlockCount want_blocks = 1;
   BlockCount min_blocks = 1;
@@ -55,8 +58,8 @@ struct AllocationRequest {
 
 class SpaceLedger;
 
-// Space promised to an accepted change. It gives back what is left of it when it goes: the store's lock must be held
-// then, unless it is empty.
+// Holds space that is promised to an accepted change. The destructor gives back what is left. A reservation
+// that is not empty must be destroyed with the store's lock held.
 class Reservation {
  public:
   Reservation() = default;
@@ -76,11 +79,11 @@ class Reservation {
   uint64_t tree_entries() const { return cost_.tree_entries; }
   bool empty() const { return cost_ == SpaceCost(); }
 
-  // Takes the other over. Both are of one ledger.
+  // Takes over what `other` holds. Both reservations must be of one ledger.
   void Add(Reservation other);
-  // Splits a part off; nullopt if there is less.
+  // Splits a part off. Returns nullopt if the reservation holds less than `part`.
   std::optional<Reservation> TrySplit(SpaceCost part);
-  // What was reserved has been used, or is not needed.
+  // Give up what has been used, or is not needed.
   void ReleaseBlocks(BlockCount blocks) REQUIRES_STORE_LOCK;
   void ReleaseEntries(uint64_t entries) REQUIRES_STORE_LOCK;
   void Release() REQUIRES_STORE_LOCK;
@@ -93,7 +96,8 @@ class Reservation {
   SpaceCost cost_;
 };
 
-// A device read of an extent is outstanding: the extent is not reused. Destroyed with the lock held.
+// Stands for a device read of an extent that is outstanding. The extent is not reused while the pin lives. A
+// pin must be destroyed with the lock held.
 class ReadPin {
  public:
   ReadPin() = default;
@@ -118,57 +122,62 @@ class ReadPin {
 
 class SpaceLedger {
  public:
-  // `state` and `pump` must outlive the ledger. What `state` has now, but for the log, is what is in use.
+  // `state` and `pump` must outlive the ledger. At first, the blocks in use are those that the superblock of
+  // `state` counts, without what the log adds.
   SpaceLedger(IoPump& pump, const VolumeState& state) : pump_(pump), state_(state), free_(state.superblock) {}
   SpaceLedger(const SpaceLedger&) = delete;
 
   // ---- Reservations ----
-  // nullopt: there is not that much.
+  // Returns nullopt if there is not that much space.
   std::optional<Reservation> TryReserve(SpaceCost cost, EmergencyReserve reserve) REQUIRES_STORE_LOCK;
   BlockCount reserved_blocks() const REQUIRES_STORE_LOCK { return reserved_.blocks; }
-  // Blocks a write could reserve now; more after preparing.
+  // Counts the blocks that writes could reserve, including blocks that are still to be prepared.
   BlockCount ReservableBlocks() const REQUIRES_STORE_LOCK;
-  // Blocks that a reservation takes in all, its share of tree nodes included.
+  // Counts the blocks that a reservation takes in all, its share of tree nodes included.
   BlockCount BlocksOf(SpaceCost cost) const REQUIRES_STORE_LOCK;
 
   // ---- Blocks ----
   BlockCount free_blocks() const REQUIRES_STORE_LOCK { return free_.free_blocks(); }
   BlockCount pending_blocks() const REQUIRES_STORE_LOCK { return pending_blocks_; }
   BlockCount prepared_blocks() const REQUIRES_STORE_LOCK { return free_.prepared_blocks(); }
-  // The last allocations since more was prepared had to do with short runs.
+  // Says whether an allocation had to do with a short run since more blocks were prepared.
   bool fragmented() const REQUIRES_STORE_LOCK { return fragmented_; }
 
-  // Allocates, loading parts of the map as needed. kResourceExhausted: there is no such run.
+  // Allocates a run, and loads parts of the map as needed. Returns kResourceExhausted if there is no such
+  // run.
   absl::StatusOr<Extent> Allocate(Lock& lock, const AllocationRequest& request) REQUIRES_STORE_LOCK;
-  // A run at a multiple of the alignment and at least as long, or, if there is none, any run.
+  // Allocates a run that begins at a multiple of the alignment and is at least as long. If there is none,
+  // the call allocates any run.
   absl::StatusOr<Extent> AllocateAlignedOrAnywhere(Lock& lock, BlockCount want_blocks,
                                                    BlockCount alignment_blocks) REQUIRES_STORE_LOCK;
-  // An extent that no record ever named goes back at once. No I/O on it may be outstanding.
+  // Gives back, at once, an extent that no record ever named. No I/O on the extent may be outstanding.
   absl::Status ReturnUnused(Extent extent) REQUIRES_STORE_LOCK { return free_.MarkFree(extent); }
 
-  // Writes zeros to the next blocks ahead of use, so that later writes cost one I/O. It waits for another thread
-  // that is at it, instead.
+  // Writes zeros to the next blocks ahead of use, so that later writes cost one I/O. If another thread is
+  // preparing already, the call waits for that thread instead.
   enum class Prepared { kMore, kAllPrepared };
   absl::StatusOr<Prepared> PrepareMore(Lock& lock, BlockCount blocks) REQUIRES_STORE_LOCK;
 
   // ---- Reuse ----
-  // The extent, mapped by that record (0: by a checkpoint), is no longer mapped: frees it when that is due.
+  // Makes a pending free of an extent that is no longer mapped. `mapped_by` is the record that had mapped
+  // the extent, or 0 for a checkpoint.
   void FreeLater(Extent extent, Lsn mapped_by) REQUIRES_STORE_LOCK;
-  // Frees what has become due.
+  // Frees the pending frees that MayReuse() allows.
   absl::Status ReleasePending() REQUIRES_STORE_LOCK;
   ReadPin PinRead(Extent extent) REQUIRES_STORE_LOCK {
     return ReadPin(this, reads_.insert(reads_.end(), extent));
   }
   bool ReadOutstanding(Extent extent) const REQUIRES_STORE_LOCK;
 
-  // kInternal: names an invariant that does not hold: 4, those of the free space, and of 1 that nothing waits to be freed
-  // which is free already.
+  // Returns kInternal and names the invariant, if an invariant does not hold. Checks invariant 4 and the
+  // invariants of the free space. Of invariant 1, the call checks that no pending free is free already.
   absl::Status CheckInvariants() const REQUIRES_STORE_LOCK;
 
   // ---- For recovery and checkpoints ----
   FreeSpace& free_space() { return free_; }
   const FreeSpace& free_space() const { return free_; }
-  // Anything but the data area is never mapped: nothing may be read, written or freed there.
+  // Returns kDataLoss unless the extent lies in the data area. Only the data area is ever mapped, so nothing
+  // else may be read, written or freed.
   absl::Status CheckPlace(Extent extent) const REQUIRES_STORE_LOCK;
   // Loads the parts of the map that the extent touches.
   absl::Status LoadGroups(Lock& lock, Extent extent) REQUIRES_STORE_LOCK;
@@ -182,10 +191,10 @@ class SpaceLedger {
   };
 
   void Unreserve(SpaceCost cost) REQUIRES_STORE_LOCK;
-  // Blocks kept for checkpoints, with that many entries more.
+  // Counts the blocks that are kept for checkpoints, with that many changes of the tree more.
   BlockCount MetadataReserve(uint64_t extra_entries) const REQUIRES_STORE_LOCK;
   absl::Status LoadGroup(Lock& lock, uint64_t group) REQUIRES_STORE_LOCK;
-  // Writes zeros to it and flushes.
+  // Writes zeros to the extent, and flushes.
   absl::Status WriteZeros(Lock& lock, Extent extent) REQUIRES_STORE_LOCK;
 
   IoPump& pump_;

@@ -12,7 +12,7 @@
 namespace untorn {
 namespace {
 
-// The fields after the header, in the order of the table in the header file.
+// Has the fields after the header, in the order of the table in the header file.
 struct Payload {
   uint64_t compatible, read_only_compatible, incompatible;
   BlockCount total_blocks;
@@ -99,6 +99,7 @@ absl::StatusOr<Superblock> DecodeSuperblock(std::span<const std::byte> block, in
   std::memcpy(&header, block.data(), sizeof(header));
   if (header.magic != kMagic) return absl::NotFoundError("no superblock");
   const std::string what = absl::StrCat("superblock slot ", slot);
+  // The superblock itself says which store this is, so its own UUID is expected.
   if (absl::Status s = VerifyBlock(block, BlockType::kSuperblock, header.uuid, kSuperblockSlots[slot].value(),
                                    what.c_str());
       !s.ok()) {
@@ -124,11 +125,13 @@ absl::StatusOr<Superblock> DecodeSuperblock(std::span<const std::byte> block, in
   s.free_map = {p.map_block, p.map_checksum};
   s.used_blocks = p.used_blocks;
   const Geometry& g = s.geometry;
+  // The geometry depends on the size alone, so every other geometry is damage.
   if (g.total_blocks < kStoreBlocksMin || g.total_blocks > kStoreBlocksMax ||
       g != Geometry::ForSize(g.total_blocks) || g.data_start >= g.end()) {
     return absl::DataLossError(
         absl::StrCat(what, ": the layout makes no sense for ", g.total_blocks.value(), " blocks"));
   }
+  // A checksum does not say that the writer was right, so the fields are compared with each other.
   if (s.prepared_blocks > g.total_blocks || BlockAfterFirst(s.prepared_blocks) < g.data_start ||
       s.used_blocks > s.prepared_blocks || s.durable_lsn < s.checkpoint_lsn || s.generation == 0 ||
       s.tree.root.block >= g.end() || s.tree.node_count > g.total_blocks ||
@@ -146,6 +149,7 @@ SuperblockSlots ReadSuperblocks(Device& device) {
     absl::Status read = ReadBlocking(device, ByteOffset(kSuperblockSlots[i]), block.data(), kBlockBytes);
     result.slots[i] = read.ok() ? DecodeSuperblock(block.span(), i) : absl::StatusOr<Superblock>(read);
     if (!result.slots[i].ok()) continue;
+    // With equal generations slot 0 is taken, as both slots hold the same.
     if (result.current < 0 || result.slots[i]->generation > result.slots[result.current]->generation)
       result.current = i;
   }
@@ -154,6 +158,7 @@ SuperblockSlots ReadSuperblocks(Device& device) {
 
 absl::StatusOr<Superblock> UsableSuperblock(const SuperblockSlots& slots, const DeviceInfo& device,
                                             bool for_writing) {
+  // Another format version in either slot forbids opening, because that superblock may be the newer one.
   for (const auto& slot : slots.slots) {
     if (!slot.ok() && absl::IsUnimplemented(slot.status())) {
       return absl::UnimplementedError(absl::StrCat(device.path, ": ", std::string(slot.status().message())));
@@ -161,6 +166,7 @@ absl::StatusOr<Superblock> UsableSuperblock(const SuperblockSlots& slots, const 
   }
   if (slots.current < 0) {
     const absl::Status &a = slots.slots[0].status(), &b = slots.slots[1].status();
+    // Only a device without any superblock is foreign. A slot that is damaged means a damaged store.
     const auto foreign = [](const absl::Status& s) { return absl::IsNotFound(s) || absl::IsOutOfRange(s); };
     if (foreign(a) && foreign(b)) {
       return absl::InvalidArgumentError(absl::StrCat(device.path, ": not an untorn store (no superblock)"));

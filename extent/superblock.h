@@ -1,9 +1,10 @@
-// The superblock: where everything is, and what the last checkpoint holds.
+// The superblock says where everything is, and what the last checkpoint holds.
 //
-// Two slots at fixed blocks hold copies of it: the valid one with the higher generation is in use. A superblock
-// is written only when all it refers to has been flushed, first to the slot not in use, then, that one flushed,
-// to the other; and nothing relies on it before both are flushed. So whatever a crash leaves, one slot is whole
-// and is enough; and between two writes damage to one slot loses nothing.
+// Two slots at fixed blocks hold copies of the superblock. The valid superblock with the higher generation
+// is in use. A superblock is written only when all that it refers to has been flushed. The slot that is not
+// in use is written and flushed first, and then the other slot. Nothing relies on the superblock before both
+// slots are flushed. So a crash always leaves one whole slot, and one slot is enough. Between two writes,
+// damage to one slot loses nothing.
 //
 // OFFSET  SIZE  DESCRIPTION
 //      0    64  BlockHeader, type kSuperblock; generation: of this superblock
@@ -15,12 +16,12 @@
 //    104     8  log: blocks
 //    112     8  free-space map: first block
 //    120     8  data area: first block
-//    128     8  epoch of the log
+//    128     8  log epoch
 //    136     8  checkpoint: LSN of the last record it holds
 //    144     8  checkpoint: log position after that record, in blocks since the store was made
 //    152     8  checkpoint: checksum of that record (0 before the first)
 //    160     8  LSN up to which the log was durable when this superblock was written
-//    168     8  prepared blocks: those before it may be allocated
+//    168     8  prepared blocks, from the beginning of the device on: only these are ever allocated
 //    176     8  next object number
 //    184     8  mapping tree: root block (0: empty)
 //    192     8  mapping tree: root checksum
@@ -52,7 +53,7 @@ inline constexpr BlockCount kStoreBlocksMax{uint64_t{1} << 48};
 inline constexpr BlockCount kLogBlocksMin = BlocksFor(1 << 20);
 inline constexpr BlockCount kLogBlocksMax = BlocksFor(32 << 20);
 
-// Where the fixed areas are. A function of the store's size alone.
+// Says where the fixed areas are. The geometry depends on the size of the store alone.
 struct Geometry {
   BlockCount total_blocks;
   BlockNumber log_start;
@@ -63,9 +64,10 @@ struct Geometry {
   static Geometry ForSize(BlockCount total_blocks);
   Extent data_area() const { return {data_start, end() - data_start}; }
   BlockNumber end() const { return BlockAfterFirst(total_blocks); }
-  // Where the position of the log is on the device.
+  // Returns the block of the device that belongs to a log position.
   BlockNumber LogBlock(LogPosition position) const { return log_start + position % log_blocks; }
-  // Where mapped extents and tree nodes lie. Takes any value: also what a damaged block says.
+  // Says whether the extent lies where mapped extents and tree nodes lie. Takes any value, also one from a
+  // damaged block.
   bool InDataArea(Extent extent) const {
     return extent.start >= data_start && extent.start <= end() && extent.count <= end() - extent.start;
   }
@@ -96,27 +98,27 @@ struct Superblock {
   bool operator==(const Superblock&) const = default;
 };
 
-// Into a sealed block for slot 0 or 1.
+// Encodes and seals the superblock into `block`, for slot 0 or 1.
 void EncodeSuperblock(const Superblock& superblock, int slot, std::span<std::byte> block);
 // Writes one slot, and flushes.
 absl::Status WriteSuperblockSlot(Device& device, const Superblock& superblock, int slot);
 // Verifies and decodes what was read from a slot.
-//  kNotFound        no superblock at all (no magic): not a store
-//  kDataLoss        damaged
-//  kUnimplemented   another format version
+//  kNotFound       the slot has no superblock (no magic), so the device is not a store
+//  kDataLoss       the superblock is damaged
+//  kUnimplemented  the superblock has another format version
 absl::StatusOr<Superblock> DecodeSuperblock(std::span<const std::byte> block, int slot);
 
-// Both slots of a device, and which of them is in use.
+// Holds both slots of a device, and says which of them is in use.
 struct SuperblockSlots {
   std::array<absl::StatusOr<Superblock>, 2> slots;
   int current = -1;  // -1: none is usable
 };
 SuperblockSlots ReadSuperblocks(Device& device);
 
-// The superblock in use, with everything checked that forbids opening.
-//  kInvalidArgument  not an untorn store
-//  kUnimplemented    another format version; unknown feature bits that forbid this way of opening
-//  kDataLoss         both slots damaged; device smaller than the store
+// Returns the superblock in use, or the reason that forbids opening.
+//  kInvalidArgument  the device is not an untorn store
+//  kUnimplemented    another format version, or unknown feature bits that forbid this way of opening
+//  kDataLoss         both slots are damaged, or the device is smaller than the store
 absl::StatusOr<Superblock> UsableSuperblock(const SuperblockSlots& slots, const DeviceInfo& device,
                                             bool for_writing);
 

@@ -12,6 +12,7 @@ namespace untorn {
 
 absl::Status SuperblockWriter::Write(Lock& lock, const Superblock& next) {
   UNTORN_CHECK(next.generation == state_.superblock.generation + 1, "a superblock's generation is left out");
+  // The slot that held the superblock in use goes last.
   const int slots[] = {1 - slot_, slot_};
   AlignedBuffer blocks[2] = {AlignedBuffer(kBlockBytes), AlignedBuffer(kBlockBytes)};
   IoRequest writes[2];
@@ -23,7 +24,7 @@ absl::Status SuperblockWriter::Write(Lock& lock, const Superblock& next) {
     writes[i].iov = {{blocks[i].data(), kBlockBytes}};
     requests[i] = &writes[i];
   }
-  // One slot is written and flushed before the next is sent: at any moment one of them is whole.
+  // One slot is written and flushed before the next is sent, so one slot is whole at any moment.
   const size_t at_once = SuperblocksBeforeFlush();
   for (size_t first = 0; first < std::size(slots); first += at_once) {
     RETURN_IF_ERROR(pump_.RunAll(lock, absl::MakeConstSpan(requests + first, at_once)));
@@ -31,6 +32,7 @@ absl::Status SuperblockWriter::Write(Lock& lock, const Superblock& next) {
     flush.op = IoOp::kFlush;
     RETURN_IF_ERROR(pump_.Run(lock, &flush));
   }
+  // The store relies on `next` only from here on, when both slots are durable.
   state_.superblock = next;
   state_.settled_lsn = std::max(state_.settled_lsn, next.durable_lsn);
   return absl::OkStatus();

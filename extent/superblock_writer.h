@@ -1,4 +1,4 @@
-// Making a new superblock the durable one.
+// Makes a new superblock the durable one.
 #ifndef UNTORN_EXTENT_SUPERBLOCK_WRITER_H_
 #define UNTORN_EXTENT_SUPERBLOCK_WRITER_H_
 
@@ -11,12 +11,12 @@ namespace untorn {
 
 class SuperblockWriter {
  public:
-  // `slot` held the superblock in use when it was read: the other slot is written first.
+  // `slot` held the superblock in use when the slots were read. The other slot is written first.
   SuperblockWriter(IoPump& pump, VolumeState& state, int slot) : pump_(pump), state_(state), slot_(slot) {}
 
-  // Writes both slots, each flushed, the second after the first. Then `next` is the durable superblock, and settles
-  // all records up to its durable LSN. All that `next` refers to must be flushed. After an error the volume must not be
-  // written any more.
+  // Writes and flushes one slot, and then the other. After that `next` is the durable superblock, and
+  // settles all records up to its durable LSN. All that `next` refers to must be flushed before the call.
+  // After an error the volume must not be written any more.
   absl::Status Write(Lock& lock, const Superblock& next) REQUIRES_STORE_LOCK;
 
  private:

@@ -27,6 +27,7 @@ std::shared_ptr<const TreeNode> NodeCache::Find(BlockPointer pointer) {
 
 void NodeCache::Insert(std::shared_ptr<const TreeNode> node) {
   const BlockNumber block = node->pointer().block;
+  // The block may have held another node before.
   Erase(block);
   lru_.push_front(std::move(node));
   map_[block] = lru_.begin();
@@ -75,6 +76,7 @@ absl::Status CheckChild(const TreeNode& parent, int index, std::optional<std::st
   const std::string_view last_key = child.key(last);
   if (CompareKeys(last_key, *limit) >= 0) return damaged("its last key is not below the following node's");
   if (child.level() > 0) return absl::OkStatus();
+  // A mapping reaches beyond its key, so its end is compared too.
   const std::optional<MappingEntry> entry = ParseMapping(last_key, child.value(last));
   if (entry && CompareKeys(MappingKeyBytes(entry->object, entry->mapping.logical.end()), *limit) > 0) {
     return damaged("its last mapping reaches into the following node");
@@ -97,7 +99,7 @@ std::optional<MappingEntry> PeekMapping(NodeCache& cache, const TreeRoot& root, 
       return entry;
     }
     const TreeNode* const child = cache.Peek(node->child(index));
-    // Whether the child is what its parent says has to be checked, and the cursor does that.
+    // Only a cursor checks that the child is what its parent says. Here a note of that check is enough.
     const TreeNode::CheckedUnder under{node->pointer(), index};
     node = child != nullptr && child->checked_under() == under ? child : nullptr;
   }
@@ -123,7 +125,8 @@ WalkResult TreeCursor::Push() {
   if (path_.empty()) {
     if (node->count() == 0) return WalkResult::kEnd;
   } else {
-    // Once is enough where the node's limit is its parent's: it does not depend on the rest of the tree.
+    // If the limit comes from the parent, one check is enough: the result does not depend on the rest of the
+    // tree.
     const TreeNode& parent = *path_.back().node;
     const TreeNode::CheckedUnder under{parent.pointer(), path_.back().index};
     const bool limit_is_parents = under.index + 1 < parent.count();
@@ -144,13 +147,15 @@ WalkResult TreeCursor::Descend(std::string_view key) {
       if (const WalkResult r = Push(); r != WalkResult::kAtEntry) return r;
     }
     Step& step = path_[depth];
-    // There is none in the leftmost node, and in one that begins, for its parent, before its first entry.
+    // The leftmost node may have no floor, and so may a node that begins, for its parent, before its first
+    // entry.
     step.index = step.node->FloorIndex(key);
     if (step.index < 0) {
       path_.resize(depth + 1);
       return WalkResult::kNoFloor;
     }
     if (step.node->level() == 0) return WalkResult::kAtEntry;
+    // What an earlier call has found stays on the path, as far as it leads to `key`.
     if (depth + 1 < path_.size() && path_[depth + 1].node->pointer() != step.node->child(step.index)) {
       path_.resize(depth + 1);
     }
@@ -163,6 +168,7 @@ WalkResult TreeCursor::SeekFloor(std::string_view key) {
 }
 
 WalkResult TreeCursor::Seek(std::string_view key) {
+  // A repeated call skips the descent that it has done already, and only steps forward.
   if (!seek_pending_ || seek_key_ != key) {
     const WalkResult r = SeekFloor(key);
     if (r == WalkResult::kAtEntry ? this->key() == key : r != WalkResult::kNoFloor) return r;
@@ -173,7 +179,8 @@ WalkResult TreeCursor::Seek(std::string_view key) {
 }
 
 WalkResult TreeCursor::Next() {
-  // In a node above leaves it comes from kNoFloor, or from kMissing: then the path leads there already.
+  // A path that ends above the leaves comes from kNoFloor or kMissing. After kMissing the path leads to the
+  // next entry already.
   if (!path_.empty() && (path_.back().node->level() == 0 || path_.back().index < 0)) {
     while (!path_.empty() && ++path_.back().index == path_.back().node->count()) path_.pop_back();
   }

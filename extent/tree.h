@@ -1,10 +1,10 @@
-// Reading the mapping tree: an immutable copy-on-write B+tree between two checkpoints.
+// Reads the mapping tree, which is a copy-on-write B+tree that does not change between two checkpoints.
 //
-// A lookup never does I/O. Where a node is not in the cache it reports which one is missing; the caller loads
-// it without holding its locks, puts it in the cache and asks again. Nodes never change once written, so a
-// lookup that begins again sees the same tree.
+// A lookup never does I/O. If a node is not in the cache, the lookup reports the missing node. The caller
+// loads the node without holding its locks, puts the node in the cache and asks again. Nodes never change
+// once they are written, so a lookup that begins again sees the same tree.
 //
-// Threading: NodeCache and the cursor are guarded by the caller's mutex.
+// Threading: the caller's mutex guards NodeCache and the cursor.
 #ifndef UNTORN_EXTENT_TREE_H_
 #define UNTORN_EXTENT_TREE_H_
 
@@ -25,32 +25,33 @@
 
 namespace untorn {
 
-// The root of one version of the tree. A null pointer: an empty tree.
+// Names the root of one version of the tree. A null pointer stands for an empty tree.
 struct TreeRoot {
   BlockPointer root;
-  // For space accounting:
+  // The other fields are for space accounting.
   BlockCount node_count;    // nodes in all, each a block
   uint64_t leaf_bytes = 0;  // of the entries of all leaves, their offsets included
   int levels = 0;
   bool operator==(const TreeRoot&) const = default;
 };
 
-// Clean nodes by block number, least recently used ones dropped beyond a limit.
+// Caches nodes by block number, and drops the least recently used ones beyond a limit.
 //
 // Invariants
-//  1. Every node is in the index under its own block, and in the list, once.
-//  2. There are no more nodes than the limit, or than one, unless a Hold lives.
+//  1. The list has every node once, and the index has every node once, under the block of the node.
+//  2. Unless a Hold lives, there are no more nodes than the limit, or than one if the limit is 0.
 class NodeCache {
  public:
-  // Keeps at least the node inserted last, whatever the limit.
+  // Keeps at least the node that was inserted last, whatever the limit is.
   explicit NodeCache(size_t limit_nodes) : limit_nodes_(limit_nodes) {}
-  // nullptr if absent, or if the cached node is not the one the pointer means (the block was reused).
+  // Returns nullptr if the node is absent, or if the cached node is another than the pointer means because
+  // the block was reused.
   std::shared_ptr<const TreeNode> Find(BlockPointer pointer);
-  // The same, without a reference: it is valid until the cache changes.
+  // Does the same without a reference. The result is valid until the cache changes.
   const TreeNode* Peek(BlockPointer pointer);
   void Insert(std::shared_ptr<const TreeNode> node);
   void Erase(BlockNumber block);
-  // While one of these lives nothing is evicted: for work that needs many nodes at once.
+  // While a Hold lives nothing is evicted. Work that needs many nodes at once takes a Hold.
   class Hold {
    public:
     explicit Hold(NodeCache& cache) : cache_(cache) { ++cache_.holds_; }
@@ -63,7 +64,7 @@ class NodeCache {
     NodeCache& cache_;
   };
   size_t size() const { return map_.size(); }
-  // kInternal: names an invariant that does not hold.
+  // Returns kInternal and names the invariant, if an invariant does not hold.
   absl::Status CheckInvariants() const;
   uint64_t hits() const { return hits_; }
   uint64_t misses() const { return misses_; }
@@ -79,18 +80,20 @@ class NodeCache {
   absl::flat_hash_map<BlockNumber, Lru::iterator> map_;
 };
 
-// Whether `child` is what entry `index` of `parent` says: one level below, its first key not below the entry's,
-// and all it holds below `limit`, a mapping's last block too. `limit` is where what follows in the tree begins:
-// the following entry, or what follows `parent`; nothing at the end. kDataLoss if not.
+// Returns kDataLoss unless `child` is what entry `index` of `parent` says. The child must be one level
+// below, and its first key must not be below the key of the entry. All that the child holds must be below
+// `limit`, also the last block of a mapping. `limit` is where the following part of the tree begins: the
+// following entry, or what follows `parent`. At the end of the tree `limit` is nullopt.
 absl::Status CheckChild(const TreeNode& parent, int index, std::optional<std::string_view> limit,
                         const TreeNode& child);
 
-// The entry of the leaf in which a mapping of the block would be, if the way there is cached, and cursors have been there
-// before; nullopt otherwise, or where there is no such entry. Only a cursor can tell these apart.
+// Returns the entry of the leaf in which a mapping of the block would be. Returns nullopt if there is no
+// such entry, if the way there is not cached, or if no cursor has checked the way. Only a cursor can tell
+// these cases apart.
 std::optional<MappingEntry> PeekMapping(NodeCache& cache, const TreeRoot& root, ObjectId object,
                                         ObjectBlock block);
 
-// Whether every entry of a leaf makes sense by its key space; true of other nodes. kDataLoss if not.
+// Returns kDataLoss unless every entry of a leaf makes sense by its key space. Returns OK for other nodes.
 absl::Status CheckLeafEntries(const TreeNode& leaf);
 
 enum class WalkResult {
@@ -101,30 +104,33 @@ enum class WalkResult {
   kDamaged,  // a node is sound but is not the child that its parent describes; loading it again does not help
 };
 
-// Walks the leaf entries of one tree version in key order through the cache. It pins the nodes on its path.
+// Walks the leaf entries of one tree version in key order, through the cache. The cursor keeps references to
+// the nodes on its path, so they stay in memory.
 class TreeCursor {
  public:
   TreeCursor(NodeCache& cache, TreeRoot root) : cache_(cache), root_(root) {}
 
-  // To the last entry with key <= `key` of the leaf in whose range `key` falls; no mapping of an earlier leaf reaches
-  // into that range. kNoFloor if there is none: Next() then leads to the first entry behind `key`.
+  // Goes to the last entry with key <= `key` of the leaf in whose range `key` falls. No mapping of an
+  // earlier leaf reaches into that range. Returns kNoFloor if there is no such entry; Next() then leads to
+  // the first entry behind `key`.
   WalkResult SeekFloor(std::string_view key);
-  // To the first entry with key >= `key`.
+  // Goes to the first entry with key >= `key`.
   WalkResult Seek(std::string_view key);
-  // To the following entry. After kMissing: load the node, then call Next() again: it resumes.
+  // Goes to the following entry. After kMissing the caller loads the node and calls Next() again, which
+  // resumes.
   WalkResult Next();
 
-  // After kAtEntry.
+  // Both may be called after kAtEntry.
   std::string_view key() const;
   std::string_view value() const;
-  // After kAtEntry and kNoFloor. No entry that Next() leads to is below it, which is known without its leaf; nothing
-  // at the end.
+  // May be called after kAtEntry and kNoFloor. Returns a key from the path, without reading the next leaf.
+  // No entry to which Next() leads is below this key. Returns nullopt at the end of the tree.
   std::optional<std::string_view> next_key() const;
-  // After kMissing: the node to load. After kMissing from Seek or SeekFloor, call them again with the same
-  // key; what they have found so far stays pinned, so that they get there even if the cache keeps a single
-  // node.
+  // Names the node to load after kMissing. After kMissing from Seek or SeekFloor, the caller repeats the
+  // call with the same key. The cursor keeps the nodes that it has found, so it gets there even if the cache
+  // keeps a single node.
   BlockPointer missing() const { return missing_; }
-  // After kDamaged: kDataLoss, naming the blocks.
+  // Is kDataLoss after kDamaged, and names the blocks.
   const absl::Status& damage() const { return damage_; }
 
  private:
@@ -139,7 +145,7 @@ class TreeCursor {
   absl::InlinedVector<Step, 4> path_;  // root first; the last is a leaf
   BlockPointer missing_;
   absl::Status damage_;
-  // Seek(seek_key_) has passed the floor and waits for a node to step forward.
+  // True while Seek(seek_key_) has passed the floor and waits for a node to step forward.
   bool seek_pending_ = false;
   std::string seek_key_;
 };

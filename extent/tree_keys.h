@@ -1,4 +1,4 @@
-// The key spaces of the mapping tree, and how keys and values are encoded.
+// Defines the key spaces of the mapping tree, and the encoding of keys and values.
 //
 // KEY                                        VALUE
 // 0x01, u64 BE object, u64 BE logical block  u64 physical block, u32 blocks, u32 state (1 written,
@@ -6,8 +6,8 @@
 // 0x02, u64 BE object                        u64 size in bytes, name
 // 0x03, name                                 u64 object
 //
-// Big-endian inside keys, so that byte order is numeric order; values are little-endian. A mapping of more
-// than 2^32-1 blocks is several entries. Holes have no entry.
+// Numbers in keys are big-endian, so byte order is numeric order. Values are little-endian. A mapping of
+// more than 2^32-1 blocks is several entries. Holes have no entry.
 #ifndef UNTORN_EXTENT_TREE_KEYS_H_
 #define UNTORN_EXTENT_TREE_KEYS_H_
 
@@ -29,7 +29,7 @@ enum class KeySpace : uint8_t { kMapping = 1, kInode = 2, kName = 3 };
 
 inline constexpr size_t kMappingKeyBytes = 17, kMappingValueBytes = 16;
 
-// The key and the value of a mapping as bytes that need no allocation.
+// MappingKeyBytes and MappingValueBytes hold the key and the value of a mapping without an allocation.
 class MappingKeyBytes {
  public:
   MappingKeyBytes(ObjectId object, ObjectBlock block) {
@@ -46,7 +46,7 @@ class MappingKeyBytes {
 inline bool IsMappingKey(std::string_view key) {
   return key.size() == kMappingKeyBytes && key[0] == static_cast<char>(KeySpace::kMapping);
 }
-// The object and the logical block of such a key.
+// Returns the object and the logical block of a mapping key.
 inline std::pair<ObjectId, ObjectBlock> MappingKeyNumbers(const char* key) {
   uint64_t words[2];
   std::memcpy(words, key + 1, sizeof(words));
@@ -66,7 +66,8 @@ class MappingValueBytes {
   std::array<char, kMappingValueBytes> bytes_;
 };
 
-// Keys compare as byte strings, the shorter first: as std::string_view does, but without a call for short keys.
+// Compares keys as byte strings, the shorter first, as std::string_view does. Keys of 8 bytes or more need
+// no call.
 inline std::strong_ordering CompareKeys(std::string_view a, std::string_view b) {
   const auto word = [](std::string_view key, size_t at) {
     uint64_t v;
@@ -79,7 +80,7 @@ inline std::strong_ordering CompareKeys(std::string_view a, std::string_view b) 
     const uint64_t x = word(a, at), y = word(b, at);
     if (x != y) return x <=> y;
   }
-  // The rest, together with bytes before it that are equal.
+  // The last words hold the rest of the keys, and bytes before the rest that are equal.
   const uint64_t x = word(a, n - 8), y = word(b, n - 8);
   return x != y ? x <=> y : a.size() <=> b.size();
 }
@@ -98,7 +99,7 @@ struct MappingEntry {
   ObjectId object = ObjectId::kNone;
   Mapping mapping;  // lsn 0
 
-  // Whether one entry can say what this one and `next` say.
+  // Says whether one entry can say what this entry and `next` say.
   bool Continues(const MappingEntry& next) const { return Continues(next.object, next.mapping); }
   bool Continues(ObjectId next_object, const Mapping& next) const {
     return object == next_object && mapping.logical.end() == next.logical.start &&
@@ -107,13 +108,15 @@ struct MappingEntry {
   }
 };
 
-// Each returns nothing if key or value is not well-formed for its key space (lengths, state, object within
-// kNumberMax, non-zero object and count, physical block non-zero, end within kObjectBlocksMax, name 1..255 bytes without NUL).
+// Each returns nothing if the key or value is not well-formed for its key space. The rules of each key space
+// concern lengths, the state, an object number within kNumberMax, and an end within kObjectBlocksMax.
+// Object, count and physical block are not zero. A name has 1 to 255 bytes without NUL.
 std::optional<KeySpace> KeySpaceOf(std::string_view key);
-// Whether one of the three below would return something.
+// Says whether one of the three parsers below would return something.
 bool IsWellFormed(std::string_view key, std::string_view value);
 std::optional<MappingEntry> ParseMapping(std::string_view key, std::string_view value);
-// The same, into *entry, of which only what key and value say is changed. False: not well-formed.
+// Does the same, but changes only those fields of *entry that key and value give. Returns false if the key
+// or value is not well-formed.
 inline bool ParseMapping(std::string_view key, std::string_view value, MappingEntry* entry) {
   if (!IsMappingKey(key) || value.size() != kMappingValueBytes) return false;
   const auto [object, start] = MappingKeyNumbers(key.data());

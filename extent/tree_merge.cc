@@ -25,6 +25,7 @@ class Merger {
       Retire(**root);
       RETURN_IF_ERROR(Walk(**root, std::nullopt));
     }
+    // The edits that are left lie behind the last old entry.
     while (edit_ != nullptr) {
       RETURN_IF_ERROR(ApplyEdit());
       Advance();
@@ -36,6 +37,7 @@ class Merger {
     if (top->kept) RETURN_IF_ERROR(Collapse(*top));
     const BlockCount nodes = old_root.node_count + packer_.written();
     const uint64_t leaf_bytes = old_root.leaf_bytes + packer_.written_leaf_bytes();
+    // A damaged tree may hold more than its root counts.
     if (retired_ > nodes || retired_leaf_bytes_ > leaf_bytes) {
       return absl::DataLossError("mapping tree: more nodes, or more in them, than the root counts");
     }
@@ -51,6 +53,7 @@ class Merger {
 
   void Advance() {
     const TreeEdit* const previous = edit_;
+    // The key of a range edit is in edit_bytes_, which the next range edit overwrites.
     const MappingKeyBytes previous_bytes = edit_bytes_;
     edit_ = edits_.Next();
     applied_ = false;
@@ -99,7 +102,7 @@ class Merger {
   }
   MappingKeyBytes EndOfEdit() const { return {edit_->object, edit_->mapping.logical.end()}; }
 
-  // Takes `node` apart. `limit`: all it holds is below it; nothing for the rightmost path.
+  // Takes `node` apart. All that the node holds is below `limit`, which is nullopt for the rightmost path.
   absl::Status Walk(const TreeNode& node, std::optional<std::string_view> limit) {
     if (node.level() == 0) return MergeLeaf(node);
     for (int i = 0; i < node.count(); ++i) {
@@ -108,12 +111,12 @@ class Merger {
     return absl::OkStatus();
   }
 
-  // Entries between two edits are copied as a run of bytes. The last mapping of a run is not part of it: what follows
-  // may be joined to it.
+  // Copies the entries between two edits as a run of bytes. The last mapping of a run is added apart,
+  // because one entry may have to say the mapping and what follows it.
   absl::Status MergeLeaf(const TreeNode& leaf) {
     int run = 0;         // the entries [run, i) are a run
-    MappingEntry last;   // the last entry of the run, where that is a mapping
-    bool joins = false;  // that it is one
+    MappingEntry last;   // the last entry of the run, if `joins`
+    bool joins = false;  // the last entry of the run is a mapping
     const auto end_run = [&](int end) -> absl::Status {
       if (run == end) return absl::OkStatus();
       RETURN_IF_ERROR(leaf_.AddRun(leaf, run, joins ? end - 1 : end));
@@ -129,6 +132,7 @@ class Merger {
                                         : edit_ == nullptr || CompareKeys(edit_key_, key) > 0;
       const bool continues = is_mapping && (run == i ? leaf_.Continues(entry.object, entry.mapping)
                                                      : joins && last.Continues(entry));
+      // An entry that continues the one before is taken out of the run, so that one entry says both.
       if (untouched && !continues) {
         joins = is_mapping;
         if (is_mapping) last = entry;
@@ -141,7 +145,7 @@ class Merger {
     return end_run(leaf.count());
   }
 
-  // Old mappings must not overlap.
+  // Returns kDataLoss if old mappings overlap.
   absl::Status CheckOldOrder(const TreeNode& leaf, const MappingEntry& entry) {
     const BlockRange range = entry.mapping.logical;
     if (entry.object == old_object_ && range.start < old_end_) return Damaged(leaf, "mappings overlap");
@@ -154,15 +158,16 @@ class Merger {
     const std::string_view key = parent.key(index);
     if (!KeySpaceOf(key)) return IllFormed(parent, index);
     RETURN_IF_ERROR(ApplyBelow(key));
-    // An old entry that reaches into an edit starts at or before it, in the same child: none reaches beyond where the
-    // following child begins.
+    // An old entry that reaches into an edit starts at or before the edit, in the same child. No old entry
+    // reaches beyond the beginning of the following child.
     const bool touched = edit_ != nullptr && (!limit || CompareKeys(edit_key_, *limit) < 0);
     const auto keep = [&](bool underfull) -> absl::StatusOr<bool> {
       RETURN_IF_ERROR(leaf_.Flush());
       absl::StatusOr<bool> settled = packer_.Settle(parent.level() - 1, underfull);
       if (!settled.ok() || !*settled) return settled;
       std::string_view from = key;
-      // What lay between the kept node before and this one is gone: of the two it goes to one that can be read.
+      // Everything between the last kept node and this child is gone. The child takes over the empty key
+      // range only if the child can be read; otherwise the damage would cover more keys.
       const std::optional<std::string> fence = packer_.fence();
       if (fence && *fence < key) {
         absl::StatusOr<bool> readable = CanBeRead(parent, index, limit);
@@ -173,13 +178,16 @@ class Merger {
       return true;
     };
     if (!touched) {
+      // A child without edits stays, unread, unless a pending node needs its entries to be full enough.
       absl::StatusOr<bool> kept = keep(/*underfull=*/false);
       if (!kept.ok() || *kept) return kept.status();
     }
     absl::StatusOr<std::shared_ptr<const TreeNode>> child = sink_.Load(parent.child(index));
     const absl::Status loaded = child.ok() ? CheckChild(parent, index, limit, **child) : child.status();
+    // A damaged child has no entries to give, so the pending node stays underfull.
     if (absl::IsDataLoss(loaded) && !touched) return keep(/*underfull=*/true).status();
     if (absl::IsDataLoss(loaded)) {
+      // A damaged child that the edits replace whole is not needed. What the child had mapped is leaked.
       absl::StatusOr<bool> replaced = Replaced(key, limit);
       if (!replaced.ok()) return replaced.status();
       if (*replaced) {
@@ -193,7 +201,7 @@ class Merger {
     return Walk(**child, limit);
   }
 
-  // The child and the nodes at its left edge.
+  // Says whether the child and the nodes at its left edge can be read.
   absl::StatusOr<bool> CanBeRead(const TreeNode& parent, int index, std::optional<std::string_view> limit) {
     absl::StatusOr<std::shared_ptr<const TreeNode>> node = sink_.Load(parent.child(index));
     const absl::Status loaded = node.ok() ? CheckChild(parent, index, limit, **node) : node.status();
@@ -203,15 +211,15 @@ class Merger {
     return CanBeRead(**node, 0, (*node)->count() > 1 ? (*node)->key(1) : limit);
   }
 
-  // Whether range edits, from the current one on and without a gap, replace everything from `key` to before `limit`.
-  // Applies those that end before it.
+  // Says whether range edits, from the current one on and without a gap, replace everything from `key` to
+  // before `limit`. Applies the edits that end before `limit`.
   absl::StatusOr<bool> Replaced(std::string_view key, std::optional<std::string_view> limit) {
     if (!edit_->is_range || CompareKeys(edit_key_, key) > 0 || !limit) return false;
     const ObjectId object = edit_->object;
     while (true) {
       const ObjectBlock end = edit_->mapping.logical.end();
       const ObjectId next{Value(object) + 1};
-      // A range that reaches to the end of all objects replaces all there is of its object.
+      // A range that reaches the end of all objects replaces everything that is left of its object.
       const MappingKeyBytes reached = end < kObjectEnd ? EndOfEdit() : MappingKeyBytes(next, 0);
       if (CompareKeys(reached, *limit) >= 0) return true;
       RETURN_IF_ERROR(ApplyEdit());
@@ -228,7 +236,7 @@ class Merger {
     return absl::OkStatus();
   }
 
-  // Whether the current edit, if any, is of nothing before that block of the object.
+  // Says whether the current edit concerns nothing before that block of the object.
   bool NoEditBefore(ObjectId object, ObjectBlock block) const {
     if (edit_ == nullptr || !edit_->is_range) return true;  // point edits follow all mappings
     if (edit_->object != object) return edit_->object > object;
@@ -248,12 +256,14 @@ class Merger {
       }
       const BlockRange range = edit_->mapping.logical;
       if (old.logical.start < range.start) {
+        // The part before the edit stays mapped.
         Mapping head = old;
         head.logical.count = range.start - old.logical.start;
         RETURN_IF_ERROR(leaf_.AddMapping(entry.object, head));
         skip(head.logical.count);
       }
       RETURN_IF_ERROR(ApplyEdit());
+      // Several edits may fall into one old mapping, so only the part that this edit covers goes.
       const BlockCount covered = std::min(old.logical.end(), range.end()) - old.logical.start;
       sink_.MappingRemoved({old.physical, covered});
       skip(covered);
@@ -261,10 +271,11 @@ class Merger {
     return absl::OkStatus();
   }
 
-  // A kept node that is now the root gives way to its child while it has only one.
+  // A kept node that is now the root gives way to its child while the node has only one child.
   absl::Status Collapse(TreePacker::Root& root) {
     for (;;) {
       absl::StatusOr<std::shared_ptr<const TreeNode>> node = sink_.Load(root.pointer);
+      // A damaged root stays, as all damage does. Its first use tells the error.
       if (absl::IsDataLoss(node.status())) return absl::OkStatus();
       if (!node.ok()) return node.status();
       if ((*node)->level() + 1 != root.levels)
@@ -301,11 +312,11 @@ class Merger {
 
 BlockCount TreeGrowthMax(const TreeRoot& root, uint64_t entries) {
   if (entries == 0) return 0;
-  // Where it is lower now it may become higher meanwhile.
+  // A tree that is lower now may become higher while the changes are made.
   const uint64_t levels = static_cast<uint64_t>(std::max(root.levels, 6));
   const BlockCount splits(entries * (levels + 1));
-  // A leaf that is a third full holds 1301 bytes. Of long names, a node above leaves holds four or more: they add a
-  // third at most. Of every level the last node may be emptier.
+  // A leaf that is a third full holds 1301 bytes. A node above the leaves holds four long names or more, so
+  // such nodes add a third at most. The last node of every level may be emptier.
   constexpr uint64_t kLeafBytesMin = kUnderfullBytes - kHeaderBytes;
   const uint64_t leaves = (root.leaf_bytes + entries * kTreeEntryBytes) / kLeafBytesMin + 1;
   const BlockCount nodes(leaves + leaves / 3 + levels + 1);

@@ -1,26 +1,31 @@
-// Writing the mapping tree: a checkpoint merges a sorted batch of edits into the old tree and writes every
-// node it changes to a new place. The old tree is not touched.
+// Writes the mapping tree. A checkpoint merges a sorted list of edits into the old tree, and writes every
+// node that it changes to a new place. The old tree is not touched.
 //
 //     old tree:   [ root ]                     new tree:   [ root' ]
 //                /   |    \                               /   |    \          kept: B
 //               A    B     C    + edits in A, C  =>      A'   B     C'       retired: root, A, C
 //
 // Invariants
-//  1. Nodes are emitted children before parents, each exactly once, with the block number the sink gave.
-//  2. A node of the old tree is either kept (its pointer is in the new tree) or retired (reported once).
-//  3. A mapping of the old tree that the edits cover is reported removed, exactly the covered part
-//     (MappingRemoved); where an edit covers only part of an entry the rest stays, as one or two entries.
-//  4. Nodes other than the root and the last of each level are at least one third full where their neighbours
-//     allow it: an underfull pending node shares evenly with the full one before it, or else absorbs the
-//     following sibling, unless that is damaged.
-//  5. Damage stays where it is: a damaged node in which no edit falls is kept, unread. One that range edits cover whole
-//     is retired, and what it had mapped is not reported removed: that space is leaked, and the counts of the tree
-//     stay too high. An edit in part of one is an error. No merge puts keys into the range of a node that is not read
-//     which were not in it: an edit falls into no damaged node that it did not fall into before, unless what lay on both
-//     sides of it is damaged, or all behind it is gone.
-//  6. Memory: two pending nodes per level and one path of the old tree, whatever the number of edits.
+//  1. The merge emits children before parents, each node exactly once, with the block number that the sink
+//     gave.
+//  2. A node of the old tree is either kept or retired. The new tree has the pointer of a kept node. A
+//     retired node is reported once.
+//  3. If an edit covers a mapping of the old tree, exactly the covered part is reported removed
+//     (MappingRemoved). If an edit covers only part of an entry, the rest stays, as one or two entries.
+//  4. Nodes other than the root and the last of each level are at least one third full where their
+//     neighbours allow it. An underfull pending node shares evenly with the full one before it. Without a
+//     full one the pending node absorbs the following sibling, unless the sibling is damaged.
+//  5. Damage stays where it is.
+//     - A damaged node in which no edit falls is kept, unread.
+//     - A damaged node that range edits cover whole is retired. What the node had mapped is not reported
+//       removed: that space is leaked, and the counts of the tree stay too high.
+//     - An edit in a part of a damaged node is an error.
+//     - No merge extends the range of an unread node over keys that were not in the range. So an edit falls
+//       into a damaged node only if it did so before, with two exceptions. In the first, what lay on both
+//       sides of the edit is damaged. In the second, everything behind the edit is gone.
+//  6. A merge holds two pending nodes per level and one path of the old tree, whatever the number of edits.
 //
-// Threading: none of its own; the sink may block (it does the I/O).
+// Threading: a merge has none of its own. The sink does the I/O, and may block.
 #ifndef UNTORN_EXTENT_TREE_MERGE_H_
 #define UNTORN_EXTENT_TREE_MERGE_H_
 
@@ -40,10 +45,10 @@
 
 namespace untorn {
 
-// One change. Point edits (inodes, names; never mappings) set or erase `key`. Range edits (mappings) replace
-// whatever the old tree maps in `mapping.logical` of `object` by `mapping` (nothing, for a hole;
-// logical.count may reach to kObjectBlocksMax). Edits are sorted by key (a range edit's key is
-// MappingKey(object, logical.start)) and do not overlap.
+// Describes one change. A point edit sets or erases `key`, which is an inode or a name, and never a mapping.
+// A range edit replaces whatever the old tree maps in `mapping.logical` of `object` by `mapping`. For a
+// hole, a range edit maps nothing, and logical.count may be as much as kObjectBlocksMax. Edits are sorted by
+// key and do not overlap. The key of a range edit is MappingKey(object, logical.start).
 struct TreeEdit {
   bool is_range = false;
   std::string key;                    // point edits
@@ -54,12 +59,12 @@ struct TreeEdit {
   std::string SortKey() const { return is_range ? MappingKey(object, mapping.logical.start) : key; }
 };
 
-// Edits in key order, read once.
+// Gives the edits in key order, once.
 class TreeEditSource {
  public:
   virtual ~TreeEditSource() = default;
-  // The next edit, or nullptr at the end. The pointer is valid until the next call but one: the merge may
-  // hold the current edit and look at the following one.
+  // Returns the next edit, or nullptr at the end. The pointer is valid until the next call but one. So the
+  // merge may hold the current edit and look at the following one.
   virtual const TreeEdit* Next() = 0;
 };
 
@@ -67,29 +72,32 @@ class TreeMergeSink : public TreeNodeSink {
  public:
   // Reads and verifies a node of the old tree.
   virtual absl::StatusOr<std::shared_ptr<const TreeNode>> Load(BlockPointer pointer) = 0;
-  // The old node is not part of the new tree.
+  // Says that the old node is not part of the new tree.
   virtual void NodeRetired(BlockNumber block) = 0;
-  // This physical run is no longer mapped by the entry that held it (it may be mapped again by an edit).
+  // Says that the entry that held this physical run does not map the run any more. An edit may map the run
+  // again.
   virtual void MappingRemoved(Extent extent) = 0;
 };
 
-// How many nodes at most a tree has more after `entries` more changes, however many merges they are spread over.
-// A change is a range edit, or a point edit for every kTreeEntryBytes of the entry it sets; one that erases is one
-// too. A merge writes no more nodes than the tree has after it.
+// TreeGrowthMax returns how many nodes at most a tree gains by `entries` more changes, however many merges
+// they are spread over. A range edit is one change. A point edit is one change for every kTreeEntryBytes of
+// the entry that it sets. A point edit that erases is one change. A merge writes no more nodes than the tree
+// has after the merge. The result is the smaller of two bounds:
 //   - A change splits at most one node of every level, and adds a root.
 //   - All nodes together are no emptier than invariant 4 allows.
-// The bound may be taken part by part: what a merge leaves of it covers the changes still to come.
+// The bound may be taken part by part: what a merge leaves of the bound covers the changes that are still to
+// come.
 inline constexpr uint64_t kTreeEntryBytes =
     78;  // two mappings: a range edit may leave its own and split another
 inline constexpr uint64_t kTreeEntriesOfName =
     8;  // a new name, and the record of its object with the name in it
 BlockCount TreeGrowthMax(const TreeRoot& root, uint64_t entries);
 
-// Merges all of `edits` into `old_root`. New nodes carry `uuid` and `generation`. The counts of the result are
-// exact, but for damaged nodes (5). An empty result is TreeRoot{}.
-//  kDataLoss: a node of the old tree in which an edit falls, or the root, is damaged, or a node that is taken apart
-//  holds an ill-formed entry (named in the message).
-//  Any error of the sink.
+// Merges all of `edits` into `old_root`. New nodes carry `uuid` and `generation`. The counts of the result
+// are exact, except for damaged nodes (invariant 5). An empty result is TreeRoot{}. Errors of the sink are
+// returned as they are.
+//  kDataLoss  the root, or an old node in which an edit falls, is damaged
+//  kDataLoss  an old node that is taken apart holds an ill-formed entry, which the message names
 absl::StatusOr<TreeRoot> MergeTree(TreeRoot old_root, TreeEditSource& edits, const Uuid& uuid,
                                    Generation generation, TreeMergeSink& sink);
 

@@ -30,7 +30,7 @@ size_t EntryBytes(std::string_view key, std::string_view value) {
   return kOffsetBytes + kEntryHeaderBytes + key.size() + value.size();
 }
 
-// Entry `i` of a block that is known to be well-formed.
+// Both read entry `i` of a block that is known to be well-formed.
 std::string_view KeyAt(const std::byte* block, int i) {
   const std::byte* entry = block + Load16(block + kHeaderBytes + kOffsetBytes * i);
   return {reinterpret_cast<const char*>(entry) + kEntryHeaderBytes, Load16(entry)};
@@ -75,6 +75,7 @@ absl::Status VerifyNode(std::span<const std::byte> block) {
   if (offsets_end > kBlockBytes) return Misshapen("more offsets than fit");
   std::string_view previous;
   for (size_t i = 0; i < count; ++i) {
+    // The block may hold anything, so every offset and length is checked before it is used.
     const size_t at = Load16(&block[kHeaderBytes + kOffsetBytes * i]);
     if (at < offsets_end || at + kEntryHeaderBytes > kBlockBytes) return Misshapen("entry outside the block");
     const size_t key_bytes = Load16(&block[at]);
@@ -99,6 +100,7 @@ absl::StatusOr<std::shared_ptr<const TreeNode>> TreeNode::Parse(std::span<const 
     return s;
   uint64_t checksum;
   std::memcpy(&checksum, &block[offsetof(BlockHeader, checksum)], sizeof(checksum));
+  // The block is sound, but it may be another version of the node than its parent means.
   if (checksum != pointer.checksum) {
     return absl::DataLossError(absl::StrCat("tree node at ", pointer.block.value(),
                                             ": wrong identity: another version of the node, checksum 0x",
@@ -167,6 +169,7 @@ int TreeNode::FloorIndexOfMapping(std::string_view wanted_key) const {
     const int middle = (low + high) / 2;
     const std::byte* const entry = bytes_ + Load16(bytes_ + kHeaderBytes + kOffsetBytes * middle);
     const char* const key = reinterpret_cast<const char*>(entry) + kEntryHeaderBytes;
+    // A leaf may hold entries of several key spaces.
     bool below_or_equal;
     if (const std::string_view entry_key(key, Load16(entry)); IsMappingKey(entry_key)) {
       const auto [entry_object, entry_block] = MappingKeyNumbers(key);
@@ -220,7 +223,7 @@ int TreeNodeBuilder::AddRun(const TreeNode& from, int first, int last) {
   const auto offset_of = [&](int i) { return size_t{Load16(offsets + kOffsetBytes * i)}; };
   int done = first;
   while (done < last) {
-    // Entries that lie one below the other there, as a builder leaves them, are one copy.
+    // A builder leaves entries one below the other. Such entries are copied at once.
     size_t room = kBlockBytes - used_bytes();
     const size_t begin = offset_of(done);
     size_t end = begin;  // the run is [end, top)
@@ -259,7 +262,7 @@ BlockPointer TreeNodeBuilder::Seal(const Uuid& uuid, BlockNumber address, Genera
   std::memcpy(out.data(), &header, sizeof(header));
   out[kLevelAt] = static_cast<std::byte>(level_);
   Store16(&out[kCountAt], count_);
-  // What lies between the offsets and the entries is what an earlier node has left.
+  // An earlier node may have left bytes between the offsets and the entries.
   const size_t offsets_end = kHeaderBytes + kOffsetBytes * count_;
   std::memset(out.data() + offsets_end, 0, entries_start_ - offsets_end);
   const absl::Status verified = VerifyNode(out);

@@ -1,4 +1,4 @@
-// One node of the mapping tree: a 4 KiB block of variable-length entries in key order.
+// Defines one node of the mapping tree: a 4 KiB block of variable-length entries in key order.
 //
 // OFFSET  SIZE  DESCRIPTION
 //      0    64  BlockHeader, type kTreeNode; by_type[0]: level (0: leaf), by_type[2..3]: count of entries
@@ -6,15 +6,20 @@
 //      …     …  free
 //      …     …  entries, growing down from the block's end: u16 key length, u16 value length, key, value
 //
-// Keys compare as byte strings (memcmp, the shorter first). A leaf's values belong to the key space; an
-// internal node's values are BlockPointers to children, whose keys are not below the entry's key, and below the
-// following entry's.
+// Keys compare as byte strings: memcmp, the shorter first. The values of a leaf belong to the key space. The
+// values of an internal node are BlockPointers to children. The keys of a child are not below the key of the
+// child's entry, and are below the key of the following entry.
 //
-// Invariants, checked by VerifyNode on every read and before every write: keys strictly ascending; entries
-// inside the block and not overlapping the offsets; at least one entry, except in an empty root leaf; level
-// <= 15; internal values 16 bytes with a non-zero block. The header's payload is the whole rest of the block.
+// Invariants, which VerifyNode checks on every read and before every write
+//  - Keys are strictly ascending.
+//  - Entries lie inside the block and do not overlap the offsets.
+//  - There is at least one entry, except in an empty root leaf. CheckChild() refuses an empty leaf elsewhere.
+//  - The level is at most 15.
+//  - Internal values have 16 bytes, and name a block that is not zero.
+//  - The payload of the header is the whole rest of the block.
 //
-// Threading: a node is immutable once built, but for what cursors note in it, which their cache's mutex guards.
+// Threading: a node does not change once it is built, except for what cursors note in the node. The mutex of
+// the cursors' cache guards these notes.
 #ifndef UNTORN_EXTENT_TREE_NODE_H_
 #define UNTORN_EXTENT_TREE_NODE_H_
 
@@ -39,29 +44,31 @@ inline constexpr int kTreeLevelMax = 15;
 
 class TreeNode {
  public:
-  // Verifies `block` (kBlockBytes, read from `pointer.block`) against the pointer and the invariants, and
-  // takes a copy.
+  // Verifies `block` against the pointer and the invariants, and takes a copy. `block` has kBlockBytes and
+  // was read from `pointer.block`.
+  //  kDataLoss       the node is damaged, stale or misplaced
+  //  kUnimplemented  the node is sound, but has another format version
   static absl::StatusOr<std::shared_ptr<const TreeNode>> Parse(std::span<const std::byte> block,
                                                                const Uuid& uuid, BlockPointer pointer);
 
   int level() const { return level_; }
   int count() const { return count_; }
-  // A copy of a node that a TreeNodeBuilder has sealed, and so verified.
+  // Copies a node that a TreeNodeBuilder has sealed, and so verified.
   static std::shared_ptr<const TreeNode> OfSealed(std::span<const std::byte> block, BlockPointer pointer);
 
-  // Of the entries and their offsets.
+  // Counts the bytes of the entries and their offsets.
   uint64_t entry_bytes() const { return entry_bytes_; }
   std::string_view key(int i) const;
   std::string_view value(int i) const;
   BlockPointer child(int i) const;  // internal nodes
   BlockPointer pointer() const { return pointer_; }
-  // Entry `i` of both.
+  // Returns the key and the value of entry `i`.
   std::pair<std::string_view, std::string_view> entry(int i) const;
-  // Index of the last entry whose key is <= `key`; -1 if all are greater.
+  // Returns the index of the last entry whose key is <= `key`. Returns -1 if all keys are greater.
   int FloorIndex(std::string_view key) const;
 
-  // A note that CheckChild() has found this node to be what that entry of that node says, and to end before the
-  // following entry of the same node. For cursors alone.
+  // Notes that CheckChild() has found this node to be what entry `index` of `parent` says, and to end before
+  // the following entry of `parent`. The note is for cursors alone.
   struct CheckedUnder {
     BlockPointer parent;
     int index = -1;
@@ -72,7 +79,7 @@ class TreeNode {
 
  private:
   friend class TreeNodeBuilder;
-  // Of the key of a mapping, by its numbers.
+  // Does what FloorIndex() does, for the key of a mapping, by comparing numbers.
   int FloorIndexOfMapping(std::string_view key) const;
   TreeNode() {}  // leaves the bytes as they are
   alignas(8) std::byte bytes_[kBlockBytes];
@@ -83,40 +90,40 @@ class TreeNode {
   BlockPointer pointer_;
 };
 
-// The value of an internal node's entry, and back (`value` of 16 bytes).
+// Encode and decode the value of an internal node's entry. `value` has 16 bytes.
 std::string ChildValue(BlockPointer pointer);
 BlockPointer ParseChildValue(std::string_view value);
 
-// Structure alone (the header has been verified).
+// Verifies the structure alone. The caller has verified the header.
 absl::Status VerifyNode(std::span<const std::byte> block);
 
-// Builds one node, in place, from entries appended in key order.
+// Builds one node, in place, from entries that are added in key order.
 class TreeNodeBuilder {
  public:
   explicit TreeNodeBuilder(int level) : level_(level), block_(std::make_unique<Block>()) {}
   bool empty() const { return count_ == 0; }
   int level() const { return level_; }
   int count() const { return static_cast<int>(count_); }
-  // Of kBlockBytes, header included.
+  // Counts the used bytes of kBlockBytes, header included.
   size_t used_bytes() const { return kHeaderBytes + entry_bytes(); }
-  // As TreeNode::entry_bytes.
+  // Counts as TreeNode::entry_bytes() does.
   size_t entry_bytes() const { return sizeof(uint16_t) * count_ + (kBlockBytes - entries_start_); }
   bool Fits(std::string_view key, std::string_view value) const;
   void Add(std::string_view key, std::string_view value);  // CHECKs Fits and order
-  // Adds entries [first, last) of a node of the same level, or as many of them as fit, as bytes. CHECKs order. Returns
-  // how many.
+  // Adds entries [first, last) of a node of the same level as bytes, or as many of them as fit. CHECKs the
+  // order. Returns the number of entries that were added.
   int AddRun(const TreeNode& from, int first, int last);
-  // Views of an entry: valid until the builder is emptied.
+  // Both return views of an entry, which are valid until the builder is emptied.
   std::string_view key(int i) const;
   std::string_view value(int i) const;
 
-  // Seals the node for device block `address`. The builder keeps its bytes, in block(), until Clear().
+  // Seals the node for device block `address`. The bytes of the node stay in block() until Clear().
   BlockPointer Seal(const Uuid& uuid, BlockNumber address, Generation generation);
   std::span<const std::byte> block() const { return block_->bytes; }
   void Clear();
   // Seals the node into `out` (kBlockBytes) and empties the builder.
   BlockPointer Finish(const Uuid& uuid, BlockNumber address, Generation generation, std::span<std::byte> out);
-  // The entries so far; empties the builder.
+  // Returns the entries so far, and empties the builder.
   std::vector<std::pair<std::string, std::string>> Take();
 
  private:

@@ -11,7 +11,8 @@ namespace untorn {
 absl::Status TreePacker::AddEntry(std::string_view key, std::string_view value) {
   RETURN_IF_ERROR(CheckOrder(key));
   if (!fence_) return Append(0, key, value, key);
-  // What follows a kept node begins where that one ended.
+  // The entry follows a kept node. If its node begins here, that node begins, for its parent, where the kept
+  // node ended.
   const std::optional<std::string> fence = std::exchange(fence_, std::nullopt);
   return Append(0, key, value, *fence);
 }
@@ -21,6 +22,7 @@ absl::StatusOr<bool> TreePacker::Settle(int level, bool underfull) {
     Level& at = levels_[l];
     if (at.pending.empty()) continue;
     if (at.pending.used_bytes() < kUnderfullBytes) {
+      // Only the full node before an underfull one has entries to share.
       if (at.full.empty() && !underfull) return false;
       if (!at.full.empty()) ShareEvenly(at);
     }
@@ -33,6 +35,7 @@ absl::Status TreePacker::AddKept(int level, std::string_view key, std::optional<
                                  BlockPointer pointer) {
   RETURN_IF_ERROR(CheckOrder(key));
   RETURN_IF_ERROR(Append(level + 1, key, ChildValue(pointer), key));
+  // What follows must not widen the key range of the kept node, so the end of this range is noted.
   fence_ = limit;
   levels_[level + 1].last_is_kept = true;
   return absl::OkStatus();
@@ -46,6 +49,7 @@ absl::StatusOr<TreePacker::Root> TreePacker::Finish() {
                         std::all_of(levels_.begin() + l + 1, levels_.end(),
                                     [](const Level& above) { return above.pending.empty(); });
     if (is_top && at.full.empty()) {
+      // A root with a single child is left out, because the child can be the root.
       if (l > 0 && at.pending.count() == 1) return Root{at.sole_child(), at.last_is_kept, l};
       absl::StatusOr<BlockPointer> root = Write(at.pending);
       if (!root.ok()) return root.status();
@@ -69,13 +73,14 @@ TreePacker::Level& TreePacker::LevelAt(int level) {
 }
 
 absl::Status TreePacker::NextNode(Level& at) {
+  // Only the last two nodes of a level may still share entries, so the one before them is written.
   if (!at.full.empty()) RETURN_IF_ERROR(WriteBuilder(at.full.level(), at.full, at.full_separator));
   std::swap(at.full, at.pending);
   std::swap(at.full_separator, at.pending_separator);
   return absl::OkStatus();
 }
 
-// `separator`: where the node begins if this entry is its first.
+// `separator` is where the node begins, for its parent, if this entry is the first of the node.
 absl::Status TreePacker::Append(int level, std::string_view key, std::string_view value,
                                 std::string_view separator) {
   Level& at = LevelAt(level);
@@ -88,6 +93,7 @@ absl::Status TreePacker::Append(int level, std::string_view key, std::string_vie
 
 absl::Status TreePacker::AddRun(const TreeNode& leaf, int first, int last) {
   UNTORN_CHECK(leaf.level() == 0, "a run of entries is of a leaf");
+  // The first entry may have to begin at the fence, so it is added by itself.
   if (fence_ && first < last) {
     RETURN_IF_ERROR(AddEntry(leaf.key(first), leaf.value(first)));
     ++first;
@@ -131,6 +137,7 @@ absl::StatusOr<BlockPointer> TreePacker::Write(TreeNodeBuilder& builder) {
 }
 
 void TreePacker::ShareEvenly(Level& at) {
+  // The first entry of `full` stays the first, so only the separator of `pending` changes.
   const size_t half = (at.full.used_bytes() + at.pending.used_bytes()) / 2;
   TreeNodeBuilder left(at.full.level()), right(at.full.level());
   for (const TreeNodeBuilder* from : {&at.full, &at.pending}) {
@@ -146,7 +153,7 @@ void TreePacker::ShareEvenly(Level& at) {
 
 absl::Status TreeLeafWriter::AddMapping(ObjectId object, const Mapping& mapping) {
   if (mapping.logical.count <= kMappingEntryBlocksMax) return AddEntry(object, mapping);
-  // Longer than an entry can say: several.
+  // The mapping is longer than one entry can say, so several entries say it.
   Mapping rest = mapping;
   while (rest.logical.count > 0) {
     const BlockCount count = std::min(rest.logical.count, kMappingEntryBlocksMax);
@@ -160,6 +167,7 @@ absl::Status TreeLeafWriter::AddMapping(ObjectId object, const Mapping& mapping)
 }
 
 absl::Status TreeLeafWriter::AddEntry(ObjectId object, const Mapping& mapping) {
+  // An entry is held back for as long as the next mapping may continue it.
   if (Continues(object, mapping)) {
     held_.mapping.logical.count += mapping.logical.count;
     return absl::OkStatus();

@@ -1,14 +1,16 @@
-// Writing tree nodes from entries in key order: what merges, and what a tree made from scratch, have in common.
+// Writes tree nodes from entries in key order. Merges use the packer, and so does whatever makes a tree from
+// scratch.
 //
 // Invariants
-//  1. Nodes are emitted children before parents, each exactly once, with the block number the sink gave.
-//  2. Nodes other than the root and the last of each level are at least one third full, where Settle() is obeyed: an
-//     underfull pending node shares evenly with the full one before it.
-//  3. What follows a kept node begins, for its parent, where the kept node ended: so the range of keys of a node that
-//     is not read, and may be damaged, never grows over keys that were another's.
-//  4. Memory: two pending nodes per level.
+//  1. The packer emits children before parents, each node exactly once, with the block number that the sink
+//     gave.
+//  2. Where Settle() is obeyed, nodes other than the root and the last of each level are at least one third
+//     full. An underfull pending node shares evenly with the full one before it.
+//  3. What follows a kept node begins, for its parent, where the kept node ended. So the key range of an
+//     unread node, which may be damaged, never grows over keys of another node.
+//  4. The packer holds two pending nodes per level.
 //
-// Threading: none of its own; the sink may block (it does the I/O).
+// Threading: the packer has none of its own. The sink does the I/O, and may block.
 #ifndef UNTORN_EXTENT_TREE_PACKER_H_
 #define UNTORN_EXTENT_TREE_PACKER_H_
 
@@ -26,13 +28,14 @@
 
 namespace untorn {
 
-// Where new nodes go.
+// Takes new nodes.
 class TreeNodeSink {
  public:
   virtual ~TreeNodeSink() = default;
-  // A device block for a new node.
+  // Returns a device block for a new node.
   virtual absl::StatusOr<BlockNumber> AllocateNode() = 0;
-  // Takes a copy of a sealed node (kBlockBytes) for `node.block`: the buffer is used again.
+  // Takes a copy of a sealed node (kBlockBytes) for `node.block`. The caller uses the buffer again after the
+  // call.
   virtual absl::Status WriteNode(BlockPointer node, std::span<const std::byte> block) = 0;
 };
 
@@ -41,38 +44,40 @@ inline constexpr size_t kUnderfullBytes = kBlockBytes / 3;
 // Fills the nodes of the new tree, each level from left to right.
 class TreePacker {
  public:
-  // New nodes carry `uuid` and `generation`. Both references must outlive it.
+  // New nodes carry `uuid` and `generation`. `uuid` and `sink` must outlive the packer.
   TreePacker(const Uuid& uuid, Generation generation, TreeNodeSink& sink)
       : uuid_(uuid), generation_(generation), sink_(sink) {}
 
-  // The next entry of a leaf. kDataLoss: its key is not above the one before.
+  // Adds the next entry of a leaf. Returns kDataLoss if its key is not above the key before.
   absl::Status AddEntry(std::string_view key, std::string_view value);
 
-  // The same of entries [first, last) of a leaf, as bytes.
+  // Adds entries [first, last) of a leaf in the same way, as bytes.
   absl::Status AddRun(const TreeNode& leaf, int first, int last);
 
-  // Writes the pending nodes of `level` and below, so that a kept subtree of that level can follow. False if
-  // one of them would stay underfull, and must not: the subtree has to be taken apart instead.
+  // Writes the pending nodes of `level` and below, so that a kept subtree of that level can follow. Returns
+  // false if a node would stay underfull and `underfull` does not allow that. The subtree has to be taken
+  // apart instead.
   absl::StatusOr<bool> Settle(int level, bool underfull);
-  // After Settle(level): a node of that level that is there already, for the keys from `key` to before `limit`.
+  // Must follow Settle(level). Adds a node of that level that exists already, for the keys from `key` to
+  // before `limit`.
   absl::Status AddKept(int level, std::string_view key, std::optional<std::string_view> limit,
                        BlockPointer pointer);
-  // Where the kept node ended that was added last, if nothing follows it yet.
+  // Returns where the last kept node ended, if nothing follows that node yet.
   const std::optional<std::string>& fence() const { return fence_; }
 
   struct Root {
     BlockPointer pointer;
-    bool kept = false;  // by AddKept: it may have a single child
+    bool kept = false;  // by AddKept(): the root may have a single child
     int levels = 0;
   };
-  // Writes all that is pending. A null pointer: there were no entries.
+  // Writes all that is pending. Returns a null pointer if there were no entries.
   absl::StatusOr<Root> Finish();
 
   BlockCount written() const { return written_; }
   uint64_t written_leaf_bytes() const { return written_leaf_bytes_; }
 
  private:
-  // `full` is held back until the fate of `pending` is known; it is empty unless `pending` has entries.
+  // `full` is held back until the fate of `pending` is known. `full` is empty unless `pending` has entries.
   struct Level {
     explicit Level(int level) : full(level), pending(level) {}
     BlockPointer sole_child() const { return ParseChildValue(pending.value(0)); }
@@ -83,7 +88,7 @@ class TreePacker {
   absl::Status CheckOrder(std::string_view key);
   absl::Status Append(int level, std::string_view key, std::string_view value, std::string_view separator);
   Level& LevelAt(int level);
-  // The pending node of the level is full: another one.
+  // Must be called when the pending node of the level is full. Makes another one the pending node.
   absl::Status NextNode(Level& at);
   absl::Status WriteLevel(int level);
   absl::Status WriteBuilder(int level, TreeNodeBuilder& builder, const std::string& separator);
@@ -100,23 +105,24 @@ class TreePacker {
   std::optional<std::string> fence_;
 };
 
-// Appends the entries of leaves to a packer, joining mappings that are contiguous.
+// Adds the entries of leaves to a packer, and makes one entry of mappings that are contiguous.
 class TreeLeafWriter {
  public:
   explicit TreeLeafWriter(TreePacker& packer) : packer_(packer) {}
 
-  // In order of object and logical block.
+  // Mappings must come in the order of object and logical block.
   absl::Status AddMapping(ObjectId object, const Mapping& mapping);
   absl::Status AddPoint(std::string_view key, std::string_view value);
-  // The same of entries [first, last) of a leaf. None of them continues the one before it, nor what was added before.
+  // Adds entries [first, last) of a leaf. None of these entries may continue the entry before it, or what
+  // was added before.
   absl::Status AddRun(const TreeNode& leaf, int first, int last);
-  // Whether the mapping would be joined to what was added last.
+  // Says whether the mapping continues what was added last, so that one entry can say both.
   bool Continues(ObjectId object, const Mapping& next) const;
-  // Hands on what is held back for joining: before the packer is used directly.
+  // Hands the packer what is held back. Must be called before the packer is used directly.
   absl::Status Flush();
 
  private:
-  // One that an entry can say.
+  // Adds a mapping that one entry can say.
   absl::Status AddEntry(ObjectId object, const Mapping& mapping);
 
   TreePacker& packer_;

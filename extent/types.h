@@ -1,4 +1,4 @@
-// The words of the extent layer as types: objects, blocks, extents, mappings, LSNs.
+// Defines the words of the extent layer as types: objects, blocks, extents, mappings and LSNs.
 #ifndef UNTORN_EXTENT_TYPES_H_
 #define UNTORN_EXTENT_TYPES_H_
 
@@ -11,29 +11,31 @@
 
 namespace untorn {
 
-// Names an object for its whole life; never reused in a store. 0 names none.
+// Names an object for its whole life. A number is never used again in a store. 0 names no object.
 enum class ObjectId : uint64_t { kNone = 0 };
 inline uint64_t Value(ObjectId id) { return static_cast<uint64_t>(id); }
 
-// Log sequence number: counts the log records of a store, 1 for the first. 0: before all.
+// The log sequence number counts the log records of a store. The first record has LSN 1. LSN 0 stands before
+// all records.
 using Lsn = StrongInt<struct LsnTag, uint64_t>;
-// A place in the log: the blocks of the log before it since the store was made.
+// Counts the blocks of the log since the store was made, and so names a place in the log.
 using LogPosition = StrongInt<struct LogPositionTag, BlockCount>;
-// Counts how often the store was opened for writing.
+// Counts how often the store was opened for writing. The creation of the store counts as the first time.
 using LogEpoch = StrongInt<struct LogEpochTag, uint64_t>;
 // Counts the superblocks of a store.
 using Generation = StrongInt<struct GenerationTag, uint64_t>;
 
-// The largest object: 2^60 bytes.
+// The largest object has 2^60 bytes.
 inline constexpr uint64_t kObjectBytesMax = uint64_t{1} << 60;
 inline constexpr BlockCount kObjectBlocksMax = WholeBlocks(kObjectBytesMax);
 inline constexpr ObjectBlock kObjectEnd = ObjectEnd(kObjectBytesMax);  // behind the last block of any object
 inline constexpr uint64_t kNameBytesMax = 255;
 
-// Object numbers, LSNs, log positions, epochs and generations: none is counted up from here, which no store reaches.
+// No object number, LSN, log position, log epoch or generation is counted up from here. No store reaches
+// this number.
 inline constexpr uint64_t kNumberMax = uint64_t{1} << 62;
 
-// A run of blocks of an object (logical).
+// Names a run of blocks of an object (logical).
 struct BlockRange {
   ObjectBlock start;
   BlockCount count;
@@ -41,7 +43,7 @@ struct BlockRange {
   bool operator==(const BlockRange&) const = default;
 };
 
-// A run of blocks of the store (physical).
+// Names a run of blocks of the device (physical).
 struct Extent {
   BlockNumber start;
   BlockCount count;
@@ -49,28 +51,29 @@ struct Extent {
   bool operator==(const Extent&) const = default;
 };
 
-// What an object's blocks are mapped to.
+// Says what the blocks of an object are mapped to.
 enum class MappingState : uint8_t {
   kHole = 0,       // nothing: reads as zeros
   kWritten = 1,    // `physical` holds the data
-  kUnwritten = 2,  // `physical` is reserved, reads as zeros
+  kUnwritten = 2,  // `physical` is allocated, reads as zeros
 };
 
 struct Mapping {
   BlockRange logical;
   MappingState state = MappingState::kHole;
   BlockNumber physical;  // first block of the extent; 0 for a hole
-  // The record that made this mapping: its chain's last LSN, or 0 if a durable checkpoint holds it.
+  // Is the last LSN of the chain that made this mapping, or 0 if a durable checkpoint holds the mapping.
   Lsn lsn;
-  // How often in a row the same range was rewritten by COW only because its mapping was not settled.
+  // Counts how often in a row records since the last checkpoint rewrote exactly this range, which was
+  // written before.
   uint8_t unsettled_rewrites = 0;
 
   Extent extent() const { return {physical, logical.count}; }
 };
-// In order of their blocks, unless said otherwise. Most ranges have one mapping.
+// Holds mappings in the order of their blocks, unless something else is said. Most ranges have one mapping.
 using Mappings = absl::InlinedVector<Mapping, 1>;
 
-// What the store knows of an object besides its mappings.
+// Holds what the store knows of an object besides its mappings.
 struct Inode {
   ObjectId id = ObjectId::kNone;
   uint64_t size_bytes = 0;
@@ -78,7 +81,7 @@ struct Inode {
   bool operator==(const Inode&) const = default;
 };
 
-// A pointer to a metadata block that tells a stale or swapped one: the block's own checksum.
+// Points to a metadata block. The checksum of the block tells a stale or swapped block.
 struct BlockPointer {
   BlockNumber block;  // 0: none
   uint64_t checksum = 0;

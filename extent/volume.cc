@@ -27,6 +27,7 @@ absl::StatusOr<std::unique_ptr<Volume>> Volume::Open(IoPump& pump, bool read_onl
   const SuperblockSlots slots = ReadSuperblocks(device);
   ASSIGN_OR_RETURN(const Superblock superblock, UsableSuperblock(slots, device.info(), !read_only));
   ASSIGN_OR_RETURN(const LogTail tail, ReadLogTail(device, superblock));
+  // A damaged log is not cut where the damage begins, because acknowledged records would be lost.
   if (!tail.damage.ok()) {
     return absl::DataLossError(absl::StrCat(device.info().path, ": ", std::string(tail.damage.message())));
   }
@@ -49,13 +50,16 @@ absl::Status Volume::Recover(const LogTail& tail) {
   const auto note = [&](absl::Status s) {
     if (contradiction.ok()) contradiction = std::move(s);
   };
-  // No mapping is owed a reader, and none of the records is in doubt any more: what they displace is free at once.
+  // Nobody reads yet, and no kept record is in doubt. So the extents that the records displace are free at
+  // once.
   const auto apply = [&](const LogRecord& record, Lsn chain_lsn) REQUIRES_STORE_LOCK {
     for (const LogEntry& e : record.entries) {
       note(state_.active->Apply(e, chain_lsn, [&](Extent extent, Lsn) { note(free.MarkFree(extent)); }));
+      // Blocks that were mapped as unwritten are busy already.
       if (e.type == LogEntry::Type::kMap && !e.into_unwritten) {
         note(free.MarkBusy({e.physical, e.logical.count}));
       }
+      // The log may name objects that are newer than the superblock.
       next_object_ = std::max(next_object_, Value(e.object) + 1);
     }
   };
@@ -74,6 +78,7 @@ absl::Status Volume::BeginEpoch(Lock& lock, const LogTail& tail) {
     return absl::ResourceExhaustedError(absl::StrCat(
         pump_.device().info().path, ": the store has no numbers left to count with; open it read-only"));
   }
+  // The checkpoint stays the old one, so the log since then stays in use.
   Superblock next = superblock;
   ++next.generation;
   next.epoch = NextEpoch(superblock.epoch);
@@ -84,6 +89,8 @@ absl::Status Volume::BeginEpoch(Lock& lock, const LogTail& tail) {
 }
 
 absl::Status Volume::RecordsDurable(LogAppend& append) {
+  // The durable LSN rises first, because an entry may displace what an earlier entry of the same commit has
+  // mapped.
   log_.NoteDurable(append);
   counters_.log_records += append.records;
   counters_.log_bytes += Bytes(append.blocks());
@@ -93,6 +100,7 @@ absl::Status Volume::RecordsDurable(LogAppend& append) {
         [&](Extent extent, Lsn mapped_by) REQUIRES_STORE_LOCK { space_.FreeLater(extent, mapped_by); });
     UNTORN_CHECK(applied.ok(), "a record contradicts an earlier one");
   }
+  // The claim of this commit may have settled records for which pending frees wait.
   return space_.ReleasePending();
 }
 

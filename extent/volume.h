@@ -1,17 +1,18 @@
-// A volume: the metadata of one open store, from superblock to superblock. It wires its parts together:
+// A volume holds the metadata of one open store, from superblock to superblock. The volume wires its parts
+// together:
 //
 //     LogWriter ── records durable, in LSN order → active delta → (checkpoint) frozen delta → tree
-//     MappingReader looks through these layers; SpaceLedger knows whose each block is.
+//     MappingReader looks through these layers; SpaceLedger keeps account of every block.
 //
 // Invariants
-//  1. The mappings seen here are those of durable records only. What is on its way to the device is known to
-//     the layers above.
-//  2. A record is settled once a durable superblock, or a record that is itself durable together with every
-//     record before it, claims that the log is durable up to it.
-//  (Those of its parts are in their headers.)
+//  1. The mappings seen here are those of durable records only. The layers above know what is on its way to
+//     the device.
+//  2. A record is settled once a durable claim covers the record. A claim is durable in a durable
+//     superblock, or in a record that is durable together with every record before it.
+// The invariants of the parts are in their headers.
 //
-// Threading: one mutex, the pump's, guards everything; methods are called with it held. Those that take the
-// lock release it while they do I/O.
+// Threading: one mutex, the pump's, guards everything. The caller of every method holds the mutex. Methods
+// that take the lock release it while they do I/O.
 #ifndef UNTORN_EXTENT_VOLUME_H_
 #define UNTORN_EXTENT_VOLUME_H_
 
@@ -37,21 +38,21 @@ namespace untorn {
 
 struct VolumeCounters {
   uint64_t checkpoints = 0;
-  uint64_t log_records = 0, log_bytes = 0;  // that are durable
+  uint64_t log_records = 0, log_bytes = 0;  // of durable records
   uint64_t recovered_records = 0, dropped_records = 0;
 };
 
 class Volume {
  public:
-  // Opens: flushes, replays the log's tail, and makes a superblock with a new epoch durable. Read-only:
-  // replays only. The device must not be used by others meanwhile.
+  // Opens a volume: flushes, replays the tail of the log, and makes a superblock with a new log epoch
+  // durable. A read-only open only replays. Nobody else may use the device meanwhile.
   static absl::StatusOr<std::unique_ptr<Volume>> Open(IoPump& pump, bool read_only,
                                                       size_t node_cache_nodes) EXCLUDES_STORE_LOCK;
 
   const Superblock& superblock() const REQUIRES_STORE_LOCK { return state_.superblock; }
   const Geometry& geometry() const REQUIRES_STORE_LOCK { return state_.superblock.geometry; }
   const VolumeCounters& counters() const REQUIRES_STORE_LOCK { return counters_; }
-  // What was amiss when it was opened, and did not keep it from opening.
+  // Says what was amiss when the store was opened, and did not keep it from opening.
   const std::vector<std::string>& open_warnings() const { return open_warnings_; }
   ObjectId NewObjectId() REQUIRES_STORE_LOCK { return static_cast<ObjectId>(next_object_++); }
 
@@ -61,22 +62,24 @@ class Volume {
   LogWriter& log() { return log_; }
   const LogWriter& log() const { return log_; }
 
-  // The commit, its data and all before it are flushed: its mappings take effect. In the order of LogWriter::Begin().
+  // Must be called in the order of LogWriter::Begin(), when the commit, its data and everything before are
+  // flushed. The mappings of the commit take effect.
   absl::Status RecordsDurable(LogAppend& append) REQUIRES_STORE_LOCK;
 
-  // Makes a checkpoint. The caller makes sure that no other is running. After an error the volume must not be written
-  // any more.
+  // Makes a checkpoint. The caller makes sure that no other checkpoint is running. After an error the volume
+  // must not be written any more.
   absl::Status RunCheckpoint(Lock& lock) REQUIRES_STORE_LOCK;
   bool checkpoint_running() const REQUIRES_STORE_LOCK { return state_.frozen != nullptr; }
   const Delta& active() const REQUIRES_STORE_LOCK { return *state_.active; }
 
-  // kInternal: names an invariant of one of the parts that does not hold. For tests.
+  // Returns kInternal and names the invariant, if an invariant of one of the parts does not hold. Is for
+  // tests.
   absl::Status CheckInvariants() const REQUIRES_STORE_LOCK;
 
  private:
   Volume(IoPump& pump, const Superblock& superblock, int slot, size_t node_cache_nodes);
   absl::Status Recover(const LogTail& tail) REQUIRES_STORE_LOCK;
-  // Ends recovery: makes a superblock durable that begins a new epoch.
+  // Ends recovery: makes a superblock durable that begins a new log epoch.
   absl::Status BeginEpoch(Lock& lock, const LogTail& tail) REQUIRES_STORE_LOCK;
 
   IoPump& pump_;

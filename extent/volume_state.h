@@ -1,10 +1,10 @@
-// What the parts of a volume share: the newest durable superblock, the deltas over its tree, and how far the log is
-// durable and settled.
+// Holds what the parts of a volume share: the newest durable superblock, the deltas over its tree, and the
+// durable and settled LSNs.
 //
-// Who changes it: RecordsDurable() (the active delta and the LSNs), a checkpoint (the deltas and the superblock),
-// and recovery. Everything else reads it.
+// RecordsDurable() changes the active delta and the LSNs. A checkpoint changes the deltas, the superblock
+// and the settled LSN. Recovery changes everything except the frozen delta. Everything else reads the state.
 //
-// Threading: guarded by the volume's mutex.
+// Threading: the volume's mutex guards the state.
 #ifndef UNTORN_EXTENT_VOLUME_STATE_H_
 #define UNTORN_EXTENT_VOLUME_STATE_H_
 

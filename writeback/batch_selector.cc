@@ -9,6 +9,7 @@
 namespace untorn {
 
 void WantedSets::Refresh() {
+  // A wanted set may have been joined to another set. That other set is wanted then.
   for (ChangeSetRef& set : sets_) {
     if (set->joined_to) set = Resolve(set);
   }
@@ -27,6 +28,7 @@ ChangeSetRefs Candidates(Take take, const WantedSets& wanted, const CowFork& for
     if (wanted.empty()) return candidates;
     const BarrierEpoch last = wanted.sets().back()->epoch;
     UNTORN_CHECK(wanted.sets().front()->epoch <= last, "wanted change sets are out of order");
+    // Everything of earlier barrier epochs must be durable first, also what nobody waits for.
     for (const ChangeSetRef& set : fork.pending()) {
       if (set->epoch >= last) break;
       candidates.push_back(set);
@@ -40,7 +42,7 @@ ChangeSetRefs Candidates(Take take, const WantedSets& wanted, const CowFork& for
   for (const ChangeSetRef& set : fork.pending()) {
     candidates.push_back(set);
     blocks += set->data_blocks;
-    // Some of them may have to wait.
+    // Twice the limit leaves a choice, because some of the sets may have to wait.
     if (blocks >= 2 * blocks_max) break;
   }
   return candidates;
@@ -54,12 +56,14 @@ Batch SelectBatch(std::span<const ChangeSetRef> candidates, const BatchLimits& l
   BarrierEpoch held_epoch = BarrierEpoch::Max();
   for (const ChangeSetRef& set : candidates) {
     UNTORN_CHECK(set->state == ChangeSet::State::kPending && !set->joined_to, "a candidate is not pending");
+    // A set that must wait holds back later barrier epochs, and not other sets of its own barrier epoch.
     if (set->epoch > held_epoch) break;
     if (must_wait(*set)) {
       held_epoch = std::min(held_epoch, set->epoch);
       continue;
     }
     const uint64_t bytes = LogBytesMax(*set);
+    // A set is never split. So the first one goes alone if it is larger than the limits.
     if (!batch.sets.empty() && (blocks + set->data_blocks > limits.data_blocks ||
                                 LogBlocksMax(log_bytes + bytes) > limits.log_blocks)) {
       batch.full = true;

@@ -1,4 +1,4 @@
-// Selecting: which pending change sets go with the next commit.
+// The batch selector chooses which pending change sets go with the next commit.
 #ifndef UNTORN_WRITEBACK_BATCH_SELECTOR_H_
 #define UNTORN_WRITEBACK_BATCH_SELECTOR_H_
 
@@ -13,26 +13,26 @@
 namespace untorn {
 
 enum class Take {
-  kWanted,  // what somebody waits for
-  kOldest,  // what is old
+  kWanted,  // the sets that somebody waits for
+  kOldest,  // the oldest sets
 };
 
-// The change sets that somebody waits for and that are still pending.
+// Holds the change sets that somebody waits for and that are still pending.
 class WantedSets {
  public:
   void Add(const ChangeSetRef& set) { sets_.push_back(set); }
-  // Forgets those that are no longer pending; sorts the others by barrier epoch and sequence.
+  // Forgets the sets that are no longer pending, and sorts the others by barrier epoch and sequence. Must be
+  // called before sets().
   void Refresh();
   bool empty() const { return sets_.empty(); }
-  // After Refresh().
   std::span<const ChangeSetRef> sets() const { return sets_; }
 
  private:
   std::vector<ChangeSetRef> sets_;
 };
 
-// What may go with the next commit, in the order in which it has to become durable. With what is wanted comes all that
-// earlier barriers put before it. Of what is old, not much more than `blocks_max`.
+// Returns what may go with the next commit, in the order in which the sets have to become durable. kWanted
+// takes the wanted sets, and all sets of earlier barrier epochs. kOldest stops at twice `blocks_max` blocks.
 ChangeSetRefs Candidates(Take take, const WantedSets& wanted, const CowFork& fork, BlockCount blocks_max);
 
 struct BatchLimits {
@@ -41,10 +41,10 @@ struct BatchLimits {
 };
 struct Batch {
   ChangeSetRefs sets;
-  bool full = false;  // there was more, which the limits kept out
+  bool full = false;  // the limits kept a candidate out
 };
-// Takes candidates, in order, as far as the limits go; the first one whatever its size. One that must wait holds back all
-// of later barrier epochs. A pure function of its arguments.
+// Takes candidates, in order, as far as the limits go. The first candidate is taken whatever its size is. A
+// candidate that must wait holds back all candidates of later barrier epochs. The function is pure.
 Batch SelectBatch(std::span<const ChangeSetRef> candidates, const BatchLimits& limits,
                   absl::FunctionRef<bool(const ChangeSet&)> must_wait);
 

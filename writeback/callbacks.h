@@ -1,6 +1,6 @@
-// The application's functions that are to be called, later and without the store's lock.
+// Callbacks holds calls of the application's functions that the store makes later, without its lock.
 //
-// Threading: guarded by the store's mutex.
+// Threading: the store's mutex guards the object.
 #ifndef UNTORN_WRITEBACK_CALLBACKS_H_
 #define UNTORN_WRITEBACK_CALLBACKS_H_
 
@@ -24,9 +24,10 @@ class Callbacks {
     Add([this, level, message = std::move(message)] { log_(level, message); });
   }
   bool empty() const { return calls_.empty(); }
-  // Calls all that there are, with the lock released.
+  // Makes all calls that there are, with the lock released.
   void Run(Lock& lock) REQUIRES_STORE_LOCK {
-    // A call may make another store call, whose own calls are then made by the loop below.
+    // A call may use the store again, and so come here. The loop below makes the calls that are added
+    // then.
     if (running_) return;
     running_ = true;
     while (!calls_.empty()) {

@@ -7,23 +7,25 @@
 namespace untorn {
 namespace {
 
-// A checkpoint is due when the delta has so many entries, or maps so many blocks: most displace as many others, which
-// the checkpoint gives back. So a store that is overwritten does not grow as far as its log would let it. Where there
-// is plenty of free space that can wait.
+// A checkpoint is due when the delta has so many entries, or maps so many blocks. Most of these blocks
+// displace as many others, which the checkpoint gives back. So a store that is overwritten does not grow as
+// far as its log would let it grow. A checkpoint can wait where there is plenty of free space.
 constexpr size_t kDeltaEntriesMax = 64 * 1024;
 constexpr BlockCount kDeltaBlocksMin = BlocksFor(64 << 20);
 constexpr uint64_t kDeltaShareOfPrepared = 8, kDeltaShareOfFree = 2;
-// A store may grow to so many times what it holds, within its size, where that gives longer runs. At 4, random overwrites
-// of single pages leave about 5 % of them in place by the time their neighbourhood is used again.
+// A store may grow to so many times what it holds, within its size, where growth gives longer runs. At 4,
+// random overwrites of single pages leave about 5 % of the pages in place by the time that their
+// neighbourhood is used again.
 constexpr uint64_t kGrowthForRuns = 4;
-// It grows by a step for every so many steps' worth of other writes, so that these keep most of the bandwidth.
+// The store grows by a step for every so many steps' worth of other writes. So the other writes keep most of
+// the bandwidth of the device.
 constexpr uint64_t kWritesPerGrowth = 4;
 constexpr BlockCount kPrepareAheadBlocks = BlocksFor(32 << 20);
 
 }  // namespace
 
 absl::Status Checkpointer::Checkpoint(Lock& lock) {
-  // One that is under way may have begun before what the caller wants in it.
+  // A checkpoint that is under way may have begun before the changes that the caller wants in a checkpoint.
   const uint64_t needed = begun_ + 1;
   while (done_ < needed && !parts_.health.failed()) {
     if (running_) {
@@ -59,7 +61,10 @@ bool Checkpointer::PrepareDue() const {
   Volume& volume = parts_.volume;
   const SpaceLedger& space = volume.space();
   const BlockCount prepared = space.prepared_blocks(), free = space.free_blocks();
+  // After a failure only a write that needs the space tries again.
   if (prepare_failed_ || prepared == volume.geometry().total_blocks) return false;
+  // Writes must find prepared blocks, so the first case does not wait. The second case only makes runs
+  // longer, and so leaves the disk to other writes most of the time.
   if (free < space.reserved_blocks() + kPrepareAheadBlocks) return true;
   return space.fragmented() && prepared < kGrowthForRuns * (prepared - free) &&
          parts_.pump.counts().bytes_written >= grow_at_bytes_written_;
@@ -68,7 +73,7 @@ bool Checkpointer::PrepareDue() const {
 bool Checkpointer::PrepareStep(Lock& lock) {
   absl::StatusOr<SpaceLedger::Prepared> more = parts_.volume.space().PrepareMore(lock, kPrepareStepBlocks);
   grow_at_bytes_written_ = parts_.pump.counts().bytes_written + kWritesPerGrowth * Bytes(kPrepareStepBlocks);
-  // Lack of space is told to the write that needs it.
+  // Lack of space is no failure here. The write that needs the space is told.
   if (!more.ok() && !absl::IsResourceExhausted(more.status())) parts_.health.Fail(more.status());
   prepare_failed_ = !more.ok();
   return more.ok() && *more == SpaceLedger::Prepared::kMore;
@@ -76,6 +81,7 @@ bool Checkpointer::PrepareStep(Lock& lock) {
 
 bool Checkpointer::Step(Lock& lock) {
   if (parts_.health.failed() || parts_.health.closed()) return false;
+  // The checkpoint comes first: space that it gives back need not be prepared.
   if (CheckpointDue()) return Checkpoint(lock).ok();
   return PrepareDue() && PrepareStep(lock);
 }

@@ -1,6 +1,6 @@
-// When checkpoints are made and space is prepared ahead of use, and that one checkpoint is made at a time.
+// The checkpointer decides when to make checkpoints, one at a time, and when to prepare space ahead of use.
 //
-// Threading: guarded by the store's mutex.
+// Threading: the store's mutex guards the checkpointer.
 #ifndef UNTORN_WRITEBACK_CHECKPOINTER_H_
 #define UNTORN_WRITEBACK_CHECKPOINTER_H_
 
@@ -16,14 +16,15 @@ class Checkpointer {
  public:
   explicit Checkpointer(const Parts& parts) : parts_(parts) {}
 
-  // Returns once a checkpoint is made that began after this call: its own, or one that another thread makes meanwhile.
-  // Releases the lock. An error has failed the store.
+  // Returns once a checkpoint is made that began after this call. Another thread may be the one that makes
+  // the checkpoint. Releases the lock. After an error the store has failed.
   absl::Status Checkpoint(Lock& lock) REQUIRES_STORE_LOCK;
-  // Whether a checkpoint is being made.
+  // True while a checkpoint is being made.
   bool running() const REQUIRES_STORE_LOCK { return running_; }
-  // Whether Step() has something to do.
+  // True if Step() has something to do.
   bool StepDue() const REQUIRES_STORE_LOCK { return CheckpointDue() || PrepareDue(); }
-  // A checkpoint, or a step of preparing space, if either is due. False: neither was, or it failed.
+  // Makes a checkpoint or prepares a step of space, if one of them is due. Returns false if neither is due,
+  // or if the step failed.
   bool Step(Lock& lock) REQUIRES_STORE_LOCK;
 
  private:
@@ -33,13 +34,13 @@ class Checkpointer {
 
   const Parts parts_;
   bool running_ GUARDED_BY_STORE_LOCK = false;
-  uint64_t begun_ GUARDED_BY_STORE_LOCK = 0, done_ GUARDED_BY_STORE_LOCK = 0;  // checkpoints
+  uint64_t begun_ GUARDED_BY_STORE_LOCK = 0, done_ GUARDED_BY_STORE_LOCK = 0;  // numbers of checkpoints
   uint64_t grow_at_bytes_written_ GUARDED_BY_STORE_LOCK = 0;
-  bool prepare_failed_ GUARDED_BY_STORE_LOCK =
-      false;  // the file system below is full: not tried again in the background
+  // The file system below is full, so the background does not try again to prepare space.
+  bool prepare_failed_ GUARDED_BY_STORE_LOCK = false;
 };
 
-// Space is prepared in steps of so many blocks.
+// The checkpointer prepares space in steps of this many blocks.
 inline constexpr BlockCount kPrepareStepBlocks = BlocksFor(4 << 20);
 
 }  // namespace untorn

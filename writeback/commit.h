@@ -1,4 +1,4 @@
-// One commit on its way to the device: the change sets it carries, their data, and their log record.
+// A commit is one batch on its way to the device: the change sets, their data, and their log records.
 #ifndef UNTORN_WRITEBACK_COMMIT_H_
 #define UNTORN_WRITEBACK_COMMIT_H_
 
@@ -18,13 +18,16 @@ namespace untorn {
 class CommitQueue;
 
 struct Commit {
-  // kWriting: some write is not complete. kWritten: all are, and no flush sent since covers them. kFlushing: such a
-  // flush is under way. kFlushed: it is complete.
-  enum class State { kWriting, kWritten, kFlushing, kFlushed };
+  enum class State {
+    kWriting,   // some write is not complete
+    kWritten,   // all writes are complete, and no flush that was sent since then covers them
+    kFlushing,  // a flush that covers all the writes is under way
+    kFlushed    // that flush is complete
+  };
   struct Write {
     IoRequest request;
     Commit* commit = nullptr;
-    // Those that this write overwrites in place.
+    // Holds the change sets that this atomic write puts in place.
     std::vector<ChangeSet*> in_place;
   };
 
@@ -33,18 +36,18 @@ struct Commit {
   ChangeSetRefs sets;
   BarrierEpoch epoch_min;
   bool has_record = false;
-  bool in_place = false;  // some of it
+  bool in_place = false;  // at least one change set goes in place
   LogAppend log;
-  // Neither vector changes once its writes are queued.
+  // Neither vector may change once its writes are queued, because the pump and the device point into both.
   absl::InlinedVector<Write, 1> data_writes;
   absl::InlinedVector<Write, 1> log_writes;
-  std::vector<AlignedBuffer> bounces;
-  size_t outstanding = 0;  // writes that are queued; and one more until all are
-  // Those that the device refused to write whole in place, and the last refusal.
+  std::vector<AlignedBuffer> bounces;  // copies of scattered data for atomic writes
+  size_t outstanding = 0;              // writes that are queued; and one more until all are
+  // The device refused to write these change sets whole in place. `refusal` has the last refusal.
   std::vector<ChangeSet*> refused;
   absl::Status refusal;
 
-  // Makes it as new, but for the memory that it has. False: it has so much that it had better go.
+  // Makes the commit as new, but keeps its memory. Returns false if the commit holds too much memory.
   bool Recycle() {
     constexpr size_t kEntriesMax = 256;
     if (log.entries.capacity() > kEntriesMax) return false;
@@ -53,7 +56,7 @@ struct Commit {
     has_record = in_place = false;
     log.entries.clear();
     log.requests.clear();
-    log.bytes = AlignedBuffer();  // the log writer has a block of its own for the next one
+    log.bytes = AlignedBuffer();  // the log writer keeps a block of its own for the next commit
     data_writes.clear();
     log_writes.clear();
     bounces.clear();

@@ -37,6 +37,8 @@ Commit& CommitQueue::Begin(std::unique_ptr<Commit> commit) {
   UNTORN_CHECK(commit->state == Commit::State::kWriting && commit->data_writes.empty(),
                "a commit is begun that is on its way");
   commit->queue = this;
+  // The extra one stands for writes that are not queued yet. Without the extra one, data that goes first
+  // could complete alone and make the commit count as written.
   commit->outstanding = 1;
   commit->epoch_min = BarrierEpoch::Max();  // a settling record belongs to no barrier epoch
   for (const ChangeSetRef& set : commit->sets) {
@@ -53,7 +55,7 @@ void CommitQueue::OnWriteDone(IoRequest* request) {
   UNTORN_CHECK(commit.outstanding > 0, "a write of a commit completes twice");
   UNTORN_CHECK(commit.state == Commit::State::kWriting, "a write completes of a commit that is written");
   if (absl::IsUnimplemented(request->status) && !write.in_place.empty()) {
-    // Nothing was written.
+    // The device wrote nothing, so the change set can go again by another way.
     commit.refused.insert(commit.refused.end(), write.in_place.begin(), write.in_place.end());
     commit.refusal = request->status;
   } else if (!request->status.ok()) {
@@ -83,6 +85,7 @@ void CommitQueue::Send(Commit& commit) {
   UNTORN_CHECK(commit.has_record == !commit.log.requests.empty(), "a commit is sent without its record");
   UNTORN_CHECK(commit.outstanding > 0, "a commit counts as written before it is sent");
   QueueData(commit);
+  // All log writes are made before the first is queued: the vector must not move them afterwards.
   for (IoRequest& request : commit.log.requests)
     commit.log_writes.emplace_back().request = std::move(request);
   for (Commit::Write& write : commit.log_writes) Queue(commit, write);
@@ -90,7 +93,8 @@ void CommitQueue::Send(Commit& commit) {
   if (--commit.outstanding == 0) Written(commit);
 }
 
-// The change sets that the device would not write whole go by copy-on-write, once.
+// Makes the change sets that the device did not write whole pending again. The sets then go by copy-on-write,
+// once.
 void CommitQueue::TakeBackRefused(Commit& commit) {
   if (!std::exchange(refusal_told_, true)) {
     parts_.callbacks.Log(
@@ -107,9 +111,11 @@ void CommitQueue::TakeBackRefused(Commit& commit) {
     const ChangeSetRef set = std::move(*it);
     commit.sets.erase(it);
     set->device_refused = true;
+    // The set is counted again when it goes by copy-on-write.
     parts_.stats.in_place_bytes -= Bytes(set->data_blocks);
     --parts_.stats.change_sets_by_reason[static_cast<int>(PathReason::kInPlace)];
     parts_.fork.Unfreeze(set);
+    // Unfreeze() may have joined the set to another.
     on_refused_(Resolve(set));
   }
   commit.refused.clear();
@@ -120,10 +126,12 @@ void CommitQueue::TakeBackRefused(Commit& commit) {
 void CommitQueue::Written(Commit& commit) {
   UNTORN_CHECK(commit.state == Commit::State::kWriting, "a commit is written twice");
   UNTORN_CHECK(commit.outstanding == 0, "a commit counts as written with a write outstanding");
+  // A flush that is under way does not cover these writes. The rule is here so that a canary can break it.
   const bool covered = flushing_ && rules::FlushCoversWhatCompletesDuringIt();
   commit.state = covered ? Commit::State::kFlushing : Commit::State::kWritten;
   if (!parts_.health.failed() && !commit.refused.empty()) {
     TakeBackRefused(commit);
+    // Nothing of such a commit reached the device, so no flush has to cover it.
     if (commit.sets.empty() && !commit.has_record) {
       std::erase_if(commits_, [&](const auto& c) { return c.get() == &commit; });
     }
@@ -132,7 +140,7 @@ void CommitQueue::Written(Commit& commit) {
 }
 
 void CommitQueue::StartFlush() {
-  // One at a time: what completes while it is under way shares the next.
+  // One flush at a time: commits that are written during this flush share the next flush.
   if (flushing_ || parts_.health.failed()) return;
   for (const auto& commit : commits_) {
     if (commit->state != Commit::State::kWritten) continue;
@@ -157,6 +165,7 @@ void CommitQueue::Flushed(const absl::Status& status) {
     parts_.health.Fail(status);
     return;
   }
+  // Only commits that were written before the flush was sent are in this state (invariant 1).
   for (const auto& commit : commits_) {
     if (commit->state == Commit::State::kFlushing) commit->state = Commit::State::kFlushed;
   }
@@ -165,11 +174,11 @@ void CommitQueue::Flushed(const absl::Status& status) {
 }
 
 void CommitQueue::Advance() {
-  bool record_before = false;  // one that is not durable yet
+  bool record_before = false;  // an earlier record is not durable yet
   for (auto it = commits_.begin(); it != commits_.end() && !parts_.health.failed();) {
     Commit& commit = **it;
     const bool flushed = commit.state == Commit::State::kFlushed;
-    // Without a record, in place, it waits for nothing but its flush.
+    // A commit without a record went in place, and waits for nothing but its flush.
     const bool durable = commit.has_record ? rules::RecordMayBeAcknowledged(flushed, record_before) : flushed;
     if (!durable) {
       record_before |= commit.has_record;
@@ -189,6 +198,7 @@ void CommitQueue::Finish(Commit& commit) {
   UNTORN_CHECK(commit.state == Commit::State::kFlushed,
                "invariant 1: a commit is acknowledged before its flush");
   UNTORN_CHECK(!parts_.health.failed(), "invariant 3: a commit is acknowledged after a failure");
+  // The delta counts the changes of the tree before the reservations go, so space is never promised twice.
   if (commit.has_record) {
     if (absl::Status s = parts_.volume.RecordsDurable(commit.log); !s.ok()) parts_.health.Fail(s);
   }
@@ -196,6 +206,7 @@ void CommitQueue::Finish(Commit& commit) {
   for (const ChangeSetRef& set : commit.sets) {
     set->space.Release();
     parts_.fork.Complete(set);
+    // The application's functions run later, because completions run with the lock held and must not block.
     for (auto& call : set->when_done) {
       parts_.callbacks.Add([call = std::move(call)] { call(absl::OkStatus()); });
     }

@@ -1,11 +1,12 @@
-// The commits in flight, in the order in which they were sent: from their first write to their acknowledgement.
+// The commit queue holds the commits in flight, in the order in which the commits were sent. A commit is in
+// flight from its first write to its acknowledgement.
 //
 // Invariants
-//  1. A commit is flushed by a flush submitted after all its writes completed.
+//  1. A commit is flushed by a flush that was submitted after all writes of the commit had completed.
 //  2. Commits with a record become durable in the order of their LSNs.
 //  3. After the first failure of a write or flush nothing is acknowledged any more.
 //
-// Threading: guarded by the store's mutex. Completions run with it held.
+// Threading: the store's mutex guards the queue. Completion functions run with the mutex held.
 #ifndef UNTORN_WRITEBACK_COMMIT_QUEUE_H_
 #define UNTORN_WRITEBACK_COMMIT_QUEUE_H_
 
@@ -26,8 +27,9 @@ class CommitQueue {
   explicit CommitQueue(const Parts& parts) : parts_(parts) {}
   CommitQueue(const CommitQueue&) = delete;
 
-  // `refused` is called for a change set that the device would not write whole in place: it is pending again, and its
-  // writers still wait for it. `advanced` is called when something became durable.
+  // The queue calls `refused` for a change set that the device did not write whole in place. The set is
+  // pending again, and its writers still wait for it. The queue calls `advanced` when something became
+  // durable, or when the device refused something.
   void SetListeners(std::function<void(const ChangeSetRef&)> refused,
                     std::function<void()> advanced) REQUIRES_STORE_LOCK {
     on_refused_ = std::move(refused);
@@ -36,17 +38,18 @@ class CommitQueue {
 
   size_t size() const REQUIRES_STORE_LOCK { return commits_.size(); }
   bool empty() const REQUIRES_STORE_LOCK { return commits_.empty(); }
-  // Whether something of an earlier barrier epoch is in flight; in place.
+  // True if a commit in flight has a change set of an earlier barrier epoch. InPlaceBefore() looks only at
+  // commits that go in place.
   bool AnyBefore(BarrierEpoch epoch) const REQUIRES_STORE_LOCK;
   bool InPlaceBefore(BarrierEpoch epoch) const REQUIRES_STORE_LOCK;
   void ForEachSet(absl::FunctionRef<void(const ChangeSetRef&)> fn) const REQUIRES_STORE_LOCK;
 
-  // A commit to be filled: one that is done with, so that its memory is used again, or a new one.
+  // Returns an empty commit. The queue keeps one finished commit, so that its memory is used again.
   std::unique_ptr<Commit> NewCommit() REQUIRES_STORE_LOCK;
-  // Takes a commit whose change sets are frozen. Its writes follow: the data may go first.
+  // Takes a commit whose change sets are frozen. The writes of the commit follow, and the data may go first.
   Commit& Begin(std::unique_ptr<Commit> commit) REQUIRES_STORE_LOCK;
   void QueueData(Commit& commit) REQUIRES_STORE_LOCK;
-  // Queues what is not queued yet, its log record included.
+  // Queues all writes of the commit that are not queued yet, its log records included.
   void Send(Commit& commit) REQUIRES_STORE_LOCK;
 
   // Stops the process if a numbered invariant does not hold.
@@ -69,7 +72,7 @@ class CommitQueue {
   std::unique_ptr<Commit> spare_ GUARDED_BY_STORE_LOCK;
   IoRequest flush_ GUARDED_BY_STORE_LOCK;
   bool flushing_ GUARDED_BY_STORE_LOCK = false;
-  bool refusal_told_ GUARDED_BY_STORE_LOCK = false;  // that the device refuses atomic writes
+  bool refusal_told_ GUARDED_BY_STORE_LOCK = false;  // the log callback has the warning about refusals
 };
 
 }  // namespace untorn

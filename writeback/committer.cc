@@ -1,8 +1,13 @@
-// Crash states. A commit with a record: its data goes to blocks that nothing durable refers to, or to unwritten ones,
-// which read as zeros. So until the record counts, every block is as before, however far the data is. The record counts
-// only with all its data (by hash, or because something claims it), and a transaction only with its last record. So: old
-// or new. A change set in place: one write that the device keeps whole, over blocks whose record is settled, so that no
-// hash is compared with them any more. Nothing else of the change set is anywhere. So: old or new.
+// These are the crash states of the two ways.
+//
+// By copy-on-write, the data of a commit goes to blocks that nothing durable refers to, or to unwritten
+// blocks, which read as zeros. So until the record counts, every block is as before, however far the data is.
+// The record counts only with all its data, by hash or because a claim covers the record. A chain counts only
+// with its last record. The result is old or new.
+//
+// In place, the data is one write that the device keeps whole. The record of the blocks under the write is
+// settled, so recovery compares no hash with those blocks. Nothing else of the change set is anywhere. The
+// result is old or new.
 #include "writeback/committer.h"
 
 #include <algorithm>
@@ -22,16 +27,16 @@
 namespace untorn {
 namespace {
 
-// What is written back because it is old goes in smaller steps: somebody may come meanwhile and wait.
+// Old changes go in smaller commits, because somebody may come meanwhile and wait.
 constexpr BlockCount kWantedBatchBlocks = BlocksFor(32 << 20);
 constexpr BlockCount kOldBatchBlocks = BlocksFor(8 << 20);
-// From so much data on, the device works on the data while its record is made. With less, one submission is cheaper.
+// From so much data on, the device works on the data while the record is made. With less data, one
+// submission is cheaper.
 constexpr BlockCount kDataFirstBlocks = BlocksFor(256 << 10);
 constexpr BlockCount kAlignBlocksMin = BlocksFor(64 << 10);
 constexpr int64_t kWritebackAgeMs = 1000;  // how long accepted data may stay in memory only
-// Two, so that what comes meanwhile goes together. But where there is more than a commit takes, the device is to have
-// writes to do while it flushes the commits before: a disk may take as long for that as for all that is written
-// meanwhile.
+// Two commits in flight let changes that come meanwhile go together. After a full batch the device is to have
+// writes to do while it flushes. A disk may take as long for the flush as for all that is written meanwhile.
 constexpr size_t kCommitsInFlight = 2, kFullCommitsInFlight = 32;
 
 }  // namespace
@@ -46,7 +51,7 @@ Committer::Committer(const Parts& parts, Checkpointer& checkpointer, const Commi
   parts_.health.OnFailure([this](const absl::Status& failure) REQUIRES_STORE_LOCK { TellFailure(failure); });
 }
 
-// Every waiter is told. What was accepted stays in memory for readers, so change sets keep their pages.
+// Tells every waiter. Accepted content stays in memory for readers, so the change sets keep their pages.
 void Committer::TellFailure(const absl::Status& failure) {
   const auto tell = [&](const ChangeSetRef& set) REQUIRES_STORE_LOCK {
     for (auto& call : set->when_done) {
@@ -89,6 +94,7 @@ bool Committer::WriteBack(Lock& lock) {
   if (wanted_.empty()) async_wanted_ = false;
   if (!sent) sent = WriteBackDue() && Send(lock, Take::kOldest);
   parts_.pump.Kick(lock);
+  // This thread does not wait for the I/O, so another thread must take over.
   parts_.pump.Attend();
   return sent;
 }
@@ -122,6 +128,7 @@ ChangeSetRefs Committer::SetsWhere(absl::FunctionRef<bool(const ChangeSet&)> fil
 
 absl::Status Committer::Sync(Lock& lock, ChangeSetRefs sets) {
   lock.AssertHeld();
+  // Sets that are done leave the list, so each look is short. A set may be joined to another meanwhile.
   const auto all_done = [&] {
     for (; !sets.empty(); sets.pop_back()) {
       if (Resolve(sets.back())->state != ChangeSet::State::kDone) return false;
@@ -136,11 +143,11 @@ absl::Status Committer::Sync(Lock& lock, ChangeSetRefs sets) {
   while (!all_done()) {
     if (parts_.health.failed()) return parts_.health.failure();
     if (!wanted_.empty() && CanSend() && Send(lock, Take::kWanted)) {
-      // Alone, the writes go to the device from Wait() below, together with the wait for them.
+      // If nothing else is wanted, Wait() below sends the writes to the device, together with its own wait.
       if (!wanted_.empty()) parts_.pump.Kick(lock);
       continue;
     }
-    // One of those who wait sends the next commit for all of them.
+    // One waiting thread sends the next commit for all, unless nothing has changed since a try failed.
     parts_.pump.Wait(
         lock, [&]() REQUIRES_STORE_LOCK { return parts_.health.failed() || all_done(); },
         [&]() REQUIRES_STORE_LOCK {
@@ -148,7 +155,7 @@ absl::Status Committer::Sync(Lock& lock, ChangeSetRefs sets) {
         });
   }
   UNTORN_CHECK(sets.empty(), "a sync returns before its change sets are done");
-  // What this thread has sent for others is not left behind.
+  // The I/O that this thread has queued for others must not be left behind.
   parts_.pump.Kick(lock);
   parts_.pump.Attend();
   return absl::OkStatus();
@@ -185,17 +192,18 @@ Readiness Committer::AwaitLogRoom(Lock& lock, BlockCount blocks, LogReservation*
                                                      " blocks of the log, which has ", log_blocks.value(),
                                                      "; split the transaction, or use a larger store"));
   }
-  // The checkpoint that is being made may give back enough.
+  // The checkpoint that is under way may give back enough.
   if (checkpointer_.running()) {
     WaitUntil(lock, [&]() REQUIRES_STORE_LOCK { return !checkpointer_.running(); });
     return Readiness::RetryIfOk(parts_.health.failure());
   }
-  // The records in flight first: a checkpoint gives back only what is durable.
+  // The records in flight must be durable first, because a checkpoint gives back only what is durable.
   WaitUntil(lock, [&]() REQUIRES_STORE_LOCK { return queue_.empty(); });
   if (parts_.health.failed()) return parts_.health.failure();
   return Readiness::RetryIfOk(checkpointer_.Checkpoint(lock));
 }
 
+// Sends a settling record, and waits until the record is durable.
 absl::Status Committer::Settle(Lock& lock) {
   LogReservation room;
   RETURN_IF_ERROR(UntilReady([&]() REQUIRES_STORE_LOCK { return AwaitLogRoom(lock, 1, &room); }));
@@ -218,12 +226,13 @@ absl::Status Committer::Settle(Lock& lock) {
   return parts_.health.failure();
 }
 
-// Selects and plans until all that the plan needs is there. No change sets in the plan: there is nothing to send.
+// Selects and plans until all that the plan needs is there. A plan without change sets has nothing to send.
 Readiness Committer::SelectAndPlan(Lock& lock, Take take, bool* settled, Plan* plan, LogReservation* log) {
   *plan = Plan();
   wanted_.Refresh();
   const BlockCount blocks_max = take == Take::kWanted ? kWantedBatchBlocks : kOldBatchBlocks;
   const ChangeSetRefs candidates = Candidates(take, wanted_, parts_.fork, blocks_max);
+  // Invariant 2 keeps these sets back.
   const auto must_wait = [&](const ChangeSet& set) REQUIRES_STORE_LOCK {
     return MustWait(set, parts_.fork.pages()) || queue_.InPlaceBefore(set.epoch);
   };
@@ -239,7 +248,9 @@ Readiness Committer::SelectAndPlan(Lock& lock, Take take, bool* settled, Plan* p
                                     .earlier_in_flight = queue_.AnyBefore(batch.sets.back()->epoch),
                                     .read_outstanding = is_read});
   UNTORN_CHECK(made.sets.size() == batch.sets.size(), "a plan has other change sets than its batch");
+  // One send settles once at most, even if the mapping is still unsettled then.
   if (made.settle_first && !std::exchange(*settled, true)) return Readiness::RetryIfOk(Settle(lock));
+  // The room must be there before the batch is frozen: a committing change set cannot wait for a checkpoint.
   if (made.needs_record()) RETURN_UNLESS_READY(AwaitLogRoom(lock, made.log_blocks_max, log));
   UNTORN_CHECK(!made.needs_record() || log->blocks() >= made.log_blocks_max,
                "a record has no room in the log");
@@ -247,7 +258,7 @@ Readiness Committer::SelectAndPlan(Lock& lock, Take take, bool* settled, Plan* p
   return Readiness::Ready();
 }
 
-// From here on the change sets are committing.
+// Makes the change sets of the plan committing.
 Commit& Committer::FreezeBatch(const Plan& plan) {
   std::unique_ptr<Commit> commit = queue_.NewCommit();
   commit->in_place = !plan.in_place.empty();
@@ -288,7 +299,7 @@ absl::StatusOr<CowPieces> Committer::Place(Lock& lock, const Plan& plan) {
     AddPiece({set, from, p.blocks, p.physical, false}, &pieces);
   }
   for (const Plan::SetPlan& own : plan.sets) {
-    // In place it keeps its reservation: the device may refuse.
+    // A set that goes in place keeps its reservation, because the device may refuse the write.
     if (own.reason != PathReason::kInPlace) own.set->space.ReleaseBlocks(own.set->space.blocks());
   }
   return pieces;
@@ -301,7 +312,7 @@ Committer::Sent Committer::SendBatch(Lock& lock, Take take) {
     const NodeCache::Hold hold(parts_.volume.mappings().node_cache());  // all nodes are needed at once
     bool settled = false, first = true;
     absl::Status ready = UntilReady([&]() REQUIRES_STORE_LOCK {
-      // The lock was released: others may have found that they cannot send.
+      // The lock was released. Others may have found that they cannot send, and must look again.
       if (!std::exchange(first, false)) parts_.progress.Note();
       return SelectAndPlan(lock, take, &settled, &plan, &log);
     });
@@ -321,6 +332,7 @@ Committer::Sent Committer::SendBatch(Lock& lock, Take take) {
   if (parts_.health.failed()) return Sent::kNothing;  // the commit stays frozen
   UNTORN_CHECK(commit.has_record || pieces->empty(), "data goes by copy-on-write without a record");
   absl::InlinedVector<size_t, 1> entry_of;
+  // The record gets its LSN under the lock, so that LSNs are in the order of freezing (invariant 1).
   if (commit.has_record) {
     BuiltEntries built = BuildEntries(plan, *pieces, std::move(commit.log.entries));
     entry_of = std::move(built.of_piece);
@@ -335,11 +347,13 @@ Committer::Sent Committer::SendBatch(Lock& lock, Take take) {
   BlockCount blocks;
   for (const CowPiece& piece : *pieces) blocks += piece.blocks.count;
   const bool data_first = blocks >= kDataFirstBlocks;
+  // From here on the commit is frozen, so the writes and the record are built without the lock.
   {
     const Unlocked unlocked(lock);
     BuildWrites(plan, *pieces, &commit);
     if (!data_first) make_record();
   }
+  // The device works on the data while this thread hashes the data and encodes the record.
   if (data_first && !parts_.health.failed()) {
     queue_.QueueData(commit);
     parts_.pump.Kick(lock);
@@ -360,7 +374,7 @@ bool Committer::Send(Lock& lock, Take take) {
   UNTORN_CHECK(sending_, "invariant 1: another thread ended this one's commit");
   sending_ = false;
   if (!sent && take == Take::kWanted) nothing_to_send_at_ = parts_.progress.count();
-  // Not where it found nothing to send, at once: then all who wait would wake one another for ever.
+  // A send that found nothing at once tells nobody: else the waiting threads would wake one another for ever.
   if (sent || parts_.progress.count() != progress_before) {
     parts_.progress.Tell();
     serve_background_();

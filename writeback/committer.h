@@ -1,16 +1,15 @@
-// The one way on which change sets become durable:
+// The committer is the one way on which change sets become durable:
 //
 //     select → plan → place → build → send → (commit queue) → complete
 //
 // Invariants
-//  1. One thread at a time sends a commit, so records enter the log in the order in which their change sets were
-//     frozen.
-//  2. A change set is not sent while anything is committing that it overlaps, that is ordered before it by
-//     metadata of the same object, or that went in place in an earlier barrier epoch (MustWait,
-//     CommitQueue::InPlaceBefore).
-//  3. After the first failure of a write or flush nothing is sent any more; every waiter gets the failure.
+//  1. One thread at a time sends a commit. So records enter the log in the order of freezing.
+//  2. A change set waits while a committing set overlaps it, or while metadata of one object puts a
+//     committing set before it (MustWait). A set also waits while a set of an earlier barrier epoch is
+//     committing in place (CommitQueue::InPlaceBefore).
+//  3. After the first failure of a write or flush nothing is sent any more. Every waiter gets the failure.
 //
-// Threading: one mutex, released during I/O, hashing and encoding.
+// Threading: the store's mutex guards the committer. The mutex is released during I/O, hashing and encoding.
 #ifndef UNTORN_WRITEBACK_COMMITTER_H_
 #define UNTORN_WRITEBACK_COMMITTER_H_
 
@@ -34,8 +33,8 @@ namespace untorn {
 struct CommitterOptions {
   WritePolicy policy = WritePolicy::kAutomatic;
   AtomicLimits limits;
-  BlockCount dirty_limit_blocks;  // from half of it on, writeback begins by itself
-  bool background = false;        // a thread calls WriteBack(), also for what has become old
+  BlockCount dirty_limit_blocks;  // writeback begins by itself at half of this
+  bool background = false;        // a thread calls WriteBack(), also for changes that have become old
 };
 
 class Committer {
@@ -43,32 +42,34 @@ class Committer {
   Committer(const Parts& parts, Checkpointer& checkpointer, const CommitterOptions& options);
   Committer(const Committer&) = delete;
 
-  // Returns once all these change sets are durable. An error is the store's failure.
+  // Returns once all these change sets are durable. An error is the failure of the store. Releases the lock.
   absl::Status Sync(Lock& lock, ChangeSetRefs sets) REQUIRES_STORE_LOCK;
   absl::Status SyncAll(Lock& lock) REQUIRES_STORE_LOCK;
-  // All change sets, pending and committing, that `filter` accepts.
+  // Returns all change sets, pending and committing, that `filter` accepts.
   ChangeSetRefs SetsWhere(absl::FunctionRef<bool(const ChangeSet&)> filter) const REQUIRES_STORE_LOCK;
-  // Asks for a pending change set to be sent soon, without waiting for it. The caller wakes the background thread.
+  // Asks for a pending change set to be sent soon, without a wait. The caller wakes the background thread.
   void Want(const ChangeSetRef& set) REQUIRES_STORE_LOCK;
 
-  // Sends one commit of what nobody waits for, if it is due. False: nothing was sent.
+  // Sends one commit: of wanted change sets first, otherwise of the oldest if writeback is due. Returns false
+  // if nothing was sent.
   bool WriteBack(Lock& lock) REQUIRES_STORE_LOCK;
-  // Whether WriteBack() has something to do: much is dirty, or (in the background) something has become old.
+  // True if a commit can be sent, and much is dirty or (with a background thread) something has become old.
   bool WriteBackDue() const REQUIRES_STORE_LOCK { return DirtyDue() || AgedDue(); }
   bool DirtyDue() const REQUIRES_STORE_LOCK;
-  // Whether something is wanted that nobody waits for, and can be sent.
+  // True if a commit can be sent for a wanted change set for which no thread waits.
   bool WantedDue() const REQUIRES_STORE_LOCK { return async_wanted_ && CanSend(); }
-  // Waits while more than the limit is dirty.
+  // Waits while more than the dirty limit is dirty. Sends commits meanwhile.
   Readiness AwaitCleanSpace(Lock& lock) REQUIRES_STORE_LOCK;
 
-  // Milliseconds of a steady clock; 0 where there is no background thread to look at it.
+  // Returns milliseconds of a steady clock. Returns 0 if there is no background thread that looks at ages.
   int64_t NowMs() const;
-  // Called when the background may have found itself unable to do before what it can do now.
+  // The committer calls `serve` when the background thread may have something to do that could not be done
+  // before the call.
   void SetServeBackground(std::function<void()> serve) REQUIRES_STORE_LOCK {
     serve_background_ = std::move(serve);
   }
   const CommitterOptions& options() const { return options_; }
-  // The largest number of log blocks one commit may take.
+  // Returns the largest number of log blocks that one commit may take.
   BlockCount log_blocks_max() const REQUIRES_STORE_LOCK { return parts_.volume.geometry().log_blocks / 2; }
 
   // Stops the process if a numbered invariant of this class or of the commit queue does not hold.
@@ -86,7 +87,7 @@ class Committer {
     parts_.pump.Wait(lock, [&]() REQUIRES_STORE_LOCK { return ready() || parts_.health.failed(); });
   }
   bool AgedDue() const REQUIRES_STORE_LOCK;
-  // Sends one commit. False: there was nothing that could be sent, or the store has failed.
+  // Sends one commit. Returns false if nothing could be sent, or if the store has failed.
   bool Send(Lock& lock, Take take) REQUIRES_STORE_LOCK;
   Sent SendBatch(Lock& lock, Take take) REQUIRES_STORE_LOCK;
   Readiness SelectAndPlan(Lock& lock, Take take, bool* settled, Plan* plan,
@@ -104,11 +105,11 @@ class Committer {
   CommitQueue queue_ GUARDED_BY_STORE_LOCK;
   std::function<void()> serve_background_ GUARDED_BY_STORE_LOCK = [] {};
   bool sending_ GUARDED_BY_STORE_LOCK = false;
-  bool batch_was_full_ GUARDED_BY_STORE_LOCK = false;  // the last commit's: there was more
-  uint64_t nothing_to_send_at_ GUARDED_BY_STORE_LOCK =
-      UINT64_MAX;  // the progress when of what is wanted nothing could be sent
+  bool batch_was_full_ GUARDED_BY_STORE_LOCK = false;  // the last commit left candidates behind
+  // Holds the progress count at which none of the wanted change sets could be sent.
+  uint64_t nothing_to_send_at_ GUARDED_BY_STORE_LOCK = UINT64_MAX;
   WantedSets wanted_ GUARDED_BY_STORE_LOCK;
-  bool async_wanted_ GUARDED_BY_STORE_LOCK = false;  // something in wanted_ has nobody who waits
+  bool async_wanted_ GUARDED_BY_STORE_LOCK = false;  // a set in wanted_ may have no thread that waits
 };
 
 }  // namespace untorn

@@ -24,7 +24,7 @@ PathReason DecideForever(WritePolicy policy, const AtomicLimits& limits, bool se
                          uint64_t length_bytes) {
   if (policy == WritePolicy::kAlwaysCow) return PathReason::kPolicyAlwaysCow;
   if (!limits.usable()) return PathReason::kNoAtomicLimits;
-  // Each range could arrive without the others.
+  // Each of the ranges could arrive without the others.
   if (several_ranges) return PathReason::kSeveralRanges;
   if (!std::has_single_bit(length_bytes)) return PathReason::kLengthNotPowerOfTwo;
   if (length_bytes < limits.unit_min_bytes) return PathReason::kBelowUnitMin;
@@ -36,9 +36,9 @@ PathReason Decide(const DecisionInput& in) {
   const PathReason forever = DecideForever(in.policy, in.limits, in.several_ranges, in.length_bytes);
   if (forever != PathReason::kInPlace) return forever;
   if (in.device_refused) return PathReason::kDeviceRefused;
-  // A new size or name is in no data block: it needs a record, and the data must not be there without it.
+  // A new size or name is in no data block and needs a record. The data must not be there without the record.
   if (in.metadata_change) return PathReason::kMetadataChange;
-  // The device orders nothing: in place, this could be durable before what the barrier puts first.
+  // The device orders nothing. In place, this write could be durable before what the barrier puts first.
   if (in.barrier_unmet) return PathReason::kBarrierUnmet;
   UNTORN_CHECK(!in.mappings.empty(), "a decision is made without the mappings of the range");
   for (const Mapping& m : in.mappings) {
@@ -48,10 +48,11 @@ PathReason Decide(const DecisionInput& in) {
     // Only a record can say that the blocks now hold data.
     if (m.state == MappingState::kUnwritten) return PathReason::kUnwritten;
   }
+  // One write covers one run of blocks on the device.
   for (size_t i = 1; i < in.mappings.size(); ++i) {
     if (in.mappings[i].physical != in.mappings[i - 1].extent().end()) return PathReason::kFragmented;
   }
-  // Recovery would hash the new data against the record of the old, and drop a version that was acknowledged.
+  // Recovery would compare the new data with the hash in the old record, and drop an acknowledged version.
   for (const Mapping& m : in.mappings) {
     if (!rules::MayOverwriteInPlace(m.lsn, in.settled)) return PathReason::kUnsettled;
   }
@@ -61,7 +62,7 @@ PathReason Decide(const DecisionInput& in) {
       offset / in.limits.boundary_bytes != (offset + in.length_bytes - 1) / in.limits.boundary_bytes) {
     return PathReason::kStraddlesBoundary;
   }
-  // The reader could get half of each.
+  // The reader could get half of each version.
   if (in.read_outstanding) return PathReason::kReadOutstanding;
   return PathReason::kInPlace;
 }
@@ -71,8 +72,7 @@ std::vector<InPlaceRun> MergeInPlace(std::span<const Extent> candidates, const A
   std::iota(order.begin(), order.end(), 0);
   std::sort(order.begin(), order.end(),
             [&](size_t a, size_t b) { return candidates[a].start < candidates[b].start; });
-  // Buddies merge like carries: each new run is joined with the one before it while the two make one that
-  // qualifies.
+  // Buddies merge like carries. Each new run merges with the run before while the two together qualify.
   std::vector<InPlaceRun> runs;
   for (size_t i : order) {
     runs.push_back({candidates[i], {i}});

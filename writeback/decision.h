@@ -1,7 +1,9 @@
-// The decision: does a change set go to the device as one atomic overwrite in place, or by copy-on-write, and why.
+// The decision says whether a change set goes to the device as one atomic overwrite in place, or by
+// copy-on-write, and why.
 //
-// A pure function of values: no I/O, no lock, no clock. Source of the rules for atomic writes: Linux,
-// statx(2) STATX_WRITE_ATOMIC and block/ atomic write limits; for the others: docs/design.md, "The decision".
+// The decision is a pure function of values: no I/O, no lock and no clock take part. Source of the rules for
+// atomic writes: Linux, statx(2) STATX_WRITE_ATOMIC and block/ atomic write limits. docs/design.md, "The
+// decision", has the other rules.
 #ifndef UNTORN_WRITEBACK_DECISION_H_
 #define UNTORN_WRITEBACK_DECISION_H_
 
@@ -18,34 +20,36 @@ namespace untorn {
 struct DecisionInput {
   WritePolicy policy = WritePolicy::kAutomatic;
   AtomicLimits limits;
-  bool device_refused = false;   // this change set, before
-  bool several_ranges = false;   // the change set has more than this one
+  bool device_refused = false;   // the device refused this change set before
+  bool several_ranges = false;   // the change set has more than this range
   bool metadata_change = false;  // size, names, holes
-  // Something of an earlier barrier epoch is not durable, or something of a later one goes along.
+  // Something of an earlier barrier epoch is not durable, or the batch spans several barrier epochs.
   bool barrier_unmet = false;
-  bool read_outstanding = false;      // on any of its blocks
+  bool read_outstanding = false;      // on any of the blocks
   uint64_t length_bytes = 0;          // whole blocks
   Lsn settled;                        // records up to this one are settled
-  std::span<const Mapping> mappings;  // of its blocks, in order, without gaps
+  std::span<const Mapping> mappings;  // of the blocks, in order, without gaps
 };
 
-// kInPlace, or the first reason against it.
+// Returns kInPlace, or the first reason that speaks against in place.
 PathReason Decide(const DecisionInput& input);
 
-// What of Decide() can be told at submit and never changes for a range: kInPlace if it can qualify one day.
+// Returns the part of Decide() that is known at submit and never changes for a range. The result is kInPlace
+// if the range may qualify one day.
 PathReason DecideForever(WritePolicy policy, const AtomicLimits& limits, bool several_ranges,
                          uint64_t length_bytes);
 
-// Change sets that qualify for the in-place path, merged where they are adjacent on the device, up to the largest
-// write that qualifies; a change set is never split.
+// An in-place run is one atomic write for change sets that are adjacent on the device. MergeInPlace() merges
+// candidates up to the largest write that qualifies, and never splits a change set.
 struct InPlaceRun {
   Extent extent;
   std::vector<size_t> candidates;  // indices into the candidates, in order of their place
 };
 std::vector<InPlaceRun> MergeInPlace(std::span<const Extent> candidates, const AtomicLimits& limits);
 
-// Whether a batch's candidates go in place, or are packed with the rest: a lone range is cheaper in place (no
-// record); scattered ranges are cheaper as one contiguous run and a record.
+// Says whether the candidates of a batch go in place, or are packed with the rest of the batch. A lone range
+// is cheaper in place, because no record is needed. Scattered ranges are cheaper as one packed run with a
+// record.
 bool InPlaceIsCheaper(size_t in_place_runs, size_t cow_sets);
 
 }  // namespace untorn

@@ -1,6 +1,6 @@
-// Whether the store takes changes: open, closed, read-only, or failed (promise 8).
+// Health says whether the store takes changes: a store is open, closed, read-only, or failed (promise 8).
 //
-// Threading: guarded by the store's mutex.
+// Threading: the store's mutex guards the object.
 #ifndef UNTORN_WRITEBACK_HEALTH_H_
 #define UNTORN_WRITEBACK_HEALTH_H_
 
@@ -18,11 +18,11 @@ class Health {
  public:
   explicit Health(bool read_only) : read_only_(read_only) {}
 
-  // Not closed.
+  // Returns OK unless the store is closed.
   absl::Status CheckOpen() const {
     return closed_ ? absl::FailedPreconditionError("the store is closed") : absl::OkStatus();
   }
-  // Nor failed, nor read-only.
+  // Returns OK unless the store is closed, read-only or failed.
   absl::Status CheckWritable() const {
     if (closed_) return CheckOpen();
     if (read_only_) return absl::FailedPreconditionError("the store is open read-only");
@@ -30,11 +30,11 @@ class Health {
   }
   bool closed() const { return closed_; }
   bool failed() const { return !failure_.ok(); }
-  // OK, or why the store takes no more changes.
+  // Returns OK, or the error that says why the store takes no more changes.
   const absl::Status& failure() const { return failure_; }
 
   void Close() { closed_ = true; }
-  // The first failure wins; the store takes no more changes.
+  // Keeps the first failure. The store takes no more changes from then on.
   void Fail(const absl::Status& cause) {
     if (failed()) return;
     failure_ = absl::FailedPreconditionError(
@@ -44,7 +44,7 @@ class Health {
                      ". Cause: ", std::string(cause.message())));
     for (const auto& tell : on_failure_) tell(failure_);
   }
-  // `tell` is called with the failure, once, with the lock held.
+  // Fail() calls `tell` once, with the failure and with the lock held.
   void OnFailure(std::function<void(const absl::Status&)> tell) { on_failure_.push_back(std::move(tell)); }
 
  private:

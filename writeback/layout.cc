@@ -11,7 +11,7 @@
 namespace untorn {
 namespace {
 
-// Items that follow one another in their object, placed as one.
+// A run is items that follow one another in their object. The items of a run are placed as one.
 struct Run {
   std::span<const LayoutItem> items;
   BlockCount count;
@@ -21,16 +21,18 @@ struct Run {
 using Runs = absl::InlinedVector<Run, 1>;
 
 BlockCount AlignmentFor(const Run& run, BlockCount align_max) {
+  // A lone range whose length is a power of two can go in place later, and needs an alignment of its length.
   if (run.items.size() == 1 && std::has_single_bit(run.count.value())) return std::min(run.count, align_max);
-  // As far as the run keeps its place relative to its alignment, so does every range inside it.
+  // The start in the object and the place are multiples of one alignment. So up to that alignment, a range
+  // inside the run is aligned on the device as the range is aligned in the object.
   const ObjectBlock start = run.items.front().blocks.start;
   BlockCount alignment = std::min(align_max, BlockCount(std::bit_floor(run.count.value())));
   while (start % alignment != 0) alignment = alignment / 2;
-  // A length that is no multiple would leave a gap behind it.
+  // A length that is no multiple of the alignment would leave a gap behind the run.
   return run.count % alignment == 0 ? alignment : BlockCount(1);
 }
 
-// Sorts `items`, which the runs refer to.
+// Makes the runs, and sorts `items`. The runs refer to `items`.
 Runs MakeRuns(absl::Span<LayoutItem> items, BlockCount align_max) {
   const auto order = [](const LayoutItem& a, const LayoutItem& b) {
     return std::tuple(a.epoch, a.object, a.blocks.start) < std::tuple(b.epoch, b.object, b.blocks.start);
@@ -48,7 +50,7 @@ Runs MakeRuns(absl::Span<LayoutItem> items, BlockCount align_max) {
     run.count += item.blocks.count;
   }
   for (Run& run : runs) run.alignment = AlignmentFor(run, align_max);
-  // Largest alignment first: then none of them leaves a gap.
+  // The run with the largest alignment comes first: then no run leaves a gap.
   const auto larger = [](const Run& a, const Run& b) { return a.alignment > b.alignment; };
   if (!std::is_sorted(runs.begin(), runs.end(), larger)) std::stable_sort(runs.begin(), runs.end(), larger);
   return runs;
@@ -64,11 +66,12 @@ class Placer {
     BlockCount in_item;  // blocks of run.items[item] that are placed
     for (BlockCount run_left = run.count; run_left > 0;) {
       if (Usable(run) == 0) RETURN_IF_ERROR(NextExtent(run, run_left));
-      // Without an aligned place what there is has to do.
+      // Without an aligned place, the run takes what the extent has.
       const BlockCount usable = Usable(run) > 0 ? Usable(run) : extent_.count;
       BlockCount take = std::min(run_left, usable);
       run_left -= take;
       left_ -= take;
+      // What is taken may cross the border of an item, or end inside an item. So items are placed in parts.
       while (take > 0) {
         const LayoutItem& source = run.items[item];
         const BlockCount n = std::min(take, source.blocks.count - in_item);
@@ -92,7 +95,7 @@ class Placer {
   }
 
  private:
-  // Blocks of the extent at hand that the run can take aligned.
+  // Returns how many blocks of the extent at hand the run can take at an aligned place.
   BlockCount Usable(const Run& run) const {
     return extent_.start % run.alignment == 0 ? extent_.count.RoundDown(run.alignment) : BlockCount(0);
   }
@@ -100,10 +103,11 @@ class Placer {
   absl::Status NextExtent(const Run& run, BlockCount run_left) {
     RETURN_IF_ERROR(GiveBack());
     extent_ = {};
+    // The extent may serve later runs too, so the allocation wants enough for all that is left.
     absl::StatusOr<Extent> got = allocate_({.want_blocks = left_,
                                             .min_blocks = std::min(run_left, run.alignment),
                                             .alignment_blocks = run.alignment});
-    // No aligned place: anywhere, in as many pieces as it takes.
+    // There is no aligned place. The run goes anywhere, in as many pieces as needed.
     if (absl::IsResourceExhausted(got.status())) got = allocate_({.want_blocks = left_});
     ASSIGN_OR_RETURN(extent_, got);
     UNTORN_CHECK(extent_.count > 0 && extent_.count <= left_,
@@ -114,7 +118,7 @@ class Placer {
   AllocateFn allocate_;
   ReturnFn give_back_;
   BlockCount left_;  // blocks that have no place yet
-  Extent extent_;    // what is allocated and not used yet
+  Extent extent_;    // allocated and not used yet
   PlacedPieces placed_;
 };
 

@@ -1,5 +1,5 @@
-// Where copy-on-write ranges go: packed into as few contiguous runs as possible, each range aligned so that a
-// later overwrite of it qualifies for the in-place path.
+// The layout gives copy-on-write ranges their places. The ranges are packed into as few contiguous runs as
+// possible. Each range is aligned so that a later overwrite of the range qualifies for the in-place path.
 #ifndef UNTORN_WRITEBACK_LAYOUT_H_
 #define UNTORN_WRITEBACK_LAYOUT_H_
 
@@ -16,15 +16,15 @@
 
 namespace untorn {
 
-// A range to place. What is of different barrier epochs must not be laid out together.
+// A layout item is a range that needs a place. Ranges of different barrier epochs never make one run.
 struct LayoutItem {
   BarrierEpoch epoch;
   ObjectId object = ObjectId::kNone;
   BlockRange blocks;
-  size_t source = 0;  // the caller's index
+  size_t source = 0;  // the index that the caller gave
 };
 
-// Part of an item, or all of it, and its place.
+// A placed piece is an item, or a part of one, with its place on the device.
 struct PlacedPiece {
   size_t source = 0;
   BlockRange blocks;
@@ -33,12 +33,13 @@ struct PlacedPiece {
 
 using PlacedPieces = absl::InlinedVector<PlacedPiece, 1>;
 
-// kResourceExhausted: there is no such run.
+// Allocates an extent. Returns kResourceExhausted if there is no such run.
 using AllocateFn = absl::FunctionRef<absl::StatusOr<Extent>(const AllocationRequest&)>;
 // Takes back what was allocated and not used.
 using ReturnFn = absl::FunctionRef<absl::Status(Extent)>;
 
-// Places every block of every item; sorts `items`. `align_max`: the largest alignment worth having, a power of two.
+// Places every block of every item, and sorts `items`. `align_max` is the largest alignment worth having, and
+// a power of two.
 absl::StatusOr<PlacedPieces> PlaceItems(absl::Span<LayoutItem> items, BlockCount align_max,
                                         AllocateFn allocate, ReturnFn give_back);
 

@@ -12,15 +12,16 @@ namespace untorn {
 namespace {
 
 constexpr uint64_t kHoleBytes = 32, kGoneBytes = 16;
-constexpr uint64_t kNamedBytes = 24 + 8;  // an entry with a name, but for the name; its padding included
+constexpr uint64_t kNamedBytes = 24 + 8;  // an entry with a name, without the name; its padding included
 
-// Names, holes, placed extents, sizes.
+// Adds entries for names, holes, placed extents and sizes.
 void AddMetadata(ChangeSet& set, std::vector<LogEntry>* entries) {
   for (const auto& [name, target] : set.names) {
     entries->push_back(target ? LogEntry::Name(name, *target) : LogEntry::NameGone(name));
   }
   for (auto& [id, change] : set.changes) {
     if (change.removed) {
+      // One entry is enough for a removed object of any size: the mappings go with the inode.
       entries->push_back(LogEntry::InodeGone(id));
       continue;
     }
@@ -34,7 +35,7 @@ void AddMetadata(ChangeSet& set, std::vector<LogEntry>* entries) {
   }
 }
 
-// Whether the piece continues the extent of the entry, in its object and on the device.
+// True if the piece continues the extent of the entry, in its object and on the device.
 bool Follows(const LogEntry& entry, const CowPiece& piece) {
   return entry.type == LogEntry::Type::kMap && entry.object == piece.from->object->id &&
          !entry.into_unwritten && !piece.into_unwritten && entry.logical.end() == piece.blocks.start &&
@@ -49,14 +50,15 @@ uint64_t LogBytesMax(const ChangeSet& set) {
   for (const auto& [name, target] : set.names) bytes += kNamedBytes + name.size();
   for (const auto& [id, change] : set.changes) {
     bytes += change.placed.size() * kMapEntryBytes + change.holes.runs() * kHoleBytes + kGoneBytes;
-    // The name in the object's entry may be one that a change set sent before gives it.
+    // The entry of the object holds a name, which an earlier change set may have given to the object.
     bytes += kNamedBytes + kNameBytesMax;
   }
   return bytes;
 }
 
 BlockCount LogBlocksMax(uint64_t entry_bytes) {
-  // A record may end early by an entry that no longer fits, and its last block may be partly used.
+  // A record may end early because the next entry does not fit. The last block of a record may be partly
+  // used.
   const uint64_t records = 1 + entry_bytes / (kRecordEntryBytesMax - 512);
   return BlockCount(records) + BlocksFor(entry_bytes + records * kRecordHeaderBytes);
 }
@@ -68,6 +70,7 @@ BuiltEntries BuildEntries(const Plan& plan, std::span<const CowPiece> pieces, st
   built.of_piece.resize(pieces.size());
   absl::InlinedVector<size_t, 8> order(pieces.size());
   std::iota(order.begin(), order.end(), 0);
+  // The pieces need not come in the order of their barrier epochs, and the entries must be in that order.
   const auto earlier = [&](size_t a, size_t b) { return pieces[a].set->epoch < pieces[b].set->epoch; };
   if (!std::is_sorted(order.begin(), order.end(), earlier))
     std::stable_sort(order.begin(), order.end(), earlier);
@@ -77,12 +80,14 @@ BuiltEntries BuildEntries(const Plan& plan, std::span<const CowPiece> pieces, st
     ChangeSet& set = *plan.sets[i].set;
     if (plan.sets[i].reason != PathReason::kInPlace) AddMetadata(set, &built.entries);
     const bool last_of_epoch = i + 1 == plan.sets.size() || plan.sets[i + 1].set->epoch != set.epoch;
+    // All metadata of a barrier epoch comes before the data: a hole must not take away data that came later.
     if (!last_of_epoch) continue;
     for (bool first = true; next < order.size() && pieces[order[next]].set->epoch == set.epoch; ++next) {
       const size_t at = order[next];
       const CowPiece& p = pieces[at];
-      // The commit is one unit, so one entry may name the extents of several change sets. HashPieces wants the pieces
-      // of an entry one after another.
+      // One entry may name the extents of several change sets, because the records of a commit count only
+      // together. HashPieces() needs the pieces of an entry one after another. The first piece of a barrier
+      // epoch must not continue the entry before it, which may be one of metadata.
       const bool follows =
           !std::exchange(first, false) && order[next - 1] + 1 == at && Follows(built.entries.back(), p);
       if (follows) {
@@ -113,6 +118,7 @@ void HashPieces(std::span<const CowPiece> pieces, std::span<const size_t> of_pie
         parts.push_back(part);
       }
     });
+    // One hash covers all pieces of an entry.
     if (i + 1 < pieces.size() && of_piece[i + 1] == of_piece[i]) continue;
     LogEntry& entry = (*entries)[of_piece[i]];
     UNTORN_CHECK(entry.type == LogEntry::Type::kMap, "an entry without data is hashed");

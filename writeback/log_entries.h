@@ -1,4 +1,4 @@
-// The entries that a commit's change sets have in the log. Log entries are made here and nowhere else.
+// Log entries say in the log what the change sets of a commit change. This file alone makes log entries.
 #ifndef UNTORN_WRITEBACK_LOG_ENTRIES_H_
 #define UNTORN_WRITEBACK_LOG_ENTRIES_H_
 
@@ -13,26 +13,27 @@
 
 namespace untorn {
 
-// An entry with the longest name.
+// An entry with the longest name has this size.
 inline constexpr uint64_t kNamedEntryBytesMax = 24 + 256;
 
-// Bytes that the change set's entries take in the log at most.
+// Returns the most bytes that the entries of the change set can take in the log.
 uint64_t LogBytesMax(const ChangeSet& set);
-// Blocks that one transaction with so many bytes of entries takes in the log at most.
+// Returns the most blocks that the chain of one commit with so many bytes of entries can take in the log.
 BlockCount LogBlocksMax(uint64_t entry_bytes);
 
 struct BuiltEntries {
   std::vector<LogEntry> entries;
-  // By piece: its entry, whose hash is still to be filled in. Pieces of one entry follow one another.
+  // Gives for each piece the index of its entry. The hash of the entry is not filled in yet. Pieces of one
+  // entry follow one another.
   absl::InlinedVector<size_t, 1> of_piece;
 };
-// The entries of all change sets of the plan that do not go in place: barrier epoch by barrier epoch, the changes of
-// metadata before those of data. The objects' sizes and names count as recorded from now on.
-// `memory`: empty; the entries are put there.
+// Builds the entries of all change sets of the plan that do not go in place, barrier epoch by barrier epoch.
+// In one barrier epoch the changes of metadata come before those of data. The sizes and names of the objects
+// count as sent from now on. `memory` must be empty; the function puts the entries there.
 BuiltEntries BuildEntries(const Plan& plan, std::span<const CowPiece> pieces,
                           std::vector<LogEntry> memory = {});
 
-// Fills in the hashes of the pieces' data. Called without the store's lock: the data is frozen.
+// Fills in the hashes of the pieces' data. Needs no lock, because the data is frozen.
 void HashPieces(std::span<const CowPiece> pieces, std::span<const size_t> of_piece,
                 std::vector<LogEntry>* entries);
 

@@ -1,4 +1,4 @@
-// The parts of an open store that writeback works on.
+// Parts names the parts of an open store that writeback works on.
 #ifndef UNTORN_WRITEBACK_PARTS_H_
 #define UNTORN_WRITEBACK_PARTS_H_
 
@@ -14,14 +14,14 @@
 
 namespace untorn {
 
-// Counts what happens that a waiting thread may be waiting for, besides the completion of I/O.
+// Counts the events that a waiting thread may wait for, besides the completion of I/O.
 class Progress {
  public:
   explicit Progress(IoPump& pump) : pump_(pump) {}
   uint64_t count() const REQUIRES_STORE_LOCK { return count_; }
-  // Those who look at the count next will see it.
+  // Counts an event, and wakes nobody: a thread sees the event when the thread next looks at the count.
   void Note() REQUIRES_STORE_LOCK { ++count_; }
-  // Wakes those who wait.
+  // Counts an event, and wakes the threads whose condition is true now.
   void Tell() REQUIRES_STORE_LOCK {
     ++count_;
     pump_.Notify();
@@ -32,7 +32,7 @@ class Progress {
   uint64_t count_ GUARDED_BY_STORE_LOCK = 0;
 };
 
-// References: the store owns the parts, and outlives who has these.
+// The store owns the parts, and outlives everybody who holds these references.
 struct Parts {
   IoPump& pump;
   Volume& volume GUARDED_BY_STORE_LOCK;
@@ -41,7 +41,7 @@ struct Parts {
   Progress& progress GUARDED_BY_STORE_LOCK;
   Callbacks& callbacks GUARDED_BY_STORE_LOCK;
   Stats& stats GUARDED_BY_STORE_LOCK;
-  // Thread-safe, unlike the fork that owns it.
+  // The pool is thread-safe, unlike the COW fork that owns the pool.
   BufferPool& buffers = fork.pages().pool();
 };
 

@@ -1,4 +1,4 @@
-// What is decided for a batch of change sets before they are frozen.
+// A plan holds what is decided for a batch of change sets before the sets are frozen.
 #ifndef UNTORN_WRITEBACK_PLAN_H_
 #define UNTORN_WRITEBACK_PLAN_H_
 
@@ -18,14 +18,14 @@ struct Plan {
   struct SetPlan {
     ChangeSetRef set;
     PathReason reason = PathReason::kInPlace;
-    Extent in_place;  // where, if kInPlace
-    // Unwritten extents under its data: new data goes into those.
+    Extent in_place;  // the place, if the reason is kInPlace
+    // Holds the unwritten extents under the data of the set. New data goes into those extents.
     std::vector<std::pair<ObjectId, Mapping>> unwritten;
   };
 
   absl::InlinedVector<SetPlan, 1> sets;
-  std::vector<InPlaceRun> in_place;  // candidates are indices into `sets`
-  BlockCount log_blocks_max;         // of the log, that its record takes at most
+  std::vector<InPlaceRun> in_place;  // the candidates of a run are indices into `sets`
+  BlockCount log_blocks_max;         // the most blocks of the log that the chain can take
   bool settle_first = false;         // a settling record would let the only change set go in place
 
   bool needs_record() const { return in_place.empty() || sets_in_place() < sets.size(); }
@@ -36,7 +36,8 @@ struct Plan {
   }
 };
 
-// A part of the data of a change set, and the new extent that it goes to: one entry of the log record.
+// A piece is a part of the data of a change set, and the extent that the data goes to. A log entry names one
+// piece, or several that follow one another.
 struct CowPiece {
   const ChangeSet* set = nullptr;
   const FrozenRange* from = nullptr;
@@ -46,7 +47,7 @@ struct CowPiece {
 };
 using CowPieces = absl::InlinedVector<CowPiece, 1>;
 
-// Calls part(iovec) for the memory of the piece, in order; memory that is contiguous comes as one part.
+// Calls part(iovec) for the memory of the blocks, in order. Contiguous memory comes as one part.
 template <typename Fn>
 void ForEachPart(const FrozenRange& from, BlockRange blocks, Fn part) {
   iovec run{nullptr, 0};

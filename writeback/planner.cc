@@ -11,10 +11,10 @@
 namespace untorn {
 namespace {
 
-// So many tree nodes are looked for at once.
+// The planner looks for so many tree nodes at once.
 constexpr size_t kNodesPerLoad = 32;
 
-// Whether sorted mappings leave no gap in the blocks of `data`.
+// True if the sorted mappings leave no gap in the blocks of `data`.
 bool Cover(std::span<const Mapping> mapped, const RangeSet& data) {
   size_t i = 0;
   bool covered = true;
@@ -32,7 +32,7 @@ bool Cover(std::span<const Mapping> mapped, const RangeSet& data) {
   return covered;
 }
 
-// The part of the mapping that lies in `range`.
+// Returns the part of the mapping that lies in `range`.
 Mapping Clip(const Mapping& m, BlockRange range) {
   const ObjectBlock start = std::max(m.logical.start, range.start),
                     end = std::min(m.logical.end(), range.end());
@@ -41,11 +41,11 @@ Mapping Clip(const Mapping& m, BlockRange range) {
   Mapping part = m;
   if (part.state != MappingState::kHole) part.physical += start - m.logical.start;
   part.logical = {start, end - start};
-  part.unsettled_rewrites = 0;  // not the same range rewritten
+  part.unsettled_rewrites = 0;  // the count is for the whole range only
   return part;
 }
 
-// The known mappings of `range`, in order and without gaps.
+// Returns the known mappings of `range`, in order and without gaps.
 Mappings MappingsOf(const ObjectChange& change, BlockRange range) {
   Mappings found;
   ObjectBlock at = range.start;
@@ -69,14 +69,15 @@ absl::Status LookUp(ObjectId id, ObjectChange& change, MappingReader& reader, Mi
     failed = reader.Lookup(id, run, &found, missing);
     change.mapped.insert(change.mapped.end(), found.begin(), found.end());
   };
-  // Clang would check the call of the lambda in ForEach(), which does not know of the lock.
+  // Clang would check the call of the lambda inside ForEach(), and ForEach() does not know of the lock.
   change.data.ForEach(absl::FunctionRef<void(BlockRange)>(look_up));
   RETURN_IF_ERROR(failed);
+  // With a node missing the mappings are not complete.
   change.mapped_known = missing->size() == missing_before;
   return absl::OkStatus();
 }
 
-// New data goes into the unwritten blocks themselves, but for those that a hole of the same change set gives back.
+// New data goes into the unwritten blocks themselves, unless a hole of the same set gives the blocks back.
 void AddUnwritten(ObjectId id, const ObjectChange& change, Plan::SetPlan* plan) {
   change.data.ForEach([&](BlockRange run) {
     for (const Mapping& m : MappingsOf(change, run)) {
@@ -94,7 +95,8 @@ bool HasUnwritten(const ObjectChange& change) {
                      [](const Mapping& m) { return m.state == MappingState::kUnwritten; });
 }
 
-// Whether a settling record would let the change set go in place, and the same range was rewritten for want of one before.
+// True if a settling record would let the change set go in place. The same range must also have been
+// rewritten before for want of such a record.
 bool SettlingPays(PathReason reason, std::span<const Mapping> mappings) {
   return reason == PathReason::kUnsettled && mappings.size() == 1 && mappings[0].unsettled_rewrites >= 1;
 }
@@ -106,11 +108,12 @@ absl::Status FindMappings(std::span<const ChangeSetRef> sets, MappingReader& rea
   for (const ChangeSetRef& set : sets) {
     UNTORN_CHECK(set->state == ChangeSet::State::kPending, "mappings are looked up for a frozen change set");
     for (auto& [id, change] : set->changes) {
+      // The caller loads these nodes and calls again.
       if (missing->size() >= kNodesPerLoad) return absl::OkStatus();
       auto& mapped = change.mapped;
       if (!std::is_sorted(mapped.begin(), mapped.end(), before))
         std::sort(mapped.begin(), mapped.end(), before);
-      // Of a block whose newest version is another change set's nobody tells this one when its mapping changes.
+      // No page tells a set when the mapping of a detached block changes.
       const bool told = set->detached.empty();
       if (told && change.mapped_known && Cover(mapped, change.data)) continue;
       RETURN_IF_ERROR(LookUp(id, change, reader, missing));
@@ -144,9 +147,11 @@ Plan MakePlan(std::span<const ChangeSetRef> sets, const PlanContext& context) {
     for (const auto& [id, change] : set->changes) {
       ranges += change.data.runs();
       metadata |= change.grow_to_bytes > change.object->durable_size_bytes;
-      // Not in a later barrier epoch than others of the batch: what those do to the blocks comes first.
+      // Only sets of the first barrier epoch write into unwritten blocks. Before a later set, other sets of
+      // the batch may change those blocks.
       if (set->epoch == sets.front()->epoch && HasUnwritten(change)) AddUnwritten(id, change, &own);
     }
+    // A set without data has nothing to put in place.
     if (ranges == 0) {
       own.reason = PathReason::kMetadataChange;
       continue;
@@ -155,12 +160,13 @@ Plan MakePlan(std::span<const ChangeSetRef> sets, const PlanContext& context) {
     in.several_ranges = ranges > 1;
     in.metadata_change = metadata;
     in.length_bytes = Bytes(set->data_blocks);
-    // Of a change set of several ranges no mapping matters: it never goes in place.
+    // The mappings do not matter for a set that can never go in place, such as one of several ranges.
     const PathReason forever = DecideForever(in.policy, in.limits, in.several_ranges, in.length_bytes);
     if (forever != PathReason::kInPlace) {
       own.reason = forever;
       continue;
     }
+    // The set has one range, so the loop finds the mappings of that range.
     for (const auto& [id, change] : set->changes) {
       change.data.ForEach([&, &change = change](BlockRange run) { mappings = MappingsOf(change, run); });
     }
@@ -177,10 +183,12 @@ Plan MakePlan(std::span<const ChangeSetRef> sets, const PlanContext& context) {
       candidate_sets.push_back(plan.sets.size() - 1);
     }
   }
+  // The committer pays for a settling record only if the change set is the only one of its batch.
   plan.settle_first = settling_pays && sets.size() == 1;
   plan.log_blocks_max = LogBlocksMax(entry_bytes);
   if (candidates.empty()) return plan;
   std::vector<InPlaceRun> runs = MergeInPlace(candidates, context.limits);
+  // The decision so far is about each set alone. For the whole batch one packed run may be cheaper.
   const bool in_place = context.policy == WritePolicy::kHardwareOnly ||
                         InPlaceIsCheaper(runs.size(), sets.size() - candidates.size());
   for (InPlaceRun& run : runs) {
@@ -196,7 +204,7 @@ Plan MakePlan(std::span<const ChangeSetRef> sets, const PlanContext& context) {
 
 void AddPiece(CowPiece piece, CowPieces* pieces) {
   UNTORN_CHECK(piece.blocks.count > 0, "a piece of data is empty");
-  // An entry names a bounded extent.
+  // A log entry names an extent of bounded length.
   while (piece.blocks.count > kMapEntryBlocksMax) {
     CowPiece part = piece;
     part.blocks.count = kMapEntryBlocksMax;
@@ -213,7 +221,7 @@ DataToPlace FindDataToPlace(const Plan& plan) {
     if (own.reason == PathReason::kInPlace) continue;
     for (const FrozenRange& range : own.set->frozen) {
       const ObjectId id = range.object->id;
-      // Unwritten blocks of the range have their place.
+      // The unwritten blocks of the range have their place already.
       RangeSet rest;
       rest.Add(range.blocks);
       for (const auto& [object, m] : own.unwritten) {

@@ -1,7 +1,7 @@
-// Planning: which way each change set of a batch goes, in place or by copy-on-write, and why.
+// The planner decides which way each change set of a batch goes, in place or by copy-on-write, and why.
 //
-// FindMappings() says what the change sets' blocks are mapped to now; MakePlan() is a pure function of that.
-// Neither does I/O.
+// FindMappings() says what the blocks of the change sets are mapped to now. MakePlan() is a pure function of
+// those mappings. Neither of the two does I/O.
 #ifndef UNTORN_WRITEBACK_PLANNER_H_
 #define UNTORN_WRITEBACK_PLANNER_H_
 
@@ -20,9 +20,9 @@
 
 namespace untorn {
 
-// Makes ObjectChange::mapped known, sorted and without gaps for all data of the change sets. What staging found is
-// used where it still holds; otherwise the mappings are looked up. Tree nodes that this needs and that are not cached go
-// to `missing`: load those, and call it again.
+// Makes ObjectChange::mapped known, sorted and without gaps for all data of the change sets. The function
+// uses what staging found where that still holds, and looks up the other mappings. Tree nodes that are needed
+// and not cached go to `missing`. The caller then loads those nodes and calls the function again.
 absl::Status FindMappings(std::span<const ChangeSetRef> sets, MappingReader& reader,
                           MissingNodes* missing) REQUIRES_STORE_LOCK;
 
@@ -30,24 +30,24 @@ struct PlanContext {
   WritePolicy policy = WritePolicy::kAutomatic;
   AtomicLimits limits;
   Lsn settled = {};  // records up to this one are settled
-  bool earlier_in_flight =
-      false;  // something of an earlier barrier epoch than the batch's last is committing
-  // Whether a device read of the extent is outstanding.
+  // Something is committing whose barrier epoch is earlier than that of the batch's last change set.
+  bool earlier_in_flight = false;
+  // Says whether a device read of the extent is outstanding.
   absl::FunctionRef<bool(Extent)> read_outstanding;
 };
 
-// `sets`: in the order of their barrier epochs, not empty, with known mappings.
+// `sets` must not be empty, and must be in the order of the barrier epochs, with known mappings.
 Plan MakePlan(std::span<const ChangeSetRef> sets, const PlanContext& context);
 
-// The data of a plan whose change sets are frozen, before it has its place.
+// Holds the data of a plan whose change sets are frozen, before all of the data has a place.
 struct DataToPlace {
-  CowPieces into_unwritten;  // goes into unwritten extents, which are its place
-  absl::InlinedVector<LayoutItem, 1>
-      items;  // needs new extents; LayoutItem::source is an index into `sources`
+  CowPieces into_unwritten;  // goes into unwritten extents, and so has its place
+  // Needs new extents. LayoutItem::source is an index into `sources`.
+  absl::InlinedVector<LayoutItem, 1> items;
   absl::InlinedVector<std::pair<const ChangeSet*, const FrozenRange*>, 1> sources;
 };
 DataToPlace FindDataToPlace(const Plan& plan);
-// Appends the piece, in parts that an entry of the log can name.
+// Appends the piece, cut into parts that one log entry can name.
 void AddPiece(CowPiece piece, CowPieces* pieces);
 
 }  // namespace untorn

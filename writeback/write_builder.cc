@@ -15,6 +15,7 @@ void AddPacked(std::span<const CowPiece> pieces, Commit* commit) {
   absl::InlinedVector<const CowPiece*, 8> by_place;
   by_place.reserve(pieces.size());
   for (const CowPiece& piece : pieces) by_place.push_back(&piece);
+  // In the order of the device, pieces that are adjacent there share a write.
   const auto before = [](const CowPiece* a, const CowPiece* b) { return a->physical < b->physical; };
   if (!std::is_sorted(by_place.begin(), by_place.end(), before))
     std::sort(by_place.begin(), by_place.end(), before);
@@ -50,7 +51,7 @@ void AddInPlace(const Plan& plan, const InPlaceRun& run, Commit* commit) {
     write.in_place.push_back(&set);
   }
   if (parts.size() > 1) {
-    // One piece of memory: RWF_ATOMIC takes one iovec.
+    // RWF_ATOMIC takes one iovec, so the data has to be one piece of memory.
     AlignedBuffer& bounce = commit->bounces.emplace_back(Bytes(run.extent.count));
     std::byte* to = bounce.data();
     for (const iovec& part : parts)

@@ -1,4 +1,4 @@
-// The write requests of a commit, made of frozen buffers and their places.
+// The write builder makes the write requests of a commit from frozen buffers and their places.
 #ifndef UNTORN_WRITEBACK_WRITE_BUILDER_H_
 #define UNTORN_WRITEBACK_WRITE_BUILDER_H_
 
@@ -9,8 +9,8 @@
 
 namespace untorn {
 
-// Makes commit->data_writes: the pieces, as few and as long as their places allow, and the plan's writes in place. Called
-// without the store's lock: all that it reads is frozen.
+// Fills commit->data_writes with the writes of the pieces, and with the plan's writes in place. The writes of
+// the pieces are as few and as long as their places allow. Needs no lock, because all that is read is frozen.
 void BuildWrites(const Plan& plan, std::span<const CowPiece> pieces, Commit* commit);
 
 }  // namespace untorn

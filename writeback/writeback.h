@@ -1,4 +1,4 @@
-// All that is between acceptance and durability, wired together.
+// Writeback wires together all that is between acceptance and durability.
 #ifndef UNTORN_WRITEBACK_WRITEBACK_H_
 #define UNTORN_WRITEBACK_WRITEBACK_H_
 
@@ -14,7 +14,7 @@
 
 namespace untorn {
 
-// Pump and volume must outlive it.
+// The pump and the volume must outlive this object.
 class Writeback {
  public:
   Writeback(IoPump& pump, Volume& volume, const OpenOptions& options, const CommitterOptions& committing)
