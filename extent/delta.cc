@@ -110,10 +110,10 @@ absl::Status Delta::ReplaceOverlapping(Object& object, Object::iterator it, Obje
       if (old.state != MappingState::kUnwritten || place.start != expected) {
         result = absl::DataLossError(absl::StrCat(
             "the log writes blocks ", cut_start.value(), " to ", (cut_end - 1).value(), " of object ",
-            Value(id), " into blocks as reserved for it from ", expected.value(), " on, but has ",
+            Value(id), " into unwritten blocks from ", expected.value(), " on, but the store has ",
             old.state == MappingState::kHole ? absl::StrCat("a hole there")
             : old.state == MappingState::kUnwritten
-                ? absl::StrCat("reserved those from ", place.start.value(), " on")
+                ? absl::StrCat("unwritten blocks from ", place.start.value(), " on")
                 : absl::StrCat("written them at ", place.start.value())));
       }
       // The owner of the unwritten blocks also owns what is written into them.

@@ -25,7 +25,7 @@ struct EntryHead {
   uint32_t b;
 };
 static_assert(sizeof(EntryHead) == 8);
-constexpr uint16_t kReservedBefore = 0x8000;
+constexpr uint16_t kIntoUnwritten = 0x8000;
 
 // Fills the bytes in pieces that the C library fills with vector stores. For longer pieces the library uses
 // a string instruction, which takes longer to start than such a piece takes.
@@ -95,8 +95,8 @@ bool DecodeEntry(Reader& in, Extent data_area, LogEntry* e) {
   e->object = static_cast<ObjectId>(object);
   switch (e->type) {
     case LogEntry::Type::kMap:
-      e->state = static_cast<MappingState>(head.a & ~kReservedBefore);
-      e->into_unwritten = (head.a & kReservedBefore) != 0;
+      e->state = static_cast<MappingState>(head.a & ~kIntoUnwritten);
+      e->into_unwritten = (head.a & kIntoUnwritten) != 0;
       e->logical.count = BlockCount(head.b);
       // A mapping outside the data area would let data overwrite metadata.
       return in.Get(&e->logical.start) && in.Get(&e->physical) && in.Get(&e->hash) &&
@@ -212,7 +212,7 @@ uint64_t EncodeRecord(const LogRecord& record, std::span<const LogEntry> entries
     EntryHead head{static_cast<uint16_t>(e.type), static_cast<uint16_t>(e.name.size()), 0};
     if (e.type == LogEntry::Type::kMap) {
       head.a =
-          static_cast<uint16_t>(static_cast<uint16_t>(e.state) | (e.into_unwritten ? kReservedBefore : 0));
+          static_cast<uint16_t>(static_cast<uint16_t>(e.state) | (e.into_unwritten ? kIntoUnwritten : 0));
       head.b = static_cast<uint32_t>(e.logical.count.value());
     }
     w.Put(head);

@@ -88,7 +88,7 @@ class TailReader {
     tail_.position = sb_.checkpoint_position;
     tail_.checksum = sb_.checkpoint_checksum;
     tail_.prepared_blocks = sb_.prepared_blocks;
-    if (absl::Status s = WalkChain(); !s.ok()) return s;
+    if (absl::Status s = WalkLog(); !s.ok()) return s;
     if (tail_.damage.ok()) {
       if (absl::Status s = LookForVouchers(); !s.ok()) return s;
     }
@@ -98,14 +98,14 @@ class TailReader {
   }
 
  private:
-  struct Chained {
+  struct Walked {
     LogTail::Summary summary;
     uint64_t checksum;
     BlockCount prepared_blocks;
     Generation superblock_generation;
   };
 
-  absl::Status WalkChain() {
+  absl::Status WalkLog() {
     claim_ = sb_.durable_lsn;
     end_lsn_ = sb_.checkpoint_lsn;
     end_position_ = sb_.checkpoint_position;
@@ -124,10 +124,10 @@ class TailReader {
       // silently.
       if (SuperblockIsLost(*record)) return absl::OkStatus();
       if (EndsLog(*record, sb_)) break;
-      chain_.push_back({{record->position, record->blocks, record->lsn, 0, record->last},
-                        record->checksum,
-                        record->prepared_blocks,
-                        record->superblock_generation});
+      records_.push_back({{record->position, record->blocks, record->lsn, 0, record->last},
+                          record->checksum,
+                          record->prepared_blocks,
+                          record->superblock_generation});
       claim_ = std::max(claim_, record->claim);
       previous = record->checksum;
       end_lsn_ = record->lsn;
@@ -195,26 +195,26 @@ class TailReader {
 
   absl::Status CutAtFirstWrongHash() {
     size_t keep = 0;
-    for (; keep < chain_.size(); ++keep) {
+    for (; keep < records_.size(); ++keep) {
       // Settled records need no hash: their data may have been overwritten in place since.
-      if (chain_[keep].summary.lsn <= claim_) continue;
-      absl::StatusOr<LogRecord> record = Record(chain_[keep].summary.position);
+      if (records_[keep].summary.lsn <= claim_) continue;
+      absl::StatusOr<LogRecord> record = Record(records_[keep].summary.position);
       if (!record.ok()) return record.status();
       absl::StatusOr<bool> there = AllDataIsThere(*record);
       if (!there.ok()) return there.status();
       if (!*there) break;
     }
     // The records of a chain count only with the last of them.
-    while (keep > 0 && !LogMayEndAfter(chain_[keep - 1].summary.last)) --keep;
-    tail_.dropped = chain_.size() - keep;
+    while (keep > 0 && !LogMayEndAfter(records_[keep - 1].summary.last)) --keep;
+    tail_.dropped = records_.size() - keep;
     Lsn chain_lsn;
     // The loop goes backwards, because the last record of a chain gives its LSN to the records before.
     for (size_t i = keep; i-- > 0;) {
-      if (chain_[i].summary.last) chain_lsn = chain_[i].summary.lsn;
-      chain_[i].summary.chain_lsn = chain_lsn;
+      if (records_[i].summary.last) chain_lsn = records_[i].summary.lsn;
+      records_[i].summary.chain_lsn = chain_lsn;
     }
     for (size_t i = 0; i < keep; ++i) {
-      const Chained& c = chain_[i];
+      const Walked& c = records_[i];
       tail_.kept.push_back(c.summary);
       tail_.lsn = c.summary.lsn;
       tail_.position = c.summary.position + c.summary.blocks;
@@ -230,7 +230,7 @@ class TailReader {
   RingReader ring_;
   AlignedBuffer bytes_, data_;
   LogTail tail_;
-  std::vector<Chained> chain_;
+  std::vector<Walked> records_;
   Lsn claim_;
   Lsn end_lsn_;
   LogPosition end_position_;

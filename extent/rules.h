@@ -72,7 +72,7 @@ bool DataMatches(const Hash128& found, const Hash128& recorded);
 
 // Says whether the log may end after a record. The argument is true for the last record of a chain. Without
 // the rule half of a transaction would count.
-bool LogMayEndAfter(bool last_of_transaction);
+bool LogMayEndAfter(bool last_of_chain);
 
 // Says whether blocks count as not written after so many failures to read them. Without the rule a device
 // that fails once, or for good, would make an acknowledged record look like the end of the log.

@@ -173,8 +173,8 @@ class Fsck {
   }
 
   // Checks the blocks that the log uses, record by record as recovery does. A record may map only blocks that
-  // neither the checkpoint nor an earlier record has in use. A record that writes into reserved blocks must
-  // find them reserved in the checkpoint, for the same object.
+  // neither the checkpoint nor an earlier record has in use. A record that writes into unwritten blocks must
+  // find them unwritten in the checkpoint, for the same object.
   void CheckLogSpace(const Superblock& sb, const LogTail& tail, const Delta& delta, const TreeCheck& tree) {
     BlockSet used;
     Delta replayed;
@@ -206,7 +206,7 @@ class Fsck {
           const bool in_use = tree.base().Contains(run.start);
           findings_.Add(in_use ? FindingCode::kMappingOverlap : FindingCode::kUsedMarkedFree,
                         DescribeRun(run), ": the log writes there for object ", Value(object),
-                        " as into blocks reserved for it, which the checkpoint has ",
+                        " as into unwritten blocks of it, which the checkpoint has ",
                         in_use ? "for something else" : "not in use");
         });
       });

@@ -19,12 +19,12 @@ namespace {
 struct Pending {
   IoRequest* request = nullptr;  // may be gone once the device is being destroyed
   IoOp op = IoOp::kRead;
-  absl::Status status;   // decided at Submit(); not OK: the request fails
+  absl::Status status;   // decided at Submit(); the request fails if not OK
   bool refused = false;  // fails without an effect
   bool held = false;
   std::optional<SimulatedFault::Kind> fault;
-  DiskWrite write;            // of a write: its content as of Submit()
-  uint64_t flush_covers = 0;  // of a flush: unflushed writes before this number
+  DiskWrite write;            // for a write: its content at Submit()
+  uint64_t flush_covers = 0;  // for a flush: covers unflushed writes before this number
   uint64_t done_ns = 0;       // in virtual time
 };
 
@@ -41,6 +41,7 @@ std::vector<DiskBlockPtr> CopyContent(const IoRequest& request) {
   return blocks;
 }
 
+// Stops the process if the buffer of a write has changed in flight (invariant 1 of Device).
 void CheckUnchanged(const Pending& pending) {
   size_t i = 0;
   for (const iovec& v : pending.request->iov) {
@@ -87,6 +88,7 @@ struct SimulatedDevice::Impl final : DiskUser {
   std::vector<const DiskWrite*> InFlight() const override {
     std::vector<const DiskWrite*> writes;
     for (const Pending& p : pending) {
+      // A refused or lost write never lands.
       if (IsWrite(p.op) && !p.refused && p.fault != SimulatedFault::kLostWrite) writes.push_back(&p.write);
     }
     return writes;
@@ -96,6 +98,7 @@ struct SimulatedDevice::Impl final : DiskUser {
     for (Planned& planned : faults) {
       const SimulatedFault& fault = planned.fault;
       if (fault.op != p.op) continue;
+      // Every fault counts all operations of its kind, but only one fault strikes an operation.
       ++planned.seen;
       if (p.fault || planned.seen < fault.first || planned.seen - fault.first >= fault.count) continue;
       ++faults_seen;
@@ -104,18 +107,19 @@ struct SimulatedDevice::Impl final : DiskUser {
     }
   }
 
-  // When a request that comes now is done.
+  // Returns when a request that comes now is done, in virtual time.
   uint64_t DoneNs(const IoRequest& request) {
     if (!options.latency) return 0;
     const SimulatedLatency& l = *options.latency;
     const uint64_t jitter_ns = l.jitter_ns > 0 ? rng() % l.jitter_ns : 0;
+    // A flush does not queue behind the reads and writes that are being handed over.
     if (request.op == IoOp::kFlush) return virtual_ns + l.flush_ns + jitter_ns;
     handed_over_ns = std::max(handed_over_ns, virtual_ns) + l.request_ns +
                      request.length_bytes() / kBlockBytes * l.block_ns;
     return handed_over_ns + (request.op == IoOp::kRead ? l.read_ns : l.write_ns) + jitter_ns;
   }
 
-  // The next request to complete; pending.end() if all are held.
+  // Returns the next request to complete, or pending.end() if all are held.
   std::vector<Pending>::iterator Next() {
     if (options.latency) {
       auto next = pending.end();
@@ -135,6 +139,7 @@ struct SimulatedDevice::Impl final : DiskUser {
   void Observe(std::unique_lock<std::mutex> lock) {
     if (!state().observer || disconnected) return;
     const std::function<void()> observer = state().observer;
+    // The observer looks at the disk, and takes the lock of the disk for that.
     lock.unlock();
     observer();
   }
@@ -154,6 +159,7 @@ absl::Status SimulatedDevice::Impl::Read(const IoRequest& request,
     std::memcpy(bytes, state().current.Find(rotten).bytes, kBlockBytes);
     bytes[rng() % kBlockBytes] ^= static_cast<char>(1 << rng() % 8);
     const DiskBlockPtr block = MakeDiskBlock(bytes);
+    // The bit stays rotten for good, also after a power cut.
     state().medium.Set(rotten, block);
     state().current.Set(rotten, block);
   }
@@ -181,11 +187,13 @@ void SimulatedDevice::Impl::Write(Pending p) {
   CheckUnchanged(p);
   if (p.fault == SimulatedFault::kLostWrite) return;
   if (p.fault == SimulatedFault::kMisdirectedWrite) {
+    // The write goes to any other place where it fits.
     const uint64_t places = state().size_bytes / kBlockBytes - p.write.blocks.size();
     const uint64_t moved = p.write.first_block.value() + 1 + rng() % std::max<uint64_t>(places, 1);
     p.write.first_block = BlockNumber(moved % (places + 1));
   }
   if (p.fault == SimulatedFault::kError) {
+    // A write that fails keeps nothing, some sectors, or all (fault model 7).
     const uint64_t outcome = rng() % 3;
     if (outcome == 0) return;
     if (outcome == 1 && !p.write.atomic) p.write.Tear(rng);
@@ -196,6 +204,7 @@ void SimulatedDevice::Impl::Write(Pending p) {
 void SimulatedDevice::Impl::Complete(Pending p) {
   IoRequest* request = p.request;
   request->status = p.status;
+  // After Crash() or Kill() an old device has no effect any more (fault model 6).
   if (disconnected) {
     request->status = absl::InternalError(
         absl::StrCat("memory: request at offset ", request->offset_bytes, ": the simulated disk is gone"));
@@ -237,6 +246,7 @@ SimulatedDevice::SimulatedDevice(std::shared_ptr<SimulatedDisk> disk, const Simu
   if (options.track_reads) impl_->read_blocks.resize(state.size_bytes / kBlockBytes);
   std::lock_guard<std::mutex> lock(state.mu);
   state.keep_previous |= options.keep_previous;
+  // What the last device left in flight has landed by now, or never lands (fault model 4).
   state.orphans.clear();
   state.users.push_back(impl_.get());
 }
@@ -247,6 +257,7 @@ SimulatedDevice::~SimulatedDevice() {
   std::erase(state.users, impl_.get());
   if (impl_->disconnected) return;
   state.orphans.clear();
+  // A later power cut or kill decides whether these writes land.
   for (const DiskWrite* write : impl_->InFlight()) state.orphans.push_back(*write);
 }
 
@@ -281,6 +292,7 @@ void SimulatedDevice::Submit(absl::Span<IoRequest* const> requests) {
         break;
       case IoOp::kFlush:
         ++counts_.flushes;
+        // Only writes that Reap() has handed back by now have a number (fault model 1).
         pending.flush_covers = state.unflushed_end();
         break;
       case IoOp::kWrite:
@@ -290,6 +302,7 @@ void SimulatedDevice::Submit(absl::Span<IoRequest* const> requests) {
         counts_.bytes_written += length_bytes;
         pending.write.first_block = DeviceBlockAt(request->offset_bytes);
         pending.write.atomic = request->op == IoOp::kAtomicWrite && !impl_->options.lies.tear_atomic;
+        // The content is fixed here. CheckUnchanged() compares the buffers with it later.
         pending.write.blocks = CopyContent(*request);
         break;
     }
@@ -304,6 +317,7 @@ void SimulatedDevice::Reap(bool wait, std::vector<IoRequest*>* completed) {
   std::unique_lock<std::mutex> lock(state.mu);
   auto next = impl_->Next();
   if (wait && next == impl_->pending.end() && !impl_->pending.empty() && !impl_->hold_forever) {
+    // Only held requests are left, and the caller would wait for ever.
     for (Pending& pending : impl_->pending) pending.held = false;
     next = impl_->Next();
   }

@@ -1,30 +1,34 @@
-// A disk in memory, for tests, with a volatile write cache and a stated fault model.
+// A simulated device is a disk in memory, for tests. The disk has a volatile write cache and a stated fault
+// model.
 //
 // Fault model
-//  1. Writes go to a volatile cache. A flush moves to the medium every write that was handed back by Reap()
-//     before the flush was submitted, and nothing else.
+//  1. Writes go to a volatile cache. A flush moves to the medium every write that Reap() handed back before
+//     the flush was submitted, and nothing else.
 //  2. At a power cut (Crash, AfterCut) every other write, in flight or not flushed, may or may not have
-//     reached the medium, in any order. A write that is not a promised atomic unit may be torn at every
-//     512-byte sector, in any pattern; sectors of it that do not land hold what they held before, or, of a
-//     write that is cut short (AfterCut), are unreadable until they are written again.
+//     reached the medium, in any order. A write that the device does not keep whole may be torn at every
+//     512-byte sector, in any pattern. Sectors that do not land hold what they held before. If AfterCut
+//     shears a write, its other sectors are unreadable until they are written again.
 //  3. A kAtomicWrite within the limits is there whole or not at all.
-//  4. After a process kill (Kill, AfterKill) writes in flight may land or not, whole or torn; the cache
-//     survives. They land before the next device is made: the lock of a store, which lies on the file
-//     description that does the I/O, keeps the next owner out until then.
-//  5. Requests complete in an order drawn from the seed, one per Reap() when `shuffle` is set, otherwise in
-//     order of submission. With a latency model they complete in the order of virtual time; nothing sleeps.
-//  6. A device made before a Crash() or Kill() is cut off by it: every request it still has, or gets, fails
-//     without effect. So an engine may be destroyed after the crash as well as before.
+//  4. At a process kill (Kill, AfterKill) the cache survives. Each write in flight may land or not, whole or
+//     torn, but lands before the next device is made. A real store guarantees so: its lock lies on the file
+//     description that does the I/O, and keeps the next owner out until then.
+//  5. With `shuffle`, requests complete in an order drawn from the seed, one in each Reap(). Otherwise
+//     requests complete in the order of submission. With a latency model, requests complete in the order of
+//     virtual time; nothing sleeps.
+//  6. Crash() and Kill() cut off every device that was made before. Every request that such a device still
+//     has, or gets, fails without effect. So an engine may be destroyed after the crash as well as before.
 // On demand (Inject, FailAfter, `lies`)
-//  7. The n-th operation of a kind fails. A failed write keeps nothing, or all, or some of its sectors; of
-//     what a failed flush covers each write stays in the cache, or some of its sectors do, or none: as real
-//     disks and kernels lose it.
-//  8. The n-th write is lost (acknowledged, never done) or misdirected (done at another place).
-//  9. The n-th read finds a bit rotted, on the medium and for good, or returns what a block held before it
-//     was written last.
-// 10. A disk that ignores flush, or that tears the atomic writes it promised.
-// Every decision comes from the seed. Threading: as Device; what ends a process (SimulatedDisk::Crash, Kill)
-// and the accessors must not run concurrently with anything else.
+//  7. The n-th operation of a kind fails. A failed write keeps nothing, or all, or some of its sectors. A
+//     failed flush keeps in the cache all, some or no sectors of each write that it covers, as real disks and
+//     kernels lose writes.
+//  8. The n-th write is lost (acknowledged and never done) or misdirected (done at another place).
+//  9. The n-th read finds a rotten bit, on the medium and for good, or returns what a block held before its
+//     last write.
+// 10. The disk ignores flushes, or tears the atomic writes that it promised to keep whole.
+// Every decision comes from the seed.
+//
+// Threading: as for Device. SimulatedDisk::Crash and Kill, and the accessors, must not run concurrently with
+// anything else.
 #ifndef UNTORN_SIM_SIMULATED_DEVICE_H_
 #define UNTORN_SIM_SIMULATED_DEVICE_H_
 
@@ -38,11 +42,11 @@
 
 namespace untorn {
 
-// How long requests take, in virtual time. Reads and writes are handed over one after another; then each takes its
-// time by itself, however many there are.
+// Says how long requests take, in virtual time. Reads and writes are handed over one after another. Each then
+// takes its own time, in parallel with all others.
 struct SimulatedLatency {
-  uint64_t request_ns = 0;  // to hand over a read or write,
-  uint64_t block_ns = 0;    // and each block of it
+  uint64_t request_ns = 0;  // to hand over a read or write
+  uint64_t block_ns = 0;    // to hand over each of its blocks, in addition
   uint64_t read_ns = 0, write_ns = 0, flush_ns = 0;
   uint64_t jitter_ns = 0;  // up to this much more, by the seed
 };
@@ -68,13 +72,13 @@ struct DeviceCounts {
   uint64_t bytes_read = 0, bytes_written = 0;
 };
 
-// Something that goes wrong with the operations number `first` (1: the next), `first` + 1, … of a kind.
+// A fault strikes `count` operations of one kind, from operation number `first` on. 1 is the next operation.
 struct SimulatedFault {
   enum Kind { kError, kLostWrite, kMisdirectedWrite, kBitRot, kStaleRead } kind = kError;
   IoOp op = IoOp::kWrite;
   uint64_t first = 1;
   uint64_t count = 1;
-  absl::Status status;  // kError
+  absl::Status status;  // for kError only
 };
 
 class SimulatedDevice : public Device {
@@ -88,11 +92,11 @@ class SimulatedDevice : public Device {
   void Inject(const SimulatedFault& fault);
   void FailAfter(IoOp op, uint64_t n, absl::Status status, uint64_t count = 1);
   void ClearFaults();
-  // Faults that came to pass.
+  // Returns how many faults came to pass.
   uint64_t faults_seen() const;
 
-  // Holds back the next `count` operations of this kind that come in, until they are released, or, but for
-  // kForever, until a Reap() that waits has nothing else to hand back.
+  // Holds back the next `count` operations of this kind until Release(). With kNothingElse, a Reap() that
+  // waits and has nothing else to hand back releases them too.
   enum class HoldUntil { kNothingElse, kForever };
   void Hold(IoOp op, uint64_t count, HoldUntil until);
   void Release();
@@ -100,8 +104,9 @@ class SimulatedDevice : public Device {
 
   const DeviceCounts& counts() const { return counts_; }
   uint64_t virtual_ns() const;
-  // What the device has read, if it tracks that: the blocks, and a fingerprint of them and their contents, each
-  // as it was read first.
+  // With `track_reads`, blocks_read() returns the blocks that the device has read. reads_fingerprint()
+  // returns a fingerprint of these blocks and their contents. Each block counts with the content that its
+  // first read returned.
   std::vector<BlockNumber> blocks_read() const;
   uint64_t reads_fingerprint() const;
 

@@ -19,7 +19,7 @@ const DiskBlock& ZeroBlock() {
   return *zeros;
 }
 
-// Whether anything of the write lands; makes it what does.
+// Returns whether the write lands, and makes `write` what lands.
 bool Lands(const SimulatedDisk::Landing& landing, DiskWrite* write) {
   if (!landing.sectors.empty()) write->sectors = landing.sectors;
   write->shorn = landing.shorn;
@@ -37,7 +37,7 @@ DiskBlockPtr MakeDiskBlock(const char* bytes, uint8_t unreadable) {
 }
 
 uint64_t DiskBlockFingerprint(BlockNumber number, const DiskBlock& block) {
-  // Mixed as MurmurHash3 finishes: the hash is a good one, the number is not.
+  // The mixing is the end of MurmurHash3. The hash is random enough by itself, the number is not.
   uint64_t mixed = block.hash ^ (number.value() + 1) * 0x9e3779b97f4a7c15;
   mixed = (mixed ^ mixed >> 33) * 0xff51afd7ed558ccd;
   return mixed ^ mixed >> 33;
@@ -67,6 +67,7 @@ uint64_t DiskBlocks::Fingerprint(BlockNumber number) const {
 
 DiskBlocks::Chunk& DiskBlocks::MutableChunk(BlockNumber number) {
   if (chunks_->is_shared) {
+    // The copied list shares every chunk with the old list.
     auto own = std::make_shared<Chunks>();
     own->list = chunks_->list;
     for (const std::shared_ptr<Chunk>& chunk : own->list) {
@@ -89,6 +90,7 @@ DiskBlocks::Chunk& DiskBlocks::MutableChunk(BlockNumber number) {
 }
 
 void DiskBlocks::Set(BlockNumber number, DiskBlockPtr block) {
+  // A block of zeros takes no memory, and equals a block that was never written.
   if (block->hash == ZeroBlock().hash) block = nullptr;
   Chunk& chunk = MutableChunk(number);
   uint64_t& fingerprint = chunk.fingerprints[Chunk::IndexOf(number)];
@@ -106,6 +108,7 @@ void DiskWrite::ApplyTo(DiskBlocks* to) const {
       continue;
     }
     const auto first = sectors.begin() + static_cast<ptrdiff_t>(i * kSectorsPerBlock);
+    // Nothing of the write reaches this block.
     if (!shorn && std::none_of(first, first + kSectorsPerBlock, [](bool lands) { return lands; })) continue;
     const DiskBlock& before = to->Find(place);
     uint8_t unreadable = before.unreadable;
@@ -115,6 +118,7 @@ void DiskWrite::ApplyTo(DiskBlocks* to) const {
       const uint8_t bit = 1 << s;
       if (first[static_cast<ptrdiff_t>(s)]) {
         std::memcpy(merged + s * kSectorBytes, blocks[i]->bytes + s * kSectorBytes, kSectorBytes);
+        // A sector that is written again becomes readable.
         unreadable &= ~bit;
       } else if (shorn) {
         unreadable |= bit;
@@ -160,10 +164,12 @@ void SimulatedDisk::State::FlushBefore(uint64_t end) {
 void SimulatedDisk::State::FailFlushBefore(uint64_t end, std::mt19937_64& rng) {
   for (size_t i = 0; i < unflushed.size() && unflushed_first + i < end; ++i) {
     DiskWrite& write = unflushed[i];
+    // The write stays in the cache, is torn there, or is gone (fault model 7).
     const uint64_t fate = rng() % 3;
     if (fate == 1 && !write.atomic) write.Tear(rng);
     if (fate == 2) write.sectors.assign(write.blocks.size() * kSectorsPerBlock, false);
   }
+  // Sectors that are gone show what they held before, so the cache is built again.
   current = medium;
   for (const DiskWrite& write : unflushed) write.ApplyTo(&current);
 }
@@ -199,7 +205,7 @@ void SimulatedDisk::Crash(std::mt19937_64& rng, int keep_per_mille) {
     if (!write.atomic && rng() % 2 == 0) write.Tear(rng);
     write.ApplyTo(&state_->medium);
   };
-  // Completed writes keep their order where they overlap; those in flight have none.
+  // Completed writes land in their order, which counts where they overlap. Writes in flight have no order.
   std::vector<DiskWrite> in_flight = state_->TakeInFlight(rng);
   for (DiskWrite& write : state_->unflushed) land(std::move(write));
   for (DiskWrite& write : in_flight) land(std::move(write));
@@ -211,6 +217,7 @@ void SimulatedDisk::Crash(std::mt19937_64& rng, int keep_per_mille) {
 void SimulatedDisk::Kill(std::mt19937_64& rng) {
   std::lock_guard<std::mutex> lock(state_->mu);
   for (DiskWrite& write : state_->TakeInFlight(rng)) {
+    // The write is lost, torn, or lands whole in the cache (fault model 4).
     const uint64_t outcome = rng() % 3;
     if (outcome == 0) continue;
     if (outcome == 1 && !write.atomic) write.Tear(rng);
@@ -240,6 +247,7 @@ std::shared_ptr<SimulatedDisk> SimulatedDisk::AfterCut(std::span<const Landing> 
   for (const DiskWrite& write : state_->unflushed) land(write);
   for (DiskWrite& write : state_->CopyInFlight()) land(std::move(write));
   UNTORN_CHECK(i == landings.size(), "AfterCut needs a landing for each unflushed write");
+  // The power cut empties the cache.
   after->state_->current = after->state_->medium;
   return after;
 }
@@ -250,6 +258,7 @@ std::shared_ptr<SimulatedDisk> SimulatedDisk::AfterKill(std::span<const Landing>
   after->state_->medium = state_->medium;
   after->state_->current = state_->current;
   after->state_->unflushed = state_->unflushed;
+  // The landings of completed writes do not count, because the cache survives.
   size_t i = state_->unflushed.size();
   for (DiskWrite& write : state_->CopyInFlight()) {
     if (Lands(landings[i++], &write)) after->state_->Cache(std::move(write));
@@ -266,6 +275,7 @@ void SimulatedDisk::SetObserver(std::function<void()> observer) {
 uint64_t SimulatedDisk::Fingerprint() const {
   std::lock_guard<std::mutex> lock(state_->mu);
   uint64_t all = state_->medium.fingerprint();
+  // What is cached counts in the order of writing: a later power cut depends on that order.
   for (const DiskWrite& write : state_->unflushed) {
     const BlockNumber end = write.first_block + BlockCount(write.blocks.size());
     for (BlockNumber block = write.first_block; block < end; ++block) {
@@ -303,6 +313,7 @@ void SimulatedDisk::Poke(uint64_t offset_bytes, const void* data, uint64_t lengt
   while (length_bytes > 0) {
     const uint64_t in_block = offset_bytes % kBlockBytes;
     const uint64_t count = std::min(length_bytes, kBlockBytes - in_block);
+    // Cache and medium may differ in the rest of the block, and each keeps its own rest.
     for (DiskBlocks* blocks : {&state_->medium, &state_->current}) {
       char bytes[kBlockBytes];
       std::memcpy(bytes, blocks->Find(DeviceBlockAt(offset_bytes)).bytes, kBlockBytes);
@@ -327,6 +338,7 @@ std::shared_ptr<SimulatedDisk> SimulatedDisk::Clone() const {
   clone->state_->current = state_->current;
   clone->state_->unflushed = state_->unflushed;
   clone->state_->unflushed_first = state_->unflushed_first;
+  // The clone has no device, so writes in flight become orphans.
   clone->state_->orphans = state_->CopyInFlight();
   return clone;
 }

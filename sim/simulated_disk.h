@@ -1,8 +1,8 @@
-// What a SimulatedDevice writes to: a medium with a volatile cache over it, which outlive the process that
-// writes. The fault model is stated in simulated_device.h.
+// A SimulatedDevice writes to a simulated disk: a medium with a volatile cache over it. The disk outlives the
+// process that writes. simulated_device.h states the fault model.
 //
-// Threading: the methods take a lock of their own; those that end a process (Crash, Kill) must not run
-// concurrently with calls on its device.
+// Threading: the methods take a lock of their own. Crash and Kill end a process, and must not run
+// concurrently with calls on the device of that process.
 #ifndef UNTORN_SIM_SIMULATED_DISK_H_
 #define UNTORN_SIM_SIMULATED_DISK_H_
 
@@ -17,7 +17,8 @@
 
 namespace untorn {
 
-// Sparse: blocks never written read as zeros and take no memory. Clones share blocks until one is written.
+// The disk is sparse: blocks that were never written read as zeros and take no memory. Clones share a block
+// until the block is written.
 class SimulatedDisk {
  public:
   explicit SimulatedDisk(uint64_t size_bytes);
@@ -26,12 +27,13 @@ class SimulatedDisk {
   uint64_t size_bytes() const;
 
   // ---- Power cuts and kills, drawn at random ----
-  // Power cut: each unflushed write (completed, or in flight on a device, or on the one that was destroyed
-  // last without reaping it) lands wholly, partly or not, by `rng`. keep_per_mille: the chance of a write to
-  // land; of those that land and are not atomic half are torn. Afterwards the medium is all there is.
+  // Cuts the power. Each unflushed write lands wholly, partly or not, by `rng`. Unflushed are completed
+  // writes that no flush covers, writes in flight on a device, and writes in flight on the device that was
+  // destroyed last. A write lands with the chance `keep_per_mille`. Half of the writes that land and are not
+  // atomic are torn. Afterwards the cache holds what the medium holds.
   void Crash(std::mt19937_64& rng, int keep_per_mille = 500);
-  // The process is gone but the power is on: writes that were completed stay in the cache, those in flight
-  // land wholly, partly or not.
+  // Ends the process while the power stays on. Completed writes stay in the cache. Writes in flight land in
+  // the cache wholly, partly or not.
   void Kill(std::mt19937_64& rng);
 
   // ---- Power cuts and kills, each of those that are possible by itself ----
@@ -39,37 +41,40 @@ class SimulatedDisk {
   struct Unflushed {
     BlockNumber first_block;
     uint64_t sectors = 0;
-    bool may_tear = true;    // false: an atomic write
+    bool may_tear = true;    // false for an atomic write
     bool in_flight = false;  // not yet handed back
   };
-  // What becomes of one of them.
+  // What becomes of one unflushed write.
   struct Landing {
     bool lands = false;
-    std::vector<bool> sectors;  // which of them do; empty: all
-    bool shorn = false;         // the others were being written, and are unreadable
+    std::vector<bool> sectors;  // which sectors land; all if empty
+    bool shorn = false;         // the power failed during the other sectors, which are now unreadable
   };
-  // Completed ones in their order, then those in flight in order of submission.
+  // Returns completed writes in the order of completion, then writes in flight in the order of submission.
   std::vector<Unflushed> unflushed() const;
-  // The disk as a power cut at this moment leaves it, given what becomes of each of unflushed(), in order.
+  // Returns the disk that a power cut at this moment leaves. `landings` says what becomes of each of
+  // unflushed(), in the same order. The disk itself does not change.
   std::shared_ptr<SimulatedDisk> AfterCut(std::span<const Landing> landings) const;
-  // As a kill leaves it: what was completed is in the cache. Only the landings of those in flight count.
+  // Returns the disk that a kill at this moment leaves: completed writes stay in the cache. `landings` is as
+  // for AfterCut(), but only the landings of writes in flight count.
   std::shared_ptr<SimulatedDisk> AfterKill(std::span<const Landing> landings) const;
-  // Called after every change of what a power cut could leave: writes submitted, a flush done. Not while
-  // calling it may the device be used.
+  // The disk calls `observer` after every change of what a power cut could leave: writes submitted, or a
+  // flush done. The observer must not use the device.
   void SetObserver(std::function<void()> observer);
-  // Equal for disks that hold the same, in medium and cache.
+  // Fingerprints are equal for disks that hold the same in medium and cache.
   uint64_t Fingerprint() const;
-  // Equal for disks that return the same when these blocks are read: SimulatedDevice::reads_fingerprint() of a
-  // device that reads them.
+  // Fingerprints are equal for disks that return the same when these blocks are read. A device that reads the
+  // blocks has the same SimulatedDevice::reads_fingerprint().
   uint64_t Fingerprint(std::span<const BlockNumber> blocks) const;
 
   // ---- For tests ----
-  // What a read would return now (cache over medium); tests damage the disk with Poke (to the medium and
-  // cache).
+  // Peek() copies what a read would return now, the cache over the medium. Poke() damages the disk: it writes
+  // to the medium and to the cache.
   void Peek(uint64_t offset_bytes, void* out, uint64_t length_bytes) const;
   void Poke(uint64_t offset_bytes, const void* data, uint64_t length_bytes);
   bool IsReadable(BlockNumber block) const;
-  // A copy of this disk, cache and all: to try many crashes from one state.
+  // Returns a copy of this disk with its cache and its writes in flight. So a test can try many crashes from
+  // one state.
   std::shared_ptr<SimulatedDisk> Clone() const;
 
  private:

@@ -1,5 +1,8 @@
-// The inside of a SimulatedDisk, which its devices share. Included by simulated_disk.cc and
-// simulated_device.cc only.
+// This header has the inside of a SimulatedDisk, which the devices of the disk share. Only simulated_disk.cc
+// and simulated_device.cc include this header.
+//
+// Threading: State::mu guards what belongs to one disk alone. Disks also share blocks and chunks. Nobody
+// changes those once they are shared, and `is_shared` is atomic.
 #ifndef UNTORN_SIM_SIMULATED_DISK_STATE_H_
 #define UNTORN_SIM_SIMULATED_DISK_STATE_H_
 
@@ -19,7 +22,8 @@
 
 namespace untorn {
 
-// Shared by whatever holds the same content; never changed once shared.
+// The content of one block. Disks, caches and writes share a DiskBlock, so nobody changes one once it is
+// made.
 struct alignas(64) DiskBlock {
   char bytes[kBlockBytes];
   uint64_t hash;
@@ -28,10 +32,11 @@ struct alignas(64) DiskBlock {
 using DiskBlockPtr = std::shared_ptr<const DiskBlock>;
 
 DiskBlockPtr MakeDiskBlock(const char* bytes, uint8_t unreadable = 0);
-// What a block contributes to fingerprints.
+// Returns what a block contributes to fingerprints.
 uint64_t DiskBlockFingerprint(BlockNumber number, const DiskBlock& block);
 
-// The blocks of a disk by number, in chunks that copies share until one of them changes there.
+// The blocks of a disk by number, in chunks. Copies of the blocks share a chunk until one of the copies
+// changes the chunk.
 class DiskBlocks {
  public:
   DiskBlocks() = default;
@@ -43,22 +48,22 @@ class DiskBlocks {
     return *this;
   }
 
-  // Zeros where there is none.
+  // Returns a block of zeros if the block was never written.
   const DiskBlock& Find(BlockNumber number) const;
-  DiskBlockPtr Share(BlockNumber number) const;  // null: zeros
+  DiskBlockPtr Share(BlockNumber number) const;  // nullptr if the block is all zeros
   void Set(BlockNumber number, DiskBlockPtr block);
-  // Equal for those that hold the same.
+  // Fingerprints are equal for DiskBlocks that hold the same.
   uint64_t fingerprint() const { return fingerprint_; }
-  // Of one block.
+  // Returns the fingerprint of one block.
   uint64_t Fingerprint(BlockNumber number) const;
 
  private:
-  // `is_shared` stays for good: the last owner makes one copy too many.
+  // `is_shared` is never cleared. So the last owner makes one copy too many, which is safe.
   struct Chunk {
     static constexpr BlockCount kBlocks = 64;
     static size_t IndexOf(BlockNumber number) { return (number % kBlocks).value(); }
-    DiskBlockPtr blocks[kBlocks.value()];         // null: zeros
-    uint64_t fingerprints[kBlocks.value()] = {};  // of those that are not
+    DiskBlockPtr blocks[kBlocks.value()];         // nullptr for zeros
+    uint64_t fingerprints[kBlocks.value()] = {};  // 0 for zeros
     std::atomic<bool> is_shared = false;
   };
   struct Chunks {
@@ -72,23 +77,23 @@ class DiskBlocks {
   uint64_t fingerprint_ = 0;
 };
 
-// A write as the disk keeps it: whole blocks, and which of their sectors it reaches.
+// A write as the disk keeps it: whole blocks, and which of their sectors land.
 struct DiskWrite {
   BlockNumber first_block;
   bool atomic = false;
   std::vector<DiskBlockPtr> blocks;
   std::vector<bool> sectors;  // empty: all of them land
-  bool shorn = false;         // the others are unreadable
+  bool shorn = false;         // the other sectors become unreadable
 
   void ApplyTo(DiskBlocks* to) const;
-  // Keeps some sectors only: scattered ones, or a prefix, or a suffix.
+  // Keeps only some sectors of the write: a prefix, a suffix, or scattered ones.
   void Tear(std::mt19937_64& rng);
 };
 
-// A device's side of what the disk must know.
+// What the disk must know of a device.
 struct DiskUser {
   bool disconnected = false;  // by Crash() or Kill()
-  // Writes between Submit() and Reap(), in order of submission.
+  // Returns the writes between Submit() and Reap(), in the order of submission.
   virtual std::vector<const DiskWrite*> InFlight() const = 0;
 
  protected:
@@ -104,7 +109,7 @@ struct SimulatedDisk::State {
   DiskBlocks current;  // the medium with the cache over it
   bool keep_previous = false;
   absl::flat_hash_map<BlockNumber, DiskBlockPtr>
-      previous;                     // if so: what a block held before it was written last
+      previous;                     // what a block held before its last write, if keep_previous
   std::deque<DiskWrite> unflushed;  // completed writes that are only in the cache, in order of completion
   uint64_t unflushed_first = 0;     // the number of unflushed.front()
   std::vector<DiskUser*> users;
@@ -114,10 +119,11 @@ struct SimulatedDisk::State {
   uint64_t unflushed_end() const { return unflushed_first + unflushed.size(); }
   void Cache(DiskWrite write);
   void FlushBefore(uint64_t end);
-  // A flush that failed: of what it covers some is on the medium, some still in the cache, some gone.
+  // Is for a flush that failed. The writes that the flush covers stay in the cache, are torn there, or are
+  // gone.
   void FailFlushBefore(uint64_t end, std::mt19937_64& rng);
   std::vector<DiskWrite> CopyInFlight() const;
-  // The writes in flight, which the disk no longer owes an answer; in an order drawn from `rng`.
+  // Disconnects all devices, and returns the writes that were in flight, in an order drawn from `rng`.
   std::vector<DiskWrite> TakeInFlight(std::mt19937_64& rng);
 };
 

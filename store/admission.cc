@@ -56,6 +56,7 @@ Readiness Admission::AwaitTree(Lock& lock, const std::string& name, LookFn look)
   lock.AssertHeld();
   MappingReader& mappings = parts_.volume.mappings();
   bool released = false;
+  // The last lookup needs all nodes at once, so none of them may be evicted meanwhile.
   const NodeCache::Hold hold(mappings.node_cache());
   while (true) {
     MissingNodes missing;
@@ -75,7 +76,7 @@ Readiness Admission::AwaitTree(Lock& lock, const std::string& name, LookFn look)
 Readiness Admission::AwaitWritable(Lock& lock, const ObjectState& object, ByteRange bytes, Mappings* mapped) {
   const BlockRange range = BlocksOf(bytes);
   const bool grows = bytes.end_bytes() > object.size_bytes;
-  // What is pending has been looked at.
+  // Blocks of a pending change set were checked when they were staged first.
   const bool is_new = parts_.fork.NewBlocks(object, range) > 0;
   if (!grows && !is_new) return Readiness::Ready();
   Readiness readiness =
@@ -84,7 +85,7 @@ Readiness Admission::AwaitWritable(Lock& lock, const ObjectState& object, ByteRa
         std::optional<Inode> record;
         return grows ? reader.FindInode(object.id, &record, missing) : absl::OkStatus();
       });
-  // What was found before the lock was released may have changed.
+  // Mappings that were found before the lock was released may have changed.
   if (!readiness.ready()) mapped->clear();
   return readiness;
 }
@@ -101,6 +102,7 @@ Readiness Admission::AwaitHole(Lock& lock, const ObjectState& object, BlockRange
     std::optional<Inode> record;
     RETURN_IF_ERROR(reader.FindInode(object.id, &record, missing));
     if (range.count > 0) RETURN_IF_ERROR(reader.ReachEdges(object.id, range, missing));
+    // Without blocks between the two edges there is no inner hole to check.
     if (!edges_written || range.count <= 2) return absl::OkStatus();
     return reader.ReachEdges(object.id, {range.start + 1, range.count - 2}, missing);
   });
@@ -116,25 +118,30 @@ Readiness Admission::AwaitSpace(Lock& lock, SpaceCost cost, EmergencyReserve res
     *space = *std::move(reserved);
     return Readiness::Ready();
   }
-  // A checkpoint may be about to give space back; others may have taken what was prepared.
+  // Preparing comes first, because a checkpoint costs more. Meanwhile a checkpoint may give space back, and
+  // others may take what was prepared. So the caller looks again.
   std::string below_full;
   absl::StatusOr<SpaceLedger::Prepared> more =
       ledger.PrepareMore(lock, std::max(kPrepareStepBlocks, cost.blocks));
   if (absl::IsResourceExhausted(more.status())) {
+    // The file system below is full. A checkpoint may still free blocks that are prepared already.
     below_full = absl::StrCat("; more cannot be prepared: ", std::string(more.status().message()));
     more = SpaceLedger::Prepared::kAllPrepared;
   }
   if (!more.ok()) {
-    // The failed flush may have been the one that would have told of accepted data.
+    // The flush that failed may have covered accepted data. Nobody can then tell whether this data is
+    // durable.
     parts_.health.Fail(more.status());
     return parts_.health.failure();
   }
   if (*more == SpaceLedger::Prepared::kMore) return Readiness::Retry();
-  // The blocks that dirty data will displace come back once it is durable and checkpointed; twice where their own
-  // mapping is young.
+  // The blocks that dirty data displaces come back once the data is durable and a checkpoint is made. Where
+  // the mapping of such blocks is young itself, a second round is needed.
   for (int round = 0; round < 2; ++round) {
     RETURN_IF_ERROR(committer_.SyncAll(lock));
     RETURN_IF_ERROR(checkpointer_.Checkpoint(lock));
+    // The reservation only tests whether the space is there, and goes back at once. The caller reserves after
+    // a new look.
     if (ledger.TryReserve(cost, reserve)) return Readiness::Retry();
   }
   return absl::ResourceExhaustedError(absl::StrCat(
@@ -154,6 +161,8 @@ Readiness Admission::AwaitJoin(Lock& lock, const ChangeSetsFound& sets) {
     if (own >= largest_bytes) largest = set;
     largest_bytes = std::max(largest_bytes, own);
   }
+  // One commit may take half of the log. The sets to be joined may take half of that; the rest is for the
+  // change.
   if (largest == nullptr || LogBlocksMax(bytes) <= parts_.volume.geometry().log_blocks / 4)
     return Readiness::Ready();
   return Readiness::RetryIfOk(committer_.Sync(lock, {largest->shared_from_this()}));
@@ -169,7 +178,7 @@ Readiness Admission::AwaitJoinOfRange(Lock& lock, const ObjectState& object, Blo
     blocks += set->data_blocks;
     if (largest == nullptr || set->data_blocks > largest->data_blocks) largest = set;
   }
-  // The blocks of a plain write join only what they meet, one by one.
+  // Each block of a plain write joins only the set that has the block. So the largest set decides.
   if (!atomic) {
     blocks = largest->data_blocks;
     sets = {largest};
@@ -199,15 +208,18 @@ Readiness Admission::AwaitCached(Lock& lock, ObjectState& object, ObjectBlock bl
   RETURN_UNLESS_READY(mappings.AwaitNodes(lock, missing));
   if (found.front().state != MappingState::kWritten) return Readiness::Ready();
   const uint64_t token = pages.NewReadToken();
-  if (page != nullptr) page->read_token = token;  // ours replaces a read under way
+  if (page != nullptr) page->read_token = token;  // replaces a read that is under way
   if (page == nullptr) pages.AddReading(object, block, token);
   BufferRef buffer = pages.pool().New();
   IoRequest request;
   request.op = IoOp::kRead;
   request.offset_bytes = ByteOffset(found.front().physical);
   request.iov = {{buffer.data(), kBlockBytes}};
+  // The pin keeps the extent from being reused while the lock is released.
   const ReadPin pin = parts_.volume.space().PinRead(found.front().extent());
   absl::Status read = parts_.pump.Run(lock, &request);
+  // A write may have filled the page meanwhile. FillRead() then drops this buffer, because the token has
+  // changed.
   pages.FillRead(object, block, token, read.ok() ? std::move(buffer) : BufferRef());
   return Readiness::RetryIfOk(std::move(read));
 }

@@ -1,9 +1,10 @@
-// What a change needs before it is accepted: space, readable metadata, the old content of partly written blocks, and
-// nothing in its way that it must not be joined to.
+// Admission makes sure that a change has what it needs before the store accepts the change: space, readable
+// metadata, and the old content of partly written blocks. Admission also makes durable what the change must
+// not join.
 //
-// Each step is a Readiness (base/readiness.h): after kRetry everything has to be looked at again.
+// Each step returns a Readiness (base/readiness.h). After kRetry the caller looks at everything again.
 //
-// Threading: methods are called with the lock held.
+// Threading: the caller of every method holds the lock.
 #ifndef UNTORN_STORE_ADMISSION_H_
 #define UNTORN_STORE_ADMISSION_H_
 
@@ -26,20 +27,20 @@
 namespace untorn::internal {
 
 BlockRange BlocksOf(ByteRange range);
-// The range of a change: not empty, no overflow, within kObjectBytesMax.
+// Returns kInvalidArgument if the range of a change is empty, overflows, or ends beyond kObjectBytesMax.
 absl::Status CheckRange(ByteRange range);
 absl::Status CheckSize(uint64_t size);
 absl::Status RemovedError(const ObjectState& object);
 
 class Admission {
  public:
-  // `set_blocks_max`: the largest change set that joining may make, and the largest write that is staged in the cache.
+  // `set_blocks_max` limits the change sets that joining makes, and the writes that are staged in the cache.
   Admission(const Parts& parts, Committer& committer, Checkpointer& checkpointer, BlockCount set_blocks_max)
       : parts_(parts), committer_(committer), checkpointer_(checkpointer), set_blocks_max_(set_blocks_max) {}
 
   BlockCount set_blocks_max() const { return set_blocks_max_; }
 
-  // Waits while a large commit changes the object. kNotFound if it was removed.
+  // Waits while a large commit changes the object. Fails with kNotFound if the object was removed.
   Readiness AwaitObject(Lock& lock, const ObjectState& object) REQUIRES_STORE_LOCK;
   // Waits while a large commit changes names.
   Readiness AwaitNames(Lock& lock) REQUIRES_STORE_LOCK;
@@ -47,38 +48,45 @@ class Admission {
   // Waits while too much is dirty.
   Readiness AwaitCleanSpace(Lock& lock) REQUIRES_STORE_LOCK { return committer_.AwaitCleanSpace(lock); }
 
-  // Whether the next checkpoint can read what a change makes it take apart of the tree. `look` does the lookups; it is
-  // called again after nodes that it missed were loaded. So damage refuses the changes of what it covers, with kDataLoss,
-  // and nothing that is accepted fails for it later. Once for a change, before it is staged. `name`: the object's.
+  // Checks that the next checkpoint can read the parts of the tree that the checkpoint takes apart for a
+  // change. Fails with kDataLoss if damage covers such a part. So no accepted change fails for damage later;
+  // docs/design.md, "Damage", has the exceptions. `look` does the lookups, and AwaitTree() calls `look` again
+  // after it has loaded the nodes that `look` missed. `name` is the object's, for the error. Call AwaitTree()
+  // once for each change, before the change is staged.
   using LookFn = absl::FunctionRef<absl::Status(MappingReader&, MissingNodes*)>;
   Readiness AwaitTree(Lock& lock, const std::string& name, LookFn look) REQUIRES_STORE_LOCK;
-  // ... for a write. `mapped` gets the mappings of its blocks, if they had to be looked up.
+  // Is AwaitTree() for a write. `mapped` gets the mappings of the blocks if the write needed a lookup of
+  // them.
   Readiness AwaitWritable(Lock& lock, const ObjectState& object, ByteRange bytes,
                           Mappings* mapped) REQUIRES_STORE_LOCK;
-  // ... for a change of the object's record alone.
+  // Is AwaitTree() for a change of the object's inode alone.
   Readiness AwaitRecord(Lock& lock, const std::string& name, ObjectId id) REQUIRES_STORE_LOCK;
-  // ... for a hole. `range`: with its partly covered edges. `edges_written`: these bring mappings that end within them.
+  // Is AwaitTree() for a hole. `range` includes the partly covered blocks at the edges. If `edges_written`,
+  // the edge blocks get mappings of their own. The call then also checks the leaves where the blocks between
+  // them begin and end.
   Readiness AwaitHole(Lock& lock, const ObjectState& object, BlockRange range,
                       bool edges_written) REQUIRES_STORE_LOCK;
 
-  // Reserves space, or makes some. kResourceExhausted: there is none.
+  // Reserves space into `space`, which must be empty. If too little is free, the call makes space and says
+  // kRetry. Fails with kResourceExhausted if no more space can be made.
   Readiness AwaitSpace(Lock& lock, SpaceCost cost, EmergencyReserve reserve,
                        Reservation* space) REQUIRES_STORE_LOCK;
 
-  // For a change that makes one change set of these, which are pending: sends the largest first where together they would
-  // take too much of the log.
+  // Is for a change that joins the pending change sets `sets`. If the joined set could take too much of the
+  // log, the call waits until the largest of `sets` is durable.
   Readiness AwaitJoin(Lock& lock, const ChangeSetsFound& sets) REQUIRES_STORE_LOCK;
-  // ... for a write, which must not make too large a change set either.
+  // Is AwaitJoin() for a write. The joined set must not have more than set_blocks_max() blocks either.
   Readiness AwaitJoinOfRange(Lock& lock, const ObjectState& object, BlockRange range,
                              bool atomic) REQUIRES_STORE_LOCK;
-  // ... for a change of an object's metadata; waits for the object first.
+  // Is AwaitJoin() for a change of an object's metadata. Calls AwaitObject() first.
   Readiness AwaitJoinOfObject(Lock& lock, const ObjectState& object) REQUIRES_STORE_LOCK;
 
-  // Makes sure that the block's content is in the cache, if it has any besides zeros.
+  // Makes sure that the content of the block is in the cache, unless the block reads as zeros without a page.
+  // May read one block from the device.
   Readiness AwaitCached(Lock& lock, ObjectState& object, ObjectBlock block) REQUIRES_STORE_LOCK;
-  // The content of a block that AwaitCached() found: a new buffer of the caller's own.
+  // Returns the content of a block that AwaitCached() found, in a new buffer that only the caller has.
   BufferRef CopyOfBlock(const ObjectState& object, ObjectBlock block) REQUIRES_STORE_LOCK;
-  // Whether AwaitCached() found content besides zeros.
+  // Says whether AwaitCached() found content. A block without content reads as zeros.
   bool HasContent(const ObjectState& object, ObjectBlock block) const REQUIRES_STORE_LOCK;
 
  private:

@@ -6,8 +6,8 @@
 namespace untorn::internal {
 namespace {
 
-constexpr int kWakeMs = 500;
-constexpr int kWorkersMax = 4;
+constexpr int kWakeMs = 500;    // the two threads look for work at least this often
+constexpr int kWorkersMax = 4;  // threads of the pool
 
 }  // namespace
 
@@ -23,7 +23,7 @@ void Background::Start() {
   threads_.emplace_back([this] { MaintenanceLoop(); });
 }
 
-// The first thread may have found itself unable to do before what it can do now.
+// Is called when something became possible that the first thread may have tried in vain before.
 void Background::Serve() {
   if (started_ && (!parts_.callbacks.empty() || committer_.WantedDue() || committer_.WriteBackDue())) {
     parts_.pump.WakeStandby();
@@ -33,7 +33,7 @@ void Background::Serve() {
 void Background::AfterChange(Lock& lock) {
   parts_.fork.pages().Evict(cache_bytes_);
   if (started_) {
-    // What has become old its thread sees by itself.
+    // The first thread sees by itself which changes have become old.
     if (committer_.DirtyDue()) Wake();
     if (checkpointer_.StepDue()) WakeMaintenance();
     parts_.pump.Attend();
@@ -64,6 +64,7 @@ void Background::Join() {
     const Lock lock(mu_);
     threads = std::exchange(threads_, {});
   }
+  // The threads need the lock to end, so the caller waits for them without it.
   for (std::thread& t : threads) t.join();
 }
 
@@ -72,6 +73,8 @@ void Background::WritebackLoop() {
   while (!stop_) {
     parts_.callbacks.Run(lock);
     if (committer_.WriteBack(lock)) continue;
+    // WriteBack() has found nothing to send. Trying again makes sense only after progress, a wake-up or the
+    // time-out.
     const uint64_t seen = parts_.progress.count(), wakes = wakes_;
     const auto due = [&]() REQUIRES_STORE_LOCK {
       return stop_ || !parts_.callbacks.empty() || wakes_ != wakes ||
@@ -79,6 +82,7 @@ void Background::WritebackLoop() {
     };
     parts_.pump.StandBy(lock, kWakeMs, due);
   }
+  // Callbacks from before the stop must still be called.
   parts_.callbacks.Run(lock);
 }
 
@@ -95,6 +99,7 @@ void Background::MaintenanceLoop() {
 
 void Background::Run(std::function<void()> work) {
   Lock lock(mu_);
+  // In a closed store nobody serves the queue any more, and the work has to tell the error.
   if (!started_ || parts_.health.closed()) {
     lock.unlock();
     work();
@@ -113,6 +118,7 @@ void Background::RunLoop() {
   Lock lock(mu_);
   while (true) {
     work_cv_.wait(lock.unique_lock(), [&]() REQUIRES_STORE_LOCK { return stop_ || !work_.empty(); });
+    // After Stop() the thread still does all work that is queued.
     if (work_.empty()) return;
     std::function<void()> work = std::move(work_.front());
     work_.pop_front();
@@ -120,6 +126,7 @@ void Background::RunLoop() {
     {
       const Unlocked unlocked(lock);
       work();
+      // Destroying what the work holds may take the lock.
       work = nullptr;
     }
     --busy_workers_;

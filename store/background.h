@@ -1,10 +1,11 @@
-// What goes on in the background: two threads of the store's own, and a pool for asynchronous reads. Without threads
-// (in tests and simulations) the same work is done inside calls.
+// The background has two threads of the store's own, and a pool of threads for asynchronous reads. Tests and
+// simulations run without threads; calls of the store then do the same work.
 //
-// One thread sends what nobody waits for, reaps what nobody waits for, and makes callbacks. The other makes checkpoints
-// and prepares space, so that neither holds up asynchronous writes.
+// The first thread sends what nobody waits for, reaps what nobody waits for, and makes callbacks. The second
+// thread makes checkpoints and prepares space. So neither checkpoints nor preparing hold up asynchronous
+// writes.
 //
-// Threading: methods are called with the lock held, but for Run() and Join().
+// Threading: the caller holds the lock, except for Run() and Join().
 #ifndef UNTORN_STORE_BACKGROUND_H_
 #define UNTORN_STORE_BACKGROUND_H_
 
@@ -25,21 +26,24 @@ namespace untorn::internal {
 
 class Background {
  public:
-  // `cache_bytes`: what cached pages may take.
+  // `cache_bytes` limits the memory of cached pages.
   Background(std::mutex& mu, const Parts& parts, Committer& committer, Checkpointer& checkpointer,
              uint64_t cache_bytes);
 
-  // Starts the threads. Without it all work is done in AfterChange().
+  // Starts the threads. Until Start() is called, AfterChange() does all work.
   void Start() REQUIRES_STORE_LOCK;
-  // At the end of every call that changed something: does what is due, where there is no thread for it.
+  // Must be called at the end of every call that changed something. Evicts pages beyond the limit. Wakes the
+  // threads if work is due; without threads, does the work. Without threads the call releases the lock
+  // meanwhile.
   void AfterChange(Lock& lock) REQUIRES_STORE_LOCK;
-  // Has the first thread look for callbacks, and for what is wanted.
+  // Makes the first thread look for callbacks, and for wanted change sets.
   void Wake() REQUIRES_STORE_LOCK;
-  // Runs `work` on a thread of the pool, or at once where there is none. Called without the lock.
+  // Runs `work` on a thread of the pool. If the store has no threads or is closed, runs `work` within the
+  // call.
   void Run(std::function<void()> work) EXCLUDES_STORE_LOCK;
-  // Waits until the pool has done all it was given.
+  // Waits until the pool has done all work that Run() gave to it.
   void AwaitRun(Lock& lock) REQUIRES_STORE_LOCK;
-  // Lets the threads end. Then Join(), without the lock.
+  // Asks the threads to end. The caller then releases the lock and calls Join(), which waits for the threads.
   void Stop() REQUIRES_STORE_LOCK;
   void Join() EXCLUDES_STORE_LOCK;
 

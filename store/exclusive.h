@@ -1,4 +1,5 @@
-// Objects that one large commit changes: other changes of them wait until it is durable.
+// An Exclusive marks the objects that one large commit changes. Other changes of these objects wait until the
+// commit is durable.
 #ifndef UNTORN_STORE_EXCLUSIVE_H_
 #define UNTORN_STORE_EXCLUSIVE_H_
 
@@ -11,13 +12,15 @@
 
 namespace untorn::internal {
 
-// Holds objects, and all names if asked to, as long as it lives. Made and destroyed with the lock held.
+// Holds objects until it is destroyed, and all names after HoldNames(). The lock must be held when an
+// Exclusive is made and when it is destroyed.
 class Exclusive {
  public:
   explicit Exclusive(const Front& front) REQUIRES_STORE_LOCK : front_(front) {}
   ~Exclusive() REQUIRES_STORE_LOCK {
     for (const auto& object : objects_) object->exclusive = false;
     if (names_) front_.admission.SetNamesExclusive(false);
+    // Changes that wait in Admission look again. If nobody waits, another thread must take over the I/O.
     front_.parts.progress.Tell();
     front_.parts.pump.Attend();
   }

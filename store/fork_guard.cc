@@ -7,7 +7,8 @@
 namespace untorn::internal {
 namespace {
 
-// Counts fork()s in this process and its ancestors: a child has another number than its parent had at open.
+// Counts the fork()s of this process and of its ancestors. So a child has another number than its parent had
+// at open.
 std::atomic<uint64_t> fork_generation{0};
 
 }  // namespace

@@ -1,4 +1,4 @@
-// Tells a child of fork() from the process that opened the store.
+// A fork guard tells a fork()ed child from the process that opened the store.
 #ifndef UNTORN_STORE_FORK_GUARD_H_
 #define UNTORN_STORE_FORK_GUARD_H_
 
@@ -11,7 +11,8 @@ namespace untorn::internal {
 class ForkGuard {
  public:
   ForkGuard();
-  // kFailedPrecondition in a child of the process that made the guard. Called first by every call, without the lock.
+  // Returns kFailedPrecondition in a fork()ed child of the process that made the guard. Every call of the
+  // store checks this first, without the lock: in the child the lock may be held for ever.
   absl::Status CheckProcess() const;
 
  private:

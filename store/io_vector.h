@@ -1,4 +1,5 @@
-// A scattered buffer of the application's.
+// An IoVector is a scattered buffer. The application owns the memory, which must stay valid as long as the
+// IoVector.
 #ifndef UNTORN_STORE_IO_VECTOR_H_
 #define UNTORN_STORE_IO_VECTOR_H_
 
@@ -17,13 +18,14 @@ struct IoVector {
   std::span<const iovec> pieces;
   uint64_t bytes = 0;
 
-  // Copies between position `at` of the buffer and contiguous memory.
+  // These two copy `n` bytes between contiguous memory and the buffer, from position `at` of the buffer on.
   void CopyOut(uint64_t at, std::byte* to, uint64_t n) const { Copy(at, to, n, true); }
   void CopyIn(uint64_t at, const std::byte* from, uint64_t n) const {
     Copy(at, const_cast<std::byte*>(from), n, false);
   }
   void Zero(ByteRange range) const;
-  // Adds the parts of memory behind the range. Whether a device takes them all as they are.
+  // Appends the parts of memory behind the range to `parts`. True if the address and length of every part are
+  // multiples of kBlockBytes, so that a device can use the memory directly.
   bool Aligned(ByteRange range, absl::InlinedVector<iovec, 2>* parts) const;
 
  private:
@@ -33,7 +35,7 @@ struct IoVector {
   void ForEachPart(ByteRange range, Fn part) const;
 };
 
-// UINT64_MAX if the sum is larger.
+// Returns UINT64_MAX if the sum is larger than UINT64_MAX.
 uint64_t TotalBytes(std::span<const iovec> pieces);
 
 }  // namespace untorn

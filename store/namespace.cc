@@ -11,10 +11,12 @@
 namespace untorn::internal {
 namespace {
 
-// The record of a new object will be the last one: it goes into the leaf where this object's would be.
+// The inode of a new object will be the last one in the tree. The new inode goes into the leaf where the
+// inode with this number would be.
 constexpr ObjectId kAnyNewObject{UINT64_MAX};
 
-// The object's own record must agree with the name it was found by: what follows changes that name.
+// Fails with kDataLoss unless the object's inode has the name by which the object was found. A rename or
+// remove changes the name that the inode has.
 absl::Status CheckNamed(const ObjectState& object, const std::string& name) {
   if (object.name == name) return absl::OkStatus();
   return absl::DataLossError(absl::StrCat("the name '", name, "' leads to object ", Value(object.id),
@@ -45,6 +47,7 @@ absl::Status NameTaken(const std::string& name) {
 
 Readiness Namespace::AwaitObjectOf(Lock& lock, ObjectId id, std::shared_ptr<ObjectState>* out) {
   ObjectTable& objects = front_.parts.fork.objects();
+  // An object in memory has everything that is accepted. The tree has only what is durable.
   *out = objects.Find(id);
   if (*out) return Readiness::Ready();
   MappingReader& reader = front_.parts.volume.mappings();
@@ -61,6 +64,7 @@ Readiness Namespace::AwaitObjectOf(Lock& lock, ObjectId id, std::shared_ptr<Obje
 }
 
 Readiness Namespace::AwaitFound(Lock& lock, const std::string& name, std::shared_ptr<ObjectState>* out) {
+  // A pending change of a name hides what is durable. The entry of a removed name has no object.
   if (const PendingNames::Entry* pending = front_.parts.fork.names().Find(name)) {
     *out = pending->object;
     return Readiness::Ready();
@@ -107,6 +111,7 @@ absl::StatusOr<std::shared_ptr<ObjectState>> Namespace::Create(std::string_view 
     return front_.admission.AwaitSpace(lock, {0, kEntriesOfCreate}, EmergencyReserve::kKept, &space);
   }));
   CowFork& fork = front_.parts.fork;
+  // The object gets its number only now, so a create that is refused uses up no number.
   std::shared_ptr<ObjectState> object = fork.objects().Add({front_.parts.volume.NewObjectId(), 0, name});
   const ChangeSetRef set = StageCreate(fork, fork.NewChangeSet(), object);
   PayWith(front_, *set, std::move(space));
@@ -143,6 +148,7 @@ absl::Status Namespace::Rename(std::string_view from_view, std::string_view to_v
     std::shared_ptr<ObjectState> existing;
     RETURN_UNLESS_READY(AwaitFound(lock, to, &existing));
     if (existing) return NameTaken(to);
+    // The rename changes the inode, so the leaf of the inode must be readable.
     if (!std::exchange(looked, true))
       RETURN_UNLESS_READY(front_.admission.AwaitRecord(lock, from, object->id));
     RETURN_UNLESS_READY(AwaitJoinOfNames(lock, object.get(), {from, to}));
@@ -165,12 +171,13 @@ absl::Status Namespace::Remove(std::string_view name_view, Durability durability
     RETURN_UNLESS_READY(front_.admission.AwaitNames(lock));
     RETURN_UNLESS_READY(AwaitFound(lock, name, &object));
     if (!object) return NoSuchObject(name);
-    // Again if the name leads to another object meanwhile.
+    // The tree is checked again if the name leads to another object by now.
     if (std::exchange(looked, object->id) != object->id) {
       RETURN_UNLESS_READY(front_.admission.AwaitHole(lock, *object, {0, kObjectBlocksMax}, false));
     }
     RETURN_IF_ERROR(CheckNamed(*object, name));
     RETURN_UNLESS_READY(AwaitJoinOfNames(lock, object.get(), {name}));
+    // A remove may use the emergency reserve, so that it works on a full store (promise 7).
     return front_.admission.AwaitSpace(lock, {0, kEntriesOfRemove}, EmergencyReserve::kUsable, &space);
   }));
   const ChangeSetRef set = StageRemove(front_.parts.fork, front_.parts.fork.NewChangeSet(), object);
@@ -187,7 +194,7 @@ absl::StatusOr<std::vector<ObjectInfo>> Namespace::List(std::string_view after, 
   while (listed.size() < max) {
     std::shared_ptr<ObjectState> object;
     bool at_end = false;
-    // The next name: the first one among those that are pending and those that are durable.
+    // The next name is the smaller one of the next pending name and the next durable name.
     RETURN_IF_ERROR(UntilReady([&]() REQUIRES_STORE_LOCK -> Readiness {
       RETURN_IF_ERROR(front_.parts.health.CheckOpen());
       std::optional<std::pair<std::string, ObjectId>> durable;
@@ -195,8 +202,9 @@ absl::StatusOr<std::vector<ObjectInfo>> Namespace::List(std::string_view after, 
       RETURN_IF_ERROR(reader.NextName(at, &durable, &missing));
       RETURN_UNLESS_READY(reader.AwaitNodes(lock, missing));
       const auto it = pending.upper_bound(at);
+      // A pending name also hides the same durable name.
       if (it != pending.end() && (!durable || it->first <= durable->first)) {
-        object = it->second.object;  // none, if the name goes
+        object = it->second.object;  // nullptr if the name is going away
         at = it->first;
         return Readiness::Ready();
       }
@@ -209,6 +217,7 @@ absl::StatusOr<std::vector<ObjectInfo>> Namespace::List(std::string_view after, 
     if (at_end) break;
     if (object) listed.push_back({object->name, Value(object->id), object->size_bytes});
   }
+  // The listing has made objects in memory that nothing refers to.
   front_.parts.fork.objects().ForgetIdle();
   return listed;
 }

@@ -1,6 +1,6 @@
-// Names: creating, finding, renaming, removing and listing objects.
+// The namespace creates, finds, renames, removes and lists objects.
 //
-// Threading: thread-safe. Methods without a Lock are called without it.
+// Threading: thread-safe. The caller of a method without a Lock argument must not hold the lock.
 #ifndef UNTORN_STORE_NAMESPACE_H_
 #define UNTORN_STORE_NAMESPACE_H_
 
@@ -31,14 +31,15 @@ class Namespace {
   absl::Status Remove(std::string_view name, Durability durability) EXCLUDES_STORE_LOCK;
   absl::StatusOr<std::vector<ObjectInfo>> List(std::string_view after, size_t max) EXCLUDES_STORE_LOCK;
 
-  // What the name refers to now (nullptr: nothing).
+  // `out` gets the object that the name refers to with everything accepted so far, or nullptr if there is
+  // none. Fails with kDataLoss if the name leads to an object without an inode.
   Readiness AwaitFound(Lock& lock, const std::string& name,
                        std::shared_ptr<ObjectState>* out) REQUIRES_STORE_LOCK;
 
  private:
   Readiness AwaitObjectOf(Lock& lock, ObjectId id, std::shared_ptr<ObjectState>* out) REQUIRES_STORE_LOCK;
-  // For a change of these names, and of the object (if not null) besides its data: waits for what must not be joined to
-  // it.
+  // Is Admission::AwaitJoin() for a change of these names and of the object's metadata. `object` may be
+  // nullptr.
   Readiness AwaitJoinOfNames(Lock& lock, const ObjectState* object,
                              const std::vector<std::string>& names) REQUIRES_STORE_LOCK;
 

@@ -35,12 +35,13 @@ absl::Status Truncate(const Front& front, const std::shared_ptr<ObjectState>& ob
   CowFork& fork = front.parts.fork;
   const ObjectBlock edge = ObjectBlockAt(size);
   bool cut_edge = false;
-  std::optional<bool> looked;  // as one that shrinks the object, or not
+  std::optional<bool> looked;  // once the tree is checked: whether for a truncate that shrinks the object
   Lock lock(front.mu);
   Reservation space;
   RETURN_IF_ERROR(UntilReady([&]() REQUIRES_STORE_LOCK -> Readiness {
     RETURN_IF_ERROR(front.parts.health.CheckWritable());
     const bool shrinks = size < object->size_bytes;
+    // The size may have changed since the last turn. A truncate that shrinks needs a check of the hole, too.
     if (!looked || (shrinks && !*looked)) {
       looked = shrinks;
       const BlockRange hole{edge, shrinks ? kObjectEnd - edge : BlockCount(0)};
@@ -49,8 +50,9 @@ absl::Status Truncate(const Front& front, const std::shared_ptr<ObjectState>& ob
     RETURN_UNLESS_READY(front.admission.AwaitJoinOfObject(lock, *object));
     cut_edge = size < object->size_bytes && size % kBlockBytes != 0;
     if (cut_edge) RETURN_UNLESS_READY(front.admission.AwaitCached(lock, *object, edge));
-    cut_edge &= front.admission.HasContent(*object, edge);  // else it is zeros already
+    cut_edge &= front.admission.HasContent(*object, edge);  // otherwise the block is zeros already
     const BlockCount fresh = cut_edge ? fork.NewBlocks(*object, {edge, 1}) : BlockCount(0);
+    // A truncate may use the emergency reserve, so that it works on a full store (promise 7).
     return front.admission.AwaitSpace(lock, {fresh, kEntriesOfHole}, EmergencyReserve::kUsable, &space);
   }));
   ChangeSetRef set = fork.SetForObject(object);
@@ -83,7 +85,8 @@ absl::Status PunchHole(const Front& front, const std::shared_ptr<ObjectState>& o
     end = std::min(range.end_bytes(), object->size_bytes);
     edges.clear();
     if (end <= offset) return Readiness::Ready();
-    // What lies beyond the size in the last block is zeros: a hole to the end covers that block whole.
+    // Bytes beyond the size in the last block are zeros. So a hole up to the size covers the last block
+    // whole.
     const bool to_end = end == object->size_bytes;
     if (offset % kBlockBytes != 0) edges.push_back(ObjectBlockAt(offset));
     if (end % kBlockBytes != 0 && !to_end && (edges.empty() || edges[0] != ObjectBlockAt(end))) {
@@ -96,7 +99,8 @@ absl::Status PunchHole(const Front& front, const std::shared_ptr<ObjectState>& o
     for (ObjectBlock edge : edges) fresh += fork.NewBlocks(*object, {edge, 1});
     return front.admission.AwaitSpace(lock, {fresh, kEntriesOfHole}, EmergencyReserve::kUsable, &space);
   }));
-  // Nothing to change; but if it is to be durable, so is all that has to be before it.
+  // The object ends before the range, so nothing changes. With kSync the call still makes durable what must
+  // be durable before the hole.
   if (end <= offset) return FinishChange(front, lock, SetsBefore(front, *object), durability);
   ChangeSetRef set = fork.SetForObject(object);
   PayWith(front, *set, std::move(space));

@@ -1,6 +1,6 @@
-// Truncating objects and punching holes in them.
+// Truncate() and PunchHole() take space from objects.
 //
-// Threading: thread-safe; called without the lock.
+// Threading: thread-safe. The caller must not hold the lock, except for SetsBefore().
 #ifndef UNTORN_STORE_OBJECT_RESIZE_H_
 #define UNTORN_STORE_OBJECT_RESIZE_H_
 
@@ -16,7 +16,8 @@ absl::Status Truncate(const Front& front, const std::shared_ptr<ObjectState>& ob
 absl::Status PunchHole(const Front& front, const std::shared_ptr<ObjectState>& object, ByteRange range,
                        Durability durability) EXCLUDES_STORE_LOCK;
 
-// What has to be durable before a metadata change of the object that becomes so now.
+// Returns the change sets that must be durable before a metadata change of the object may become durable: all
+// with changes of the object, and all of earlier barrier epochs.
 ChangeSetRefs SetsBefore(const Front& front, const ObjectState& object) REQUIRES_STORE_LOCK;
 
 }  // namespace untorn::internal

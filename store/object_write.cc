@@ -16,7 +16,7 @@
 namespace untorn::internal {
 namespace {
 
-constexpr uint64_t kPlainPartBytes = 1 << 20;
+constexpr uint64_t kPlainPartBytes = 1 << 20;  // largest part of a plain write that is staged at once
 
 }  // namespace
 
@@ -39,12 +39,12 @@ void TellLater(const Front& front, WhenDone done, absl::Status status) {
   front.background.AfterChange(lock);
 }
 
-// One write, or one part of a plain one.
+// One write, or one part of a plain write.
 struct ObjectWriter::Request {
   const std::shared_ptr<ObjectState>& object;
   ByteRange range;
   IoVector data;
-  uint64_t data_offset;  // where the bytes begin in `data`
+  uint64_t data_offset;  // position in `data` where the bytes begin
   const WriteOptions& options;
 
   uint64_t end() const { return range.end_bytes(); }
@@ -53,7 +53,8 @@ struct ObjectWriter::Request {
     return range.offset_bytes % kBlockBytes != 0 || range.length_bytes < kBlockBytes;
   }
   bool tail_partial() const { return end() % kBlockBytes != 0; }
-  // Copies what the write has of `block` to where it belongs in `to`, a block's memory.
+  // Copies the bytes that the write has of `block` to their places in `to`, which has room for the whole
+  // block.
   void CopyBlock(ObjectBlock block, std::byte* to) const {
     const uint64_t from = std::max(range.offset_bytes, ByteOffset(block));
     const uint64_t n = std::min(end(), ByteOffset(block + 1)) - from;
@@ -78,7 +79,7 @@ absl::Status ObjectWriter::CheckWrite(const ObjectState& object, ByteRange range
   const PathReason reason = DecideForever(committing.policy, committing.limits, /*several_ranges=*/false,
                                           Bytes(BlocksOf(range).count));
   if (reason == PathReason::kInPlace) return absl::OkStatus();
-  // What is wrong with the store or the object is told first.
+  // Errors of the store and of the object come before the error of the policy.
   const Lock lock(front_.mu);
   RETURN_IF_ERROR(front_.parts.health.CheckWritable());
   if (object.removed) return RemovedError(object);
@@ -87,10 +88,12 @@ absl::Status ObjectWriter::CheckWrite(const ObjectState& object, ByteRange range
       " can never be one atomic overwrite: ", PathReasonName(reason), " (", PathReasonSentence(reason), ")"));
 }
 
-// The private copy is made before the lock is taken. Partly covered blocks are put together under it.
+// Copies whole blocks to private buffers, before the lock is taken. Partly covered blocks get no buffer here,
+// because they are put together under the lock.
 ObjectWriter::Buffers ObjectWriter::CopyWholeBlocks(const Request& request) {
   const BlockRange blocks = request.blocks();
   Buffers buffers(blocks.count.value());
+  // A write within one block may be partial at both ends of the same block.
   const size_t partial = std::min<size_t>(request.head_partial() + request.tail_partial(), buffers.size());
   front_.parts.buffers.New({buffers.data() + request.head_partial(), buffers.size() - partial});
   ObjectBlock block = blocks.start;
@@ -101,9 +104,11 @@ ObjectWriter::Buffers ObjectWriter::CopyWholeBlocks(const Request& request) {
   return buffers;
 }
 
-// The cheap case: one pending change set has all these blocks already.
+// Tries the cheap case: one pending change set has all these blocks already, so the write needs no space and
+// no lookup. Returns false in any other case, and then changes nothing.
 bool ObjectWriter::Restage(const Request& request, Buffers& buffers, ChangeSetRefs* sets) {
   const ObjectState& object = *request.object;
+  // Everything that may wait or fail takes the long way, which also tells the error.
   if (!request.options.atomic || request.options.bypass_cache || request.head_partial() ||
       request.tail_partial() || object.removed || object.exclusive ||
       !front_.parts.health.CheckWritable().ok()) {
@@ -125,7 +130,7 @@ absl::Status ObjectWriter::AwaitAdmission(Lock& lock, const Request& request, Re
   return UntilReady([&]() REQUIRES_STORE_LOCK -> Readiness {
     RETURN_IF_ERROR(front_.parts.health.CheckWritable());
     RETURN_UNLESS_READY(admission.AwaitObject(lock, object));
-    mapped->clear();  // of an earlier turn: it may be old by now
+    mapped->clear();  // mappings of an earlier turn may be out of date by now
     if (!std::exchange(looked, true)) {
       RETURN_UNLESS_READY(admission.AwaitWritable(lock, object, request.range, mapped));
     }
@@ -135,6 +140,8 @@ absl::Status ObjectWriter::AwaitAdmission(Lock& lock, const Request& request, Re
     if (request.tail_partial()) RETURN_UNLESS_READY(admission.AwaitCached(lock, object, blocks.end() - 1));
     const BlockCount fresh = front_.parts.fork.NewBlocks(object, blocks);
     const SpaceCost cost{fresh, request.options.atomic ? EntriesOfAtomic(fresh) : EntriesOfPlain(fresh)};
+    // Space comes last, so no later step waits with the space in hand. A part of a plain write has its space
+    // already.
     if (std::optional<Reservation> part = held->TrySplit(cost)) {
       *space = *std::move(part);
       return Readiness::Ready();
@@ -158,10 +165,11 @@ void ObjectWriter::StageAtomic(const Request& request, Buffers& buffers, Reserva
   const BlockRange blocks = request.blocks();
   ChangeSetRef set = fork.SetForRange(request.object, blocks);
   PayWith(front_, *set, std::move(space));
+  // A change set bypasses the cache only if all its writes do.
   set->bypass_cache = request.options.bypass_cache && (set->data_blocks == 0 || set->bypass_cache);
   UNTORN_CHECK(buffers.size() == blocks.count.value(), "a write has fewer buffers than blocks");
   ObjectChange& change = fork.Change(*set, request.object);
-  // The commit need not look these up again.
+  // The planner then need not look these mappings up again.
   if (change.mapped_known) change.mapped.insert(change.mapped.end(), mapped.begin(), mapped.end());
   ObjectBlock block = blocks.start;
   for (BufferRef& buffer : buffers) {
@@ -179,6 +187,7 @@ void ObjectWriter::StagePlain(const Request& request, Buffers& buffers, Reservat
   for (BufferRef& buffer : buffers) {
     const BlockCount fresh = fork.NewBlocks(*request.object, {b, 1});
     ChangeSetRef set = fork.SetForRange(request.object, {b, 1});
+    // Each block goes to a change set of its own, which pays for the block.
     std::optional<Reservation> part = space.TrySplit({fresh, EntriesOfPlain(fresh)});
     UNTORN_CHECK(part.has_value(), "a plain write needs more space than it reserved");
     PayWith(front_, *set, *std::move(part));
@@ -207,13 +216,15 @@ absl::Status ObjectWriter::Stage(Lock& lock, const Request& request, Buffers& bu
   return absl::OkStatus();
 }
 
-// Space for all parts of a plain write first, and what damage there is: a write that is refused has changed nothing.
+// Looks for damage in all parts of a plain write, and reserves space for all parts. So a write that is
+// refused has changed nothing.
 absl::Status ObjectWriter::ReserveForParts(Lock& lock, const std::shared_ptr<ObjectState>& object,
                                            ByteRange range, Reservation* held) {
   const BlockCount blocks = BlocksOf(range).count;
   for (uint64_t at = 0; at < range.length_bytes; at += kPlainPartBytes) {
     Mappings mapped;
     const ByteRange part{range.offset_bytes + at, std::min(kPlainPartBytes, range.length_bytes - at)};
+    // Only an error counts here. Stage() looks at each part again.
     const Readiness readable = front_.admission.AwaitWritable(lock, *object, part, &mapped);
     RETURN_IF_ERROR(readable.error());
   }
@@ -226,7 +237,7 @@ absl::Status ObjectWriter::ReserveForParts(Lock& lock, const std::shared_ptr<Obj
 absl::Status ObjectWriter::Write(const std::shared_ptr<ObjectState>& object, uint64_t offset, IoVector data,
                                  const WriteOptions& options, WhenDone done) {
   Lock lock(front_.mu, std::defer_lock);
-  Reservation held;  // what is left of it goes back with the lock held: every return below has the lock
+  Reservation held;  // must be destroyed with the lock held: every return below has the lock
   if (!options.atomic && Bytes(BlocksOf({offset, data.bytes}).count) > kPlainPartBytes) {
     lock.lock();
     RETURN_IF_ERROR(ReserveForParts(lock, object, {offset, data.bytes}, &held));
@@ -234,14 +245,16 @@ absl::Status ObjectWriter::Write(const std::shared_ptr<ObjectState>& object, uin
   }
   ChangeSetRefs sets;
   for (uint64_t at = 0;;) {
-    // Parts of a plain write end where a multiple of their largest size does.
+    // All parts of a plain write but the last end between two blocks, so no block is in two parts.
     const uint64_t part_max = options.atomic ? data.bytes : kPlainPartBytes - (offset + at) % kBlockBytes;
     const uint64_t n = std::min(data.bytes - at, part_max);
     const Request request{object, {offset + at, n}, data, at, options};
     Buffers buffers = CopyWholeBlocks(request);
+    // Others may take the lock between two parts, because a plain write is atomic only block by block.
     lock.lock();
     RETURN_IF_ERROR(Stage(lock, request, buffers, &held, &sets));
     at += n;
+    // Nobody waits for the sets of a buffered write.
     if (options.durability == Durability::kBuffered) sets.clear();
     if (at == data.bytes) break;
     lock.unlock();
@@ -252,8 +265,9 @@ absl::Status ObjectWriter::Write(const std::shared_ptr<ObjectState>& object, uin
   return absl::OkStatus();
 }
 
-// `sets`: empty for a buffered write.
+// Arranges that `done` is called once all of `sets` are durable. `sets` is empty for a buffered write.
 void ObjectWriter::TellWhenDurable(ChangeSetRefs sets, WhenDone done) {
+  // A later part of the write may have joined the set of an earlier part.
   for (ChangeSetRef& set : sets) set = Resolve(set);
   const auto is_done = [](const ChangeSetRef& s) { return s->state == ChangeSet::State::kDone; };
   sets.erase(std::remove_if(sets.begin(), sets.end(), is_done), sets.end());
@@ -264,6 +278,7 @@ void ObjectWriter::TellWhenDurable(ChangeSetRefs sets, WhenDone done) {
     absl::Status first_error ABSL_GUARDED_BY(mu);
     const WhenDone done;
   };
+  // The extra one is the callback below. So `done` is called even if no set is left to wait for.
   auto waiting = std::make_shared<Waiting>(sets.size() + 1, std::move(done));
   const auto one_done = [waiting](absl::Status s) {
     {
@@ -300,6 +315,7 @@ absl::Status ObjectWriter::SyncRange(const ObjectState& object, ByteRange bytes)
   ChangeSetRefs sets = front_.committer.SetsWhere([&](const ChangeSet& set) {
     auto change = set.changes.find(object.id);
     if (change == set.changes.end()) return false;
+    // A metadata change counts for every range of the object.
     bool found = change->second.metadata();
     change->second.data.ForEach(
         [&](BlockRange r) { found |= r.start < range.end() && range.start < r.end(); });

@@ -1,6 +1,6 @@
-// Writing objects, and making what was written durable.
+// ObjectWriter writes to objects, and makes durable what was written.
 //
-// Threading: thread-safe; called without the lock.
+// Threading: thread-safe. The caller of the public methods must not hold the lock.
 #ifndef UNTORN_STORE_OBJECT_WRITE_H_
 #define UNTORN_STORE_OBJECT_WRITE_H_
 
@@ -24,7 +24,7 @@ inline constexpr uint64_t kAtomicBytesMax = 64 << 20;
 
 using WhenDone = std::function<void(absl::Status)>;
 
-// What the parts of the front end work on.
+// The front holds references to what the parts of this directory work on. The store owns all of it.
 struct Front {
   std::mutex& mu;
   Parts parts;
@@ -33,24 +33,27 @@ struct Front {
   Background& background;
 };
 
-// Ends a change: makes it durable if asked to, and lets background work happen.
+// Ends a change. With kSync, waits until `sets` are durable. Then lets background work happen. Releases the
+// lock meanwhile. An error is the store's failure.
 absl::Status FinishChange(const Front& front, Lock& lock, ChangeSetRefs sets,
                           Durability durability) REQUIRES_STORE_LOCK;
-// The change set pays with this space. Its age counts from now, if it is new.
+// Adds `space` to the reservation of the change set. The age of a new change set counts from now.
 void PayWith(const Front& front, ChangeSet& set, Reservation space) REQUIRES_STORE_LOCK;
-// Tells `done` later that the change ended with `status`, then ends the call.
+// Queues a callback that calls `done` with `status`. Then ends the call by AfterChange(), which runs the
+// callback if there are no threads.
 void TellLater(const Front& front, WhenDone done, absl::Status status) EXCLUDES_STORE_LOCK;
 
 class ObjectWriter {
  public:
   explicit ObjectWriter(const Front& front) : front_(front) {}
 
-  // Whether an atomic write is larger than what is staged in the cache: it has to go as a transaction.
+  // True if the write is atomic and too large to be staged in the cache. Such a write goes as a transaction.
   bool IsLarge(ByteRange range, const WriteOptions& options) const;
-  // Range, size and policy.
+  // Checks the range, the size of an atomic write, and the policy kHardwareOnly.
   absl::Status CheckWrite(const ObjectState& object, ByteRange range,
                           const WriteOptions& options) const EXCLUDES_STORE_LOCK;
-  // `done`, if given, is told when the write is as durable as asked; then this does not wait for that.
+  // Without `done`, returns when the write is as durable as `options` asks. With `done`, does not wait for
+  // that: the store calls `done` then. After an error Write() never calls `done`.
   absl::Status Write(const std::shared_ptr<ObjectState>& object, uint64_t offset, IoVector data,
                      const WriteOptions& options, WhenDone done) EXCLUDES_STORE_LOCK;
 

@@ -18,10 +18,11 @@ namespace {
 constexpr BlockCount kPieceBlocks = 256;  // one device read
 constexpr size_t kPiecesAtOnce = 64;
 constexpr BlockCount kBlocksAtOnce = 2048;
-constexpr uint64_t kPrefetchBytes = 512;    // from there on the processor sees by itself what comes
+constexpr uint64_t kPrefetchBytes = 512;    // behind these bytes the processor prefetches by itself
 constexpr BlockCount kKeepBlocksMax = 256;  // larger reads from the device do not displace the cache
 
-// The part of the range in these blocks: where in the buffer for the range, and where in the blocks.
+// The part of a byte range that lies in some blocks. Says where the part is in the buffer of the range, and
+// where the part is in the blocks.
 struct Overlap {
   ByteRange in_buffer;
   uint64_t in_blocks_bytes;
@@ -32,18 +33,19 @@ Overlap OverlapOf(BlockRange blocks, ByteRange range) {
   return {{start - range.offset_bytes, end - start}, start - ByteOffset(blocks.start)};
 }
 
-// Copies the part of it that is in the blocks with this memory.
+// Copies `part` to `out`. `blocks` is the memory of the blocks.
 void CopyTo(const IoVector& out, const Overlap& part, const std::byte* blocks) {
   out.CopyIn(part.in_buffer.offset_bytes, blocks + part.in_blocks_bytes, part.in_buffer.length_bytes);
 }
 
 }  // namespace
 
-// A device read.
+// One device read.
 struct PageReader::Piece {
   BlockRange blocks;
   BlockNumber physical;
-  // Where it is read to: buffers that the cache keeps, a block each; or `bytes`; or the caller's memory itself.
+  // The device reads to `kept`, to `bytes`, or straight to the caller's memory. The cache keeps the buffers
+  // in `kept`, which have one block each.
   std::vector<BufferRef> kept;
   AlignedBuffer bytes;
   IoRequest request;
@@ -55,11 +57,11 @@ struct PageReader::Plan {
     BufferRef buffer;
   };
   IoVector out;
-  ByteRange range;  // what of it the object has
+  ByteRange range;  // the bytes of the read that the object has
   absl::InlinedVector<CachedBlock, 4> cached;
   std::vector<Mapping> missed;  // of what is not cached, holes too
   BlockCount missed_blocks;
-  bool keep = false;  // in the cache
+  bool keep = false;  // the cache keeps what is read
   uint64_t token = 0;
   std::vector<ReadPin> pins;
   std::vector<Piece> pieces;
@@ -72,6 +74,7 @@ Readiness PageReader::MakePlan(Lock& lock, ObjectState& object, Plan* plan) {
   plan->missed.clear();
   plan->missed_blocks = 0;
   const uint64_t offset = plan->range.offset_bytes;
+  // The size and the blocks are found under the lock without a break, so the plan is a snapshot.
   plan->range.length_bytes =
       offset < object.size_bytes ? std::min(plan->out.bytes, object.size_bytes - offset) : 0;
   if (plan->range.empty()) return Readiness::Ready();
@@ -83,7 +86,7 @@ Readiness PageReader::MakePlan(Lock& lock, ObjectState& object, Plan* plan) {
   const ObjectBlock end = ObjectEnd(plan->range.end_bytes());
   for (ObjectBlock b = ObjectBlockAt(offset); b < end;) {
     if (Page* page = content(b)) {
-      // Before the count is raised, which waits for memory.
+      // The prefetch begins before the reference count is raised, because raising the count waits for memory.
       const std::byte* data = page->buffer.data();
       for (uint64_t at = 0; at < kPrefetchBytes; at += 64) __builtin_prefetch(data + at);
       page->referenced = true;
@@ -91,17 +94,19 @@ Readiness PageReader::MakePlan(Lock& lock, ObjectState& object, Plan* plan) {
       ++b;
       continue;
     }
+    // The mappings still show what was there before a pending hole.
     if (InPendingHole(object, b)) {
       plan->missed.push_back({{b, 1}, MappingState::kHole});
       ++b;
       continue;
     }
+    // One lookup serves a whole run of blocks that are not cached.
     BlockRange run{b, 1};
     while (run.end() < end && content(run.end()) == nullptr && !InPendingHole(object, run.end())) ++run.count;
     Mappings mappings;
     MissingNodes missing;
     RETURN_IF_ERROR(parts_.volume.mappings().Lookup(object.id, run, &mappings, &missing));
-    if (!missing.empty()) plan->cached.clear();  // no reader keeps pages while it waits
+    if (!missing.empty()) plan->cached.clear();  // a reader keeps no pages while it waits
     RETURN_UNLESS_READY(parts_.volume.mappings().AwaitNodes(lock, missing));
     plan->missed.insert(plan->missed.end(), mappings.begin(), mappings.end());
     plan->missed_blocks += run.count;
@@ -110,7 +115,8 @@ Readiness PageReader::MakePlan(Lock& lock, ObjectState& object, Plan* plan) {
   return Readiness::Ready();
 }
 
-// What has to be read from the device: pinned, so that no block of it is used for something else meanwhile.
+// Cuts what has to be read from the device into pieces. Pins the extents, so that no block of them is reused
+// meanwhile.
 void PageReader::PinPieces(ObjectState& object, Plan* plan) {
   PageCache& pages = parts_.fork.pages();
   plan->token = pages.NewReadToken();
@@ -133,6 +139,7 @@ void PageReader::FillFromMemory(Plan& plan) {
     const Overlap o = OverlapOf({c.block, 1}, plan.range);
     CopyTo(plan.out, o, c.buffer.data());
   }
+  // A buffer that a reader refers to cannot be overwritten, so the references go early.
   plan.cached.clear();
   for (const Mapping& m : plan.missed) {
     if (m.state == MappingState::kWritten) continue;
@@ -145,12 +152,13 @@ void PageReader::PrepareFetch(const Plan& plan, Piece* piece) {
   piece->request.offset_bytes = ByteOffset(piece->physical);
   const ByteRange in_buffer = OverlapOf(piece->blocks, plan.range).in_buffer;
   if (plan.keep) {
-    // Not taken from the caller's memory: what the cache keeps nobody else may change.
+    // The cache needs buffers of its own, because the caller may change the caller's memory.
     piece->kept.resize(piece->blocks.count.value());
     parts_.buffers.New(piece->kept);
     for (const BufferRef& b : piece->kept) piece->request.iov.push_back({b.data(), kBlockBytes});
     return;
   }
+  // Whole blocks go straight to aligned memory, and need no copy.
   const bool whole = in_buffer.length_bytes == Bytes(piece->blocks.count);
   if (whole && plan.out.Aligned(in_buffer, &piece->request.iov)) return;
   piece->bytes = AlignedBuffer(Bytes(piece->blocks.count));
@@ -166,11 +174,12 @@ void PageReader::FillFromPiece(const Plan& plan, const Piece& piece) {
   }
 }
 
-// Called and left without the lock.
+// Reads the pieces, group by group, and fills the caller's memory. Begins and ends without the lock.
 absl::Status PageReader::Fetch(Lock& lock, ObjectState& object, Plan& plan) {
   absl::Status status;
   for (size_t from = 0, to = 0; from < plan.pieces.size(); from = to) {
     std::vector<IoRequest*> requests;
+    // A group is bounded, so that a large read does not take memory for all its blocks at once.
     for (BlockCount blocks; to < plan.pieces.size() && to - from < kPiecesAtOnce; ++to) {
       Piece& piece = plan.pieces[to];
       if (blocks > 0 && blocks + piece.blocks.count > kBlocksAtOnce) break;
@@ -179,13 +188,14 @@ absl::Status PageReader::Fetch(Lock& lock, ObjectState& object, Plan& plan) {
       requests.push_back(&piece.request);
     }
     lock.lock();
+    // After an error nothing more is read, but the pages of the other groups must still go.
     if (status.ok()) status = parts_.pump.RunAll(lock, requests);
     lock.unlock();
     for (size_t i = from; status.ok() && i < to; ++i) FillFromPiece(plan, plan.pieces[i]);
     lock.lock();
     for (size_t i = from; i < to; ++i) {
       Piece& piece = plan.pieces[i];
-      // After a failed read the pages go, whether it was this piece that failed or another.
+      // After a failed read the pages of all pieces go, because nobody knows which piece has failed.
       ObjectBlock block = piece.blocks.start;
       for (BufferRef& kept : piece.kept) {
         parts_.fork.pages().FillRead(object, block, plan.token, status.ok() ? std::move(kept) : BufferRef());
@@ -209,7 +219,7 @@ absl::StatusOr<size_t> PageReader::Read(ObjectState& object, uint64_t offset, Io
     std::optional<NodeCache::Hold> hold;
     RETURN_IF_ERROR(UntilReady([&]() REQUIRES_STORE_LOCK {
       Readiness readiness = MakePlan(lock, object, &plan);
-      // All nodes are needed at once.
+      // The plan needs all nodes at once, so none of them may be evicted before the next turn.
       if (readiness.retry() && !hold) hold.emplace(parts_.volume.mappings().node_cache());
       return readiness;
     }));
@@ -221,6 +231,7 @@ absl::StatusOr<size_t> PageReader::Read(ObjectState& object, uint64_t offset, Io
   stats.page_hits += plan.cached.size();
   stats.page_misses += plan.missed_blocks.value();
   plan.keep = !options.bypass_cache && plan.missed_blocks <= kKeepBlocksMax;
+  // The pins must exist before the lock is released.
   if (plan.missed_blocks > 0) PinPieces(object, &plan);
   lock.unlock();
 
@@ -229,6 +240,7 @@ absl::StatusOr<size_t> PageReader::Read(ObjectState& object, uint64_t offset, Io
   absl::Status status = Fetch(lock, object, plan);
   lock.lock();
   plan.pins.clear();
+  // Displaced extents may have waited for the pins of this read.
   if (parts_.volume.space().pending_blocks() > 0) {
     absl::Status released = parts_.volume.space().ReleasePending();
     if (status.ok()) status = std::move(released);

@@ -1,7 +1,10 @@
-// Reading: plan (under the lock) → fetch → fill.
+// PageReader reads objects in three steps: plan (under the lock) → fetch → fill.
 //
-// The plan is a snapshot: references to cached blocks, and pinned extents for the rest. It is copied without the lock.
-// So a reader sees all of an atomic write or none of it (promise 2), however long it takes.
+// The plan is a snapshot: it has references to cached blocks, and pinned extents for the rest. The reader
+// copies the content without the lock. So a read sees all of an atomic write or none of it (promise 2),
+// however long the read takes.
+//
+// Threading: thread-safe. The caller must not hold the lock.
 #ifndef UNTORN_STORE_PAGE_READER_H_
 #define UNTORN_STORE_PAGE_READER_H_
 
@@ -22,11 +25,12 @@ namespace untorn::internal {
 
 class PageReader {
  public:
-  // `cache_bytes`: what cached pages may take.
+  // `cache_bytes` limits the memory of cached pages.
   PageReader(std::mutex& mu, const Parts& parts, uint64_t cache_bytes)
       : mu_(mu), parts_(parts), cache_bytes_(cache_bytes) {}
 
-  // Reads at most `out.bytes` from `offset`; returns how many there were. Called without the lock.
+  // Reads at most `out.bytes` bytes from `offset` on. Returns how many bytes the object has there. Fails with
+  // kNotFound if the object was removed. After an error the content of `out` is unspecified.
   absl::StatusOr<size_t> Read(ObjectState& object, uint64_t offset, IoVector out,
                               const ReadOptions& options) EXCLUDES_STORE_LOCK;
 

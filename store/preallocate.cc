@@ -19,7 +19,7 @@ namespace {
 
 constexpr BlockCount kAlignmentBlocks = 16;
 
-// The mappings of the range, with the tree looked at for the change.
+// Looks up the mappings of the range, and checks the tree for the change.
 absl::Status LookUp(const Front& front, Lock& lock, const ObjectState& object, BlockRange range,
                     Mappings* mappings) REQUIRES_STORE_LOCK {
   return front.admission
@@ -32,7 +32,8 @@ absl::Status LookUp(const Front& front, Lock& lock, const ObjectState& object, B
       .error();
 }
 
-// Unwritten extents for the holes among the mappings. What could be allocated is in `placed` even after an error.
+// Allocates unwritten extents for the holes among the mappings. `placed` has what was allocated, also after
+// an error.
 absl::Status FillHoles(SpaceLedger& space, Lock& lock, const Mappings& mappings,
                        std::vector<PlacedExtent>* placed) REQUIRES_STORE_LOCK {
   for (const Mapping& m : mappings) {
@@ -59,8 +60,10 @@ absl::Status Preallocate(const Front& front, const std::shared_ptr<ObjectState>&
     RETURN_IF_ERROR(front.parts.health.CheckWritable());
     return front.admission.AwaitObject(lock, *object);
   }));
+  // The lock is released several times below, and nobody else may change the object meanwhile.
   Exclusive exclusive(front);
   exclusive.Hold(object);
+  // StageWhole() needs an object without pending and committing changes.
   RETURN_IF_ERROR(front.committer.Sync(lock, SetsBefore(front, *object)));
   Mappings mappings;
   RETURN_IF_ERROR(LookUp(front, lock, *object, BlocksOf(range), &mappings));
@@ -68,6 +71,7 @@ absl::Status Preallocate(const Front& front, const std::shared_ptr<ObjectState>&
   for (const Mapping& m : mappings) {
     if (m.state == MappingState::kHole) blocks += m.logical.count;
   }
+  // AwaitSpace() would prepare the whole store before it refused so many blocks.
   if (blocks > volume.geometry().total_blocks) {
     return absl::ResourceExhaustedError(
         absl::StrCat("no space: ", Bytes(blocks), " bytes are more than the store has"));
@@ -80,8 +84,9 @@ absl::Status Preallocate(const Front& front, const std::shared_ptr<ObjectState>&
   }));
   std::vector<PlacedExtent> placed;
   absl::Status status = FillHoles(volume.space(), lock, mappings, &placed);
+  // The blocks are allocated now, or are not needed after an error.
   reserved.ReleaseBlocks(blocks);
-  // Fragmented space makes more mappings of a hole than one.
+  // In fragmented space one hole may take several mappings.
   if (const uint64_t needed = placed.size() + 1; status.ok() && needed > reserved.tree_entries()) {
     std::optional<Reservation> more =
         volume.space().TryReserve({0, needed - reserved.tree_entries()}, EmergencyReserve::kKept);
@@ -99,8 +104,9 @@ absl::Status Preallocate(const Front& front, const std::shared_ptr<ObjectState>&
                                                   " pieces, which take more of the log than one commit may; "
                                                   "preallocate it in smaller steps"));
   }
+  // A range without holes that ends within the object changes nothing.
   if (status.ok() && (!placed.empty() || range.end_bytes() > object->size_bytes)) {
-    // Readers see it when it is durable: then what they find in the tree agrees with it.
+    // Readers see the change when it is durable. The mappings that readers find then agree with the change.
     const auto set = std::make_shared<ChangeSet>();
     PayWith(front, *set, std::move(reserved));
     ObjectChange& change = set->changes[object->id];
@@ -110,7 +116,7 @@ absl::Status Preallocate(const Front& front, const std::shared_ptr<ObjectState>&
     fork.StageWhole(set);
     status = front.committer.Sync(lock, {set});
   }
-  // No record names what is left here.
+  // No record names the extents that are left in `placed`, so their space goes back at once.
   for (const PlacedExtent& e : placed)
     RETURN_IF_ERROR(volume.space().ReturnUnused({e.physical, e.blocks.count}));
   reserved.Release();

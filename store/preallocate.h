@@ -1,4 +1,4 @@
-// Preallocating space for a range of an object.
+// Preallocate() maps the holes of a range to unwritten extents.
 #ifndef UNTORN_STORE_PREALLOCATE_H_
 #define UNTORN_STORE_PREALLOCATE_H_
 
@@ -9,7 +9,8 @@
 
 namespace untorn::internal {
 
-// Durable when it returns. Thread-safe; called without the lock.
+// Returns once the change is durable. After kResourceExhausted nothing was changed. Thread-safe. The caller
+// must not hold the lock. Other changes of the object wait meanwhile.
 absl::Status Preallocate(const Front& front, const std::shared_ptr<ObjectState>& object,
                          ByteRange range) EXCLUDES_STORE_LOCK;
 

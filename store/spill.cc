@@ -14,9 +14,9 @@
 namespace untorn::internal {
 namespace {
 
-constexpr BlockCount kExtentBlocksMax = kMapEntryBlocksMax;  // one hash, one entry
+constexpr BlockCount kExtentBlocksMax = kMapEntryBlocksMax;  // one hash and one log entry
 constexpr BlockCount kAlignmentBlocks = 16;
-constexpr size_t kIovecsPerWrite = 1024;
+constexpr size_t kIovecsPerWrite = 1024;  // as many as one system call takes (IOV_MAX)
 
 }  // namespace
 
@@ -34,10 +34,13 @@ void Spill::Cut(ObjectDraft& draft, BlockRange range) {
       ++it;
       continue;
     }
+    // The parts of the extent outside of the range return to the draft below.
     it = draft.spilled.erase(it);
     const absl::Status returned =
         front_.parts.volume.space().ReturnUnused({e.physical + (cut_start - start), cut_end - cut_start});
     if (!returned.ok()) front_.parts.health.Fail(returned);
+    // The hash of the whole extent says nothing about its parts. HashAll() makes their hashes before the
+    // commit.
     if (start < cut_start) draft.spilled[start] = {cut_start - start, e.physical, std::nullopt};
     if (cut_end < end) draft.spilled[cut_end] = {end - cut_end, e.physical + (cut_end - start), std::nullopt};
   }
@@ -64,6 +67,7 @@ absl::StatusOr<bool> Spill::Load(ObjectDraft& draft, ObjectBlock block) {
   DraftBlock loaded;
   loaded.buffer = front_.parts.buffers.New();
   RETURN_IF_ERROR(Read({it->second.physical + (block - it->first), 1}, loaded.buffer.data()));
+  // The spilled block keeps its place until the block is spilled again: blocks in memory take precedence.
   draft.blocks[block] = std::move(loaded);
   return true;
 }
@@ -72,7 +76,7 @@ absl::StatusOr<BlockCount> Spill::WriteBlocks(ObjectDraft& draft) {
   BlockCount written;
   auto it = draft.blocks.begin();
   while (it != draft.blocks.end()) {
-    // A block of which only parts are known stays.
+    // A block of which only parts are known stays in memory until the commit.
     if (!it->second.whole()) {
       ++it;
       continue;
@@ -86,6 +90,7 @@ absl::StatusOr<BlockCount> Spill::WriteBlocks(ObjectDraft& draft) {
       ++range.count;
       ++it;
     }
+    // Older spilled versions of these blocks go first, so that their space can be used again.
     Cut(draft, range);
     RETURN_IF_ERROR(WriteRange(draft, range, buffers));
     draft.blocks.erase(first, it);
@@ -94,12 +99,13 @@ absl::StatusOr<BlockCount> Spill::WriteBlocks(ObjectDraft& draft) {
   return written;
 }
 
-// Hashes and writes the buffers of one extent. The lock is released meanwhile.
+// Hashes and writes the buffers of one extent, with the lock released meanwhile.
 absl::Status Spill::WriteExtent(Lock& lock, Extent extent, const BufferRef* buffers, Hash128* hash) {
   const size_t blocks = extent.count.value();
   std::vector<IoRequest> requests((blocks + kIovecsPerWrite - 1) / kIovecsPerWrite);
   std::vector<IoRequest*> pointers;
   {
+    // Hashing takes long and needs no lock, because the buffers belong to the transaction.
     const Unlocked unlocked(lock);
     std::vector<iovec> data;
     for (size_t i = 0; i < blocks; ++i) data.push_back({buffers[i].data(), kBlockBytes});
@@ -114,13 +120,15 @@ absl::Status Spill::WriteExtent(Lock& lock, Extent extent, const BufferRef* buff
   }
   absl::Status written = front_.parts.pump.RunAll(lock, pointers);
   if (written.ok()) return written;
+  // After a failed write nobody knows what is on the medium, so the store fails.
   front_.parts.health.Fail(written);
   return front_.parts.health.CheckWritable();
 }
 
 absl::Status Spill::WriteRange(ObjectDraft& draft, BlockRange range, const std::vector<BufferRef>& buffers) {
   Volume& volume = front_.parts.volume;
-  // At worst every block is a piece of its own. One more entry, for the older piece that Cut() has split here.
+  // At worst every block becomes an extent of its own. One more entry is for an older extent that Cut() has
+  // split here.
   const uint64_t entries_max = range.count.value() + 1;
   Lock lock(front_.mu);
   Reservation reserved;
@@ -128,7 +136,7 @@ absl::Status Spill::WriteRange(ObjectDraft& draft, BlockRange range, const std::
     RETURN_IF_ERROR(front_.parts.health.CheckWritable());
     return front_.admission.AwaitSpace(lock, {range.count, entries_max}, EmergencyReserve::kKept, &reserved);
   }));
-  // The entries are kept until the commit, whatever happens here.
+  // The reserved entries stay until the commit, whatever happens here.
   std::optional<Reservation> entries = reserved.TrySplit({0, entries_max});
   UNTORN_CHECK(entries.has_value(), "less was reserved than was asked for");
   space_.Add(*std::move(entries));
@@ -144,6 +152,7 @@ absl::Status Spill::WriteRange(ObjectDraft& draft, BlockRange range, const std::
     draft.spilled[range.start + at] = {extent.count, extent.start, hash};
     at += extent.count;
   }
+  // The commit needs one entry for each extent, and the one for the split.
   space_.ReleaseEntries(range.count.value() - pieces);
   return absl::OkStatus();
 }

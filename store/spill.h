@@ -1,9 +1,11 @@
-// Spilling: a transaction that is larger than its share of the cache writes blocks to extents that nothing refers to.
-// Its commit names them all in one chain of records.
+// A transaction that is larger than its share of the cache spills: it writes blocks to extents that nothing
+// refers to. The commit of the transaction names all spilled extents in one chain.
 //
-// Crash states. Until that chain counts, which it does only as a whole and with all its data, the extents are free.
+// Crash: the chain counts only as a whole and with all its data. If the chain does not count, the spilled
+// extents are free after recovery.
 //
-// Threading: that of the transaction; called without the lock unless there is a Lock among the arguments.
+// Threading: one thread at a time, as for the transaction. The caller does not hold the lock, except for
+// methods with a Lock argument and for space().
 #ifndef UNTORN_STORE_SPILL_H_
 #define UNTORN_STORE_SPILL_H_
 
@@ -20,17 +22,19 @@ class Spill {
  public:
   explicit Spill(const Front& front) : front_(front) {}
 
-  // Writes the whole blocks that the draft has in memory. Returns how many there were.
+  // Writes the whole blocks that the draft has in memory, and drops them from memory. Returns how many they
+  // were. Blocks of which only parts are known stay in memory.
   absl::StatusOr<BlockCount> WriteBlocks(ObjectDraft& draft) EXCLUDES_STORE_LOCK;
-  // Cuts a range out of what was spilled; its space goes back.
+  // Cuts a range out of the spilled extents of the draft, and frees the space of the range at once.
   void Cut(ObjectDraft& draft, BlockRange range) EXCLUDES_STORE_LOCK;
-  // Brings a spilled block back into memory, to change part of it. Returns whether there is one.
+  // Reads a spilled block back into memory, so that a part of it can be changed. Returns false if the block
+  // is not spilled.
   absl::StatusOr<bool> Load(ObjectDraft& draft, ObjectBlock block) EXCLUDES_STORE_LOCK;
   absl::Status Read(Extent extent, std::byte* out) EXCLUDES_STORE_LOCK;
-  // Makes every hash known.
+  // Hashes every spilled extent whose hash is not known. Such an extent is read from the device again.
   absl::Status HashAll(ObjectDraft& draft) EXCLUDES_STORE_LOCK;
 
-  // Tree entries that the spilled extents have reserved.
+  // The reservation of tree entries for the spilled extents. The commit takes the reservation over.
   Reservation& space() REQUIRES_STORE_LOCK { return space_; }
 
  private:

@@ -3,6 +3,7 @@
 namespace untorn::internal {
 namespace {
 
+// Joins `set` with the pending change set of this barrier epoch that changes the name, if there is one.
 ChangeSetRef JoinName(CowFork& fork, ChangeSetRef set, const std::string& name) {
   const ChangeSetRef other = fork.names().PendingSet(name, fork.epoch());
   return other ? fork.Join(std::move(set), other) : set;
@@ -33,6 +34,7 @@ ChangeSetRef StageRename(CowFork& fork, ChangeSetRef set, const std::shared_ptr<
   set = fork.Join(std::move(set), fork.SetForObject(object));
   set = JoinName(fork, std::move(set), object->name);
   set = JoinName(fork, std::move(set), to);
+  // Both names are in one change set, so a crash leaves the object with one of them.
   fork.names().Stage(*set, object->name, nullptr);
   fork.names().Stage(*set, to, object);
   fork.Change(*set, object).name = to;

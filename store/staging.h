@@ -1,7 +1,7 @@
-// Staging changes of names and whole objects, with everything there that they need (Admission). What one metadata
-// operation stages, a transaction stages too.
+// These functions stage changes of names and whole objects. Metadata operations and transactions both use
+// them. The caller has made sure that everything is there that the change needs (store/admission.h).
 //
-// Threading: called with the lock held.
+// Threading: the caller holds the lock.
 #ifndef UNTORN_STORE_STAGING_H_
 #define UNTORN_STORE_STAGING_H_
 
@@ -15,22 +15,24 @@
 
 namespace untorn::internal {
 
-// What changes of metadata cost in tree entries, as SpaceCost counts them.
+// These numbers say what metadata changes cost in tree entries, as SpaceCost counts them.
 inline constexpr uint64_t kEntriesOfCreate =
     kTreeEntriesOfName + 1;  // a new name, and a record of its object
 inline constexpr uint64_t kEntriesOfRename = kTreeEntriesOfName + 2;
 inline constexpr uint64_t kEntriesOfRemove = 3;  // a name and a record that go, and a hole
-// The hole, what is left of a mapping behind it, and two edges; or one edge and the size.
+// A hole costs an entry of its own, one for what is left of a mapping behind the hole, and two for the edges.
+// A truncate has one edge and the size instead of two edges.
 inline constexpr uint64_t kEntriesOfHole = 4;
-// Writes, by the blocks that are new to their change set. Of an atomic one each block may have a mapping of its own, and
-// together they may split another one and bring a new size. A plain one is that for each block by itself. Where nothing
-// is new the change set has it all already.
+// The cost of a write depends on the blocks that are new to its change set. Each new block of an atomic write
+// may get a mapping of its own. The write may also split one other mapping, and may bring a new size. A plain
+// write costs as much as an atomic write of each block by itself. A write without new blocks costs nothing,
+// because the change set has reserved all of it already.
 constexpr uint64_t EntriesOfAtomic(BlockCount new_blocks) {
   return new_blocks == 0 ? 0 : new_blocks.value() + 2;
 }
 constexpr uint64_t EntriesOfPlain(BlockCount new_blocks) { return 3 * new_blocks.value(); }
 
-// They return the change set that holds the change: `set`, or one that it was joined with.
+// These functions return the change set that holds the change: `set`, or the set that `set` was joined with.
 ChangeSetRef StageCreate(CowFork& fork, ChangeSetRef set,
                          const std::shared_ptr<ObjectState>& object) REQUIRES_STORE_LOCK;
 ChangeSetRef StageRemove(CowFork& fork, ChangeSetRef set,

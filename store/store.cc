@@ -1,4 +1,4 @@
-// The public API: checks handles, and passes calls on to the parts of the store.
+// The public API checks handles, and passes calls on to the parts of the store.
 #include "untorn/store.h"
 
 #include <sys/stat.h>
@@ -39,7 +39,7 @@ absl::Status HasHandle(const std::shared_ptr<ObjectHandle>& handle) {
   return handle ? absl::OkStatus() : absl::FailedPreconditionError("the handle refers to no object");
 }
 
-// What every call on an object needs: an open store, and the object itself.
+// Fails unless the handle is of an object that the store has, and this process opened the store.
 absl::Status Usable(const std::shared_ptr<ObjectHandle>& handle) {
   RETURN_IF_ERROR(HasHandle(handle));
   RETURN_IF_ERROR(handle->store->CheckProcess());
@@ -49,11 +49,12 @@ absl::Status Usable(const std::shared_ptr<ObjectHandle>& handle) {
   return absl::OkStatus();
 }
 
-// An atomic write that is larger than what is staged in the cache: a transaction of its own.
+// Makes an atomic write that is too large to be staged in the cache, as a transaction of its own.
 absl::Status WriteLarge(const ObjectHandle& handle, uint64_t offset, IoVector data) {
   TransactionImpl transaction(handle.store);
   RETURN_IF_ERROR(transaction.Write(handle, offset, data));
   absl::Status s = transaction.Commit(Durability::kSync);
+  // kAborted says that the object was removed meanwhile. A write says kNotFound then.
   return absl::IsAborted(s) ? absl::NotFoundError(std::string(s.message())) : s;
 }
 
@@ -124,6 +125,7 @@ void Object::ReadAsync(uint64_t offset, std::span<std::byte> out, ReadOptions op
     done(s);
     return;
   }
+  // The copy of the handle keeps the store in memory until the read is done.
   handle_->store->front().background.Run([object = *this, offset, out, options, done = std::move(done)] {
     done(object.Read(offset, out, options));
   });
@@ -218,19 +220,22 @@ absl::Status CreateInFile(const std::string& path, const CreateOptions& options)
   RETURN_IF_ERROR(CreateStoreFile(path, Bytes(WholeBlocks(options.size_bytes))));
   absl::StatusOr<std::unique_ptr<Device>> device = OpenFileDevice(path, {});
   absl::Status status = device.ok() ? Store::CreateOnDevice(**device, options) : device.status();
+  // A file without a complete store must not stay behind.
   if (!status.ok()) unlink(path.c_str());
   return status;
 }
 
-// The new store is made beside the old one and takes its place when it is complete.
+// Makes the new store beside the old one. The new store takes the place of the old one when the new one is
+// complete.
 absl::Status ReplaceFile(const std::string& path, const CreateOptions& options) {
-  // Held until the end: a store in use is not taken away from its owner.
+  // `old` holds the lock of the old store until the end, so a store in use is not taken away from its owner.
   absl::StatusOr<std::unique_ptr<Device>> old = OpenFileDevice(path, {});
   if (!old.ok()) return old.status();
+  // A symbolic link stays; the file that the link leads to is replaced.
   const std::unique_ptr<char, void (*)(void*)> real(realpath(path.c_str(), nullptr), std::free);
   if (real == nullptr) return absl::ErrnoToStatus(errno, absl::StrCat(path, ": cannot be replaced"));
   const std::string fresh = absl::StrCat(real.get(), ".new-", getpid());
-  unlink(fresh.c_str());  // what an earlier process of this number left when it was killed
+  unlink(fresh.c_str());  // a process with the same number may have left the file when it was killed
   RETURN_IF_ERROR(CreateInFile(fresh, options));
   absl::Status replaced = ReplaceStoreFile(fresh, real.get());
   if (!replaced.ok()) unlink(fresh.c_str());
@@ -250,7 +255,7 @@ absl::Status CreateOnBlockDevice(const std::string& path, const CreateOptions& o
   absl::StatusOr<std::unique_ptr<Device>> device = OpenFileDevice(path, {});
   if (!device.ok()) return device.status();
   if (!options.force) {
-    // Also one that this version cannot open.
+    // A store that this version cannot open counts too.
     for (const auto& slot : ReadSuperblocks(**device).slots) {
       if (!absl::IsNotFound(slot.status()) && !absl::IsOutOfRange(slot.status()))
         return holds("untorn store");
@@ -269,6 +274,7 @@ absl::Status Store::Create(const std::string& path, const CreateOptions& options
     return absl::AlreadyExistsError(
         absl::StrCat(path, ": the file exists; it is overwritten only with force (--force)"));
   }
+  // The size of a file is checked before anything is created or replaced.
   const BlockCount blocks = WholeBlocks(options.size_bytes);
   if (blocks < kStoreBlocksMin || blocks > kStoreBlocksMax) {
     return absl::InvalidArgumentError(absl::StrCat(path, ": a store has ", Bytes(kStoreBlocksMin), " to ",

@@ -12,7 +12,7 @@ namespace {
 
 constexpr uint64_t kCacheBytesMin = 4 << 20;
 
-// An eighth of the cache is for tree nodes.
+// An eighth of the cache is for tree nodes. The rest is for pages.
 uint64_t NodeBytes(const OpenOptions& options) { return options.cache_bytes / 8; }
 uint64_t PageBytes(const OpenOptions& options) { return options.cache_bytes - NodeBytes(options); }
 
@@ -23,7 +23,8 @@ CommitterOptions CommittingOptions(const Storage& storage, const OpenOptions& op
           .background = background && !options.read_only};
 }
 
-// A change set has a bounded share of the cache, and of the log even where every block of it is an entry of its own.
+// Returns the largest change set that is staged: a quarter of the page cache, and of the log. A change set
+// keeps within its share of the log even if each of its blocks takes an entry of its own.
 BlockCount SetBlocksMax(const Geometry& geometry, const OpenOptions& options) {
   const uint64_t entries = Bytes(geometry.log_blocks) / 4 / kMapEntryBytes;
   return std::min(WholeBlocks(PageBytes(options) / 4), BlockCount(entries));
@@ -54,8 +55,8 @@ absl::StatusOr<std::shared_ptr<StoreImpl>> StoreImpl::Open(std::unique_ptr<Devic
   auto storage = std::make_unique<Storage>(std::move(device));
   ASSIGN_OR_RETURN(storage->volume,
                    Volume::Open(storage->pump, options.read_only, NodeBytes(options) / sizeof(TreeNode)));
-  // In a child of fork() the threads are not here, the lock may be held for ever, and a condition variable waits for
-  // waiters that are gone: all of it is left alone.
+  // A fork()ed child does not have the threads, and its copy of the lock may be held for ever. A condition
+  // variable would wait for waiters that are gone. So the child leaves the store alone.
   const auto end = [](StoreImpl* s) {
     if (s->CheckProcess().ok()) delete s;
   };
@@ -75,6 +76,7 @@ void StoreImpl::LogOpen() const {
     options_.log(LogLevel::kInfo,
                  absl::StrCat(info.path, ": I/O by ", info.engine, ": ", info.engine_reason));
   }
+  // The log callback must run without the lock, so the values are copied first.
   std::vector<std::string> warnings;
   VolumeCounters v;
   {
@@ -98,6 +100,7 @@ StoreImpl::~StoreImpl() {
   }
   background_.Join();
   Lock lock(storage_->mu);
+  // The device uses the requests and their buffers until the requests complete.
   if (storage_->device)
     storage_->pump.Wait(lock, [&]() REQUIRES_STORE_LOCK { return storage_->pump.in_flight() == 0; });
 }
@@ -108,10 +111,12 @@ absl::Status StoreImpl::Close() {
   IoPump& pump = storage_->pump;
   Lock lock(storage_->mu);
   RETURN_IF_ERROR(health.CheckOpen());
+  // Asynchronous reads that were accepted end first, while the store is still open.
   background_.AwaitRun(lock);
   absl::Status status = health.failure();
   if (status.ok() && !options_.read_only) {
     status = front_.committer.SyncAll(lock);
+    // With an empty log the last checkpoint has everything already.
     if (status.ok() && storage_->volume->log().blocks_used() > 0) {
       status = writeback_.checkpointer().Checkpoint(lock);
     }
@@ -119,12 +124,14 @@ absl::Status StoreImpl::Close() {
   health.Close();
   front_.parts.progress.Note();
   background_.Stop();
+  // The threads need the lock to end.
   lock.unlock();
   background_.Join();
   lock.lock();
   pump.Wait(lock, [&]() REQUIRES_STORE_LOCK { return pump.in_flight() == 0; });
+  // The threads have ended, so the callbacks that are left run here.
   front_.parts.callbacks.Run(lock);
-  storage_->device.reset();  // and the lock on the file with it
+  storage_->device.reset();  // releases the lock on the file, too
   return status;
 }
 
@@ -185,6 +192,7 @@ void StoreImpl::CheckInvariants() const {
 StoreInfo StoreImpl::info() const {
   const DeviceInfo& device = storage_->info;
   Superblock sb;
+  // A fork()ed child must not take the lock. The child gets only what belongs to the device.
   if (CheckProcess().ok()) {
     const Lock lock(storage_->mu);
     sb = storage_->volume->superblock();
@@ -202,6 +210,7 @@ StoreInfo StoreImpl::info() const {
   info.atomic_source = AtomicSourceName(device.atomic.source);
   info.atomic_note = device.atomic_note;
   if (device.atomic.usable()) {
+    // The store writes whole blocks, so no smaller atomic write occurs.
     info.atomic_unit_min_bytes = std::max<uint64_t>(device.atomic.unit_min_bytes, kBlockBytes);
     info.atomic_unit_max_bytes = device.atomic.unit_max_bytes;
     info.atomic_boundary_bytes = device.atomic.boundary_bytes;

@@ -1,4 +1,4 @@
-// One open store: its parts, wired together.
+// StoreImpl is one open store: it owns the parts of the store and wires them together.
 //
 // Threading: thread-safe.
 #ifndef UNTORN_STORE_STORE_IMPL_H_
@@ -30,10 +30,10 @@ class StoreImpl;
 struct ObjectHandle {
   std::shared_ptr<StoreImpl> store;
   ObjectId id = ObjectId::kNone;
-  std::shared_ptr<ObjectState> state;  // nullptr: created in a transaction that has not committed
+  std::shared_ptr<ObjectState> state;  // nullptr if created in a transaction that has not committed
 };
 
-// A device, and the volume on it.
+// The storage has the device of a store, the volume on the device, and the mutex of the store.
 struct Storage {
   explicit Storage(std::unique_ptr<Device> d)
       : device(std::move(d)), info(device->info()), pump(*device, mu) {}
@@ -46,15 +46,16 @@ struct Storage {
 
 class StoreImpl : public std::enable_shared_from_this<StoreImpl> {
  public:
-  // `background` false: no thread is started; writeback and checkpoints are done inside calls.
+  // If `background` is false, the store starts no thread: writeback and checkpoints run inside calls.
   static absl::StatusOr<std::shared_ptr<StoreImpl>> Open(std::unique_ptr<Device> device,
                                                          const OpenOptions& options, bool background);
   ~StoreImpl();
   StoreImpl(const StoreImpl&) = delete;
 
-  // Makes everything durable, writes a checkpoint, stops the threads. Later calls find the store closed.
+  // Makes everything durable, writes a checkpoint, stops the threads, and closes the device. Returns the
+  // failure of a failed store, and closes that store too. Later calls find the store closed.
   absl::Status Close() EXCLUDES_STORE_LOCK;
-  // As Close(), if it is open and of this process; an error goes to the log.
+  // Closes the store if it is open and this process opened it. An error goes to the log callback.
   void CloseIfOpen() EXCLUDES_STORE_LOCK;
   absl::Status CheckProcess() const { return fork_guard_.CheckProcess(); }
 
@@ -71,7 +72,7 @@ class StoreImpl : public std::enable_shared_from_this<StoreImpl> {
 
   StoreInfo info() const EXCLUDES_STORE_LOCK;
   Stats stats() const EXCLUDES_STORE_LOCK;
-  // Stops the process if a numbered invariant of a part does not hold. For tests.
+  // Is for tests. Stops the process if a numbered invariant of a part does not hold.
   void CheckInvariants() const EXCLUDES_STORE_LOCK;
 
  private:

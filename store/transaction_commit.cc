@@ -1,4 +1,5 @@
-// Committing a transaction: as one change set, whose data is staged in the cache, or, if it is large, was spilled.
+// A transaction commits as one change set. The data of a small transaction is staged in the cache. The data
+// of a large transaction is spilled before the commit.
 #include <algorithm>
 #include <cstring>
 #include <optional>
@@ -26,24 +27,25 @@ absl::Status TransactionImpl::Commit(Durability durability) {
     const Lock lock(front_.mu);
     ++front_.parts.stats.transactions;
   }
+  // A failed commit finishes the transaction too.
   Finish();
   return status;
 }
 
 bool TransactionImpl::IsLarge() const {
-  // A block of which only parts are known has to be in the cache when the others are added.
+  // While the blocks are staged, the old content of all partly written blocks must be in the cache together.
   if (blocks_in_memory_ > front_.admission.set_blocks_max() / 2) return true;
   return std::any_of(drafts_.begin(), drafts_.end(), [](const auto& v) { return !v.second.spilled.empty(); });
 }
 
-// Under kHardwareOnly: whether its data could be one atomic overwrite one day.
+// Fails under kHardwareOnly if the data of the transaction can never be one atomic overwrite.
 absl::Status TransactionImpl::CheckPolicy() const {
   const CommitterOptions& committing = front_.committer.options();
   if (committing.policy != WritePolicy::kHardwareOnly) return absl::OkStatus();
   size_t ranges = 0;
   BlockCount blocks;
   for (const auto& [id, draft] : drafts_) {
-    if (!draft.wrote) continue;  // what it has are the edges of holes
+    if (!draft.wrote) continue;  // its blocks are zeros at the edges of holes
     const RangeSet data = draft.Data();
     ranges += data.runs();
     data.ForEach([&](BlockRange r) { blocks += r.count; });
@@ -56,14 +58,17 @@ absl::Status TransactionImpl::CheckPolicy() const {
       " (", PathReasonSentence(reason), ")"));
 }
 
-// ---- What it needs ----
+// ---- What a commit needs ----
 
-// For all that it changes of an object.
+// Is Admission::AwaitTree() for all that the transaction changes of one object. `draft.mapped` gets the
+// mappings of the blocks with data.
 Readiness TransactionImpl::AwaitTree(Lock& lock, ObjectDraft& draft) {
+  // The object came and went within the transaction, so no tree ever holds the object.
   if (draft.removed && draft.created()) return Readiness::Ready();
-  // Range by range: the nodes need not be in the cache together.
+  // The check goes range by range, so the nodes need not be in the cache together.
   bool released = false;
   absl::Status status;
+  // `look` goes on after the lock was released, and does nothing after an error.
   const auto look = [&](Admission::LookFn fn) {
     lock.AssertHeld();
     if (!status.ok()) return;
@@ -71,6 +76,7 @@ Readiness TransactionImpl::AwaitTree(Lock& lock, ObjectDraft& draft) {
     released |= readiness.retry();
     status = readiness.error();
   };
+  // The commit may change the inode, so the leaf of the inode must be readable.
   look([&](MappingReader& reader, MissingNodes* missing) REQUIRES_STORE_LOCK {
     std::optional<Inode> record;
     return reader.FindInode(draft.id, &record, missing);
@@ -82,6 +88,7 @@ Readiness TransactionImpl::AwaitTree(Lock& lock, ObjectDraft& draft) {
     draft.mapped.insert(draft.mapped.end(), found.begin(), found.end());
   });
   RangeSet holes = draft.holes;
+  // Removing an object makes a hole of all its blocks.
   if (draft.removed) holes.Add({0, kObjectBlocksMax});
   holes.ForEach([&](BlockRange r) {
     look([&](MappingReader& reader, MissingNodes* missing)
@@ -91,11 +98,12 @@ Readiness TransactionImpl::AwaitTree(Lock& lock, ObjectDraft& draft) {
   return released ? Readiness::Retry() : Readiness::Ready();
 }
 
-// Everything is still as the transaction saw it: objects there, names unchanged.
+// Waits until the transaction may change its objects and names. Fails with kAborted if others have removed
+// one of the objects, or have changed what one of the names refers to.
 Readiness TransactionImpl::AwaitUnchanged(Lock& lock) {
   RETURN_IF_ERROR(front_.parts.health.CheckWritable());
   for (auto& [id, draft] : drafts_) {
-    draft.mapped.clear();  // of an earlier turn: it may be old by now
+    draft.mapped.clear();  // mappings of an earlier turn may be out of date by now
     if (draft.created() || !draft.changed()) continue;
     if (draft.state->removed) {
       return absl::AbortedError(
@@ -103,6 +111,7 @@ Readiness TransactionImpl::AwaitUnchanged(Lock& lock) {
     }
     RETURN_UNLESS_READY(front_.admission.AwaitObject(lock, *draft.state));
   }
+  // All drafts are looked at, even if the lock was released before: the next turn does not look again.
   if (!std::exchange(looked_, true)) {
     bool released = false;
     for (auto& [id, draft] : drafts_) {
@@ -115,6 +124,7 @@ Readiness TransactionImpl::AwaitUnchanged(Lock& lock) {
   }
   if (expected_.empty()) return Readiness::Ready();
   RETURN_UNLESS_READY(front_.admission.AwaitNames(lock));
+  // Each name must refer to what it referred to when the transaction first changed the name.
   for (const auto& [name, id] : expected_) {
     std::shared_ptr<ObjectState> now;
     RETURN_UNLESS_READY(store_->names().AwaitFound(lock, name, &now));
@@ -128,20 +138,21 @@ Readiness TransactionImpl::AwaitUnchanged(Lock& lock) {
 uint64_t TransactionImpl::MetadataEntries() const {
   uint64_t entries = 0;
   for (const auto& [name, id] : names_) entries += id == ObjectId::kNone ? 1 : kTreeEntriesOfName;
-  // A hole may split what was spilled, or mapped before; then the object's record, or what removing it makes.
+  // A hole may split a spilled extent or an older mapping, which takes three entries at most. The other two
+  // are for the object's inode, or for what removing the object makes.
   for (const auto& [id, draft] : drafts_) entries += 3 * draft.holes.runs() + 2;
   return entries;
 }
 
 EmergencyReserve TransactionImpl::ReserveToUse() const {
-  // What only gives back may use what is kept back for that, as Remove and Truncate do.
+  // A transaction that only gives space back may use the emergency reserve, as Remove and Truncate may.
   const bool only_gives_back = std::none_of(drafts_.begin(), drafts_.end(), [](const auto& v) {
     return v.second.grow_to > 0 || v.second.created() || v.second.renamed;
   });
   return only_gives_back ? EmergencyReserve::kUsable : EmergencyReserve::kKept;
 }
 
-// For the change sets that staging would make one of.
+// Is Admission::AwaitJoin() for the change sets that staging would join.
 Readiness TransactionImpl::AwaitJoin(Lock& lock) {
   CowFork& fork = front_.parts.fork;
   ChangeSetsFound sets;
@@ -166,12 +177,14 @@ Readiness TransactionImpl::AwaitStaging(Lock& lock, Reservation* space) {
       if (!block.whole() && draft.state) {
         RETURN_UNLESS_READY(front_.admission.AwaitCached(lock, *draft.state, number));
       }
-      // What is pending of a block in a hole is given back with its reservation first.
+      // StageHole() gives back the reservation of a pending block in a hole. So such a block needs space
+      // again.
       const bool reserved = draft.state && !draft.holes.Contains(number);
       cost.blocks += reserved ? front_.parts.fork.NewBlocks(*draft.state, {number, 1}) : BlockCount(1);
       cost.tree_entries += 2;
     }
   }
+  // The transaction may take a quarter of the log. The sets that it joins may take another quarter.
   const uint64_t log_bytes =
       cost.tree_entries * kMapEntryBytes + (names_.size() + drafts_.size()) * kNamedEntryBytesMax;
   if (WholeBlocks(log_bytes) > front_.committer.log_blocks_max() / 2) {
@@ -185,38 +198,44 @@ Readiness TransactionImpl::AwaitStaging(Lock& lock, Reservation* space) {
 
 // ---- Staged ----
 
-// `earlier` gets what the transaction consists of besides the change set that is returned: nothing, by the rule.
+// Stages the changes of one object, and returns the change set that holds them. `earlier` gets the other
+// change sets of the transaction. The rule TransactionIsOneChangeSet says that there are none.
 ChangeSetRef TransactionImpl::StageDraft(const Lock& lock, ChangeSetRef set, ObjectDraft& draft,
                                          ChangeSetRefs* earlier) {
   CowFork& fork = front_.parts.fork;
   std::shared_ptr<ObjectState>& object = draft.state;
   if (draft.created()) {
+    // The object becomes visible here, and its handle becomes usable outside of the transaction.
     object = fork.objects().Add({draft.id, 0, draft.name});
     draft.handle->state = object;
     set = StageCreate(fork, std::move(set), object);
   } else if (draft.renamed) {
-    // A name may have gone through several hands: what it refers to in the end counts.
+    // A name may pass from one object to another within the transaction. StageRename() of the first object
+    // may come last, and mark the name as gone. So the final owner of the name is staged again.
     fork.names().Stage(*set, draft.name, object);
   }
   if (draft.needs_size()) set = fork.Join(std::move(set), fork.SetForObject(object));
+  // Holes go before blocks: StageHole() drops pages, and blocks take precedence over holes.
   draft.holes.ForEach([&](BlockRange r) {
     lock.AssertHeld();
     fork.StageHole(set, object, r);
   });
   for (auto& [number, block] : draft.blocks) {
     const bool goes_on = number > 0 && draft.blocks.contains(number - 1);
+    // Only a canary breaks the rule. The canary begins a new change set at each run of blocks.
     if (!rules::TransactionIsOneChangeSet() && !goes_on && set->data_blocks > 0) {
       earlier->push_back(std::exchange(set, fork.NewChangeSet()));
     }
     set = fork.SetForRange(object, {number, 1}, std::move(set));
     BufferRef buffer = block.buffer;
+    // The other bytes of the block come from the newest content, so changes of others survive.
     if (!block.whole()) {
       buffer = front_.admission.CopyOfBlock(*object, number);
       block.CopyWritten(buffer.data());
     }
     fork.StageBlock(set, object, number, std::move(buffer));
   }
-  // The commit need not look these up again.
+  // The planner then need not look these mappings up again.
   if (ObjectChange& change = fork.Change(*set, object); change.mapped_known) {
     change.mapped.insert(change.mapped.end(), draft.mapped.begin(), draft.mapped.end());
   }
@@ -233,10 +252,12 @@ absl::Status TransactionImpl::CommitStaged(Durability durability) {
   Lock lock(front_.mu);
   Reservation space;
   RETURN_IF_ERROR(UntilReady([&]() REQUIRES_STORE_LOCK { return AwaitStaging(lock, &space); }));
+  // From AwaitStaging() to the end of staging the lock is not released. So others see all of the transaction
+  // or nothing.
   ChangeSetRefs sets;
   ChangeSetRef set = fork.NewChangeSet();
   PayWith(front_, *set, std::move(space));
-  // Names that go first, so that others can take their place.
+  // Removed names go first, so that other objects can take these names.
   for (auto& [id, draft] : drafts_) {
     if (draft.removed && draft.state) set = StageRemove(fork, std::move(set), draft.state);
   }
@@ -247,7 +268,8 @@ absl::Status TransactionImpl::CommitStaged(Durability durability) {
   for (auto& [id, draft] : drafts_) {
     if (!draft.removed && draft.changed()) set = StageDraft(lock, std::move(set), draft, &sets);
   }
-  // A name that came and went here: it is gone if the transaction is there, whatever is lost of what came before.
+  // A name may have come and gone within the transaction. If the transaction survives a crash, the name must
+  // be gone, even if the crash loses earlier changes of the name.
   for (const auto& [name, id] : names_) {
     if (id != ObjectId::kNone || set->names.contains(name)) continue;
     if (const ChangeSetRef other = fork.names().PendingSet(name, fork.epoch()))
@@ -260,7 +282,7 @@ absl::Status TransactionImpl::CommitStaged(Durability durability) {
 
 // ---- Large ----
 
-// Adds the bytes that the transaction did not write.
+// Adds to the block the bytes that the transaction did not write.
 absl::Status TransactionImpl::CompleteBlock(Lock& lock, ObjectDraft& draft, ObjectBlock number,
                                             DraftBlock& block) {
   if (block.whole()) return absl::OkStatus();
@@ -275,7 +297,7 @@ absl::Status TransactionImpl::CompleteBlock(Lock& lock, ObjectDraft& draft, Obje
   return absl::OkStatus();
 }
 
-// What is still in memory follows the rest.
+// Spills the blocks that are still in memory, and makes every hash known.
 absl::Status TransactionImpl::SpillRest(Lock& lock) {
   for (auto& [id, draft] : drafts_) {
     for (auto& [number, block] : draft.blocks) RETURN_IF_ERROR(CompleteBlock(lock, draft, number, block));
@@ -286,7 +308,8 @@ absl::Status TransactionImpl::SpillRest(Lock& lock) {
   return absl::OkStatus();
 }
 
-// All that the transaction changes, with its data in its place. Takes over what was spilled.
+// Returns a change set with all changes of the transaction. The data is in its place already, in the spilled
+// extents.
 ChangeSetRef TransactionImpl::MakeChangeSet() {
   auto set = std::make_shared<ChangeSet>();
   for (const auto& [name, id] : names_) {
@@ -318,13 +341,16 @@ absl::Status TransactionImpl::CommitLarge() {
     RETURN_UNLESS_READY(AwaitUnchanged(lock));
     return front_.admission.AwaitSpace(lock, {0, MetadataEntries()}, ReserveToUse(), &space);
   }));
-  // From here on nobody else changes these objects, or any name if names are changed.
+  // From here on nobody else changes these objects. If the transaction changes names, nobody else changes any
+  // name.
   Exclusive exclusive(front_);
   for (auto& [id, draft] : drafts_) {
     if (draft.state && draft.changed()) exclusive.Hold(draft.state);
   }
   const bool names = !expected_.empty();
   if (names) exclusive.HoldNames();
+  // The change set is visible when durable, and joins nothing. So older changes of its objects and names must
+  // be durable first.
   RETURN_IF_ERROR(front_.committer.Sync(lock, front_.committer.SetsWhere([&](const ChangeSet& set) {
     for (const auto& [id, draft] : drafts_) {
       if (draft.changed() && set.changes.contains(id)) return true;
@@ -333,6 +359,7 @@ absl::Status TransactionImpl::CommitLarge() {
   })));
   RETURN_IF_ERROR(SpillRest(lock));
   const ChangeSetRef set = MakeChangeSet();
+  // The number of extents, and so of log entries, is known only now.
   const BlockCount log_blocks = LogBlocksMax(LogBytesMax(*set));
   if (log_blocks > front_.committer.log_blocks_max()) {
     return absl::ResourceExhaustedError(
@@ -340,12 +367,13 @@ absl::Status TransactionImpl::CommitLarge() {
                      front_.committer.log_blocks_max().value(),
                      " it may; commit it in smaller steps, or use a larger store"));
   }
-  // What was spilled is the store's now.
+  // The change set owns the spilled extents now, so Finish() must not free them.
   for (auto& [id, draft] : drafts_) draft.spilled.clear();
   space.Add(std::move(spill_.space()));
   PayWith(front_, *set, std::move(space));
   front_.parts.fork.StageWhole(set);
   RETURN_IF_ERROR(front_.committer.Sync(lock, {set}));
+  // Handles of new objects become usable only when the objects are durable.
   for (auto& [id, draft] : drafts_) {
     if (draft.created() && !draft.removed) draft.handle->state = draft.state;
   }

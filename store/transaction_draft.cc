@@ -7,6 +7,7 @@ namespace untorn::internal {
 
 void DraftBlock::Note(uint32_t from, uint32_t to) {
   if (whole()) return;
+  // Ranges that overlap or touch [from, to) merge with it.
   std::vector<std::pair<uint32_t, uint32_t>> merged;
   for (const auto& [a, b] : written) {
     if (b < from || a > to) {

@@ -1,11 +1,12 @@
-// What a transaction has changed of one object, before its commit.
+// A transaction draft holds what an open transaction has changed so far, object by object.
 //
 // Invariants
-//  1. Blocks in memory take precedence over spilled extents; both over holes; all over the committed content.
-//  2. A block in memory knows which of its bytes the transaction wrote. The others are taken from the committed
-//     content at commit, so transactions that write different bytes of one block do not undo each other.
+//  1. Blocks in memory take precedence over spilled extents. Both take precedence over holes, and all three
+//     over the committed content.
+//  2. A block in memory knows which of its bytes the transaction wrote. The commit takes the other bytes from
+//     the committed content. So transactions that write different bytes of one block do not undo each other.
 //
-// Threading: that of the transaction.
+// Threading: one thread at a time, as for the transaction.
 #ifndef UNTORN_STORE_TRANSACTION_DRAFT_H_
 #define UNTORN_STORE_TRANSACTION_DRAFT_H_
 
@@ -27,22 +28,25 @@ namespace untorn::internal {
 
 struct ObjectHandle;
 
-// A block in memory. `written`: the bytes that are the transaction's, sorted, apart; empty if all are.
+// One block in memory. `written` has the byte ranges [first, second) that the transaction wrote, sorted and
+// not touching. `written` is empty if all bytes are the transaction's.
 struct DraftBlock {
   BufferRef buffer;
   std::vector<std::pair<uint32_t, uint32_t>> written;
   bool whole() const { return written.empty(); }
-  // The transaction wrote bytes [from, to).
+  // Notes that the transaction wrote bytes [from, to) of the block.
   void Note(uint32_t from, uint32_t to);
-  // Puts the transaction's bytes into `to`, a block's memory.
+  // Copies the bytes in `written` to the same places in `to`, which has a whole block. A block that is whole
+  // has an empty `written`, so nothing is copied.
   void CopyWritten(std::byte* to) const;
 };
 
-// Blocks that were written to the device before the commit. Nothing refers to them yet.
+// Blocks that the transaction wrote to the device before its commit. Nothing on the device refers to the
+// blocks yet.
 struct SpilledExtent {
   BlockCount count;
   BlockNumber physical;
-  std::optional<Hash128> hash;  // none: part of a longer one, to be hashed again
+  std::optional<Hash128> hash;  // none if cut from a longer extent, and to be hashed again
 };
 
 struct ObjectDraft {
@@ -52,25 +56,26 @@ struct ObjectDraft {
   std::string name;
   bool removed = false;
   bool renamed = false;
-  bool wrote = false;     // data, besides zeros at the edges of holes
-  uint64_t size = 0;      // as the transaction sees it
-  bool set_size = false;  // by truncate, or created here
-  uint64_t grow_to = 0;   // at least this
-  bool zeroed = false;    // the edges of holes, which may lie beyond what is durable of the object
+  bool wrote = false;     // wrote data, not only zeros at the edges of holes
+  uint64_t size = 0;      // in bytes, as the transaction sees it; counts only if set_size
+  bool set_size = false;  // by truncate, or because created here
+  uint64_t grow_to = 0;   // least size in bytes that the writes since the last truncate need
+  bool zeroed = false;    // zeroed edges of holes, which may lie beyond the durable size of the object
   RangeSet holes;
   std::map<ObjectBlock, DraftBlock> blocks;
   std::map<ObjectBlock, SpilledExtent> spilled;  // by first block
-  Mappings mapped;  // at commit: what its blocks are mapped to, while the lock is held
+  Mappings mapped;  // at commit: mappings of the blocks, valid until the lock is released
 
   bool created() const { return handle != nullptr; }
-  // What is durable of its changes must bring all pending ones of the object: it relies on the size they give it.
+  // True if the draft relies on the size that pending changes give the object. The commit must then join
+  // these changes, so that they are durable together with the draft.
   bool needs_size() const { return removed || renamed || set_size || zeroed || !holes.empty(); }
-  // Anything besides reads.
+  // False if the transaction only read the object.
   bool changed() const {
     return created() || removed || renamed || set_size || grow_to > 0 || !holes.empty() || !blocks.empty() ||
            !spilled.empty();
   }
-  // Blocks with new content, in memory and spilled.
+  // Returns the blocks with new content, in memory and spilled.
   RangeSet Data() const;
 };
 

@@ -25,6 +25,7 @@ absl::Status TransactionImpl::Absorb(TransactionImpl& other) {
   if (&other == this || other.store_ != store_) {
     return absl::InvalidArgumentError("the transactions are the same one, or of two stores");
   }
+  // All checks come before the first change, so an error leaves both transactions unchanged.
   for (const auto& [id, draft] : other.drafts_) {
     if (drafts_.contains(id)) {
       return absl::InvalidArgumentError(absl::StrCat("both transactions use object '", draft.name, "'"));
@@ -41,6 +42,7 @@ absl::Status TransactionImpl::Absorb(TransactionImpl& other) {
   blocks_in_memory_ += std::exchange(other.blocks_in_memory_, BlockCount());
   const Lock lock(front_.mu);
   spill_.space().Add(std::move(other.spill_.space()));
+  // Finish() would free the spilled extents, which belong to this transaction now.
   other.finished_ = true;
   return absl::OkStatus();
 }
@@ -55,6 +57,7 @@ void TransactionImpl::Finish() {
 }
 
 void TransactionImpl::Abandon() {
+  // A fork()ed child must not touch the store, so the child gives nothing back.
   if (finished_ || !store_->CheckProcess().ok()) return;
   Finish();
 }
@@ -64,6 +67,7 @@ absl::StatusOr<ObjectDraft*> TransactionImpl::Touch(const ObjectHandle& object) 
   if (object.store != store_) return absl::InvalidArgumentError("the object belongs to another store");
   auto it = drafts_.find(object.id);
   if (it == drafts_.end()) {
+    // A handle without a state is of an object that some transaction has created and not committed.
     if (!object.state) return absl::FailedPreconditionError("the object was created in another transaction");
     const Lock lock(front_.mu);
     if (object.state->removed) return RemovedError(*object.state);
@@ -106,6 +110,7 @@ absl::StatusOr<std::shared_ptr<ObjectHandle>> TransactionImpl::Create(std::strin
   const std::string name(name_view);
   ASSIGN_OR_RETURN(const ObjectId existing, Resolve(name));
   if (existing != ObjectId::kNone) return NameTaken(name);
+  // insert() keeps an older entry: what the name referred to when the transaction first changed it.
   expected_.insert({name, ObjectId::kNone});
   auto handle = std::make_shared<ObjectHandle>();
   handle->store = store_;
@@ -133,7 +138,7 @@ absl::StatusOr<std::shared_ptr<ObjectHandle>> TransactionImpl::Find(std::string_
     return std::make_shared<ObjectHandle>(ObjectHandle{store_, draft.id, draft.state});
   }
   ASSIGN_OR_RETURN(const std::shared_ptr<ObjectState> found, store_->names().Find(name));
-  // Renamed away here.
+  // The transaction has given the object another name.
   if (auto it = drafts_.find(found->id); it != drafts_.end() && it->second.renamed) return NoSuchObject(name);
   return std::make_shared<ObjectHandle>(ObjectHandle{store_, found->id, found});
 }
@@ -160,6 +165,7 @@ absl::Status TransactionImpl::Remove(std::string_view name_view) {
   const std::string name(name_view);
   expected_.insert({name, draft->id});
   names_[name] = ObjectId::kNone;
+  // The data of a removed object is not needed any more, in memory or spilled.
   ForgetBlocks(*draft, {0, kObjectBlocksMax});
   spill_.Cut(*draft, {0, kObjectBlocksMax});
   draft->removed = true;
@@ -185,7 +191,7 @@ absl::Status TransactionImpl::WriteBlocks(ObjectDraft& draft, uint64_t offset, I
     auto it = draft.blocks.lower_bound(number);
     bool fresh = it == draft.blocks.end() || it->first != number;
     if (fresh && n < kBlockBytes) {
-      // What was spilled of the block is the rest of it.
+      // If the block was spilled, its spilled content is the rest of the block.
       ASSIGN_OR_RETURN(const bool loaded, spill_.Load(draft, number));
       fresh = !loaded;
       if (loaded) {
@@ -196,6 +202,7 @@ absl::Status TransactionImpl::WriteBlocks(ObjectDraft& draft, uint64_t offset, I
     if (fresh) {
       it = draft.blocks.emplace_hint(it, number, DraftBlock());
       ++blocks_in_memory_;
+      // Buffers come from the pool in groups, each no larger than the rest of the write.
       if (used == taken.size()) {
         taken.resize(std::min<size_t>(BlocksFor(from + data.bytes - at).value(), kTakenTogether));
         front_.parts.buffers.New({taken.data(), taken.size()});
@@ -205,12 +212,14 @@ absl::Status TransactionImpl::WriteBlocks(ObjectDraft& draft, uint64_t offset, I
       block.buffer = std::move(taken[used++]);
       if (n < kBlockBytes) {
         std::memset(block.buffer.data(), 0, kBlockBytes);
-        // Zeros below: the whole block is known. Elsewhere only what is written here is.
+        // In a new object or in a hole the rest of the block is zeros, so the whole block is known. Elsewhere
+        // only the bytes that are written here are known.
         if (!draft.created() && !draft.holes.Contains(number)) block.written = {{from, from + n}};
       }
     }
     data.CopyOut(at, it->second.buffer.data() + from, n);
     it->second.Note(from, from + n);
+    // Spilling may drop blocks from the draft. The next turn looks its block up again.
     at += n;
     RETURN_IF_ERROR(SpillIfLarge());
   }
@@ -251,7 +260,8 @@ void TransactionImpl::MakeHole(ObjectDraft& draft, BlockRange range) {
 absl::Status TransactionImpl::Truncate(const ObjectHandle& object, uint64_t size) {
   RETURN_IF_ERROR(CheckSize(size));
   ASSIGN_OR_RETURN(ObjectDraft * draft, Touch(object));
-  // Even where the object is not larger: by the commit others may have made it so.
+  // The bytes behind the size get zeros even if the object is not larger now. Others may make the object
+  // larger before the commit.
   const ObjectBlock first = ObjectEnd(size);
   RETURN_IF_ERROR(ZeroBytes(*draft, size, ByteOffset(first)));
   if (first < kObjectEnd) MakeHole(*draft, {first, kObjectEnd - first});
@@ -267,6 +277,7 @@ absl::Status TransactionImpl::PunchHole(const ObjectHandle& object, ByteRange ra
   const uint64_t offset = range.offset_bytes, end = std::min(range.end_bytes(), SizeOf(*draft));
   if (end <= offset) return absl::OkStatus();
   const ObjectBlock first = ObjectEnd(offset), last = ObjectBlockAt(end);
+  // The range lies within one block.
   if (first > last) return ZeroBytes(*draft, offset, end);
   RETURN_IF_ERROR(ZeroBytes(*draft, offset, ByteOffset(first)));
   RETURN_IF_ERROR(ZeroBytes(*draft, ByteOffset(last), end));
@@ -280,10 +291,12 @@ absl::StatusOr<uint64_t> TransactionImpl::Size(const ObjectHandle& object) {
   return SizeOf(*draft);
 }
 
-// The parts of spilled extents that lie in bytes [offset, end), over what is in `out`.
+// Reads the parts of spilled extents that lie in bytes [offset, end), and puts these parts over the content
+// of `out`.
 absl::Status TransactionImpl::ReadSpilled(const ObjectDraft& draft, uint64_t offset, uint64_t end,
                                           IoVector out) {
   auto it = draft.spilled.upper_bound(ObjectBlockAt(offset));
+  // The extent before may reach into the range.
   if (it != draft.spilled.begin()) --it;
   std::vector<std::byte> buffer;
   for (; it != draft.spilled.end() && ByteOffset(it->first) < end; ++it) {
@@ -305,11 +318,12 @@ absl::StatusOr<size_t> TransactionImpl::Read(const ObjectHandle& object, uint64_
   const uint64_t size = SizeOf(*draft);
   if (offset >= size) return 0;
   const uint64_t bytes = std::min(out.bytes, size - offset), end = offset + bytes;
-  // Layer by layer: what is committed, holes, spilled extents, blocks in memory.
+  // Each layer covers the one before: committed content, holes, spilled extents, blocks in memory.
   uint64_t committed = 0;
   if (draft->state) {
     ASSIGN_OR_RETURN(committed, store_->reader().Read(*draft->state, offset, {out.pieces, bytes}, {}));
   }
+  // What the transaction adds beyond the committed size is zeros where no layer covers it.
   out.Zero({committed, bytes - committed});
   const auto clip = [&](uint64_t from, uint64_t to) {
     return std::pair(std::max(from, offset), std::min(to, end));
@@ -327,6 +341,7 @@ absl::StatusOr<size_t> TransactionImpl::Read(const ObjectHandle& object, uint64_
       const auto [from, to] = clip(start + a, start + b);
       if (from < to) out.CopyIn(from - offset, it->second.buffer.data() + (from - start), to - from);
     };
+    // A partly written block covers only the bytes that the transaction wrote.
     if (it->second.whole()) copy(0, kBlockBytes);
     for (const auto& [a, b] : it->second.written) copy(a, b);
   }
@@ -344,6 +359,8 @@ absl::Status TransactionImpl::SpillDraft(ObjectDraft& draft) {
 absl::Status TransactionImpl::SpillIfLarge() {
   const BlockCount limit = front_.admission.set_blocks_max() / 2;
   if (blocks_in_memory_ < limit) return absl::OkStatus();
+  // Blocks of which only parts are known cannot be spilled. Such blocks may take half of the limit, so every
+  // spill frees at least the other half.
   for (auto& [id, draft] : drafts_) RETURN_IF_ERROR(SpillDraft(draft));
   if (blocks_in_memory_ <= limit / 2) return absl::OkStatus();
   return absl::ResourceExhaustedError(

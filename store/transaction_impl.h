@@ -1,9 +1,9 @@
-// Behind Transaction: changes collected privately (transaction_impl.cc), then committed as one change set
-// (transaction_commit.cc).
+// TransactionImpl is behind the public Transaction. The changes are collected in private drafts
+// (transaction_impl.cc), and committed as one change set (transaction_commit.cc).
 //
-// Invariant: nothing of it is visible outside before Commit.
+// Invariant: before Commit() nobody else sees anything of the transaction.
 //
-// Threading: one thread at a time; called without the lock.
+// Threading: one thread at a time uses a transaction, and does not hold the lock.
 #ifndef UNTORN_STORE_TRANSACTION_IMPL_H_
 #define UNTORN_STORE_TRANSACTION_IMPL_H_
 
@@ -34,7 +34,7 @@ class TransactionImpl {
   absl::Status Truncate(const ObjectHandle& object, uint64_t size) EXCLUDES_STORE_LOCK;
   absl::Status PunchHole(const ObjectHandle& object, ByteRange range) EXCLUDES_STORE_LOCK;
   absl::StatusOr<uint64_t> Size(const ObjectHandle& object) EXCLUDES_STORE_LOCK;
-  // Takes over the changes of another transaction, which is finished by that.
+  // Takes over the changes of `other`, and finishes `other`. After an error both transactions are unchanged.
   absl::Status Absorb(TransactionImpl& other) EXCLUDES_STORE_LOCK;
   absl::Status Commit(Durability durability) EXCLUDES_STORE_LOCK;
   void Abandon() EXCLUDES_STORE_LOCK;
@@ -43,7 +43,7 @@ class TransactionImpl {
   absl::Status CheckUsable() const;
   uint64_t SizeOf(const ObjectDraft& draft) EXCLUDES_STORE_LOCK;
   absl::StatusOr<ObjectDraft*> Touch(const ObjectHandle& object) EXCLUDES_STORE_LOCK;
-  // The object a name refers to, as the transaction sees it; kNone: nothing.
+  // Returns the object that the name refers to, as the transaction sees it, or kNone if there is no object.
   absl::StatusOr<ObjectId> Resolve(const std::string& name) EXCLUDES_STORE_LOCK;
   absl::Status WriteBlocks(ObjectDraft& draft, uint64_t offset, IoVector data) EXCLUDES_STORE_LOCK;
   absl::Status ZeroBytes(ObjectDraft& draft, uint64_t from, uint64_t to) EXCLUDES_STORE_LOCK;
@@ -53,10 +53,10 @@ class TransactionImpl {
                            IoVector out) EXCLUDES_STORE_LOCK;
   absl::Status SpillIfLarge() EXCLUDES_STORE_LOCK;
   absl::Status SpillDraft(ObjectDraft& draft) EXCLUDES_STORE_LOCK;
-  // Gives back all that it holds, and forgets all changes.
+  // Gives back all space that the transaction holds, and forgets all changes.
   void Finish() EXCLUDES_STORE_LOCK;
 
-  // Committing.
+  // ---- Committing ----
   bool IsLarge() const;
   absl::Status CheckPolicy() const;
   uint64_t MetadataEntries() const;
@@ -80,9 +80,9 @@ class TransactionImpl {
   bool finished_ = false;
   BlockCount blocks_in_memory_;
   std::map<ObjectId, ObjectDraft> drafts_;
-  std::map<std::string, ObjectId> names_;     // kNone: gone
+  std::map<std::string, ObjectId> names_;     // changed names; kNone if the name is gone
   std::map<std::string, ObjectId> expected_;  // what the changed names referred to when first changed
-  bool looked_ = false;                       // AwaitTree is done
+  bool looked_ = false;                       // AwaitTree() has been called for every draft
 };
 
 }  // namespace untorn::internal

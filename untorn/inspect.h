@@ -1,5 +1,6 @@
-// Inspection and repair of a store that need not be fit to be opened. Fsck and DumpJson open the store
-// read-only, take a shared lock, and change nothing; they replay the log in memory. Repair changes the store.
+// These functions inspect and repair a store. The store need not be fit to be opened. Fsck and DumpJson open
+// the store read-only, take a shared lock, and change nothing; both replay the log in memory. Repair changes
+// the store.
 #ifndef UNTORN_INSPECT_H_
 #define UNTORN_INSPECT_H_
 
@@ -15,8 +16,8 @@ namespace untorn {
 
 class Device;
 
-// What fsck can find. Numbers are stable, and new ones are added at the end. docs/fsck.md says what each one
-// means and what to do about it.
+// A finding code says what fsck found. The numbers are stable, and new codes are added at the end.
+// docs/fsck.md says what each code means, and what to do about the finding.
 enum class FindingCode : uint16_t {
   kSuperblockUnreadable = 1,  // one slot is damaged or stale; the other is in use
   kNoSuperblock = 2,          // no slot is usable: nothing else can be checked
@@ -54,9 +55,9 @@ struct FsckResult {
   uint64_t lsn_checkpoint = 0, lsn_recovered = 0;
 };
 
-// Checks everything: superblocks, log, tree, every mapping against the free-space map, overlaps, leaks and
-// names. Calls `progress` with (done, total) blocks of metadata. Fails only if the device cannot be opened or
-// read; all that is wrong with the store is a finding.
+// Checks all metadata: superblocks, log, tree, every mapping against the free-space map, overlaps, leaks and
+// names. Does not check the contents of objects. Calls `progress` with (done, total) blocks of metadata.
+// Fails only if the device cannot be opened or read. All that is wrong with the store is a finding.
 absl::StatusOr<FsckResult> Fsck(const std::string& path,
                                 std::function<void(uint64_t, uint64_t)> progress = {});
 absl::StatusOr<FsckResult> FsckDevice(Device& device, std::function<void(uint64_t, uint64_t)> progress = {});
@@ -79,13 +80,14 @@ struct RepairOptions {
   std::function<void(uint64_t, uint64_t)> progress;
 };
 
-// Repairs what fsck finds, as docs/fsck.md describes. It restores a superblock from its twin, or writes the
-// mapping tree and the free-space map anew from all that can be read. What the log says is kept. An object of
-// which something is lost or doubtful is kept as "quarantine/NUMBER/NAME", and its lost parts read as zeros.
+// Repairs what fsck finds, as docs/fsck.md describes. Repair restores a superblock from its twin, or writes
+// the mapping tree and the free-space map anew from all that can be read. What the log says is kept. An
+// object of which something is lost or doubtful is kept as "quarantine/NUMBER/NAME", and its lost parts read
+// as zeros.
 //
-// Repair takes the exclusive lock. It may be interrupted at any moment, also by a
-// crash or power cut. Until its last step the store is as it was, and after that step the store is repaired.
-// Repair needs the memory that fsck needs, and some 200 bytes for every object and name.
+// Repair takes the exclusive lock. A crash, a power cut or a kill may interrupt Repair at any moment. Until
+// its last step the store is as it was, and after that step the store is repaired. docs/fsck.md has one
+// exception. Repair needs the memory that fsck needs, and some 200 bytes for every object and name.
 //  kFailedPrecondition  nothing can be repaired. No superblock is usable, the device is smaller than the
 //                       store, or a number in the store leaves no room for the next one.
 //  kResourceExhausted   there is no room for the new tree beside the old one

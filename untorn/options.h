@@ -1,4 +1,4 @@
-// Options, results and statistics of the public API. Plain values: std and absl::Status only.
+// This header has the options, results and statistics of the public API. All of them are plain values.
 #ifndef UNTORN_OPTIONS_H_
 #define UNTORN_OPTIONS_H_
 
@@ -11,20 +11,22 @@
 
 namespace untorn {
 
-// When a call that changes the store returns.
+// Says when a call that changes the store returns.
 enum class Durability {
   kBuffered,  // when the change is accepted; it becomes durable later, or at a sync
   kSync,      // when the device has confirmed it
 };
 
-// How atomic writes reach the device.
+// Says how atomic writes may reach the device.
 enum class WritePolicy {
   kAutomatic,     // in place where the range qualifies and that is cheaper, else copy-on-write
   kAlwaysCow,     // never in place
   kHardwareOnly,  // an atomic write that can never qualify for the in-place path is refused
 };
 
-// Why a unit of writeback went in place or by copy-on-write. Append-only: the numbers are in statistics.
+// Says why a change set went in place or by copy-on-write. Reason 0 is "in place"; each other reason names
+// the first thing that spoke against it. The numbers are stable, and new reasons are added at the end:
+// statistics use the numbers.
 enum class PathReason : uint8_t {
   kInPlace = 0,      // qualified: one atomic overwrite
   kPolicyAlwaysCow,  // the store's policy
@@ -36,7 +38,7 @@ enum class PathReason : uint8_t {
   kUnmapped,         // first write of a block: there is nothing to overwrite
   kUnwritten,        // first write into preallocated space
   kFragmented,       // not one physical run
-  kUnsettled,        // the record of its mapping is not settled yet
+  kUnsettled,        // the log record of its mapping is not settled yet
   kLengthNotPowerOfTwo,
   kBelowUnitMin,
   kAboveUnitMax,
@@ -53,42 +55,44 @@ enum class LogLevel { kInfo, kWarning, kError };
 using LogCallback = std::function<void(LogLevel, std::string_view)>;
 
 struct CreateOptions {
-  // Size of the store. 0 on a block device: all of it. At least 8 MiB. Fixed for the store's life; a file is
-  // sparse at first.
+  // Is the size of the store, at least 8 MiB, and fixed for the life of the store. 0 takes all of a block
+  // device; a file needs a size. A file is sparse at first.
   uint64_t size_bytes = 0;
-  // Overwrite something that looks like another file system or store.
+  // Replaces an existing file, or overwrites a device that seems to hold a file system or a store.
   bool force = false;
-  // Write all of a file once, now. Otherwise that happens little by little as the store grows, which takes its share of
-  // the disk from commits meanwhile; and the file takes no more space than was needed so far. A block device needs
-  // neither.
+  // Writes zeros to all of a file now. Otherwise the store writes zeros little by little, ahead of use. Each
+  // of these writes takes its share of the disk from commits, but the file takes no more space than it has
+  // needed so far. A block device needs no zeros.
   bool prepare = false;
-  // Called with (done, total) bytes while space is prepared.
+  // Is called with (done, total) bytes while space is prepared.
   std::function<void(uint64_t, uint64_t)> progress = nullptr;
 };
 
 struct OpenOptions {
   bool read_only = false;
   WritePolicy policy = WritePolicy::kAutomatic;
-  // The operator's word that the device keeps any aligned power-of-two write up to this size whole although
-  // the kernel does not report it. 0: rely on the kernel's report.
+  // Is the operator's word that the device keeps whole any aligned write of a power of two bytes, up to this
+  // size. The kernel does not report so. If the word is wrong, a crash may tear writes. 0 relies on the
+  // kernel's report.
   uint64_t stated_atomic_unit_bytes = 0;
-  // Memory for cached data and metadata. At least 4 MiB.
+  // Limits the memory for cached data and metadata. Must be at least 4 MiB. The page cache has 7/8, and tree
+  // nodes have 1/8.
   uint64_t cache_bytes = 64 << 20;
-  bool use_io_uring = true;   // false: system calls
+  bool use_io_uring = true;   // false for system calls
   LogCallback log = nullptr;  // called from any thread, never with a lock held that the store needs
 };
 
 struct WriteOptions {
-  // The whole write, of any offset and length up to StoreInfo::atomic_write_bytes_max, is one atomic write.
-  // Otherwise each block of it is one.
+  // If true, the whole write is one atomic write, at any offset and with any length up to
+  // StoreInfo::atomic_write_bytes_max. If false, each block of the write is an atomic write by itself.
   bool atomic = true;
   Durability durability = Durability::kBuffered;
-  // Drop the data from the cache once it is durable: for engines with a buffer pool of their own.
+  // Drops the data from the cache once the data is durable. Is for engines with a buffer pool of their own.
   bool bypass_cache = false;
 };
 
 struct ReadOptions {
-  bool bypass_cache = false;  // do not keep in the cache what had to be read from the device
+  bool bypass_cache = false;  // does not keep in the cache what had to be read from the device
 };
 
 struct ObjectInfo {
@@ -105,7 +109,7 @@ struct StoreInfo {
   uint64_t block_bytes = 0;
   uint64_t log_bytes = 0;
   std::string engine;         // "io_uring" or "system calls"
-  std::string engine_reason;  // why, where it is not the best one
+  std::string engine_reason;  // why the engine is not the best one; empty if it is
   bool direct_io = false;
   std::string atomic_source;  // "hardware", "file system" (which is not used), "stated", "none"
   std::string atomic_note;

@@ -1,4 +1,4 @@
-// untorn: an embeddable store of objects whose writes are whole or not at all, whatever happens.
+// untorn is an embeddable store of objects. Writes to the objects are whole or not at all, whatever happens.
 //
 //     auto store = untorn::Store::Open("pages.untorn", {});
 //     auto pages = (*store)->CreateObject("pages");
@@ -7,27 +7,30 @@
 // Promises, numbered as in docs/design.md
 //   1. An atomic write is there whole or not at all after a crash, on any device, for any byte range.
 //   2. A concurrent read sees all of an atomic write or none of it.
-//   3. What was reported durable is there after a crash, or a later version of it.
-//   4. Among atomic writes that overlap a crash leaves the result of a prefix of them.
-//   5. Nothing after a Barrier() is durable before everything before it.
-//   6. A transaction commits as one atomic unit.
+//   3. What was reported durable is there after a crash, or a later version of it is there.
+//   4. Among atomic writes that overlap, a crash leaves the result of a prefix of them, in the order of
+//      submission.
+//   5. Nothing that is accepted after a Barrier() is durable before everything that was accepted before the
+//      Barrier().
+//   6. A transaction commits whole or not at all.
 //   7. An accepted write never fails later for want of space.
 //   8. A failed device write is sticky: the store refuses further changes, and goes on serving reads.
-//   9. Damage is detected and reported as kDataLoss for what it covers.
+//   9. Damage is detected, and reported as kDataLoss for what the damage covers.
 //  10. One process at a time has a store open for writing.
 //
-// Threading: every method of every class may be called by any thread at any time, but for destruction,
-// Close() and moving from an object, which must not run concurrently with other calls on the same thing. One
-// Transaction belongs to one thread at a time.
+// Threading: any thread may call any method of any class at any time, with two exceptions. Destruction,
+// Close(), and moving from an object must not run concurrently with other calls on the same thing. One thread
+// at a time may use a Transaction.
 //
-// Errors common to all methods, besides those each one names
+// All methods have these errors in common; each method names its others.
 //   kFailedPrecondition  the store has failed (promise 8; the message has the cause), is closed or is
-//                        read-only; or the process is a fork()ed child of the one that opened it
-//   kDataLoss            metadata or data on the device is damaged; the message names it
+//                        read-only; or the process is a fork()ed child of the process that opened the store
+//   kDataLoss            metadata or data on the device is damaged; the message names what
 //   kInvalidArgument     an argument is out of range; nothing was done
 //
-// fork(): a child must not use a store that its parent opened; every call in it fails, destruction is
-// harmless. The store stays locked until the child has exited or exec()ed too.
+// fork(): a child process must not use a store that its parent opened. Every call in the child fails, and
+// destruction in the child is harmless. The store stays locked until the child, too, has exited or called
+// exec().
 #ifndef UNTORN_STORE_H_
 #define UNTORN_STORE_H_
 
@@ -60,58 +63,65 @@ struct ObjectHandle;
 struct StoreTestPeer;
 }  // namespace internal
 
-// A handle to an object: cheap to copy, valid until its store is closed. After the object is removed every
-// call through a handle returns kNotFound.
+// An Object is a handle to an object. A handle is cheap to copy, and valid until its store is closed. After
+// the object is removed, every call through a handle returns kNotFound.
 class Object {
  public:
   Object() = default;
 
   uint64_t id() const;
-  // The name and the size as they are now (with everything accepted so far).
+  // These two return the name and the size of the object now, with everything accepted so far.
   absl::StatusOr<std::string> Name() const;
   absl::StatusOr<uint64_t> Size() const;  // bytes
 
-  // Reads up to out.size() bytes from `offset`; returns how many there were before the object's end (0 at or
-  // after it). Holes read as zeros. Sees each atomic write and each committed transaction whole (promise 2). With
-  // bypass_cache, whole blocks go straight to memory that is aligned to 4096 bytes. After an error what `out` holds is
-  // unspecified.
-  //  kInvalidArgument: offset + length overflows
+  // Reads up to out.size() bytes from `offset` on. Returns how many bytes there were before the end of the
+  // object: 0 at or after the end. Holes read as zeros. A read sees each atomic write and each committed
+  // transaction whole (promise 2). With bypass_cache, whole blocks go straight to memory that is aligned to
+  // 4096 bytes. After an error the content of `out` is unspecified.
+  //  kInvalidArgument     offset + length overflows
   absl::StatusOr<size_t> Read(uint64_t offset, std::span<std::byte> out, ReadOptions options = {}) const;
   absl::StatusOr<size_t> ReadV(uint64_t offset, std::span<const iovec> out, ReadOptions options = {}) const;
 
-  // Writes `data` at `offset` bytes, extending the object where it ends later. The caller may reuse the
-  // buffer when the call returns. Atomic writes larger than a quarter of the cache return only once they are
-  // durable. Crash before it returns: old or new, whole (promise 1). After it returned OK with kSync: new.
-  //  kInvalidArgument     empty; offset + length overflows or passes kObjectBytesMax; atomic and larger than
-  //                       StoreInfo::atomic_write_bytes_max
-  //  kResourceExhausted   no space; nothing was changed
-  //  kFailedPrecondition  policy kHardwareOnly and the range can never go in place; the message names the
-  //                       reason
+  // Writes `data` at `offset` bytes. The object grows if the write ends beyond its end. The caller may reuse
+  // the buffer when the call returns. An atomic write is large if it takes more than a quarter of the page
+  // cache. It is also large if its blocks, at 48 bytes each, would take more than a quarter of the log. A
+  // large atomic write returns only once it is durable. If a crash comes before Write returns, the range
+  // holds the old or the new content, whole (promise 1). After OK with kSync, the range holds the new content
+  // after a crash, or a later version.
+  //  kInvalidArgument     `data` is empty; offset + length overflows or passes kObjectBytesMax; the write is
+  //                       atomic and larger than StoreInfo::atomic_write_bytes_max
+  //  kResourceExhausted   there is no space; nothing was changed
+  //  kFailedPrecondition  the policy is kHardwareOnly and the range can never go in place; the message names
+  //                       the reason
   absl::Status Write(uint64_t offset, std::span<const std::byte> data, WriteOptions options = {}) const;
   absl::Status WriteV(uint64_t offset, std::span<const iovec> data, WriteOptions options = {}) const;
 
-  // As Write and Read, but completion is told by calling `done`, once, from a thread of the store or from
-  // within the call. `data` is copied before WriteAsync returns; `out` must stay valid until `done`. Waits
-  // only where the dirty-data limit makes writers wait. `done` may call the store, but must not block on
-  // another completion.
+  // These two are Write and Read, but tell completion by calling `done`. `done` is called once, from a thread
+  // of the store or from within the call. WriteAsync copies `data` before it returns; `out` must stay valid
+  // until `done` is called. WriteAsync does not wait for durability, except for a large atomic write (see
+  // Write). WriteAsync may wait until the write can be accepted, for example while too much data is dirty.
+  // `done` may call the store, but must not block on another completion.
   void WriteAsync(uint64_t offset, std::span<const std::byte> data, WriteOptions options,
                   std::function<void(absl::Status)> done) const;
   void ReadAsync(uint64_t offset, std::span<std::byte> out, ReadOptions options,
                  std::function<void(absl::StatusOr<size_t>)> done) const;
 
-  // Sets the size in bytes. What lies beyond is dropped and its space comes back; growing leaves a hole.
-  // Atomic. If durable, so is everything submitted to this object before it.
+  // Sets the size of the object in bytes. Truncate drops what lies beyond the size and gives the space back.
+  // Growing leaves a hole. A crash leaves all of a truncate or nothing. When a truncate is durable, so is
+  // everything that was submitted to the object before it. Truncate works on a full store (promise 7).
   absl::Status Truncate(uint64_t size, Durability durability = Durability::kBuffered) const;
-  // Makes [offset, offset + length) read as zeros and gives its whole blocks back. Atomic. Does not change
-  // the size.
+  // Makes bytes [offset, offset + length) read as zeros, and gives back the space of the whole blocks among
+  // them. Does not change the size. A crash leaves all of the hole or nothing.
   absl::Status PunchHole(uint64_t offset, uint64_t length,
                          Durability durability = Durability::kBuffered) const;
-  // Reserves aligned, contiguous space for the blocks of [offset, offset + length) that have none, and
-  // extends the size to its end. They read as zeros. Atomic, and durable on return.
-  // kResourceExhausted: no space; nothing was changed.
+  // Allocates space for the blocks of [offset, offset + length) that have none, aligned and contiguous where
+  // the free space allows. The new blocks read as zeros. The object grows to the end of the range if it ends
+  // before. The change is atomic, and durable when the call returns OK.
+  //  kResourceExhausted   there is no space; nothing was changed
   absl::Status Preallocate(uint64_t offset, uint64_t length) const;
 
-  // Returns once everything accepted before it, of this object or this range of it, is durable.
+  // Sync returns once everything of this object is durable that was accepted before the call. SyncRange does
+  // the same for bytes [offset, offset + length) of the object.
   absl::Status Sync() const;
   absl::Status SyncRange(uint64_t offset, uint64_t length) const;
 
@@ -124,22 +134,25 @@ class Object {
   std::shared_ptr<internal::ObjectHandle> handle_;
 };
 
-// Changes to any objects of one store that commit as one atomic unit or not at all (promise 6). Its own reads
-// see its changes; others see them when Commit has returned, or, if buffered, when it is accepted. It may be
-// larger than the cache: then its data is written ahead to space that nothing refers to until the commit.
+// A transaction is a list of changes to any objects of one store. A transaction commits whole or not at all
+// (promise 6). Reads by the transaction see its own changes. Others see the changes when Commit has returned,
+// or earlier, when Commit has accepted the changes. A transaction may be larger than the cache. The data of
+// such a transaction is written ahead, to space that nothing refers to until the commit. Others see the
+// changes of such a transaction only when the changes are durable.
 //
-// Transactions do not lock what they touch: at commit its writes take effect over whatever is there then,
-// byte for byte. Names and objects are checked again at commit. Blocks of which it writes only a part stay in
-// memory until the commit: all of them must fit an eighth of the cache (kResourceExhausted). An open Transaction
-// must not outlive its Store.
+// A transaction locks nothing before its commit. At the commit its writes take effect over whatever is there
+// then, byte for byte. The commit checks names and objects again. Blocks of which the transaction writes only
+// a part stay in memory until the commit. All of these blocks must fit an eighth of the page cache, and half
+// of that once data is written ahead; otherwise a call returns kResourceExhausted. An open Transaction must
+// not outlive its Store.
 class Transaction {
  public:
-  ~Transaction();  // Abandons it, unless committed.
+  ~Transaction();  // Abandons the transaction if it is not committed.
   Transaction(Transaction&&) noexcept;
   Transaction& operator=(Transaction&&) noexcept;
 
-  // As their namesakes in Store and Object. Objects created here can be used only through this transaction
-  // until it has committed.
+  // These methods do the same as those of Store and Object with the same names. An object that is created
+  // here can be used only through this transaction until the transaction has committed.
   absl::StatusOr<Object> CreateObject(std::string_view name);
   absl::StatusOr<Object> OpenObject(std::string_view name) const;
   absl::Status Rename(std::string_view from, std::string_view to);
@@ -150,15 +163,18 @@ class Transaction {
   absl::Status PunchHole(const Object& object, uint64_t offset, uint64_t length);
   absl::StatusOr<uint64_t> Size(const Object& object) const;
 
-  // Takes over the changes of `other`, a transaction of the same store, which is finished then.
-  //  kInvalidArgument     both have read or changed the same object, or changed the same name; nothing was done
+  // Takes over the changes of `other`, a transaction of the same store. `other` is finished then.
+  //  kInvalidArgument     both transactions have read or changed the same object, or changed the same name,
+  //                       or are not two transactions of one store; nothing was done
   absl::Status Absorb(Transaction&& other);
 
-  // All or nothing; afterwards the transaction is finished either way. With kSync it returns once durable. A
-  // transaction that was written ahead is always durable when this returns.
-  //  kFailedPrecondition  policy kHardwareOnly, and its data can never be one atomic overwrite
-  //  kAborted             an object it writes was removed, or a name was taken or removed, by others meanwhile
-  //  kResourceExhausted   no space, or more changes than the log can hold in one commit
+  // Commits all changes or none. Afterwards the transaction is finished either way. With kSync, Commit
+  // returns once the transaction is durable. A transaction that was written ahead is always durable when
+  // Commit returns OK.
+  //  kFailedPrecondition  the policy is kHardwareOnly, and the data can never be one atomic overwrite
+  //  kAborted             others have removed an object that the transaction changes, or have taken or
+  //                       removed a name
+  //  kResourceExhausted   there is no space, or there are more changes than one commit may put into the log
   absl::Status Commit(Durability durability = Durability::kSync);
   void Abandon();
 
@@ -170,50 +186,61 @@ class Transaction {
 
 class Store {
  public:
-  // Makes a store at `path`: a new file, or a block device.
-  //  kAlreadyExists       the file exists (without options.force), or the device holds something
-  //                       recognisable: the message says what
-  //  kInvalidArgument     size too small or not given for a file
+  // Makes a store at `path`: a new file, or a block device. With options.force, an existing file is replaced
+  // only when the new store is complete.
+  //  kAlreadyExists       the file exists, or the device holds something recognisable, without options.force;
+  //                       the message says what
+  //  kInvalidArgument     the size is too small, too large, or not given for a file
   //  kResourceExhausted   the file system below has no space
   static absl::Status Create(const std::string& path, const CreateOptions& options);
 
-  // Opens a store. Reads the end of its log, not all of it: the cost does not grow with the store.
-  //  kNotFound            no such file
-  //  kFailedPrecondition  open elsewhere ("open for writing by process N")
-  //  kInvalidArgument     not a store
-  //  kUnimplemented       another format version, or feature bits this library does not know
-  //  kDataLoss            cut short, or damaged beyond use
+  // Opens a store, and recovers what was durable. Open reads the superblocks and the log, and nothing that
+  // grows with the store.
+  //  kNotFound            there is no such file
+  //  kFailedPrecondition  the store is open elsewhere ("open for writing by process N")
+  //  kInvalidArgument     the file is not a store, or an option is out of range
+  //  kUnimplemented       the store has another format version, or feature bits that this library does not
+  //                       know
+  //  kDataLoss            the store is cut short, or damaged beyond use
   static absl::StatusOr<std::unique_ptr<Store>> Open(const std::string& path, const OpenOptions& options);
-  // The same on a device of the caller's, for tests and simulation. `background` false: no thread is started;
-  // writeback and checkpoints run inside calls.
+  // These two are Create and Open on a device of the caller's, for tests and simulation. If `background` is
+  // false, the store starts no thread: writeback and checkpoints run inside calls.
   static absl::Status CreateOnDevice(Device& device, const CreateOptions& options);
   static absl::StatusOr<std::unique_ptr<Store>> OpenOnDevice(std::unique_ptr<Device> device,
                                                              const OpenOptions& options,
                                                              bool background = true);
 
-  // As Close(); an error goes to the log callback. Waits for asynchronous operations under way.
+  // Closes the store as Close() does, if it is still open. An error goes to the log callback. Waits for
+  // asynchronous operations that are under way.
   ~Store();
-  // Makes everything durable, writes a checkpoint, and releases the store. Handles and transactions become
-  // useless: their calls return kFailedPrecondition. A failed store reports its failure here too.
+  // Makes everything durable, writes a checkpoint, and releases the store. Afterwards all calls through
+  // handles and transactions return kFailedPrecondition. Close also releases a store that has failed, and
+  // returns the failure.
   absl::Status Close();
 
-  // Names are 1 to 255 bytes, any but NUL.
-  //  kAlreadyExists / kNotFound / kInvalidArgument
+  // A name has 1 to 255 bytes, and no NUL byte.
+  //  kAlreadyExists       CreateObject: an object has the name
+  //  kNotFound            OpenObject: no object has the name
+  //  kInvalidArgument     the name is empty, too long, or has a NUL byte
   absl::StatusOr<Object> CreateObject(std::string_view name, Durability durability = Durability::kBuffered);
   absl::StatusOr<Object> OpenObject(std::string_view name);
-  // kAlreadyExists if `to` exists. A durable rename or remove brings everything submitted to the object
-  // before it.
+  // When a rename or remove is durable, so is everything that was submitted to the object before it. Remove
+  // works on a full store (promise 7).
+  //  kAlreadyExists       Rename: an object has the name `to`
+  //  kNotFound            no object has the name `from` or `name`
   absl::Status Rename(std::string_view from, std::string_view to,
                       Durability durability = Durability::kBuffered);
   absl::Status Remove(std::string_view name, Durability durability = Durability::kBuffered);
-  // Up to `max` objects in byte order of their names, the first one after `after` ("" for the beginning).
+  // Returns up to `max` objects in the byte order of their names. The first one is the next after `after`; ""
+  // stands for the beginning.
   absl::StatusOr<std::vector<ObjectInfo>> List(std::string_view after = "", size_t max = 1000);
 
-  // Everything accepted before it becomes durable before anything accepted after it. Does not wait.
+  // Divides the history of the store: nothing that is accepted after the barrier becomes durable before
+  // everything that was accepted before the barrier (promise 5). Does not wait for the device.
   absl::Status Barrier();
-  // Returns once everything accepted before it is durable.
+  // Returns once everything is durable that was accepted before the call.
   absl::Status Sync();
-  // Writes a checkpoint: shortens the next recovery and gives pending space back.
+  // Writes a checkpoint. A checkpoint shortens the next recovery, and gives pending space back.
   absl::Status Checkpoint();
 
   Transaction Begin();

@@ -1,4 +1,4 @@
-// The version of the library and its tools. CHANGELOG.md lists what each version changes.
+// This header has the version of the library and its tools. CHANGELOG.md lists what each version changes.
 #ifndef UNTORN_VERSION_H_
 #define UNTORN_VERSION_H_
 

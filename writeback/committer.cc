@@ -384,8 +384,7 @@ bool Committer::Send(Lock& lock, Take take) {
 
 void Committer::CheckInvariants() const {
   queue_.CheckInvariants();
-  UNTORN_CHECK(queue_.size() <= kFullCommitsInFlight + 1,
-               "invariant 1: more commits are in flight than may be");
+  UNTORN_CHECK(queue_.size() <= kFullCommitsInFlight + 1, "more commits are in flight than may be");
   queue_.ForEachSet([&](const ChangeSetRef& set) {
     UNTORN_CHECK(set->state == ChangeSet::State::kCommitting,
                  "invariant 2: a change set in flight is not committing");

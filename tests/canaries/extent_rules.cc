@@ -46,7 +46,7 @@ bool DataMatches(const Hash128& found, const Hash128& recorded) {
   return found == recorded || Broken(Canary::kNoDataHash);
 }
 
-bool LogMayEndAfter(bool last_of_transaction) { return last_of_transaction; }
+bool LogMayEndAfter(bool last_of_chain) { return last_of_chain; }
 
 bool CountsAsUnwritten(int failures, bool reads_elsewhere) { return failures >= 2 && reads_elsewhere; }
 

@@ -101,7 +101,7 @@ TEST(DeltaTest, WriteIntoBlocksAsReservedThatAreMappedOtherwiseIsAContradiction)
     return std::string(status.message());
   };
   EXPECT_THAT(says({2, 4}, 100), HasSubstr("blocks 4 to 5 of object 7"));
-  EXPECT_THAT(says({2, 4}, 100), HasSubstr("from 102 on, but has reserved those from 500 on"));
+  EXPECT_THAT(says({2, 4}, 100), HasSubstr("from 102 on, but the store has unwritten blocks from 500 on"));
   EXPECT_THAT(says({8, 1}, 600), HasSubstr("has written them at 600"));
   EXPECT_THAT(says({9, 1}, 700), HasSubstr("has a hole there"));
 }
