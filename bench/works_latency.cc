@@ -6,6 +6,7 @@
 #include "bench/pages.h"
 #include "bench/works.h"
 #include "sim/simulated_device.h"
+#include "store/on_device.h"
 #include "untorn/store.h"
 
 namespace untorn::bench {
@@ -21,10 +22,10 @@ absl::StatusOr<std::vector<uint32_t>> Commits(int commits) {
   auto disk = std::make_shared<SimulatedDisk>(kStoreBytes);
   SimulatedDeviceOptions options{.size_bytes = kStoreBytes, .needs_preparing = true, .latency = kLatency};
   SimulatedDevice format(disk, options);
-  if (absl::Status s = Store::CreateOnDevice(format, {}); !s.ok()) return s;
+  if (absl::Status s = internal::CreateOnDevice(format, {}); !s.ok()) return s;
   auto device = std::make_unique<SimulatedDevice>(disk, options);
   const SimulatedDevice& clock = *device;
-  auto store = Store::OpenOnDevice(std::move(device), {.cache_bytes = 2 * kSetBytes});
+  auto store = internal::OpenOnDevice(std::move(device), {.cache_bytes = 2 * kSetBytes});
   if (!store.ok()) return store.status();
   auto object = (*store)->CreateObject("pages");
   if (!object.ok()) return object.status();

@@ -17,6 +17,7 @@
 #include "bench/works.h"
 #include "device/file_device.h"
 #include "sim/simulated_device.h"
+#include "store/on_device.h"
 #include "untorn/store.h"
 
 namespace untorn::bench {
@@ -80,10 +81,10 @@ class OnUntorn : public PageStore {
   explicit OnUntorn(uint64_t page_bytes) : page_bytes_(page_bytes) {}
   static absl::StatusOr<std::unique_ptr<PageStore>> Make(std::unique_ptr<Device> device, uint64_t page_bytes,
                                                          WritePolicy policy, bool background) {
-    if (absl::Status s = Store::CreateOnDevice(*device, {.prepare = true}); !s.ok()) return s;
+    if (absl::Status s = internal::CreateOnDevice(*device, {.prepare = true}); !s.ok()) return s;
     auto made = std::make_unique<OnUntorn>(page_bytes);
-    auto store =
-        Store::OpenOnDevice(std::move(device), {.policy = policy, .cache_bytes = 4 * kSetBytes}, background);
+    auto store = internal::OpenOnDevice(std::move(device), {.policy = policy, .cache_bytes = 4 * kSetBytes},
+                                        background);
     if (!store.ok()) return store.status();
     made->store_ = *std::move(store);
     auto object = made->store_->CreateObject("pages");

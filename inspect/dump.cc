@@ -13,6 +13,7 @@
 #include "extent/free_map_format.h"
 #include "inspect/dump_json.h"
 #include "inspect/dump_walks.h"
+#include "inspect/on_device.h"
 #include "inspect/printable.h"
 #include "inspect/replay_log.h"
 #include "untorn/inspect.h"

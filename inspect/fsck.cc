@@ -16,6 +16,7 @@
 #include "inspect/findings.h"
 #include "inspect/fsck_free_map.h"
 #include "inspect/fsck_tree.h"
+#include "inspect/on_device.h"
 #include "inspect/progress.h"
 #include "inspect/replay_log.h"
 #include "untorn/inspect.h"

@@ -8,6 +8,7 @@
 #include "base/status_macros.h"
 #include "device/file_device.h"
 #include "inspect/describe.h"
+#include "inspect/on_device.h"
 #include "inspect/progress.h"
 #include "inspect/rebuild.h"
 #include "inspect/salvage.h"

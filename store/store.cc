@@ -13,6 +13,7 @@
 #include "extent/format_store.h"
 #include "extent/superblock.h"
 #include "store/object_resize.h"
+#include "store/on_device.h"
 #include "store/preallocate.h"
 #include "store/store_impl.h"
 #include "store/transaction_impl.h"
@@ -214,12 +215,32 @@ void Transaction::Abandon() { impl_->Abandon(); }
 
 // ---- Store ----
 
+namespace internal {
+
+struct StoreMaker {
+  static std::unique_ptr<Store> Make(std::shared_ptr<StoreImpl> impl) {
+    return std::unique_ptr<Store>(new Store(std::move(impl)));
+  }
+};
+
+absl::Status CreateOnDevice(Device& device, const CreateOptions& options) {
+  return FormatStore(device, options.size_bytes, options.prepare, options.progress);
+}
+
+absl::StatusOr<std::unique_ptr<Store>> OpenOnDevice(std::unique_ptr<Device> device,
+                                                    const OpenOptions& options, bool background) {
+  ASSIGN_OR_RETURN(std::shared_ptr<StoreImpl> impl, StoreImpl::Open(std::move(device), options, background));
+  return StoreMaker::Make(std::move(impl));
+}
+
+}  // namespace internal
+
 namespace {
 
 absl::Status CreateInFile(const std::string& path, const CreateOptions& options) {
   RETURN_IF_ERROR(CreateStoreFile(path, Bytes(WholeBlocks(options.size_bytes))));
   absl::StatusOr<std::unique_ptr<Device>> device = OpenFileDevice(path, {});
-  absl::Status status = device.ok() ? Store::CreateOnDevice(**device, options) : device.status();
+  absl::Status status = device.ok() ? internal::CreateOnDevice(**device, options) : device.status();
   // A file without a complete store must not stay behind.
   if (!status.ok()) unlink(path.c_str());
   return status;
@@ -244,8 +265,7 @@ absl::Status ReplaceFile(const std::string& path, const CreateOptions& options) 
 
 absl::Status CreateOnBlockDevice(const std::string& path, const CreateOptions& options) {
   const auto holds = [&](const std::string& what) {
-    return absl::AlreadyExistsError(
-        absl::StrCat(path, ": in use already (", what, "); it is overwritten only with force (--force)"));
+    return absl::AlreadyExistsError(absl::StrCat(path, ": in use already (", what, ")"));
   };
   if (!options.force) {
     absl::StatusOr<std::string> found = ProbeForeignContent(path);
@@ -261,7 +281,7 @@ absl::Status CreateOnBlockDevice(const std::string& path, const CreateOptions& o
         return holds("untorn store");
     }
   }
-  return Store::CreateOnDevice(**device, options);
+  return internal::CreateOnDevice(**device, options);
 }
 
 }  // namespace
@@ -271,8 +291,7 @@ absl::Status Store::Create(const std::string& path, const CreateOptions& options
   const bool exists = stat(path.c_str(), &st) == 0;
   if (exists && S_ISBLK(st.st_mode)) return CreateOnBlockDevice(path, options);
   if (exists && !options.force) {
-    return absl::AlreadyExistsError(
-        absl::StrCat(path, ": the file exists; it is overwritten only with force (--force)"));
+    return absl::AlreadyExistsError(absl::StrCat(path, ": the file exists already"));
   }
   // The size of a file is checked before anything is created or replaced.
   const BlockCount blocks = WholeBlocks(options.size_bytes);
@@ -284,20 +303,10 @@ absl::Status Store::Create(const std::string& path, const CreateOptions& options
   return exists ? ReplaceFile(path, options) : CreateInFile(path, options);
 }
 
-absl::Status Store::CreateOnDevice(Device& device, const CreateOptions& options) {
-  return FormatStore(device, options.size_bytes, options.prepare, options.progress);
-}
-
 absl::StatusOr<std::unique_ptr<Store>> Store::Open(const std::string& path, const OpenOptions& options) {
   absl::StatusOr<std::unique_ptr<Device>> device = OpenFileDevice(path, DeviceOptions(options));
   if (!device.ok()) return device.status();
-  return OpenOnDevice(*std::move(device), options);
-}
-
-absl::StatusOr<std::unique_ptr<Store>> Store::OpenOnDevice(std::unique_ptr<Device> device,
-                                                           const OpenOptions& options, bool background) {
-  ASSIGN_OR_RETURN(std::shared_ptr<StoreImpl> impl, StoreImpl::Open(std::move(device), options, background));
-  return std::unique_ptr<Store>(new Store(std::move(impl)));
+  return internal::OpenOnDevice(*std::move(device), options);
 }
 
 Store::~Store() { impl_->CloseIfOpen(); }

@@ -30,7 +30,9 @@ int RunCreate(const Invocation& invocation) {
   {
     Progress progress("create", !quiet);
     options.progress = [&progress](uint64_t done, uint64_t total) { progress.Update(done, total); };
-    if (absl::Status created = Store::Create(path, options); !created.ok()) return invocation.Fail(created);
+    if (absl::Status created = Store::Create(path, options); !created.ok()) {
+      return invocation.Fail(WithForceHint(created));
+    }
   }
   OpenOptions open_options = OpenOptionsFromFlags(/*read_only=*/true);
   absl::StatusOr<std::unique_ptr<Store>> store = Store::Open(path, open_options);

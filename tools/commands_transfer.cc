@@ -78,12 +78,6 @@ bool IsStore(const Invocation& invocation, const std::string& path) {
 }
 constexpr char kFileIsStore[] = "FILE is the store itself";
 
-// Adds the option that lifts the error, if there is one.
-absl::Status WithForceHint(const absl::Status& status) {
-  if (!absl::IsAlreadyExists(status)) return status;
-  return absl::AlreadyExistsError(absl::StrCat(std::string(status.message()), " (--force replaces it)"));
-}
-
 absl::Status WithProgress(const absl::Status& status, const char* before, uint64_t bytes, const char* after) {
   return absl::Status(status.code(), absl::StrCat(std::string(status.message()), before, bytes, after));
 }

@@ -104,5 +104,10 @@ Durability DurabilityFromFlags() {
   return absl::GetFlag(FLAGS_sync) ? Durability::kSync : Durability::kBuffered;
 }
 
+absl::Status WithForceHint(const absl::Status& status) {
+  if (!absl::IsAlreadyExists(status)) return status;
+  return absl::AlreadyExistsError(absl::StrCat(std::string(status.message()), " (--force replaces it)"));
+}
+
 }  // namespace tools
 }  // namespace untorn

@@ -7,6 +7,7 @@
 
 #include "absl/flags/declare.h"
 #include "absl/flags/flag.h"
+#include "absl/status/status.h"
 #include "base/byte_size.h"
 #include "untorn/options.h"
 
@@ -25,6 +26,8 @@ std::string AbslUnparseFlag(Engine engine);
 // What the flags say about opening a store.
 OpenOptions OpenOptionsFromFlags(bool read_only);
 Durability DurabilityFromFlags();
+// Adds to kAlreadyExists the option that lifts the error. Returns other errors as they are.
+absl::Status WithForceHint(const absl::Status& status);
 
 }  // namespace tools
 }  // namespace untorn

@@ -14,8 +14,6 @@
 
 namespace untorn {
 
-class Device;
-
 // A finding code says what fsck found. The numbers are stable, and new codes are added at the end.
 // docs/fsck.md says what each code means, and what to do about the finding.
 enum class FindingCode : uint16_t {
@@ -60,7 +58,6 @@ struct FsckResult {
 // Fails only if the device cannot be opened or read. All that is wrong with the store is a finding.
 absl::StatusOr<FsckResult> Fsck(const std::string& path,
                                 std::function<void(uint64_t, uint64_t)> progress = {});
-absl::StatusOr<FsckResult> FsckDevice(Device& device, std::function<void(uint64_t, uint64_t)> progress = {});
 
 struct RepairResult {
   FsckResult found;                  // what fsck found before the repair
@@ -93,7 +90,6 @@ struct RepairOptions {
 //  kResourceExhausted   there is no room for the new tree beside the old one
 //  kInternal            the device fails, or findings are left, which is a bug
 absl::StatusOr<RepairResult> Repair(const std::string& path, const RepairOptions& options);
-absl::StatusOr<RepairResult> RepairDevice(Device& device, const RepairOptions& options);
 
 // Returns a store's metadata as JSON text: superblock slots, log records, tree nodes, objects with their
 // mappings, and the free-space map. A damaged part has an "error" member, and the dump goes on with the rest.
@@ -102,7 +98,6 @@ struct DumpOptions {
   std::string object;  // if set, only the mappings of this object are shown
 };
 absl::StatusOr<std::string> DumpJson(const std::string& path, const DumpOptions& options);
-absl::StatusOr<std::string> DumpJsonDevice(Device& device, const DumpOptions& options);
 
 }  // namespace untorn
 

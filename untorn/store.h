@@ -54,12 +54,12 @@ namespace untorn {
 
 class Store;
 class Transaction;
-class Device;
 
 namespace internal {
 class StoreImpl;
 class TransactionImpl;
 struct ObjectHandle;
+struct StoreMaker;
 struct StoreTestPeer;
 }  // namespace internal
 
@@ -203,12 +203,6 @@ class Store {
   //                       know
   //  kDataLoss            the store is cut short, or damaged beyond use
   static absl::StatusOr<std::unique_ptr<Store>> Open(const std::string& path, const OpenOptions& options);
-  // These two are Create and Open on a device of the caller's, for tests and simulation. If `background` is
-  // false, the store starts no thread: writeback and checkpoints run inside calls.
-  static absl::Status CreateOnDevice(Device& device, const CreateOptions& options);
-  static absl::StatusOr<std::unique_ptr<Store>> OpenOnDevice(std::unique_ptr<Device> device,
-                                                             const OpenOptions& options,
-                                                             bool background = true);
 
   // Closes the store as Close() does, if it is still open. An error goes to the log callback. Waits for
   // asynchronous operations that are under way.
@@ -249,6 +243,7 @@ class Store {
   Stats stats() const;  // all zero in a fork()ed child
 
  private:
+  friend struct internal::StoreMaker;
   friend struct internal::StoreTestPeer;
   explicit Store(std::shared_ptr<internal::StoreImpl> impl) : impl_(std::move(impl)) {}
   std::shared_ptr<internal::StoreImpl> impl_;

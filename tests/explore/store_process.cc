@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "store/on_device.h"
+
 namespace untorn {
 
 absl::StatusOr<std::unique_ptr<StoreProcess>> StoreProcess::Open(std::shared_ptr<SimulatedDisk> disk,
@@ -13,7 +15,7 @@ absl::StatusOr<std::unique_ptr<StoreProcess>> StoreProcess::Open(std::shared_ptr
   process->device_ = device.get();
   if (fault != nullptr) device->Inject(*fault);
   absl::StatusOr<std::unique_ptr<Store>> store =
-      Store::OpenOnDevice(std::move(device), {.cache_bytes = 4 << 20}, false);
+      internal::OpenOnDevice(std::move(device), {.cache_bytes = 4 << 20}, false);
   if (!store.ok()) return store.status();
   process->store_ = *std::move(store);
   return process;

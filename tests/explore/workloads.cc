@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "extent/superblock.h"
+#include "store/on_device.h"
 #include "untorn/store.h"
 
 namespace untorn {
@@ -37,11 +38,11 @@ ExploreBase MakeBase(std::string name, const AtomicLimits& atomic, const std::ve
   options.atomic = atomic;
   {
     SimulatedDevice device(base.disk, options);
-    Must(Store::CreateOnDevice(device, {}));
+    Must(internal::CreateOnDevice(device, {}));
   }
   auto device = std::make_unique<SimulatedDevice>(base.disk, options);
   SimulatedDevice* simulated = device.get();
-  auto store = Store::OpenOnDevice(std::move(device), {.cache_bytes = 4 << 20}, false);
+  auto store = internal::OpenOnDevice(std::move(device), {.cache_bytes = 4 << 20}, false);
   Must(store.status());
   {
     Driver driver(**store, *simulated, Model(), 1, true);

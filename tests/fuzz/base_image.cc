@@ -10,6 +10,8 @@
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
 #include "extent/log_format.h"
+#include "inspect/on_device.h"
+#include "store/on_device.h"
 #include "untorn/inspect.h"
 #include "untorn/store.h"
 
@@ -36,7 +38,7 @@ void FixUuid(const std::shared_ptr<SimulatedDisk>& disk) {
 }
 
 void Fill(const std::shared_ptr<SimulatedDisk>& disk, const BaseShape& shape) {
-  absl::StatusOr<std::unique_ptr<Store>> opened = Store::OpenOnDevice(DeviceOn(disk), {}, false);
+  absl::StatusOr<std::unique_ptr<Store>> opened = internal::OpenOnDevice(DeviceOn(disk), {}, false);
   Must(opened.status());
   Store& store = **opened;
   const std::vector<std::byte> data(20000, std::byte{0x5a});
@@ -69,7 +71,7 @@ void Fill(const std::shared_ptr<SimulatedDisk>& disk, const BaseShape& shape) {
 BaseImage Make(const BaseShape& shape) {
   BaseImage base;
   base.disk = std::make_shared<SimulatedDisk>(Bytes(kStoreBlocksMin));
-  Must(Store::CreateOnDevice(*DeviceOn(base.disk), {}));
+  Must(internal::CreateOnDevice(*DeviceOn(base.disk), {}));
   FixUuid(base.disk);
   Fill(base.disk, shape);
 

@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "inspect/on_device.h"
+#include "store/on_device.h"
 #include "tests/fuzz/base_image.h"
 #include "tests/fuzz/image_editor.h"
 #include "untorn/inspect.h"
@@ -26,7 +28,7 @@ absl::Status Use(const DiskPtr& disk, bool read_only) {
     if (lost.ok() && !absl::IsResourceExhausted(status)) lost = status;
   };
   absl::StatusOr<std::unique_ptr<Store>> store =
-      Store::OpenOnDevice(DeviceOn(disk), {.read_only = read_only, .cache_bytes = 4 << 20}, false);
+      internal::OpenOnDevice(DeviceOn(disk), {.read_only = read_only, .cache_bytes = 4 << 20}, false);
   note(store.status());
   if (!store.ok()) return lost;
   absl::StatusOr<std::vector<ObjectInfo>> list = (*store)->List("", 1000);

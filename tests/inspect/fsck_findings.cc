@@ -2,6 +2,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "extent/superblock.h"
+#include "inspect/on_device.h"
 #include "sim/simulated_device.h"
 #include "untorn/inspect.h"
 

@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "inspect/on_device.h"
+#include "store/on_device.h"
 #include "tests/inspect/fsck_testing.h"
 #include "tests/untorn/test_store.h"
 #include "untorn/inspect.h"
@@ -71,7 +73,7 @@ TEST(FsckTest, CleanStores) {
 
 TEST(FsckTest, NewStore) {
   auto disk = std::make_shared<SimulatedDisk>(8 << 20);
-  EXPECT_TRUE(IsOk(Store::CreateOnDevice(*OpenDisk(disk), {})));
+  EXPECT_TRUE(IsOk(internal::CreateOnDevice(*OpenDisk(disk), {})));
   EXPECT_EQ(Found(disk), Codes{});
 }
 

@@ -1,6 +1,8 @@
 #include "tests/inspect/fsck_testing.h"
 
 #include "absl/strings/str_cat.h"
+#include "inspect/on_device.h"
+#include "store/on_device.h"
 #include "tests/untorn/test_store.h"
 
 namespace untorn {
@@ -230,7 +232,7 @@ RepairResult RunRepair(const std::shared_ptr<SimulatedDisk>& disk) {
   EXPECT_TRUE(!again.ok() || (again->actions_total == 0 && !again->repaired));
 
   const auto copy = disk->Clone();
-  auto store = Store::OpenOnDevice(OpenDisk(copy), {.cache_bytes = 4 << 20}, false);
+  auto store = internal::OpenOnDevice(OpenDisk(copy), {.cache_bytes = 4 << 20}, false);
   EXPECT_TRUE(IsOk(store));
   if (!store.ok()) return *result;
   for (const auto& [name, bytes] : Contents(**store)) {

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "inspect/on_device.h"
 #include "tests/inspect/fsck_testing.h"
 #include "tests/rounds.h"
 

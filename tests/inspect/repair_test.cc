@@ -10,6 +10,8 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "inspect/on_device.h"
+#include "store/on_device.h"
 #include "tests/explore/landings.h"
 #include "tests/inspect/fsck_testing.h"
 #include "tests/untorn/test_store.h"
@@ -21,7 +23,7 @@ namespace {
 using Files = std::map<std::string, std::vector<std::byte>>;
 
 Files FilesOn(const std::shared_ptr<SimulatedDisk>& disk) {
-  auto store = Store::OpenOnDevice(OpenDisk(disk), {.read_only = true, .cache_bytes = 16 << 20}, false);
+  auto store = internal::OpenOnDevice(OpenDisk(disk), {.read_only = true, .cache_bytes = 16 << 20}, false);
   EXPECT_TRUE(IsOk(store));
   return store.ok() ? Contents(**store) : Files();
 }
@@ -121,7 +123,7 @@ TEST(RepairTest, DamagedLogEndsBeforeTheDamageAndStaysThere) {
   EXPECT_EQ(result.found.findings[0].code, FindingCode::kLogDamaged);
   EXPECT_EQ(Lsn(result.after.lsn_recovered), sb.checkpoint_lsn + 2);
   // The records beyond are still in the ring, and count no more.
-  auto store = Store::OpenOnDevice(OpenDisk(editor.disk()), {.cache_bytes = 4 << 20}, false);
+  auto store = internal::OpenOnDevice(OpenDisk(editor.disk()), {.cache_bytes = 4 << 20}, false);
   ASSERT_TRUE(IsOk(store));
   auto object = (*store)->OpenObject("b");
   ASSERT_TRUE(IsOk(object));

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "store/on_device.h"
 #include "tests/inspect/fsck_testing.h"
 #include "tests/untorn/test_store.h"
 
@@ -21,7 +22,7 @@ std::string NameOf(int i) { return absl::StrCat("object with a name of some leng
 std::shared_ptr<SimulatedDisk> Base() {
   static const std::shared_ptr<SimulatedDisk> base = [] {
     auto disk = LargeStore();
-    auto store = Store::OpenOnDevice(OpenDisk(disk), {.cache_bytes = 16 << 20}, false);
+    auto store = internal::OpenOnDevice(OpenDisk(disk), {.cache_bytes = 16 << 20}, false);
     EXPECT_TRUE(IsOk(store));
     auto big = (*store)->CreateObject("big");
     EXPECT_TRUE(IsOk(big));
@@ -36,7 +37,7 @@ std::shared_ptr<SimulatedDisk> Base() {
 using Expected = std::map<std::string, std::optional<Bytes>>;
 
 Expected Everything() {
-  auto store = Store::OpenOnDevice(OpenDisk(Base()), {.cache_bytes = 16 << 20}, false);
+  auto store = internal::OpenOnDevice(OpenDisk(Base()), {.cache_bytes = 16 << 20}, false);
   EXPECT_TRUE(IsOk(store));
   Expected all;
   for (auto& [name, bytes] : Contents(**store)) all[name] = std::move(bytes);
@@ -154,7 +155,7 @@ TEST(ContainmentTest, DamagedNodeRefusesTheChangesOfWhatItCoversAndNoOthers) {
     Counts counts;
     uint64_t step = 0;
     for (int round = 0; round < 4; ++round) {
-      auto store = Store::OpenOnDevice(OpenDisk(disk), {.cache_bytes = 4 << 20}, false);
+      auto store = internal::OpenOnDevice(OpenDisk(disk), {.cache_bytes = 4 << 20}, false);
       ASSERT_TRUE(IsOk(store));
       for (int i = 0; i < 60; ++i) Change(**store, expected, rng, ++step, counts);
       ASSERT_TRUE(IsOk((*store)->Sync()));
@@ -194,7 +195,7 @@ TEST(ContainmentTest, ObjectWithDamageInItsMiddleCanBeRemovedAndItsSpaceRepaired
   ZeroBlock(*disk, of_big[1]);
   ZeroBlock(*disk, of_big[2]);
   const uint64_t used = RunFsck(Base()).blocks_used;
-  auto store = Store::OpenOnDevice(OpenDisk(disk), {.cache_bytes = 4 << 20}, false);
+  auto store = internal::OpenOnDevice(OpenDisk(disk), {.cache_bytes = 4 << 20}, false);
   ASSERT_TRUE(IsOk(store));
   EXPECT_TRUE(IsOk((*store)->Remove("big", Durability::kSync)));
   EXPECT_TRUE(IsOk((*store)->Checkpoint()));
@@ -227,7 +228,7 @@ TEST(ContainmentTest, WriteIntoAHoleOverDamageIsKept) {
   ZeroBlock(*disk, of_big[1].first);
   const uint64_t offset = (LastNumber(of_big[1].second) + 6) * kBlockBytes;
   {
-    auto store = Store::OpenOnDevice(OpenDisk(disk), {.cache_bytes = 4 << 20}, false);
+    auto store = internal::OpenOnDevice(OpenDisk(disk), {.cache_bytes = 4 << 20}, false);
     ASSERT_TRUE(IsOk(store));
     auto big = (*store)->OpenObject("big");
     ASSERT_TRUE(IsOk(big));
@@ -237,7 +238,7 @@ TEST(ContainmentTest, WriteIntoAHoleOverDamageIsKept) {
     EXPECT_TRUE(ReadAll(*big, offset, 4096) == Stamped(1, 4096));
     EXPECT_TRUE(IsOk((*store)->Close()));
   }
-  auto store = Store::OpenOnDevice(OpenDisk(disk), {.read_only = true, .cache_bytes = 4 << 20}, false);
+  auto store = internal::OpenOnDevice(OpenDisk(disk), {.read_only = true, .cache_bytes = 4 << 20}, false);
   auto big = (*store)->OpenObject("big");
   ASSERT_TRUE(IsOk(big));
   EXPECT_TRUE(ReadAll(*big, offset, 4096) == Stamped(1, 4096));
@@ -250,7 +251,7 @@ TEST(ContainmentTest, TransactionThatCreatesAndTruncatesIsLookedAt) {
     if (first.starts_with("mapping of ")) last = block;
   }
   ZeroBlock(*disk, last);
-  auto store = Store::OpenOnDevice(OpenDisk(disk), {.cache_bytes = 4 << 20}, false);
+  auto store = internal::OpenOnDevice(OpenDisk(disk), {.cache_bytes = 4 << 20}, false);
   ASSERT_TRUE(IsOk(store));
   Transaction transaction = (*store)->Begin();
   auto object = transaction.CreateObject("zz new");
@@ -270,7 +271,7 @@ TEST(ContainmentTest, WhatGoesRightBehindDamageMayComeBack) {
     SCOPED_TRACE(first);
     auto disk = Base();
     ZeroBlock(*disk, leaves[i - 1].first);
-    auto store = Store::OpenOnDevice(OpenDisk(disk), {.cache_bytes = 4 << 20}, false);
+    auto store = internal::OpenOnDevice(OpenDisk(disk), {.cache_bytes = 4 << 20}, false);
     ASSERT_TRUE(IsOk(store));
     if (first.starts_with("mapping of object ") && !first.starts_with("mapping of object 301")) {
       auto object = (*store)->OpenObject(NameOf(std::stoi(first.substr(18)) - 1));
@@ -301,7 +302,7 @@ TEST(ContainmentTest, EntriesThatMakeNoSenseRefuseChangesToo) {
                               ? MappingValue(BlockNumber(uint64_t{1} << 40), 3, MappingState::kWritten)
                               : MappingValue(1, 3, MappingState::kHole);
     });
-    auto store = Store::OpenOnDevice(OpenDisk(editor.disk()), {.cache_bytes = 4 << 20}, false);
+    auto store = internal::OpenOnDevice(OpenDisk(editor.disk()), {.cache_bytes = 4 << 20}, false);
     ASSERT_TRUE(IsOk(store));
     for (const absl::Status& status : {(*store)->CreateObject("zz", Durability::kSync).status(),
                                        (*store)->Remove("a", Durability::kSync)}) {
@@ -313,7 +314,7 @@ TEST(ContainmentTest, EntriesThatMakeNoSenseRefuseChangesToo) {
 
 TEST(ContainmentTest, ObjectThatHasNothingBeforeADamagedFirstLeafIsReadAndWritten) {
   auto disk = Base();
-  const auto open = [&] { return Store::OpenOnDevice(OpenDisk(disk), {.cache_bytes = 4 << 20}, false); };
+  const auto open = [&] { return internal::OpenOnDevice(OpenDisk(disk), {.cache_bytes = 4 << 20}, false); };
   {
     auto store = open();
     ASSERT_TRUE(IsOk(store));
@@ -351,7 +352,7 @@ TEST(ContainmentTest, RemovalIsRefusedWhereTheObjectSharesADamagedLeaf) {
     ZeroBlock(*disk, BlockOf(node));
     break;
   }
-  auto store = Store::OpenOnDevice(OpenDisk(disk), {.cache_bytes = 4 << 20}, false);
+  auto store = internal::OpenOnDevice(OpenDisk(disk), {.cache_bytes = 4 << 20}, false);
   ASSERT_TRUE(IsOk(store));
   int refused = 0;
   for (int i = 0; i < 300; ++i) {

@@ -11,6 +11,8 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "inspect/on_device.h"
+#include "store/on_device.h"
 #include "tests/inspect/fsck_testing.h"
 #include "tests/untorn/test_store.h"
 #include "tests/untorn/test_util.h"
@@ -101,7 +103,7 @@ constexpr int kReadOneIn = 16;  // objects, of those that follow one another
 
 // Every answer is right or kDataLoss, and all but `lost_max` objects are there.
 void ExpectNoWrongAnswer(const std::shared_ptr<SimulatedDisk>& disk, int lost_max, std::mt19937_64& rng) {
-  auto opened = Store::OpenOnDevice(OpenDisk(disk), {.read_only = true, .cache_bytes = 64 << 20}, false);
+  auto opened = internal::OpenOnDevice(OpenDisk(disk), {.read_only = true, .cache_bytes = 64 << 20}, false);
   if (!opened.ok()) {
     EXPECT_TRUE(Fails(opened, absl::StatusCode::kDataLoss));
     return;
@@ -134,7 +136,7 @@ void ExpectRepaired(const std::shared_ptr<SimulatedDisk>& disk, int lost_max) {
   ASSERT_TRUE(IsOk(repair));
   ASSERT_TRUE(repair->repaired);
   EXPECT_LE(repair->quarantined, static_cast<uint64_t>(lost_max));
-  auto store = Store::OpenOnDevice(OpenDisk(disk), {.read_only = true, .cache_bytes = 64 << 20}, false);
+  auto store = internal::OpenOnDevice(OpenDisk(disk), {.read_only = true, .cache_bytes = 64 << 20}, false);
   ASSERT_TRUE(IsOk(store));
   int lost = 0;
   for (int i = 0; i < kObjects; ++i) {

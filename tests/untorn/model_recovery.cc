@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "store/on_device.h"
 #include "tests/untorn/model_run.h"
 #include "tests/untorn/test_util.h"
 
@@ -141,7 +142,7 @@ void ModelRun::OpenAfterCrash() {
   CutDevice* raw = device.get();
   OpenOptions read_only = options_.open;
   read_only.read_only = true;
-  auto store = Store::OpenOnDevice(std::move(device), read_only, false);
+  auto store = internal::OpenOnDevice(std::move(device), read_only, false);
   if (!store.ok()) return Fail("read-only open: " + store.status().ToString());
   Observed again;
   std::map<uint64_t, Object> handles = std::move(handles_);

@@ -4,6 +4,7 @@
 #include <iostream>
 #include <vector>
 
+#include "inspect/on_device.h"
 #include "tests/untorn/test_store.h"
 #include "tests/untorn/test_util.h"
 #include "untorn/inspect.h"

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "store/on_device.h"
+
 namespace untorn {
 
 std::vector<std::byte> ReadAll(const Object& object, uint64_t offset, size_t length) {
@@ -28,7 +30,7 @@ std::map<std::string, std::vector<std::byte>> Contents(Store& store) {
 TestStore::TestStore(const TestStoreOptions& options)
     : options_(options), rng_(options.seed), disk_(std::make_shared<SimulatedDisk>(options.size_bytes)) {
   auto device = NewDevice(disk_);
-  EXPECT_TRUE(IsOk(Store::CreateOnDevice(*device, {.size_bytes = options.size_bytes})));
+  EXPECT_TRUE(IsOk(internal::CreateOnDevice(*device, {.size_bytes = options.size_bytes})));
   device.reset();
   EXPECT_TRUE(IsOk(Open()));
 }
@@ -52,7 +54,7 @@ absl::Status TestStore::Open(const OpenOptions& open, uint64_t cut_after) {
   auto device = NewDevice(disk_);
   device->CutAfter(cut_after);
   CutDevice* raw = device.get();
-  auto store = Store::OpenOnDevice(std::move(device), open, options_.background);
+  auto store = internal::OpenOnDevice(std::move(device), open, options_.background);
   if (!store.ok()) return store.status();
   device_ = raw;
   device_->ClearWhenGone(&device_);

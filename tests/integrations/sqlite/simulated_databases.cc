@@ -9,13 +9,14 @@
 
 #include "absl/strings/str_cat.h"
 #include "integrations/sqlite/untorn_sqlite.h"
+#include "store/on_device.h"
 
 namespace untorn::sqlite {
 
 std::shared_ptr<SimulatedDisk> SimulatedDatabases::NewDisk(uint64_t bytes) {
   auto disk = std::make_shared<SimulatedDisk>(bytes);
   SimulatedDevice device(disk, {.size_bytes = bytes});
-  EXPECT_TRUE(Store::CreateOnDevice(device, {}).ok());
+  EXPECT_TRUE(internal::CreateOnDevice(device, {}).ok());
   return disk;
 }
 
@@ -30,7 +31,7 @@ absl::StatusOr<std::unique_ptr<SimulatedDatabases>> SimulatedDatabases::Open(
   auto device = std::make_unique<SimulatedDevice>(std::move(disk), options);
   databases->device_ = device.get();
   absl::StatusOr<std::unique_ptr<Store>> store =
-      Store::OpenOnDevice(std::move(device), {.cache_bytes = 4 << 20}, false);
+      internal::OpenOnDevice(std::move(device), {.cache_bytes = 4 << 20}, false);
   if (!store.ok()) return store.status();
   absl::StatusOr<SharedStore::Use> use = SharedStore::Adopt(databases->path_, *std::move(store));
   if (!use.ok()) return use.status();
