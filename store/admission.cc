@@ -40,13 +40,13 @@ absl::Status RemovedError(const ObjectState& object) {
 Readiness Admission::AwaitObject(Lock& lock, const ObjectState& object) {
   if (object.removed) return RemovedError(object);
   if (!object.exclusive) return Readiness::Ready();
-  parts_.pump.Wait(lock, [&]() REQUIRES_STORE_LOCK { return !object.exclusive || parts_.health.failed(); });
+  parts_.WaitUntil(lock, [&]() REQUIRES_STORE_LOCK { return !object.exclusive; });
   return Readiness::RetryIfOk(parts_.health.failure());
 }
 
 Readiness Admission::AwaitNames(Lock& lock) {
   if (!names_exclusive_) return Readiness::Ready();
-  parts_.pump.Wait(lock, [&]() REQUIRES_STORE_LOCK { return !names_exclusive_ || parts_.health.failed(); });
+  parts_.WaitUntil(lock, [&]() REQUIRES_STORE_LOCK { return !names_exclusive_; });
   return Readiness::RetryIfOk(parts_.health.CheckWritable());
 }
 

@@ -29,7 +29,7 @@ absl::Status Checkpointer::Checkpoint(Lock& lock) {
   const uint64_t needed = begun_ + 1;
   while (done_ < needed && !parts_.health.failed()) {
     if (running_) {
-      parts_.pump.Wait(lock, [&]() REQUIRES_STORE_LOCK { return !running_ || parts_.health.failed(); });
+      parts_.WaitUntil(lock, [&]() REQUIRES_STORE_LOCK { return !running_; });
       continue;
     }
     running_ = true;

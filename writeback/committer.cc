@@ -107,7 +107,7 @@ Readiness Committer::AwaitCleanSpace(Lock& lock) {
       parts_.pump.Kick(lock);
       continue;
     }
-    WaitUntil(lock, [&]() REQUIRES_STORE_LOCK { return parts_.progress.count() != seen; });
+    parts_.WaitUntil(lock, [&]() REQUIRES_STORE_LOCK { return parts_.progress.count() != seen; });
   }
   parts_.pump.Attend();
   return Readiness::RetryIfOk(parts_.health.failure());
@@ -194,11 +194,11 @@ Readiness Committer::AwaitLogRoom(Lock& lock, BlockCount blocks, LogReservation*
   }
   // The checkpoint that is under way may give back enough.
   if (checkpointer_.running()) {
-    WaitUntil(lock, [&]() REQUIRES_STORE_LOCK { return !checkpointer_.running(); });
+    parts_.WaitUntil(lock, [&]() REQUIRES_STORE_LOCK { return !checkpointer_.running(); });
     return Readiness::RetryIfOk(parts_.health.failure());
   }
   // The records in flight must be durable first, because a checkpoint gives back only what is durable.
-  WaitUntil(lock, [&]() REQUIRES_STORE_LOCK { return queue_.empty(); });
+  parts_.WaitUntil(lock, [&]() REQUIRES_STORE_LOCK { return queue_.empty(); });
   if (parts_.health.failed()) return parts_.health.failure();
   return Readiness::RetryIfOk(checkpointer_.Checkpoint(lock));
 }
@@ -222,7 +222,7 @@ absl::Status Committer::Settle(Lock& lock) {
   }
   if (parts_.health.failed()) return parts_.health.failure();
   queue_.Send(commit);
-  WaitUntil(lock, [&]() REQUIRES_STORE_LOCK { return parts_.volume.log().durable_lsn() >= lsn; });
+  parts_.WaitUntil(lock, [&]() REQUIRES_STORE_LOCK { return parts_.volume.log().durable_lsn() >= lsn; });
   return parts_.health.failure();
 }
 

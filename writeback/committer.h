@@ -82,10 +82,6 @@ class Committer {
   bool TooMuchDirty() const REQUIRES_STORE_LOCK {
     return parts_.fork.dirty_blocks() > options_.dirty_limit_blocks;
   }
-  // Waits for `ready`, or for the failure of the store.
-  void WaitUntil(Lock& lock, absl::FunctionRef<bool()> ready) REQUIRES_STORE_LOCK {
-    parts_.pump.Wait(lock, [&]() REQUIRES_STORE_LOCK { return ready() || parts_.health.failed(); });
-  }
   bool AgedDue() const REQUIRES_STORE_LOCK;
   // Sends one commit. Returns false if nothing could be sent, or if the store has failed.
   bool Send(Lock& lock, Take take) REQUIRES_STORE_LOCK;

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "absl/functional/function_ref.h"
 #include "base/lock.h"
 #include "cow/cow_fork.h"
 #include "device/io_pump.h"
@@ -43,6 +44,11 @@ struct Parts {
   Stats& stats GUARDED_BY_STORE_LOCK;
   // The pool is thread-safe, unlike the COW fork that owns the pool.
   BufferPool& buffers = fork.pages().pool();
+
+  // Waits until `ready()` is true, or until the store fails. As IoPump::Wait().
+  void WaitUntil(Lock& lock, absl::FunctionRef<bool()> ready) const REQUIRES_STORE_LOCK {
+    pump.Wait(lock, [&]() REQUIRES_STORE_LOCK { return ready() || health.failed(); });
+  }
 };
 
 }  // namespace untorn
