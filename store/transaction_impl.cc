@@ -16,7 +16,10 @@ TransactionImpl::TransactionImpl(std::shared_ptr<StoreImpl> store)
 
 absl::Status TransactionImpl::CheckUsable() const {
   if (finished_) return absl::FailedPreconditionError("the transaction is finished");
-  return store_->CheckProcess();
+  // First, because a fork()ed child must not take the lock.
+  RETURN_IF_ERROR(store_->CheckProcess());
+  const Lock lock(front_.mu);
+  return front_.parts.health.CheckOpen();
 }
 
 absl::Status TransactionImpl::Absorb(TransactionImpl& other) {
@@ -228,13 +231,13 @@ absl::Status TransactionImpl::WriteBlocks(ObjectDraft& draft, uint64_t offset, I
 
 absl::Status TransactionImpl::Write(const ObjectHandle& object, uint64_t offset, IoVector data) {
   RETURN_IF_ERROR(CheckRange({offset, data.bytes}));
+  ASSIGN_OR_RETURN(ObjectDraft * draft, Touch(object));
   {
     const Lock lock(front_.mu);
     RETURN_IF_ERROR(front_.parts.health.CheckWritable());
     ++front_.parts.stats.writes;
     front_.parts.stats.bytes_written += data.bytes;
   }
-  ASSIGN_OR_RETURN(ObjectDraft * draft, Touch(object));
   RETURN_IF_ERROR(WriteBlocks(*draft, offset, data));
   draft->size = std::max(draft->size, offset + data.bytes);
   draft->wrote = true;

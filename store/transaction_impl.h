@@ -40,7 +40,8 @@ class TransactionImpl {
   void Abandon() EXCLUDES_STORE_LOCK;
 
  private:
-  absl::Status CheckUsable() const;
+  // Fails if the transaction is finished, if the process is a fork()ed child, or if the store is closed.
+  absl::Status CheckUsable() const EXCLUDES_STORE_LOCK;
   uint64_t SizeOf(const ObjectDraft& draft) EXCLUDES_STORE_LOCK;
   absl::StatusOr<ObjectDraft*> Touch(const ObjectHandle& object) EXCLUDES_STORE_LOCK;
   // Returns the object that the name refers to, as the transaction sees it, or kNone if there is no object.
