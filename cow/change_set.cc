@@ -9,6 +9,8 @@ namespace untorn {
 void AddPending(ChangeSet& set, ObjectChange& change) {
   UNTORN_CHECK(set.changes.contains(change.object->id),
                "an object gets a change set that does not change it");
+  UNTORN_CHECK(set.state == ChangeSet::State::kPending && !set.joined_to,
+               "an object gets a change set that takes no more");
   change.pending_at = change.object->pending.size();
   change.object->pending.push_back(&set);
 }
@@ -21,12 +23,17 @@ void RemovePending(const ObjectChange& change) {
   object.pending[change.pending_at] = last;
   object.pending.pop_back();
   if (change.pending_at < object.pending.size()) {
-    last->changes.find(object.id)->second.pending_at = change.pending_at;
+    const auto moved = last->changes.find(object.id);
+    UNTORN_CHECK(moved != last->changes.end() && moved->second.pending_at == object.pending.size(),
+                 "an object knows a change set by another place than the change set itself");
+    moved->second.pending_at = change.pending_at;
   }
 }
 
 void AddSetsOfObject(const ObjectState& object, BarrierEpoch epoch, ChangeSetsFound* sets) {
   for (ChangeSet* set : object.pending) {
+    UNTORN_CHECK(set->state == ChangeSet::State::kPending,
+                 "an object takes a change set for pending that is not");
     if (set->epoch == epoch) sets->insert(set);
   }
 }
@@ -46,8 +53,10 @@ std::optional<Inode> RecordInode(ObjectChange& change) {
   const uint64_t size =
       change.set_size_bytes ? *change.set_size_bytes : std::max(object.sent_size_bytes, change.grow_to_bytes);
   if (!change.name && size == object.sent_size_bytes) return std::nullopt;
-  object.sent_size_bytes = size;
   UNTORN_CHECK(!change.removed, "the inode of a removed object is recorded");
+  UNTORN_CHECK(!change.recorded_size_bytes, "the inode of one change is recorded twice");
+  UNTORN_CHECK(size <= kObjectBytesMax, "a size is recorded that no object may have");
+  object.sent_size_bytes = size;
   change.recorded_size_bytes = size;
   if (change.name) object.sent_name = *change.name;
   return Inode{object.id, size, object.sent_name};

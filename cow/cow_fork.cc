@@ -45,12 +45,19 @@ ChangeSetRef CowFork::NewChangeSet() {
 
 void CowFork::StageWhole(const ChangeSetRef& set) {
   UNTORN_CHECK(set->data_blocks == 0, "a change set has data that no page shows");
+  UNTORN_CHECK(set->sequence == 0, "a change set is staged twice");
   set->visible_when_durable = true;
   set->sequence = next_sequence_++;
   set->epoch = epoch_;
   for (auto& [id, change] : set->changes) {
     UNTORN_CHECK(change.object->pending.empty() && change.object->committing == 0,
                  "an exclusive object has changes of its own");
+    ObjectBlock end;
+    for (const PlacedExtent& extent : change.placed) {
+      UNTORN_CHECK(extent.blocks.start >= end && extent.blocks.count > 0,
+                   "the placed extents of a change are out of order, or overlap");
+      end = extent.blocks.end();
+    }
     AddPending(*set, change);
   }
   pending_.Add(set);
@@ -68,6 +75,7 @@ ObjectChange& CowFork::Change(ChangeSet& set, const std::shared_ptr<ObjectState>
 // Moves what `from` changes of one object to `into`.
 void CowFork::JoinChange(ChangeSet& into, ChangeSet& from, ObjectChange& theirs) {
   ObjectState& object = *theirs.object;
+  UNTORN_CHECK(theirs.placed.empty(), "a change is joined whose extents have their places already");
   RemovePending(theirs);
   if (object.metadata_set == &from) object.metadata_set = &into;
   ObjectChange& ours = Change(into, theirs.object);
@@ -91,6 +99,8 @@ void CowFork::JoinChange(ChangeSet& into, ChangeSet& from, ObjectChange& theirs)
     ours.ForgetMapped();
   }
   // By invariant 2 at most one of the two sets has metadata changes, so at most one has a size that was set.
+  UNTORN_CHECK(!theirs.set_size_bytes || !ours.set_size_bytes,
+               "invariant 2: two change sets set the size of one object");
   if (theirs.set_size_bytes) {
     ours.set_size_bytes = std::max(*theirs.set_size_bytes, ours.grow_to_bytes);
   } else if (ours.set_size_bytes) {
@@ -136,6 +146,8 @@ ChangeSetRef CowFork::Join(ChangeSetRef into, ChangeSetRef from) {
 
 ChangeSetRef CowFork::SetForRange(const std::shared_ptr<ObjectState>& object, BlockRange range,
                                   ChangeSetRef set) {
+  UNTORN_CHECK(range.count > 0, "a change has no blocks");
+  UNTORN_CHECK(!object->removed && !object->exclusive, "an object is written that takes no changes");
   const auto add = [&](ChangeSet* other) {
     if (other->epoch != epoch_) return;
     set = set ? Join(set, other->shared_from_this()) : other->shared_from_this();
@@ -148,10 +160,13 @@ ChangeSetRef CowFork::SetForRange(const std::shared_ptr<ObjectState>& object, Bl
   }
   UNTORN_CHECK(!set || set->epoch == epoch_,
                "invariant 3: a change set of another barrier epoch takes a change");
+  UNTORN_CHECK(!set || !set->joined_to, "a change goes to a change set that is part of another");
   return set ? set : NewChangeSet();
 }
 
 ChangeSetRef CowFork::SetForObject(const std::shared_ptr<ObjectState>& object) {
+  UNTORN_CHECK(!object->removed && !object->exclusive,
+               "the metadata of an object changes that takes no changes");
   // The sets are collected first, because Join() changes object->pending.
   std::vector<ChangeSetRef> sets;
   for (ChangeSet* other : object->pending) {
@@ -173,9 +188,12 @@ ChangeSetRef CowFork::SetForObject(const std::shared_ptr<ObjectState>& object) {
 // Makes room for content of a later barrier epoch in the page: the pending change set keeps its own version.
 void CowFork::Detach(Page& page, ObjectState& object, ObjectBlock block) {
   UNTORN_CHECK(page.pending->epoch < epoch_, "invariant 1: a block of this barrier epoch is detached");
+  UNTORN_CHECK(page.buffer, "invariant 4: a block is detached without content");
   // From now on no page tells this set of a commit that changes the mapping of the block.
   page.pending->changes[object.id].ForgetMapped();
-  page.pending->detached[{object.id, block}] = std::move(page.buffer);
+  BufferRef& kept = page.pending->detached[{object.id, block}];
+  UNTORN_CHECK(!kept, "invariant 4: a block is detached twice");
+  kept = std::move(page.buffer);
   page.pending = nullptr;
 }
 
@@ -183,6 +201,7 @@ void CowFork::StageBlock(const ChangeSetRef& set, const std::shared_ptr<ObjectSt
                          ObjectBlock block, BufferRef buffer) {
   UNTORN_CHECK(set->state == ChangeSet::State::kPending && set->epoch == epoch_,
                "content is staged in a change set that takes no more");
+  UNTORN_CHECK(!set->joined_to, "content is staged in a change set that is part of another");
   UNTORN_CHECK(buffer, "a block is staged without content");
   Page& page = pages_.Get(*object, block);
   // By invariant 1 only a set of an earlier barrier epoch can hold the page besides `set`.
@@ -216,6 +235,8 @@ ChangeSet* CowFork::Restage(ObjectState& object, BlockRange range, std::span<Buf
     if (!pages.empty() && page->pending != pages[0]->pending) return nullptr;
     pages.push_back(page);
   }
+  UNTORN_CHECK(pages[0]->pending->state == ChangeSet::State::kPending,
+               "invariant 4: a page names a change set as pending that is not");
   // Nothing is changed before all pages have passed.
   for (size_t i = 0; i < pages.size(); ++i) {
     std::swap(pages[i]->buffer, buffers[i]);
@@ -236,6 +257,8 @@ void CowFork::StageGrowth(const ChangeSetRef& set, const std::shared_ptr<ObjectS
 
 void CowFork::StageSize(const ChangeSetRef& set, const std::shared_ptr<ObjectState>& object,
                         uint64_t size_bytes) {
+  UNTORN_CHECK(object->metadata_set == set.get(),
+               "invariant 2: a size is set outside of the change set that holds all changes of the object");
   object->size_bytes = size_bytes;
   ObjectChange& change = Change(*set, object);
   change.set_size_bytes = size_bytes;
@@ -246,6 +269,10 @@ void CowFork::StageSize(const ChangeSetRef& set, const std::shared_ptr<ObjectSta
 void CowFork::StageHole(const ChangeSetRef& set, const std::shared_ptr<ObjectState>& object,
                         BlockRange range) {
   if (range.count == 0) return;
+  UNTORN_CHECK(set->epoch == epoch_ && object->metadata_set == set.get(),
+               "invariant 2: a hole is outside of the change set that holds all changes of the object");
+  UNTORN_CHECK(range.start < kObjectEnd && range.count <= kObjectEnd - range.start,
+               "a hole reaches beyond the largest object");
   ObjectChange& change = Change(*set, object);
   change.holes.Add(range);
   BlockCount taken;
@@ -266,6 +293,8 @@ void CowFork::StageHole(const ChangeSetRef& set, const std::shared_ptr<ObjectSta
   if (std::find(object->hole_sets.begin(), object->hole_sets.end(), set.get()) == object->hole_sets.end()) {
     object->hole_sets.push_back(set.get());
   }
+  UNTORN_CHECK(set->data_blocks >= taken && dirty_blocks_ >= taken,
+               "a hole takes more blocks out of a change set than it has");
   set->data_blocks -= taken;
   dirty_blocks_ -= taken;
   // A block that was staged twice before the hole has reserved space once.

@@ -20,7 +20,10 @@ bool MustWait(const ChangeSet& set, const PageCache& pages) {
     bool wait = false;
     ForEachBlock(change.data, [&](ObjectBlock b) {
       const Page* page = pages.Find(object, b);
-      wait |= page != nullptr && page->committing != nullptr;
+      if (page == nullptr || page->committing == nullptr) return;
+      UNTORN_CHECK(page->committing->state == ChangeSet::State::kCommitting,
+                   "a page waits for a change set that is not on its way");
+      wait = true;
     });
     if (wait && !rules::MayPassOneThatWritesTheSameBlock()) return true;
   }
@@ -30,6 +33,9 @@ bool MustWait(const ChangeSet& set, const PageCache& pages) {
 void CowFork::Freeze(const ChangeSetRef& set) {
   UNTORN_CHECK(set->state == ChangeSet::State::kPending, "a change set is frozen twice");
   UNTORN_CHECK(!set->joined_to, "a change set is frozen that is part of another");
+  UNTORN_CHECK(set->frozen.empty(), "a pending change set has frozen content");
+  BlockCount blocks;
+  size_t detached = 0;
   set->state = ChangeSet::State::kCommitting;
   ++committing_sets_;
   pending_.Erase(*set);
@@ -43,6 +49,7 @@ void CowFork::Freeze(const ChangeSetRef& set) {
       FrozenRange& range = set->frozen.emplace_back();
       range.object = &object;
       range.blocks = r;
+      blocks += r.count;
       range.buffers.reserve(r.count.value());
       for (ObjectBlock b = r.start; b < r.end(); ++b) {
         // A hole of a later barrier epoch may have dropped the page. MustWait() needs a page to look at.
@@ -55,18 +62,24 @@ void CowFork::Freeze(const ChangeSetRef& set) {
           auto it = set->detached.find({id, b});
           UNTORN_CHECK(it != set->detached.end(), "invariant 4: a block of a change set is in no page");
           range.buffers.push_back(std::move(it->second));
+          ++detached;
         }
         UNTORN_CHECK(range.buffers.back(), "invariant 4: a block is frozen without content");
         page.committing = set.get();
       }
     });
   }
+  UNTORN_CHECK(blocks == set->data_blocks, "a change set freezes other blocks than it counts");
+  UNTORN_CHECK(detached == set->detached.size(),
+               "a change set keeps versions of blocks that it does not change");
   set->detached.clear();
 }
 
 // Shows the change of a change set that is visible when durable. Readers see the change from now on.
 void CowFork::ShowNow(ObjectChange& change) {
   ObjectState& object = *change.object;
+  UNTORN_CHECK(object.pending.empty() && object.committing == 0,
+               "an object that a large commit holds has other changes");
   if (change.removed) {
     object.removed = true;
     pages_.DropClean(object, {0, kObjectBlocksMax});
@@ -88,6 +101,8 @@ void CowFork::CompleteChange(ChangeSet& set, ObjectChange& change) {
   UNTORN_CHECK(object.committing > 0, "an object completes more changes than it began");
   --object.committing;
   if (change.metadata()) {
+    UNTORN_CHECK(object.committing_metadata > 0,
+                 "an object completes more changes of metadata than it began");
     --object.committing_metadata;
     // The holes and extents of this change may have changed what pending sets know of their blocks.
     for (ChangeSet* other : object.pending) other->changes[object.id].ForgetMapped();
@@ -145,6 +160,7 @@ void CowFork::TakeBlocksOut(ChangeSet& set, ObjectChange& change, BlockRange ran
   kept.Remove(range);
   ForEachBlock(change.data, [&](ObjectBlock b) {
     if (b < range.start || b >= range.end()) return;
+    UNTORN_CHECK(set.data_blocks > 0 && dirty_blocks_ > 0, "a change set gives up more blocks than it has");
     set.detached.erase({change.object->id, b});
     --set.data_blocks;
     --dirty_blocks_;
@@ -157,10 +173,12 @@ void CowFork::Unfreeze(const ChangeSetRef& set) {
                "a change set is unfrozen that is not committing");
   UNTORN_CHECK(set->frozen.size() == 1 && committing_sets_ > 0,
                "a change set is unfrozen that did not go in place");
+  UNTORN_CHECK(!set->metadata(), "a change set with metadata went in place");
   --committing_sets_;
   set->state = ChangeSet::State::kPending;
   pending_.Add(set);
   for (auto& [id, change] : set->changes) {
+    UNTORN_CHECK(change.object->committing > 0, "an object takes back more changes than it began");
     --change.object->committing;
     if (change.metadata()) --change.object->committing_metadata;
     AddPending(*set, change);

@@ -36,6 +36,7 @@ Page& PageCache::Get(ObjectState& object, ObjectBlock block) {
 }
 
 std::vector<ObjectBlock> PageCache::BlocksWithPages(const ObjectState& object, BlockRange range) const {
+  UNTORN_CHECK(range.count > 0, "pages are looked for in no blocks");
   std::vector<ObjectBlock> blocks;
   const auto add = [&](const Chunk& chunk) {
     ObjectBlock block = chunk.first_block();
@@ -61,12 +62,14 @@ void PageCache::EraseChunkIfUnused(Chunk* chunk) {
   for (const Page& page : chunk->pages) {
     if (!page.unused()) return;
   }
+  UNTORN_CHECK(chunk_count_ == chunks_.size(), "the cache counts other chunks than it has");
   // The hand and the last chunk found must not point to the chunk that goes.
   if (hand_ == chunk->place) ++hand_;
   if (found_ == chunk) found_ = nullptr;
   chunks_.erase(chunk->place);
   --chunk_count_;
-  chunk->object->chunks.erase(chunk->index);
+  const size_t erased = chunk->object->chunks.erase(chunk->index);
+  UNTORN_CHECK(erased == 1, "a chunk goes that its object does not have");
 }
 
 void PageCache::EraseIfUnused(ObjectState& object, ObjectBlock block) {
@@ -91,6 +94,7 @@ void PageCache::DropClean(ObjectState& object, BlockRange range) {
 }
 
 Page* PageCache::AddReading(ObjectState& object, ObjectBlock block, uint64_t token) {
+  UNTORN_CHECK(token != 0, "a page waits for a read that has no token");
   Page& page = Get(object, block);
   if (!page.unused()) return nullptr;
   page.read_token = token;
@@ -98,10 +102,13 @@ Page* PageCache::AddReading(ObjectState& object, ObjectBlock block, uint64_t tok
 }
 
 void PageCache::FillRead(ObjectState& object, ObjectBlock block, uint64_t token, BufferRef buffer) {
+  // Token 0 would fill a page that waits for no read.
+  UNTORN_CHECK(token != 0, "a read has no token");
   Page* page = Find(object, block);
   // A write came meanwhile, or the page was dropped. The content that was read is old then.
   if (page == nullptr || page->read_token != token) return;
   UNTORN_CHECK(!page->buffer, "a page that has content waits for a read");
+  UNTORN_CHECK(page->pending == nullptr, "a page with a pending block waits for a read");
   page->read_token = 0;
   page->buffer = std::move(buffer);
   page->referenced = true;
@@ -115,6 +122,7 @@ void PageCache::Evict(uint64_t limit_bytes) {
        --steps) {
     if (hand_ == chunks_.end()) hand_ = chunks_.begin();
     Chunk* chunk = *hand_;
+    UNTORN_CHECK(chunk->place == hand_, "a chunk is at another place of the eviction order than it knows");
     // The hand moves on before the chunk may be erased below.
     ++hand_;
     for (Page& page : chunk->pages) {

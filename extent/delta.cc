@@ -33,13 +33,20 @@ auto Delta::FirstBeyond(Map& object, ObjectBlock block) {
 void Delta::Put(Object& object, const Mapping& m, bool owned) {
   UNTORN_CHECK(m.logical.count > 0, "an empty mapping");
   const Entry entry{m.logical.count, m.physical, m.lsn, m.state, m.unsettled_rewrites, owned};
-  UNTORN_CHECK(object.try_emplace(m.logical.start, entry).second, "two mappings of one block");
+  const auto [it, inserted] = object.try_emplace(m.logical.start, entry);
+  UNTORN_CHECK(inserted, "two mappings of one block");
+  UNTORN_CHECK(it == object.begin() || std::prev(it)->first + std::prev(it)->second.count <= m.logical.start,
+               "invariant 2: a mapping overlaps the one before it");
+  UNTORN_CHECK(std::next(it) == object.end() || m.logical.end() <= std::next(it)->first,
+               "invariant 2: a mapping overlaps the one behind it");
   ++mapping_count_;
   if (entry.has_extent()) mapped_blocks_ += entry.count;
 }
 
 void Delta::ReplaceWhole(Entry& entry, const Mapping& mapping, DisplacedFn displaced) {
   const Entry old = entry;
+  UNTORN_CHECK(mapping.logical.count == old.count, "a mapping is replaced by one of another length");
+  UNTORN_CHECK(!old.has_extent() || mapped_blocks_ >= old.count, "a delta counts fewer blocks than it maps");
   entry = {mapping.logical.count, mapping.physical, mapping.lsn, mapping.state, 0, /*owned=*/true};
   // The planner pays for a settling record only if the same range is rewritten repeatedly.
   if (old.state == MappingState::kWritten && entry.state == MappingState::kWritten) {
@@ -75,6 +82,8 @@ absl::Status Delta::ReplaceOverlapping(Object& object, Object::iterator it, Obje
     bool owned = true;
   };
   const BlockRange range = mapping.logical;
+  UNTORN_CHECK(it->first < range.end() && range.start < it->first + it->second.count,
+               "a mapping replaces one that it does not overlap");
   absl::Status result;
   // The pieces are put behind the loop, because an insertion would make `it` invalid.
   absl::InlinedVector<Piece, 4> put;
@@ -126,6 +135,8 @@ absl::Status Delta::ReplaceOverlapping(Object& object, Object::iterator it, Obje
     // What sticks out of the range on either side stays.
     if (old.logical.start < cut_start) put.push_back(part_of_old(old.logical.start, cut_start));
     if (cut_end < old.logical.end()) put.push_back(part_of_old(cut_end, old.logical.end()));
+    UNTORN_CHECK(mapping_count_ > 0 && (!has_extent || mapped_blocks_ >= old.logical.count),
+                 "a delta counts fewer mappings than it has");
     if (has_extent) mapped_blocks_ -= old.logical.count;
     --mapping_count_;
     it = object.erase(it);
@@ -140,6 +151,8 @@ absl::Status Delta::ReplaceOverlapping(Object& object, Object::iterator it, Obje
 }
 
 absl::Status Delta::Apply(const LogEntry& e, Lsn lsn, DisplacedFn displaced) {
+  // LSN 0 would say that a checkpoint has settled the mapping.
+  UNTORN_CHECK(lsn > 0, "an entry takes effect without a record");
   Mapping m;
   m.logical = e.logical;
   m.lsn = lsn;
@@ -162,6 +175,7 @@ absl::Status Delta::Apply(const LogEntry& e, Lsn lsn, DisplacedFn displaced) {
     case LogEntry::Type::kNameGone: {
       // A name that is gone stays as an entry, because the entry hides the name in the layers below.
       std::optional<ObjectId>& object = names_[e.name];
+      UNTORN_CHECK(!object || names_set_ > 0, "a delta counts fewer names than it has");
       if (object) --names_set_;
       object = e.type == LogEntry::Type::kName ? std::optional(e.object) : std::nullopt;
       if (object) ++names_set_;

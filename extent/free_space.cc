@@ -43,6 +43,7 @@ FreeSpace::FreeSpace(const Superblock& superblock)
 }
 
 void FreeSpace::SetPrepared(BlockCount blocks) {
+  UNTORN_CHECK(blocks <= geometry_.total_blocks, "more blocks are prepared than the store has");
   if (blocks <= prepared_blocks_) return;
   // A free run at the old end may go on into the new blocks, so its bound is not known any more.
   const BlockNumber end = prepared_end();
@@ -59,12 +60,14 @@ uint64_t FreeSpace::PreparedBits(uint64_t group) const {
 uint32_t FreeSpace::ApplyToGroup(Group& group, BitRun bits, bool busy) {
   const uint64_t changed = ChangeBits(group.busy->data(), bits.from, bits.to, busy);
   group.busy_count += busy ? static_cast<uint32_t>(changed) : -static_cast<uint32_t>(changed);
+  UNTORN_CHECK(group.busy_count <= kGroupBits, "a group counts more busy blocks than it has");
   // Busy bits may leave a run that begins behind them. Freed bits may lengthen the run before them.
   NoteRun(group, busy ? bits.to : RunStart(group.busy->data(), bits.from));
   return static_cast<uint32_t>(changed);
 }
 
 absl::Status FreeSpace::Mark(Extent extent, bool busy) {
+  UNTORN_CHECK(extent.end() <= geometry_.end(), "blocks are marked that the store does not have");
   absl::Status status;
   ForEachGroup(extent, [&](uint64_t index, BitRun bits) {
     Group& group = groups_[index];
@@ -152,6 +155,7 @@ std::optional<Extent> FreeSpace::Allocate(BlockCount want, BlockCount min, Block
 }
 
 absl::Status FreeSpace::ChangeBase(Extent extent, bool used) {
+  UNTORN_CHECK(extent.end() <= geometry_.end(), "a checkpoint changes blocks that the store does not have");
   absl::Status status;
   ForEachGroup(extent, [&](uint64_t index, BitRun bits) {
     Group& group = groups_[index];
@@ -276,6 +280,8 @@ absl::StatusOr<BlockPointer> FreeSpace::WriteChanges(
     // The slot in use stays as it is for the last durable checkpoint.
     const BlockNumber slot0 = geometry_.map_start + shape_.Slot(level, index, 0);
     const BlockNumber place = in_use == slot0 ? slot0 + 1 : slot0;
+    UNTORN_CHECK(place >= geometry_.map_start && place < geometry_.data_start,
+                 "a node of the map is written outside of the map");
     const BlockPointer node = EncodeFreeMapNode(type, uuid, place, generation, payload, block.span());
     if (parent) {
       *parent = {node.block, node.checksum, used};

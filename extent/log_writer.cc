@@ -37,6 +37,8 @@ void LogReservation::Release() {
 
 void LogWriter::Resume(const LogTail& tail) {
   UNTORN_CHECK(tail.lsn >= state_.superblock.checkpoint_lsn, "recovery has lost what a checkpoint holds");
+  UNTORN_CHECK(tail.position >= state_.superblock.checkpoint_position,
+               "the log is resumed before a checkpoint");
   UNTORN_CHECK(reserved_blocks_ == 0 && next_lsn_ == 1, "the log is resumed twice");
   next_position_ = durable_position_ = encoded_position_ = tail.position;
   previous_checksum_ = durable_checksum_ = tail.checksum;
@@ -56,6 +58,7 @@ bool LogWriter::HasRoom(BlockCount blocks) const {
 }
 
 std::optional<LogReservation> LogWriter::TryReserve(BlockCount blocks) {
+  UNTORN_CHECK(blocks > 0, "no room in the log is reserved for a commit");
   if (!HasRoom(blocks)) return std::nullopt;
   reserved_blocks_ += blocks;
   return LogReservation(this, blocks);
@@ -79,6 +82,7 @@ void LogWriter::Begin(LogReservation reservation, std::vector<LogEntry> entries,
   out->superblock_generation = state_.superblock.generation;
   out->prepared_blocks = space_.prepared_blocks();
   UNTORN_CHECK(out->claim < out->first && out->claim >= state_.settled_lsn, "a claim of what is not durable");
+  UNTORN_CHECK(out->start_position >= durable_position_, "a record begins before what is durable ends");
   UNTORN_CHECK(out->requests.empty(), "an append is begun twice");
   out->bytes = std::exchange(spare_, AlignedBuffer());
   // What was reserved is now in use, and the rest of the reservation goes back.
@@ -93,6 +97,7 @@ void LogWriter::Begin(LogReservation reservation, std::vector<LogEntry> entries,
 void LogWriter::Encode(LogAppend* out) {
   UNTORN_CHECK(out->start_position == encoded_position_, "commits are encoded out of order");
   const BlockCount blocks = out->blocks();
+  UNTORN_CHECK(blocks > 0 && blocks <= geometry_.log_blocks, "a commit is longer than the log");
   if (out->bytes.size() != Bytes(blocks)) out->bytes = AlignedBuffer(Bytes(blocks));
   LogRecord record;
   record.position = out->start_position;
@@ -133,6 +138,10 @@ void LogWriter::Encode(LogAppend* out) {
 void LogWriter::NoteDurable(LogAppend& append) {
   UNTORN_CHECK(MayBecomeDurable(append.first, state_.durable_lsn), "records become durable out of order");
   UNTORN_CHECK(append.claim < append.first, "a record claims itself");
+  UNTORN_CHECK(append.last < next_lsn_ && append.end_position <= next_position_,
+               "a record becomes durable that was never begun");
+  UNTORN_CHECK(append.bytes.size() == Bytes(append.blocks()),
+               "a record becomes durable that was never encoded");
   // What is durable never becomes less.
   if (append.last > state_.durable_lsn) {
     state_.durable_lsn = append.last;
@@ -142,6 +151,7 @@ void LogWriter::NoteDurable(LogAppend& append) {
   // The claim is in a record that is durable together with all records before. So everything that is claimed
   // is settled.
   state_.settled_lsn = std::max(state_.settled_lsn, append.claim);
+  UNTORN_CHECK(state_.settled_lsn <= state_.durable_lsn, "a record is settled that is not durable");
   // The requests are done, so the buffer is free. Most commits take one block.
   if (append.bytes.size() == kBlockBytes) spare_ = std::exchange(append.bytes, AlignedBuffer());
 }

@@ -126,12 +126,13 @@ absl::Status SpaceLedger::LoadGroups(Lock& lock, Extent extent) {
 
 absl::StatusOr<Extent> SpaceLedger::Allocate(Lock& lock, const AllocationRequest& request) {
   UNTORN_CHECK(request.min_blocks > 0 && request.alignment_blocks > 0, "an allocation of nothing");
+  UNTORN_CHECK(request.min_blocks <= request.want_blocks, "an allocation of more than is wanted");
   absl::Status unreadable;  // of a part of the map: the loaded parts then have to do
   while (true) {
     if (std::optional<Extent> extent =
             free_.Allocate(request.want_blocks, request.min_blocks, request.alignment_blocks,
                            request.enough_blocks, /*settle=*/!unreadable.ok())) {
-      UNTORN_CHECK(extent->count > 0 && extent->count <= request.want_blocks &&
+      UNTORN_CHECK(extent->count >= request.min_blocks && extent->count <= request.want_blocks &&
                        extent->start % request.alignment_blocks == 0,
                    "an allocation that was not asked for");
       UNTORN_CHECK(CheckPlace(*extent).ok() && extent->end() <= free_.prepared_end(),
@@ -183,6 +184,7 @@ absl::Status SpaceLedger::WriteZeros(Lock& lock, Extent extent) {
 }
 
 absl::StatusOr<SpaceLedger::Prepared> SpaceLedger::PrepareMore(Lock& lock, BlockCount blocks) {
+  UNTORN_CHECK(blocks > 0, "no blocks are to be prepared");
   // Prepared blocks have no gaps, so one thread prepares at a time.
   if (preparing_) {
     pump_.Wait(lock, [&]() REQUIRES_STORE_LOCK { return !preparing_; });
@@ -233,6 +235,8 @@ absl::Status SpaceLedger::ReleasePending() {
     free_.SetCursor(CursorAfterFree(free_.cursor(), p.extent));
     return true;
   });
+  UNTORN_CHECK(pending_.empty() == (pending_blocks_ == 0),
+               "invariant 4: the pending frees are counted wrong");
   return status;
 }
 

@@ -87,6 +87,9 @@ Readiness Admission::AwaitWritable(Lock& lock, const ObjectState& object, ByteRa
       });
   // Mappings that were found before the lock was released may have changed.
   if (!readiness.ready()) mapped->clear();
+  UNTORN_CHECK(mapped->empty() || (mapped->front().logical.start == range.start &&
+                                   mapped->back().logical.end() == range.end()),
+               "a lookup found the mappings of other blocks");
   return readiness;
 }
 
@@ -156,6 +159,8 @@ Readiness Admission::AwaitJoin(Lock& lock, const ChangeSetsFound& sets) {
   uint64_t bytes = 0, largest_bytes = 0;
   ChangeSet* largest = nullptr;
   for (ChangeSet* set : sets) {
+    UNTORN_CHECK(set->state == ChangeSet::State::kPending && !set->joined_to,
+                 "a change would join a change set that takes no more");
     const uint64_t own = LogBytesMax(*set);
     bytes += own;
     if (own >= largest_bytes) largest = set;
@@ -200,12 +205,15 @@ Readiness Admission::AwaitCached(Lock& lock, ObjectState& object, ObjectBlock bl
   PageCache& pages = parts_.fork.pages();
   Page* page = pages.Find(object, block);
   if (page != nullptr && page->buffer) return Readiness::Ready();
+  UNTORN_CHECK(page == nullptr || page->pending == nullptr, "a pending block has no content");
   if (ByteOffset(block) >= object.size_bytes || InPendingHole(object, block)) return Readiness::Ready();
   MappingReader& mappings = parts_.volume.mappings();
   Mappings found;
   MissingNodes missing;
   RETURN_IF_ERROR(mappings.Lookup(object.id, {block, 1}, &found, &missing));
   RETURN_UNLESS_READY(mappings.AwaitNodes(lock, missing));
+  UNTORN_CHECK(found.size() == 1 && found.front().logical == BlockRange({block, 1}),
+               "a lookup found the mapping of another block");
   if (found.front().state != MappingState::kWritten) return Readiness::Ready();
   const uint64_t token = pages.NewReadToken();
   if (page != nullptr) page->read_token = token;  // replaces a read that is under way

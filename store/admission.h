@@ -15,6 +15,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "base/byte_range.h"
+#include "base/check.h"
 #include "base/lock.h"
 #include "base/readiness.h"
 #include "cow/cow_fork.h"
@@ -44,7 +45,10 @@ class Admission {
   Readiness AwaitObject(Lock& lock, const ObjectState& object) REQUIRES_STORE_LOCK;
   // Waits while a large commit changes names.
   Readiness AwaitNames(Lock& lock) REQUIRES_STORE_LOCK;
-  void SetNamesExclusive(bool exclusive) REQUIRES_STORE_LOCK { names_exclusive_ = exclusive; }
+  void SetNamesExclusive(bool exclusive) REQUIRES_STORE_LOCK {
+    UNTORN_CHECK(names_exclusive_ != exclusive, "two large commits hold the names");
+    names_exclusive_ = exclusive;
+  }
   // Waits while too much is dirty.
   Readiness AwaitCleanSpace(Lock& lock) REQUIRES_STORE_LOCK { return committer_.AwaitCleanSpace(lock); }
 

@@ -3,6 +3,8 @@
 #include <chrono>
 #include <utility>
 
+#include "base/check.h"
+
 namespace untorn::internal {
 namespace {
 
@@ -18,6 +20,7 @@ Background::Background(std::mutex& mu, const Parts& parts, Committer& committer,
 }
 
 void Background::Start() {
+  UNTORN_CHECK(!started_ && !stop_, "the threads of a store are started twice");
   started_ = true;
   threads_.emplace_back([this] { WritebackLoop(); });
   threads_.emplace_back([this] { MaintenanceLoop(); });
@@ -62,6 +65,7 @@ void Background::Join() {
   std::vector<std::thread> threads;
   {
     const Lock lock(mu_);
+    UNTORN_CHECK(stop_, "threads are waited for that nobody has asked to end");
     threads = std::exchange(threads_, {});
   }
   // The threads need the lock to end, so the caller waits for them without it.
@@ -105,6 +109,7 @@ void Background::Run(std::function<void()> work) {
     work();
     return;
   }
+  UNTORN_CHECK(!stop_, "work is given to threads that end");
   work_.push_back(std::move(work));
   const bool all_busy = work_.size() > static_cast<size_t>(workers_ - busy_workers_);
   if (workers_ < kWorkersMax && all_busy) {
@@ -122,6 +127,7 @@ void Background::RunLoop() {
     if (work_.empty()) return;
     std::function<void()> work = std::move(work_.front());
     work_.pop_front();
+    UNTORN_CHECK(busy_workers_ < workers_, "more threads of the pool are busy than there are");
     ++busy_workers_;
     {
       const Unlocked unlocked(lock);

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/check.h"
 #include "cow/object_state.h"
 #include "store/object_write.h"
 
@@ -18,7 +19,10 @@ class Exclusive {
  public:
   explicit Exclusive(const Front& front) REQUIRES_STORE_LOCK : front_(front) {}
   ~Exclusive() REQUIRES_STORE_LOCK {
-    for (const auto& object : objects_) object->exclusive = false;
+    for (const auto& object : objects_) {
+      UNTORN_CHECK(object->exclusive, "an object that a large commit holds was let go by another");
+      object->exclusive = false;
+    }
     if (names_) front_.admission.SetNamesExclusive(false);
     // Changes that wait in Admission look again. If nobody waits, another thread must take over the I/O.
     front_.parts.progress.Tell();
@@ -27,6 +31,8 @@ class Exclusive {
   Exclusive(const Exclusive&) = delete;
 
   void Hold(std::shared_ptr<ObjectState> object) REQUIRES_STORE_LOCK {
+    UNTORN_CHECK(!object->exclusive, "two large commits hold one object");
+    UNTORN_CHECK(!object->removed, "a large commit holds an object that was removed");
     object->exclusive = true;
     objects_.push_back(std::move(object));
   }

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/check.h"
 #include "base/readiness.h"
 #include "base/status_macros.h"
 #include "store/staging.h"
@@ -16,6 +17,7 @@ namespace {
 // Stages zeros in bytes [from, to) of one block, and the block's old content around them.
 void StageZeros(const Front& front, const ChangeSetRef& set, const std::shared_ptr<ObjectState>& object,
                 ObjectBlock block, uint64_t from, uint64_t to) REQUIRES_STORE_LOCK {
+  UNTORN_CHECK(from < to && to <= kBlockBytes, "zeros reach out of the block at the edge of a hole");
   BufferRef buffer = front.admission.CopyOfBlock(*object, block);
   std::memset(buffer.data() + from, 0, to - from);
   front.parts.fork.StageBlock(set, object, block, std::move(buffer));
@@ -56,10 +58,16 @@ absl::Status Truncate(const Front& front, const std::shared_ptr<ObjectState>& ob
     return front.admission.AwaitSpace(lock, {fresh, kEntriesOfHole}, EmergencyReserve::kUsable, &space);
   }));
   ChangeSetRef set = fork.SetForObject(object);
+  const BlockCount fresh = space.blocks();
   PayWith(front, *set, std::move(space));
+  UNTORN_CHECK(!cut_edge || size < object->size_bytes,
+               "a truncate that cuts a block does not shrink the object");
   if (size < object->size_bytes) {
     fork.StageHole(set, object, {ObjectEnd(size), kObjectEnd - ObjectEnd(size)});
+    const BlockCount before = set->data_blocks;
     if (cut_edge) StageZeros(front, set, object, edge, size % kBlockBytes, kBlockBytes);
+    UNTORN_CHECK(set->data_blocks == before + fresh,
+                 "the edge of a truncate takes other space than it reserved");
   }
   fork.StageSize(set, object, size);
   return FinishChange(front, lock, {set}, durability);
@@ -103,15 +111,18 @@ absl::Status PunchHole(const Front& front, const std::shared_ptr<ObjectState>& o
   // be durable before the hole.
   if (end <= offset) return FinishChange(front, lock, SetsBefore(front, *object), durability);
   ChangeSetRef set = fork.SetForObject(object);
+  const BlockCount fresh = space.blocks();
   PayWith(front, *set, std::move(space));
   const ObjectBlock first = ObjectEnd(offset);
   const ObjectBlock last = end == object->size_bytes ? ObjectEnd(end) : ObjectBlockAt(end);
   if (first < last) fork.StageHole(set, object, {first, last - first});
+  const BlockCount before = set->data_blocks;
   for (ObjectBlock edge : edges) {
     const uint64_t start = ByteOffset(edge);
     const uint64_t from = std::max(offset, start), to = std::min(end, start + kBlockBytes);
     StageZeros(front, set, object, edge, from - start, to - start);
   }
+  UNTORN_CHECK(set->data_blocks == before + fresh, "the edges of a hole take other space than they reserved");
   return FinishChange(front, lock, {set}, durability);
 }
 

@@ -28,6 +28,8 @@ absl::Status FinishChange(const Front& front, Lock& lock, ChangeSetRefs sets, Du
 }
 
 void PayWith(const Front& front, ChangeSet& set, Reservation space) {
+  UNTORN_CHECK(set.state == ChangeSet::State::kPending && !set.joined_to,
+               "space is given to a change set that takes no more");
   set.space.Add(std::move(space));
   if (set.born_ms == 0) set.born_ms = front.committer.NowMs();
 }
@@ -57,7 +59,9 @@ struct ObjectWriter::Request {
   // block.
   void CopyBlock(ObjectBlock block, std::byte* to) const {
     const uint64_t from = std::max(range.offset_bytes, ByteOffset(block));
-    const uint64_t n = std::min(end(), ByteOffset(block + 1)) - from;
+    const uint64_t behind = std::min(end(), ByteOffset(block + 1));
+    UNTORN_CHECK(from < behind, "a write has no bytes of one of its blocks");
+    const uint64_t n = behind - from;
     data.CopyOut(data_offset + (from - range.offset_bytes), to + (from - ByteOffset(block)), n);
   }
 };
@@ -153,6 +157,9 @@ absl::Status ObjectWriter::AwaitAdmission(Lock& lock, const Request& request, Re
 void ObjectWriter::StageBlock(const Request& request, const ChangeSetRef& set, ObjectBlock block,
                               BufferRef buffer) {
   if (!buffer) {
+    UNTORN_CHECK((request.head_partial() && block == request.blocks().start) ||
+                     (request.tail_partial() && block + 1 == request.blocks().end()),
+                 "a block that a write covers whole has no buffer");
     buffer = front_.admission.CopyOfBlock(*request.object, block);
     request.CopyBlock(block, buffer.data());
   }
@@ -164,6 +171,7 @@ void ObjectWriter::StageAtomic(const Request& request, Buffers& buffers, Reserva
   CowFork& fork = front_.parts.fork;
   const BlockRange blocks = request.blocks();
   ChangeSetRef set = fork.SetForRange(request.object, blocks);
+  const BlockCount blocks_then = set->data_blocks + space.blocks();
   PayWith(front_, *set, std::move(space));
   // A change set bypasses the cache only if all its writes do.
   set->bypass_cache = request.options.bypass_cache && (set->data_blocks == 0 || set->bypass_cache);
@@ -176,6 +184,7 @@ void ObjectWriter::StageAtomic(const Request& request, Buffers& buffers, Reserva
     StageBlock(request, set, block, std::move(buffer));
     ++block;
   }
+  UNTORN_CHECK(set->data_blocks == blocks_then, "an atomic write has other new blocks than it reserved");
   fork.StageGrowth(set, request.object, request.end());
   sets->push_back(std::move(set));
 }
@@ -197,6 +206,7 @@ void ObjectWriter::StagePlain(const Request& request, Buffers& buffers, Reservat
     fork.StageGrowth(set, request.object, std::min(request.end(), ByteOffset(b)));
     sets->push_back(std::move(set));
   }
+  UNTORN_CHECK(space.empty(), "a plain write reserved more space than it needs");
 }
 
 absl::Status ObjectWriter::Stage(Lock& lock, const Request& request, Buffers& buffers, Reservation* held,
@@ -236,6 +246,7 @@ absl::Status ObjectWriter::ReserveForParts(Lock& lock, const std::shared_ptr<Obj
 
 absl::Status ObjectWriter::Write(const std::shared_ptr<ObjectState>& object, uint64_t offset, IoVector data,
                                  const WriteOptions& options, WhenDone done) {
+  UNTORN_CHECK(data.bytes > 0, "a write has no bytes");
   Lock lock(front_.mu, std::defer_lock);
   Reservation held;  // must be destroyed with the lock held: every return below has the lock
   if (!options.atomic && Bytes(BlocksOf({offset, data.bytes}).count) > kPlainPartBytes) {
@@ -246,6 +257,7 @@ absl::Status ObjectWriter::Write(const std::shared_ptr<ObjectState>& object, uin
   ChangeSetRefs sets;
   for (uint64_t at = 0;;) {
     // All parts of a plain write but the last end between two blocks, so no block is in two parts.
+    UNTORN_CHECK(at == 0 || (offset + at) % kBlockBytes == 0, "two parts of a write have one block");
     const uint64_t part_max = options.atomic ? data.bytes : kPlainPartBytes - (offset + at) % kBlockBytes;
     const uint64_t n = std::min(data.bytes - at, part_max);
     const Request request{object, {offset + at, n}, data, at, options};
@@ -271,6 +283,8 @@ void ObjectWriter::TellWhenDurable(ChangeSetRefs sets, WhenDone done) {
   for (ChangeSetRef& set : sets) set = Resolve(set);
   const auto is_done = [](const ChangeSetRef& s) { return s->state == ChangeSet::State::kDone; };
   sets.erase(std::remove_if(sets.begin(), sets.end(), is_done), sets.end());
+  // The store tells its failure once, and has done so already if it has failed.
+  UNTORN_CHECK(sets.empty() || !front_.parts.health.failed(), "a write waits for a store that has failed");
   struct Waiting {
     Waiting(size_t count, WhenDone when_done) : left(count), done(std::move(when_done)) {}
     Mutex mu;
@@ -283,6 +297,7 @@ void ObjectWriter::TellWhenDurable(ChangeSetRefs sets, WhenDone done) {
   const auto one_done = [waiting](absl::Status s) {
     {
       const MutexLock guard(waiting->mu);
+      UNTORN_CHECK(waiting->left > 0, "a write is told about more change sets than it waits for");
       if (waiting->first_error.ok()) waiting->first_error = std::move(s);
       if (--waiting->left > 0) return;
       s = waiting->first_error;

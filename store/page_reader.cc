@@ -108,6 +108,9 @@ Readiness PageReader::MakePlan(Lock& lock, ObjectState& object, Plan* plan) {
     RETURN_IF_ERROR(parts_.volume.mappings().Lookup(object.id, run, &mappings, &missing));
     if (!missing.empty()) plan->cached.clear();  // a reader keeps no pages while it waits
     RETURN_UNLESS_READY(parts_.volume.mappings().AwaitNodes(lock, missing));
+    UNTORN_CHECK(!mappings.empty() && mappings.front().logical.start == run.start &&
+                     mappings.back().logical.end() == run.end(),
+                 "a lookup found the mappings of other blocks");
     plan->missed.insert(plan->missed.end(), mappings.begin(), mappings.end());
     plan->missed_blocks += run.count;
     b = run.end();
@@ -118,6 +121,7 @@ Readiness PageReader::MakePlan(Lock& lock, ObjectState& object, Plan* plan) {
 // Cuts what has to be read from the device into pieces. Pins the extents, so that no block of them is reused
 // meanwhile.
 void PageReader::PinPieces(ObjectState& object, Plan* plan) {
+  UNTORN_CHECK(plan->pins.empty() && plan->pieces.empty(), "the extents of a read are pinned twice");
   PageCache& pages = parts_.fork.pages();
   plan->token = pages.NewReadToken();
   for (const Mapping& m : plan->missed) {
@@ -160,7 +164,11 @@ void PageReader::PrepareFetch(const Plan& plan, Piece* piece) {
   }
   // Whole blocks go straight to aligned memory, and need no copy.
   const bool whole = in_buffer.length_bytes == Bytes(piece->blocks.count);
-  if (whole && plan.out.Aligned(in_buffer, &piece->request.iov)) return;
+  if (whole && plan.out.Aligned(in_buffer, &piece->request.iov)) {
+    UNTORN_CHECK(piece->request.length_bytes() == Bytes(piece->blocks.count),
+                 "a device read has another length than its blocks");
+    return;
+  }
   piece->bytes = AlignedBuffer(Bytes(piece->blocks.count));
   piece->request.iov = {{piece->bytes.data(), piece->bytes.size()}};
 }

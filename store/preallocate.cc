@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "base/check.h"
 #include "base/readiness.h"
 #include "base/status_macros.h"
 #include "store/exclusive.h"
@@ -67,6 +68,9 @@ absl::Status Preallocate(const Front& front, const std::shared_ptr<ObjectState>&
   RETURN_IF_ERROR(front.committer.Sync(lock, SetsBefore(front, *object)));
   Mappings mappings;
   RETURN_IF_ERROR(LookUp(front, lock, *object, BlocksOf(range), &mappings));
+  UNTORN_CHECK(!mappings.empty() && mappings.front().logical.start == BlocksOf(range).start &&
+                   mappings.back().logical.end() == BlocksOf(range).end(),
+               "a lookup found the mappings of other blocks");
   BlockCount blocks;
   for (const Mapping& m : mappings) {
     if (m.state == MappingState::kHole) blocks += m.logical.count;
@@ -84,6 +88,10 @@ absl::Status Preallocate(const Front& front, const std::shared_ptr<ObjectState>&
   }));
   std::vector<PlacedExtent> placed;
   absl::Status status = FillHoles(volume.space(), lock, mappings, &placed);
+  BlockCount allocated;
+  for (const PlacedExtent& e : placed) allocated += e.blocks.count;
+  UNTORN_CHECK(status.ok() ? allocated == blocks : allocated <= blocks,
+               "holes are filled with other blocks than were reserved");
   // The blocks are allocated now, or are not needed after an error.
   reserved.ReleaseBlocks(blocks);
   // In fragmented space one hole may take several mappings.
@@ -115,6 +123,8 @@ absl::Status Preallocate(const Front& front, const std::shared_ptr<ObjectState>&
     change.grow_to_bytes = range.end_bytes();
     fork.StageWhole(set);
     status = front.committer.Sync(lock, {set});
+    UNTORN_CHECK(!status.ok() || object->size_bytes >= range.end_bytes(),
+                 "a preallocation is durable that readers do not see");
   }
   // No record names the extents that are left in `placed`, so their space goes back at once.
   for (const PlacedExtent& e : placed)

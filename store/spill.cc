@@ -36,6 +36,7 @@ void Spill::Cut(ObjectDraft& draft, BlockRange range) {
     }
     // The parts of the extent outside of the range return to the draft below.
     it = draft.spilled.erase(it);
+    UNTORN_CHECK(it == draft.spilled.end() || it->first >= end, "two spilled extents have one block");
     const absl::Status returned =
         front_.parts.volume.space().ReturnUnused({e.physical + (cut_start - start), cut_end - cut_start});
     if (!returned.ok()) front_.parts.health.Fail(returned);
@@ -64,6 +65,7 @@ absl::StatusOr<bool> Spill::Load(ObjectDraft& draft, ObjectBlock block) {
   if (it == draft.spilled.begin()) return false;
   --it;
   if (block >= it->first + it->second.count) return false;
+  UNTORN_CHECK(!draft.blocks.contains(block), "a block in memory is read over by what was spilled before it");
   DraftBlock loaded;
   loaded.buffer = front_.parts.buffers.New();
   RETURN_IF_ERROR(Read({it->second.physical + (block - it->first), 1}, loaded.buffer.data()));
@@ -101,6 +103,7 @@ absl::StatusOr<BlockCount> Spill::WriteBlocks(ObjectDraft& draft) {
 
 // Hashes and writes the buffers of one extent, with the lock released meanwhile.
 absl::Status Spill::WriteExtent(Lock& lock, Extent extent, const BufferRef* buffers, Hash128* hash) {
+  UNTORN_CHECK(extent.count <= kExtentBlocksMax, "a spilled extent is longer than an entry can name");
   const size_t blocks = extent.count.value();
   std::vector<IoRequest> requests((blocks + kIovecsPerWrite - 1) / kIovecsPerWrite);
   std::vector<IoRequest*> pointers;
@@ -152,6 +155,7 @@ absl::Status Spill::WriteRange(ObjectDraft& draft, BlockRange range, const std::
     draft.spilled[range.start + at] = {extent.count, extent.start, hash};
     at += extent.count;
   }
+  UNTORN_CHECK(reserved.empty(), "spilled extents take other space than was reserved");
   // The commit needs one entry for each extent, and the one for the split.
   space_.ReleaseEntries(range.count.value() - pieces);
   return absl::OkStatus();

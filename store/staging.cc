@@ -1,5 +1,7 @@
 #include "store/staging.h"
 
+#include "base/check.h"
+
 namespace untorn::internal {
 namespace {
 
@@ -12,6 +14,10 @@ ChangeSetRef JoinName(CowFork& fork, ChangeSetRef set, const std::string& name) 
 }  // namespace
 
 ChangeSetRef StageCreate(CowFork& fork, ChangeSetRef set, const std::shared_ptr<ObjectState>& object) {
+  UNTORN_CHECK(object->pending.empty() && object->committing == 0,
+               "an object is created that has changes already");
+  const PendingNames::Entry* taken = fork.names().Find(object->name);
+  UNTORN_CHECK(taken == nullptr || !taken->object, "an object is created with the name of another");
   set = fork.Join(std::move(set), fork.SetForObject(object));
   set = JoinName(fork, std::move(set), object->name);
   fork.Change(*set, object).name = object->name;

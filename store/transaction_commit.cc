@@ -202,6 +202,7 @@ Readiness TransactionImpl::AwaitStaging(Lock& lock, Reservation* space) {
 // change sets of the transaction. The rule TransactionIsOneChangeSet says that there are none.
 ChangeSetRef TransactionImpl::StageDraft(const Lock& lock, ChangeSetRef set, ObjectDraft& draft,
                                          ChangeSetRefs* earlier) {
+  UNTORN_CHECK(draft.spilled.empty() && !draft.removed, "a draft is staged that the cache cannot hold");
   CowFork& fork = front_.parts.fork;
   std::shared_ptr<ObjectState>& object = draft.state;
   if (draft.created()) {
@@ -276,6 +277,9 @@ absl::Status TransactionImpl::CommitStaged(Durability durability) {
       set = fork.Join(std::move(set), other);
     fork.names().Stage(*set, name, nullptr);
   }
+  // With more than one change set a canary is at work, and only the first of the sets has the reservation.
+  UNTORN_CHECK(!sets.empty() || set->space.blocks() >= set->data_blocks,
+               "a transaction has reserved less space than its data takes");
   sets.push_back(std::move(set));
   return FinishChange(front_, lock, std::move(sets), durability);
 }
@@ -317,6 +321,7 @@ ChangeSetRef TransactionImpl::MakeChangeSet() {
   }
   for (auto& [id, draft] : drafts_) {
     if (!draft.changed() || (draft.removed && draft.created())) continue;
+    UNTORN_CHECK(draft.blocks.empty(), "a large commit leaves blocks behind in memory");
     if (draft.created()) draft.state = front_.parts.fork.objects().Add({id, draft.size, draft.name});
     ObjectChange& change = set->changes[id];
     change.object = draft.state;

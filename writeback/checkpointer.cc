@@ -32,12 +32,14 @@ absl::Status Checkpointer::Checkpoint(Lock& lock) {
       parts_.WaitUntil(lock, [&]() REQUIRES_STORE_LOCK { return !running_; });
       continue;
     }
+    UNTORN_CHECK(begun_ == done_, "a checkpoint begins before the last one is done");
     running_ = true;
     const uint64_t number = ++begun_;
-    UNTORN_CHECK(number > done_, "a checkpoint is done before it begins");
     absl::Status status = parts_.volume.RunCheckpoint(lock);
+    UNTORN_CHECK(running_ && begun_ == number, "another checkpoint began during this one");
     running_ = false;
     if (status.ok()) {
+      UNTORN_CHECK(!parts_.volume.checkpoint_running(), "a checkpoint is done with its delta still frozen");
       done_ = number;
     } else {
       parts_.health.Fail(status);
@@ -76,6 +78,9 @@ bool Checkpointer::PrepareStep(Lock& lock) {
   // Lack of space is no failure here. The write that needs the space is told.
   if (!more.ok() && !absl::IsResourceExhausted(more.status())) parts_.health.Fail(more.status());
   prepare_failed_ = !more.ok();
+  UNTORN_CHECK(!more.ok() || *more == SpaceLedger::Prepared::kMore ||
+                   parts_.volume.space().prepared_blocks() == parts_.volume.geometry().total_blocks,
+               "all of a store is prepared and blocks are left");
   return more.ok() && *more == SpaceLedger::Prepared::kMore;
 }
 

@@ -82,6 +82,7 @@ void CommitQueue::QueueData(Commit& commit) {
 
 void CommitQueue::Send(Commit& commit) {
   UNTORN_CHECK(commit.log_writes.empty(), "a commit is sent twice");
+  UNTORN_CHECK(!commit.sets.empty() || commit.has_record, "a commit is sent with nothing in it");
   UNTORN_CHECK(commit.has_record == !commit.log.requests.empty(), "a commit is sent without its record");
   UNTORN_CHECK(commit.outstanding > 0, "a commit counts as written before it is sent");
   QueueData(commit);
@@ -110,6 +111,9 @@ void CommitQueue::TakeBackRefused(Commit& commit) {
     UNTORN_CHECK(refused->frozen.size() == 1, "a change set of several ranges went in place");
     const ChangeSetRef set = std::move(*it);
     commit.sets.erase(it);
+    UNTORN_CHECK(!set->device_refused, "a change set goes in place that the device refused before");
+    UNTORN_CHECK(parts_.stats.in_place_bytes >= Bytes(set->data_blocks),
+                 "more is refused than went in place");
     set->device_refused = true;
     // The set is counted again when it goes by copy-on-write.
     parts_.stats.in_place_bytes -= Bytes(set->data_blocks);
@@ -198,9 +202,12 @@ void CommitQueue::Finish(Commit& commit) {
   UNTORN_CHECK(commit.state == Commit::State::kFlushed,
                "invariant 1: a commit is acknowledged before its flush");
   UNTORN_CHECK(!parts_.health.failed(), "invariant 3: a commit is acknowledged after a failure");
+  UNTORN_CHECK(commit.refused.empty(), "a commit is acknowledged with a write that the device refused");
   // The delta counts the changes of the tree before the reservations go, so space is never promised twice.
   if (commit.has_record) {
     if (absl::Status s = parts_.volume.RecordsDurable(commit.log); !s.ok()) parts_.health.Fail(s);
+    UNTORN_CHECK(parts_.volume.log().durable_lsn() >= commit.log.last,
+                 "a commit is acknowledged whose record does not count as durable");
   }
   ++parts_.stats.commits;
   for (const ChangeSetRef& set : commit.sets) {

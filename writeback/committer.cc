@@ -137,6 +137,7 @@ absl::Status Committer::Sync(Lock& lock, ChangeSetRefs sets) {
   };
   for (ChangeSetRef& set : sets) {
     set = Resolve(set);
+    UNTORN_CHECK(set->sequence > 0, "a change set is waited for that was never staged");
     set->wanted = true;
     if (set->state == ChangeSet::State::kPending) wanted_.Add(set);
   }
@@ -154,7 +155,6 @@ absl::Status Committer::Sync(Lock& lock, ChangeSetRefs sets) {
           return parts_.progress.count() != nothing_to_send_at_ && !wanted_.empty() && CanSend();
         });
   }
-  UNTORN_CHECK(sets.empty(), "a sync returns before its change sets are done");
   // The I/O that this thread has queued for others must not be left behind.
   parts_.pump.Kick(lock);
   parts_.pump.Attend();
@@ -181,6 +181,7 @@ Readiness Committer::AwaitMappings(Lock& lock, std::span<const ChangeSetRef> set
 }
 
 Readiness Committer::AwaitLogRoom(Lock& lock, BlockCount blocks, LogReservation* log) {
+  UNTORN_CHECK(log->blocks() == 0, "room in the log is reserved twice for one commit");
   if (std::optional<LogReservation> room = parts_.volume.log().TryReserve(blocks)) {
     *log = *std::move(room);
     UNTORN_CHECK(log->blocks() == blocks, "the log reserved other room than was asked for");
@@ -205,6 +206,7 @@ Readiness Committer::AwaitLogRoom(Lock& lock, BlockCount blocks, LogReservation*
 
 // Sends a settling record, and waits until the record is durable.
 absl::Status Committer::Settle(Lock& lock) {
+  UNTORN_CHECK(sending_, "invariant 1: a record is sent by a thread that does not send");
   LogReservation room;
   RETURN_IF_ERROR(UntilReady([&]() REQUIRES_STORE_LOCK { return AwaitLogRoom(lock, 1, &room); }));
   if (parts_.health.failed()) return parts_.health.failure();
@@ -265,6 +267,9 @@ Commit& Committer::FreezeBatch(const Plan& plan) {
   commit->has_record = plan.needs_record();
   UNTORN_CHECK(commit->in_place || commit->has_record, "a commit has nothing to write");
   UNTORN_CHECK(sending_, "invariant 1: a batch is frozen by a thread that does not send");
+  for (const InPlaceRun& run : plan.in_place) {
+    UNTORN_CHECK(parts_.volume.geometry().InDataArea(run.extent), "a write in place leaves the data area");
+  }
   commit->sets.reserve(plan.sets.size());
   for (const Plan::SetPlan& own : plan.sets) {
     parts_.fork.Freeze(own.set);

@@ -22,6 +22,7 @@ bool PlaceQualifies(const Extent& extent, const AtomicLimits& limits) {
 
 PathReason DecideForever(WritePolicy policy, const AtomicLimits& limits, bool several_ranges,
                          uint64_t length_bytes) {
+  UNTORN_CHECK(length_bytes % kBlockBytes == 0, "a decision is made for a part of a block");
   if (policy == WritePolicy::kAlwaysCow) return PathReason::kPolicyAlwaysCow;
   if (!limits.usable()) return PathReason::kNoAtomicLimits;
   // Each of the ranges could arrive without the others.
@@ -41,6 +42,13 @@ PathReason Decide(const DecisionInput& in) {
   // The device orders nothing. In place, this write could be durable before what the barrier puts first.
   if (in.barrier_unmet) return PathReason::kBarrierUnmet;
   UNTORN_CHECK(!in.mappings.empty(), "a decision is made without the mappings of the range");
+  BlockCount mapped;
+  for (const Mapping& m : in.mappings) {
+    UNTORN_CHECK(m.logical.start == in.mappings.front().logical.start + mapped,
+                 "the mappings of a range have a gap");
+    mapped += m.logical.count;
+  }
+  UNTORN_CHECK(Bytes(mapped) == in.length_bytes, "a decision is made with the mappings of another range");
   for (const Mapping& m : in.mappings) {
     if (m.state == MappingState::kHole) return PathReason::kUnmapped;
   }
@@ -64,6 +72,8 @@ PathReason Decide(const DecisionInput& in) {
   }
   // The reader could get half of each version.
   if (in.read_outstanding) return PathReason::kReadOutstanding;
+  UNTORN_CHECK(PlaceQualifies({in.mappings.front().physical, mapped}, in.limits),
+               "a write goes in place that the device may tear");
   return PathReason::kInPlace;
 }
 
@@ -74,7 +84,10 @@ std::vector<InPlaceRun> MergeInPlace(std::span<const Extent> candidates, const A
             [&](size_t a, size_t b) { return candidates[a].start < candidates[b].start; });
   // Buddies merge like carries. Each new run merges with the run before while the two together qualify.
   std::vector<InPlaceRun> runs;
+  BlockCount blocks, merged;
   for (size_t i : order) {
+    UNTORN_CHECK(PlaceQualifies(candidates[i], limits), "a candidate for a write in place does not qualify");
+    blocks += candidates[i].count;
     runs.push_back({candidates[i], {i}});
     while (runs.size() >= 2) {
       InPlaceRun& before = runs[runs.size() - 2];
@@ -88,6 +101,8 @@ std::vector<InPlaceRun> MergeInPlace(std::span<const Extent> candidates, const A
   }
   UNTORN_CHECK(runs.size() <= candidates.size() && runs.empty() == candidates.empty(),
                "merging made other runs than it was given");
+  for (const InPlaceRun& run : runs) merged += run.extent.count;
+  UNTORN_CHECK(merged == blocks, "merging made other blocks than it was given");
   return runs;
 }
 

@@ -42,8 +42,10 @@ Runs MakeRuns(absl::Span<LayoutItem> items, BlockCount align_max) {
   for (size_t i = 0; i < items.size(); ++i) {
     const LayoutItem& item = items[i];
     UNTORN_CHECK(item.blocks.count > 0, "an empty range is placed");
-    const bool follows = i > 0 && items[i - 1].epoch == item.epoch && items[i - 1].object == item.object &&
-                         items[i - 1].blocks.end() == item.blocks.start;
+    const bool beside = i > 0 && items[i - 1].epoch == item.epoch && items[i - 1].object == item.object;
+    UNTORN_CHECK(!beside || items[i - 1].blocks.end() <= item.blocks.start,
+                 "two ranges of one barrier epoch have one block");
+    const bool follows = beside && items[i - 1].blocks.end() == item.blocks.start;
     if (!follows) runs.push_back({{&item, 0}});
     Run& run = runs.back();
     run.items = {run.items.data(), run.items.size() + 1};
@@ -62,6 +64,7 @@ class Placer {
       : allocate_(allocate), give_back_(give_back), left_(blocks) {}
 
   absl::Status Place(const Run& run) {
+    UNTORN_CHECK(run.count <= left_, "a run has more blocks than are left to be placed");
     size_t item = 0;
     BlockCount in_item;  // blocks of run.items[item] that are placed
     for (BlockCount run_left = run.count; run_left > 0;) {
@@ -85,6 +88,7 @@ class Placer {
         }
       }
     }
+    UNTORN_CHECK(item == run.items.size(), "a run has other blocks than its items");
     return absl::OkStatus();
   }
 

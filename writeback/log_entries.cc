@@ -17,6 +17,7 @@ constexpr uint64_t kNamedBytes = 24 + 8;  // an entry with a name, without the n
 // Adds entries for names, holes, placed extents and sizes.
 void AddMetadata(ChangeSet& set, std::vector<LogEntry>* entries) {
   for (const auto& [name, target] : set.names) {
+    UNTORN_CHECK(!name.empty() && name.size() <= kNameBytesMax, "a name is recorded that no object may have");
     entries->push_back(target ? LogEntry::Name(name, *target) : LogEntry::NameGone(name));
   }
   for (auto& [id, change] : set.changes) {
@@ -27,6 +28,8 @@ void AddMetadata(ChangeSet& set, std::vector<LogEntry>* entries) {
     }
     change.holes.ForEach([&, id = id](BlockRange r) { entries->push_back(LogEntry::Hole(id, r)); });
     for (const PlacedExtent& e : change.placed) {
+      UNTORN_CHECK(e.state != MappingState::kWritten || e.blocks.count <= kMapEntryBlocksMax,
+                   "an entry names more data than recovery takes from one");
       entries->push_back(LogEntry::Map(id, e.blocks, e.physical, e.state, e.hash, false));
     }
     if (const std::optional<Inode> inode = RecordInode(change)) {
@@ -76,8 +79,12 @@ BuiltEntries BuildEntries(const Plan& plan, std::span<const CowPiece> pieces, st
     std::stable_sort(order.begin(), order.end(), earlier);
   built.entries.reserve(pieces.size() + plan.sets.size());
   size_t next = 0;
+  BlockCount to_name, named;
   for (size_t i = 0; i < plan.sets.size(); ++i) {
     ChangeSet& set = *plan.sets[i].set;
+    if (plan.sets[i].reason != PathReason::kInPlace) to_name += set.data_blocks;
+    UNTORN_CHECK(i == 0 || plan.sets[i - 1].set->epoch <= set.epoch,
+                 "a plan is out of order of its barrier epochs");
     if (plan.sets[i].reason != PathReason::kInPlace) AddMetadata(set, &built.entries);
     const bool last_of_epoch = i + 1 == plan.sets.size() || plan.sets[i + 1].set->epoch != set.epoch;
     // All metadata of a barrier epoch comes before the data: a hole must not take away data that came later.
@@ -85,6 +92,9 @@ BuiltEntries BuildEntries(const Plan& plan, std::span<const CowPiece> pieces, st
     for (bool first = true; next < order.size() && pieces[order[next]].set->epoch == set.epoch; ++next) {
       const size_t at = order[next];
       const CowPiece& p = pieces[at];
+      UNTORN_CHECK(p.blocks.start >= p.from->blocks.start && p.blocks.end() <= p.from->blocks.end(),
+                   "a piece of data reaches out of its change set's range");
+      UNTORN_CHECK(p.blocks.count <= kMapEntryBlocksMax, "a piece of data is longer than an entry can name");
       // One entry may name the extents of several change sets, because the records of a commit count only
       // together. HashPieces() needs the pieces of an entry one after another. The first piece of a barrier
       // epoch must not continue the entry before it, which may be one of metadata.
@@ -97,9 +107,11 @@ BuiltEntries BuildEntries(const Plan& plan, std::span<const CowPiece> pieces, st
                                               MappingState::kWritten, {}, p.into_unwritten));
       }
       built.of_piece[at] = built.entries.size() - 1;
+      named += p.blocks.count;
     }
   }
   UNTORN_CHECK(next == order.size(), "a piece of data has no entry");
+  UNTORN_CHECK(named == to_name, "the entries of a commit name other blocks than its change sets have");
   return built;
 }
 
@@ -107,7 +119,9 @@ void HashPieces(std::span<const CowPiece> pieces, std::span<const size_t> of_pie
                 std::vector<LogEntry>* entries) {
   UNTORN_CHECK(of_piece.size() == pieces.size(), "a piece of data has no entry");
   absl::InlinedVector<iovec, 8> parts;
+  BlockCount hashed;
   for (size_t i = 0; i < pieces.size(); ++i) {
+    hashed += pieces[i].blocks.count;
     ForEachPart(*pieces[i].from, pieces[i].blocks, [&](iovec part) {
       const bool contiguous =
           !parts.empty() &&
@@ -124,8 +138,10 @@ void HashPieces(std::span<const CowPiece> pieces, std::span<const size_t> of_pie
     UNTORN_CHECK(entry.type == LogEntry::Type::kMap, "an entry without data is hashed");
     UNTORN_CHECK(entry.logical.end() == pieces[i].blocks.end(),
                  "an entry is hashed over the data of another");
+    UNTORN_CHECK(hashed == entry.logical.count, "an entry is hashed over other blocks than it maps");
     entry.hash = HashData(parts);
     parts.clear();
+    hashed = 0;
   }
 }
 

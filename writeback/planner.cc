@@ -74,6 +74,8 @@ absl::Status LookUp(ObjectId id, ObjectChange& change, MappingReader& reader, Mi
   RETURN_IF_ERROR(failed);
   // With a node missing the mappings are not complete.
   change.mapped_known = missing->size() == missing_before;
+  UNTORN_CHECK(!change.mapped_known || Cover(change.mapped, change.data),
+               "a lookup leaves a gap in the data of a change set");
   return absl::OkStatus();
 }
 
@@ -204,6 +206,7 @@ Plan MakePlan(std::span<const ChangeSetRef> sets, const PlanContext& context) {
 
 void AddPiece(CowPiece piece, CowPieces* pieces) {
   UNTORN_CHECK(piece.blocks.count > 0, "a piece of data is empty");
+  UNTORN_CHECK(piece.physical > 0, "a piece of data has no place");
   // A log entry names an extent of bounded length.
   while (piece.blocks.count > kMapEntryBlocksMax) {
     CowPiece part = piece;
@@ -223,17 +226,21 @@ DataToPlace FindDataToPlace(const Plan& plan) {
       const ObjectId id = range.object->id;
       // The unwritten blocks of the range have their place already.
       RangeSet rest;
+      BlockCount found;
       rest.Add(range.blocks);
       for (const auto& [object, m] : own.unwritten) {
         const bool here =
             object == id && m.logical.start >= range.blocks.start && m.logical.end() <= range.blocks.end();
         if (!here) continue;
         rest.Remove(m.logical);
+        found += m.logical.count;
         AddPiece({own.set.get(), &range, m.logical, m.physical, true}, &data.into_unwritten);
       }
       rest.ForEach([&](BlockRange blocks) {
         data.items.push_back({own.set->epoch, id, blocks, data.sources.size()});
+        found += blocks.count;
       });
+      UNTORN_CHECK(found == range.blocks.count, "a block of a change set has two unwritten places");
       data.sources.push_back({own.set.get(), &range});
     }
   }

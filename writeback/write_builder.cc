@@ -46,6 +46,7 @@ void AddInPlace(const Plan& plan, const InPlaceRun& run, Commit* commit) {
   for (size_t i : run.candidates) {
     ChangeSet& set = *plan.sets[i].set;
     UNTORN_CHECK(set.frozen.size() == 1, "a change set of several ranges goes in place");
+    UNTORN_CHECK(plan.sets[i].reason == PathReason::kInPlace, "a change set goes two ways");
     const FrozenRange& range = set.frozen.front();
     ForEachPart(range, range.blocks, [&](iovec part) { parts.push_back(part); });
     write.in_place.push_back(&set);
@@ -69,6 +70,11 @@ void BuildWrites(const Plan& plan, std::span<const CowPiece> pieces, Commit* com
   UNTORN_CHECK(commit->data_writes.empty(), "the writes of a commit are built twice");
   AddPacked(pieces, commit);
   for (const InPlaceRun& run : plan.in_place) AddInPlace(plan, run, commit);
+  uint64_t bytes = 0, built = 0;
+  for (const CowPiece& piece : pieces) bytes += Bytes(piece.blocks.count);
+  for (const InPlaceRun& run : plan.in_place) bytes += Bytes(run.extent.count);
+  for (const Commit::Write& write : commit->data_writes) built += write.request.length_bytes();
+  UNTORN_CHECK(built == bytes, "the writes of a commit carry other bytes than its data");
 }
 
 }  // namespace untorn
