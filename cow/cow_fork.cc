@@ -297,7 +297,7 @@ void CowFork::StageHole(const ChangeSetRef& set, const std::shared_ptr<ObjectSta
                "a hole takes more blocks out of a change set than it has");
   set->data_blocks -= taken;
   dirty_blocks_ -= taken;
-  // A block that was staged twice before the hole has reserved space once.
+  // A set that a test made may have reserved nothing.
   set->space.ReleaseBlocks(std::min(taken, set->space.blocks()));
 }
 

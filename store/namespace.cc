@@ -15,15 +15,6 @@ namespace {
 // inode with this number would be.
 constexpr ObjectId kAnyNewObject{UINT64_MAX};
 
-// Fails with kDataLoss unless the object's inode has the name by which the object was found. A rename or
-// remove changes the name that the inode has.
-absl::Status CheckNamed(const ObjectState& object, const std::string& name) {
-  if (object.name == name) return absl::OkStatus();
-  return absl::DataLossError(absl::StrCat("the name '", name, "' leads to object ", Value(object.id),
-                                          ", whose own record has the name '", object.name,
-                                          "'; run untorn fsck"));
-}
-
 }  // namespace
 
 absl::Status CheckName(std::string_view name) {
@@ -35,6 +26,13 @@ absl::Status CheckName(std::string_view name) {
   if (name.find('\0') != std::string_view::npos)
     return absl::InvalidArgumentError("the name holds a NUL byte");
   return absl::OkStatus();
+}
+
+absl::Status CheckNamed(const ObjectState& object, const std::string& name) {
+  if (object.name == name) return absl::OkStatus();
+  return absl::DataLossError(absl::StrCat("the name '", name, "' leads to object ", Value(object.id),
+                                          ", whose own record has the name '", object.name,
+                                          "'; run untorn fsck"));
 }
 
 absl::Status NoSuchObject(const std::string& name) {

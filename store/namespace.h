@@ -17,6 +17,9 @@
 namespace untorn::internal {
 
 absl::Status CheckName(std::string_view name);
+// Fails with kDataLoss unless the object's inode has the name by which the object was found. A rename or
+// remove changes the name that the inode has.
+absl::Status CheckNamed(const ObjectState& object, const std::string& name) REQUIRES_STORE_LOCK;
 absl::Status NoSuchObject(const std::string& name);
 absl::Status NameTaken(const std::string& name);
 

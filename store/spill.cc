@@ -20,8 +20,9 @@ constexpr size_t kIovecsPerWrite = 1024;  // as many as one system call takes (I
 
 }  // namespace
 
-void Spill::Cut(ObjectDraft& draft, BlockRange range) {
-  if (draft.spilled.empty()) return;
+bool Spill::Cut(ObjectDraft& draft, BlockRange range) {
+  if (draft.spilled.empty()) return false;
+  bool in_two = false;
   auto it = draft.spilled.upper_bound(range.start);
   if (it != draft.spilled.begin()) --it;
   const Lock lock(front_.mu);
@@ -44,7 +45,9 @@ void Spill::Cut(ObjectDraft& draft, BlockRange range) {
     // commit.
     if (start < cut_start) draft.spilled[start] = {cut_start - start, e.physical, std::nullopt};
     if (cut_end < end) draft.spilled[cut_end] = {end - cut_end, e.physical + (cut_end - start), std::nullopt};
+    in_two |= start < cut_start && cut_end < end;
   }
+  return in_two;
 }
 
 absl::Status Spill::Read(Extent extent, std::byte* out) {
@@ -74,8 +77,7 @@ absl::StatusOr<bool> Spill::Load(ObjectDraft& draft, ObjectBlock block) {
   return true;
 }
 
-absl::StatusOr<BlockCount> Spill::WriteBlocks(ObjectDraft& draft) {
-  BlockCount written;
+absl::Status Spill::WriteBlocks(ObjectDraft& draft) {
   auto it = draft.blocks.begin();
   while (it != draft.blocks.end()) {
     // A block of which only parts are known stays in memory until the commit.
@@ -96,9 +98,8 @@ absl::StatusOr<BlockCount> Spill::WriteBlocks(ObjectDraft& draft) {
     Cut(draft, range);
     RETURN_IF_ERROR(WriteRange(draft, range, buffers));
     draft.blocks.erase(first, it);
-    written += range.count;
   }
-  return written;
+  return absl::OkStatus();
 }
 
 // Hashes and writes the buffers of one extent, with the lock released meanwhile.

@@ -22,11 +22,12 @@ class Spill {
  public:
   explicit Spill(const Front& front) : front_(front) {}
 
-  // Writes the whole blocks that the draft has in memory, and drops them from memory. Returns how many they
-  // were. Blocks of which only parts are known stay in memory.
-  absl::StatusOr<BlockCount> WriteBlocks(ObjectDraft& draft) EXCLUDES_STORE_LOCK;
-  // Cuts a range out of the spilled extents of the draft, and frees the space of the range at once.
-  void Cut(ObjectDraft& draft, BlockRange range) EXCLUDES_STORE_LOCK;
+  // Writes the whole blocks that the draft has in memory, and drops them from memory. Blocks of which only parts
+  // are known stay in memory. After an error some blocks may be dropped, and these are spilled.
+  absl::Status WriteBlocks(ObjectDraft& draft) EXCLUDES_STORE_LOCK;
+  // Cuts a range out of the spilled extents of the draft, and frees the space of the range at once. Returns true if
+  // an extent was cut in two.
+  bool Cut(ObjectDraft& draft, BlockRange range) EXCLUDES_STORE_LOCK;
   // Reads a spilled block back into memory, so that a part of it can be changed. Returns false if the block
   // is not spilled.
   absl::StatusOr<bool> Load(ObjectDraft& draft, ObjectBlock block) EXCLUDES_STORE_LOCK;

@@ -136,7 +136,8 @@ Readiness TransactionImpl::AwaitUnchanged(Lock& lock) {
 }
 
 uint64_t TransactionImpl::MetadataEntries() const {
-  uint64_t entries = 0;
+  // A part cut out of a spilled extent makes a hole and one more extent.
+  uint64_t entries = 2 * extents_cut_;
   for (const auto& [name, id] : names_) entries += id == ObjectId::kNone ? 1 : kTreeEntriesOfName;
   // A hole may split a spilled extent or an older mapping, which takes three entries at most. The other two
   // are for the object's inode, or for what removing the object makes.
@@ -375,6 +376,10 @@ absl::Status TransactionImpl::CommitLarge() {
   // The change set owns the spilled extents now, so Finish() must not free them.
   for (auto& [id, draft] : drafts_) draft.spilled.clear();
   space.Add(std::move(spill_.space()));
+  size_t extents = 0;
+  for (const auto& [id, change] : set->changes) extents += change.placed.size();
+  UNTORN_CHECK(extents <= space.tree_entries(),
+               "a large transaction has reserved less than its extents need");
   PayWith(front_, *set, std::move(space));
   front_.parts.fork.StageWhole(set);
   RETURN_IF_ERROR(front_.committer.Sync(lock, {set}));

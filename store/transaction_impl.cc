@@ -43,6 +43,7 @@ absl::Status TransactionImpl::Absorb(TransactionImpl& other) {
   names_.merge(other.names_);
   expected_.merge(other.expected_);
   blocks_in_memory_ += std::exchange(other.blocks_in_memory_, BlockCount());
+  extents_cut_ += other.extents_cut_;
   const Lock lock(front_.mu);
   spill_.space().Add(std::move(other.spill_.space()));
   // Finish() would free the spilled extents, which belong to this transaction now.
@@ -146,9 +147,19 @@ absl::StatusOr<std::shared_ptr<ObjectHandle>> TransactionImpl::Find(std::string_
   return std::make_shared<ObjectHandle>(ObjectHandle{store_, found->id, found});
 }
 
+absl::StatusOr<std::shared_ptr<ObjectHandle>> TransactionImpl::FindToChange(std::string_view name_view) {
+  ASSIGN_OR_RETURN(std::shared_ptr<ObjectHandle> handle, Find(name_view));
+  const std::string name(name_view);
+  // A name that the transaction gave leads to the object that the transaction gave it to.
+  if (names_.contains(name)) return handle;
+  const Lock lock(front_.mu);
+  RETURN_IF_ERROR(CheckNamed(*handle->state, name));
+  return handle;
+}
+
 absl::Status TransactionImpl::Rename(std::string_view from_view, std::string_view to_view) {
   RETURN_IF_ERROR(CheckName(to_view));
-  ASSIGN_OR_RETURN(const std::shared_ptr<ObjectHandle> handle, Find(from_view));
+  ASSIGN_OR_RETURN(const std::shared_ptr<ObjectHandle> handle, FindToChange(from_view));
   const std::string from(from_view), to(to_view);
   ASSIGN_OR_RETURN(const ObjectId existing, Resolve(to));
   if (existing != ObjectId::kNone) return NameTaken(to);
@@ -163,7 +174,7 @@ absl::Status TransactionImpl::Rename(std::string_view from_view, std::string_vie
 }
 
 absl::Status TransactionImpl::Remove(std::string_view name_view) {
-  ASSIGN_OR_RETURN(const std::shared_ptr<ObjectHandle> handle, Find(name_view));
+  ASSIGN_OR_RETURN(const std::shared_ptr<ObjectHandle> handle, FindToChange(name_view));
   ASSIGN_OR_RETURN(ObjectDraft * draft, Touch(*handle));
   const std::string name(name_view);
   expected_.insert({name, draft->id});
@@ -256,7 +267,7 @@ absl::Status TransactionImpl::ZeroBytes(ObjectDraft& draft, uint64_t from, uint6
 
 void TransactionImpl::MakeHole(ObjectDraft& draft, BlockRange range) {
   ForgetBlocks(draft, range);
-  spill_.Cut(draft, range);
+  if (spill_.Cut(draft, range)) ++extents_cut_;
   draft.holes.Add(range);
 }
 
@@ -354,9 +365,11 @@ absl::StatusOr<size_t> TransactionImpl::Read(const ObjectHandle& object, uint64_
 // ---- Spilling ----
 
 absl::Status TransactionImpl::SpillDraft(ObjectDraft& draft) {
-  ASSIGN_OR_RETURN(const BlockCount written, spill_.WriteBlocks(draft));
-  blocks_in_memory_ -= written;
-  return absl::OkStatus();
+  const size_t before = draft.blocks.size();
+  const absl::Status written = spill_.WriteBlocks(draft);
+  // After an error some blocks may be spilled too.
+  blocks_in_memory_ -= BlockCount(before - draft.blocks.size());
+  return written;
 }
 
 absl::Status TransactionImpl::SpillIfLarge() {

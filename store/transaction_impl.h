@@ -40,6 +40,8 @@ class TransactionImpl {
   void Abandon() EXCLUDES_STORE_LOCK;
 
  private:
+  // Find(), for a call that changes the object's name.
+  absl::StatusOr<std::shared_ptr<ObjectHandle>> FindToChange(std::string_view name) EXCLUDES_STORE_LOCK;
   // Fails if the transaction is finished, if the process is a fork()ed child, or if the store is closed.
   absl::Status CheckUsable() const EXCLUDES_STORE_LOCK;
   uint64_t SizeOf(const ObjectDraft& draft) EXCLUDES_STORE_LOCK;
@@ -80,6 +82,7 @@ class TransactionImpl {
   Spill spill_;
   bool finished_ = false;
   BlockCount blocks_in_memory_;
+  uint64_t extents_cut_ = 0;  // spilled extents that a hole has cut in two
   std::map<ObjectId, ObjectDraft> drafts_;
   std::map<std::string, ObjectId> names_;     // changed names; kNone if the name is gone
   std::map<std::string, ObjectId> expected_;  // what the changed names referred to when first changed

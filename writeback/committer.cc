@@ -327,12 +327,11 @@ Committer::Sent Committer::SendBatch(Lock& lock, Take take) {
     }
   }
   if (plan.sets.empty()) return Sent::kNothing;
-
   Commit& commit = FreezeBatch(plan);
   absl::StatusOr<CowPieces> pieces = Place(lock, plan);
   if (!pieces.ok()) {
     parts_.health.Fail(absl::InternalError(
-        absl::StrCat("reserved space could not be allocated: ", std::string(pieces.status().message()))));
+        absl::StrCat("reserved space could not be allocated: ", pieces.status().ToString())));
   }
   if (parts_.health.failed()) return Sent::kNothing;  // the commit stays frozen
   UNTORN_CHECK(commit.has_record || pieces->empty(), "data goes by copy-on-write without a record");
@@ -353,11 +352,13 @@ Committer::Sent Committer::SendBatch(Lock& lock, Take take) {
   for (const CowPiece& piece : *pieces) blocks += piece.blocks.count;
   const bool data_first = blocks >= kDataFirstBlocks;
   // From here on the commit is frozen, so the writes and the record are built without the lock.
+  absl::Status built;
   {
     const Unlocked unlocked(lock);
-    BuildWrites(plan, *pieces, &commit);
-    if (!data_first) make_record();
+    built = BuildWrites(plan, *pieces, &commit);
+    if (built.ok() && !data_first) make_record();
   }
+  if (!built.ok()) parts_.health.Fail(built);
   // The device works on the data while this thread hashes the data and encodes the record.
   if (data_first && !parts_.health.failed()) {
     queue_.QueueData(commit);

@@ -4,14 +4,16 @@
 #include <cstring>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "base/check.h"
+#include "base/status_macros.h"
 
 namespace untorn {
 namespace {
 
 constexpr size_t kIovecsPerWrite = 1024;
 
-void AddPacked(std::span<const CowPiece> pieces, Commit* commit) {
+absl::Status AddPacked(std::span<const CowPiece> pieces, Commit* commit) {
   absl::InlinedVector<const CowPiece*, 8> by_place;
   by_place.reserve(pieces.size());
   for (const CowPiece& piece : pieces) by_place.push_back(&piece);
@@ -22,7 +24,10 @@ void AddPacked(std::span<const CowPiece> pieces, Commit* commit) {
   uint64_t next = 0;  // where the last write ends
   for (const CowPiece* piece : by_place) {
     uint64_t offset = ByteOffset(piece->physical);
-    UNTORN_CHECK(offset >= next, "two pieces of data have one place");
+    if (offset < next) {
+      return absl::DataLossError(absl::StrCat("two ranges of objects are mapped to block ",
+                                              piece->physical.value(), "; run untorn fsck"));
+    }
     ForEachPart(*piece->from, piece->blocks, [&](iovec part) {
       auto& writes = commit->data_writes;
       if (writes.empty() || offset != next || writes.back().request.iov.size() >= kIovecsPerWrite) {
@@ -35,6 +40,7 @@ void AddPacked(std::span<const CowPiece> pieces, Commit* commit) {
       next = offset;
     });
   }
+  return absl::OkStatus();
 }
 
 void AddInPlace(const Plan& plan, const InPlaceRun& run, Commit* commit) {
@@ -66,15 +72,16 @@ void AddInPlace(const Plan& plan, const InPlaceRun& run, Commit* commit) {
 
 }  // namespace
 
-void BuildWrites(const Plan& plan, std::span<const CowPiece> pieces, Commit* commit) {
+absl::Status BuildWrites(const Plan& plan, std::span<const CowPiece> pieces, Commit* commit) {
   UNTORN_CHECK(commit->data_writes.empty(), "the writes of a commit are built twice");
-  AddPacked(pieces, commit);
+  RETURN_IF_ERROR(AddPacked(pieces, commit));
   for (const InPlaceRun& run : plan.in_place) AddInPlace(plan, run, commit);
   uint64_t bytes = 0, built = 0;
   for (const CowPiece& piece : pieces) bytes += Bytes(piece.blocks.count);
   for (const InPlaceRun& run : plan.in_place) bytes += Bytes(run.extent.count);
   for (const Commit::Write& write : commit->data_writes) built += write.request.length_bytes();
   UNTORN_CHECK(built == bytes, "the writes of a commit carry other bytes than its data");
+  return absl::OkStatus();
 }
 
 }  // namespace untorn

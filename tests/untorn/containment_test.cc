@@ -312,6 +312,56 @@ TEST(ContainmentTest, EntriesThatMakeNoSenseRefuseChangesToo) {
   }
 }
 
+// A name may lead to an object whose own record has another name, and that one may be another object's.
+TEST(ContainmentTest, NameThatLeadsToAnotherObjectIsNotRemovedOrRenamed) {
+  StoreEditor editor(SmallStore());
+  editor.ChangeRoot([&](StoreEditor::Entries& entries) {
+    const auto entry = [&](const std::string& name) {
+      return std::find_if(entries.begin(), entries.end(),
+                          [&](const auto& e) { return e.first == NameKey(name); });
+    };
+    entry("c")->second = entry("b")->second;
+  });
+  auto store = internal::OpenOnDevice(OpenDisk(editor.disk()), {.cache_bytes = 4 << 20}, false);
+  ASSERT_TRUE(IsOk(store));
+  EXPECT_TRUE(Fails((*store)->Remove("c"), absl::StatusCode::kDataLoss));
+  EXPECT_TRUE(Fails((*store)->Rename("c", "d"), absl::StatusCode::kDataLoss));
+  Transaction transaction = (*store)->Begin();
+  EXPECT_TRUE(Fails(transaction.Remove("c"), absl::StatusCode::kDataLoss));
+  EXPECT_TRUE(Fails(transaction.Rename("c", "d"), absl::StatusCode::kDataLoss));
+  EXPECT_TRUE(IsOk(transaction.Rename("b", "e")));
+  EXPECT_TRUE(IsOk(transaction.Remove("e")));
+  EXPECT_TRUE(IsOk(transaction.Commit()));
+  EXPECT_TRUE(Fails((*store)->OpenObject("b"), absl::StatusCode::kNotFound));
+}
+
+// Two preallocated ranges with one place, which only a damaged tree has, are written in one batch.
+TEST(ContainmentTest, RangesThatAreMappedToOnePlaceAreNotWrittenOverEachOther) {
+  auto disk = std::make_shared<SimulatedDisk>(16 << 20);
+  auto device = OpenDisk(disk);
+  ASSERT_TRUE(IsOk(internal::CreateOnDevice(*device, {.size_bytes = 16 << 20})));
+  device.reset();
+  {
+    auto store = internal::OpenOnDevice(OpenDisk(disk), {.cache_bytes = 4 << 20}, false);
+    ASSERT_TRUE(IsOk(store));
+    for (const char* name : {"a", "b"})
+      ASSERT_TRUE(IsOk((*store)->CreateObject(name)->Preallocate(0, 40960)));
+    ASSERT_TRUE(IsOk((*store)->Close()));
+  }
+  StoreEditor editor(disk);
+  editor.ChangeRoot([&](StoreEditor::Entries& entries) { entries[1].second = entries[0].second; });
+  auto store = internal::OpenOnDevice(OpenDisk(editor.disk()), {.cache_bytes = 4 << 20}, false);
+  ASSERT_TRUE(IsOk(store));
+  for (const char* name : {"a", "b"}) {
+    auto object = (*store)->OpenObject(name);
+    ASSERT_TRUE(IsOk(object));
+    ASSERT_TRUE(IsOk(object->Write(0, Filled(1, 40960))));
+  }
+  const absl::Status status = (*store)->Sync();
+  EXPECT_TRUE(Fails(status, absl::StatusCode::kFailedPrecondition));
+  EXPECT_NE(status.message().find("two ranges of objects"), std::string::npos) << status;
+}
+
 TEST(ContainmentTest, ObjectThatHasNothingBeforeADamagedFirstLeafIsReadAndWritten) {
   auto disk = Base();
   const auto open = [&] { return internal::OpenOnDevice(OpenDisk(disk), {.cache_bytes = 4 << 20}, false); };

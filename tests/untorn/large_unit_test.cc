@@ -41,6 +41,57 @@ TEST(LargeUnitTest, RecordsOfManyObjectsInEveryEpochOfABatchFitTheLog) {
   EXPECT_TRUE(IsOk(store.Close()));
 }
 
+// Promise 7: a hole inside what a transaction has written makes extents and holes, and each needs its reservation.
+TEST(LargeUnitTest, HolesInsideWhatATransactionHasWrittenArePaidFor) {
+  TestStore store({.size_bytes = 64 << 20});
+  ASSERT_TRUE(store.is_open());
+  Object object = store->CreateObject("a").value();
+  Transaction transaction = store->Begin();
+  // All holes that follow lie within this one.
+  ASSERT_TRUE(IsOk(transaction.Truncate(object, 8 << 20)));
+  ASSERT_TRUE(IsOk(transaction.PunchHole(object, 0, 8 << 20)));
+  std::vector<std::byte> expected = Stamped(1, 4 << 20);
+  ASSERT_TRUE(IsOk(transaction.Write(object, 0, expected)));
+  for (uint64_t at = 0; at < 400 * 2 * kBlock; at += 2 * kBlock) {
+    ASSERT_TRUE(IsOk(transaction.PunchHole(object, at, kBlock)));
+    std::fill_n(expected.begin() + static_cast<ptrdiff_t>(at), kBlock, std::byte{0});
+  }
+  ASSERT_TRUE(IsOk(transaction.Commit()));
+  EXPECT_TRUE(ReadAll(object, 0, expected.size()) == expected);
+  ASSERT_TRUE(IsOk(store->Checkpoint()));
+  EXPECT_TRUE(ReadAll(object, 0, expected.size()) == expected);
+}
+
+// A write that finds no space may have spilled some of its blocks. They do not count as blocks in memory any more.
+TEST(LargeUnitTest, TransactionGoesOnAfterAWriteThatFoundNoSpace) {
+  TestStore store({.size_bytes = 16 << 20, .open = {.cache_bytes = 4 << 20}});
+  ASSERT_TRUE(store.is_open());
+  Object object = store->CreateObject("a").value(), filler = store->CreateObject("filler").value();
+  for (uint64_t at = 0; store->stats().space_free > (1 << 20); at += 16 * kBlock) {
+    ASSERT_TRUE(IsOk(filler.Write(at, Filled(1, 16 * kBlock))));
+  }
+  ASSERT_TRUE(IsOk(store->Sync()));
+  Transaction transaction = store->Begin();
+  absl::Status status;
+  uint64_t written = 0;
+  const std::vector<std::byte> data = Stamped(2, 8 * kBlock);
+  for (; status.ok() && written < 400; ++written) {
+    status = transaction.Write(object, written * 16 * kBlock, data);
+  }
+  ASSERT_TRUE(Fails(status, absl::StatusCode::kResourceExhausted));
+  ASSERT_TRUE(IsOk(filler.Truncate(0)));
+  ASSERT_TRUE(IsOk(store->Sync()));
+  ASSERT_TRUE(IsOk(store->Checkpoint()));
+  // As many as would not be refused if all of those before were in memory.
+  for (uint64_t i = 0; i < 20; ++i) {
+    ASSERT_TRUE(IsOk(transaction.Write(object, (written + i) * 16 * kBlock, data))) << i;
+  }
+  ASSERT_TRUE(IsOk(transaction.Commit()));
+  for (uint64_t i = 0; i + 1 < written; ++i) {
+    ASSERT_TRUE(ReadAll(object, i * 16 * kBlock, data.size()) == data) << i;
+  }
+}
+
 // Metadata changes of six objects, each a unit that takes a good part of the log, and a transaction that makes one
 // of them all.
 TEST(LargeUnitTest, TransactionOverManyLargeUnitsIsSentInPartsTheLogCanHold) {

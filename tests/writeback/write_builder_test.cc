@@ -36,7 +36,7 @@ class WriteBuilderTest : public testing::Test {
     set->frozen.push_back(*Frozen({0, extent.count}, first_value));
     plan_.sets.push_back({.set = set, .reason = PathReason::kInPlace, .in_place = extent});
   }
-  void Build() { BuildWrites(plan_, pieces_, &commit_); }
+  void Build() { EXPECT_TRUE(BuildWrites(plan_, pieces_, &commit_).ok()); }
   static std::string Text(const Commit::Write& write) {
     std::string text = std::to_string(write.request.offset_bytes / kBlockBytes) + ":";
     for (const iovec& v : write.request.iov) {
@@ -73,6 +73,14 @@ TEST_F(WriteBuilderTest, AGapOnTheDeviceEndsAWrite) {
   pieces_ = {{nullptr, Frozen({0, 2}, 'a'), {0, 2}, 10}, {nullptr, Frozen({2, 2}, 'c'), {2, 2}, 13}};
   Build();
   EXPECT_EQ(Writes(), (Strings{"10:ab", "13:cd"}));
+}
+
+// Promise 9: the tree of a damaged store may say so.
+TEST_F(WriteBuilderTest, TwoPiecesAtOnePlaceAreDamage) {
+  pieces_ = {{nullptr, Frozen({0, 2}, 'a'), {0, 2}, 10}, {nullptr, Frozen({50, 2}, 'c'), {50, 2}, 11}};
+  const absl::Status status = BuildWrites(plan_, pieces_, &commit_);
+  EXPECT_TRUE(absl::IsDataLoss(status)) << status;
+  EXPECT_NE(status.message().find("block 11"), std::string::npos) << status;
 }
 
 TEST_F(WriteBuilderTest, PieceIsThePartOfItsRangeThatItNames) {
