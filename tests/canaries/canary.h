@@ -1,7 +1,6 @@
-// Stores that are deliberately broken, each by leaving out one rule that recovery relies on. The rules are predicates
-// (extent/rules.h): extent_rules.cc has those of the extent layer with a switch in each, and is linked in their place.
-// The switches of the layers above are put in copies of the product's sources by break_sources.py. Both exist in the
-// tests only.
+// Stores that are deliberately broken, each by leaving out one rule that recovery relies on. The rules are predicates.
+// extent_rules.cc and commit_rules.cc have them with a switch in each, and are linked in their place. The switches exist
+// in the tests only.
 #ifndef UNTORN_TESTS_CANARIES_CANARY_H_
 #define UNTORN_TESTS_CANARIES_CANARY_H_
 
