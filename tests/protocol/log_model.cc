@@ -32,14 +32,11 @@ struct Entry {
   uint8_t lsn, page, block, version;
 };
 
-struct Segment {
-  uint8_t number, taken;  // only records with an LSN beyond `taken` count in it
-};
 struct Record {
   uint8_t epoch, lsn, block, claim, base, base_block;
   Content base_record;
   uint8_t segment_count, entry_count, last_of_chain;
-  Segment segments[kLanesMax + 1 + kNextSegments];
+  uint8_t segments[kLanesMax + 1 + kNextSegments];
   Entry entries[kEntriesMax];  // of the commits after the base, up to this one
 };
 
@@ -95,7 +92,7 @@ struct Displaced {
   uint8_t block, mapped, displaced;
 };
 struct Lane {
-  uint8_t segment, taken, used, last;  // blocks used, LSN of the last record in it or 0
+  uint8_t segment, used, last;  // blocks used, LSN of the last record in it or 0
 };
 enum Mode : uint8_t { kRunning, kDown, kDamaged, kOpeningSent, kOpeningCompleted, kOpeningSuperblockSent };
 
@@ -109,7 +106,7 @@ struct State {
       displaced_count;  // moves of lanes since the base
   // The last is no lane: it takes the records of commits that are not alone.
   Lane lanes[kLanesMax + 1];
-  Segment next_segments[kNextSegments];
+  uint8_t next_segments[kNextSegments];
   Commit commits[kLsnMax];
   Mapping map[kPages];
   Displaced displaced[kDisplacedMax];
@@ -234,7 +231,8 @@ bool Searcher::InUse(const State& s, int block) const {
     if (d.block != block) continue;
     const int settled = Holds(Rule::kSettledTwice) ? s.settled_twice : s.settled;
     if (Holds(Rule::kReuseSettled) && d.mapped > settled) return true;
-    if (Holds(Rule::kReuseDisplaced) && d.displaced > s.durable) return true;
+    const int displaced = Holds(Rule::kDisplacedSettled) ? s.settled : s.durable;
+    if (Holds(Rule::kReuseDisplaced) && d.displaced > displaced) return true;
   }
   for (int lsn = 1; lsn < s.next; ++lsn) {
     if (s.commits[lsn].block == block) return true;
@@ -251,7 +249,7 @@ bool Searcher::NamedSegment(const State& s, int segment) const {
   for (int i = 0; i <= b_.lanes; ++i) {
     if (s.lanes[i].segment == segment) return true;
   }
-  return s.next_segments[0].number == segment || s.next_segments[1].number == segment;
+  return s.next_segments[0] == segment || s.next_segments[1] == segment;
 }
 
 // Returns the first segment of which no block is in use.
@@ -284,9 +282,9 @@ Content Searcher::MakeRecord(const State& s, int lsn, int block, int base, int b
   r.base_block = static_cast<uint8_t>(base_block);
   r.base_record = base_record;
   r.last_of_chain = s.commits[lsn].last_of_chain;
-  for (int i = 0; i <= b_.lanes; ++i) r.segments[r.segment_count++] = {s.lanes[i].segment, s.lanes[i].taken};
+  for (int i = 0; i <= b_.lanes; ++i) r.segments[r.segment_count++] = s.lanes[i].segment;
   if (Holds(Rule::kNameNextSegments)) {
-    for (const Segment& next : s.next_segments) r.segments[r.segment_count++] = next;
+    for (const uint8_t next : s.next_segments) r.segments[r.segment_count++] = next;
   }
   for (int n = base + 1; n <= lsn; ++n) {
     const Commit& c = s.commits[n];
@@ -334,9 +332,9 @@ bool Searcher::MoveLane(State& s, Lane& lane) {
   }
   const auto taken = TakeSegment(s, named);
   if (!taken) return false;
-  lane = {s.next_segments[0].number, s.next_segments[0].taken, 0, 0};
+  lane = {s.next_segments[0], 0, 0};
   s.next_segments[0] = s.next_segments[1];
-  s.next_segments[1] = {static_cast<uint8_t>(*taken), s.next};
+  s.next_segments[1] = static_cast<uint8_t>(*taken);
   ++result_.lane_moves;
   return true;
 }
@@ -411,6 +409,7 @@ void Searcher::SendAlone(const State& s0, int page, const Emit& emit) {
     --at;
   }
   bool moved = false;
+  if (needed > b_.segment_blocks) return;
   if (at + needed > b_.segment_blocks) {
     if (!MoveLane(s, lane)) return;
     at = overwritten = 0;
@@ -695,18 +694,14 @@ Searcher::Recovered Searcher::Recover(const State& s) {
   }
   // The superblock claims the record that it names.
   out.claim = sb.newest;
-  std::vector<Segment> named;
+  std::vector<uint8_t> named;
   const auto add = [&](Content number) {
     const Record& r = records_[number];
     if (std::find(out.found.begin(), out.found.end(), &r) != out.found.end()) return false;
     out.found.push_back(&r);
     out.claim = std::max<int>(out.claim, r.claim);
     for (int i = 0; i < r.segment_count; ++i) {
-      const Segment& segment = r.segments[i];
-      const auto same = [&](const Segment& s) {
-        return s.number == segment.number && s.taken == segment.taken;
-      };
-      if (std::none_of(named.begin(), named.end(), same)) named.push_back(segment);
+      if (std::find(named.begin(), named.end(), r.segments[i]) == named.end()) named.push_back(r.segments[i]);
     }
     return true;
   };
@@ -715,15 +710,16 @@ Searcher::Recovered Searcher::Recover(const State& s) {
   for (bool more = true; more;) {
     more = false;
     for (size_t n = 0; n < named.size(); ++n) {
-      const Segment segment = named[n];
+      const int segment = named[n];
       for (int i = b_.segment_blocks - 1; i >= 0; --i) {
-        const int block = BlockOf(segment.number, i);
+        const int block = BlockOf(segment, i);
         const Content content = Read(s, block);
         if (!IsRecord(content) || records_[content].block != block) continue;
         const Record& r = records_[content];
         if (Holds(Rule::kEpochOfSuperblock) && r.epoch != sb.epoch) continue;
-        if (Holds(Rule::kLaterThanSegment) && r.lsn <= segment.taken) continue;
-        if (r.lsn >= sb.newest) more |= add(content);
+        // Older ones are of an earlier use of these blocks, or nobody needs them.
+        if (Holds(Rule::kNotBeforeSuperblock) && r.lsn < sb.newest) continue;
+        more |= add(content);
         if (!Holds(Rule::kScanToTheClaim) || r.lsn <= out.claim) break;
       }
     }
@@ -866,27 +862,25 @@ void Searcher::Open(const State& s0, const Emit& emit) {
   // superblock never counts.
   const Record& top = *r.chain.front();
   std::set<int> not_these;
-  const auto take = [&]() -> std::optional<Segment> {
+  const auto take = [&](uint8_t* taken) {
     const auto segment = TakeSegment(s, not_these);
-    if (!segment) return std::nullopt;
-    not_these.insert(*segment);
-    return Segment{static_cast<uint8_t>(*segment), static_cast<uint8_t>(lsn - 1)};
+    if (segment) not_these.insert(*taken = static_cast<uint8_t>(*segment));
+    return segment.has_value();
   };
+  s.lanes[0] = {};
   if (Holds(Rule::kOpeningPlaceUnused)) {
     if (!Holds(Rule::kNameNextSegments)) return;
-    const uint8_t first = top.segments[top.segment_count - kNextSegments].number;
-    not_these.insert(first);
-    s.lanes[0] = {first, static_cast<uint8_t>(lsn - 1), 0, 0};
+    s.lanes[0].segment = top.segments[top.segment_count - kNextSegments];
+    not_these.insert(s.lanes[0].segment);
+  } else if (!take(&s.lanes[0].segment)) {
+    return;
   }
-  for (int i = Holds(Rule::kOpeningPlaceUnused) ? 1 : 0; i <= b_.lanes; ++i) {
-    const auto segment = take();
-    if (!segment) return;
-    s.lanes[i] = {segment->number, segment->taken, 0, 0};
+  for (int i = 1; i <= b_.lanes; ++i) {
+    s.lanes[i] = {};
+    if (!take(&s.lanes[i].segment)) return;
   }
-  for (Segment& next : s.next_segments) {
-    const auto segment = take();
-    if (!segment) return;
-    next = *segment;
+  for (uint8_t& next : s.next_segments) {
+    if (!take(&next)) return;
   }
   const int block = BlockOf(s.lanes[0].segment, 0);
   s.lanes[0].used = 1;
@@ -934,8 +928,8 @@ State Searcher::Initial() {
   for (int i = 0; i < BlockCount(); ++i) s.blocks[i].copies = 1;
   for (int n = 0; n < kLsnMax; ++n) s.commits[n].block = s.commits[n].page = kNone;
   s.epoch = s.epochs = 1;
-  for (int i = 0; i <= b_.lanes; ++i) s.lanes[i] = {static_cast<uint8_t>(i), 0, 0, 0};
-  for (int i = 0; i < kNextSegments; ++i) s.next_segments[i] = {static_cast<uint8_t>(b_.lanes + 1 + i), 0};
+  for (int i = 0; i <= b_.lanes; ++i) s.lanes[i] = {static_cast<uint8_t>(i), 0, 0};
+  for (int i = 0; i < kNextSegments; ++i) s.next_segments[i] = static_cast<uint8_t>(b_.lanes + 1 + i);
   for (int page = 0; page < kPages; ++page) s.map[page] = s.superblock.map[page] = {kNone, 0, 0};
   // A new store has one record, which its superblock names.
   s.commits[1] = {kDurable, 0, 0, 0, 1, 1, 0, kNone, kNone, 0};
@@ -1097,8 +1091,8 @@ const char* RuleName(Rule rule) {
       return "name-next-segments";
     case Rule::kOneMoveForEachBase:
       return "one-move-for-each-base";
-    case Rule::kLaterThanSegment:
-      return "later-than-segment";
+    case Rule::kNotBeforeSuperblock:
+      return "not-before-superblock";
     case Rule::kScanToTheClaim:
       return "scan-to-the-claim";
     case Rule::kCheckUnsettledData:
@@ -1117,6 +1111,8 @@ const char* RuleName(Rule rule) {
       return "settled-twice";
     case Rule::kReuseDisplaced:
       return "reuse-displaced";
+    case Rule::kDisplacedSettled:
+      return "displaced-settled";
     case Rule::kCount:
       break;
   }

@@ -30,7 +30,7 @@ enum class Rule {
   kVouch,                    // an unreadable base that a found record claims is damage
   kNameNextSegments,         // a record names the next two segments
   kOneMoveForEachBase,       // after the second move of a lane since its base a record has a new base
-  kLaterThanSegment,         // a record counts in a segment only if it is later than the segment
+  kNotBeforeSuperblock,      // a record counts as found only if it is not older than the superblock's
   kScanToTheClaim,           // a segment is read from its end to a record that is claimed
   kCheckUnsettledData,       // the data of a commit beyond the claim is compared
   kDurableIsNoFlush,         // a write that is durable by itself makes no other write durable
@@ -40,6 +40,7 @@ enum class Rule {
   kReuseSettled,             // an extent is reused only when the commit that mapped it is settled
   kSettledTwice,             // such a commit is settled by two records, or by a superblock
   kReuseDisplaced,           // an extent is reused only when the commit that displaced it is durable
+  kDisplacedSettled,         // ... and settled
   kCount,
 };
 const char* RuleName(Rule rule);
