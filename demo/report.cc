@@ -7,12 +7,26 @@
 namespace untorn::demo {
 
 void AddCounters(const Stats& from, Stats* to) {
-  for (uint64_t Stats::*counter :
-       {&Stats::bytes_written, &Stats::bytes_read, &Stats::writes, &Stats::reads, &Stats::transactions,
-        &Stats::commits, &Stats::log_records, &Stats::log_bytes, &Stats::flushes, &Stats::settling_records,
-        &Stats::checkpoints, &Stats::device_writes, &Stats::device_reads, &Stats::device_bytes_written,
-        &Stats::device_bytes_read, &Stats::in_place_bytes, &Stats::cow_bytes, &Stats::recovered_records,
-        &Stats::dropped_records}) {
+  for (uint64_t Stats::*counter : {&Stats::bytes_written,
+                                   &Stats::bytes_read,
+                                   &Stats::writes,
+                                   &Stats::reads,
+                                   &Stats::transactions,
+                                   &Stats::commits,
+                                   &Stats::log_records,
+                                   &Stats::log_bytes,
+                                   &Stats::flushes,
+                                   &Stats::durable_writes,
+                                   &Stats::settling_records,
+                                   &Stats::checkpoints,
+                                   &Stats::device_writes,
+                                   &Stats::device_reads,
+                                   &Stats::device_bytes_written,
+                                   &Stats::device_bytes_read,
+                                   &Stats::in_place_bytes,
+                                   &Stats::cow_bytes,
+                                   &Stats::recovered_records,
+                                   &Stats::dropped_records}) {
     to->*counter += from.*counter;
   }
   for (int i = 0; i < kPathReasonCount; ++i) to->change_sets_by_reason[i] += from.change_sets_by_reason[i];
@@ -28,7 +42,7 @@ std::string ModeTable(const ModeReport& report) {
                               HumanBytes(stats.bytes_written)));
   line("commits", absl::StrCat(stats.commits, " durable batches, ", stats.log_records, " log records (",
                                stats.settling_records, " settling), ", stats.flushes, " flushes, ",
-                               stats.checkpoints, " checkpoints"));
+                               stats.durable_writes, " durable writes, ", stats.checkpoints, " checkpoints"));
   line("in place", absl::StrCat(stats.change_sets_in_place(), " units, ", HumanBytes(stats.in_place_bytes)));
   line("copy-on-write", absl::StrCat(stats.change_sets_by_cow(), " units, ", HumanBytes(stats.cow_bytes)));
   for (int i = 0; i < kPathReasonCount; ++i) {

@@ -31,6 +31,13 @@ const char* AtomicSourceName(AtomicSource source) {
   return "unknown";
 }
 
+bool LosesCachedWrites(const IoRequest& request) {
+  if (request.op != IoOp::kFlush && !request.durable) return false;
+  // The device did nothing for a write that it refused.
+  return !request.status.ok() && !absl::IsUnimplemented(request.status) &&
+         !absl::IsOutOfRange(request.status);
+}
+
 absl::Status ReadBlocking(Device& device, uint64_t offset_bytes, void* buffer, uint64_t length_bytes) {
   IoRequest request;
   request.op = IoOp::kRead;

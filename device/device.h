@@ -8,7 +8,9 @@
 //  3. A flush makes durable every write that Reap() handed back before the flush was submitted. It promises
 //     nothing about writes that are still in flight.
 //  4. Two requests that are in flight together may be carried out in either order.
-//  5. After a power cut, a kAtomicWrite within `AtomicLimits` is there whole or not at all. A kWrite may be
+//  5. A write that asks to be durable is durable when Reap() hands it back with an OK status. It makes no other
+//     write durable, though some devices flush for it.
+//  6. After a power cut, a kAtomicWrite within `AtomicLimits` is there whole or not at all. A kWrite may be
 //     torn at any 512-byte sector, in any pattern.
 //
 // Threading: any thread may call Submit() at any time. One thread at a time may call Reap(), also while
@@ -79,6 +81,8 @@ enum class IoOp : uint8_t { kRead, kWrite, kAtomicWrite, kFlush };
 // buffers are multiples of kBlockBytes. A kFlush has none of these.
 struct IoRequest {
   IoOp op = IoOp::kRead;
+  // For a write: it is durable when it is over (invariant 5). As RWF_DSYNC of pwritev2(2).
+  bool durable = false;
   uint64_t offset_bytes = 0;
   absl::InlinedVector<iovec, 2> iov;
 
@@ -100,7 +104,12 @@ struct IoRequest {
     for (const iovec& v : iov) n += v.iov_len;
     return n;
   }
+  bool is_write() const { return op == IoOp::kWrite || op == IoOp::kAtomicWrite; }
 };
+
+// Says whether the request failed and may have lost what the device's cache held: a flush, or a write that was
+// to be durable, since a device may flush for such a write.
+bool LosesCachedWrites(const IoRequest& request);
 
 class Device {
  public:

@@ -17,6 +17,7 @@ void IoPump::Queue(IoRequest* request) {
     case IoOp::kWrite:
     case IoOp::kAtomicWrite:
       ++counts_.writes;
+      counts_.durable_writes += request->durable;
       counts_.bytes_written += request->length_bytes();
       break;
     case IoOp::kFlush:
@@ -143,11 +144,11 @@ void IoPump::Reap(Lock& lock) {
   // The failure of one flush becomes the failure of every flush that completes with it or later. The
   // completion functions run only after all statuses are final.
   for (IoRequest* request : completed_) {
-    if (request->op == IoOp::kFlush && !request->status.ok() && flush_failure_.ok())
-      flush_failure_ = request->status;
+    if (LosesCachedWrites(*request) && flush_failure_.ok()) flush_failure_ = request->status;
   }
   for (IoRequest* request : completed_) {
-    if (request->op == IoOp::kFlush && !flush_failure_.ok()) request->status = flush_failure_;
+    const bool promises = request->op == IoOp::kFlush || (request->durable && request->status.ok());
+    if (promises && !flush_failure_.ok()) request->status = flush_failure_;
   }
   for (IoRequest* request : completed_) {
     if (request->done != nullptr) request->done(request);

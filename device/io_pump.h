@@ -7,7 +7,8 @@
 //
 // A flush that fails may have lost writes that it covered, and no later flush brings them back. Another
 // thread may wait for the same writes with a flush of its own. So after one flush has failed, every flush
-// that completes later fails too.
+// that completes later fails too. A write that was to be durable counts as a flush here: the device may have
+// flushed for it.
 //
 // Threading: the owner's mutex guards the pump and all that the completion functions touch. The caller of
 // every method holds the mutex. Methods that take the Lock release it around calls of the device.
@@ -32,6 +33,7 @@ namespace untorn {
 // The I/O that a pump has queued since it was made.
 struct IoCounts {
   uint64_t reads = 0, writes = 0, flushes = 0;
+  uint64_t durable_writes = 0;  // those of the writes that are durable by themselves
   uint64_t bytes_read = 0, bytes_written = 0;
 };
 

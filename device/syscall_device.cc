@@ -38,21 +38,20 @@ SyscallDevice::SyscallDevice(OpenFile file, DeviceInfo info) : file_(std::move(f
 void SyscallDevice::Execute(IoRequest* request) {
   request->status = CheckRequest(info_, *request);
   if (!request->status.ok()) return;
-  if (request->op == IoOp::kFlush) return Flush(request);
+  if (request->op == IoOp::kFlush || request->durable) return MakeDurable(request);
   Transfer transfer(&info_, request);
   while (!transfer.Finished(Call(file_.fd(), &transfer))) {
   }
 }
 
-void SyscallDevice::Flush(IoRequest* request) {
+void SyscallDevice::MakeDurable(IoRequest* request) {
   const MutexLock lock(flush_mu_);
-  if (flush_failed_.ok()) {
-    Transfer transfer(&info_, request);
-    while (!transfer.Finished(Call(file_.fd(), &transfer))) {
-    }
-    flush_failed_ = request->status;
-  }
   request->status = flush_failed_;
+  if (!flush_failed_.ok()) return;
+  Transfer transfer(&info_, request);
+  while (!transfer.Finished(Call(file_.fd(), &transfer))) {
+  }
+  if (LosesCachedWrites(*request)) flush_failed_ = request->status;
 }
 
 void SyscallDevice::Submit(absl::Span<IoRequest* const> requests) {

@@ -4,7 +4,7 @@
 // Invariants
 //  1. The thread that calls Submit() carries the requests out, one after another. Reap() only hands them
 //     back.
-//  2. Flushes run one at a time, and after one flush has failed all later ones fail. The kernel reports only
+//  2. Flushes and durable writes run one at a time, and after one has failed all later ones fail. The kernel reports only
 //     once that the page cache could not write something back (errseq_t), so of two flushes only one would
 //     learn of it.
 // Threading is that of Device.
@@ -31,7 +31,7 @@ class SyscallDevice : public Device {
 
  private:
   void Execute(IoRequest* request);
-  void Flush(IoRequest* request);
+  void MakeDurable(IoRequest* request);  // a flush, or a write that is to be durable
 
   const OpenFile file_;
   Mutex mu_;

@@ -106,7 +106,7 @@ absl::Span<const iovec> Transfer::iov() {
 
 int Transfer::flags() const {
   const bool atomic = request_->op == IoOp::kAtomicWrite && info_->atomic.source == AtomicSource::kHardware;
-  return atomic ? kRwfAtomic : 0;
+  return (atomic ? kRwfAtomic : 0) | (request_->durable ? RWF_DSYNC : 0);
 }
 
 bool Transfer::Finished(int64_t result) {
@@ -148,7 +148,8 @@ absl::Status Transfer::ErrorStatus(int error) const {
       if (error == EFAULT) return absl::InvalidArgumentError(what);
       return absl::DataLossError(what);
     case IoOp::kAtomicWrite:
-      if (flags() != 0 && (error == EINVAL || error == EOPNOTSUPP)) return absl::UnimplementedError(what);
+      if ((flags() & kRwfAtomic) != 0 && (error == EINVAL || error == EOPNOTSUPP))
+        return absl::UnimplementedError(what);
       break;
     case IoOp::kWrite:
     case IoOp::kFlush:

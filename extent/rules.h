@@ -80,9 +80,9 @@ bool CountsAsUnwritten(int failures, bool reads_elsewhere);
 
 // ---- Superblocks ----
 
-// Returns how many slots are written before a flush. If both slots were written at once, a power cut could
-// leave no superblock, and one damaged slot would lose acknowledged writes.
-size_t SuperblocksBeforeFlush();
+// Returns how many slots are written before one of them is durable. If both slots were written at once, a power
+// cut could leave no superblock, and one damaged slot would lose acknowledged writes.
+size_t SuperblocksAtOnce();
 
 }  // namespace untorn
 

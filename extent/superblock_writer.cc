@@ -20,17 +20,15 @@ absl::Status SuperblockWriter::Write(Lock& lock, const Superblock& next) {
   for (size_t i = 0; i < std::size(slots); ++i) {
     EncodeSuperblock(next, slots[i], blocks[i].span());
     writes[i].op = IoOp::kWrite;
+    writes[i].durable = true;
     writes[i].offset_bytes = ByteOffset(kSuperblockSlots[slots[i]]);
     writes[i].iov = {{blocks[i].data(), kBlockBytes}};
     requests[i] = &writes[i];
   }
-  // One slot is written and flushed before the next is sent, so one slot is whole at any moment.
-  const size_t at_once = SuperblocksBeforeFlush();
+  // One slot is durable before the next is sent, so one slot is whole at any moment.
+  const size_t at_once = SuperblocksAtOnce();
   for (size_t first = 0; first < std::size(slots); first += at_once) {
     RETURN_IF_ERROR(pump_.RunAll(lock, absl::MakeConstSpan(requests + first, at_once)));
-    IoRequest flush;
-    flush.op = IoOp::kFlush;
-    RETURN_IF_ERROR(pump_.Run(lock, &flush));
   }
   // The store relies on `next` only from here on, when both slots are durable.
   state_.superblock = next;

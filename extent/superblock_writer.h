@@ -14,7 +14,7 @@ class SuperblockWriter {
   // `slot` held the superblock in use when the slots were read. The other slot is written first.
   SuperblockWriter(IoPump& pump, VolumeState& state, int slot) : pump_(pump), state_(state), slot_(slot) {}
 
-  // Writes and flushes one slot, and then the other. After that `next` is the durable superblock, and
+  // Makes one slot durable, and then the other. After that `next` is the durable superblock, and
   // settles all records up to its durable LSN. All that `next` refers to must be flushed before the call.
   // After an error the volume must not be written any more.
   absl::Status Write(Lock& lock, const Superblock& next) REQUIRES_STORE_LOCK;

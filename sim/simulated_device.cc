@@ -198,7 +198,12 @@ void SimulatedDevice::Impl::Write(Pending p) {
     if (outcome == 0) return;
     if (outcome == 1 && !p.write.atomic) p.write.Tear(rng);
   }
-  state().Cache(std::move(p.write));
+  const bool durable = p.request->durable && p.status.ok() && !options.lies.ignore_flush;
+  if (durable) {
+    state().CacheAndFlush(std::move(p.write));
+  } else {
+    state().Cache(std::move(p.write));
+  }
 }
 
 void SimulatedDevice::Impl::Complete(Pending p) {
@@ -300,6 +305,7 @@ void SimulatedDevice::Submit(absl::Span<IoRequest* const> requests) {
         writes = true;
         ++(request->op == IoOp::kWrite ? counts_.writes : counts_.atomic_writes);
         counts_.bytes_written += length_bytes;
+        counts_.durable_writes += request->durable;
         pending.write.first_block = DeviceBlockAt(request->offset_bytes);
         pending.write.atomic = request->op == IoOp::kAtomicWrite && !impl_->options.lies.tear_atomic;
         // The content is fixed here. CheckUnchanged() compares the buffers with it later.
@@ -330,7 +336,7 @@ void SimulatedDevice::Reap(bool wait, std::vector<IoRequest*>* completed) {
     Pending pending = std::move(*next);
     impl_->pending.erase(next);
     impl_->virtual_ns = std::max(impl_->virtual_ns, pending.done_ns);
-    flushed |= pending.op == IoOp::kFlush && pending.status.ok();
+    flushed |= (pending.op == IoOp::kFlush || pending.request->durable) && pending.status.ok();
     completed->push_back(pending.request);
     impl_->Complete(std::move(pending));
     if (one) break;

@@ -3,7 +3,8 @@
 //
 // Fault model
 //  1. Writes go to a volatile cache. A flush moves to the medium every write that Reap() handed back before
-//     the flush was submitted, and nothing else.
+//     the flush was submitted, and nothing else. A durable write goes to the medium when it completes, and takes
+//     nothing else there.
 //  2. At a power cut (Crash, AfterCut) every other write, in flight or not flushed, may or may not have
 //     reached the medium, in any order. A write that the device does not keep whole may be torn at every
 //     512-byte sector, in any pattern. Sectors that do not land hold what they held before. If AfterCut
@@ -69,6 +70,7 @@ struct SimulatedDeviceOptions {
 
 struct DeviceCounts {
   uint64_t reads = 0, writes = 0, atomic_writes = 0, flushes = 0;
+  uint64_t durable_writes = 0;  // those of the writes, atomic ones among them, that are durable by themselves
   uint64_t bytes_read = 0, bytes_written = 0;
 };
 

@@ -103,6 +103,7 @@ void DiskBlocks::Set(BlockNumber number, DiskBlockPtr block) {
 void DiskWrite::ApplyTo(DiskBlocks* to) const {
   BlockNumber place = first_block;
   for (size_t i = 0; i < blocks.size(); ++i, ++place) {
+    if (blocks[i] == nullptr) continue;
     if (sectors.empty()) {
       to->Set(place, blocks[i]);
       continue;
@@ -151,6 +152,20 @@ void SimulatedDisk::State::Cache(DiskWrite write) {
   }
   write.ApplyTo(&current);
   unflushed.push_back(std::move(write));
+}
+
+void SimulatedDisk::State::CacheAndFlush(DiskWrite write) {
+  const BlockNumber end = write.first_block + BlockCount(write.blocks.size());
+  // What the cache holds for these blocks is older, and must not come over them later.
+  for (DiskWrite& older : unflushed) {
+    for (size_t i = 0; i < older.blocks.size(); ++i) {
+      const BlockNumber block = older.first_block + BlockCount(i);
+      if (block >= write.first_block && block < end) older.blocks[i] = nullptr;
+    }
+  }
+  write.ApplyTo(&medium);
+  Cache(std::move(write));
+  unflushed.pop_back();
 }
 
 void SimulatedDisk::State::FlushBefore(uint64_t end) {
@@ -231,7 +246,9 @@ std::vector<SimulatedDisk::Unflushed> SimulatedDisk::unflushed() const {
   const auto add = [&](const DiskWrite& write, bool in_flight) {
     all.push_back({write.first_block, write.blocks.size() * kSectorsPerBlock, !write.atomic, in_flight});
   };
-  for (const DiskWrite& write : state_->unflushed) add(write, false);
+  for (const DiskWrite& write : state_->unflushed) {
+    if (!write.gone()) add(write, false);
+  }
   for (const DiskWrite& write : state_->CopyInFlight()) add(write, true);
   return all;
 }
@@ -244,7 +261,9 @@ std::shared_ptr<SimulatedDisk> SimulatedDisk::AfterCut(std::span<const Landing> 
   const auto land = [&](DiskWrite write) {
     if (Lands(landings[i++], &write)) write.ApplyTo(&after->state_->medium);
   };
-  for (const DiskWrite& write : state_->unflushed) land(write);
+  for (const DiskWrite& write : state_->unflushed) {
+    if (!write.gone()) land(write);
+  }
   for (DiskWrite& write : state_->CopyInFlight()) land(std::move(write));
   UNTORN_CHECK(i == landings.size(), "AfterCut needs a landing for each unflushed write");
   // The power cut empties the cache.
@@ -259,7 +278,8 @@ std::shared_ptr<SimulatedDisk> SimulatedDisk::AfterKill(std::span<const Landing>
   after->state_->current = state_->current;
   after->state_->unflushed = state_->unflushed;
   // The landings of completed writes do not count, because the cache survives.
-  size_t i = state_->unflushed.size();
+  size_t i = static_cast<size_t>(std::count_if(state_->unflushed.begin(), state_->unflushed.end(),
+                                               [](const DiskWrite& write) { return !write.gone(); }));
   for (DiskWrite& write : state_->CopyInFlight()) {
     if (Lands(landings[i++], &write)) after->state_->Cache(std::move(write));
   }
@@ -277,9 +297,9 @@ uint64_t SimulatedDisk::Fingerprint() const {
   uint64_t all = state_->medium.fingerprint();
   // What is cached counts in the order of writing: a later power cut depends on that order.
   for (const DiskWrite& write : state_->unflushed) {
-    const BlockNumber end = write.first_block + BlockCount(write.blocks.size());
-    for (BlockNumber block = write.first_block; block < end; ++block) {
-      all = all * 31 + state_->current.Fingerprint(block);
+    for (size_t i = 0; i < write.blocks.size(); ++i) {
+      if (write.blocks[i] == nullptr) continue;
+      all = all * 31 + state_->current.Fingerprint(write.first_block + BlockCount(i));
     }
   }
   return all;

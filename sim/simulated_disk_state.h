@@ -6,6 +6,7 @@
 #ifndef UNTORN_SIM_SIMULATED_DISK_STATE_H_
 #define UNTORN_SIM_SIMULATED_DISK_STATE_H_
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <deque>
@@ -81,11 +82,15 @@ class DiskBlocks {
 struct DiskWrite {
   BlockNumber first_block;
   bool atomic = false;
-  std::vector<DiskBlockPtr> blocks;
-  std::vector<bool> sectors;  // empty: all of them land
-  bool shorn = false;         // the other sectors become unreadable
+  std::vector<DiskBlockPtr> blocks;  // nullptr: a later durable write took its place
+  std::vector<bool> sectors;         // empty: all of them land
+  bool shorn = false;                // the other sectors become unreadable
 
   void ApplyTo(DiskBlocks* to) const;
+  // True if later durable writes took the place of all its blocks.
+  bool gone() const {
+    return std::all_of(blocks.begin(), blocks.end(), [](const DiskBlockPtr& b) { return b == nullptr; });
+  }
   // Keeps only some sectors of the write: a prefix, a suffix, or scattered ones.
   void Tear(std::mt19937_64& rng);
 };
@@ -118,6 +123,8 @@ struct SimulatedDisk::State {
 
   uint64_t unflushed_end() const { return unflushed_first + unflushed.size(); }
   void Cache(DiskWrite write);
+  // Puts the write on the medium, over what is cached of the same blocks.
+  void CacheAndFlush(DiskWrite write);
   void FlushBefore(uint64_t end);
   // Is for a flush that failed. The writes that the flush covers stay in the cache, are torn there, or are
   // gone.

@@ -226,6 +226,7 @@ Stats StoreImpl::stats() const {
   Stats s = front_.parts.stats;
   const IoCounts& io = storage_->pump.counts();
   s.flushes = io.flushes;
+  s.durable_writes = io.durable_writes;
   s.device_writes = io.writes;
   s.device_reads = io.reads;
   s.device_bytes_written = io.bytes_written;

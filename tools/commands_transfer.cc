@@ -44,7 +44,8 @@ void PrintStats(const Stats& before, const Stats& after) {
   std::fprintf(
       stderr, "%s\n",
       absl::StrCat("commits ", after.commits - before.commits, ", flushes ", after.flushes - before.flushes,
-                   ", device writes ", after.device_writes - before.device_writes)
+                   ", durable writes ", after.durable_writes - before.durable_writes, ", device writes ",
+                   after.device_writes - before.device_writes)
           .c_str());
 }
 

@@ -131,6 +131,7 @@ constexpr Counter kCounters[] = {
     {"log_records", &Stats::log_records},
     {"log_bytes", &Stats::log_bytes, true},
     {"flushes", &Stats::flushes},
+    {"durable_writes", &Stats::durable_writes},
     {"settling_records", &Stats::settling_records},
     {"checkpoints", &Stats::checkpoints},
     {"device_writes", &Stats::device_writes},

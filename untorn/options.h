@@ -130,6 +130,7 @@ struct Stats {
   uint64_t log_records = 0;
   uint64_t log_bytes = 0;
   uint64_t flushes = 0;
+  uint64_t durable_writes = 0;  // durable by themselves, without a flush (RWF_DSYNC)
   uint64_t settling_records = 0;
   uint64_t checkpoints = 0;
   uint64_t device_writes = 0;  // requests

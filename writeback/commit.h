@@ -22,7 +22,7 @@ struct Commit {
     kWriting,   // some write is not complete
     kWritten,   // all writes are complete, and no flush that was sent since then covers them
     kFlushing,  // a flush that covers all the writes is under way
-    kFlushed    // that flush is complete
+    kFlushed    // that flush is complete, or the only write was durable by itself
   };
   struct Write {
     IoRequest request;
@@ -37,6 +37,8 @@ struct Commit {
   BarrierEpoch epoch_min;
   bool has_record = false;
   bool in_place = false;  // at least one change set goes in place
+  // The commit is one write that is durable when it completes (IoRequest::durable).
+  bool durable_write = false;
   LogAppend log;
   // Neither vector may change once its writes are queued, because the pump and the device point into both.
   absl::InlinedVector<Write, 1> data_writes;
@@ -53,7 +55,7 @@ struct Commit {
     if (log.entries.capacity() > kEntriesMax) return false;
     state = State::kWriting;
     sets.clear();
-    has_record = in_place = false;
+    has_record = in_place = durable_write = false;
     log.entries.clear();
     log.requests.clear();
     log.bytes = AlignedBuffer();  // the log writer keeps a block of its own for the next commit

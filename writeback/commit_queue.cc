@@ -85,6 +85,10 @@ void CommitQueue::Send(Commit& commit) {
   UNTORN_CHECK(!commit.sets.empty() || commit.has_record, "a commit is sent with nothing in it");
   UNTORN_CHECK(commit.has_record == !commit.log.requests.empty(), "a commit is sent without its record");
   UNTORN_CHECK(commit.outstanding > 0, "a commit counts as written before it is sent");
+  commit.durable_write = NeedsNoFlush(commit);
+  if (commit.durable_write) {
+    (commit.has_record ? commit.log.requests.front() : commit.data_writes.front().request).durable = true;
+  }
   QueueData(commit);
   // All log writes are made before the first is queued: the vector must not move them afterwards.
   for (IoRequest& request : commit.log.requests)
@@ -92,6 +96,20 @@ void CommitQueue::Send(Commit& commit) {
   for (Commit::Write& write : commit.log_writes) Queue(commit, write);
   parts_.progress.Note();
   if (--commit.outstanding == 0) Written(commit);
+}
+
+bool CommitQueue::NeedsNoFlush(const Commit& commit) const {
+  if (commits_.size() != 1) return false;
+  if (commit.has_record) {
+    // Data that is not the commit's own was written before, and no flush since then has covered it.
+    const bool names_data =
+        std::any_of(commit.log.entries.begin(), commit.log.entries.end(), [](const LogEntry& e) {
+          return e.type == LogEntry::Type::kMap && e.state == MappingState::kWritten;
+        });
+    return commit.data_writes.empty() && !names_data && commit.log.requests.size() == 1;
+  }
+  // The data may be on its way already.
+  return commit.data_writes.size() == 1 && commit.data_writes.front().commit == nullptr;
 }
 
 // Makes the change sets that the device did not write whole pending again. The sets then go by copy-on-write,
@@ -130,6 +148,17 @@ void CommitQueue::TakeBackRefused(Commit& commit) {
 void CommitQueue::Written(Commit& commit) {
   UNTORN_CHECK(commit.state == Commit::State::kWriting, "a commit is written twice");
   UNTORN_CHECK(commit.outstanding == 0, "a commit counts as written with a write outstanding");
+  if (commit.durable_write && commit.refused.empty()) {
+    commit.state = Commit::State::kFlushed;
+    // The rule is here so that a canary can break it.
+    for (const auto& other : commits_) {
+      if (rules::DurableWriteCoversOthers() && other->outstanding == 0)
+        other->state = Commit::State::kFlushed;
+    }
+    Advance();
+    StartFlush();
+    return;
+  }
   // A flush that is under way does not cover these writes. The rule is here so that a canary can break it.
   const bool covered = flushing_ && rules::FlushCoversWhatCompletesDuringIt();
   commit.state = covered ? Commit::State::kFlushing : Commit::State::kWritten;

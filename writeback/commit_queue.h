@@ -2,7 +2,8 @@
 // flight from its first write to its acknowledgement.
 //
 // Invariants
-//  1. A commit is flushed by a flush that was submitted after all writes of the commit had completed.
+//  1. A commit is flushed by a flush that was submitted after all writes of the commit had completed. Or it is
+//     one write, sent with no other commit in flight, that is durable by itself.
 //  2. Commits with a record become durable in the order of their LSNs.
 //  3. After the first failure of a write or flush nothing is acknowledged any more.
 //
@@ -58,6 +59,9 @@ class CommitQueue {
  private:
   static void OnWriteDone(IoRequest* request) REQUIRES_STORE_LOCK;
   void Queue(Commit& commit, Commit::Write& write) REQUIRES_STORE_LOCK;
+  // Returns true if the commit is one write, which names no data written before, and no other commit is in
+  // flight. A flush would serve this write alone.
+  bool NeedsNoFlush(const Commit& commit) const REQUIRES_STORE_LOCK;
   void Written(Commit& commit) REQUIRES_STORE_LOCK;
   void TakeBackRefused(Commit& commit) REQUIRES_STORE_LOCK;
   void StartFlush() REQUIRES_STORE_LOCK;

@@ -6,6 +6,8 @@ bool MayOverwriteInPlace(Lsn mapped_by, Lsn settled) { return mapped_by <= settl
 
 bool FlushCoversWhatCompletesDuringIt() { return false; }
 
+bool DurableWriteCoversOthers() { return false; }
+
 bool RecordMayBeAcknowledged(bool flushed, bool earlier_record_not_durable) {
   return flushed && !earlier_record_not_durable;
 }

@@ -17,6 +17,10 @@ bool MayOverwriteInPlace(Lsn mapped_by, Lsn settled);
 // acknowledged record is not on the medium.
 bool FlushCoversWhatCompletesDuringIt();
 
+// A write that is durable by itself makes no other write durable. Some devices flush for such a write, and others
+// send it past their cache (forced unit access). Without this rule an acknowledged record is not on the medium.
+bool DurableWriteCoversOthers();
+
 // A commit with a record counts as durable once the commit is flushed, and all records before its own are
 // durable. Without this rule, recovery stops at the gap, and drops a record that was acknowledged.
 bool RecordMayBeAcknowledged(bool flushed, bool earlier_record_not_durable);

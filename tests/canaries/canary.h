@@ -18,6 +18,7 @@ enum class Canary : int {
   kClaimPastGap,         // a record counts as durable although one before it does not
   kPathByRange,          // each range of a transaction goes its own way
   kFlushTooEarly,        // the flush is sent before the writes it is to cover have completed
+  kDurableCoversOthers,  // a write that is durable by itself is taken for a flush
   kOpenWithoutFlush,     // what a dead owner left in the disk's cache is built on
   kOpenWithoutEpoch,     // a dropped record of the log may chain on again
   kSuperblocksTogether,  // both slots are written at once

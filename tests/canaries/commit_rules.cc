@@ -14,6 +14,8 @@ bool MayOverwriteInPlace(Lsn mapped_by, Lsn settled) {
 
 bool FlushCoversWhatCompletesDuringIt() { return Broken(Canary::kFlushTooEarly); }
 
+bool DurableWriteCoversOthers() { return Broken(Canary::kDurableCoversOthers); }
+
 bool RecordMayBeAcknowledged(bool flushed, bool earlier_record_not_durable) {
   return flushed && (!earlier_record_not_durable || Broken(Canary::kClaimPastGap));
 }

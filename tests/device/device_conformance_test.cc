@@ -67,6 +67,19 @@ TEST_P(DeviceConformanceTest, ReadReturnsWhatWasWritten) {
   EXPECT_TRUE(AllAre(seen.data() + 8192, 4096, 'a'));
 }
 
+TEST_P(DeviceConformanceTest, DurableWritesAreDone) {
+  Open(kUnitBytes);
+  for (IoOp op : {IoOp::kWrite, IoOp::kAtomicWrite}) {
+    AlignedBuffer a = Filled(kUnitBytes, op == IoOp::kWrite ? 'a' : 'b');
+    IoRequest request = Request(op, kUnitBytes, a);
+    request.durable = true;
+    ASSERT_TRUE(Execute(*device_, &request).ok()) << request.status;
+    AlignedBuffer seen = Filled(kUnitBytes, 0);
+    ASSERT_TRUE(Do(IoOp::kRead, kUnitBytes, seen).ok());
+    EXPECT_TRUE(AllAre(seen, op == IoOp::kWrite ? 'a' : 'b'));
+  }
+}
+
 TEST_P(DeviceConformanceTest, BlockingHelpersReadWriteAndFlush) {
   AlignedBuffer a = Filled(4096, 'a');
   AlignedBuffer seen = Filled(4096, 0);

@@ -313,6 +313,37 @@ TEST_F(IoPumpTest, AllFlushesFailOnceOneHasFailed) {
   }
 }
 
+// The device may have flushed for such a write.
+TEST_F(IoPumpTest, DurableWriteThatFailsCountsAsAFailedFlush) {
+  SimulatedDevice device(std::make_shared<SimulatedDisk>(1 << 20), {});
+  device.FailAfter(IoOp::kWrite, 1, absl::InternalError("asked"));
+  IoPump pump(device, mu_);
+  Lock lock(mu_);
+  AlignedBuffer buffer = Filled(kBlockBytes, 'a');
+  IoRequest durable = Request(IoOp::kWrite, 0, buffer), plain = Request(IoOp::kWrite, 0, buffer);
+  durable.durable = true;
+  EXPECT_FALSE(pump.Run(lock, &durable).ok());
+  EXPECT_FALSE(pump.Run(lock, &durable).ok()) << "this one would succeed";
+  EXPECT_TRUE(pump.Run(lock, &plain).ok());
+  IoRequest flush;
+  flush.op = IoOp::kFlush;
+  EXPECT_FALSE(pump.Run(lock, &flush).ok());
+}
+
+// The device has done nothing for it.
+TEST_F(IoPumpTest, DurableWriteThatIsRefusedIsNoFailedFlush) {
+  SimulatedDevice device(std::make_shared<SimulatedDisk>(1 << 20), {});
+  IoPump pump(device, mu_);
+  Lock lock(mu_);
+  AlignedBuffer buffer = Filled(kBlockBytes, 'a');
+  IoRequest refused = Request(IoOp::kAtomicWrite, 0, buffer);
+  refused.durable = true;
+  EXPECT_TRUE(absl::IsUnimplemented(pump.Run(lock, &refused)));
+  IoRequest flush;
+  flush.op = IoOp::kFlush;
+  EXPECT_TRUE(pump.Run(lock, &flush).ok());
+}
+
 class IoPumpOverDeviceTest : public testing::TestWithParam<DeviceKind> {};
 
 TEST_P(IoPumpOverDeviceTest, EveryThreadSeesItsOwnWrites) {

@@ -77,6 +77,16 @@ TEST_F(TransferTest, OnlyHardwareAtomicWritesAskTheKernelForAtomicity) {
   EXPECT_EQ(Transfer(&stated, &atomic).flags(), 0);
 }
 
+TEST_F(TransferTest, DurableWritesAskTheKernelForDurability) {
+  const DeviceInfo info = InfoWith(AtomicSource::kHardware);
+  for (IoOp op : {IoOp::kWrite, IoOp::kAtomicWrite}) {
+    IoRequest request = Make(op);
+    const int plain = Transfer(&info, &request).flags();
+    request.durable = true;
+    EXPECT_EQ(Transfer(&info, &request).flags(), plain | RWF_DSYNC);
+  }
+}
+
 TEST_F(TransferTest, ReadPastTheEndOfAFileCutShortIsDataLoss) {
   const DeviceInfo info = InfoWith(AtomicSource::kNone);
   IoRequest request = Make(IoOp::kRead);

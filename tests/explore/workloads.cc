@@ -157,6 +157,9 @@ const std::vector<Scenario>& Scenarios() {
        "async a 5000 4096 sync; async b 0 3000 sync; async a 40000 9000 sync; sync-all"},
       {"a write in place and a record in flight", "clean",
        "async a 0 16384 sync; async b 0 3000 sync; write a 32768 16384 sync; write b 5000 100 sync"},
+      {"a durable write that completes while others are flushed", "clean",
+       "async a 0 16384 sync; write b 0 3000 sync; write b 40000 3000 sync; async a 16384 16384 sync;"
+       "create c sync; write b 60000 3000 sync"},
       {"freed extents come back", "tight",
        "write a 100 9000 sync; write b 100 9000 sync; write a 300 9000 sync; write b 300 9000 sync;"
        "write a 500 9000 sync; write b 500 9000 sync; checkpoint; write a 700 9000 sync; write b 700 9000 "

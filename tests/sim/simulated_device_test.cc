@@ -71,6 +71,40 @@ TEST_F(SimulatedDeviceTest, FlushDoesNotCoverWritesThatCompleteAfterItsSubmissio
   EXPECT_EQ(CountSectors(*disk_, 0, 16384, 'a', 0), 0);
 }
 
+TEST_F(SimulatedDeviceTest, DurableWriteIsNeverLostAndMakesNoOtherWriteDurable) {  // 1
+  auto device = Open();
+  ASSERT_TRUE(WriteBlocking(*device, 32768, b_.data(), 16384).ok());
+  IoRequest durable = Request(IoOp::kWrite, 0, a_);
+  durable.durable = true;
+  ASSERT_TRUE(Execute(*device, &durable).ok());
+  device.reset();
+  std::mt19937_64 rng(1);
+  auto clone = disk_->Clone();
+  clone->Crash(rng, /*keep_per_mille=*/0);
+  EXPECT_EQ(CountSectors(*clone, 0, 16384, 'a', 0), kSectors);
+  EXPECT_EQ(CountSectors(*clone, 32768, 16384, 'b', 0), 0);
+}
+
+TEST_F(SimulatedDeviceTest, WhatWasCachedBeforeNeverComesOverADurableWrite) {  // 1
+  auto device = Open();
+  ASSERT_TRUE(WriteBlocking(*device, 0, b_.data(), 16384).ok());
+  AlignedBuffer middle = Filled(8192, 'a');
+  IoRequest durable = Request(IoOp::kWrite, 4096, middle);
+  durable.durable = true;
+  ASSERT_TRUE(Execute(*device, &durable).ok());
+  std::mt19937_64 rng(1);
+  for (int i = 0; i < 50; ++i) {
+    auto clone = disk_->Clone();
+    clone->Crash(rng);
+    EXPECT_EQ(CountSectors(*clone, 4096, 8192, 'a', 'b'), kSectors / 2);
+  }
+  ASSERT_TRUE(FlushBlocking(*device).ok());
+  device.reset();
+  disk_->Crash(rng, /*keep_per_mille=*/0);
+  EXPECT_EQ(CountSectors(*disk_, 4096, 8192, 'a', 'b'), kSectors / 2);
+  EXPECT_EQ(CountSectors(*disk_, 0, 4096, 'b', 0) + CountSectors(*disk_, 12288, 4096, 'b', 0), kSectors / 2);
+}
+
 TEST_F(SimulatedDeviceTest, UnflushedWriteIsLostKeptOrTornBySector) {  // 2
   auto device = Open();
   ASSERT_TRUE(WriteBlocking(*device, 4096, a_.data(), 16384).ok());

@@ -10,6 +10,7 @@ namespace untorn {
 struct CutDevice::Copy {
   explicit Copy(IoRequest* original) : original(original) {
     request.op = original->op;
+    request.durable = original->durable;
     request.offset_bytes = original->offset_bytes;
     const uint64_t bytes = original->length_bytes();
     if (bytes == 0) return;

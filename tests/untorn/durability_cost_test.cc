@@ -2,6 +2,7 @@
 // range whole.
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,7 @@ DeviceCounts operator-(const DeviceCounts& a, const DeviceCounts& b) {
           .writes = a.writes - b.writes,
           .atomic_writes = a.atomic_writes - b.atomic_writes,
           .flushes = a.flushes - b.flushes,
+          .durable_writes = a.durable_writes - b.durable_writes,
           .bytes_read = a.bytes_read - b.bytes_read,
           .bytes_written = a.bytes_written - b.bytes_written};
 }
@@ -75,14 +77,15 @@ TEST_F(DurabilityCostTest, SyncWriteByCowTakesOneFlush) {
   }
 }
 
-TEST_F(DurabilityCostTest, SyncWriteInPlaceTakesOneWriteAndOneFlushAndNoLog) {
+TEST_F(DurabilityCostTest, SyncWriteInPlaceTakesOneDurableWriteAndNoFlushAndNoLog) {
   ASSERT_NO_FATAL_FAILURE(Make(64 << 10));
   const Stats before = (*store_)->stats();
   for (int i = 0; i < 50; ++i) {
     const DeviceCounts cost = CostOfWrite(i * 5 % 64 * kPage);
     EXPECT_EQ(cost.atomic_writes, 1u) << i;
     EXPECT_EQ(cost.writes, 0u) << i;
-    EXPECT_EQ(cost.flushes, 1u) << i;
+    EXPECT_EQ(cost.durable_writes, 1u) << i;
+    EXPECT_EQ(cost.flushes, 0u) << i;
     EXPECT_EQ(cost.bytes_written, kPage) << i;
     EXPECT_EQ(cost.reads, 0u) << i;
   }
@@ -134,9 +137,11 @@ TEST_F(DurabilityCostTest, RewrittenPageReachesTheInPlacePathByItsThirdWriteAndS
       EXPECT_EQ(cost.atomic_writes, 1u) << "write " << i + 1;
       if (i == 2) continue;  // here the mapping may have been settled
       EXPECT_EQ(cost.writes, 0u) << "write " << i + 1;
-      EXPECT_EQ(cost.flushes, 1u) << "write " << i + 1;
+      EXPECT_EQ(cost.durable_writes, 1u) << "write " << i + 1;
+      EXPECT_EQ(cost.flushes, 0u) << "write " << i + 1;
     }
-    EXPECT_LE((store_->counts() - before).flushes, kWrites + 1u);
+    const DeviceCounts all = store_->counts() - before;
+    EXPECT_LE(all.flushes + all.durable_writes, kWrites + 1u);
     EXPECT_LE((*store_)->stats().settling_records, 1u);
     a_ = Object();
   }
@@ -150,8 +155,22 @@ TEST_F(DurabilityCostTest, RewrittenPagesSettleEachOther) {
     for (uint64_t i = 0; i < 20; ++i) CostOfWrite((8 << 20) + i * kPage);
   }
   const DeviceCounts cost = store_->counts() - before;
-  EXPECT_LE(cost.flushes, 80u + 20u);
+  EXPECT_LE(cost.flushes + cost.durable_writes, 80u + 20u);
   EXPECT_GE(cost.atomic_writes, 40u);
+}
+
+TEST_F(DurabilityCostTest, DurableChangeOfANameTakesOneDurableWriteAndNoFlush) {
+  ASSERT_NO_FATAL_FAILURE(Make(0));
+  int n = 0;
+  for (const auto& change : std::vector<std::function<absl::Status()>>{
+           [&] { return (*store_)->CreateObject("b", Durability::kSync).status(); },
+           [&] { return (*store_)->Rename("b", "c", Durability::kSync); },
+           [&] { return (*store_)->Remove("c", Durability::kSync); }}) {
+    const DeviceCounts cost = Cost([&] { EXPECT_TRUE(IsOk(change())); });
+    EXPECT_EQ(cost.durable_writes, 1u) << n;
+    EXPECT_EQ(cost.writes, 1u) << n;
+    EXPECT_EQ(cost.flushes, 0u) << n++;
+  }
 }
 
 TEST_F(DurabilityCostTest, NothingIsFlushedTwice) {

@@ -173,6 +173,59 @@ TEST_F(CommitQueueTest, DataMayGoFirstAndCountsWithTheRest) {
   EXPECT_TRUE(Done(a));
 }
 
+TEST_F(CommitQueueTest, OneWriteThatIsAloneIsDurableByItself) {
+  const ChangeSetRef a = Write({0, 1}, 'a'), b = Write({8, 1}, 'b'), c = Write({16, 1}, 'c');
+  Send(a, Path::kInPlace);
+  ASSERT_EQ(LastSent().size(), 1u);
+  EXPECT_TRUE(LastSent()[0]->durable);
+  const std::vector<IoRequest*> alone = LastSent();
+  Send(b, Path::kInPlace);
+  EXPECT_FALSE(LastSent()[0]->durable) << "it shares a flush";
+  const std::vector<IoRequest*> beside = LastSent();
+  Send(c);
+  for (IoRequest* write : LastSent()) EXPECT_FALSE(write->durable);
+  FinishAll(alone);
+  EXPECT_TRUE(Done(a));
+  EXPECT_EQ(flushes(), 0u) << "nothing else is written";
+  FinishAll(beside);
+  EXPECT_EQ(flushes(), 1u);
+}
+
+// What a large transaction has written ahead waits for the flush of the commit that names it.
+TEST_F(CommitQueueTest, RecordThatNamesDataWrittenBeforeNeedsAFlush) {
+  auto owned = std::make_unique<Commit>();
+  owned->has_record = true;
+  Commit& commit = queue_->Begin(std::move(owned));
+  device().SetStepped(false);
+  const Extent extent = Allocate(1);
+  device().SetStepped(true);
+  std::vector<LogEntry> entries = {
+      LogEntry::Map(kId, {0, 1}, extent.start, MappingState::kWritten, {}, false)};
+  volume().log().Begin(*volume().log().TryReserve(LogWriter::BlocksFor(entries)), std::move(entries),
+                       &commit.log);
+  volume().log().Encode(&commit.log);
+  queue_->Send(commit);
+  parts().pump.Kick(lock_);
+  EXPECT_FALSE(device().First(IoOp::kWrite)->durable);
+  Finish(device().First(IoOp::kWrite));
+  EXPECT_EQ(flushes(), 1u);
+  FinishFlush();
+  EXPECT_EQ(volume().log().durable_lsn(), 1);
+}
+
+TEST_F(CommitQueueTest, DurableWriteMakesNoOtherWriteDurable) {
+  const ChangeSetRef a = Write({0, 1}, 'a'), b = Write({8, 1}, 'b');
+  Send(a, Path::kInPlace);
+  const std::vector<IoRequest*> durable = LastSent();
+  Send(b);
+  FinishAll(LastSent());
+  FinishAll(durable);
+  EXPECT_TRUE(Done(a));
+  EXPECT_FALSE(Done(b)) << "its flush is under way";
+  FinishFlush();
+  EXPECT_TRUE(Done(b));
+}
+
 // ---- Acknowledging (invariant 2) ----
 
 TEST_F(CommitQueueTest, RecordsAreAcknowledgedInTheOrderOfTheirLsns) {
@@ -211,7 +264,6 @@ TEST_F(CommitQueueTest, SettlingRecordIsAcknowledgedAsAnyOther) {
   parts().pump.Kick(lock_);
   EXPECT_FALSE(queue_->AnyBefore(BarrierEpoch::Max())) << "it belongs to no barrier epoch";
   Finish(device().First(IoOp::kWrite));
-  FinishFlush();
   EXPECT_EQ(volume().log().durable_lsn(), 1);
   EXPECT_TRUE(queue_->empty());
 }
@@ -306,6 +358,15 @@ TEST_F(CommitQueueTest, AfterAFailedWriteNothingIsFlushedOrAcknowledged) {
   EXPECT_EQ(flushes(), 0u);
   EXPECT_FALSE(Done(a) || Done(b));
   EXPECT_EQ(queue_->size(), 2u) << "their content stays for readers";
+}
+
+TEST_F(CommitQueueTest, AfterAFailedDurableWriteNothingIsAcknowledged) {
+  const ChangeSetRef a = Write({0, 1}, 'a');
+  Send(a, Path::kInPlace);
+  Finish(LastSent()[0], absl::InternalError("the disk has gone"));
+  EXPECT_TRUE(parts().health.failed());
+  EXPECT_FALSE(Done(a));
+  EXPECT_EQ(flushes(), 0u);
 }
 
 TEST_F(CommitQueueTest, WriteThatFailsDuringAFlushKeepsWhatTheFlushCoversFromBeingAcknowledged) {
