@@ -58,6 +58,9 @@ constexpr Group kGroups[] = {
      "The longest of many commits are measured in the virtual time of a simulated device.", LatencyWorks},
     {"xfs", "durable writes on XFS",
      "Durable writes run beside the atomic writes of XFS, which only root can mount for it.", XfsWorks},
+    {"fast", "clients that wait for commits, on a fast disk",
+     "The works durable, clients, mixed and sqlite run on a disk in memory, which only root can mount.",
+     FastWorks},
     {"ageing", "a store that is nearly full",
      "A store that is nearly full is written new, and again after random overwrites.", AgeingWorks},
 };

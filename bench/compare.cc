@@ -76,12 +76,12 @@ void AddRatio(const std::string& work, const std::vector<Series>& series, const 
 }
 
 void AddRatioToBest(const std::string& work, const std::vector<Series>& series, const std::string& subject,
-                    const std::vector<std::string>& peers, Results* results) {
+                    const std::vector<std::string>& peers, Results* results, const std::string& as) {
   const auto median = [&](const std::string& peer) { return MedianOf(Find(series, peer).per_second); };
   const std::string best = *std::max_element(
       peers.begin(), peers.end(), [&](const auto& a, const auto& b) { return median(a) < median(b); });
   AddRatio(work, series, subject, best, results);
-  results->ratios.back().against = "best peer";
+  results->ratios.back().against = as;
 }
 
 }  // namespace untorn::bench

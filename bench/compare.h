@@ -42,11 +42,12 @@ absl::StatusOr<std::vector<Series>> CompareStores(const std::string& work,
                                                   const std::vector<Entrant>& entrants, const Pace& pace,
                                                   const std::string& directory, Results* results);
 
-// The ratio of two of them; of one to the peer whose median is the best, as "best peer".
+// The ratio of two of them; of one to the peer whose median is the best, under the name `as`.
 void AddRatio(const std::string& work, const std::vector<Series>& series, const std::string& subject,
               const std::string& against, Results* results);
 void AddRatioToBest(const std::string& work, const std::vector<Series>& series, const std::string& subject,
-                    const std::vector<std::string>& peers, Results* results);
+                    const std::vector<std::string>& peers, Results* results,
+                    const std::string& as = "best peer");
 
 }  // namespace untorn::bench
 

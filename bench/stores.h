@@ -17,7 +17,9 @@ Subject SqliteSubject(SqliteKind kind = SqliteKind::kWal);
 Subject LmdbSubject();
 Subject RocksdbSubject();
 
+// Two roads of the kernel to one durable overwrite. Which is faster depends on the disk.
 Subject RawOverwriteSubject();
+Subject RawOverwriteByRingSubject();
 // The same with RWF_ATOMIC: the file system has to support it.
 Subject RawAtomicSubject(const std::string& name);
 Subject RawPackedSubject();

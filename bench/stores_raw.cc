@@ -57,6 +57,51 @@ class RawOverwrite : public PageStore {
   int flags_ = 0;
 };
 
+// The same by io_uring, in the calling thread.
+class RawOverwriteByRing : public PageStore {
+ public:
+  static absl::StatusOr<std::unique_ptr<PageStore>> Open(const PageStoreOptions& options, bool) {
+    auto store = std::make_unique<RawOverwriteByRing>();
+    store->options_ = options;
+    absl::Status s =
+        store->file_.Open(options.directory + "/raw", options.page_bytes * options.pages * options.objects);
+    if (!s.ok()) return s;
+    if (const int e = io_uring_queue_init(8, &store->ring_, 0); e < 0) return IoError("io_uring", e);
+    store->ring_made_ = true;
+    return store;
+  }
+  ~RawOverwriteByRing() override {
+    if (ring_made_) io_uring_queue_exit(&ring_);
+  }
+
+  absl::Status Commit(int, std::span<const PageWrite> pages) override {
+    for (const PageWrite& p : pages) {
+      io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
+      io_uring_prep_write(sqe, file_.fd(), p.data, options_.page_bytes, Place(p.object, p.page));
+      sqe->rw_flags = RWF_DSYNC;
+      if (const int sent = io_uring_submit_and_wait(&ring_, 1); sent < 0) return IoError("io_uring", sent);
+      io_uring_cqe* cqe;
+      if (const int e = io_uring_wait_cqe(&ring_, &cqe); e < 0) return IoError("io_uring", e);
+      const int n = cqe->res;
+      io_uring_cqe_seen(&ring_, cqe);
+      if (n != static_cast<int>(options_.page_bytes)) return IoError("write", n);
+    }
+    return absl::OkStatus();
+  }
+  absl::Status Read(int, uint32_t object, uint64_t page, std::byte* out) override {
+    return file_.Read(Place(object, page), out, options_.page_bytes);
+  }
+
+ private:
+  uint64_t Place(uint32_t object, uint64_t page) const {
+    return (object * options_.pages + page) * options_.page_bytes;
+  }
+  PageStoreOptions options_;
+  RawFile file_;
+  io_uring ring_;
+  bool ring_made_ = false;
+};
+
 // The shape of the fastest commit: all pages in one contiguous write, a log block beside it, then one flush. Clients
 // that come together share one: the first sends for all. Nothing of it could be recovered.
 class RawPacked : public PageStore {
@@ -179,6 +224,10 @@ class RawPacked : public PageStore {
 Subject RawOverwriteSubject() {
   return {"raw overwrite", "O_DIRECT, RWF_DSYNC, in place, one page after another; not atomic",
           [](const PageStoreOptions& options, bool) { return RawOverwrite::Open(options, RWF_DSYNC); }};
+}
+
+Subject RawOverwriteByRingSubject() {
+  return {"raw overwrite by io_uring", "as raw overwrite, by io_uring", RawOverwriteByRing::Open};
 }
 
 Subject RawAtomicSubject(const std::string& name) {

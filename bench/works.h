@@ -14,6 +14,7 @@ struct Setting {
   std::string directory;  // for the stores, on the file system to be measured; there, and removed afterwards
   bool quick = false;
   Pace pace;
+  std::string on;  // is added to the name of each work: " on a fast disk"
 };
 
 // Durable transactions of one client, and of many on one object and on several.
@@ -33,6 +34,9 @@ absl::Status SqliteWorks(const Setting& setting, Results* results);
 absl::Status LatencyWorks(const Setting& setting, Results* results);
 // Beside the atomic writes of XFS, which is made in a file and mounted for it: only where root does it.
 absl::Status XfsWorks(const Setting& setting, Results* results);
+// Those of the works above in which clients wait for their commits, on a disk that is as fast as memory: only where
+// root does it.
+absl::Status FastWorks(const Setting& setting, Results* results);
 // Buffered atomic writes and cached reads beside memcpy and the page cache.
 absl::Status MemoryWorks(const Setting& setting, Results* results);
 

@@ -31,7 +31,9 @@ void AddPeers(const std::string& work, const std::vector<Series>& series, Result
 }  // namespace
 
 absl::Status DurableWorks(const Setting& setting, Results* results) {
-  const auto name = [](int pages, uint64_t kib) { return absl::StrCat(pages, " x ", kib, " KiB durable"); };
+  const auto name = [&](int pages, uint64_t kib) {
+    return absl::StrCat(pages, " x ", kib, " KiB durable", setting.on);
+  };
   for (uint64_t kib : {4, 16, 8, 64}) {
     if (setting.quick && kib != 4 && kib != 16) continue;
     for (int pages : {1, 4, 16, 64}) {
@@ -40,13 +42,20 @@ absl::Status DurableWorks(const Setting& setting, Results* results) {
       const Load load{.page_bytes = kib << 10, .pages = pages};
       std::vector<Entrant> entrants = WithPeers(load);
       entrants.push_back({UntornSubject(kInPlace, WritePolicy::kAutomatic, kUnit), load});
-      if (pages == 1) entrants.push_back({RawOverwriteSubject(), load});
+      if (pages == 1) {
+        entrants.push_back({RawOverwriteSubject(), load});
+        entrants.push_back({RawOverwriteByRingSubject(), load});
+      }
       auto series = CompareStores(work, entrants, setting.pace, setting.directory, results);
       if (!series.ok()) return series.status();
       AddRatio(work, *series, kCow, "raw packed", results);
       AddRatio(work, *series, kInPlace, "raw packed", results);
-      if (pages == 1) AddRatio(work, *series, kCow, "raw overwrite", results);
-      if (pages == 1) AddRatio(work, *series, kInPlace, "raw overwrite", results);
+      if (pages == 1) {
+        // The limit is the faster of the two.
+        const std::vector<std::string> roads = {"raw overwrite", "raw overwrite by io_uring"};
+        for (const char* subject : {kCow, kInPlace})
+          AddRatioToBest(work, *series, subject, roads, results, "raw overwrite");
+      }
       AddPeers(work, *series, results);
     }
   }
@@ -61,8 +70,8 @@ absl::Status DurableWorks(const Setting& setting, Results* results) {
 
 absl::Status ManyClientsWorks(const Setting& setting, Results* results) {
   const char kOnMany[] = "the same on as many objects";
-  const auto name = [](int clients) {
-    return absl::StrCat(clients, " clients, 4 KiB durable each, one object");
+  const auto name = [&](int clients) {
+    return absl::StrCat(clients, " clients, 4 KiB durable each, one object", setting.on);
   };
   for (int clients : {16, 2, 4, 64}) {
     if (setting.quick && clients != 16) continue;

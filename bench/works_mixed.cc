@@ -10,7 +10,7 @@ absl::Status MixedWorks(const Setting& setting, Results* results) {
   for (int reads : {95, 50}) {
     if (setting.quick && reads == 95) continue;
     const std::string work =
-        absl::StrCat(reads, " % reads, ", 100 - reads, " % durable updates, 4 KiB, skewed");
+        absl::StrCat(reads, " % reads, ", 100 - reads, " % durable updates, 4 KiB, skewed", setting.on);
     const Load load{.page_bytes = 4096, .read_percent = reads, .skewed = true};
     auto series = CompareStores(work,
                                 {{UntornSubject(kUntorn, WritePolicy::kAutomatic, 0), load},
