@@ -1,0 +1,103 @@
+// What a power cut or a kill leaves on the disk of the model.
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "base/check.h"
+#include "tests/protocol/log_searcher.h"
+
+namespace untorn::protocol {
+
+void Searcher::Forget(State& s) const {
+  s.mode = kDown;
+  s.request_count = s.superblock_sent = 0;
+  s.epoch = s.next = s.durable = s.settled = s.settled_twice = s.base = s.turn = s.displaced_count = 0;
+  std::memset(s.lanes, 0, sizeof s.lanes);
+  std::memset(s.next_segments, 0, sizeof s.next_segments);
+  std::memset(s.commits, 0, sizeof s.commits);
+  std::memset(s.map, 0, sizeof s.map);
+}
+
+void Searcher::CutPower(const State& s0, const Emit& emit) {
+  std::vector<int> open;
+  std::vector<std::vector<Content>> choices;
+  for (int block = 0; block < BlockCount(); ++block) {
+    std::set<Content> may(s0.blocks[block].copy, s0.blocks[block].copy + s0.blocks[block].copies);
+    bool torn = may.size() > 1;
+    for (int i = 0; i < s0.request_count; ++i) {
+      for (int j = 0; j < s0.requests[i].blocks; ++j) {
+        if (s0.requests[i].block[j] == block) may.insert(s0.requests[i].content[j]), torn = true;
+      }
+    }
+    if (torn) may.insert(kTorn);
+    if (may.size() < 2) continue;
+    open.push_back(block);
+    choices.emplace_back(may.begin(), may.end());
+  }
+  for (int with_superblock = 0; with_superblock <= s0.superblock_sent; ++with_superblock) {
+    std::vector<size_t> pick(open.size(), 0);
+    while (true) {
+      State s = s0;
+      --s.cuts_left;
+      if (with_superblock) s.superblock = s.next_superblock;
+      std::string what = absl::StrCat("POWER CUT; superblock ", with_superblock ? "new" : "old");
+      for (int block = 0; block < BlockCount(); ++block) {
+        s.blocks[block].copy[0] = Read(s, block);
+        s.blocks[block].copies = 1;
+      }
+      for (size_t i = 0; i < open.size(); ++i) {
+        s.blocks[open[i]].copy[0] = choices[i][pick[i]];
+        absl::StrAppend(&what, " ", open[i], "=", Name(choices[i][pick[i]]));
+      }
+      Forget(s);
+      emit(s, what);
+      for (int block = 0; s.rot_left && block < BlockCount(); ++block) {
+        if (!IsRecord(Read(s, block))) continue;
+        State rotten = s;
+        --rotten.rot_left;
+        rotten.blocks[block].copy[0] = kTorn;
+        emit(rotten, absl::StrCat(what, "; ROT of ", Name(Read(s, block)), " in block ", block));
+      }
+      size_t i = 0;
+      while (i < pick.size() && ++pick[i] == choices[i].size()) pick[i++] = 0;
+      if (i == pick.size()) break;
+    }
+  }
+}
+
+// The disk's cache survives. Each block that is on its way lands, or does not.
+void Searcher::Kill(const State& s0, const Emit& emit) {
+  std::vector<std::pair<int, Content>> landing;
+  for (int i = 0; i < s0.request_count; ++i) {
+    for (int j = 0; j < s0.requests[i].blocks; ++j) {
+      landing.push_back({s0.requests[i].block[j], s0.requests[i].content[j]});
+    }
+  }
+  for (int with_superblock = 0; with_superblock <= s0.superblock_sent; ++with_superblock) {
+    for (uint32_t which = 0; which < (1u << landing.size()); ++which) {
+      State s = s0;
+      --s.kills_left;
+      if (with_superblock) s.superblock = s.next_superblock;
+      bool fits = true;
+      std::string what = absl::StrCat("KILL; superblock ", with_superblock ? "new" : "old");
+      for (size_t i = 0; i < landing.size(); ++i) {
+        if (!(which >> i & 1)) continue;
+        Block& block = s.blocks[landing[i].first];
+        if (block.copies == kCopiesMax)
+          fits = false;
+        else
+          block.copy[block.copies++] = landing[i].second;
+        absl::StrAppend(&what, " ", landing[i].first, "=", Name(landing[i].second));
+      }
+      if (!fits) continue;
+      Forget(s);
+      emit(s, what);
+    }
+  }
+}
+
+}  // namespace untorn::protocol

@@ -1,0 +1,402 @@
+// What the engine of the model does: it makes records, sends and completes them, and makes checkpoints.
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "base/check.h"
+#include "tests/protocol/log_searcher.h"
+
+namespace untorn::protocol {
+
+bool Searcher::MayOverwrite(const State& s, int lsn) const {
+  const Commit& old = s.commits[lsn];
+  if (old.state != kDurable) return false;
+  if (Holds(Rule::kKeepWhatSuperblockNames)) {
+    if (s.superblock.newest == lsn || (s.superblock_sent && s.next_superblock.newest == lsn)) return false;
+  }
+  int repeated = 0;
+  for (int newer = lsn + 1; newer < s.next; ++newer) {
+    const Commit& c = s.commits[newer];
+    if (c.state != kDurable || c.epoch != s.epoch) continue;
+    if (!Holds(Rule::kKeepBases) || c.base <= old.base) ++repeated;
+  }
+  if (!Holds(Rule::kOverwriteRepeated)) return true;
+  return repeated >= (Holds(Rule::kOverwriteTwiceRepeated) ? 2 : 1);
+}
+
+bool Searcher::InUse(const State& s, int block) const {
+  for (int page = 0; page < kPages; ++page) {
+    if (s.map[page].block == block || s.superblock.map[page].block == block) return true;
+    if (s.superblock_sent && s.next_superblock.map[page].block == block) return true;
+  }
+  for (int i = 0; i < s.displaced_count; ++i) {
+    const Displaced& d = s.displaced[i];
+    if (d.block != block) continue;
+    const int settled = Holds(Rule::kSettledTwice) ? s.settled_twice : s.settled;
+    if (Holds(Rule::kReuseSettled) && d.mapped > settled) return true;
+    const int displaced = Holds(Rule::kDisplacedSettled) ? s.settled : s.durable;
+    if (Holds(Rule::kReuseDisplaced) && d.displaced > displaced) return true;
+  }
+  for (int lsn = 1; lsn < s.next; ++lsn) {
+    if (s.commits[lsn].block == block) return true;
+  }
+  for (int i = 0; i < s.request_count; ++i) {
+    for (int j = 0; j < s.requests[i].blocks; ++j) {
+      if (s.requests[i].block[j] == block) return true;
+    }
+  }
+  return false;
+}
+
+bool Searcher::NamedSegment(const State& s, int segment) const {
+  for (int i = 0; i <= b_.lanes; ++i) {
+    if (s.lanes[i].segment == segment) return true;
+  }
+  return s.next_segments[0] == segment || s.next_segments[1] == segment;
+}
+
+// Returns the first segment of which no block is in use.
+std::optional<int> Searcher::TakeSegment(const State& s, const std::set<int>& not_these) const {
+  for (int segment = 0; segment < b_.segments; ++segment) {
+    bool free = !not_these.contains(segment);
+    for (int i = 0; i < b_.segment_blocks && free; ++i) free = !InUse(s, BlockOf(segment, i));
+    if (free) return segment;
+  }
+  return std::nullopt;
+}
+
+// Returns a block for data that does not go to a lane.
+std::optional<int> Searcher::DataBlock(const State& s) const {
+  for (int block = 0; block < BlockCount(); ++block) {
+    if (!NamedSegment(s, block / b_.segment_blocks) && !InUse(s, block)) return block;
+  }
+  return std::nullopt;
+}
+
+Content Searcher::MakeRecord(const State& s, int lsn, int block, int base, int base_block,
+                             Content base_record) {
+  Record r;
+  std::memset(&r, 0, sizeof r);
+  r.epoch = s.epoch;
+  r.lsn = static_cast<uint8_t>(lsn);
+  r.block = static_cast<uint8_t>(block);
+  r.claim = s.commits[lsn].claim;
+  r.base = static_cast<uint8_t>(base);
+  r.base_block = static_cast<uint8_t>(base_block);
+  r.base_record = base_record;
+  r.last_of_chain = s.commits[lsn].last_of_chain;
+  for (int i = 0; i <= b_.lanes; ++i) r.segments[r.segment_count++] = s.lanes[i].segment;
+  if (Holds(Rule::kNameNextSegments)) {
+    for (const uint8_t next : s.next_segments) r.segments[r.segment_count++] = next;
+  }
+  for (int n = base + 1; n <= lsn; ++n) {
+    const Commit& c = s.commits[n];
+    if (c.page == kNone) continue;
+    UNTORN_CHECK(r.entry_count < kEntriesMax, "a record has too many entries");
+    r.entries[r.entry_count++] = {static_cast<uint8_t>(n), c.page, c.data_block, c.version};
+  }
+  return records_.Number(r);
+}
+
+void Searcher::Advance(State& s) const {
+  while (s.durable + 1 < s.next && s.commits[s.durable + 1].state == kDurable) {
+    const Commit& c = s.commits[++s.durable];
+    // Claims never become less, so the record before claims no more than this one.
+    s.settled_twice = std::max(s.settled_twice, s.settled);
+    s.settled = std::max(s.settled, c.claim);
+    if (!c.last_of_chain) continue;
+    for (int n = s.durable; n > 0 && (n == s.durable || !s.commits[n].last_of_chain); --n) {
+      const Commit& part = s.commits[n];
+      if (part.page != kNone) s.acknowledged[part.page] = std::max(s.acknowledged[part.page], part.version);
+    }
+  }
+  for (int n = 1; n <= s.settled; ++n) {
+    const Commit& c = s.commits[n];
+    if (c.page != kNone) s.settled_version[c.page] = std::max(s.settled_version[c.page], c.version);
+  }
+}
+
+int Searcher::Claim(const State& s) const {
+  int claim = s.durable;
+  if (!Holds(Rule::kClaimPrefix)) {
+    for (int n = 1; n < s.next; ++n) {
+      if (s.commits[n].state == kDurable) claim = std::max(claim, n);
+    }
+  }
+  while (Holds(Rule::kClaimChainEnds) && claim > 0 && !s.commits[claim].last_of_chain) --claim;
+  return claim;
+}
+
+// The lane goes on in the next segment, and one more segment is taken. Returns false if there is none.
+bool Searcher::MoveLane(State& s, Lane& lane) {
+  std::set<int> named;
+  for (int segment = 0; segment < b_.segments; ++segment) {
+    if (NamedSegment(s, segment)) named.insert(segment);
+  }
+  const auto taken = TakeSegment(s, named);
+  if (!taken) return false;
+  lane = {s.next_segments[0], 0, 0};
+  s.next_segments[0] = s.next_segments[1];
+  s.next_segments[1] = static_cast<uint8_t>(*taken);
+  ++result_.lane_moves;
+  return true;
+}
+
+bool Searcher::Map(State& s, int lsn, int page, int block) const {
+  Commit& c = s.commits[lsn];
+  const uint8_t version = ++s.submitted[page];
+  c.page = static_cast<uint8_t>(page);
+  c.data_block = static_cast<uint8_t>(block);
+  c.version = version;
+  if (s.map[page].block != kNone) {
+    if (s.displaced_count >= kDisplacedMax) return false;
+    s.displaced[s.displaced_count++] = {s.map[page].block, s.map[page].lsn, static_cast<uint8_t>(lsn)};
+  }
+  // The block may have been another's before.
+  for (int i = 0; i < s.displaced_count; ++i) {
+    if (s.displaced[i].block == block) s.displaced[i--] = s.displaced[--s.displaced_count];
+  }
+  s.map[page] = {static_cast<uint8_t>(block), version, static_cast<uint8_t>(lsn)};
+  return true;
+}
+
+void Searcher::StartRecord(State& s, int block, int base, bool last_of_chain) {
+  const uint8_t claim = static_cast<uint8_t>(Claim(s));
+  s.commits[s.next] = {kSent,
+                       static_cast<uint8_t>(block),
+                       static_cast<uint8_t>(base),
+                       claim,
+                       s.epoch,
+                       last_of_chain,
+                       0,
+                       kNone,
+                       kNone,
+                       0};
+}
+
+// Makes the record, which is the next one, and sends it together with its data.
+bool Searcher::FinishRecord(State& s, bool durable_by_itself) {
+  Commit& c = s.commits[s.next];
+  const Commit& base = s.commits[c.base];
+  // A base whose block is gone cannot be named.
+  if (c.base > s.superblock.checkpoint && base.block == kNone) return false;
+  if (s.request_count >= kRequestsMax || s.next + 1 >= kLsnMax) return false;
+  c.record = MakeRecord(s, s.next, c.block, c.base, base.block, base.record);
+  Request& request = s.requests[s.request_count++];
+  request = {s.next, kCommit, durable_by_itself, 0, {}, {}};
+  if (c.page != kNone) {
+    request.block[request.blocks] = c.data_block;
+    request.content[request.blocks++] = Data(c.page, c.version);
+  }
+  request.block[request.blocks] = c.block;
+  request.content[request.blocks++] = c.record;
+  s.base = c.base;
+  ++s.next;
+  return true;
+}
+
+// A commit that is alone: its record lies behind its data, and repeats what the records before it say.
+void Searcher::SendAlone(const State& s0, int page, const Emit& emit) {
+  if (s0.durable + 1 != s0.next || s0.next + 1 >= kLsnMax) return;
+  State s = s0;
+  const int lsn = s.next;
+  int base = s.base, repeated = 0;
+  for (int n = base + 1; n < lsn; ++n) repeated += s.commits[n].page != kNone;
+  bool new_base = repeated + 1 > b_.commits_in_record;
+
+  Lane& lane = s.lanes[s.turn];
+  const int needed = page >= 0 ? 2 : 1;
+  int at = lane.used, overwritten = 0;
+  if (lane.last != 0 && s.commits[lane.last].block != kNone && MayOverwrite(s, lane.last)) {
+    overwritten = lane.last;
+    --at;
+  }
+  bool moved = false;
+  if (needed > b_.segment_blocks) return;
+  if (at + needed > b_.segment_blocks) {
+    if (!MoveLane(s, lane)) return;
+    at = overwritten = 0;
+    moved = true;
+    // So a record lies in a segment that its base names, and that the base of its base names too.
+    if (Holds(Rule::kOneMoveForEachBase) && s.moves > 0) new_base = true;
+  }
+  if (new_base) {
+    base = lsn - 1;
+    s.moves = 0;
+  }
+  s.moves = static_cast<uint8_t>(s.moves + moved);
+  const int first = BlockOf(lane.segment, at);
+  StartRecord(s, first + needed - 1, base, true);
+  if (overwritten) s.commits[overwritten].block = kNone;
+  if (page >= 0) {
+    if (!Map(s, lsn, page, first)) return;
+    --s.commits_left;
+  } else {
+    --s.settling_left;
+  }
+  lane.used = static_cast<uint8_t>(at + needed);
+  lane.last = static_cast<uint8_t>(lsn);
+  s.turn = static_cast<uint8_t>((s.turn + 1) % b_.lanes);
+  if (!FinishRecord(s, true)) return;
+  result_.overwritten_records += overwritten != 0;
+  result_.base_changes += new_base;
+  emit(s, absl::StrCat("alone: ", lsn,
+                       page < 0 ? " (no data)" : absl::StrCat(" ", Name(Data(page, s.submitted[page]))),
+                       " to block ", first, ", base ", base, ", claim ", int{s.commits[lsn].claim},
+                       overwritten ? absl::StrCat(", over record ", overwritten) : "",
+                       moved ? ", lane moved" : ""));
+}
+
+// Other commits may be on their way. The record goes behind the records before it, and repeats nothing.
+void Searcher::SendWithOthers(const State& s0, int page, const Emit& emit) {
+  if (s0.next - 1 - s0.durable >= b_.in_flight) return;
+  State s = s0;
+  Lane& records = s.lanes[b_.lanes];
+  s.moves = 0;
+  if (records.used == b_.segment_blocks) {
+    if (!MoveLane(s, records)) return;
+    s.moves = 1;
+  }
+  const auto block = DataBlock(s);
+  if (!block) return;
+  const int lsn = s.next;
+  StartRecord(s, BlockOf(records.segment, records.used), lsn - 1, true);
+  if (!Map(s, lsn, page, *block)) return;
+  ++records.used;
+  records.last = static_cast<uint8_t>(lsn);
+  --s.commits_left;
+  if (!FinishRecord(s, false)) return;
+  emit(s,
+       absl::StrCat("with others: ", lsn, " ", Name(Data(page, s.submitted[page])), " to block ", *block,
+                    ", record to block ", int{s.commits[lsn].block}, ", claim ", int{s.commits[lsn].claim}));
+}
+
+// Both pages, in two records that count only together.
+void Searcher::SendChain(const State& s0, const Emit& emit) {
+  if (s0.next - s0.durable >= b_.in_flight) return;
+  State s = s0;
+  const int first = s.next;
+  for (int page = 0; page < kPages; ++page) {
+    Lane& records = s.lanes[b_.lanes];
+    s.moves = 0;
+    if (records.used == b_.segment_blocks) {
+      if (!MoveLane(s, records)) return;
+      s.moves = 1;
+    }
+    const auto block = DataBlock(s);
+    if (!block) return;
+    const int lsn = s.next;
+    StartRecord(s, BlockOf(records.segment, records.used), lsn - 1, page + 1 == kPages);
+    if (!Map(s, lsn, page, *block)) return;
+    ++records.used;
+    records.last = static_cast<uint8_t>(lsn);
+    if (!FinishRecord(s, false)) return;
+  }
+  // What displaces or maps an extent is the end of the chain.
+  const uint8_t last = static_cast<uint8_t>(s.next - 1);
+  for (Mapping& m : s.map) {
+    if (m.lsn == first) m.lsn = last;
+  }
+  for (int i = 0; i < s.displaced_count; ++i) {
+    if (s.displaced[i].displaced == first) s.displaced[i].displaced = last;
+  }
+  --s.chains_left;
+  for (int page = 0; page < kPages; ++page) s.chain[page] = s.submitted[page];
+  emit(s,
+       absl::StrCat("chain ", first, "-", int{last}, " X", int{s.submitted[0]}, " Y", int{s.submitted[1]}));
+}
+
+void Searcher::CompleteRequest(const State& s0, int index, const Emit& emit) {
+  State s = s0;
+  const Request request = s.requests[index];
+  s.requests[index] = s.requests[--s.request_count];
+  for (int i = 0; i < request.blocks; ++i) {
+    Block& block = s.blocks[request.block[i]];
+    if (request.durable_by_itself) block.copies = 0;
+    if (block.copies == kCopiesMax) return;
+    block.copy[block.copies++] = request.content[i];
+  }
+  if (request.purpose == kOpening) {
+    s.mode = kOpeningCompleted;
+  } else {
+    s.commits[request.lsn].state = request.durable_by_itself ? kDurable : kCompleted;
+    if (request.durable_by_itself && !Holds(Rule::kDurableIsNoFlush)) {
+      for (int n = 1; n < s.next; ++n) {
+        if (s.commits[n].state == kCompleted) s.commits[n].state = kDurable;
+      }
+    }
+    Advance(s);
+  }
+  emit(s, absl::StrCat("write of ", int{request.lsn}, " completes; durable ", int{s.durable}));
+}
+
+void Searcher::Flush(const State& s0, const Emit& emit) {
+  bool dirty = s0.mode == kOpeningCompleted;
+  for (int n = 1; n < s0.next; ++n) dirty |= s0.commits[n].state == kCompleted;
+  if (!dirty) return;
+  State s = s0;
+  for (Block& block : s.blocks) {
+    block.copy[0] = block.copy[block.copies - 1];
+    block.copies = 1;
+  }
+  for (int n = 1; n < s.next; ++n) {
+    if (s.commits[n].state == kCompleted) s.commits[n].state = kDurable;
+  }
+  if (s.mode == kOpeningCompleted) {
+    s.superblock_sent = 1;
+    s.mode = kOpeningSuperblockSent;
+  } else {
+    Advance(s);
+  }
+  emit(s, absl::StrCat("flush; durable ", int{s.durable}));
+}
+
+void Searcher::BeginCheckpoint(const State& s0, const Emit& emit) {
+  int durable = s0.durable;
+  while (Holds(Rule::kClaimChainEnds) && durable > 0 && !s0.commits[durable].last_of_chain) --durable;
+  if (durable <= s0.superblock.checkpoint) return;
+  const int newest = Holds(Rule::kNameDurableRecord) ? durable : s0.next - 1;
+  if (s0.commits[newest].block == kNone) return;
+  State s = s0;
+  --s.checkpoints_left;
+  Superblock& sb = s.next_superblock;
+  sb = s.superblock;
+  sb.epoch = s.epoch;
+  sb.newest = static_cast<uint8_t>(newest);
+  sb.newest_block = s.commits[newest].block;
+  sb.newest_record = s.commits[newest].record;
+  for (int n = sb.checkpoint + 1; n <= durable; ++n) {
+    const Commit& c = s.commits[n];
+    if (c.page != kNone) sb.map[c.page] = {c.data_block, c.version, 0};
+  }
+  sb.checkpoint = static_cast<uint8_t>(durable);
+  s.superblock_sent = 1;
+  emit(s, absl::StrCat("checkpoint ", int{sb.checkpoint}, " names record ", newest));
+}
+
+void Searcher::CompleteSuperblock(const State& s0, const Emit& emit) {
+  State s = s0;
+  s.superblock = s.next_superblock;
+  s.superblock_sent = 0;
+  for (int n = 1; n <= s.superblock.checkpoint; ++n) {
+    if (n != s.superblock.newest) s.commits[n].block = kNone;
+  }
+  // A superblock is there twice.
+  s.settled = std::max(s.settled, s.superblock.newest);
+  s.settled_twice = std::max(s.settled_twice, s.superblock.newest);
+  if (s.mode == kOpeningSuperblockSent) {
+    // From here on callers see what recovery has found.
+    for (int page = 0; page < kPages; ++page) {
+      for (int v = s.map[page].version + 1; v <= s.submitted[page]; ++v) s.dropped[page] |= 1u << v;
+      s.acknowledged[page] = s.settled_version[page] = s.map[page].version;
+    }
+    s.mode = kRunning;
+  }
+  emit(s, absl::StrCat("superblock of epoch ", int{s.superblock.epoch}, " counts"));
+}
+
+}  // namespace untorn::protocol

@@ -1,0 +1,189 @@
+// The inside of the model: the states of disk and engine, and the class that goes from one to the next.
+#ifndef UNTORN_TESTS_PROTOCOL_LOG_SEARCHER_H_
+#define UNTORN_TESTS_PROTOCOL_LOG_SEARCHER_H_
+
+#include <array>
+#include <cstdint>
+#include <cstring>
+#include <deque>
+#include <functional>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "base/check.h"
+#include "tests/protocol/log_model.h"
+
+namespace untorn::protocol {
+
+constexpr int kBlocksMax = 24, kSegmentsMax = 12, kLanesMax = 3, kNextSegments = 2, kRequestsMax = 3;
+constexpr int kLsnMax = 16, kPages = 2, kEntriesMax = 6, kCopiesMax = 4, kDisplacedMax = 10;
+constexpr uint8_t kNone = 0xff;
+
+// What a block holds: nothing, a torn write, a version of a page, or a record.
+using Content = uint16_t;
+constexpr Content kBlank = 0, kTorn = 1, kFirstData = 2, kVersionsMax = 32, kFirstRecord = 128;
+inline Content Data(int page, int version) {
+  return static_cast<Content>(kFirstData + page * kVersionsMax + version);
+}
+inline bool IsRecord(Content content) { return content >= kFirstRecord; }
+
+struct Entry {
+  uint8_t lsn, page, block, version;
+};
+
+struct Record {
+  uint8_t epoch, lsn, block, claim, base, base_block;
+  Content base_record;
+  uint8_t segment_count, entry_count, last_of_chain;
+  uint8_t segments[kLanesMax + 1 + kNextSegments];
+  Entry entries[kEntriesMax];  // of the commits after the base, up to this one
+};
+
+// The records that were ever made. Equal records have equal numbers, so a number stands for a checksum.
+class Records {
+ public:
+  Content Number(const Record& record) {
+    std::array<char, sizeof(Record)> bytes;
+    std::memcpy(bytes.data(), &record, sizeof(Record));
+    auto [it, fresh] = numbers_.insert({bytes, static_cast<Content>(kFirstRecord + records_.size())});
+    if (fresh) {
+      UNTORN_CHECK(records_.size() < 65000, "the search makes too many different records");
+      records_.push_back(record);
+    }
+    return it->second;
+  }
+  const Record& operator[](Content number) const { return records_[number - kFirstRecord]; }
+
+ private:
+  std::map<std::array<char, sizeof(Record)>, Content> numbers_;
+  std::deque<Record> records_;  // a reference stays valid
+};
+
+// The contents that a power cut may leave in a block, oldest first. The newest is what a read returns.
+struct Block {
+  uint8_t copies;
+  Content copy[kCopiesMax];
+};
+enum Purpose : uint8_t { kCommit, kOpening };
+struct Request {
+  uint8_t lsn, purpose, durable_by_itself, blocks;
+  uint8_t block[2];
+  Content content[2];
+};
+struct Mapping {
+  uint8_t block, version, lsn;
+};
+// Written whole: design.md says how two slots do that.
+struct Superblock {
+  uint8_t epoch, checkpoint, newest, newest_block;
+  Content newest_record;
+  Mapping map[kPages];
+};
+enum RecordState : uint8_t { kUnsent, kSent, kCompleted, kDurable };
+// What the engine knows of one LSN.
+struct Commit {
+  uint8_t state, block, base, claim, epoch;  // block: of the record, or kNone if it was given up
+  uint8_t last_of_chain;
+  Content record;
+  uint8_t page, data_block, version;
+};
+struct Displaced {
+  uint8_t block, mapped, displaced;
+};
+struct Lane {
+  uint8_t segment, used, last;  // blocks used, LSN of the last record in it or 0
+};
+enum Mode : uint8_t { kRunning, kDown, kDamaged, kOpeningSent, kOpeningCompleted, kOpeningSuperblockSent };
+
+struct State {
+  Block blocks[kBlocksMax];
+  Request requests[kRequestsMax];
+  Superblock superblock, next_superblock;
+  uint8_t superblock_sent, request_count, mode;
+  // The engine's memory.
+  uint8_t epoch, next, durable, settled, settled_twice, base, turn, moves,
+      displaced_count;  // moves of lanes since the base
+  // The last is no lane: it takes the records of commits that are not alone.
+  Lane lanes[kLanesMax + 1];
+  uint8_t next_segments[kNextSegments];
+  Commit commits[kLsnMax];
+  Mapping map[kPages];
+  Displaced displaced[kDisplacedMax];
+  // What the search knows, and the engine does not.
+  uint8_t submitted[kPages], acknowledged[kPages], settled_version[kPages], chain[kPages], epochs;
+  uint32_t dropped[kPages];  // bit v: recovery has said that version v is not there
+  uint8_t commits_left, chains_left, settling_left, checkpoints_left, cuts_left, kills_left, rot_left;
+};
+static_assert(std::is_trivially_copyable_v<State>);
+
+class Searcher {
+ public:
+  Searcher(const Bounds& bounds, const std::set<Rule>& dropped) : b_(bounds), dropped_(dropped) {
+    UNTORN_CHECK(bounds.segments * bounds.segment_blocks <= kBlocksMax, "too many blocks");
+    UNTORN_CHECK(bounds.segments <= kSegmentsMax && bounds.lanes <= kLanesMax, "too many segments");
+    UNTORN_CHECK(bounds.commits_in_record + 1 < kEntriesMax, "a record has too many entries");
+  }
+  SearchResult Run();
+
+ private:
+  using Emit = std::function<void(const State&, const std::string&)>;
+  bool Holds(Rule rule) const { return !dropped_.contains(rule); }
+  int BlockOf(int segment, int index) const { return segment * b_.segment_blocks + index; }
+  int BlockCount() const { return b_.segments * b_.segment_blocks; }
+  static Content Read(const State& s, int block) { return s.blocks[block].copy[s.blocks[block].copies - 1]; }
+  std::string Name(Content content) const;
+
+  State Initial();
+  void Successors(const State& s, const Emit& emit);
+  void CutPower(const State& s, const Emit& emit);
+  void Kill(const State& s, const Emit& emit);
+  void CompleteRequest(const State& s, int index, const Emit& emit);
+  void CompleteSuperblock(const State& s, const Emit& emit);
+  void Flush(const State& s, const Emit& emit);
+  void SendAlone(const State& s, int page, const Emit& emit);
+  void SendWithOthers(const State& s, int page, const Emit& emit);
+  void SendChain(const State& s, const Emit& emit);
+  void BeginCheckpoint(const State& s, const Emit& emit);
+  void Open(const State& s, const Emit& emit);
+
+  // The engine's rules.
+  bool MayOverwrite(const State& s, int lsn) const;
+  bool InUse(const State& s, int block) const;
+  bool NamedSegment(const State& s, int segment) const;
+  std::optional<int> TakeSegment(const State& s, const std::set<int>& not_these) const;
+  bool MoveLane(State& s, Lane& lane);
+  std::optional<int> DataBlock(const State& s) const;
+  bool Map(State& s, int lsn, int page, int block) const;
+  int Claim(const State& s) const;
+  void StartRecord(State& s, int block, int base, bool last_of_chain);
+  bool FinishRecord(State& s, bool durable_by_itself);
+  Content MakeRecord(const State& s, int lsn, int block, int base, int base_block, Content base_record);
+  void Advance(State& s) const;
+
+  struct Recovered {
+    std::string damage;  // empty if there is none
+    int end = 0;
+    std::vector<const Record*> chain;  // from the top down
+    std::vector<const Record*> found;
+    int claim = 0;
+    Mapping map[kPages];
+  };
+  Recovered Recover(const State& s);
+  void Judge(const State& s, const Recovered& r, bool rotten);
+  void Forget(State& s) const;
+  static void Canonical(State& s);
+
+  const Bounds b_;
+  const std::set<Rule> dropped_;
+  Records records_;
+  SearchResult result_;
+  std::string violation_;
+};
+
+}  // namespace untorn::protocol
+
+#endif  // UNTORN_TESTS_PROTOCOL_LOG_SEARCHER_H_
