@@ -25,23 +25,22 @@ absl::StatusOr<std::unique_ptr<LoopDisk>> LoopDisk::Make(const std::string& imag
   if (geteuid() != 0) return absl::PermissionDeniedError("only root can mount a file system");
   std::error_code error;
   std::filesystem::create_directories(mounted, error);
-  // umount detaches the loop device that a mount has attached, but not one that losetup has: hence --detach, which
-  // waits for the umount.
+  // The loop device is detached at the umount, and the file lives as long as the device. So a process that is killed
+  // leaves a mount, and nothing else.
   if (!Succeeds(absl::StrCat("truncate -s ", size, " '", image, "' && ", mkfs, " '", image,
                              "' && device=$(losetup --find --show --direct-io=on '", image,
                              "') && { mount \"$device\" '", mounted,
                              "'; result=$?; losetup --detach \"$device\"; "
                              "exit $result; }"))) {
+    Succeeds(absl::StrCat("losetup --associated '", image,
+                          "' --noheadings --output NAME | xargs -r losetup --detach"));
     std::filesystem::remove(image, error);
     return absl::FailedPreconditionError(absl::StrCat("no file system could be made and mounted in ", image));
   }
-  return std::unique_ptr<LoopDisk>(new LoopDisk(image, mounted));
+  std::filesystem::remove(image, error);
+  return std::unique_ptr<LoopDisk>(new LoopDisk(mounted));
 }
 
-LoopDisk::~LoopDisk() {
-  Succeeds(absl::StrCat("umount '", mounted_, "'"));
-  std::error_code error;
-  std::filesystem::remove(image_, error);
-}
+LoopDisk::~LoopDisk() { Succeeds(absl::StrCat("umount '", mounted_, "' || umount --lazy '", mounted_, "'")); }
 
 }  // namespace untorn::bench

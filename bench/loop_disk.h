@@ -18,13 +18,13 @@ class LoopDisk {
   //  kFailedPrecondition a command has failed, and has said why
   static absl::StatusOr<std::unique_ptr<LoopDisk>> Make(const std::string& image, const std::string& size,
                                                         const std::string& mkfs, const std::string& mounted);
-  // Unmounts it, and removes the file.
+  // Unmounts it. The file goes with it.
   ~LoopDisk();
   LoopDisk(const LoopDisk&) = delete;
 
  private:
-  LoopDisk(std::string image, std::string mounted) : image_(std::move(image)), mounted_(std::move(mounted)) {}
-  const std::string image_, mounted_;
+  explicit LoopDisk(std::string mounted) : mounted_(std::move(mounted)) {}
+  const std::string mounted_;
 };
 
 }  // namespace untorn::bench

@@ -32,7 +32,8 @@ const char* AtomicSourceName(AtomicSource source) {
 }
 
 bool LosesCachedWrites(const IoRequest& request) {
-  if (request.op != IoOp::kFlush && !request.durable) return false;
+  if (request.op == IoOp::kFlush) return !request.status.ok();
+  if (!request.durable) return false;
   // The device did nothing for a write that it refused.
   return !request.status.ok() && !absl::IsUnimplemented(request.status) &&
          !absl::IsOutOfRange(request.status);

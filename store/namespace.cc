@@ -117,7 +117,7 @@ absl::StatusOr<std::shared_ptr<ObjectState>> Namespace::Create(std::string_view 
   return object;
 }
 
-absl::StatusOr<std::shared_ptr<ObjectState>> Namespace::Find(std::string_view name_view) {
+absl::StatusOr<std::shared_ptr<ObjectState>> Namespace::Find(std::string_view name_view, FindFor purpose) {
   RETURN_IF_ERROR(CheckName(name_view));
   const std::string name(name_view);
   std::shared_ptr<ObjectState> object;
@@ -127,6 +127,7 @@ absl::StatusOr<std::shared_ptr<ObjectState>> Namespace::Find(std::string_view na
     return AwaitFound(lock, name, &object);
   }));
   if (!object) return NoSuchObject(name);
+  if (purpose == FindFor::kChange) RETURN_IF_ERROR(CheckNamed(*object, name));
   return object;
 }
 

@@ -16,6 +16,9 @@
 
 namespace untorn::internal {
 
+// What a look-up of a name is for: kChange if the object's name is going to be changed.
+enum class FindFor { kUse, kChange };
+
 absl::Status CheckName(std::string_view name);
 // Fails with kDataLoss unless the object's inode has the name by which the object was found. A rename or
 // remove changes the name that the inode has.
@@ -29,7 +32,9 @@ class Namespace {
 
   absl::StatusOr<std::shared_ptr<ObjectState>> Create(std::string_view name,
                                                       Durability durability) EXCLUDES_STORE_LOCK;
-  absl::StatusOr<std::shared_ptr<ObjectState>> Find(std::string_view name) EXCLUDES_STORE_LOCK;
+  // With kChange the call also fails as CheckNamed() does.
+  absl::StatusOr<std::shared_ptr<ObjectState>> Find(std::string_view name,
+                                                    FindFor purpose = FindFor::kUse) EXCLUDES_STORE_LOCK;
   absl::Status Rename(std::string_view from, std::string_view to, Durability durability) EXCLUDES_STORE_LOCK;
   absl::Status Remove(std::string_view name, Durability durability) EXCLUDES_STORE_LOCK;
   absl::StatusOr<std::vector<ObjectInfo>> List(std::string_view after, size_t max) EXCLUDES_STORE_LOCK;

@@ -20,8 +20,12 @@
 namespace untorn::internal {
 
 absl::Status TransactionImpl::Commit(Durability durability) {
-  RETURN_IF_ERROR(CheckUsable());
-  absl::Status status = CheckPolicy();
+  absl::Status status = CheckUsable();
+  if (!status.ok()) {
+    Abandon();
+    return status;
+  }
+  status = CheckPolicy();
   if (status.ok()) status = IsLarge() ? CommitLarge() : CommitStaged(durability);
   if (status.ok()) {
     const Lock lock(front_.mu);

@@ -131,7 +131,8 @@ absl::StatusOr<std::shared_ptr<ObjectHandle>> TransactionImpl::Create(std::strin
   return handle;
 }
 
-absl::StatusOr<std::shared_ptr<ObjectHandle>> TransactionImpl::Find(std::string_view name_view) {
+absl::StatusOr<std::shared_ptr<ObjectHandle>> TransactionImpl::Find(std::string_view name_view,
+                                                                    FindFor purpose) {
   RETURN_IF_ERROR(CheckUsable());
   RETURN_IF_ERROR(CheckName(name_view));
   const std::string name(name_view);
@@ -141,25 +142,15 @@ absl::StatusOr<std::shared_ptr<ObjectHandle>> TransactionImpl::Find(std::string_
     if (draft.created()) return draft.handle;
     return std::make_shared<ObjectHandle>(ObjectHandle{store_, draft.id, draft.state});
   }
-  ASSIGN_OR_RETURN(const std::shared_ptr<ObjectState> found, store_->names().Find(name));
+  ASSIGN_OR_RETURN(const std::shared_ptr<ObjectState> found, store_->names().Find(name, purpose));
   // The transaction has given the object another name.
   if (auto it = drafts_.find(found->id); it != drafts_.end() && it->second.renamed) return NoSuchObject(name);
   return std::make_shared<ObjectHandle>(ObjectHandle{store_, found->id, found});
 }
 
-absl::StatusOr<std::shared_ptr<ObjectHandle>> TransactionImpl::FindToChange(std::string_view name_view) {
-  ASSIGN_OR_RETURN(std::shared_ptr<ObjectHandle> handle, Find(name_view));
-  const std::string name(name_view);
-  // A name that the transaction gave leads to the object that the transaction gave it to.
-  if (names_.contains(name)) return handle;
-  const Lock lock(front_.mu);
-  RETURN_IF_ERROR(CheckNamed(*handle->state, name));
-  return handle;
-}
-
 absl::Status TransactionImpl::Rename(std::string_view from_view, std::string_view to_view) {
   RETURN_IF_ERROR(CheckName(to_view));
-  ASSIGN_OR_RETURN(const std::shared_ptr<ObjectHandle> handle, FindToChange(from_view));
+  ASSIGN_OR_RETURN(const std::shared_ptr<ObjectHandle> handle, Find(from_view, FindFor::kChange));
   const std::string from(from_view), to(to_view);
   ASSIGN_OR_RETURN(const ObjectId existing, Resolve(to));
   if (existing != ObjectId::kNone) return NameTaken(to);
@@ -174,7 +165,7 @@ absl::Status TransactionImpl::Rename(std::string_view from_view, std::string_vie
 }
 
 absl::Status TransactionImpl::Remove(std::string_view name_view) {
-  ASSIGN_OR_RETURN(const std::shared_ptr<ObjectHandle> handle, FindToChange(name_view));
+  ASSIGN_OR_RETURN(const std::shared_ptr<ObjectHandle> handle, Find(name_view, FindFor::kChange));
   ASSIGN_OR_RETURN(ObjectDraft * draft, Touch(*handle));
   const std::string name(name_view);
   expected_.insert({name, draft->id});

@@ -26,7 +26,8 @@ class TransactionImpl {
   ~TransactionImpl() { Abandon(); }
 
   absl::StatusOr<std::shared_ptr<ObjectHandle>> Create(std::string_view name) EXCLUDES_STORE_LOCK;
-  absl::StatusOr<std::shared_ptr<ObjectHandle>> Find(std::string_view name) EXCLUDES_STORE_LOCK;
+  absl::StatusOr<std::shared_ptr<ObjectHandle>> Find(std::string_view name,
+                                                     FindFor purpose = FindFor::kUse) EXCLUDES_STORE_LOCK;
   absl::Status Rename(std::string_view from, std::string_view to) EXCLUDES_STORE_LOCK;
   absl::Status Remove(std::string_view name) EXCLUDES_STORE_LOCK;
   absl::Status Write(const ObjectHandle& object, uint64_t offset, IoVector data) EXCLUDES_STORE_LOCK;
@@ -40,8 +41,6 @@ class TransactionImpl {
   void Abandon() EXCLUDES_STORE_LOCK;
 
  private:
-  // Find(), for a call that changes the object's name.
-  absl::StatusOr<std::shared_ptr<ObjectHandle>> FindToChange(std::string_view name) EXCLUDES_STORE_LOCK;
   // Fails if the transaction is finished, if the process is a fork()ed child, or if the store is closed.
   absl::Status CheckUsable() const EXCLUDES_STORE_LOCK;
   uint64_t SizeOf(const ObjectDraft& draft) EXCLUDES_STORE_LOCK;

@@ -427,6 +427,29 @@ TEST_P(ConcurrencyTest, DestructionWaitsForAsynchronousWrites) {
   }
 }
 
+// A name that others change meanwhile is no damage to a transaction.
+TEST_P(ConcurrencyTest, NameThatOthersChangeIsNoDamage) {
+  ASSERT_TRUE(store_->is_open());
+  ASSERT_TRUE(IsOk(store().CreateObject("a")));
+  std::atomic<bool> stop = false;
+  std::thread other([&] {
+    while (!stop) {
+      EXPECT_TRUE(IsOk(store().Rename("a", "b", Durability::kBuffered)));
+      EXPECT_TRUE(IsOk(store().Rename("b", "a", Durability::kBuffered)));
+    }
+  });
+  int found = 0;
+  for (int i = 0; i < 2000; ++i) {
+    Transaction transaction = store().Begin();
+    const absl::Status status = i % 2 ? transaction.Remove("a") : transaction.Rename("a", "c");
+    EXPECT_TRUE(status.ok() || absl::IsNotFound(status)) << status;
+    found += status.ok();
+  }
+  stop = true;
+  other.join();
+  EXPECT_GT(found, 0);
+}
+
 INSTANTIATE_TEST_SUITE_P(Policies, ConcurrencyTest,
                          testing::Values(WritePolicy::kAutomatic, WritePolicy::kAlwaysCow),
                          [](const testing::TestParamInfo<WritePolicy>& info) {
