@@ -26,21 +26,9 @@ namespace {
 // Each page overwritten where it is, by itself. Nothing makes several of them one.
 class RawOverwrite : public PageStore {
  public:
-  static absl::StatusOr<std::unique_ptr<PageStore>> Open(const PageStoreOptions& options, int flags) {
-    auto store = std::make_unique<RawOverwrite>();
-    store->options_ = options;
-    store->flags_ = flags;
-    absl::Status s =
-        store->file_.Open(options.directory + "/raw", options.page_bytes * options.pages * options.objects);
-    if (!s.ok()) return s;
-    return store;
-  }
-
   absl::Status Commit(int, std::span<const PageWrite> pages) override {
     for (const PageWrite& p : pages) {
-      const iovec iov{const_cast<std::byte*>(p.data), options_.page_bytes};
-      const ssize_t n = pwritev2(file_.fd(), &iov, 1, Place(p.object, p.page), flags_);
-      if (n != static_cast<ssize_t>(options_.page_bytes)) return IoError("pwritev2", n < 0 ? -errno : n);
+      if (absl::Status s = Overwrite(Place(p.object, p.page), p.data); !s.ok()) return s;
     }
     return absl::OkStatus();
   }
@@ -48,24 +36,47 @@ class RawOverwrite : public PageStore {
     return file_.Read(Place(object, page), out, options_.page_bytes);
   }
 
+ protected:
+  absl::Status OpenFile(const PageStoreOptions& options) {
+    options_ = options;
+    return file_.Open(options.directory + "/raw", options.page_bytes * options.pages * options.objects);
+  }
+  virtual absl::Status Overwrite(uint64_t offset, const std::byte* data) = 0;
+
+  PageStoreOptions options_;
+  RawFile file_;
+
  private:
   uint64_t Place(uint32_t object, uint64_t page) const {
     return (object * options_.pages + page) * options_.page_bytes;
   }
-  PageStoreOptions options_;
-  RawFile file_;
+};
+
+class RawOverwriteByCall : public RawOverwrite {
+ public:
+  static absl::StatusOr<std::unique_ptr<PageStore>> Open(const PageStoreOptions& options, int flags) {
+    auto store = std::make_unique<RawOverwriteByCall>();
+    store->flags_ = flags;
+    if (absl::Status s = store->OpenFile(options); !s.ok()) return s;
+    return store;
+  }
+
+ private:
+  absl::Status Overwrite(uint64_t offset, const std::byte* data) override {
+    const iovec iov{const_cast<std::byte*>(data), options_.page_bytes};
+    const ssize_t n = pwritev2(file_.fd(), &iov, 1, offset, flags_);
+    if (n != static_cast<ssize_t>(options_.page_bytes)) return IoError("pwritev2", n < 0 ? -errno : n);
+    return absl::OkStatus();
+  }
   int flags_ = 0;
 };
 
-// The same by io_uring, in the calling thread.
-class RawOverwriteByRing : public PageStore {
+// In the calling thread.
+class RawOverwriteByRing : public RawOverwrite {
  public:
   static absl::StatusOr<std::unique_ptr<PageStore>> Open(const PageStoreOptions& options, bool) {
     auto store = std::make_unique<RawOverwriteByRing>();
-    store->options_ = options;
-    absl::Status s =
-        store->file_.Open(options.directory + "/raw", options.page_bytes * options.pages * options.objects);
-    if (!s.ok()) return s;
+    if (absl::Status s = store->OpenFile(options); !s.ok()) return s;
     if (const int e = io_uring_queue_init(8, &store->ring_, 0); e < 0) return IoError("io_uring", e);
     store->ring_made_ = true;
     return store;
@@ -74,30 +85,18 @@ class RawOverwriteByRing : public PageStore {
     if (ring_made_) io_uring_queue_exit(&ring_);
   }
 
-  absl::Status Commit(int, std::span<const PageWrite> pages) override {
-    for (const PageWrite& p : pages) {
-      io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
-      io_uring_prep_write(sqe, file_.fd(), p.data, options_.page_bytes, Place(p.object, p.page));
-      sqe->rw_flags = RWF_DSYNC;
-      if (const int sent = io_uring_submit_and_wait(&ring_, 1); sent < 0) return IoError("io_uring", sent);
-      io_uring_cqe* cqe;
-      if (const int e = io_uring_wait_cqe(&ring_, &cqe); e < 0) return IoError("io_uring", e);
-      const int n = cqe->res;
-      io_uring_cqe_seen(&ring_, cqe);
-      if (n != static_cast<int>(options_.page_bytes)) return IoError("write", n);
-    }
-    return absl::OkStatus();
-  }
-  absl::Status Read(int, uint32_t object, uint64_t page, std::byte* out) override {
-    return file_.Read(Place(object, page), out, options_.page_bytes);
-  }
-
  private:
-  uint64_t Place(uint32_t object, uint64_t page) const {
-    return (object * options_.pages + page) * options_.page_bytes;
+  absl::Status Overwrite(uint64_t offset, const std::byte* data) override {
+    io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
+    io_uring_prep_write(sqe, file_.fd(), data, options_.page_bytes, offset);
+    sqe->rw_flags = RWF_DSYNC;
+    if (const int sent = io_uring_submit_and_wait(&ring_, 1); sent < 0) return IoError("io_uring", sent);
+    io_uring_cqe* cqe;
+    if (const int e = io_uring_wait_cqe(&ring_, &cqe); e < 0) return IoError("io_uring", e);
+    const int n = cqe->res;
+    io_uring_cqe_seen(&ring_, cqe);
+    return n == static_cast<int>(options_.page_bytes) ? absl::OkStatus() : IoError("write", n);
   }
-  PageStoreOptions options_;
-  RawFile file_;
   io_uring ring_;
   bool ring_made_ = false;
 };
@@ -223,7 +222,7 @@ class RawPacked : public PageStore {
 
 Subject RawOverwriteSubject() {
   return {"raw overwrite", "O_DIRECT, RWF_DSYNC, in place, one page after another; not atomic",
-          [](const PageStoreOptions& options, bool) { return RawOverwrite::Open(options, RWF_DSYNC); }};
+          [](const PageStoreOptions& options, bool) { return RawOverwriteByCall::Open(options, RWF_DSYNC); }};
 }
 
 Subject RawOverwriteByRingSubject() {
@@ -233,7 +232,7 @@ Subject RawOverwriteByRingSubject() {
 Subject RawAtomicSubject(const std::string& name) {
   return {name, "O_DIRECT, RWF_DSYNC and RWF_ATOMIC, in place, one page after another",
           [](const PageStoreOptions& options, bool) {
-            return RawOverwrite::Open(options, RWF_DSYNC | RWF_ATOMIC);
+            return RawOverwriteByCall::Open(options, RWF_DSYNC | RWF_ATOMIC);
           }};
 }
 

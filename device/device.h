@@ -104,7 +104,6 @@ struct IoRequest {
     for (const iovec& v : iov) n += v.iov_len;
     return n;
   }
-  bool is_write() const { return op == IoOp::kWrite || op == IoOp::kAtomicWrite; }
 };
 
 // Says whether the request failed and may have lost what the device's cache held: a flush, or a write that was

@@ -101,12 +101,11 @@ void CommitQueue::Send(Commit& commit) {
 bool CommitQueue::NeedsNoFlush(const Commit& commit) const {
   if (commits_.size() != 1) return false;
   if (commit.has_record) {
+    if (!commit.data_writes.empty() || commit.log.requests.size() != 1) return false;
     // Data that is not the commit's own was written before, and no flush since then has covered it.
-    const bool names_data =
-        std::any_of(commit.log.entries.begin(), commit.log.entries.end(), [](const LogEntry& e) {
-          return e.type == LogEntry::Type::kMap && e.state == MappingState::kWritten;
-        });
-    return commit.data_writes.empty() && !names_data && commit.log.requests.size() == 1;
+    return std::none_of(commit.log.entries.begin(), commit.log.entries.end(), [](const LogEntry& e) {
+      return e.type == LogEntry::Type::kMap && e.state == MappingState::kWritten;
+    });
   }
   // The data may be on its way already.
   return commit.data_writes.size() == 1 && commit.data_writes.front().commit == nullptr;

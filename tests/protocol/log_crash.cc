@@ -1,13 +1,10 @@
 // What a power cut or a kill leaves on the disk of the model.
-#include <algorithm>
 #include <cstring>
-#include <map>
 #include <set>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "base/check.h"
 #include "tests/protocol/log_searcher.h"
 
 namespace untorn::protocol {

@@ -1,10 +1,8 @@
 // What the engine of the model does: it makes records, sends and completes them, and makes checkpoints.
 #include <algorithm>
 #include <cstring>
-#include <map>
 #include <set>
 #include <string>
-#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
@@ -251,28 +249,35 @@ void Searcher::SendAlone(const State& s0, int page, const Emit& emit) {
                        moved ? ", lane moved" : ""));
 }
 
-// Other commits may be on their way. The record goes behind the records before it, and repeats nothing.
-void Searcher::SendWithOthers(const State& s0, int page, const Emit& emit) {
-  if (s0.next - 1 - s0.durable >= b_.in_flight) return;
-  State s = s0;
+// Sends a version of the page to a block of its own, and the record behind the records before it. The record repeats
+// nothing. Returns false if there is no place.
+bool Searcher::SendApart(State& s, int page, bool last_of_chain) {
   Lane& records = s.lanes[b_.lanes];
   s.moves = 0;
   if (records.used == b_.segment_blocks) {
-    if (!MoveLane(s, records)) return;
+    if (!MoveLane(s, records)) return false;
     s.moves = 1;
   }
   const auto block = DataBlock(s);
-  if (!block) return;
+  if (!block) return false;
   const int lsn = s.next;
-  StartRecord(s, BlockOf(records.segment, records.used), lsn - 1, true);
-  if (!Map(s, lsn, page, *block)) return;
+  StartRecord(s, BlockOf(records.segment, records.used), lsn - 1, last_of_chain);
+  if (!Map(s, lsn, page, *block)) return false;
   ++records.used;
   records.last = static_cast<uint8_t>(lsn);
+  return FinishRecord(s, false);
+}
+
+// Other commits may be on their way.
+void Searcher::SendWithOthers(const State& s0, int page, const Emit& emit) {
+  if (s0.next - 1 - s0.durable >= b_.in_flight) return;
+  State s = s0;
+  const int lsn = s.next;
+  if (!SendApart(s, page, true)) return;
   --s.commits_left;
-  if (!FinishRecord(s, false)) return;
-  emit(s,
-       absl::StrCat("with others: ", lsn, " ", Name(Data(page, s.submitted[page])), " to block ", *block,
-                    ", record to block ", int{s.commits[lsn].block}, ", claim ", int{s.commits[lsn].claim}));
+  emit(s, absl::StrCat("with others: ", lsn, " ", Name(Data(page, s.submitted[page])), " to block ",
+                       int{s.commits[lsn].data_block}, ", record to block ", int{s.commits[lsn].block},
+                       ", claim ", int{s.commits[lsn].claim}));
 }
 
 // Both pages, in two records that count only together.
@@ -281,20 +286,7 @@ void Searcher::SendChain(const State& s0, const Emit& emit) {
   State s = s0;
   const int first = s.next;
   for (int page = 0; page < kPages; ++page) {
-    Lane& records = s.lanes[b_.lanes];
-    s.moves = 0;
-    if (records.used == b_.segment_blocks) {
-      if (!MoveLane(s, records)) return;
-      s.moves = 1;
-    }
-    const auto block = DataBlock(s);
-    if (!block) return;
-    const int lsn = s.next;
-    StartRecord(s, BlockOf(records.segment, records.used), lsn - 1, page + 1 == kPages);
-    if (!Map(s, lsn, page, *block)) return;
-    ++records.used;
-    records.last = static_cast<uint8_t>(lsn);
-    if (!FinishRecord(s, false)) return;
+    if (!SendApart(s, page, page + 1 == kPages)) return;
   }
   // What displaces or maps an extent is the end of the chain.
   const uint8_t last = static_cast<uint8_t>(s.next - 1);

@@ -161,6 +161,7 @@ class Searcher {
   int Claim(const State& s) const;
   void StartRecord(State& s, int block, int base, bool last_of_chain);
   bool FinishRecord(State& s, bool durable_by_itself);
+  bool SendApart(State& s, int page, bool last_of_chain);
   Content MakeRecord(const State& s, int lsn, int block, int base, int base_block, Content base_record);
   void Advance(State& s) const;
 
