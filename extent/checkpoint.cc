@@ -82,7 +82,7 @@ absl::Status MakeCheckpoint(Lock& lock, const CheckpointParts& parts, const uint
   sink.ForgetRetired();
   // What only the old checkpoint used is freed like any displaced extent, because a read may be outstanding.
   parts.space.free_space().Install([&](Extent extent)
-                                       REQUIRES_STORE_LOCK { parts.space.FreeLater(extent, 0); });
+                                       REQUIRES_STORE_LOCK { parts.space.FreeLater(extent, 0, 0); });
   absl::Status released = parts.space.ReleasePending();
   // Threads may wait for space or for room in the log.
   parts.pump.Notify();

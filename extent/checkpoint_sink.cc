@@ -27,7 +27,7 @@ absl::StatusOr<BlockNumber> CheckpointSink::AllocateNode() {
     RETURN_IF_ERROR(SendRun(lock));
     // A run takes nothing that is reserved for data, except for a single block.
     const BlockCount free = space_.free_blocks();
-    const BlockCount unreserved = free - std::min(free, space_.reserved_blocks());
+    const BlockCount unreserved = free - std::min(free, space_.reserved().blocks);
     const BlockCount want = std::clamp<BlockCount>(unreserved, 1, kNodeRunBlocks);
     ASSIGN_OR_RETURN(run_, space_.Allocate(lock, {.want_blocks = want}));
     bytes_ = AlignedBuffer(Bytes(run_.count));

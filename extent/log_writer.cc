@@ -44,7 +44,8 @@ void LogWriter::Resume(const LogTail& tail) {
   previous_checksum_ = durable_checksum_ = tail.checksum;
   next_lsn_ = tail.lsn + 1;
   // Recovery makes all that it keeps durable, and so settled, before anything relies on the log.
-  state_.durable_lsn = state_.settled_lsn = tail.lsn;
+  state_.durable_lsn = tail.lsn;
+  state_.settled = {tail.lsn, tail.lsn};
 }
 
 BlockCount LogWriter::BlocksFor(const std::vector<LogEntry>& entries) {
@@ -81,7 +82,8 @@ void LogWriter::Begin(LogReservation reservation, std::vector<LogEntry> entries,
   out->epoch = state_.superblock.epoch;
   out->superblock_generation = state_.superblock.generation;
   out->prepared_blocks = space_.prepared_blocks();
-  UNTORN_CHECK(out->claim < out->first && out->claim >= state_.settled_lsn, "a claim of what is not durable");
+  UNTORN_CHECK(out->claim < out->first && out->claim >= state_.settled.once,
+               "a claim of what is not durable");
   UNTORN_CHECK(out->start_position >= durable_position_, "a record begins before what is durable ends");
   UNTORN_CHECK(out->requests.empty(), "an append is begun twice");
   out->bytes = std::exchange(spare_, AlignedBuffer());
@@ -150,8 +152,8 @@ void LogWriter::NoteDurable(LogAppend& append) {
   }
   // The claim is in a record that is durable together with all records before. So everything that is claimed
   // is settled.
-  state_.settled_lsn = std::max(state_.settled_lsn, append.claim);
-  UNTORN_CHECK(state_.settled_lsn <= state_.durable_lsn, "a record is settled that is not durable");
+  state_.settled.Claim(append.claim);
+  UNTORN_CHECK(state_.settled.once <= state_.durable_lsn, "a record is settled that is not durable");
   // The requests are done, so the buffer is free. Most commits take one block.
   if (append.bytes.size() == kBlockBytes) spare_ = std::exchange(append.bytes, AlignedBuffer());
 }
@@ -166,7 +168,8 @@ absl::Status LogWriter::CheckInvariants() const {
   if (state_.durable_lsn > last_lsn() || durable_position_ > next_position_) {
     return broken(2, "more records are durable than there are");
   }
-  if (state_.settled_lsn > state_.durable_lsn) return broken(3, "a record is settled that is not durable");
+  if (state_.settled.twice > state_.settled.once) return broken(3, "a record is claimed twice, and not once");
+  if (state_.settled.once > state_.durable_lsn) return broken(3, "a record is settled that is not durable");
   if (superblock.checkpoint_lsn > state_.durable_lsn)
     return broken(3, "a checkpoint holds what is not durable");
   const bool all_durable = state_.durable_lsn == last_lsn();

@@ -115,7 +115,7 @@ class LogWriter {
 
   Lsn last_lsn() const REQUIRES_STORE_LOCK { return next_lsn_ - 1; }
   Lsn durable_lsn() const REQUIRES_STORE_LOCK { return state_.durable_lsn; }
-  Lsn settled_lsn() const REQUIRES_STORE_LOCK { return state_.settled_lsn; }
+  const Settled& settled() const REQUIRES_STORE_LOCK { return state_.settled; }
   // The log goes on at durable_position() after the record durable_lsn(). durable_checksum() is the checksum
   // of this record.
   LogPosition durable_position() const REQUIRES_STORE_LOCK { return durable_position_; }

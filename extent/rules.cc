@@ -2,8 +2,8 @@
 
 namespace untorn {
 
-bool MayReuse(Lsn mapped_by, Lsn settled_lsn, bool read_outstanding) {
-  return mapped_by <= settled_lsn && !read_outstanding;
+bool MayReuse(Lsn mapped_by, Lsn displaced_by, const Settled& settled, bool read_outstanding) {
+  return mapped_by <= settled.twice && displaced_by <= settled.once && !read_outstanding;
 }
 
 BlockNumber CursorAfterFree(BlockNumber cursor, Extent) { return cursor; }

@@ -19,12 +19,14 @@ namespace untorn {
 
 // ---- Reuse of space ----
 
-// Says whether an extent that durable records have displaced may be allocated again. The record that mapped
-// the extent must be settled, and no read of the extent may be outstanding. Without the first condition
-// recovery would compare the mapping record's hash with the data of the next owner. Recovery would drop that
-// record and everything after it, although all of it was acknowledged. Without the second condition a slow
-// reader would get the data of another object.
-bool MayReuse(Lsn mapped_by, Lsn settled_lsn, bool read_outstanding);
+// Says whether an extent that durable records have displaced may be allocated again. Two records must claim the
+// record that mapped the extent, a record must claim the one that displaced the extent, and no read of the extent
+// may be outstanding. Without the first condition recovery would compare the mapping record's hash with the data
+// of the next owner. Recovery would drop that record and everything after it, although all of it was
+// acknowledged. One claim is too little, because its block may be damaged. Without the second condition, damage
+// to the displacing record would bring the extent back with another object's data. Without the third condition a
+// slow reader would get the data of another object.
+bool MayReuse(Lsn mapped_by, Lsn displaced_by, const Settled& settled, bool read_outstanding);
 
 // Says where the search for free space goes on after an extent was freed: where it was. So space is used
 // again in the order in which it was written. No correctness depends on this rule.

@@ -70,6 +70,7 @@ std::optional<Reservation> SpaceLedger::TryReserve(SpaceCost cost, EmergencyRese
   const BlockCount needed = reserved_.blocks + cost.blocks + MetadataReserve(cost.tree_entries) + keep;
   if (free_.free_blocks() < needed) return std::nullopt;
   reserved_ += cost;
+  has_reserved_ = true;
   return Reservation(this, cost);
 }
 
@@ -218,17 +219,18 @@ bool SpaceLedger::ReadOutstanding(Extent extent) const {
                      [&](const Extent& r) { return r.start < extent.end() && extent.start < r.end(); });
 }
 
-void SpaceLedger::FreeLater(Extent extent, Lsn mapped_by) {
+void SpaceLedger::FreeLater(Extent extent, Lsn mapped_by, Lsn displaced_by) {
   UNTORN_CHECK(extent.count > 0 && CheckPlace(extent).ok(), "what is freed is outside the data area");
-  UNTORN_CHECK(mapped_by <= state_.durable_lsn, "a mapping whose record is not durable is displaced");
-  pending_.push_back({extent, mapped_by});
+  UNTORN_CHECK(mapped_by <= displaced_by, "a mapping is displaced before it is made");
+  UNTORN_CHECK(displaced_by <= state_.durable_lsn, "a record displaces a mapping, and is not durable");
+  pending_.push_back({extent, mapped_by, displaced_by});
   pending_blocks_ += extent.count;
 }
 
 absl::Status SpaceLedger::ReleasePending() {
   absl::Status status;
   std::erase_if(pending_, [&](const PendingFree& p) REQUIRES_STORE_LOCK {
-    if (!MayReuse(p.mapped_by, state_.settled_lsn, ReadOutstanding(p.extent))) return false;
+    if (!MayReuse(p.mapped_by, p.displaced_by, state_.settled, ReadOutstanding(p.extent))) return false;
     UNTORN_CHECK(pending_blocks_ >= p.extent.count, "more is freed than was pending");
     pending_blocks_ -= p.extent.count;
     if (absl::Status s = free_.MarkFree(p.extent); !s.ok()) status = s;
@@ -255,6 +257,12 @@ absl::Status SpaceLedger::CheckInvariants() const {
     return absl::InternalError(absl::StrCat("space ledger, invariant 4: ", pending.value(),
                                             " blocks wait to be freed, ", pending_blocks_.value(),
                                             " are counted"));
+  }
+  // A checkpoint that is under way has taken a part of what is kept for it.
+  const BlockCount kept = reserved_.blocks + MetadataReserve(0);
+  if (has_reserved_ && !state_.frozen && free_.free_blocks() < kept) {
+    return absl::InternalError(absl::StrCat("space ledger, invariant 2: ", free_.free_blocks().value(),
+                                            " blocks are free, ", kept.value(), " are promised"));
   }
   return free_.CheckInvariants();
 }

@@ -1,9 +1,9 @@
 // Keeps account of every block: reserved for accepted changes, allocated, pending free, or free.
 //
 // Invariants
-//  1. A displaced extent is allocatable only under four conditions. The record that mapped the extent is
-//     settled. The record that displaced the extent is durable, together with all records before. No read of
-//     the extent is outstanding. No durable checkpoint refers to the extent.
+//  1. A displaced extent is allocatable only under four conditions. Two claims settle the record that mapped
+//     the extent. The record that displaced the extent is settled. No read of the extent is outstanding. No
+//     durable checkpoint refers to the extent.
 //  2. The prepared free blocks suffice for all that is reserved, and for the checkpoints of all changes that
 //     are reserved or in the deltas. The free blocks also suffice for one more copy of the tree as those
 //     changes leave the tree. The exception is a store that recovery has left fuller than that; nothing more
@@ -130,7 +130,7 @@ class SpaceLedger {
   // ---- Reservations ----
   // Returns nullopt if there is not that much space.
   std::optional<Reservation> TryReserve(SpaceCost cost, EmergencyReserve reserve) REQUIRES_STORE_LOCK;
-  BlockCount reserved_blocks() const REQUIRES_STORE_LOCK { return reserved_.blocks; }
+  SpaceCost reserved() const REQUIRES_STORE_LOCK { return reserved_; }
   // Counts the blocks that writes could reserve, including blocks that are still to be prepared.
   BlockCount ReservableBlocks() const REQUIRES_STORE_LOCK;
   // Counts the blocks that a reservation takes in all, its share of tree nodes included.
@@ -159,9 +159,9 @@ class SpaceLedger {
   absl::StatusOr<Prepared> PrepareMore(Lock& lock, BlockCount blocks) REQUIRES_STORE_LOCK;
 
   // ---- Reuse ----
-  // Makes a pending free of an extent that is no longer mapped. `mapped_by` is the record that had mapped
-  // the extent, or 0 for a checkpoint.
-  void FreeLater(Extent extent, Lsn mapped_by) REQUIRES_STORE_LOCK;
+  // Makes a pending free of an extent that is no longer mapped. The records are the one that had mapped the
+  // extent, and the one that displaced it. Both are 0 if a checkpoint displaced the extent.
+  void FreeLater(Extent extent, Lsn mapped_by, Lsn displaced_by) REQUIRES_STORE_LOCK;
   // Frees the pending frees that MayReuse() allows.
   absl::Status ReleasePending() REQUIRES_STORE_LOCK;
   ReadPin PinRead(Extent extent) REQUIRES_STORE_LOCK {
@@ -169,8 +169,9 @@ class SpaceLedger {
   }
   bool ReadOutstanding(Extent extent) const REQUIRES_STORE_LOCK;
 
-  // Returns kInternal and names the invariant, if an invariant does not hold. Checks invariant 4 and the
-  // invariants of the free space. Of invariant 1, the call checks that no pending free is free already.
+  // Returns kInternal and names the invariant, if an invariant does not hold. Checks invariant 2,
+  // invariant 4, and those of the free space. Of invariant 1, the call checks that no pending free is free
+  // already. Invariant 3 holds because only TryReserve() and TrySplit() make reservations.
   absl::Status CheckInvariants() const REQUIRES_STORE_LOCK;
 
   // ---- For recovery and checkpoints ----
@@ -188,6 +189,7 @@ class SpaceLedger {
   struct PendingFree {
     Extent extent;
     Lsn mapped_by;
+    Lsn displaced_by;
   };
 
   void Unreserve(SpaceCost cost) REQUIRES_STORE_LOCK;
@@ -206,6 +208,7 @@ class SpaceLedger {
   std::list<Extent> reads_ GUARDED_BY_STORE_LOCK;
   bool preparing_ GUARDED_BY_STORE_LOCK = false;
   bool fragmented_ GUARDED_BY_STORE_LOCK = false;
+  bool has_reserved_ GUARDED_BY_STORE_LOCK = false;  // invariant 2 has no exception any more
 };
 
 }  // namespace untorn

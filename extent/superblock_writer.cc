@@ -32,7 +32,8 @@ absl::Status SuperblockWriter::Write(Lock& lock, const Superblock& next) {
   }
   // The store relies on `next` only from here on, when both slots are durable.
   state_.superblock = next;
-  state_.settled_lsn = std::max(state_.settled_lsn, next.durable_lsn);
+  // Two slots are two claims.
+  for (size_t i = 0; i < std::size(slots); ++i) state_.settled.Claim(next.durable_lsn);
   return absl::OkStatus();
 }
 

@@ -2,6 +2,7 @@
 #ifndef UNTORN_EXTENT_TYPES_H_
 #define UNTORN_EXTENT_TYPES_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 
@@ -18,6 +19,17 @@ inline uint64_t Value(ObjectId id) { return static_cast<uint64_t>(id); }
 // The log sequence number counts the log records of a store. The first record has LSN 1. LSN 0 stands before
 // all records.
 using Lsn = StrongInt<struct LsnTag, uint64_t>;
+// Says up to which record durable claims reach: one claim at least, and two. A claim is one block, so two claims
+// remain one if a block is damaged.
+struct Settled {
+  Lsn once;
+  Lsn twice;
+  // Takes account of one more durable claim, of a record or of a superblock's slot.
+  void Claim(Lsn claim) {
+    twice = std::max(twice, std::min(once, claim));
+    once = std::max(once, claim);
+  }
+};
 // Counts the blocks of the log since the store was made, and so names a place in the log.
 using LogPosition = StrongInt<struct LogPositionTag, BlockCount>;
 // Counts how often the store was opened for writing. The creation of the store counts as the first time.

@@ -95,9 +95,10 @@ absl::Status Volume::RecordsDurable(LogAppend& append) {
   counters_.log_records += append.records;
   counters_.log_bytes += Bytes(append.blocks());
   for (const LogEntry& e : append.entries) {
-    const absl::Status applied = state_.active->Apply(
-        e, append.last,
-        [&](Extent extent, Lsn mapped_by) REQUIRES_STORE_LOCK { space_.FreeLater(extent, mapped_by); });
+    const absl::Status applied =
+        state_.active->Apply(e, append.last, [&](Extent extent, Lsn mapped_by) REQUIRES_STORE_LOCK {
+          space_.FreeLater(extent, mapped_by, append.last);
+        });
     UNTORN_CHECK(applied.ok(), "a record contradicts an earlier one");
   }
   // The claim of this commit may have settled records for which pending frees wait.

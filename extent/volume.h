@@ -8,7 +8,8 @@
 //  1. The mappings seen here are those of durable records only. The layers above know what is on its way to
 //     the device.
 //  2. A record is settled once a durable claim covers the record. A claim is durable in a durable
-//     superblock, or in a record that is durable together with every record before it.
+//     superblock, or in a record that is durable together with every record before it. The record is
+//     settled twice once two durable claims cover it.
 // The invariants of the parts are in their headers.
 //
 // Threading: one mutex, the pump's, guards everything. The caller of every method holds the mutex. Methods

@@ -20,7 +20,7 @@ struct VolumeState {
   std::unique_ptr<Delta> active = std::make_unique<Delta>();
   std::unique_ptr<Delta> frozen;  // while a checkpoint merges it into the tree
   Lsn durable_lsn;                // every record up to it is durable
-  Lsn settled_lsn;                // every record up to it is settled
+  Settled settled;
 };
 
 }  // namespace untorn

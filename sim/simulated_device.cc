@@ -193,6 +193,11 @@ void SimulatedDevice::Impl::Write(Pending p) {
     p.write.first_block = BlockNumber(moved % (places + 1));
   }
   if (p.fault == SimulatedFault::kError) {
+    // A write that was to be durable by itself may have flushed the cache, and the flush may have failed.
+    p.request->status = p.status;
+    if (LosesCachedWrites(*p.request) && rng() % 2 == 0) {
+      state().FailFlushBefore(state().unflushed_end(), rng);
+    }
     // A write that fails keeps nothing, some sectors, or all (fault model 7).
     const uint64_t outcome = rng() % 3;
     if (outcome == 0) return;

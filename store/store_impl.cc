@@ -241,7 +241,7 @@ Stats StoreImpl::stats() const {
   s.space_total = Bytes(volume.geometry().total_blocks);
   s.space_free = Bytes(volume.space().ReservableBlocks());
   s.space_prepared = Bytes(volume.space().prepared_blocks());
-  s.space_reserved = Bytes(volume.space().reserved_blocks());
+  s.space_reserved = Bytes(volume.space().reserved().blocks);
   s.space_pending = Bytes(volume.space().pending_blocks());
   s.cache_limit = options_.cache_bytes;
   s.cache_used =
@@ -249,7 +249,7 @@ Stats StoreImpl::stats() const {
   s.cache_dirty = Bytes(front_.parts.fork.dirty_blocks());
   s.lsn_last = volume.log().last_lsn().value();
   s.lsn_durable = volume.log().durable_lsn().value();
-  s.lsn_settled = volume.log().settled_lsn().value();
+  s.lsn_settled = volume.log().settled().once.value();
   s.log_epoch = volume.superblock().epoch.value();
   return s;
 }

@@ -16,6 +16,11 @@ TransactionImpl::TransactionImpl(std::shared_ptr<StoreImpl> store)
 
 absl::Status TransactionImpl::CheckUsable() const {
   if (finished_) return absl::FailedPreconditionError("the transaction is finished");
+  if (!incomplete_.ok()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("abandon the transaction, and begin it again: an earlier change of it failed half way: ",
+                     incomplete_.message()));
+  }
   // First, because a fork()ed child must not take the lock.
   RETURN_IF_ERROR(store_->CheckProcess());
   const Lock lock(front_.mu);
@@ -186,6 +191,13 @@ void TransactionImpl::ForgetBlocks(ObjectDraft& draft, BlockRange range) {
 }
 
 absl::Status TransactionImpl::WriteBlocks(ObjectDraft& draft, uint64_t offset, IoVector data) {
+  const absl::Status written = CopyToBlocks(draft, offset, data);
+  // The draft may hold a part of the data now, and a commit would make the part durable.
+  if (!written.ok()) incomplete_ = written;
+  return written;
+}
+
+absl::Status TransactionImpl::CopyToBlocks(ObjectDraft& draft, uint64_t offset, IoVector data) {
   constexpr size_t kTakenTogether = 64;
   absl::InlinedVector<BufferRef, kTakenTogether> taken;
   size_t used = 0;

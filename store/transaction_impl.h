@@ -41,13 +41,16 @@ class TransactionImpl {
   void Abandon() EXCLUDES_STORE_LOCK;
 
  private:
-  // Fails if the transaction is finished, if the process is a fork()ed child, or if the store is closed.
+  // Fails if the transaction is finished or incomplete, if the process is a fork()ed child, or if the store is
+  // closed.
   absl::Status CheckUsable() const EXCLUDES_STORE_LOCK;
   uint64_t SizeOf(const ObjectDraft& draft) EXCLUDES_STORE_LOCK;
   absl::StatusOr<ObjectDraft*> Touch(const ObjectHandle& object) EXCLUDES_STORE_LOCK;
   // Returns the object that the name refers to, as the transaction sees it, or kNone if there is no object.
   absl::StatusOr<ObjectId> Resolve(const std::string& name) EXCLUDES_STORE_LOCK;
+  // After an error the transaction is incomplete.
   absl::Status WriteBlocks(ObjectDraft& draft, uint64_t offset, IoVector data) EXCLUDES_STORE_LOCK;
+  absl::Status CopyToBlocks(ObjectDraft& draft, uint64_t offset, IoVector data) EXCLUDES_STORE_LOCK;
   absl::Status ZeroBytes(ObjectDraft& draft, uint64_t from, uint64_t to) EXCLUDES_STORE_LOCK;
   void MakeHole(ObjectDraft& draft, BlockRange range) EXCLUDES_STORE_LOCK;
   void ForgetBlocks(ObjectDraft& draft, BlockRange range);
@@ -80,6 +83,7 @@ class TransactionImpl {
   const Front front_;
   Spill spill_;
   bool finished_ = false;
+  absl::Status incomplete_;  // says why a call failed that had changed a part already
   BlockCount blocks_in_memory_;
   uint64_t extents_cut_ = 0;  // spilled extents that a hole has cut in two
   std::map<ObjectId, ObjectDraft> drafts_;

@@ -143,8 +143,9 @@ class Object {
 // A transaction locks nothing before its commit. At the commit its writes take effect over whatever is there
 // then, byte for byte. The commit checks names and objects again. Blocks of which the transaction writes only
 // a part stay in memory until the commit. All of these blocks must fit an eighth of the page cache, and half
-// of that once data is written ahead; otherwise a call returns kResourceExhausted. An open Transaction must
-// not outlive its Store.
+// of that once data is written ahead; otherwise a call returns kResourceExhausted. After a Write, Truncate or
+// PunchHole that failed half way, every other call returns kFailedPrecondition, and only Abandon is left. An
+// open Transaction must not outlive its Store.
 class Transaction {
  public:
   ~Transaction();  // Abandons the transaction if it is not committed.

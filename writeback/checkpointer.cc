@@ -67,7 +67,7 @@ bool Checkpointer::PrepareDue() const {
   if (prepare_failed_ || prepared == volume.geometry().total_blocks) return false;
   // Writes must find prepared blocks, so the first case does not wait. The second case only makes runs
   // longer, and so leaves the disk to other writes most of the time.
-  if (free < space.reserved_blocks() + kPrepareAheadBlocks) return true;
+  if (free < space.reserved().blocks + kPrepareAheadBlocks) return true;
   return space.fragmented() && prepared < kGrowthForRuns * (prepared - free) &&
          parts_.pump.counts().bytes_written >= grow_at_bytes_written_;
 }

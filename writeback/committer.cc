@@ -229,7 +229,7 @@ absl::Status Committer::Settle(Lock& lock) {
 }
 
 // Selects and plans until all that the plan needs is there. A plan without change sets has nothing to send.
-Readiness Committer::SelectAndPlan(Lock& lock, Take take, bool* settled, Plan* plan, LogReservation* log) {
+Readiness Committer::SelectAndPlan(Lock& lock, Take take, int* settlings, Plan* plan, LogReservation* log) {
   *plan = Plan();
   wanted_.Refresh();
   const BlockCount blocks_max = take == Take::kWanted ? kWantedBatchBlocks : kOldBatchBlocks;
@@ -246,12 +246,12 @@ Readiness Committer::SelectAndPlan(Lock& lock, Take take, bool* settled, Plan* p
   const auto is_read = [&](Extent e) REQUIRES_STORE_LOCK { return parts_.volume.space().ReadOutstanding(e); };
   Plan made = MakePlan(batch.sets, {.policy = options_.policy,
                                     .limits = options_.limits,
-                                    .settled = parts_.volume.log().settled_lsn(),
+                                    .settled_twice = parts_.volume.log().settled().twice,
                                     .earlier_in_flight = queue_.AnyBefore(batch.sets.back()->epoch),
                                     .read_outstanding = is_read});
   UNTORN_CHECK(made.sets.size() == batch.sets.size(), "a plan has other change sets than its batch");
-  // One send settles once at most, even if the mapping is still unsettled then.
-  if (made.settle_first && !std::exchange(*settled, true)) return Readiness::RetryIfOk(Settle(lock));
+  // Two claims are enough. So one send settles no more often, even if the mapping is still unsettled then.
+  if (made.settle_first && (*settlings)++ < 2) return Readiness::RetryIfOk(Settle(lock));
   // The room must be there before the batch is frozen: a committing change set cannot wait for a checkpoint.
   if (made.needs_record()) RETURN_UNLESS_READY(AwaitLogRoom(lock, made.log_blocks_max, log));
   UNTORN_CHECK(!made.needs_record() || log->blocks() >= made.log_blocks_max,
@@ -315,11 +315,12 @@ Committer::Sent Committer::SendBatch(Lock& lock, Take take) {
   LogReservation log;
   {
     const NodeCache::Hold hold(parts_.volume.mappings().node_cache());  // all nodes are needed at once
-    bool settled = false, first = true;
+    bool first = true;
+    int settlings = 0;
     absl::Status ready = UntilReady([&]() REQUIRES_STORE_LOCK {
       // The lock was released. Others may have found that they cannot send, and must look again.
       if (!std::exchange(first, false)) parts_.progress.Note();
-      return SelectAndPlan(lock, take, &settled, &plan, &log);
+      return SelectAndPlan(lock, take, &settlings, &plan, &log);
     });
     if (!ready.ok()) {
       parts_.health.Fail(ready);

@@ -86,7 +86,7 @@ class Committer {
   // Sends one commit. Returns false if nothing could be sent, or if the store has failed.
   bool Send(Lock& lock, Take take) REQUIRES_STORE_LOCK;
   Sent SendBatch(Lock& lock, Take take) REQUIRES_STORE_LOCK;
-  Readiness SelectAndPlan(Lock& lock, Take take, bool* settled, Plan* plan,
+  Readiness SelectAndPlan(Lock& lock, Take take, int* settlings, Plan* plan,
                           LogReservation* log) REQUIRES_STORE_LOCK;
   Readiness AwaitMappings(Lock& lock, std::span<const ChangeSetRef> sets) REQUIRES_STORE_LOCK;
   Readiness AwaitLogRoom(Lock& lock, BlockCount blocks, LogReservation* log) REQUIRES_STORE_LOCK;

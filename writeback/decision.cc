@@ -62,7 +62,7 @@ PathReason Decide(const DecisionInput& in) {
   }
   // Recovery would compare the new data with the hash in the old record, and drop an acknowledged version.
   for (const Mapping& m : in.mappings) {
-    if (!rules::MayOverwriteInPlace(m.lsn, in.settled)) return PathReason::kUnsettled;
+    if (!rules::MayOverwriteInPlace(m.lsn, in.settled_twice)) return PathReason::kUnsettled;
   }
   const uint64_t offset = ByteOffset(in.mappings.front().physical);
   if (offset % in.length_bytes != 0) return PathReason::kMisaligned;

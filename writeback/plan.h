@@ -26,7 +26,7 @@ struct Plan {
   absl::InlinedVector<SetPlan, 1> sets;
   std::vector<InPlaceRun> in_place;  // the candidates of a run are indices into `sets`
   BlockCount log_blocks_max;         // the most blocks of the log that the chain can take
-  bool settle_first = false;         // a settling record would let the only change set go in place
+  bool settle_first = false;         // settling records would let the only change set go in place
 
   bool needs_record() const { return in_place.empty() || sets_in_place() < sets.size(); }
   size_t sets_in_place() const {

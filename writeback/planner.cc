@@ -97,8 +97,8 @@ bool HasUnwritten(const ObjectChange& change) {
                      [](const Mapping& m) { return m.state == MappingState::kUnwritten; });
 }
 
-// True if a settling record would let the change set go in place. The same range must also have been
-// rewritten before for want of such a record.
+// True if settling records would let the change set go in place. The same range must also have been
+// rewritten before for want of such records.
 bool SettlingPays(PathReason reason, std::span<const Mapping> mappings) {
   return reason == PathReason::kUnsettled && mappings.size() == 1 && mappings[0].unsettled_rewrites >= 1;
 }
@@ -136,7 +136,7 @@ Plan MakePlan(std::span<const ChangeSetRef> sets, const PlanContext& context) {
   DecisionInput in;
   in.policy = context.policy;
   in.limits = context.limits;
-  in.settled = context.settled;
+  in.settled_twice = context.settled_twice;
   in.barrier_unmet = several_epochs || context.earlier_in_flight;
   plan.sets.reserve(sets.size());
   for (const ChangeSetRef& set : sets) {

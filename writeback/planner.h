@@ -29,7 +29,7 @@ absl::Status FindMappings(std::span<const ChangeSetRef> sets, MappingReader& rea
 struct PlanContext {
   WritePolicy policy = WritePolicy::kAutomatic;
   AtomicLimits limits;
-  Lsn settled = {};  // records up to this one are settled
+  Lsn settled_twice = {};  // two claims cover the records up to this one
   // Something is committing whose barrier epoch is earlier than that of the batch's last change set.
   bool earlier_in_flight = false;
   // Says whether a device read of the extent is outstanding.

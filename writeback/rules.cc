@@ -2,7 +2,7 @@
 
 namespace untorn::rules {
 
-bool MayOverwriteInPlace(Lsn mapped_by, Lsn settled) { return mapped_by <= settled; }
+bool MayOverwriteInPlace(Lsn mapped_by, Lsn settled_twice) { return mapped_by <= settled_twice; }
 
 bool FlushCoversWhatCompletesDuringIt() { return false; }
 

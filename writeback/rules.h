@@ -8,10 +8,10 @@
 
 namespace untorn::rules {
 
-// A mapping may be overwritten in place once the record that made the mapping is settled. Without this rule,
-// recovery after a power cut compares the new data with the hash in that record. Recovery then drops a
-// version that was acknowledged.
-bool MayOverwriteInPlace(Lsn mapped_by, Lsn settled);
+// A mapping may be overwritten in place once two claims cover the record that made the mapping. Without this
+// rule, recovery after a power cut compares the new data with the hash in that record. Recovery then drops a
+// version that was acknowledged. One claim is too little, because its block may be damaged.
+bool MayOverwriteInPlace(Lsn mapped_by, Lsn settled_twice);
 
 // A flush never covers a write that completed while the flush was under way. Without this rule an
 // acknowledged record is not on the medium.

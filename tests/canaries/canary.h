@@ -11,7 +11,7 @@ namespace untorn {
 enum class Canary : int {
   kNone,
   kNoDataHash,           // recovery takes a record's word for its data
-  kReuseUnsettled,       // freed extents are reused before the record that mapped them is settled
+  kReuseUnsettled,       // freed extents are reused before their records are settled
   kReuseUnderRead,       // ... with a read of them outstanding
   kReuseUnderWrite,      // ... with a write in place outstanding
   kOverwriteUnsettled,   // an extent is overwritten in place before its record is settled

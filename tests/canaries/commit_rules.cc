@@ -8,8 +8,8 @@ namespace untorn::rules {
 
 bool MayPassOneThatWritesTheSameBlock() { return Broken(Canary::kReuseUnderWrite); }
 
-bool MayOverwriteInPlace(Lsn mapped_by, Lsn settled) {
-  return mapped_by <= settled || Broken(Canary::kOverwriteUnsettled);
+bool MayOverwriteInPlace(Lsn mapped_by, Lsn settled_twice) {
+  return mapped_by <= settled_twice || Broken(Canary::kOverwriteUnsettled);
 }
 
 bool FlushCoversWhatCompletesDuringIt() { return Broken(Canary::kFlushTooEarly); }

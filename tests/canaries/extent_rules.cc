@@ -7,8 +7,8 @@
 
 namespace untorn {
 
-bool MayReuse(Lsn mapped_by, Lsn settled_lsn, bool read_outstanding) {
-  return (mapped_by <= settled_lsn || Broken(Canary::kReuseUnsettled)) &&
+bool MayReuse(Lsn mapped_by, Lsn displaced_by, const Settled& settled, bool read_outstanding) {
+  return ((mapped_by <= settled.twice && displaced_by <= settled.once) || Broken(Canary::kReuseUnsettled)) &&
          (!read_outstanding || Broken(Canary::kReuseUnderRead));
 }
 

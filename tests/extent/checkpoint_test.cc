@@ -17,12 +17,12 @@ TEST_F(CheckpointTest, SuperblockSettlesAllThatIsDurableWhenItIsWritten) {
   open_->Commit({open_->NewData(kObject, {0, 4}, 'a')});
   const LogEntry b = open_->NewData(kObject, {8, 4}, 'b');
   open_->Commit({b});
-  EXPECT_EQ(volume().log().settled_lsn(), 1);
+  EXPECT_EQ(volume().log().settled().once, 1);
   ASSERT_TRUE(open_->Checkpoint().ok());
-  EXPECT_EQ(volume().log().settled_lsn(), 2);
+  EXPECT_EQ(volume().log().settled().once, 2);
   open_->Commit({open_->NewData(kObject, {20, 1}, 'c')});
   PowerCut();
-  EXPECT_EQ(volume().log().settled_lsn(), 3) << "opening wrote a superblock";
+  EXPECT_EQ(volume().log().settled().once, 3) << "opening wrote a superblock";
 }
 
 TEST_F(CheckpointTest, RemovedObjectsSpaceComesBackWithTheCheckpoint) {

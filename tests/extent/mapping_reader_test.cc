@@ -28,7 +28,7 @@ TEST_F(MappingReaderTest, MappingAppearsOnlyWhenItsRecordIsDurable) {
   EXPECT_EQ(m.physical, entry.physical);
   EXPECT_EQ(m.lsn, 1);
   EXPECT_EQ(volume().log().durable_lsn(), 1);
-  EXPECT_EQ(volume().log().settled_lsn(), 0);
+  EXPECT_EQ(volume().log().settled().once, 0);
 }
 
 TEST_F(MappingReaderTest, NamesComeInByteOrderWhateverLayerHasThem) {

@@ -191,7 +191,7 @@ TEST_F(AdmissionTest, SpaceThatIsNowhereIsRefusedAndNothingIsReserved) {
   ASSERT_TRUE(readiness.failed());
   EXPECT_TRUE(absl::IsResourceExhausted(readiness.error())) << readiness.error();
   EXPECT_TRUE(space.empty());
-  EXPECT_EQ(volume().space().reserved_blocks(), 0);
+  EXPECT_EQ(volume().space().reserved().blocks, 0);
   EXPECT_FALSE(parts().health.failed());
 }
 

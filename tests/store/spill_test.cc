@@ -157,7 +157,7 @@ TEST_F(SpillTest, ReservationsKeepTheTreeEntriesOfTheExtentsAndNoBlocks) {
   Spilled({20, 10}, 'b');
   EXPECT_EQ(spill_->space().blocks(), 0) << "they are allocated";
   EXPECT_GE(spill_->space().tree_entries(), draft_.spilled.size());
-  EXPECT_EQ(volume().space().reserved_blocks(), 0);
+  EXPECT_EQ(volume().space().reserved().blocks, 0);
   spill_->space().Release();
 }
 
@@ -168,7 +168,7 @@ TEST_F(SpillTest, LackOfSpaceIsToldAndTheBlocksStayInMemory) {
   EXPECT_FALSE(parts().health.failed());
   EXPECT_EQ(draft_.blocks.size(), free_blocks.value());
   EXPECT_EQ(volume().space().free_blocks(), free_blocks);
-  EXPECT_EQ(volume().space().reserved_blocks(), 0);
+  EXPECT_EQ(volume().space().reserved().blocks, 0);
 }
 
 TEST_F(SpillTest, FailedWriteFailsTheStore) {

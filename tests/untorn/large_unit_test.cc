@@ -62,8 +62,8 @@ TEST(LargeUnitTest, HolesInsideWhatATransactionHasWrittenArePaidFor) {
   EXPECT_TRUE(ReadAll(object, 0, expected.size()) == expected);
 }
 
-// A write that finds no space may have spilled some of its blocks. They do not count as blocks in memory any more.
-TEST(LargeUnitTest, TransactionGoesOnAfterAWriteThatFoundNoSpace) {
+// A write that finds no space has changed a part of its blocks already. A commit would make the part durable.
+TEST(LargeUnitTest, TransactionCanOnlyBeAbandonedAfterAWriteThatFoundNoSpace) {
   TestStore store({.size_bytes = 16 << 20, .open = {.cache_bytes = 4 << 20}});
   ASSERT_TRUE(store.is_open());
   Object object = store->CreateObject("a").value(), filler = store->CreateObject("filler").value();
@@ -82,12 +82,17 @@ TEST(LargeUnitTest, TransactionGoesOnAfterAWriteThatFoundNoSpace) {
   ASSERT_TRUE(IsOk(filler.Truncate(0)));
   ASSERT_TRUE(IsOk(store->Sync()));
   ASSERT_TRUE(IsOk(store->Checkpoint()));
-  // As many as would not be refused if all of those before were in memory.
-  for (uint64_t i = 0; i < 20; ++i) {
-    ASSERT_TRUE(IsOk(transaction.Write(object, (written + i) * 16 * kBlock, data))) << i;
+  EXPECT_TRUE(Fails(transaction.Write(object, 0, data), absl::StatusCode::kFailedPrecondition));
+  EXPECT_TRUE(Fails(transaction.Size(object), absl::StatusCode::kFailedPrecondition));
+  EXPECT_TRUE(Fails(transaction.Commit(), absl::StatusCode::kFailedPrecondition));
+  transaction.Abandon();
+  EXPECT_EQ(*object.Size(), 0u);
+  Transaction again = store->Begin();
+  for (uint64_t i = 0; i < written; ++i) {
+    ASSERT_TRUE(IsOk(again.Write(object, i * 16 * kBlock, data))) << i;
   }
-  ASSERT_TRUE(IsOk(transaction.Commit()));
-  for (uint64_t i = 0; i + 1 < written; ++i) {
+  ASSERT_TRUE(IsOk(again.Commit()));
+  for (uint64_t i = 0; i < written; ++i) {
     ASSERT_TRUE(ReadAll(object, i * 16 * kBlock, data.size()) == data) << i;
   }
 }

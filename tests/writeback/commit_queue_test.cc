@@ -118,7 +118,7 @@ TEST_F(CommitQueueTest, FlushIsSentOnlyOnceAllWritesAreComplete) {
   EXPECT_TRUE(queue_->empty());
   EXPECT_EQ(OnDevice({0, 10}), "aa......bb");
   EXPECT_EQ(a->space.cost(), SpaceCost()) << "what is left of its space goes back";
-  EXPECT_EQ(volume().space().reserved_blocks(), 0);
+  EXPECT_EQ(volume().space().reserved().blocks, 0);
 }
 
 TEST_F(CommitQueueTest, FlushDoesNotCoverWhatCompletesWhileItIsUnderWay) {

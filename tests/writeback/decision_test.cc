@@ -32,7 +32,7 @@ struct Candidate {
   Candidate() {
     input.limits = Limits(AtomicSource::kHardware, 4, 16, 12);
     input.length_bytes = kWriteBlocks * kBlockBytes;
-    input.settled = kSettled;
+    input.settled_twice = kSettled;
     // Two entries that are one run on the device.
     mappings = {{{0, 3}, MappingState::kWritten, kPlace, kSettled, 0},
                 {{3, 5}, MappingState::kWritten, kPlace + 3, 0, 0}};

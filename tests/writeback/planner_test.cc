@@ -60,7 +60,7 @@ class PlannerTest : public testing::Test {
   Plan Make() {
     return MakePlan(sets_.all(), {.policy = policy_,
                                   .limits = kUnit16,
-                                  .settled = kSettled,
+                                  .settled_twice = kSettled,
                                   .earlier_in_flight = earlier_in_flight_,
                                   .read_outstanding = [this](Extent e) { return e == read_; }});
   }
