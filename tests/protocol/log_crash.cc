@@ -17,6 +17,9 @@ void Searcher::Forget(State& s) const {
   std::memset(s.next_segments, 0, sizeof s.next_segments);
   std::memset(s.commits, 0, sizeof s.commits);
   std::memset(s.map, 0, sizeof s.map);
+  std::memset(s.opened_by, 0, sizeof s.opened_by);
+  std::memset(s.newest, 0, sizeof s.newest);
+  std::memset(s.known, 0, sizeof s.known);
 }
 
 void Searcher::CutPower(const State& s0, const Emit& emit) {
@@ -24,10 +27,14 @@ void Searcher::CutPower(const State& s0, const Emit& emit) {
   std::vector<std::vector<Content>> choices;
   for (int block = 0; block < BlockCount(); ++block) {
     std::set<Content> may(s0.blocks[block].copy, s0.blocks[block].copy + s0.blocks[block].copies);
-    bool torn = may.size() > 1;
+    bool torn = false;
+    for (int i = 1; i < s0.blocks[block].copies; ++i) torn |= !(s0.blocks[block].atomic >> i & 1);
     for (int i = 0; i < s0.request_count; ++i) {
       for (int j = 0; j < s0.requests[i].blocks; ++j) {
-        if (s0.requests[i].block[j] == block) may.insert(s0.requests[i].content[j]), torn = true;
+        if (s0.requests[i].block[j] != block) continue;
+        may.insert(s0.requests[i].content[j]);
+        // The device keeps an overwrite in place whole.
+        torn |= s0.requests[i].purpose != kInPlace;
       }
     }
     if (torn) may.insert(kTorn);
@@ -45,6 +52,7 @@ void Searcher::CutPower(const State& s0, const Emit& emit) {
       for (int block = 0; block < BlockCount(); ++block) {
         s.blocks[block].copy[0] = Read(s, block);
         s.blocks[block].copies = 1;
+        s.blocks[block].atomic = 0;
       }
       for (size_t i = 0; i < open.size(); ++i) {
         s.blocks[open[i]].copy[0] = choices[i][pick[i]];
@@ -68,10 +76,16 @@ void Searcher::CutPower(const State& s0, const Emit& emit) {
 
 // The disk's cache survives. Each block that is on its way lands, or does not.
 void Searcher::Kill(const State& s0, const Emit& emit) {
-  std::vector<std::pair<int, Content>> landing;
+  struct Landing {
+    int block;
+    Content content;
+    bool atomic;
+  };
+  std::vector<Landing> landing;
   for (int i = 0; i < s0.request_count; ++i) {
     for (int j = 0; j < s0.requests[i].blocks; ++j) {
-      landing.push_back({s0.requests[i].block[j], s0.requests[i].content[j]});
+      landing.push_back(
+          {s0.requests[i].block[j], s0.requests[i].content[j], s0.requests[i].purpose == kInPlace});
     }
   }
   for (int with_superblock = 0; with_superblock <= s0.superblock_sent; ++with_superblock) {
@@ -83,12 +97,14 @@ void Searcher::Kill(const State& s0, const Emit& emit) {
       std::string what = absl::StrCat("KILL; superblock ", with_superblock ? "new" : "old");
       for (size_t i = 0; i < landing.size(); ++i) {
         if (!(which >> i & 1)) continue;
-        Block& block = s.blocks[landing[i].first];
-        if (block.copies == kCopiesMax)
+        Block& block = s.blocks[landing[i].block];
+        if (block.copies == kCopiesMax) {
           fits = false;
-        else
-          block.copy[block.copies++] = landing[i].second;
-        absl::StrAppend(&what, " ", landing[i].first, "=", Name(landing[i].second));
+        } else {
+          block.atomic = static_cast<uint8_t>(block.atomic | landing[i].atomic << block.copies);
+          block.copy[block.copies++] = landing[i].content;
+        }
+        absl::StrAppend(&what, " ", landing[i].block, "=", Name(landing[i].content));
       }
       if (!fits) continue;
       Forget(s);

@@ -95,7 +95,7 @@ Content Searcher::MakeRecord(const State& s, int lsn, int block, int base, int b
     const Commit& c = s.commits[n];
     if (c.page == kNone) continue;
     UNTORN_CHECK(r.entry_count < kEntriesMax, "a record has too many entries");
-    r.entries[r.entry_count++] = {static_cast<uint8_t>(n), c.page, c.data_block, c.version};
+    r.entries[r.entry_count++] = {static_cast<uint8_t>(n), c.page, c.data_block, c.version, c.opens};
   }
   return records_.Number(r);
 }
@@ -109,12 +109,14 @@ void Searcher::Advance(State& s) const {
     if (!c.last_of_chain) continue;
     for (int n = s.durable; n > 0 && (n == s.durable || !s.commits[n].last_of_chain); --n) {
       const Commit& part = s.commits[n];
-      if (part.page != kNone) s.acknowledged[part.page] = std::max(s.acknowledged[part.page], part.version);
+      if (part.page != kNone && !part.opens)
+        s.acknowledged[part.page] = std::max(s.acknowledged[part.page], part.version);
     }
   }
   for (int n = 1; n <= s.settled; ++n) {
     const Commit& c = s.commits[n];
-    if (c.page != kNone) s.settled_version[c.page] = std::max(s.settled_version[c.page], c.version);
+    if (c.page != kNone && !c.opens)
+      s.settled_version[c.page] = std::max(s.settled_version[c.page], c.version);
   }
 }
 
@@ -158,7 +160,10 @@ bool Searcher::Map(State& s, int lsn, int page, int block) const {
   for (int i = 0; i < s.displaced_count; ++i) {
     if (s.displaced[i].block == block) s.displaced[i--] = s.displaced[--s.displaced_count];
   }
-  s.map[page] = {static_cast<uint8_t>(block), version, static_cast<uint8_t>(lsn)};
+  s.map[page] = {static_cast<uint8_t>(block), version, static_cast<uint8_t>(lsn), 0};
+  s.opened_by[page] = 0;
+  s.newest[page] = version;
+  s.known[page] = 1;
   return true;
 }
 
@@ -173,6 +178,7 @@ void Searcher::StartRecord(State& s, int block, int base, bool last_of_chain) {
                        0,
                        kNone,
                        kNone,
+                       0,
                        0};
 }
 
@@ -186,7 +192,7 @@ bool Searcher::FinishRecord(State& s, bool durable_by_itself) {
   c.record = MakeRecord(s, s.next, c.block, c.base, base.block, base.record);
   Request& request = s.requests[s.request_count++];
   request = {s.next, kCommit, durable_by_itself, 0, {}, {}};
-  if (c.page != kNone) {
+  if (c.page != kNone && !c.opens) {
     request.block[request.blocks] = c.data_block;
     request.content[request.blocks++] = Data(c.page, c.version);
   }
@@ -198,8 +204,10 @@ bool Searcher::FinishRecord(State& s, bool durable_by_itself) {
 }
 
 // A commit that is alone: its record lies behind its data, and repeats what the records before it say.
-void Searcher::SendAlone(const State& s0, int page, const Emit& emit) {
+void Searcher::SendAlone(const State& s0, int page, const Emit& emit, int open_page) {
   if (s0.durable + 1 != s0.next || s0.next + 1 >= kLsnMax) return;
+  // Nothing passes a write to the same block that is on its way.
+  if (page >= 0 && InPlaceInFlight(s0, page)) return;
   State s = s0;
   const int lsn = s.next;
   int base = s.base, repeated = 0;
@@ -233,6 +241,8 @@ void Searcher::SendAlone(const State& s0, int page, const Emit& emit) {
   if (page >= 0) {
     if (!Map(s, lsn, page, first)) return;
     --s.commits_left;
+  } else if (open_page >= 0) {
+    OpenBlock(s, lsn, open_page);
   } else {
     --s.settling_left;
   }
@@ -243,15 +253,27 @@ void Searcher::SendAlone(const State& s0, int page, const Emit& emit) {
   result_.overwritten_records += overwritten != 0;
   result_.base_changes += new_base;
   emit(s, absl::StrCat("alone: ", lsn,
-                       page < 0 ? " (no data)" : absl::StrCat(" ", Name(Data(page, s.submitted[page]))),
+                       open_page >= 0 ? absl::StrCat(" opens ", open_page ? "Y" : "X")
+                       : page < 0     ? " (no data)"
+                                      : absl::StrCat(" ", Name(Data(page, s.submitted[page]))),
                        " to block ", first, ", base ", base, ", claim ", int{s.commits[lsn].claim},
                        overwritten ? absl::StrCat(", over record ", overwritten) : "",
                        moved ? ", lane moved" : ""));
 }
 
-// Sends a version of the page to a block of its own, and the record behind the records before it. The record repeats
-// nothing. Returns false if there is no place.
-bool Searcher::SendApart(State& s, int page, bool last_of_chain) {
+void Searcher::OpenBlock(State& s, int lsn, int page) const {
+  Commit& c = s.commits[lsn];
+  c.page = static_cast<uint8_t>(page);
+  c.data_block = s.map[page].block;
+  c.opens = 1;
+  s.map[page].open = 1;
+  s.opened_by[page] = static_cast<uint8_t>(lsn);
+  --s.openings_left;
+}
+
+// Sends a version of the page to a block of its own, or opens a block, and the record behind the records before it. The
+// record repeats nothing. Returns false if there is no place.
+bool Searcher::SendApart(State& s, int page, bool last_of_chain, int open_page) {
   Lane& records = s.lanes[b_.lanes];
   s.moves = 0;
   if (records.used == b_.segment_blocks) {
@@ -259,21 +281,31 @@ bool Searcher::SendApart(State& s, int page, bool last_of_chain) {
     s.moves = 1;
   }
   const auto block = DataBlock(s);
-  if (!block) return false;
+  if (!block && page >= 0) return false;
   const int lsn = s.next;
   StartRecord(s, BlockOf(records.segment, records.used), lsn - 1, last_of_chain);
-  if (!Map(s, lsn, page, *block)) return false;
+  if (open_page >= 0) {
+    OpenBlock(s, lsn, open_page);
+  } else if (!Map(s, lsn, page, *block)) {
+    return false;
+  }
   ++records.used;
   records.last = static_cast<uint8_t>(lsn);
   return FinishRecord(s, false);
 }
 
 // Other commits may be on their way.
-void Searcher::SendWithOthers(const State& s0, int page, const Emit& emit) {
+void Searcher::SendWithOthers(const State& s0, int page, const Emit& emit, int open_page) {
   if (s0.next - 1 - s0.durable >= b_.in_flight) return;
+  if (page >= 0 && InPlaceInFlight(s0, page)) return;
   State s = s0;
   const int lsn = s.next;
-  if (!SendApart(s, page, true)) return;
+  if (!SendApart(s, page, true, open_page)) return;
+  if (open_page >= 0) {
+    emit(s, absl::StrCat("with others: ", lsn, " opens ", open_page ? "Y" : "X", ", record to block ",
+                         int{s.commits[lsn].block}, ", claim ", int{s.commits[lsn].claim}));
+    return;
+  }
   --s.commits_left;
   emit(s, absl::StrCat("with others: ", lsn, " ", Name(Data(page, s.submitted[page])), " to block ",
                        int{s.commits[lsn].data_block}, ", record to block ", int{s.commits[lsn].block},
@@ -302,18 +334,64 @@ void Searcher::SendChain(const State& s0, const Emit& emit) {
        absl::StrCat("chain ", first, "-", int{last}, " X", int{s.submitted[0]}, " Y", int{s.submitted[1]}));
 }
 
+bool Searcher::InPlaceInFlight(const State& s, int page) const {
+  for (int i = 0; i < s.request_count; ++i) {
+    if (s.requests[i].purpose == kInPlace && s.requests[i].lsn == page) return true;
+  }
+  return false;
+}
+
+bool Searcher::MayOverwriteInPlace(const State& s, int page) const {
+  const Mapping& m = s.map[page];
+  if (m.block == kNone || m.lsn > s.durable || InPlaceInFlight(s, page)) return false;
+  if (Holds(Rule::kInPlaceSettled) && m.lsn > s.settled_twice) return false;
+  return !Holds(Rule::kInPlaceOpened) || (m.open && s.opened_by[page] <= s.settled);
+}
+
+void Searcher::OverwriteInPlace(const State& s0, int page, const Emit& emit) {
+  if (!MayOverwriteInPlace(s0, page) || s0.request_count >= kRequestsMax) return;
+  State s = s0;
+  --s.in_place_left;
+  const uint8_t version = ++s.submitted[page];
+  Request& request = s.requests[s.request_count++];
+  request = {static_cast<uint8_t>(page), kInPlace, 1, 1, {s.map[page].block, 0}, {Data(page, version), 0}};
+  ++result_.in_place_writes;
+  emit(s, absl::StrCat("in place: ", Name(Data(page, version)), " to block ", int{s.map[page].block}));
+}
+
+// A read of a block whose bit was read as set takes the device's word for its checksum.
+void Searcher::ReadPage(const State& s0, int page, const Emit& emit) {
+  if (s0.map[page].block == kNone || s0.known[page] || InPlaceInFlight(s0, page)) return;
+  State s = s0;
+  s.newest[page] = static_cast<uint8_t>(Read(s, s.map[page].block) - Data(page, 0));
+  s.known[page] = 1;
+  emit(s, absl::StrCat(page ? "Y" : "X", " is read"));
+}
+
+bool Searcher::MayClose(const State& s, int page) const {
+  if (Holds(Rule::kCarryWhatIsFlushed) && InPlaceInFlight(s, page)) return false;
+  return s.known[page] || !Holds(Rule::kCloseWhatIsKnown);
+}
+
 void Searcher::CompleteRequest(const State& s0, int index, const Emit& emit) {
   State s = s0;
   const Request request = s.requests[index];
   s.requests[index] = s.requests[--s.request_count];
   for (int i = 0; i < request.blocks; ++i) {
     Block& block = s.blocks[request.block[i]];
-    if (request.durable_by_itself) block.copies = 0;
+    if (request.durable_by_itself) block.copies = block.atomic = 0;
     if (block.copies == kCopiesMax) return;
     block.copy[block.copies++] = request.content[i];
   }
   if (request.purpose == kOpening) {
     s.mode = kOpeningCompleted;
+  } else if (request.purpose == kInPlace) {
+    const int page = request.lsn;
+    const uint8_t version = static_cast<uint8_t>(request.content[0] - Data(page, 0));
+    s.newest[page] = version;
+    s.acknowledged[page] = s.settled_version[page] = version;
+    emit(s, absl::StrCat(Name(request.content[0]), " is in place"));
+    return;
   } else {
     s.commits[request.lsn].state = request.durable_by_itself ? kDurable : kCompleted;
     if (request.durable_by_itself && !Holds(Rule::kDurableIsNoFlush)) {
@@ -334,6 +412,7 @@ void Searcher::Flush(const State& s0, const Emit& emit) {
   for (Block& block : s.blocks) {
     block.copy[0] = block.copy[block.copies - 1];
     block.copies = 1;
+    block.atomic = 0;
   }
   for (int n = 1; n < s.next; ++n) {
     if (s.commits[n].state == kCompleted) s.commits[n].state = kDurable;
@@ -363,7 +442,23 @@ void Searcher::BeginCheckpoint(const State& s0, const Emit& emit) {
   sb.newest_record = s.commits[newest].record;
   for (int n = sb.checkpoint + 1; n <= durable; ++n) {
     const Commit& c = s.commits[n];
-    if (c.page != kNone) sb.map[c.page] = {c.data_block, c.version, 0};
+    if (c.page == kNone) continue;
+    if (c.opens) {
+      sb.map[c.page].open = 1;
+    } else {
+      sb.map[c.page] = {c.data_block, c.version, 0, 0};
+    }
+  }
+  for (int page = 0; page < kPages; ++page) {
+    Mapping& m = sb.map[page];
+    // The newest checksum belongs to a mapping. A newer mapping knows nothing of this one.
+    if (!m.open || s.map[page].block != m.block || s.map[page].lsn > durable || s.opened_by[page] > durable)
+      continue;
+    if (!MayClose(s, page)) continue;
+    m.version = s.newest[page];
+    m.open = 0;
+    if (Holds(Rule::kCloseInMemory)) s.map[page].open = 0;
+    ++result_.closed_blocks;
   }
   sb.checkpoint = static_cast<uint8_t>(durable);
   s.superblock_sent = 1;
@@ -383,8 +478,9 @@ void Searcher::CompleteSuperblock(const State& s0, const Emit& emit) {
   if (s.mode == kOpeningSuperblockSent) {
     // From here on callers see what recovery has found.
     for (int page = 0; page < kPages; ++page) {
-      for (int v = s.map[page].version + 1; v <= s.submitted[page]; ++v) s.dropped[page] |= 1u << v;
-      s.acknowledged[page] = s.settled_version[page] = s.map[page].version;
+      const int found = VersionFound(s, page, s.map[page]);
+      for (int v = found + 1; v <= s.submitted[page]; ++v) s.dropped[page] |= 1u << v;
+      s.acknowledged[page] = s.settled_version[page] = static_cast<uint8_t>(found);
     }
     s.mode = kRunning;
   }

@@ -40,9 +40,9 @@ State Searcher::Initial() {
   s.epoch = s.epochs = 1;
   for (int i = 0; i <= b_.lanes; ++i) s.lanes[i] = {static_cast<uint8_t>(i), 0, 0};
   for (int i = 0; i < kNextSegments; ++i) s.next_segments[i] = static_cast<uint8_t>(b_.lanes + 1 + i);
-  for (int page = 0; page < kPages; ++page) s.map[page] = s.superblock.map[page] = {kNone, 0, 0};
+  for (int page = 0; page < kPages; ++page) s.map[page] = s.superblock.map[page] = {kNone, 0, 0, 0};
   // A new store has one record, which its superblock names.
-  s.commits[1] = {kDurable, 0, 0, 0, 1, 1, 0, kNone, kNone, 0};
+  s.commits[1] = {kDurable, 0, 0, 0, 1, 1, 0, kNone, kNone, 0, 0};
   s.lanes[0].used = 1;
   s.lanes[0].last = 1;
   s.turn = static_cast<uint8_t>(1 % b_.lanes);
@@ -56,6 +56,8 @@ State Searcher::Initial() {
   s.commits_left = static_cast<uint8_t>(b_.commits);
   s.chains_left = static_cast<uint8_t>(b_.chains);
   s.settling_left = static_cast<uint8_t>(b_.settling);
+  s.openings_left = static_cast<uint8_t>(b_.openings);
+  s.in_place_left = static_cast<uint8_t>(b_.in_place);
   s.checkpoints_left = static_cast<uint8_t>(b_.checkpoints);
   s.cuts_left = static_cast<uint8_t>(b_.power_cuts);
   s.kills_left = static_cast<uint8_t>(b_.kills);
@@ -89,6 +91,15 @@ void Searcher::Successors(const State& s, const Emit& emit) {
   }
   if (s.chains_left) SendChain(s, emit);
   if (s.settling_left) SendAlone(s, -1, emit);
+  for (int page = 0; page < kPages; ++page) {
+    const Mapping& m = s.map[page];
+    if (s.openings_left && m.block != kNone && !m.open) {
+      SendAlone(s, -1, emit, page);
+      if (b_.in_flight > 1) SendWithOthers(s, -1, emit, page);
+    }
+    if (s.in_place_left) OverwriteInPlace(s, page, emit);
+    if (b_.in_place > 0) ReadPage(s, page, emit);
+  }
 }
 
 namespace {
@@ -225,6 +236,18 @@ const char* RuleName(Rule rule) {
       return "reuse-displaced";
     case Rule::kDisplacedSettled:
       return "displaced-settled";
+    case Rule::kInPlaceSettled:
+      return "in-place-settled";
+    case Rule::kInPlaceOpened:
+      return "in-place-opened";
+    case Rule::kCloseInMemory:
+      return "close-in-memory";
+    case Rule::kCarryWhatIsFlushed:
+      return "carry-what-is-flushed";
+    case Rule::kCloseWhatIsKnown:
+      return "close-what-is-known";
+    case Rule::kStrictBeyondClaim:
+      return "strict-beyond-claim";
     case Rule::kCount:
       break;
   }

@@ -41,6 +41,12 @@ enum class Rule {
   kSettledTwice,             // such a commit is settled by two records, or by a superblock
   kReuseDisplaced,           // an extent is reused only when the commit that displaced it is durable
   kDisplacedSettled,         // ... and settled
+  kInPlaceSettled,  // a block is overwritten in place only when two claims settle the commit that mapped it
+  kInPlaceOpened,   // ... and when a record that is settled has opened the block
+  kCloseInMemory,   // what a checkpoint closes needs a new opening from the moment the checkpoint begins
+  kCarryWhatIsFlushed,  // a checkpoint carries no checksum of a block with an overwrite in flight
+  kCloseWhatIsKnown,    // after a crash a block is closed only when it was read
+  kStrictBeyondClaim,   // data beyond the claim is compared, also in a block that was open
   kCount,
 };
 const char* RuleName(Rule rule);
@@ -53,6 +59,8 @@ struct Bounds {
   int chains = 0;     // commits of both pages in two records
   int in_flight = 1;  // records on their way at a time
   int settling = 0;   // records without data
+  int openings = 0;   // ... that open a block
+  int in_place = 0;   // overwrites in place
   int checkpoints = 1;
   int power_cuts = 1;
   int kills = 0;
@@ -72,6 +80,9 @@ struct SearchResult {
   uint64_t base_changes = 0;
   uint64_t damage_found = 0;
   uint64_t dropped_commits = 0;
+  uint64_t in_place_writes = 0;
+  uint64_t adopted_blocks = 0;  // a recovery took the device's word
+  uint64_t closed_blocks = 0;
 };
 
 SearchResult Search(const Bounds& bounds, const std::set<Rule>& dropped);

@@ -14,8 +14,9 @@ namespace untorn::protocol {
 std::ostream& operator<<(std::ostream& out, const Bounds& b) {
   return out << b.lanes << " lanes, " << b.segments << " segments of " << b.segment_blocks << ", "
              << b.commits << " commits, " << b.chains << " chains, " << b.in_flight << " in flight, "
-             << b.settling << " settling, " << b.checkpoints << " checkpoints, " << b.power_cuts
-             << " power cuts, " << b.kills << " kills, " << b.rotten_blocks << " rotten";
+             << b.settling << " settling, " << b.openings << " openings, " << b.in_place << " in place, "
+             << b.checkpoints << " checkpoints, " << b.power_cuts << " power cuts, " << b.kills << " kills, "
+             << b.rotten_blocks << " rotten";
 }
 
 namespace {
@@ -36,6 +37,12 @@ TEST_P(ProtocolTest, KeepsThePromisesInEveryState) {
   if (GetParam().rotten_blocks > 0) {
     EXPECT_GT(result.damage_found, 0u) << GetParam();
   }
+  if (GetParam().in_place > 0) {
+    EXPECT_GT(result.adopted_blocks, 0u) << GetParam();
+  }
+  if (GetParam().in_place > 0 && GetParam().checkpoints > 0) {
+    EXPECT_GT(result.closed_blocks, 0u) << GetParam();
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -52,6 +59,18 @@ INSTANTIATE_TEST_SUITE_P(
         Bounds{.segments = 10, .segment_blocks = 1, .commits = 4, .in_flight = 2},
         Bounds{.commits = 1, .chains = 1, .in_flight = 3, .commits_in_record = 4},
         Bounds{.commits = 3, .in_flight = 2, .settling = 1, .checkpoints = 0},
+        // In place.
+        Bounds{.commits = 2, .settling = 1, .openings = 1, .in_place = 2},
+        Bounds{.commits = 2, .settling = 1, .openings = 1, .in_place = 1, .rotten_blocks = 1},
+        Bounds{.commits = 2,
+               .in_flight = 2,
+               .settling = 1,
+               .openings = 1,
+               .in_place = 1,
+               .checkpoints = 0,
+               .rotten_blocks = 1},
+        Bounds{.commits = 2, .settling = 1, .openings = 1, .in_place = 1, .power_cuts = 2},
+        Bounds{.commits = 2, .settling = 1, .openings = 2, .in_place = 2, .power_cuts = 1, .kills = 1},
         // More than one crash.
         Bounds{.commits = 4, .power_cuts = 2}, Bounds{.commits = 3, .power_cuts = 1, .kills = 1},
         Bounds{.segments = 10,
@@ -118,6 +137,22 @@ const Canary kCanaries[] = {
     {Rule::kDisplacedSettled,
      {.commits = 4, .in_flight = 2, .checkpoints = 0, .rotten_blocks = 1},
      "which holds"},
+    {Rule::kInPlaceSettled,
+     {.commits = 2,
+      .in_flight = 2,
+      .settling = 2,
+      .openings = 1,
+      .in_place = 1,
+      .checkpoints = 0,
+      .rotten_blocks = 1},
+     "was acknowledged, and recovery finds"},
+    {Rule::kInPlaceOpened, {.commits = 2, .settling = 1, .openings = 1, .in_place = 1}, "which holds"},
+    {Rule::kCloseInMemory, {.commits = 2, .settling = 1, .openings = 1, .in_place = 1}, "which holds"},
+    {Rule::kCarryWhatIsFlushed, {.commits = 2, .settling = 1, .openings = 1, .in_place = 1}, "which holds"},
+    {Rule::kCloseWhatIsKnown,
+     {.commits = 2, .settling = 1, .openings = 1, .in_place = 1, .power_cuts = 2},
+     "which holds"},
+    {Rule::kStrictBeyondClaim, {.commits = 2, .settling = 1, .openings = 1, .in_place = 1}, "which holds"},
     {Rule::kReuseDisplaced,
      {.segments = 9, .segment_blocks = 2, .commits = 6, .in_flight = 2, .checkpoints = 2},
      "which holds"},

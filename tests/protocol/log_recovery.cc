@@ -80,15 +80,20 @@ Searcher::Recovered Searcher::Recover(const State& s) {
     return out;
   }
   out.end = out.chain.front()->lsn;
-  std::map<int, Entry> entries;
-  std::set<int> middles;  // of chains
+  std::map<int, Entry> entries;  // by LSN: a record has one entry for each commit
+  std::set<int> middles;         // of chains
   for (const Record* r : out.chain) {
     for (int i = 0; i < r->entry_count; ++i) entries[r->entries[i].lsn] = r->entries[i];
     if (!r->last_of_chain) middles.insert(r->lsn);
   }
   if (Holds(Rule::kCheckUnsettledData)) {
+    bool open[kPages];
+    for (int page = 0; page < kPages; ++page) open[page] = sb.map[page].open;
     for (const auto& [lsn, e] : entries) {
-      if (lsn > out.claim && lsn <= out.end && lsn > sb.checkpoint &&
+      if (lsn <= sb.checkpoint) continue;
+      const bool excused = !Holds(Rule::kStrictBeyondClaim) && open[e.page];
+      open[e.page] |= e.opens;
+      if (!e.opens && lsn > out.claim && lsn <= out.end && !excused &&
           Read(s, e.block) != Data(e.page, e.version)) {
         out.end = lsn - 1;
         break;
@@ -101,8 +106,11 @@ Searcher::Recovered Searcher::Recover(const State& s) {
     return out;
   }
   for (const auto& [lsn, e] : entries) {
-    if (lsn > sb.checkpoint && lsn <= out.end) {
-      out.map[e.page] = {e.block, e.version, static_cast<uint8_t>(lsn)};
+    if (lsn <= sb.checkpoint || lsn > out.end) continue;
+    if (e.opens) {
+      out.map[e.page].open = 1;
+    } else {
+      out.map[e.page] = {e.block, e.version, static_cast<uint8_t>(lsn), 0};
     }
   }
   return out;
@@ -122,19 +130,21 @@ void Searcher::Judge(const State& s, const Recovered& r, bool rotten) {
   for (int page = 0; page < kPages; ++page) {
     const Mapping& m = r.map[page];
     const std::string name = page ? "Y" : "X";
-    if (m.block != kNone && Read(s, m.block) != Data(page, m.version)) {
+    const int version = VersionFound(s, page, m);
+    result_.adopted_blocks += version != m.version;
+    if (m.block != kNone && Read(s, m.block) != Data(page, version)) {
       violation_ = absl::StrCat(name, int{m.version}, " is mapped to block ", int{m.block}, ", which holds ",
                                 Name(Read(s, m.block)));
       return;
     }
     // Damage to the last unsettled records cannot be told from a power cut (promise 9).
     const int least = rotten ? s.settled_version[page] : s.acknowledged[page];
-    if (m.version < least) {
-      violation_ = absl::StrCat(name, least, " was acknowledged, and recovery finds ", name, int{m.version});
+    if (version < least) {
+      violation_ = absl::StrCat(name, least, " was acknowledged, and recovery finds ", name, version);
       return;
     }
-    if (s.dropped[page] >> m.version & 1) {
-      violation_ = absl::StrCat(name, int{m.version}, " had been dropped, and is back");
+    if (s.dropped[page] >> version & 1) {
+      violation_ = absl::StrCat(name, version, " had been dropped, and is back");
       return;
     }
   }
@@ -153,6 +163,10 @@ void Searcher::Open(const State& s0, const Emit& emit) {
   const Superblock& sb = s.superblock;
   s.epoch = Holds(Rule::kEpochOfItsOwn) ? ++s.epochs : static_cast<uint8_t>(sb.epoch + 1);
   std::memcpy(s.map, r.map, sizeof s.map);
+  for (int page = 0; page < kPages; ++page) {
+    s.newest[page] = s.map[page].version;
+    s.known[page] = !s.map[page].open;
+  }
   // The lowest record of the chain that holds the end. The opening record repeats what that record holds.
   const Record* holder = r.chain.front();
   for (const Record* record : r.chain) {
@@ -170,6 +184,8 @@ void Searcher::Open(const State& s0, const Emit& emit) {
       s.commits[e.lsn].page = e.page;
       s.commits[e.lsn].data_block = e.block;
       s.commits[e.lsn].version = e.version;
+      s.commits[e.lsn].opens = e.opens;
+      if (e.opens) s.opened_by[e.page] = e.lsn;
     }
     if (record.base > sb.checkpoint && record.base <= r.end) {
       Commit& base = s.commits[record.base];
@@ -224,6 +240,7 @@ void Searcher::Open(const State& s0, const Emit& emit) {
        0,
        kNone,
        kNone,
+       0,
        0};
   c.record = MakeRecord(s, lsn, block, holder->base, holder->base_block, holder->base_record);
   s.base = holder->base;

@@ -31,8 +31,9 @@ inline Content Data(int page, int version) {
 }
 inline bool IsRecord(Content content) { return content >= kFirstRecord; }
 
+// Maps a page, or says that the block of the page is open.
 struct Entry {
-  uint8_t lsn, page, block, version;
+  uint8_t lsn, page, block, version, opens;
 };
 
 struct Record {
@@ -65,17 +66,18 @@ class Records {
 
 // The contents that a power cut may leave in a block, oldest first. The newest is what a read returns.
 struct Block {
-  uint8_t copies;
+  uint8_t copies, atomic;  // bit i of `atomic`: the device keeps copy i whole
   Content copy[kCopiesMax];
 };
-enum Purpose : uint8_t { kCommit, kOpening };
+enum Purpose : uint8_t { kCommit, kOpening, kInPlace };
 struct Request {
   uint8_t lsn, purpose, durable_by_itself, blocks;
   uint8_t block[2];
   Content content[2];
 };
+// A version stands for its checksum. While a block is open, the block may hold a newer version.
 struct Mapping {
-  uint8_t block, version, lsn;
+  uint8_t block, version, lsn, open;
 };
 // Written whole: design.md says how two slots do that.
 struct Superblock {
@@ -89,7 +91,7 @@ struct Commit {
   uint8_t state, block, base, claim, epoch;  // block: of the record, or kNone if it was given up
   uint8_t last_of_chain;
   Content record;
-  uint8_t page, data_block, version;
+  uint8_t page, data_block, version, opens;
 };
 struct Displaced {
   uint8_t block, mapped, displaced;
@@ -112,10 +114,14 @@ struct State {
   uint8_t next_segments[kNextSegments];
   Commit commits[kLsnMax];
   Mapping map[kPages];
+  // Of the current mapping: the record that opened it, the version that is in the block, and whether the engine
+  // knows that version.
+  uint8_t opened_by[kPages], newest[kPages], known[kPages];
   Displaced displaced[kDisplacedMax];
   // What the search knows, and the engine does not.
   uint8_t submitted[kPages], acknowledged[kPages], settled_version[kPages], chain[kPages], epochs;
   uint32_t dropped[kPages];  // bit v: recovery has said that version v is not there
+  uint8_t openings_left, in_place_left;
   uint8_t commits_left, chains_left, settling_left, checkpoints_left, cuts_left, kills_left, rot_left;
 };
 static_assert(std::is_trivially_copyable_v<State>);
@@ -136,6 +142,13 @@ class Searcher {
   int BlockCount() const { return b_.segments * b_.segment_blocks; }
   static Content Read(const State& s, int block) { return s.blocks[block].copy[s.blocks[block].copies - 1]; }
   std::string Name(Content content) const;
+  // Returns the version that a read of the page gives. A checksum that does not match is damage, unless the block is
+  // open: then the device is taken at its word.
+  static int VersionFound(const State& s, int page, const Mapping& m) {
+    if (m.block == kNone || !m.open) return m.version;
+    const Content held = Read(s, m.block);
+    return held >= Data(page, 0) && held < Data(page, kVersionsMax) ? held - Data(page, 0) : m.version;
+  }
 
   State Initial();
   void Successors(const State& s, const Emit& emit);
@@ -144,8 +157,11 @@ class Searcher {
   void CompleteRequest(const State& s, int index, const Emit& emit);
   void CompleteSuperblock(const State& s, const Emit& emit);
   void Flush(const State& s, const Emit& emit);
-  void SendAlone(const State& s, int page, const Emit& emit);
-  void SendWithOthers(const State& s, int page, const Emit& emit);
+  // Without a page the record has no data. It may open the block of `open_page`.
+  void SendAlone(const State& s, int page, const Emit& emit, int open_page = -1);
+  void OverwriteInPlace(const State& s, int page, const Emit& emit);
+  void ReadPage(const State& s, int page, const Emit& emit);
+  void SendWithOthers(const State& s, int page, const Emit& emit, int open_page = -1);
   void SendChain(const State& s, const Emit& emit);
   void BeginCheckpoint(const State& s, const Emit& emit);
   void Open(const State& s, const Emit& emit);
@@ -159,9 +175,13 @@ class Searcher {
   std::optional<int> DataBlock(const State& s) const;
   bool Map(State& s, int lsn, int page, int block) const;
   int Claim(const State& s) const;
+  bool InPlaceInFlight(const State& s, int page) const;
+  bool MayOverwriteInPlace(const State& s, int page) const;
+  bool MayClose(const State& s, int page) const;
   void StartRecord(State& s, int block, int base, bool last_of_chain);
   bool FinishRecord(State& s, bool durable_by_itself);
-  bool SendApart(State& s, int page, bool last_of_chain);
+  bool SendApart(State& s, int page, bool last_of_chain, int open_page = -1);
+  void OpenBlock(State& s, int lsn, int page) const;
   Content MakeRecord(const State& s, int lsn, int block, int base, int base_block, Content base_record);
   void Advance(State& s) const;
 
