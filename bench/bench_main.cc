@@ -61,6 +61,9 @@ constexpr Group kGroups[] = {
     {"fast", "clients that wait for commits, on a fast disk",
      "The works durable, clients, mixed and sqlite run on a disk in memory, which only root can mount.",
      FastWorks},
+    {"mappings", "many mappings beside few",
+     "The same writes run in a store with 10^4 mappings and in one with 10^6 (10^5 with --quick).",
+     MappingsWorks},
     {"ageing", "a store that is nearly full",
      "A store that is nearly full is written new, and again after random overwrites.", AgeingWorks},
 };

@@ -26,6 +26,8 @@ absl::Status MixedWorks(const Setting& setting, Results* results);
 absl::Status WritebackWorks(const Setting& setting, Results* results);
 // A store that is nearly full, new and after it has been overwritten.
 absl::Status AgeingWorks(const Setting& setting, Results* results);
+// The same writes in a store with few mappings and in one with many.
+absl::Status MappingsWorks(const Setting& setting, Results* results);
 // Batches of buffered atomic writes by three policies, on the file system and on simulated devices.
 absl::Status PolicyWorks(const Setting& setting, Results* results);
 // SQLite on untorn beside SQLite with a write-ahead log and with a rollback journal.

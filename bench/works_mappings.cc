@@ -1,0 +1,147 @@
+// What the number of mappings costs: the same work in a store with few of them and in one with many.
+#include <chrono>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "bench/pages.h"
+#include "bench/works.h"
+#include "untorn/store.h"
+
+namespace untorn::bench {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr uint64_t kPage = 4096;
+constexpr uint64_t kCacheBytes = 16 << 20;  // less than the pages of either store
+
+double SecondsSince(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// A store with one object, every second block of which is mapped: no two of them by one mapping.
+class ManyMappings {
+ public:
+  // The stores that are compared have one size, so their logs have one size too.
+  static absl::StatusOr<std::unique_ptr<ManyMappings>> Make(const std::string& path, uint64_t mappings,
+                                                            uint64_t size_bytes) {
+    auto made = std::unique_ptr<ManyMappings>(new ManyMappings(path, mappings));
+    absl::Status s = Store::Create(path, {.size_bytes = size_bytes, .force = true});
+    if (!s.ok()) return s;
+    if (auto opened = made->Open(); !opened.ok()) return opened.status();
+    auto object = made->store_->CreateObject("object");
+    if (!object.ok()) return object.status();
+    made->object_ = *object;
+    for (uint64_t i = 0; i < mappings; ++i) {
+      if (s = made->Write(i, Durability::kBuffered); !s.ok()) return s;
+    }
+    if (auto opened = made->Open(); !opened.ok()) return opened.status();
+    return made;
+  }
+
+  // The three measurements, each per second. None of them finds the tree in memory.
+  absl::StatusOr<double> Open() {
+    if (store_ != nullptr) {
+      object_ = Object();
+      if (absl::Status s = store_->Close(); !s.ok()) return s;
+      store_.reset();
+    }
+    const Clock::time_point start = Clock::now();
+    auto opened = Store::Open(path_, {.policy = WritePolicy::kAlwaysCow, .cache_bytes = kCacheBytes});
+    if (!opened.ok()) return opened.status();
+    const double seconds = SecondsSince(start);
+    store_ = *std::move(opened);
+    if (auto object = store_->OpenObject("object"); object.ok()) object_ = *object;
+    return 1 / seconds;
+  }
+  absl::StatusOr<double> WriteDurably(int milliseconds) { return Writes(milliseconds, Durability::kSync); }
+  // Counts what has reached the device, the mappings in the tree included.
+  absl::StatusOr<double> WriteBuffered(int milliseconds) {
+    return Writes(milliseconds, Durability::kBuffered);
+  }
+
+  absl::Status Check() {
+    if (auto opened = Open(); !opened.ok()) return opened.status();
+    for (uint64_t n = 0; n < versions_.size(); n += 1 + versions_.size() / 5000) {
+      absl::Status s = object_.Read(2 * n * kPage, data_.span()).status();
+      if (s.ok()) s = CheckStamp(data_.data(), kPage, n, versions_[n]);
+      if (!s.ok()) return s;
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  ManyMappings(const std::string& path, uint64_t mappings) : path_(path), versions_(mappings, 0) {}
+
+  absl::Status Write(uint64_t n, Durability durability) {
+    Stamp(data_.data(), kPage, n, ++versions_[n]);
+    return object_.Write(2 * n * kPage, std::span<const std::byte>(data_.span()), {.durability = durability});
+  }
+  absl::StatusOr<double> Writes(int milliseconds, Durability durability) {
+    const Clock::time_point start = Clock::now();
+    uint64_t writes = 0;
+    absl::Status s;
+    for (; s.ok() && SecondsSince(start) * 1000 < milliseconds; ++writes) {
+      s = Write(rng_() % versions_.size(), durability);
+    }
+    if (s.ok() && durability == Durability::kBuffered) s = store_->Checkpoint();
+    if (!s.ok()) return s;
+    return writes / SecondsSince(start);
+  }
+
+  const std::string path_;
+  std::vector<uint32_t> versions_;
+  std::mt19937_64 rng_{1};
+  AlignedBuffer data_ = RandomBytes(kPage, 1);
+  std::unique_ptr<Store> store_;
+  Object object_;
+};
+
+std::string Name(uint64_t mappings) { return absl::StrCat(mappings, " mappings"); }
+
+}  // namespace
+
+absl::Status MappingsWorks(const Setting& setting, Results* results) {
+  const std::vector<uint64_t> counts = {10'000, setting.quick ? uint64_t{100'000} : 1'000'000};
+  std::vector<std::unique_ptr<ManyMappings>> stores;
+  for (uint64_t n : counts) {
+    const uint64_t size_bytes = 2 * counts.back() * kPage + (256 << 20);
+    auto made = ManyMappings::Make(absl::StrCat(setting.directory, "/mappings-", n), n, size_bytes);
+    if (!made.ok()) return made.status();
+    stores.push_back(*std::move(made));
+  }
+  struct Work {
+    const char* name;
+    absl::StatusOr<double> (*measure)(ManyMappings&, int milliseconds);
+    double bar;
+  };
+  const Work works[] = {
+      {"4 KiB durable at random", [](ManyMappings& m, int ms) { return m.WriteDurably(ms); }, 0.85},
+      {"4 KiB buffered at random, and a checkpoint",
+       [](ManyMappings& m, int ms) { return m.WriteBuffered(ms); }, 0.5},
+      {"open", [](ManyMappings& m, int) { return m.Open(); }, 0.5},
+  };
+  for (const Work& work : works) {
+    std::vector<Contestant> contestants;
+    for (size_t i = 0; i < counts.size(); ++i) {
+      contestants.push_back(
+          {Name(counts[i]), [&, i] { return work.measure(*stores[i], 5 * setting.pace.milliseconds); }});
+    }
+    auto series = Alternate(contestants, setting.pace.rounds);
+    if (!series.ok()) return series.status();
+    AddRatio(work.name, *series, Name(counts[1]), Name(counts[0]), results);
+    for (const Series& s : *series) {
+      results->figures.push_back({work.name, s.subject, "", MedianOf(s.per_second)});
+    }
+    results->bars.push_back({work.name, Name(counts[1]), Name(counts[0]), work.bar, {}});
+  }
+  for (const auto& store : stores) {
+    if (absl::Status s = store->Check(); !s.ok()) return s;
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace untorn::bench
