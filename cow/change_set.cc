@@ -52,14 +52,19 @@ std::optional<Inode> RecordInode(ObjectChange& change) {
   // order of their LSNs, so the records before this one count when this one does.
   const uint64_t size =
       change.set_size_bytes ? *change.set_size_bytes : std::max(object.sent_size_bytes, change.grow_to_bytes);
-  if (!change.name && size == object.sent_size_bytes) return std::nullopt;
+  const bool preallocates = !object.preallocated && std::any_of(change.placed.begin(), change.placed.end(),
+                                                                [](const PlacedExtent& e) {
+                                                                  return e.state == MappingState::kUnwritten;
+                                                                });
+  if (!change.name && size == object.sent_size_bytes && !preallocates) return std::nullopt;
   UNTORN_CHECK(!change.removed, "the inode of a removed object is recorded");
   UNTORN_CHECK(!change.recorded_size_bytes, "the inode of one change is recorded twice");
   UNTORN_CHECK(size <= kObjectBytesMax, "a size is recorded that no object may have");
   object.sent_size_bytes = size;
   change.recorded_size_bytes = size;
   if (change.name) object.sent_name = *change.name;
-  return Inode{object.id, size, object.sent_name};
+  object.preallocated |= preallocates;
+  return Inode{object.id, size, object.sent_name, object.preallocated};
 }
 
 }  // namespace untorn

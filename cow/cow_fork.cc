@@ -92,12 +92,6 @@ void CowFork::JoinChange(ChangeSet& into, ChangeSet& from, ObjectChange& theirs)
   }
   ours.data.AddAll(theirs.data);
   ours.holes.AddAll(theirs.holes);
-  // One half that is unknown makes the whole unknown: planning relies on all mappings of the set, or on none.
-  if (ours.mapped_known && theirs.mapped_known) {
-    ours.mapped.insert(ours.mapped.end(), theirs.mapped.begin(), theirs.mapped.end());
-  } else {
-    ours.ForgetMapped();
-  }
   // By invariant 2 at most one of the two sets has metadata changes, so at most one has a size that was set.
   UNTORN_CHECK(!theirs.set_size_bytes || !ours.set_size_bytes,
                "invariant 2: two change sets set the size of one object");
@@ -189,8 +183,6 @@ ChangeSetRef CowFork::SetForObject(const std::shared_ptr<ObjectState>& object) {
 void CowFork::Detach(Page& page, ObjectState& object, ObjectBlock block) {
   UNTORN_CHECK(page.pending->epoch < epoch_, "invariant 1: a block of this barrier epoch is detached");
   UNTORN_CHECK(page.buffer, "invariant 4: a block is detached without content");
-  // From now on no page tells this set of a commit that changes the mapping of the block.
-  page.pending->changes[object.id].ForgetMapped();
   BufferRef& kept = page.pending->detached[{object.id, block}];
   UNTORN_CHECK(!kept, "invariant 4: a block is detached twice");
   kept = std::move(page.buffer);
@@ -287,9 +279,6 @@ void CowFork::StageHole(const ChangeSetRef& set, const std::shared_ptr<ObjectSta
     pages_.Drop(*object, block);
   }
   change.data.Remove(range);
-  // Content that is written there later needs a new look-up: without a page, nothing tells this set of a
-  // commit that changes the mapping meanwhile.
-  change.ForgetMapped();
   if (std::find(object->hole_sets.begin(), object->hole_sets.end(), set.get()) == object->hole_sets.end()) {
     object->hole_sets.push_back(set.get());
   }

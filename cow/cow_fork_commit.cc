@@ -104,8 +104,6 @@ void CowFork::CompleteChange(ChangeSet& set, ObjectChange& change) {
     UNTORN_CHECK(object.committing_metadata > 0,
                  "an object completes more changes of metadata than it began");
     --object.committing_metadata;
-    // The holes and extents of this change may have changed what pending sets know of their blocks.
-    for (ChangeSet* other : object.pending) other->changes[object.id].ForgetMapped();
   }
   std::erase(object.hole_sets, &set);
   if (change.recorded_size_bytes) object.durable_size_bytes = *change.recorded_size_bytes;
@@ -122,10 +120,8 @@ void CowFork::Complete(const ChangeSetRef& set) {
       Page* page = pages_.Find(*range.object, b);
       if (page == nullptr || page->committing != set.get()) continue;
       page->committing = nullptr;
-      if (page->pending != nullptr) {
-        // The set with the next version knows only what the block was mapped to before this commit.
-        page->pending->changes[range.object->id].ForgetMapped();
-      } else if (page->drop_when_clean) {
+      if (page->pending != nullptr) continue;
+      if (page->drop_when_clean) {
         pages_.Drop(*range.object, b);
       } else if (page->unused()) {
         pages_.EraseIfUnused(*range.object, b);
@@ -182,7 +178,6 @@ void CowFork::Unfreeze(const ChangeSetRef& set) {
     --change.object->committing;
     if (change.metadata()) --change.object->committing_metadata;
     AddPending(*set, change);
-    change.ForgetMapped();
     // A set that went in place ends within the durable size of its object. A truncate may have come
     // meanwhile. The set may be joined to the truncate, and must not make the object larger again.
     change.grow_to_bytes = 0;

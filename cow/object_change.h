@@ -42,20 +42,9 @@ struct ObjectChange {
   std::optional<std::string> name;              // create, rename
   bool removed = false;
 
-  // Says what the blocks of `data` were mapped to when the blocks were staged, in any order. Planning uses
-  // these mappings if the mappings are known and cover `data`. A commit that changes one of the mappings
-  // makes all of them unknown. Nothing does so for detached blocks, so a set with detached blocks does not
-  // rely on `mapped`.
-  Mappings mapped;
-  bool mapped_known = true;
-
   // True if the change has more than data and growth. Metadata orders the change against all other changes of
   // the object.
   bool metadata() const { return !holes.empty() || !placed.empty() || set_size_bytes || name || removed; }
-  void ForgetMapped() {
-    mapped.clear();
-    mapped_known = false;
-  }
 };
 
 // Holds the changes of a change set, by object. Most change sets change one object, so one change needs no

@@ -25,6 +25,7 @@ struct ObjectState {
   std::string name;
   uint64_t size_bytes = 0;
   bool removed = false;
+  bool preallocated = false;  // a record, which may not be durable yet, says so of the object
 
   // Sent records give the object the sent size and name. Durable records give the durable size.
   uint64_t sent_size_bytes = 0;

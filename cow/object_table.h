@@ -25,6 +25,7 @@ class ObjectTable {
     object->id = inode.id;
     object->name = object->sent_name = inode.name;
     object->size_bytes = object->sent_size_bytes = object->durable_size_bytes = inode.size_bytes;
+    object->preallocated = inode.preallocated;
     objects_[inode.id] = object;
     return object;
   }

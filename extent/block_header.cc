@@ -70,8 +70,11 @@ absl::Status VerifyBlock(std::span<const std::byte> block, BlockType type, const
                    absl::Hex(computed, absl::kZeroPad16));
   }
   if (header.version != kFormatVersion) {
-    return absl::UnimplementedError(absl::StrCat(what, " at block ", address, ": format version ",
-                                                 header.version, ", this program knows ", kFormatVersion));
+    return absl::UnimplementedError(absl::StrCat(
+        what, " at block ", address, ": format version ", header.version, ", this program knows ",
+        kFormatVersion,
+        header.version < kFormatVersion ? ": copy the objects out with the program that made the store"
+                                        : ""));
   }
   // From here on the block is sound, but it may be stale or in the wrong place.
   if (header.type != static_cast<uint16_t>(type)) {

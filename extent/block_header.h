@@ -35,7 +35,7 @@ using Uuid = std::array<uint8_t, 16>;
 std::string UuidString(const Uuid& uuid);
 
 inline constexpr uint32_t kMagic = 0x4e525455;  // "UTRN"
-inline constexpr uint16_t kFormatVersion = 1;
+inline constexpr uint16_t kFormatVersion = 2;
 
 enum class BlockType : uint16_t {
   kSuperblock = 1,

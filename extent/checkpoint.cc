@@ -15,11 +15,12 @@ namespace {
 absl::Status WriteTreeAndMap(Lock& lock, const CheckpointParts& parts, CheckpointSink& sink,
                              Superblock* next) REQUIRES_STORE_LOCK {
   const std::unique_ptr<TreeEditSource> edits = parts.state.frozen->Edits();
+  const std::unique_ptr<TreeEditSource> ahead = parts.state.frozen->Edits();
   absl::StatusOr<TreeRoot> root;
   {
     // The frozen delta does not change, and the sink takes the lock itself.
     const Unlocked unlocked(lock);
-    root = MergeTree(next->tree, *edits, next->uuid, next->generation, sink);
+    root = MergeTree(next->tree, *edits, ahead.get(), next->uuid, next->generation, sink);
   }
   RETURN_IF_ERROR(root.status());
   next->tree = *root;

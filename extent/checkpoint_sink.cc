@@ -1,9 +1,12 @@
 #include "extent/checkpoint_sink.h"
 
 #include <algorithm>
+#include <iterator>
 
+#include "absl/strings/str_cat.h"
 #include "base/check.h"
 #include "base/status_macros.h"
+#include "extent/rules.h"
 
 namespace untorn {
 namespace {
@@ -14,11 +17,49 @@ constexpr size_t kWritesInFlight = 8;
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<const TreeNode>> CheckpointSink::Load(BlockPointer pointer) {
+  const auto found = std::find_if(prefetched_.begin(), prefetched_.end(),
+                                  [&](const auto& node) { return node->pointer() == pointer; });
   Lock lock(pump_.mutex());
   RETURN_IF_ERROR(error_);
-  absl::StatusOr<std::shared_ptr<const TreeNode>> node = mappings_.ReadNode(lock, pointer);
-  // A node is read once more before it counts as damaged.
-  return absl::IsDataLoss(node.status()) ? mappings_.ReadNode(lock, pointer) : node;
+  if (found != prefetched_.end()) return *found;
+  for (int failures = 1;; ++failures) {
+    absl::StatusOr<std::shared_ptr<const TreeNode>> node = mappings_.ReadNode(lock, pointer);
+    if (!absl::IsDataLoss(node.status())) return node;
+    const bool reads_elsewhere = ReadsElsewhere(lock);
+    if (MayCountAsLost(failures, reads_elsewhere)) return node;
+    if (!reads_elsewhere) {
+      return absl::InternalError(absl::StrCat(
+          "the device has stopped reading, so what is damaged cannot be told: ", node.status().message()));
+    }
+  }
+}
+
+bool CheckpointSink::ReadsElsewhere(Lock& lock) {
+  AlignedBuffer block(kBlockBytes);
+  return std::any_of(std::begin(kSuperblockSlots), std::end(kSuperblockSlots), [&](BlockNumber slot) {
+    lock.AssertHeld();
+    IoRequest request;
+    request.op = IoOp::kRead;
+    request.offset_bytes = ByteOffset(slot);
+    request.iov = {{block.data(), kBlockBytes}};
+    return pump_.Run(lock, &request).ok();
+  });
+}
+
+void CheckpointSink::Prefetch(std::span<const BlockPointer> leaves) {
+  prefetched_.clear();
+  Lock lock(pump_.mutex());
+  NodeCache& cache = mappings_.node_cache();
+  const NodeCache::Hold hold(cache);
+  MissingNodes missing;
+  for (const BlockPointer& leaf : leaves) {
+    if (cache.Peek(leaf) == nullptr) missing.push_back(leaf);
+  }
+  // Load() reads a node that is not there by itself, and tells what is wrong with it.
+  if (!missing.empty()) mappings_.LoadNodes(lock, missing).IgnoreError();
+  for (const BlockPointer& leaf : leaves) {
+    if (std::shared_ptr<const TreeNode> node = cache.Find(leaf)) prefetched_.push_back(std::move(node));
+  }
 }
 
 absl::StatusOr<BlockNumber> CheckpointSink::AllocateNode() {
@@ -73,13 +114,27 @@ absl::Status CheckpointSink::Finish(Lock& lock, const Delta& merged) {
     RETURN_IF_ERROR(space_.free_space().MarkFree(rest));
     run_.count = run_used_;
   }
-  // The base bits are set after the merge. An extent that was unwritten and is now written has lost its base
-  // bit in the merge, and gets the bit back here.
-  std::vector<Extent> mapped;
-  merged.ForEachExtent([&](Extent e) { mapped.push_back(e); });
-  for (const Extent& e : mapped) {
-    RETURN_IF_ERROR(space_.LoadGroups(lock, e));
-    RETURN_IF_ERROR(space_.free_space().SetBase(e));
+  // The base bits are set after the merge.
+  struct Mapped {
+    Extent extent;
+    bool owned;
+  };
+  std::vector<Mapped> mapped;
+  merged.ForEachMapping([&](ObjectId, const Mapping& m, bool owned) {
+    if (m.state != MappingState::kHole) mapped.push_back({m.extent(), owned});
+  });
+  FreeSpace& free = space_.free_space();
+  for (const auto& [extent, owned] : mapped) {
+    RETURN_IF_ERROR(space_.LoadGroups(lock, extent));
+    if (owned) {
+      RETURN_IF_ERROR(free.SetBase(extent));
+      continue;
+    }
+    // An extent that was unwritten and is now written has lost its base bits in the merge, and gets them back
+    // here. Where a damaged node had mapped it, the bits are still set.
+    for (BlockNumber b = extent.start; b < extent.end(); ++b) {
+      if (!free.InBase(b)) RETURN_IF_ERROR(free.SetBase({b, 1}));
+    }
   }
   RETURN_IF_ERROR(SendRun(lock));
   return error_;

@@ -35,6 +35,7 @@ class CheckpointSink : public TreeMergeSink {
 
   // ---- Without the lock ----
   absl::StatusOr<std::shared_ptr<const TreeNode>> Load(BlockPointer pointer) override EXCLUDES_STORE_LOCK;
+  void Prefetch(std::span<const BlockPointer> leaves) override EXCLUDES_STORE_LOCK;
   absl::StatusOr<BlockNumber> AllocateNode() override EXCLUDES_STORE_LOCK;
   absl::Status WriteNode(BlockPointer pointer, std::span<const std::byte> block) override EXCLUDES_STORE_LOCK;
   void NodeRetired(BlockNumber block) override EXCLUDES_STORE_LOCK;
@@ -59,6 +60,8 @@ class CheckpointSink : public TreeMergeSink {
     bool done = false;
   };
 
+  // Says whether the device reads any superblock slot.
+  bool ReadsElsewhere(Lock& lock) REQUIRES_STORE_LOCK;
   // Clears the base bits of the extent.
   void Clear(Extent extent) EXCLUDES_STORE_LOCK;
   absl::Status SendRun(Lock& lock) REQUIRES_STORE_LOCK;
@@ -71,8 +74,9 @@ class CheckpointSink : public TreeMergeSink {
   absl::Status error_ GUARDED_BY_STORE_LOCK;  // the first error
   Extent run_ GUARDED_BY_STORE_LOCK;          // where new nodes go
   BlockCount run_used_ GUARDED_BY_STORE_LOCK;
-  AlignedBuffer bytes_ GUARDED_BY_STORE_LOCK;  // the content of the run
-  std::vector<BlockNumber> retired_;           // belongs to the merging thread
+  AlignedBuffer bytes_ GUARDED_BY_STORE_LOCK;                // the content of the run
+  std::vector<BlockNumber> retired_;                         // belongs to the merging thread
+  std::vector<std::shared_ptr<const TreeNode>> prefetched_;  // belongs to the merging thread, in any order
   std::deque<PendingWrite> writes_ GUARDED_BY_STORE_LOCK;
 };
 

@@ -164,7 +164,7 @@ absl::Status Delta::Apply(const LogEntry& e, Lsn lsn, DisplacedFn displaced) {
     case LogEntry::Type::kHole:
       return Replace(e.object, m, false, displaced);
     case LogEntry::Type::kInode:
-      inodes_[e.object] = Inode{e.object, e.size_bytes, e.name};
+      inodes_[e.object] = Inode{e.object, e.size_bytes, e.name, e.preallocated};
       break;
     case LogEntry::Type::kInodeGone:
       inodes_[e.object] = std::nullopt;

@@ -107,7 +107,9 @@ bool DecodeEntry(Reader& in, Extent data_area, LogEntry* e) {
     case LogEntry::Type::kHole:
       return in.Get(&e->logical.start) && in.Get(&e->logical.count) && RangeMakesSense(e->logical);
     case LogEntry::Type::kInode:
-      return in.Get(&e->size_bytes) && e->size_bytes <= kObjectBytesMax && in.GetName(head.a, &e->name);
+      e->preallocated = head.b == 1;
+      return head.b <= 1 && in.Get(&e->size_bytes) && e->size_bytes <= kObjectBytesMax &&
+             in.GetName(head.a, &e->name);
     case LogEntry::Type::kInodeGone:
       return true;
     case LogEntry::Type::kName:
@@ -145,6 +147,7 @@ LogEntry LogEntry::SetInode(const Inode& inode) {
   e.type = Type::kInode;
   e.object = inode.id;
   e.size_bytes = inode.size_bytes;
+  e.preallocated = inode.preallocated;
   e.name = inode.name;
   return e;
 }
@@ -214,6 +217,8 @@ uint64_t EncodeRecord(const LogRecord& record, std::span<const LogEntry> entries
       head.a =
           static_cast<uint16_t>(static_cast<uint16_t>(e.state) | (e.into_unwritten ? kIntoUnwritten : 0));
       head.b = static_cast<uint32_t>(e.logical.count.value());
+    } else if (e.type == LogEntry::Type::kInode) {
+      head.b = e.preallocated;
     }
     w.Put(head);
     if (e.type != LogEntry::Type::kNameGone) w.Put(Value(e.object));

@@ -19,7 +19,8 @@
 //                     u64 object, u64 logical, u64 physical, 16 bytes XXH3-128 of the data (zero if
 //                     unwritten)
 //      2 hole         u64 object, u64 logical, u64 blocks
-//      3 inode        a: name length; u64 object, u64 size, name padded with zeros
+//      3 inode        a: name length; b: 1 if space was preallocated
+//                     u64 object, u64 size, name padded with zeros
 //      4 inode gone   u64 object
 //      5 name         a: name length; u64 object, name padded
 //      6 name gone    a: name length; name padded
@@ -49,6 +50,7 @@ struct LogEntry {
   BlockNumber physical;         // kMap
   Hash128 hash;                 // kMap, written
   uint64_t size_bytes = 0;      // kInode
+  bool preallocated = false;    // kInode
   std::string name;             // kInode, kName, kNameGone
 
   static LogEntry Map(ObjectId object, BlockRange logical, BlockNumber physical, MappingState state,

@@ -21,6 +21,18 @@ absl::StatusOr<bool> Walked(WalkResult result, const TreeCursor& cursor, Missing
   return true;
 }
 
+absl::Status LostError(const LostEntries& lost) {
+  return absl::DataLossError(absl::StrCat("tree node at block ", lost.node.value(),
+                                          ": a checkpoint found it damaged, and what it held is lost"));
+}
+
+// Returns kDataLoss if nothing is known of the key. The cursor stands at the floor of the key.
+absl::Status CheckNotLost(const TreeCursor& cursor, WalkResult result, std::string_view key) {
+  if (result != WalkResult::kAtEntry) return absl::OkStatus();
+  const std::optional<LostEntries> lost = ParseLost(cursor.key(), cursor.value());
+  return lost && lost->Cover(key) ? LostError(*lost) : absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status MappingReader::LookupInTree(ObjectId object, BlockRange gap, Mappings* out,
@@ -49,7 +61,15 @@ absl::Status MappingReader::LookupInTree(ObjectId object, BlockRange gap, Mappin
       return Walked(result, cursor, missing).status();
     }
     MappingEntry entry;
-    const bool at_entry = result == WalkResult::kAtEntry;
+    bool at_entry = result == WalkResult::kAtEntry;
+    if (const auto lost = at_entry ? ParseLost(cursor.key(), cursor.value()) : std::nullopt) {
+      // The first entry may end before the gap.
+      if (lost->Cover(MappingKeyBytes(object, at)) ||
+          CompareKeys(lost->first, MappingKeyBytes(object, at)) > 0) {
+        return LostError(*lost);
+      }
+      at_entry = false;
+    }
     if (at_entry && !ParseMapping(cursor.key(), cursor.value(), &entry)) {
       return absl::DataLossError(absl::StrCat("mapping tree: ill-formed entry near object ", Value(object)));
     }
@@ -58,6 +78,8 @@ absl::Status MappingReader::LookupInTree(ObjectId object, BlockRange gap, Mappin
     if (at_entry && entry.object == object && entry.mapping.logical.end() > at) {
       Mapping m = entry.mapping;
       RETURN_IF_ERROR(space_.CheckPlace(m.extent()));
+      // The leaf may begin, for its parent, before its first entry.
+      if (m.logical.start >= gap.end()) break;
       const ObjectBlock start = std::max(at, m.logical.start), end = std::min(gap.end(), m.logical.end());
       hole_until(start);
       m.physical += start - m.logical.start;
@@ -101,9 +123,11 @@ absl::Status MappingReader::Lookup(ObjectId object, BlockRange range, Mappings* 
 absl::Status MappingReader::ReachEdges(ObjectId object, BlockRange range, MissingNodes* missing) {
   for (ObjectBlock block : {range.start, range.end() - 1}) {
     TreeCursor cursor(nodes_, state_.superblock.tree);
-    ASSIGN_OR_RETURN(const bool walked,
-                     Walked(cursor.SeekFloor(MappingKeyBytes(object, block)), cursor, missing));
+    const MappingKeyBytes key(object, block);
+    const WalkResult result = cursor.SeekFloor(key);
+    ASSIGN_OR_RETURN(const bool walked, Walked(result, cursor, missing));
     if (!walked) break;
+    RETURN_IF_ERROR(CheckNotLost(cursor, result, key));
   }
   return absl::OkStatus();
 }
@@ -122,6 +146,7 @@ absl::Status MappingReader::FindInode(ObjectId object, std::optional<Inode>* out
   TreeCursor cursor(nodes_, state_.superblock.tree);
   const WalkResult result = cursor.SeekFloor(key);
   ASSIGN_OR_RETURN(const bool walked, Walked(result, cursor, missing));
+  RETURN_IF_ERROR(CheckNotLost(cursor, result, key));
   if (!walked || result != WalkResult::kAtEntry || cursor.key() != key) return absl::OkStatus();
   *out = ParseInode(cursor.key(), cursor.value());
   if (!*out) {
@@ -144,6 +169,7 @@ absl::Status MappingReader::FindName(const std::string& name, std::optional<Obje
   TreeCursor cursor(nodes_, state_.superblock.tree);
   const WalkResult result = cursor.SeekFloor(key);
   ASSIGN_OR_RETURN(const bool walked, Walked(result, cursor, missing));
+  RETURN_IF_ERROR(CheckNotLost(cursor, result, key));
   if (!walked || result != WalkResult::kAtEntry || cursor.key() != key) return absl::OkStatus();
   const auto parsed = ParseName(cursor.key(), cursor.value());
   if (!parsed) {
@@ -168,10 +194,16 @@ absl::Status MappingReader::NextName(const std::string& after,
     }
     TreeCursor cursor(nodes_, state_.superblock.tree);
     // No name holds a NUL, so this is the least key above the key of `at`.
-    const WalkResult result = cursor.Seek(NameKey(at) + std::string(1, '\0'));
-    ASSIGN_OR_RETURN(const bool walked, Walked(result, cursor, missing));
+    const std::string behind = NameKey(at) + std::string(1, '\0');
+    const WalkResult floor = cursor.SeekFloor(behind);
+    ASSIGN_OR_RETURN(bool walked, Walked(floor, cursor, missing));
+    if (!walked) return absl::OkStatus();
+    RETURN_IF_ERROR(CheckNotLost(cursor, floor, behind));
+    const WalkResult result = cursor.Seek(behind);
+    ASSIGN_OR_RETURN(walked, Walked(result, cursor, missing));
     if (!walked) return absl::OkStatus();
     if (result == WalkResult::kAtEntry) {
+      if (const auto lost = ParseLost(cursor.key(), cursor.value())) return LostError(*lost);
       const auto parsed = ParseName(cursor.key(), cursor.value());
       if (!parsed) return absl::DataLossError("mapping tree: ill-formed entry in the key space of names");
       if (!least || parsed->first < least->first) least = {parsed->first, parsed->second};

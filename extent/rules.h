@@ -80,6 +80,11 @@ bool LogMayEndAfter(bool last_of_chain);
 // that fails once, or for good, would make an acknowledged record look like the end of the log.
 bool CountsAsUnwritten(int failures, bool reads_elsewhere);
 
+// Says whether a checkpoint may count a node of the tree as lost after so many failures to read it. The new
+// tree then gives up what the node holds beside new mappings. Without the rule a device that fails once, or for
+// good, would make the loss final.
+bool MayCountAsLost(int failures, bool reads_elsewhere);
+
 // ---- Superblocks ----
 
 // Returns how many slots are written before one of them is durable. If both slots were written at once, a power

@@ -136,7 +136,7 @@ absl::StatusOr<Superblock> DecodeSuperblock(std::span<const std::byte> block, in
       s.used_blocks > s.prepared_blocks || s.durable_lsn < s.checkpoint_lsn || s.generation == 0 ||
       s.tree.root.block >= g.end() || s.tree.node_count > g.total_blocks ||
       s.tree.leaf_bytes > Bytes(s.tree.node_count) || p.tree_levels > kTreeLevelMax + 1 ||
-      s.free_map.block >= g.end() || s.next_object == 0) {
+      (s.tree.root && p.tree_levels == 0) || s.free_map.block >= g.end() || s.next_object == 0) {
     return absl::DataLossError(absl::StrCat(what, ": its fields contradict each other"));
   }
   return s;

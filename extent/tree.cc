@@ -81,6 +81,10 @@ absl::Status CheckChild(const TreeNode& parent, int index, std::optional<std::st
   if (entry && CompareKeys(MappingKeyBytes(entry->object, entry->mapping.logical.end()), *limit) > 0) {
     return damaged("its last mapping reaches into the following node");
   }
+  const std::optional<LostEntries> lost = ParseLost(last_key, child.value(last));
+  if (lost && (lost->limit.empty() || CompareKeys(lost->limit, *limit) > 0)) {
+    return damaged("what is lost at its end reaches into the following node");
+  }
   return absl::OkStatus();
 }
 

@@ -9,6 +9,8 @@ namespace untorn {
 namespace {
 
 constexpr size_t kInodeKeyBytes = 9, kNameValueBytes = 8;
+constexpr uint64_t kLost = UINT64_MAX;  // no extent begins there, and no size or object is so large
+constexpr uint64_t kPreallocated = uint64_t{1} << 63;  // in the word of an inode's size
 
 void StoreBigEndian(char* at, uint64_t v) {
   v = __builtin_bswap64(v);
@@ -58,7 +60,7 @@ std::string MappingValue(BlockNumber physical, BlockCount count, MappingState st
 
 std::string InodeValue(const Inode& inode) {
   std::string value(sizeof(uint64_t), '\0');
-  Store<uint64_t>(value.data(), inode.size_bytes);
+  Store<uint64_t>(value.data(), inode.size_bytes | (inode.preallocated ? kPreallocated : 0));
   return value.append(inode.name);
 }
 
@@ -66,6 +68,48 @@ std::string NameValue(ObjectId object) {
   std::string value(kNameValueBytes, '\0');
   Store<uint64_t>(value.data(), Value(object));
   return value;
+}
+
+std::string LostValue(BlockNumber node, std::string_view limit) {
+  std::string value(2 * sizeof(uint64_t), '\0');
+  Store<uint64_t>(value.data(), kLost);
+  Store<uint64_t>(value.data() + sizeof(uint64_t), node.value());
+  return value.append(limit);
+}
+
+std::string FirstKeyOf(KeySpace space) {
+  switch (space) {
+    case KeySpace::kMapping:
+      return MappingKey(ObjectId{1}, 0);
+    case KeySpace::kInode:
+      return InodeKey(ObjectId{1});
+    case KeySpace::kName:
+      break;
+  }
+  return NameKey("\x01");
+}
+
+std::string NextKey(std::string_view key) {
+  const std::string_view rest = key.substr(1);
+  switch (static_cast<KeySpace>(key[0])) {
+    case KeySpace::kMapping: {
+      const auto [object, block] = MappingKeyNumbers(key.data());
+      // No mapping begins at the end of all objects.
+      return block + 1 < kObjectEnd ? MappingKey(object, block + 1)
+                                    : MappingKey(ObjectId{Value(object) + 1}, 0);
+    }
+    case KeySpace::kInode:
+      return InodeKey(ObjectId{LoadBigEndian(rest.data()) + 1});
+    case KeySpace::kName:
+      break;
+  }
+  std::string name(rest);
+  if (name.size() < kNameBytesMax) return NameKey(name + '\x01');
+  // No longer name lies between this one and the next of its length.
+  while (!name.empty() && name.back() == '\xff') name.pop_back();
+  if (name.empty()) return "";
+  ++name.back();
+  return NameKey(name);
 }
 
 std::optional<KeySpace> KeySpaceOf(std::string_view key) {
@@ -94,11 +138,13 @@ std::optional<MappingEntry> ParseMapping(std::string_view key, std::string_view 
 bool IsWellFormed(std::string_view key, std::string_view value) {
   const std::optional<KeySpace> space = KeySpaceOf(key);
   if (!space) return false;
+  if (ParseLost(key, value)) return true;
   switch (*space) {
     case KeySpace::kMapping:
       return ParseMapping(key, value).has_value();
     case KeySpace::kInode:
-      return value.size() > sizeof(uint64_t) && Load<uint64_t>(value.data()) <= kObjectBytesMax &&
+      return value.size() > sizeof(uint64_t) &&
+             (Load<uint64_t>(value.data()) & ~kPreallocated) <= kObjectBytesMax &&
              IsName(value.substr(sizeof(uint64_t)));
     case KeySpace::kName:
       return value.size() == kNameValueBytes && IsObject(Load<uint64_t>(value.data()));
@@ -107,16 +153,29 @@ bool IsWellFormed(std::string_view key, std::string_view value) {
 }
 
 std::optional<Inode> ParseInode(std::string_view key, std::string_view value) {
-  if (KeySpaceOf(key) != KeySpace::kInode || !IsWellFormed(key, value)) return std::nullopt;
+  if (KeySpaceOf(key) != KeySpace::kInode || ParseLost(key, value) || !IsWellFormed(key, value))
+    return std::nullopt;
   Inode inode;
   inode.id = ObjectId{LoadBigEndian(key.data() + 1)};
-  inode.size_bytes = Load<uint64_t>(value.data());
+  const uint64_t word = Load<uint64_t>(value.data());
+  inode.size_bytes = word & ~kPreallocated;
+  inode.preallocated = (word & kPreallocated) != 0;
   inode.name = value.substr(sizeof(uint64_t));
   return inode;
 }
 
+std::optional<LostEntries> ParseLost(std::string_view key, std::string_view value) {
+  constexpr size_t kFixed = 2 * sizeof(uint64_t);
+  if (value.size() < kFixed || Load<uint64_t>(value.data()) != kLost || !KeySpaceOf(key)) return std::nullopt;
+  const LostEntries lost{key, value.substr(kFixed),
+                         BlockNumber(Load<uint64_t>(value.data() + sizeof(uint64_t)))};
+  if (lost.node == 0 || (!lost.limit.empty() && lost.limit <= key)) return std::nullopt;
+  return lost;
+}
+
 std::optional<std::pair<std::string, ObjectId>> ParseName(std::string_view key, std::string_view value) {
-  if (KeySpaceOf(key) != KeySpace::kName || !IsWellFormed(key, value)) return std::nullopt;
+  if (KeySpaceOf(key) != KeySpace::kName || ParseLost(key, value) || !IsWellFormed(key, value))
+    return std::nullopt;
   return std::pair(std::string(key.substr(1)), ObjectId{Load<uint64_t>(value.data())});
 }
 

@@ -3,8 +3,10 @@
 // KEY                                        VALUE
 // 0x01, u64 BE object, u64 BE logical block  u64 physical block, u32 blocks, u32 state (1 written,
 //                                            2 unwritten)
-// 0x02, u64 BE object                        u64 size in bytes, name
+// 0x02, u64 BE object                        u64 size in bytes | 2^63 if space was preallocated, name
 // 0x03, name                                 u64 object
+// any of these                               u64 2^64-1, u64 block, key: nothing is known from here to that key,
+//                                            or to the end if there is none. The node at `block` held it.
 //
 // Numbers in keys are big-endian, so byte order is numeric order. Values are little-endian. A mapping of
 // more than 2^32-1 blocks is several entries. Holes have no entry.
@@ -89,9 +91,18 @@ std::string MappingKey(ObjectId object, ObjectBlock block);
 std::string InodeKey(ObjectId object);
 std::string NameKey(std::string_view name);
 
+// Describes keys whose entries are lost, because the node that held them is damaged.
+struct LostEntries {
+  std::string_view first;
+  std::string_view limit;  // the first key behind them; empty: there is none
+  BlockNumber node;
+  bool Cover(std::string_view key) const { return first <= key && (limit.empty() || key < limit); }
+};
+
 std::string MappingValue(BlockNumber physical, BlockCount count, MappingState state);
 std::string InodeValue(const Inode& inode);
 std::string NameValue(ObjectId object);
+std::string LostValue(BlockNumber node, std::string_view limit);
 
 inline constexpr BlockCount kMappingEntryBlocksMax{UINT32_MAX};
 
@@ -112,7 +123,11 @@ struct MappingEntry {
 // concern lengths, the state, an object number within kNumberMax, and an end within kObjectBlocksMax.
 // Object, count and physical block are not zero. A name has 1 to 255 bytes without NUL.
 std::optional<KeySpace> KeySpaceOf(std::string_view key);
-// Says whether one of the three parsers below would return something.
+// Returns the least key of a key space, and the least key behind `key` that is well-formed. The latter is empty
+// if there is none.
+std::string FirstKeyOf(KeySpace space);
+std::string NextKey(std::string_view key);
+// Says whether one of the four parsers below would return something.
 bool IsWellFormed(std::string_view key, std::string_view value);
 std::optional<MappingEntry> ParseMapping(std::string_view key, std::string_view value);
 // Does the same, but changes only those fields of *entry that key and value give. Returns false if the key
@@ -136,6 +151,8 @@ inline bool ParseMapping(std::string_view key, std::string_view value, MappingEn
 }
 std::optional<Inode> ParseInode(std::string_view key, std::string_view value);
 std::optional<std::pair<std::string, ObjectId>> ParseName(std::string_view key, std::string_view value);
+// Returns views of the arguments.
+std::optional<LostEntries> ParseLost(std::string_view key, std::string_view value);
 
 }  // namespace untorn
 

@@ -13,17 +13,25 @@ namespace {
 
 class Merger {
  public:
-  Merger(TreeEditSource& edits, const Uuid& uuid, Generation generation, TreeMergeSink& sink)
-      : edits_(edits), sink_(sink), packer_(uuid, generation, sink), leaf_(packer_) {}
+  Merger(TreeEditSource& edits, TreeEditSource* ahead, const Uuid& uuid, Generation generation,
+         TreeMergeSink& sink)
+      : edits_(edits), ahead_(ahead), sink_(sink), packer_(uuid, generation, sink), leaf_(packer_) {
+    if (ahead_ != nullptr) next_ahead_ = ahead_->Next();
+  }
 
   absl::StatusOr<TreeRoot> Run(const TreeRoot& old_root) {
     Advance();
     if (edit_ == nullptr) return old_root;
     if (old_root.root) {
       absl::StatusOr<std::shared_ptr<const TreeNode>> root = sink_.Load(old_root.root);
-      if (!root.ok()) return root.status();
-      Retire(**root);
-      RETURN_IF_ERROR(Walk(**root, std::nullopt));
+      if (absl::IsDataLoss(root.status())) {
+        const MappingKeyBytes first(ObjectId{1}, 0);
+        RETURN_IF_ERROR(MergeDamaged(old_root.levels - 1, first, std::nullopt, old_root.root));
+      } else {
+        RETURN_IF_ERROR(root.status());
+        Retire(**root);
+        RETURN_IF_ERROR(Walk(**root, std::nullopt));
+      }
     }
     // The edits that are left lie behind the last old entry.
     while (edit_ != nullptr) {
@@ -105,10 +113,32 @@ class Merger {
   // Takes `node` apart. All that the node holds is below `limit`, which is nullopt for the rightmost path.
   absl::Status Walk(const TreeNode& node, std::optional<std::string_view> limit) {
     if (node.level() == 0) return MergeLeaf(node);
+    if (node.level() == 1) Prefetch(node, limit);
     for (int i = 0; i < node.count(); ++i) {
       RETURN_IF_ERROR(MergeChild(node, i, i + 1 < node.count() ? node.key(i + 1) : limit));
     }
     return absl::OkStatus();
+  }
+
+  // Asks for the leaves below `node` in which edits fall, all at once.
+  void Prefetch(const TreeNode& node, std::optional<std::string_view> limit) {
+    std::vector<BlockPointer> leaves;
+    for (int i = 0; i < node.count() && next_ahead_ != nullptr; ++i) {
+      const std::string_view key = node.key(i);
+      const std::optional<std::string_view> end = i + 1 < node.count() ? node.key(i + 1) : limit;
+      while (next_ahead_ != nullptr && EndsBefore(*next_ahead_, key)) next_ahead_ = ahead_->Next();
+      if (next_ahead_ != nullptr && (!end || BeginsBefore(*next_ahead_, *end)))
+        leaves.push_back(node.child(i));
+    }
+    if (leaves.size() > 1) sink_.Prefetch(leaves);
+  }
+  static bool BeginsBefore(const TreeEdit& edit, std::string_view key) {
+    if (!edit.is_range) return CompareKeys(edit.key, key) < 0;
+    return CompareKeys(MappingKeyBytes(edit.object, edit.mapping.logical.start), key) < 0;
+  }
+  static bool EndsBefore(const TreeEdit& edit, std::string_view key) {
+    if (!edit.is_range) return CompareKeys(edit.key, key) < 0;
+    return CompareKeys(MappingKeyBytes(edit.object, edit.mapping.logical.end()), key) <= 0;
   }
 
   // Copies the entries between two edits as a run of bytes. The last mapping of a run is added apart,
@@ -127,6 +157,12 @@ class Merger {
       MappingEntry entry;
       const bool is_mapping = ParseMapping(key, value, &entry);
       if (!is_mapping && !IsWellFormed(key, value)) return IllFormed(leaf, i);
+      if (const std::optional<LostEntries> lost = is_mapping ? std::nullopt : ParseLost(key, value)) {
+        RETURN_IF_ERROR(end_run(i));
+        run = i + 1;
+        RETURN_IF_ERROR(MergeLost(*lost));
+        continue;
+      }
       if (is_mapping) RETURN_IF_ERROR(CheckOldOrder(leaf, entry));
       const bool untouched = is_mapping ? NoEditBefore(entry.object, entry.mapping.logical.end())
                                         : edit_ == nullptr || CompareKeys(edit_key_, key) > 0;
@@ -187,14 +223,7 @@ class Merger {
     // A damaged child has no entries to give, so the pending node stays underfull.
     if (absl::IsDataLoss(loaded) && !touched) return keep(/*underfull=*/true).status();
     if (absl::IsDataLoss(loaded)) {
-      // A damaged child that the edits replace whole is not needed. What the child had mapped is leaked.
-      absl::StatusOr<bool> replaced = Replaced(key, limit);
-      if (!replaced.ok()) return replaced.status();
-      if (*replaced) {
-        ++retired_;
-        sink_.NodeRetired(parent.child(index).block);
-        return absl::OkStatus();
-      }
+      return MergeDamaged(parent.level() - 1, key, limit, parent.child(index));
     }
     RETURN_IF_ERROR(loaded);
     Retire(**child);
@@ -211,21 +240,54 @@ class Merger {
     return CanBeRead(**node, 0, (*node)->count() > 1 ? (*node)->key(1) : limit);
   }
 
-  // Says whether range edits, from the current one on and without a gap, replace everything from `key` to
-  // before `limit`. Applies the edits that end before `limit`.
-  absl::StatusOr<bool> Replaced(std::string_view key, std::optional<std::string_view> limit) {
-    if (!edit_->is_range || CompareKeys(edit_key_, key) > 0 || !limit) return false;
-    const ObjectId object = edit_->object;
-    while (true) {
-      const ObjectBlock end = edit_->mapping.logical.end();
-      const ObjectId next{Value(object) + 1};
-      // A range that reaches the end of all objects replaces everything that is left of its object.
-      const MappingKeyBytes reached = end < kObjectEnd ? EndOfEdit() : MappingKeyBytes(next, 0);
-      if (CompareKeys(reached, *limit) >= 0) return true;
-      RETURN_IF_ERROR(ApplyEdit());
-      Advance();
-      if (edit_ == nullptr || edit_->object != object || edit_->mapping.logical.start != end) return false;
+  // Merges the edits into the key range of a damaged node. Entries that say so take the place of what no edit
+  // covers. The block of the node stays in use, for a repair.
+  absl::Status MergeDamaged(int level, std::string_view key, std::optional<std::string_view> limit,
+                            BlockPointer pointer) {
+    if (level == 0) ++retired_;
+    return MergeLost({key, limit.value_or(""), pointer.block});
+  }
+
+  absl::Status MergeLost(const LostEntries& lost) {
+    std::string at(lost.first);  // everything before it is merged
+    while (!at.empty() && (lost.limit.empty() || CompareKeys(at, lost.limit) < 0)) {
+      RETURN_IF_ERROR(ApplyBelow(at));
+      if (edit_ != nullptr && CompareKeys(edit_key_, at) <= 0) {
+        // The edit says what is here, or that nothing is.
+        RETURN_IF_ERROR(ApplyEdit());
+        at = EndOfEditKey();
+        if (CompareKeys(at, lost.limit) < 0 || lost.limit.empty()) Advance();
+        continue;
+      }
+      const bool more = edit_ != nullptr && (lost.limit.empty() || CompareKeys(edit_key_, lost.limit) < 0);
+      const std::string until(more ? edit_key_ : lost.limit);
+      RETURN_IF_ERROR(AddLost({at, until, lost.node}));
+      if (!more) break;
+      at = until;
     }
+    return absl::OkStatus();
+  }
+  // Each key space gets an entry of its own, so that no entry is longer than the keys of its space.
+  absl::Status AddLost(LostEntries lost) {
+    for (std::string first(lost.first);;) {
+      const auto space = static_cast<KeySpace>(first[0]);
+      const std::string next =
+          space == KeySpace::kName ? "" : FirstKeyOf(static_cast<KeySpace>(first[0] + 1));
+      const bool last = next.empty() || (!lost.limit.empty() && CompareKeys(lost.limit, next) <= 0);
+      // Behind the last object that there can be, the key space has no more keys.
+      if (KeySpaceOf(first)) {
+        RETURN_IF_ERROR(leaf_.AddPoint(first, LostValue(lost.node, last ? lost.limit : next)));
+      }
+      if (last) return absl::OkStatus();
+      first = next;
+    }
+  }
+  // Returns the least key behind what the current edit covers. Is empty if there is none.
+  std::string EndOfEditKey() const {
+    if (!edit_->is_range) return NextKey(edit_->key);
+    const ObjectBlock end = edit_->mapping.logical.end();
+    return end < kObjectEnd ? MappingKey(edit_->object, end)
+                            : MappingKey(ObjectId{Value(edit_->object) + 1}, 0);
   }
 
   absl::Status MergePoint(std::string_view key, std::string_view value) {
@@ -295,6 +357,8 @@ class Merger {
   }
 
   TreeEditSource& edits_;
+  TreeEditSource* const ahead_;
+  const TreeEdit* next_ahead_ = nullptr;
   TreeMergeSink& sink_;
   TreePacker packer_;
   TreeLeafWriter leaf_;
@@ -323,9 +387,9 @@ BlockCount TreeGrowthMax(const TreeRoot& root, uint64_t entries) {
   return std::min(splits, nodes - std::min(nodes, root.node_count));
 }
 
-absl::StatusOr<TreeRoot> MergeTree(TreeRoot old_root, TreeEditSource& edits, const Uuid& uuid,
-                                   Generation generation, TreeMergeSink& sink) {
-  return Merger(edits, uuid, generation, sink).Run(old_root);
+absl::StatusOr<TreeRoot> MergeTree(TreeRoot old_root, TreeEditSource& edits, TreeEditSource* ahead,
+                                   const Uuid& uuid, Generation generation, TreeMergeSink& sink) {
+  return Merger(edits, ahead, uuid, generation, sink).Run(old_root);
 }
 
 }  // namespace untorn

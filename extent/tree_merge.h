@@ -17,9 +17,10 @@
 //     full one the pending node absorbs the following sibling, unless the sibling is damaged.
 //  5. Damage stays where it is.
 //     - A damaged node in which no edit falls is kept, unread.
-//     - A damaged node that range edits cover whole is retired. What the node had mapped is not reported
-//       removed: that space is leaked, and the counts of the tree stay too high.
-//     - An edit in a part of a damaged node is an error.
+//     - A damaged node in which an edit falls gives way to entries that say what is lost (LostEntries). They
+//       cover what no edit covers. The node is not reported retired, nor is what it had mapped reported
+//       removed. That space is leaked, and the counts of the tree may stay too high. A repair gives the space
+//       back.
 //     - No merge extends the range of an unread node over keys that were not in the range. So an edit falls
 //       into a damaged node only if it did so before, with two exceptions. In the first, what lay on both
 //       sides of the edit is damaged. In the second, everything behind the edit is gone.
@@ -72,6 +73,8 @@ class TreeMergeSink : public TreeNodeSink {
  public:
   // Reads and verifies a node of the old tree.
   virtual absl::StatusOr<std::shared_ptr<const TreeNode>> Load(BlockPointer pointer) = 0;
+  // Says that the merge loads these leaves soon, in this order, as long as nothing fails.
+  virtual void Prefetch(std::span<const BlockPointer>) {}
   // Says that the old node is not part of the new tree.
   virtual void NodeRetired(BlockNumber block) = 0;
   // Says that the entry that held this physical run does not map the run any more. An edit may map the run
@@ -87,19 +90,19 @@ class TreeMergeSink : public TreeNodeSink {
 //   - All nodes together are no emptier than invariant 4 allows.
 // The bound may be taken part by part: what a merge leaves of the bound covers the changes that are still to
 // come.
-inline constexpr uint64_t kTreeEntryBytes =
-    78;  // two mappings: a range edit may leave its own and split another
-inline constexpr uint64_t kTreeEntriesOfName =
-    8;  // a new name, and the record of its object with the name in it
+// A range edit may leave a mapping of its own, and split another mapping, or keys that are lost.
+inline constexpr uint64_t kTreeEntryBytes = 96;
+// A new name, the record of its object with the name in it, and lost keys around both.
+inline constexpr uint64_t kTreeEntriesOfName = 12;
 BlockCount TreeGrowthMax(const TreeRoot& root, uint64_t entries);
 
-// Merges all of `edits` into `old_root`. New nodes carry `uuid` and `generation`. The counts of the result
+// Merges all of `edits` into `old_root`. `ahead` gives the same edits once more, and tells what to prefetch;
+// nullptr stands for no prefetching. New nodes carry `uuid` and `generation`. The counts of the result
 // are exact, except for damaged nodes (invariant 5). An empty result is TreeRoot{}. Errors of the sink are
 // returned as they are.
-//  kDataLoss  the root, or an old node in which an edit falls, is damaged
 //  kDataLoss  an old node that is taken apart holds an ill-formed entry, which the message names
-absl::StatusOr<TreeRoot> MergeTree(TreeRoot old_root, TreeEditSource& edits, const Uuid& uuid,
-                                   Generation generation, TreeMergeSink& sink);
+absl::StatusOr<TreeRoot> MergeTree(TreeRoot old_root, TreeEditSource& edits, TreeEditSource* ahead,
+                                   const Uuid& uuid, Generation generation, TreeMergeSink& sink);
 
 }  // namespace untorn
 

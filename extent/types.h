@@ -90,6 +90,8 @@ struct Inode {
   ObjectId id = ObjectId::kNone;
   uint64_t size_bytes = 0;
   std::string name;
+  // Is true once space was preallocated for the object. Only such an object has unwritten extents.
+  bool preallocated = false;
   bool operator==(const Inode&) const = default;
 };
 

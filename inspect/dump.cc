@@ -63,6 +63,7 @@ Json EntryJson(const LogEntry& e) {
       break;
     case LogEntry::Type::kInode:
       json = {{"type", "inode"}, {"object", Value(e.object)}, {"size_bytes", e.size_bytes}};
+      if (e.preallocated) json["preallocated"] = true;
       PutName(json, e.name);
       break;
     case LogEntry::Type::kInodeGone:

@@ -84,6 +84,7 @@ void ObjectDump::Begin(ObjectId id) {
   out_.Member("id", Value(id));
   if (known) {
     out_.Member("size_bytes", next_->second.size_bytes);
+    if (next_->second.preallocated) out_.Member("preallocated", true);
     ++next_;
   } else {
     out_.Member("error", "mappings of an object that has no readable record");

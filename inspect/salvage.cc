@@ -85,11 +85,14 @@ absl::Status Salvage::WriteEntries(TreeLeafWriter& leaf) {
   uint64_t mappings = 0;
   RETURN_IF_ERROR(ForEachMapping([&](ObjectId id, const Mapping& m) {
     ++mappings;
+    const auto object = objects_.find(id);
+    if (object != objects_.end()) object->second.preallocated |= m.state == MappingState::kUnwritten;
     return leaf.AddMapping(id, m);
   }));
   if (mappings != mappings_kept_) return ReadsDiffer();
   for (const auto& [id, object] : objects_) {
-    RETURN_IF_ERROR(leaf.AddPoint(InodeKey(id), InodeValue({id, object.size_bytes, object.name})));
+    RETURN_IF_ERROR(
+        leaf.AddPoint(InodeKey(id), InodeValue({id, object.size_bytes, object.name, object.preallocated})));
   }
   for (const auto& [name, id] : names_) {
     RETURN_IF_ERROR(leaf.AddPoint(NameKey(name), NameValue(id)));

@@ -70,6 +70,7 @@ class Salvage {
   struct Object {
     bool recorded = false;  // the object has a readable record
     uint64_t size_bytes = 0;
+    bool preallocated = false;
     std::string name;  // first the name in the record, later the name in the directory
     bool named = false;
     BlockRange last;    // the object's furthest mapping

@@ -69,6 +69,7 @@ void Salvage::NodeScan::SetRecord(const Inode& inode) {
   Object& object = s_.objects_[inode.id];
   object.recorded = true;
   object.size_bytes = inode.size_bytes;
+  object.preallocated |= inode.preallocated;
   object.name = inode.name;
 }
 
@@ -91,9 +92,10 @@ void Salvage::NodeScan::Mapping(const MappingEntry& entry) {
 
 void Salvage::MappingScan::Node(const TreeNode&) { s_.progress_.Add(1); }
 
-void Salvage::MappingScan::Damaged(BlockPointer, const absl::Status&, std::string_view,
+void Salvage::MappingScan::Damaged(BlockPointer, const absl::Status&, std::string_view first,
                                    std::optional<std::string_view>) {
-  ++nodes_lost_;
+  // The last leaf of mappings may say what is lost behind them.
+  nodes_lost_ += first < InodeKey(ObjectId::kNone);
 }
 
 void Salvage::MappingScan::Entry(const TreeNode& leaf, int index) {

@@ -38,7 +38,13 @@ class TreeWalker {
     visitor_.Node(node);
     for (int i = 0; i < node.count(); ++i) {
       if (node.level() == 0) {
-        visitor_.Entry(node, i);
+        if (const std::optional<LostEntries> lost = ParseLost(node.key(i), node.value(i))) {
+          visitor_.Damaged({lost->node, 0},
+                           absl::DataLossError("a checkpoint found this node of the tree damaged"),
+                           lost->first, lost->limit.empty() ? Limit() : Limit(lost->limit));
+        } else {
+          visitor_.Entry(node, i);
+        }
         continue;
       }
       // A child whose keys all lie outside [from_, to_) is not read.

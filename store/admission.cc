@@ -73,24 +73,9 @@ Readiness Admission::AwaitTree(Lock& lock, const std::string& name, LookFn look)
   }
 }
 
-Readiness Admission::AwaitWritable(Lock& lock, const ObjectState& object, ByteRange bytes, Mappings* mapped) {
-  const BlockRange range = BlocksOf(bytes);
-  const bool grows = bytes.end_bytes() > object.size_bytes;
-  // Blocks of a pending change set were checked when they were staged first.
-  const bool is_new = parts_.fork.NewBlocks(object, range) > 0;
-  if (!grows && !is_new) return Readiness::Ready();
-  Readiness readiness =
-      AwaitTree(lock, object.name, [&](MappingReader& reader, MissingNodes* missing) REQUIRES_STORE_LOCK {
-        if (is_new) RETURN_IF_ERROR(reader.Lookup(object.id, range, mapped, missing));
-        std::optional<Inode> record;
-        return grows ? reader.FindInode(object.id, &record, missing) : absl::OkStatus();
-      });
-  // Mappings that were found before the lock was released may have changed.
-  if (!readiness.ready()) mapped->clear();
-  UNTORN_CHECK(mapped->empty() || (mapped->front().logical.start == range.start &&
-                                   mapped->back().logical.end() == range.end()),
-               "a lookup found the mappings of other blocks");
-  return readiness;
+Readiness Admission::AwaitWritable(Lock& lock, const ObjectState& object, uint64_t end_bytes) {
+  if (end_bytes <= object.size_bytes) return Readiness::Ready();
+  return AwaitRecord(lock, object.name, object.id);
 }
 
 Readiness Admission::AwaitRecord(Lock& lock, const std::string& name, ObjectId id) {
@@ -207,11 +192,11 @@ Readiness Admission::AwaitCached(Lock& lock, ObjectState& object, ObjectBlock bl
   if (page != nullptr && page->buffer) return Readiness::Ready();
   UNTORN_CHECK(page == nullptr || page->pending == nullptr, "a pending block has no content");
   if (ByteOffset(block) >= object.size_bytes || InPendingHole(object, block)) return Readiness::Ready();
-  MappingReader& mappings = parts_.volume.mappings();
   Mappings found;
-  MissingNodes missing;
-  RETURN_IF_ERROR(mappings.Lookup(object.id, {block, 1}, &found, &missing));
-  RETURN_UNLESS_READY(mappings.AwaitNodes(lock, missing));
+  RETURN_UNLESS_READY(
+      AwaitTree(lock, object.name, [&](MappingReader& reader, MissingNodes* missing) REQUIRES_STORE_LOCK {
+        return reader.Lookup(object.id, {block, 1}, &found, missing);
+      }));
   UNTORN_CHECK(found.size() == 1 && found.front().logical == BlockRange({block, 1}),
                "a lookup found the mapping of another block");
   if (found.front().state != MappingState::kWritten) return Readiness::Ready();

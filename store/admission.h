@@ -59,10 +59,9 @@ class Admission {
   // once for each change, before the change is staged.
   using LookFn = absl::FunctionRef<absl::Status(MappingReader&, MissingNodes*)>;
   Readiness AwaitTree(Lock& lock, const std::string& name, LookFn look) REQUIRES_STORE_LOCK;
-  // Is AwaitTree() for a write. `mapped` gets the mappings of the blocks if the write needed a lookup of
-  // them.
-  Readiness AwaitWritable(Lock& lock, const ObjectState& object, ByteRange bytes,
-                          Mappings* mapped) REQUIRES_STORE_LOCK;
+  // Is AwaitTree() for a write that ends there. New data needs no look at its leaf: a checkpoint writes the
+  // mapping beside what is damaged. The inode of an object that grows must be readable.
+  Readiness AwaitWritable(Lock& lock, const ObjectState& object, uint64_t end_bytes) REQUIRES_STORE_LOCK;
   // Is AwaitTree() for a change of the object's inode alone.
   Readiness AwaitRecord(Lock& lock, const std::string& name, ObjectId id) REQUIRES_STORE_LOCK;
   // Is AwaitTree() for a hole. `range` includes the partly covered blocks at the edges. If `edges_written`,

@@ -126,7 +126,7 @@ bool ObjectWriter::Restage(const Request& request, Buffers& buffers, ChangeSetRe
 }
 
 absl::Status ObjectWriter::AwaitAdmission(Lock& lock, const Request& request, Reservation* held,
-                                          Reservation* space, Mappings* mapped) {
+                                          Reservation* space) {
   Admission& admission = front_.admission;
   ObjectState& object = *request.object;
   const BlockRange blocks = request.blocks();
@@ -134,9 +134,8 @@ absl::Status ObjectWriter::AwaitAdmission(Lock& lock, const Request& request, Re
   return UntilReady([&]() REQUIRES_STORE_LOCK -> Readiness {
     RETURN_IF_ERROR(front_.parts.health.CheckWritable());
     RETURN_UNLESS_READY(admission.AwaitObject(lock, object));
-    mapped->clear();  // mappings of an earlier turn may be out of date by now
     if (!std::exchange(looked, true)) {
-      RETURN_UNLESS_READY(admission.AwaitWritable(lock, object, request.range, mapped));
+      RETURN_UNLESS_READY(admission.AwaitWritable(lock, object, request.end()));
     }
     RETURN_UNLESS_READY(admission.AwaitCleanSpace(lock));
     RETURN_UNLESS_READY(admission.AwaitJoinOfRange(lock, object, blocks, request.options.atomic));
@@ -166,7 +165,7 @@ void ObjectWriter::StageBlock(const Request& request, const ChangeSetRef& set, O
   front_.parts.fork.StageBlock(set, request.object, block, std::move(buffer));
 }
 
-void ObjectWriter::StageAtomic(const Request& request, Buffers& buffers, Reservation space, Mappings mapped,
+void ObjectWriter::StageAtomic(const Request& request, Buffers& buffers, Reservation space,
                                ChangeSetRefs* sets) {
   CowFork& fork = front_.parts.fork;
   const BlockRange blocks = request.blocks();
@@ -176,9 +175,6 @@ void ObjectWriter::StageAtomic(const Request& request, Buffers& buffers, Reserva
   // A change set bypasses the cache only if all its writes do.
   set->bypass_cache = request.options.bypass_cache && (set->data_blocks == 0 || set->bypass_cache);
   UNTORN_CHECK(buffers.size() == blocks.count.value(), "a write has fewer buffers than blocks");
-  ObjectChange& change = fork.Change(*set, request.object);
-  // The planner then need not look these mappings up again.
-  if (change.mapped_known) change.mapped.insert(change.mapped.end(), mapped.begin(), mapped.end());
   ObjectBlock block = blocks.start;
   for (BufferRef& buffer : buffers) {
     StageBlock(request, set, block, std::move(buffer));
@@ -213,10 +209,9 @@ absl::Status ObjectWriter::Stage(Lock& lock, const Request& request, Buffers& bu
                                  ChangeSetRefs* sets) {
   if (!Restage(request, buffers, sets)) {
     Reservation space;
-    Mappings mapped;
-    RETURN_IF_ERROR(AwaitAdmission(lock, request, held, &space, &mapped));
+    RETURN_IF_ERROR(AwaitAdmission(lock, request, held, &space));
     if (request.options.atomic) {
-      StageAtomic(request, buffers, std::move(space), std::move(mapped), sets);
+      StageAtomic(request, buffers, std::move(space), sets);
     } else {
       StagePlain(request, buffers, std::move(space), sets);
     }
@@ -226,17 +221,17 @@ absl::Status ObjectWriter::Stage(Lock& lock, const Request& request, Buffers& bu
   return absl::OkStatus();
 }
 
-// Looks for damage in all parts of a plain write, and reserves space for all parts. So a write that is
+// Looks for damage at the end of a plain write, and reserves space for all its parts. So a write that is
 // refused has changed nothing.
 absl::Status ObjectWriter::ReserveForParts(Lock& lock, const std::shared_ptr<ObjectState>& object,
                                            ByteRange range, Reservation* held) {
   const BlockCount blocks = BlocksOf(range).count;
-  for (uint64_t at = 0; at < range.length_bytes; at += kPlainPartBytes) {
-    Mappings mapped;
-    const ByteRange part{range.offset_bytes + at, std::min(kPlainPartBytes, range.length_bytes - at)};
-    // Only an error counts here. Stage() looks at each part again.
-    const Readiness readable = front_.admission.AwaitWritable(lock, *object, part, &mapped);
-    RETURN_IF_ERROR(readable.error());
+  // Only an error counts here. Stage() looks again, and finds damage at the beginning before it changes
+  // anything.
+  const uint64_t end = range.end_bytes();
+  RETURN_IF_ERROR(front_.admission.AwaitWritable(lock, *object, end).error());
+  if (end % kBlockBytes != 0) {
+    RETURN_IF_ERROR(front_.admission.AwaitCached(lock, *object, ObjectBlockAt(end)).error());
   }
   return UntilReady([&]() REQUIRES_STORE_LOCK -> Readiness {
     RETURN_IF_ERROR(front_.parts.health.CheckWritable());

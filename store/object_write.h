@@ -66,13 +66,13 @@ class ObjectWriter {
 
   Buffers CopyWholeBlocks(const Request& request) EXCLUDES_STORE_LOCK;
   bool Restage(const Request& request, Buffers& buffers, ChangeSetRefs* sets) REQUIRES_STORE_LOCK;
-  absl::Status AwaitAdmission(Lock& lock, const Request& request, Reservation* held, Reservation* space,
-                              Mappings* mapped) REQUIRES_STORE_LOCK;
+  absl::Status AwaitAdmission(Lock& lock, const Request& request, Reservation* held,
+                              Reservation* space) REQUIRES_STORE_LOCK;
   absl::Status ReserveForParts(Lock& lock, const std::shared_ptr<ObjectState>& object, ByteRange range,
                                Reservation* held) REQUIRES_STORE_LOCK;
   void StageBlock(const Request& request, const ChangeSetRef& set, ObjectBlock block,
                   BufferRef buffer) REQUIRES_STORE_LOCK;
-  void StageAtomic(const Request& request, Buffers& buffers, Reservation space, Mappings mapped,
+  void StageAtomic(const Request& request, Buffers& buffers, Reservation space,
                    ChangeSetRefs* sets) REQUIRES_STORE_LOCK;
   void StagePlain(const Request& request, Buffers& buffers, Reservation space,
                   ChangeSetRefs* sets) REQUIRES_STORE_LOCK;

@@ -64,8 +64,8 @@ absl::Status TransactionImpl::CheckPolicy() const {
 
 // ---- What a commit needs ----
 
-// Is Admission::AwaitTree() for all that the transaction changes of one object. `draft.mapped` gets the
-// mappings of the blocks with data.
+// Is Admission::AwaitTree() for all that the transaction changes of one object. Its data needs no look
+// (Admission::AwaitWritable).
 Readiness TransactionImpl::AwaitTree(Lock& lock, ObjectDraft& draft) {
   // The object came and went within the transaction, so no tree ever holds the object.
   if (draft.removed && draft.created()) return Readiness::Ready();
@@ -85,12 +85,6 @@ Readiness TransactionImpl::AwaitTree(Lock& lock, ObjectDraft& draft) {
     std::optional<Inode> record;
     return reader.FindInode(draft.id, &record, missing);
   });
-  Mappings found;
-  draft.Data().ForEach([&](BlockRange r) {
-    look([&](MappingReader& reader, MissingNodes* missing)
-             REQUIRES_STORE_LOCK { return reader.Lookup(draft.id, r, &found, missing); });
-    draft.mapped.insert(draft.mapped.end(), found.begin(), found.end());
-  });
   RangeSet holes = draft.holes;
   // Removing an object makes a hole of all its blocks.
   if (draft.removed) holes.Add({0, kObjectBlocksMax});
@@ -107,7 +101,6 @@ Readiness TransactionImpl::AwaitTree(Lock& lock, ObjectDraft& draft) {
 Readiness TransactionImpl::AwaitUnchanged(Lock& lock) {
   RETURN_IF_ERROR(front_.parts.health.CheckWritable());
   for (auto& [id, draft] : drafts_) {
-    draft.mapped.clear();  // mappings of an earlier turn may be out of date by now
     if (draft.created() || !draft.changed()) continue;
     if (draft.state->removed) {
       return absl::AbortedError(
@@ -240,10 +233,6 @@ ChangeSetRef TransactionImpl::StageDraft(const Lock& lock, ChangeSetRef set, Obj
       block.CopyWritten(buffer.data());
     }
     fork.StageBlock(set, object, number, std::move(buffer));
-  }
-  // The planner then need not look these mappings up again.
-  if (ObjectChange& change = fork.Change(*set, object); change.mapped_known) {
-    change.mapped.insert(change.mapped.end(), draft.mapped.begin(), draft.mapped.end());
   }
   if (draft.set_size) {
     fork.StageSize(set, object, draft.size);

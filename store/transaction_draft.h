@@ -64,7 +64,6 @@ struct ObjectDraft {
   RangeSet holes;
   std::map<ObjectBlock, DraftBlock> blocks;
   std::map<ObjectBlock, SpilledExtent> spilled;  // by first block
-  Mappings mapped;  // at commit: mappings of the blocks, valid until the lock is released
 
   bool created() const { return handle != nullptr; }
   // True if the draft relies on the size that pending changes give the object. The commit must then join

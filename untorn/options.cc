@@ -25,7 +25,8 @@ constexpr ReasonText kReasons[kPathReasonCount] = {
     {"misaligned", "its place on the device is not a multiple of its length"},
     {"straddles-boundary", "crosses the device's atomic boundary"},
     {"read-outstanding", "a read of its blocks was on its way to the device"},
-    {"cheaper-packed", "qualified, but a packed run was cheaper for the batch"},
+    {"cheaper-packed", "a packed run was cheaper for the batch"},
+    {"mapping-damaged", "the metadata that says where its blocks are cannot be read"},
 };
 
 }  // namespace

@@ -45,9 +45,10 @@ enum class PathReason : uint8_t {
   kMisaligned,         // its place on the device is not a multiple of its length
   kStraddlesBoundary,  // crosses the device's atomic boundary
   kReadOutstanding,    // a read of these blocks is on its way to the device
-  kCheaperPacked,      // qualified, but a batch of scattered ranges is cheaper as one packed run
+  kCheaperPacked,      // a batch of scattered ranges is cheaper as one packed run
+  kMappingDamaged,     // what its blocks are mapped to cannot be read
 };
-inline constexpr int kPathReasonCount = 18;
+inline constexpr int kPathReasonCount = 19;
 const char* PathReasonName(PathReason reason);      // "in-place", "unsettled"
 const char* PathReasonSentence(PathReason reason);  // for people
 

@@ -174,10 +174,27 @@ void Committer::Want(const ChangeSetRef& set) {
 
 // ---- Sending ----
 
-Readiness Committer::AwaitMappings(Lock& lock, std::span<const ChangeSetRef> sets) {
+Readiness Committer::AwaitMappings(Lock& lock, std::span<const ChangeSetRef> sets, Attempt* attempt,
+                                   AllMappings* found) {
+  InPlaceChance chance = ChanceOfInPlace(sets, options_.policy, options_.limits);
+  const auto find = [&](MissingNodes* missing) REQUIRES_STORE_LOCK {
+    return FindMappings(sets, chance.possible, parts_.volume.mappings(), found, missing);
+  };
   MissingNodes missing;
-  RETURN_IF_ERROR(FindMappings(sets, parts_.volume.mappings(), &missing));
-  return parts_.volume.mappings().AwaitNodes(lock, missing);
+  absl::Status status = find(&missing);
+  // Scattered overwrites hardly pay for reads of the tree.
+  if (status.ok() && !missing.empty() && chance.scattered && options_.policy != WritePolicy::kHardwareOnly) {
+    chance.possible = false;
+    missing.clear();
+    status = find(&missing);
+  }
+  attempt->mappings_known = chance.possible ? MappingsKnown::kAll : MappingsKnown::kNotNeeded;
+  if (status.ok() && missing.empty()) return Readiness::Ready();
+  if (status.ok()) status = parts_.volume.mappings().LoadNodes(lock, missing);
+  if (!absl::IsDataLoss(status)) return Readiness::RetryIfOk(status);
+  // The new data goes elsewhere, and the next checkpoint contains the damage.
+  attempt->tree_damaged = true;
+  return Readiness::Retry();
 }
 
 Readiness Committer::AwaitLogRoom(Lock& lock, BlockCount blocks, LogReservation* log) {
@@ -229,7 +246,7 @@ absl::Status Committer::Settle(Lock& lock) {
 }
 
 // Selects and plans until all that the plan needs is there. A plan without change sets has nothing to send.
-Readiness Committer::SelectAndPlan(Lock& lock, Take take, int* settlings, Plan* plan, LogReservation* log) {
+Readiness Committer::SelectAndPlan(Lock& lock, Take take, Attempt* attempt, Plan* plan, LogReservation* log) {
   *plan = Plan();
   wanted_.Refresh();
   const BlockCount blocks_max = take == Take::kWanted ? kWantedBatchBlocks : kOldBatchBlocks;
@@ -242,16 +259,20 @@ Readiness Committer::SelectAndPlan(Lock& lock, Take take, int* settlings, Plan* 
       SelectBatch(candidates, {blocks_max, parts_.volume.geometry().log_blocks / 4}, must_wait);
   batch_was_full_ = batch.full;
   if (batch.sets.empty() || parts_.health.failed()) return Readiness::Ready();
-  RETURN_UNLESS_READY(AwaitMappings(lock, batch.sets));
+  AllMappings mappings;
+  attempt->mappings_known = MappingsKnown::kDamaged;
+  if (!attempt->tree_damaged) RETURN_UNLESS_READY(AwaitMappings(lock, batch.sets, attempt, &mappings));
   const auto is_read = [&](Extent e) REQUIRES_STORE_LOCK { return parts_.volume.space().ReadOutstanding(e); };
   Plan made = MakePlan(batch.sets, {.policy = options_.policy,
                                     .limits = options_.limits,
+                                    .mappings_known = attempt->mappings_known,
+                                    .mappings = mappings,
                                     .settled_twice = parts_.volume.log().settled().twice,
                                     .earlier_in_flight = queue_.AnyBefore(batch.sets.back()->epoch),
                                     .read_outstanding = is_read});
   UNTORN_CHECK(made.sets.size() == batch.sets.size(), "a plan has other change sets than its batch");
   // Two claims are enough. So one send settles no more often, even if the mapping is still unsettled then.
-  if (made.settle_first && (*settlings)++ < 2) return Readiness::RetryIfOk(Settle(lock));
+  if (made.settle_first && attempt->settlings++ < 2) return Readiness::RetryIfOk(Settle(lock));
   // The room must be there before the batch is frozen: a committing change set cannot wait for a checkpoint.
   if (made.needs_record()) RETURN_UNLESS_READY(AwaitLogRoom(lock, made.log_blocks_max, log));
   UNTORN_CHECK(!made.needs_record() || log->blocks() >= made.log_blocks_max,
@@ -316,11 +337,11 @@ Committer::Sent Committer::SendBatch(Lock& lock, Take take) {
   {
     const NodeCache::Hold hold(parts_.volume.mappings().node_cache());  // all nodes are needed at once
     bool first = true;
-    int settlings = 0;
+    Attempt attempt;
     absl::Status ready = UntilReady([&]() REQUIRES_STORE_LOCK {
       // The lock was released. Others may have found that they cannot send, and must look again.
       if (!std::exchange(first, false)) parts_.progress.Note();
-      return SelectAndPlan(lock, take, &settlings, &plan, &log);
+      return SelectAndPlan(lock, take, &attempt, &plan, &log);
     });
     if (!ready.ok()) {
       parts_.health.Fail(ready);

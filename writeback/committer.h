@@ -27,6 +27,7 @@
 #include "writeback/commit_queue.h"
 #include "writeback/parts.h"
 #include "writeback/plan.h"
+#include "writeback/planner.h"
 
 namespace untorn {
 
@@ -86,9 +87,16 @@ class Committer {
   // Sends one commit. Returns false if nothing could be sent, or if the store has failed.
   bool Send(Lock& lock, Take take) REQUIRES_STORE_LOCK;
   Sent SendBatch(Lock& lock, Take take) REQUIRES_STORE_LOCK;
-  Readiness SelectAndPlan(Lock& lock, Take take, int* settlings, Plan* plan,
+  // Holds what one send has learned in its turns.
+  struct Attempt {
+    int settlings = 0;
+    bool tree_damaged = false;  // the rest of the attempt looks up no mappings
+    MappingsKnown mappings_known = MappingsKnown::kAll;
+  };
+  Readiness SelectAndPlan(Lock& lock, Take take, Attempt* attempt, Plan* plan,
                           LogReservation* log) REQUIRES_STORE_LOCK;
-  Readiness AwaitMappings(Lock& lock, std::span<const ChangeSetRef> sets) REQUIRES_STORE_LOCK;
+  Readiness AwaitMappings(Lock& lock, std::span<const ChangeSetRef> sets, Attempt* attempt,
+                          AllMappings* found) REQUIRES_STORE_LOCK;
   Readiness AwaitLogRoom(Lock& lock, BlockCount blocks, LogReservation* log) REQUIRES_STORE_LOCK;
   Commit& FreezeBatch(const Plan& plan) REQUIRES_STORE_LOCK;
   absl::StatusOr<CowPieces> Place(Lock& lock, const Plan& plan) REQUIRES_STORE_LOCK;

@@ -41,6 +41,8 @@ PathReason Decide(const DecisionInput& in) {
   if (in.metadata_change) return PathReason::kMetadataChange;
   // The device orders nothing. In place, this write could be durable before what the barrier puts first.
   if (in.barrier_unmet) return PathReason::kBarrierUnmet;
+  if (in.mappings_known == MappingsKnown::kNotNeeded) return PathReason::kCheaperPacked;
+  if (in.mappings_known == MappingsKnown::kDamaged) return PathReason::kMappingDamaged;
   UNTORN_CHECK(!in.mappings.empty(), "a decision is made without the mappings of the range");
   BlockCount mapped;
   for (const Mapping& m : in.mappings) {
@@ -106,9 +108,12 @@ std::vector<InPlaceRun> MergeInPlace(std::span<const Extent> candidates, const A
   return runs;
 }
 
+bool InPlaceMayBeCheaper(const AtomicLimits& limits, uint64_t bytes) {
+  return bytes <= kInPlaceRunsMax * uint64_t{limits.unit_max_bytes};
+}
+
 bool InPlaceIsCheaper(size_t in_place_runs, size_t cow_sets) {
-  // Two scattered overwrites cost what a packed run and its record cost, and keep the layout.
-  return cow_sets == 0 && in_place_runs <= 2;
+  return cow_sets == 0 && in_place_runs <= kInPlaceRunsMax;
 }
 
 }  // namespace untorn

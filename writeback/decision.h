@@ -17,6 +17,13 @@
 
 namespace untorn {
 
+// Says what a plan knows of the mappings under its data.
+enum class MappingsKnown {
+  kAll,
+  kNotNeeded,  // the batch is packed whatever they are
+  kDamaged,    // the tree cannot be read there
+};
+
 struct DecisionInput {
   WritePolicy policy = WritePolicy::kAutomatic;
   AtomicLimits limits;
@@ -25,9 +32,10 @@ struct DecisionInput {
   bool metadata_change = false;  // size, names, holes
   // Something of an earlier barrier epoch is not durable, or the batch spans several barrier epochs.
   bool barrier_unmet = false;
-  bool read_outstanding = false;      // on any of the blocks
-  uint64_t length_bytes = 0;          // whole blocks
-  Lsn settled_twice;                  // two claims cover the records up to this one
+  bool read_outstanding = false;  // on any of the blocks
+  uint64_t length_bytes = 0;      // whole blocks
+  Lsn settled_twice;              // two claims cover the records up to this one
+  MappingsKnown mappings_known = MappingsKnown::kAll;
   std::span<const Mapping> mappings;  // of the blocks, in order, without gaps
 };
 
@@ -39,6 +47,9 @@ PathReason Decide(const DecisionInput& input);
 PathReason DecideForever(WritePolicy policy, const AtomicLimits& limits, bool several_ranges,
                          uint64_t length_bytes);
 
+// Two scattered overwrites cost what a packed run and its record cost, and keep the layout.
+inline constexpr size_t kInPlaceRunsMax = 2;
+
 // An in-place run is one atomic write for change sets that are adjacent on the device. MergeInPlace() merges
 // candidates up to the largest write that qualifies, and never splits a change set.
 struct InPlaceRun {
@@ -47,6 +58,8 @@ struct InPlaceRun {
 };
 std::vector<InPlaceRun> MergeInPlace(std::span<const Extent> candidates, const AtomicLimits& limits);
 
+// Says whether a batch with so many bytes of data may need few enough overwrites in place.
+bool InPlaceMayBeCheaper(const AtomicLimits& limits, uint64_t bytes);
 // Says whether the candidates of a batch go in place, or are packed with the rest of the batch. A lone range
 // is cheaper in place, because no record is needed. Scattered ranges are cheaper as one packed run with a
 // record.

@@ -1,6 +1,7 @@
 #include "writeback/planner.h"
 
 #include <algorithm>
+#include <tuple>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
@@ -14,87 +15,27 @@ namespace {
 // The planner looks for so many tree nodes at once.
 constexpr size_t kNodesPerLoad = 32;
 
-// True if the sorted mappings leave no gap in the blocks of `data`.
-bool Cover(std::span<const Mapping> mapped, const RangeSet& data) {
-  size_t i = 0;
-  bool covered = true;
-  data.ForEach([&](BlockRange run) {
-    ObjectBlock at = run.start;
-    while (covered && at < run.end()) {
-      while (i < mapped.size() && mapped[i].logical.end() <= at) ++i;
-      if (i == mapped.size() || mapped[i].logical.start > at) {
-        covered = false;
-      } else {
-        at = mapped[i].logical.end();
-      }
-    }
-  });
-  return covered;
-}
-
-// Returns the part of the mapping that lies in `range`.
+// Returns the part of an unwritten mapping that lies in `range`.
 Mapping Clip(const Mapping& m, BlockRange range) {
   const ObjectBlock start = std::max(m.logical.start, range.start),
                     end = std::min(m.logical.end(), range.end());
   UNTORN_CHECK(start < end, "a mapping is cut where it does not reach");
   if (start == m.logical.start && end == m.logical.end()) return m;
   Mapping part = m;
-  if (part.state != MappingState::kHole) part.physical += start - m.logical.start;
+  part.physical += start - m.logical.start;
   part.logical = {start, end - start};
-  part.unsettled_rewrites = 0;  // the count is for the whole range only
   return part;
 }
 
-// Returns the known mappings of `range`, in order and without gaps.
-Mappings MappingsOf(const ObjectChange& change, BlockRange range) {
-  Mappings found;
-  ObjectBlock at = range.start;
-  for (const Mapping& m : change.mapped) {
-    if (m.logical.end() <= at) continue;
-    if (m.logical.start >= range.end()) break;
-    found.push_back(Clip(m, {at, range.end() - at}));
-    at = found.back().logical.end();
-  }
-  UNTORN_CHECK(at >= range.end(), "a block of a planned change set has no known mapping");
-  return found;
-}
-
-absl::Status LookUp(ObjectId id, ObjectChange& change, MappingReader& reader, MissingNodes* missing) {
-  change.ForgetMapped();
-  Mappings found;
-  absl::Status failed;
-  const size_t missing_before = missing->size();
-  const auto look_up = [&](BlockRange run) REQUIRES_STORE_LOCK {
-    if (!failed.ok() || missing->size() >= kNodesPerLoad) return;
-    failed = reader.Lookup(id, run, &found, missing);
-    change.mapped.insert(change.mapped.end(), found.begin(), found.end());
-  };
-  // Clang would check the call of the lambda inside ForEach(), and ForEach() does not know of the lock.
-  change.data.ForEach(absl::FunctionRef<void(BlockRange)>(look_up));
-  RETURN_IF_ERROR(failed);
-  // With a node missing the mappings are not complete.
-  change.mapped_known = missing->size() == missing_before;
-  UNTORN_CHECK(!change.mapped_known || Cover(change.mapped, change.data),
-               "a lookup leaves a gap in the data of a change set");
-  return absl::OkStatus();
-}
-
 // New data goes into the unwritten blocks themselves, unless a hole of the same set gives the blocks back.
-void AddUnwritten(ObjectId id, const ObjectChange& change, Plan::SetPlan* plan) {
-  change.data.ForEach([&](BlockRange run) {
-    for (const Mapping& m : MappingsOf(change, run)) {
-      if (m.state != MappingState::kUnwritten) continue;
-      RangeSet kept;
-      kept.Add(m.logical);
-      change.holes.ForEach([&](BlockRange hole) { kept.Remove(hole); });
-      kept.ForEach([&](BlockRange r) { plan->unwritten.push_back({id, Clip(m, r)}); });
-    }
-  });
-}
-
-bool HasUnwritten(const ObjectChange& change) {
-  return std::any_of(change.mapped.begin(), change.mapped.end(),
-                     [](const Mapping& m) { return m.state == MappingState::kUnwritten; });
+void AddUnwritten(const FoundMappings& found, Plan::SetPlan* plan) {
+  for (const Mapping& m : found.mappings) {
+    if (m.state != MappingState::kUnwritten) continue;
+    RangeSet kept;
+    kept.Add(m.logical);
+    found.change->holes.ForEach([&](BlockRange hole) { kept.Remove(hole); });
+    kept.ForEach([&](BlockRange r) { plan->unwritten.push_back({found.change->object->id, Clip(m, r)}); });
+  }
 }
 
 // True if settling records would let the change set go in place. The same range must also have been
@@ -105,20 +46,61 @@ bool SettlingPays(PathReason reason, std::span<const Mapping> mappings) {
 
 }  // namespace
 
-absl::Status FindMappings(std::span<const ChangeSetRef> sets, MappingReader& reader, MissingNodes* missing) {
-  const auto before = [](const Mapping& a, const Mapping& b) { return a.logical.start < b.logical.start; };
+InPlaceChance ChanceOfInPlace(std::span<const ChangeSetRef> sets, WritePolicy policy,
+                              const AtomicLimits& limits) {
+  if (policy == WritePolicy::kAlwaysCow || !limits.usable()) return {};
+  const bool hardware_only = policy == WritePolicy::kHardwareOnly;
+  InPlaceChance chance;
+  uint64_t bytes = 0;
+  std::vector<std::pair<ObjectId, BlockRange>> ranges;
+  for (const ChangeSetRef& set : sets) {
+    size_t runs = 0;
+    bool grows = false;
+    for (const auto& [id, change] : set->changes) {
+      runs += change.data.runs();
+      grows |= change.grow_to_bytes > change.object->durable_size_bytes;
+      if (runs == 1 && !hardware_only) {
+        change.data.ForEach([&, id = id](BlockRange r) { ranges.push_back({id, r}); });
+      }
+    }
+    bytes += Bytes(set->data_blocks);
+    const bool may = runs == 1 && !grows && !set->metadata() && !set->device_refused &&
+                     DecideForever(policy, limits, false, Bytes(set->data_blocks)) == PathReason::kInPlace;
+    // One set that needs a record makes a packed run cheaper for all.
+    if (!hardware_only && (!may || !InPlaceMayBeCheaper(limits, bytes))) return {};
+    chance.possible |= may;
+  }
+  std::sort(ranges.begin(), ranges.end(), [](const auto& a, const auto& b) {
+    return std::tie(a.first, a.second.start) < std::tie(b.first, b.second.start);
+  });
+  size_t together = ranges.size();
+  for (size_t i = 1; i < ranges.size(); ++i) {
+    const auto& [id, before] = ranges[i - 1];
+    together -= id == ranges[i].first && before.end() == ranges[i].second.start;
+  }
+  chance.scattered = together > kInPlaceRunsMax;
+  return chance;
+}
+
+absl::Status FindMappings(std::span<const ChangeSetRef> sets, bool in_place_possible, MappingReader& reader,
+                          AllMappings* found, MissingNodes* missing) {
+  found->clear();
   for (const ChangeSetRef& set : sets) {
     UNTORN_CHECK(set->state == ChangeSet::State::kPending, "mappings are looked up for a frozen change set");
-    for (auto& [id, change] : set->changes) {
-      // The caller loads these nodes and calls again.
-      if (missing->size() >= kNodesPerLoad) return absl::OkStatus();
-      auto& mapped = change.mapped;
-      if (!std::is_sorted(mapped.begin(), mapped.end(), before))
-        std::sort(mapped.begin(), mapped.end(), before);
-      // No page tells a set when the mapping of a detached block changes.
-      const bool told = set->detached.empty();
-      if (told && change.mapped_known && Cover(mapped, change.data)) continue;
-      RETURN_IF_ERROR(LookUp(id, change, reader, missing));
+    for (const auto& [id, change] : set->changes) {
+      if (!in_place_possible && !change.object->preallocated) continue;
+      Mappings& mappings = found->emplace_back(change).mappings;
+      absl::Status failed;
+      Mappings of_run;
+      const auto look_up = [&, &change = change](BlockRange run) REQUIRES_STORE_LOCK {
+        // The caller loads these nodes and calls again.
+        if (!failed.ok() || missing->size() >= kNodesPerLoad) return;
+        failed = reader.Lookup(change.object->id, run, &of_run, missing);
+        mappings.insert(mappings.end(), of_run.begin(), of_run.end());
+      };
+      // Clang would check the call of the lambda inside ForEach(), and ForEach() does not know of the lock.
+      change.data.ForEach(absl::FunctionRef<void(BlockRange)>(look_up));
+      RETURN_IF_ERROR(failed);
     }
   }
   return absl::OkStatus();
@@ -137,7 +119,11 @@ Plan MakePlan(std::span<const ChangeSetRef> sets, const PlanContext& context) {
   in.policy = context.policy;
   in.limits = context.limits;
   in.settled_twice = context.settled_twice;
+  in.mappings_known = context.mappings_known;
   in.barrier_unmet = several_epochs || context.earlier_in_flight;
+  // The mappings come in the order of the sets and their objects.
+  const FoundMappings* next = context.mappings.data();
+  const FoundMappings* const end = next + context.mappings.size();
   plan.sets.reserve(sets.size());
   for (const ChangeSetRef& set : sets) {
     Plan::SetPlan& own = plan.sets.emplace_back();
@@ -145,13 +131,17 @@ Plan MakePlan(std::span<const ChangeSetRef> sets, const PlanContext& context) {
     entry_bytes += LogBytesMax(*set);
     size_t ranges = 0;
     bool metadata = set->metadata();
-    Mappings mappings;
+    std::span<const Mapping> mappings;
     for (const auto& [id, change] : set->changes) {
       ranges += change.data.runs();
       metadata |= change.grow_to_bytes > change.object->durable_size_bytes;
       // Only sets of the first barrier epoch write into unwritten blocks. Before a later set, other sets of
       // the batch may change those blocks.
-      if (set->epoch == sets.front()->epoch && HasUnwritten(change)) AddUnwritten(id, change, &own);
+      if (next == end || next->change != &change) continue;
+      if (set->epoch == sets.front()->epoch) AddUnwritten(*next, &own);
+      // A set that may go in place has one range, so it has the mappings of that range.
+      if (!next->mappings.empty()) mappings = next->mappings;
+      ++next;
     }
     // A set without data has nothing to put in place.
     if (ranges == 0) {
@@ -162,15 +152,11 @@ Plan MakePlan(std::span<const ChangeSetRef> sets, const PlanContext& context) {
     in.several_ranges = ranges > 1;
     in.metadata_change = metadata;
     in.length_bytes = Bytes(set->data_blocks);
-    // The mappings do not matter for a set that can never go in place, such as one of several ranges.
+    // Most sets can never go in place, and their mappings do not matter.
     const PathReason forever = DecideForever(in.policy, in.limits, in.several_ranges, in.length_bytes);
     if (forever != PathReason::kInPlace) {
       own.reason = forever;
       continue;
-    }
-    // The set has one range, so the loop finds the mappings of that range.
-    for (const auto& [id, change] : set->changes) {
-      change.data.ForEach([&, &change = change](BlockRange run) { mappings = MappingsOf(change, run); });
     }
     in.mappings = mappings;
     in.read_outstanding = std::any_of(mappings.begin(), mappings.end(), [&](const Mapping& m) {

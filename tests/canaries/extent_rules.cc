@@ -50,6 +50,8 @@ bool LogMayEndAfter(bool last_of_chain) { return last_of_chain; }
 
 bool CountsAsUnwritten(int failures, bool reads_elsewhere) { return failures >= 2 && reads_elsewhere; }
 
+bool MayCountAsLost(int failures, bool reads_elsewhere) { return failures >= 2 && reads_elsewhere; }
+
 size_t SuperblocksAtOnce() { return Broken(Canary::kSuperblocksTogether) ? 2 : 1; }
 
 }  // namespace untorn

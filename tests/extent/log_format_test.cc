@@ -59,6 +59,7 @@ void ExpectEqual(const LogEntry& a, const LogEntry& b) {
   EXPECT_EQ(a.physical, b.physical);
   EXPECT_EQ(a.hash, b.hash);
   EXPECT_EQ(a.size_bytes, b.size_bytes);
+  EXPECT_EQ(a.preallocated, b.preallocated);
   EXPECT_EQ(a.name, b.name);
 }
 
@@ -89,6 +90,7 @@ std::vector<LogEntry> OneOfEach() {
       LogEntry::Map(ObjectId{3}, {110, 100}, 500, MappingState::kUnwritten, {}, false),
       LogEntry::Hole(ObjectId{4}, {0, kObjectBlocksMax}),
       LogEntry::SetInode({ObjectId{5}, 1234567, "an object"}),
+      LogEntry::SetInode({ObjectId{6}, 1, "another object", true}),
       LogEntry::InodeGone(ObjectId{6}),
       LogEntry::Name("a", ObjectId{7}),
       LogEntry::NameGone(std::string(255, 'z')),
@@ -263,8 +265,8 @@ TEST(LogFormatTest, SoundRecordWhoseFieldsMakeNoSenseIsDataLoss) {
   }
 
   const std::tuple<const char*, size_t, uint32_t> kBytes[] = {
-      {"fewer entries than bytes", 104, 7},
-      {"more entries than bytes", 104, 9},
+      {"fewer entries than bytes", 104, 8},
+      {"more entries than bytes", 104, 10},
       {"absurdly many entries", 104, ~0u},
       {"entry type 0", 112, 0},
       {"entry type 7", 112, 7},

@@ -77,5 +77,24 @@ TEST_F(MappingReaderTest, DamagedTreeNodeIsDataLoss) {
   })));
 }
 
+// A leaf begins, for its parent, where the leaf before it ends: also if its first mapping is gone.
+TEST_F(MappingReaderTest, LookupEndsWithItsRangeWhereTheNextLeafHasLostItsBeginning) {
+  std::vector<LogEntry> entries;
+  for (uint64_t i = 0; i < 400; ++i) entries.push_back(open_->NewData(kObject, {ObjectBlock(2 * i), 1}, 'a'));
+  open_->Commit(std::move(entries));
+  ASSERT_TRUE(open_->Checkpoint().ok());
+  for (uint64_t gone = 2; gone < 798; gone += 2) {
+    SCOPED_TRACE(gone);
+    std::shared_ptr<SimulatedDisk> disk = disk_->Clone();
+    auto open = OpenVolume::Open(disk);
+    ASSERT_NE(open, nullptr);
+    open->Commit({LogEntry::Hole(kObject, {ObjectBlock(gone), 1})});
+    ASSERT_TRUE(open->Checkpoint().ok());
+    // OpenVolume::Lookup() checks that the mappings cover the range, and nothing else.
+    const Mappings found = open->Lookup(kObject, {ObjectBlock(gone - 1), 2});
+    for (const Mapping& m : found) EXPECT_EQ(m.state, MappingState::kHole);
+  }
+}
+
 }  // namespace
 }  // namespace untorn

@@ -69,10 +69,14 @@ class MemoryTree : public TreeMergeSink {
  public:
   absl::StatusOr<std::shared_ptr<const TreeNode>> Load(BlockPointer pointer) override {
     ++loads;
+    if (pointer.block == fails_at) return absl::InternalError("the device has failed");
     const auto it = blocks.find(pointer.block);
     if (it == blocks.end())
       return absl::DataLossError("no such node: " + std::to_string(pointer.block.value()));
     return TreeNode::Parse(it->second, kTestUuid, pointer);
+  }
+  void Prefetch(std::span<const BlockPointer> leaves) override {
+    for (const BlockPointer& leaf : leaves) prefetched.insert(leaf.block);
   }
   absl::StatusOr<BlockNumber> AllocateNode() override {
     if (allocations_left == 0) return absl::ResourceExhaustedError("no node left");
@@ -95,8 +99,8 @@ class MemoryTree : public TreeMergeSink {
     retired.clear();
     written.clear();
     removed.clear();
-    EditList source(std::move(edits));
-    absl::StatusOr<TreeRoot> merged = MergeTree(root, source, kTestUuid, ++generation, *this);
+    EditList source(edits), ahead(std::move(edits));
+    absl::StatusOr<TreeRoot> merged = MergeTree(root, source, &ahead, kTestUuid, ++generation, *this);
     if (!merged.ok()) return merged.status();
     root = *merged;
     for (const BlockNumber block : retired) blocks.erase(block);
@@ -124,7 +128,8 @@ class MemoryTree : public TreeMergeSink {
   Generation generation;
   BlockNumber next_block = 100;
   uint64_t loads = 0, allocations_left = ~uint64_t{0};
-  std::set<BlockNumber> written, retired;
+  std::optional<BlockNumber> fails_at;
+  std::set<BlockNumber> written, retired, prefetched;
   std::vector<Extent> removed;
 
  private:

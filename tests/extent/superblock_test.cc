@@ -151,7 +151,7 @@ TEST(SuperblockTest, SuperblockInTheOtherSlotIsDataLoss) {
 
 TEST(SuperblockTest, SoundSuperblockOfAnotherFormatVersionIsUnimplemented) {
   Block block = Encode(Full());
-  block[6] = std::byte{2};
+  block[6] = std::byte{kFormatVersion + 1};
   SealBlock(block);
   EXPECT_TRUE(absl::IsUnimplemented(DecodeSuperblock(block, 0).status()));
 }

@@ -75,7 +75,7 @@ TEST(TreeImageTest, SameEditsGiveTheSameNodes) {
     }
   }
   EXPECT_EQ(nodes, 5848u);
-  EXPECT_EQ(all, 995242414881948646u);
+  EXPECT_EQ(all, 5872626380776514428u);
 }
 
 }  // namespace

@@ -44,9 +44,48 @@ TEST(TreeKeysTest, MappingIsReadBack) {
 }
 
 TEST(TreeKeysTest, InodeAndNameAreReadBack) {
-  const Inode inode{kObject, kObjectBytesMax, std::string(255, 'n')};
-  EXPECT_EQ(ParseInode(InodeKey(kObject), InodeValue(inode)), inode);
+  for (const bool preallocated : {false, true}) {
+    const Inode inode{kObject, kObjectBytesMax, std::string(255, 'n'), preallocated};
+    EXPECT_EQ(ParseInode(InodeKey(kObject), InodeValue(inode)), inode);
+  }
   EXPECT_EQ(ParseName(NameKey("x"), NameValue(kObject)), std::pair(std::string("x"), kObject));
+}
+
+TEST(TreeKeysTest, LostKeysAreReadBackAndTakenForNothingElse) {
+  for (const std::string& limit :
+       {std::string(), MappingKey(kObject, 7), InodeKey(kObject), NameKey("a seven")}) {
+    const std::string key = MappingKey(kObject, 5), value = LostValue(42, limit);
+    const auto lost = ParseLost(key, value);
+    ASSERT_TRUE(lost);
+    EXPECT_EQ(lost->first, key);
+    EXPECT_EQ(lost->limit, limit);
+    EXPECT_EQ(lost->node, 42);
+    EXPECT_TRUE(IsWellFormed(key, value));
+    EXPECT_FALSE(ParseMapping(key, value));
+    EXPECT_FALSE(lost->Cover(MappingKey(kObject, 4)));
+    EXPECT_TRUE(lost->Cover(MappingKey(kObject, 6)));
+    EXPECT_EQ(lost->Cover(MappingKey(kObject, 7)), limit != MappingKey(kObject, 7));
+    EXPECT_EQ(lost->Cover(NameKey("zz")), limit.empty());
+  }
+  EXPECT_FALSE(ParseInode(InodeKey(kObject), LostValue(42, "")));
+  EXPECT_FALSE(ParseName(NameKey("a"), LostValue(42, "")));
+  EXPECT_FALSE(ParseLost(NameKey("b"), LostValue(42, NameKey("a")))) << "it ends before it begins";
+  EXPECT_FALSE(ParseLost(NameKey("b"), LostValue(0, "")));
+  EXPECT_FALSE(ParseLost("\x07", LostValue(42, "")));
+}
+
+TEST(TreeKeysTest, NextKeyIsTheLeastThatIsWellFormed) {
+  EXPECT_EQ(NextKey(MappingKey(kObject, 5)), MappingKey(kObject, 6));
+  EXPECT_EQ(NextKey(MappingKey(kObject, kObjectEnd - 1)), MappingKey(ObjectId{Value(kObject) + 1}, 0));
+  EXPECT_EQ(NextKey(InodeKey(kObject)), InodeKey(ObjectId{Value(kObject) + 1}));
+  EXPECT_EQ(NextKey(NameKey("a")), NameKey("a\x01"));
+  const std::string longest(255, 'a');
+  EXPECT_EQ(NextKey(NameKey(longest)), NameKey(std::string(254, 'a') + "b"));
+  EXPECT_EQ(NextKey(NameKey("a" + std::string(254, '\xff'))), NameKey("b"));
+  EXPECT_EQ(NextKey(NameKey(std::string(255, '\xff'))), "") << "there is none";
+  for (const KeySpace space : {KeySpace::kMapping, KeySpace::kInode, KeySpace::kName}) {
+    EXPECT_EQ(KeySpaceOf(FirstKeyOf(space)), space);
+  }
 }
 
 TEST(TreeKeysTest, KeysOutsideTheirSpaceAreRefused) {

@@ -112,32 +112,23 @@ TEST_F(AdmissionTest, NamesThatALargeCommitHoldsAreWaitedFor) {
 
 // ---- Metadata that can be read ----
 
-TEST_F(AdmissionTest, WriteBringsItsMappingsOnceTheTreeIsLoaded) {
+TEST_F(AdmissionTest, WriteLooksAtTheTreeOnlyIfTheObjectGrows) {
   WriteToDevice({0, 4}, 'a');
   ASSERT_TRUE(checkpointer().Checkpoint(lock_).ok());
   CutAndOpen();
-  Mappings mapped;
-  EXPECT_TRUE(admission().AwaitWritable(lock_, *object_, {0, 4 * kBlockBytes}, &mapped).retry());
-  EXPECT_TRUE(mapped.empty()) << "what was found before the wait may be old";
-  EXPECT_TRUE(admission().AwaitWritable(lock_, *object_, {0, 4 * kBlockBytes}, &mapped).ready());
-  ASSERT_EQ(mapped.size(), 1u);
-  EXPECT_EQ(mapped[0].logical, (BlockRange{0, 4}));
+  const uint64_t reads = simulated().counts().reads;
+  EXPECT_TRUE(admission().AwaitWritable(lock_, *object_, object_->size_bytes).ready());
+  EXPECT_EQ(simulated().counts().reads, reads);
+  EXPECT_TRUE(admission().AwaitWritable(lock_, *object_, object_->size_bytes + 1).retry());
+  EXPECT_TRUE(admission().AwaitWritable(lock_, *object_, object_->size_bytes + 1).ready());
 }
 
-TEST_F(AdmissionTest, WhatIsPendingIsNotLookedAtAgain) {
+TEST_F(AdmissionTest, DamageRefusesTheChangesThatNeedWhatItCovers) {
   WriteToDevice({0, 4}, 'a');
   DamageTree();
-  Write({0, 4}, 'b');
-  Mappings mapped;
-  EXPECT_TRUE(admission().AwaitWritable(lock_, *object_, {0, 4 * kBlockBytes}, &mapped).ready());
-}
-
-TEST_F(AdmissionTest, DamageRefusesTheChangesOfWhatItCovers) {
-  WriteToDevice({0, 4}, 'a');
-  DamageTree();
-  Mappings mapped;
-  EXPECT_TRUE(IsDamageOf(admission().AwaitWritable(lock_, *object_, {0, 1}, &mapped), "object"))
-      << "promise 9";
+  EXPECT_TRUE(admission().AwaitWritable(lock_, *object_, object_->size_bytes).ready()) << "promise 9";
+  EXPECT_TRUE(IsDamageOf(admission().AwaitWritable(lock_, *object_, object_->size_bytes + 1), "object"));
+  EXPECT_TRUE(IsDamageOf(admission().AwaitCached(lock_, *object_, 3), "object")) << "for a part of a block";
   EXPECT_TRUE(IsDamageOf(admission().AwaitRecord(lock_, "object", kId), "object"));
   EXPECT_TRUE(IsDamageOf(admission().AwaitHole(lock_, *object_, {0, 4}, false), "object"));
   EXPECT_FALSE(parts().health.failed()) << "it is contained";

@@ -244,6 +244,118 @@ TEST(ContainmentTest, WriteIntoAHoleOverDamageIsKept) {
   EXPECT_TRUE(ReadAll(*big, offset, 4096) == Stamped(1, 4096));
 }
 
+TEST(ContainmentTest, WholeBlocksCanBeWrittenWhereALeafIsDamagedAndTheRestIsTold) {
+  auto disk = Base();
+  std::vector<std::pair<BlockNumber, std::string>> of_big = Leaves();
+  std::erase_if(of_big, [](const auto& leaf) { return !leaf.second.starts_with("mapping of object 301 "); });
+  ASSERT_GE(of_big.size(), 4u);
+  ZeroBlock(*disk, of_big[1].first);
+  const uint64_t first = LastNumber(of_big[1].second);
+  const auto check = [&](const Object& big) {
+    for (const uint64_t block : {4, 8, 10}) {
+      EXPECT_TRUE(ReadAll(big, (first + block) * kBlockBytes, 4096) == Stamped(block, 4096)) << block;
+    }
+    Bytes bytes(4096);
+    for (const uint64_t block : {2, 6, 12}) {
+      EXPECT_TRUE(Fails(big.Read((first + block) * kBlockBytes, bytes), absl::StatusCode::kDataLoss))
+          << block;
+    }
+  };
+  for (int round = 0; round < 2; ++round) {
+    auto store = internal::OpenOnDevice(OpenDisk(disk), {.cache_bytes = 4 << 20}, false);
+    ASSERT_TRUE(IsOk(store));
+    auto big = (*store)->OpenObject("big");
+    ASSERT_TRUE(IsOk(big));
+    if (round == 0) {
+      for (const uint64_t block : {4, 8, 10}) {
+        const uint64_t offset = (first + block) * kBlockBytes;
+        ASSERT_TRUE(IsOk(big->Write(offset, Stamped(block, 4096), {.durability = Durability::kSync})));
+      }
+      const Bytes part = Stamped(9, 100);
+      EXPECT_TRUE(Fails(big->Write((first + 12) * kBlockBytes + 100, part), absl::StatusCode::kDataLoss))
+          << "a part of a block needs what is lost";
+    }
+    check(*big);
+    ASSERT_TRUE(IsOk((*store)->Checkpoint()));
+    check(*big);
+    ASSERT_TRUE(IsOk((*store)->Close()));
+  }
+  // What was written can be given back, and reads as zeros.
+  {
+    auto store = internal::OpenOnDevice(OpenDisk(disk), {.cache_bytes = 4 << 20}, false);
+    ASSERT_TRUE(IsOk(store));
+    auto big = (*store)->OpenObject("big");
+    ASSERT_TRUE(IsOk(big->PunchHole((first + 8) * kBlockBytes, 4096, Durability::kSync)));
+    ASSERT_TRUE(IsOk((*store)->Checkpoint()));
+    EXPECT_TRUE(ReadAll(*big, (first + 8) * kBlockBytes, 4096) == Bytes(4096));
+    ASSERT_TRUE(IsOk((*store)->Close()));
+  }
+  const FsckResult found = RunFsck(disk);
+  EXPECT_EQ(std::count_if(found.findings.begin(), found.findings.end(),
+                          [](const Finding& f) { return f.code == FindingCode::kTreeNodeDamaged; }),
+            5)
+      << "once for each part of the leaf's keys that is lost, and that no leaks were looked for";
+  RunRepair(disk);
+}
+
+// On a device with an atomic unit a lone write looks its mapping up, and goes by copy-on-write where that is damaged.
+TEST(ContainmentTest, WriteThatMightGoInPlaceGoesElsewhereWhereALeafIsDamaged) {
+  auto disk = Base();
+  std::vector<std::pair<BlockNumber, std::string>> of_big = Leaves();
+  std::erase_if(of_big, [](const auto& leaf) { return !leaf.second.starts_with("mapping of object 301 "); });
+  ASSERT_GE(of_big.size(), 4u);
+  ZeroBlock(*disk, of_big[1].first);
+  const uint64_t offset = (LastNumber(of_big[1].second) + 4) * kBlockBytes;
+  auto device = std::make_unique<SimulatedDevice>(
+      disk, SimulatedDeviceOptions{.size_bytes = disk->size_bytes(),
+                                   .atomic = {AtomicSource::kHardware, kBlockBytes, 16 * kBlockBytes, 0}});
+  auto store = internal::OpenOnDevice(std::move(device), {.cache_bytes = 4 << 20}, false);
+  ASSERT_TRUE(IsOk(store));
+  auto big = (*store)->OpenObject("big");
+  ASSERT_TRUE(IsOk(big));
+  ASSERT_TRUE(IsOk(big->Write(offset, Stamped(1, 4096), {.durability = Durability::kSync})));
+  EXPECT_EQ((*store)->stats().change_sets_by_reason[static_cast<int>(PathReason::kMappingDamaged)], 1u);
+  EXPECT_TRUE(ReadAll(*big, offset, 4096) == Stamped(1, 4096));
+  ASSERT_TRUE(IsOk(big->Write(offset + (1 << 20), Stamped(2, 4096), {.durability = Durability::kSync})));
+  EXPECT_EQ((*store)->stats().change_sets_by_reason[static_cast<int>(PathReason::kMappingDamaged)], 1u)
+      << "only there";
+  EXPECT_TRUE(IsOk((*store)->Close()));
+}
+
+// What was preallocated under a leaf that is damaged at the checkpoint: the blocks are in use already.
+TEST(ContainmentTest, WriteIntoPreallocatedSpaceIsCheckpointedOverADamagedLeaf) {
+  auto disk = Base();
+  {
+    auto store = internal::OpenOnDevice(OpenDisk(disk), {.cache_bytes = 4 << 20}, false);
+    auto made = (*store)->CreateObject("preallocated");
+    ASSERT_TRUE(IsOk(made));
+    ASSERT_TRUE(IsOk(made->Preallocate(0, 1 << 20)));
+    ASSERT_TRUE(IsOk((*store)->Close()));
+  }
+  BlockNumber leaf;
+  for (const auto& [block, first] : Leaves(disk)) {
+    if (first <= "mapping of object 302 at block 0" && first.starts_with("mapping of object 30"))
+      leaf = block;
+  }
+  ASSERT_NE(leaf, 0);
+  auto store = internal::OpenOnDevice(OpenDisk(disk), {.cache_bytes = 4 << 20}, false);
+  ASSERT_TRUE(IsOk(store));
+  auto object = (*store)->OpenObject("preallocated");
+  ASSERT_TRUE(IsOk(object));
+  Bytes zeros(4096);
+  ASSERT_TRUE(IsOk(object->Read(512 << 10, zeros)));  // its leaf is in memory now
+  ASSERT_TRUE(IsOk(object->Write(512 << 10, Stamped(1, 4096), {.durability = Durability::kSync})));
+  ZeroBlock(*disk, leaf);
+  // Reading all the rest pushes the leaf out of the cache, if anything can.
+  for (auto& [name, bytes] : Everything()) {
+    auto other = (*store)->OpenObject(name);
+    if (other.ok() && bytes) other->Read(0, *bytes).IgnoreError();
+  }
+  EXPECT_TRUE(IsOk((*store)->Checkpoint()));
+  EXPECT_TRUE(ReadAll(*object, 512 << 10, 4096) == Stamped(1, 4096));
+  EXPECT_TRUE(IsOk((*store)->Close()));
+}
+
 TEST(ContainmentTest, TransactionThatCreatesAndTruncatesIsLookedAt) {
   auto disk = Base();
   BlockNumber last;

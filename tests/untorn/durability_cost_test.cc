@@ -2,7 +2,10 @@
 // range whole.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <functional>
+#include <numeric>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -91,6 +94,33 @@ TEST_F(DurabilityCostTest, SyncWriteInPlaceTakesOneDurableWriteAndNoFlushAndNoLo
   }
   EXPECT_EQ((*store_)->stats().log_records, before.log_records);
   EXPECT_EQ((*store_)->stats().checkpoints, before.checkpoints);
+}
+
+TEST_F(DurabilityCostTest, WriteByCowReadsNothingOfTheTree) {
+  for (uint32_t unit : {0, 64 << 10}) {
+    ASSERT_NO_FATAL_FAILURE(Make(unit, WritePolicy::kAlwaysCow));
+    // Every block gets a mapping of its own.
+    std::vector<uint64_t> blocks(1024);
+    std::iota(blocks.begin(), blocks.end(), 0);
+    std::shuffle(blocks.begin(), blocks.end(), std::mt19937_64(1));
+    for (uint64_t b : blocks) ASSERT_TRUE(IsOk(a_.Write(b * 4096, Stamped(++stamp_, 4096), kSync)));
+    a_ = Object();
+    ASSERT_TRUE(IsOk(store_->Close()));
+    ASSERT_TRUE(IsOk(store_->Open()));
+    a_ = *(*store_)->OpenObject("a");
+    for (int i = 0; i < 50; ++i) {
+      const DeviceCounts cost =
+          Cost([&] { ASSERT_TRUE(IsOk(a_.Write(i * 80 * 1024, Stamped(++stamp_, 4096), kSync))); });
+      // The first write loads the free-space map.
+      if (i > 0) {
+        EXPECT_EQ(cost.reads, 0u) << i;
+      }
+    }
+    const DeviceCounts checkpoint = Cost([&] { ASSERT_TRUE(IsOk((*store_)->Checkpoint())); });
+    EXPECT_GT(checkpoint.reads, 5u) << "the checkpoint finds what the writes displaced";
+    EXPECT_LT(checkpoint.reads, 40u) << "and reads each leaf once";
+    a_ = Object();
+  }
 }
 
 TEST_F(DurabilityCostTest, TransactionOfScatteredRangesTakesOneFlushAndFewLargeWrites) {

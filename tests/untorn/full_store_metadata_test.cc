@@ -131,7 +131,7 @@ TEST_F(FullStoreMetadataTest, LongNamesInATransactionThatIsWrittenAhead) {
   ASSERT_NO_FATAL_FAILURE(Make(48 << 20));
   ASSERT_NO_FATAL_FAILURE(FillUp());
   Checkpoint();
-  GiveBack(4200);
+  GiveBack(4400);
   bool committed = false;
   for (int names = 900; names > 0 && !committed; names /= 2) {
     Transaction transaction = store().Begin();

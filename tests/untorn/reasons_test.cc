@@ -159,6 +159,23 @@ TEST_F(ReasonsTest, Unwritten) {
   ExpectMet(PathReason::kInPlace);
 }
 
+// The object remembers that space was preallocated for it, and so is never written blind.
+TEST_F(ReasonsTest, UnwrittenAfterRenameTruncateAndReopening) {
+  ASSERT_NO_FATAL_FAILURE(Make(kUnit64K));
+  ASSERT_TRUE(IsOk(a_.Preallocate(2 << 20, 64 * kKiB)));
+  ASSERT_TRUE(IsOk(store()->Rename("a", "b")));
+  ASSERT_TRUE(IsOk(a_.Truncate(4 << 20)));
+  a_ = Object();
+  for (int round = 0; round < 2; ++round) {
+    ASSERT_TRUE(IsOk(store_->Close()));
+    ASSERT_TRUE(IsOk(store_->Open()));
+  }
+  a_ = *store()->OpenObject("b");
+  before_ = store()->stats();
+  ASSERT_TRUE(IsOk(WriteSync(2 << 20, 16 * kKiB)));
+  ExpectMet(PathReason::kUnwritten);
+}
+
 TEST_F(ReasonsTest, Fragmented) {
   ASSERT_NO_FATAL_FAILURE(Make(kUnit64K));
   // By copy-on-write, block 1 of the four moves elsewhere.

@@ -64,6 +64,7 @@ constexpr Obstacle kObstacles[] = {
     {"device-refused", [](Candidate& c) { c.input.device_refused = true; }},
     {"metadata-change", [](Candidate& c) { c.input.metadata_change = true; }},
     {"barrier-unmet", [](Candidate& c) { c.input.barrier_unmet = true; }},
+    {"mapping-damaged", [](Candidate& c) { c.input.mappings_known = MappingsKnown::kDamaged; }},
     {"unmapped",
      [](Candidate& c) {
        c.mappings[1].logical.count = 3;
@@ -118,7 +119,7 @@ TEST(DecisionTest, TheTableAndTheBatchRuleGiveEveryReasonThereIs) {
     all.insert(PathReasonName(reason));
     EXPECT_STRNE(PathReasonSentence(reason), "");
   }
-  EXPECT_EQ(all.size(), 18u) << "two reasons have one name";
+  EXPECT_EQ(all.size(), 19u) << "two reasons have one name";
   EXPECT_EQ(given, all);
 }
 

@@ -44,15 +44,18 @@ class ChangeSets {
       change.data.Add(range);
       set->data_blocks += range.count;
     }
-    change.mapped.assign(mapped.begin(), mapped.end());
+    mappings_.emplace_back(change).mappings = mapped;
     sets_.push_back(set);
     return set;
   }
   const std::vector<ChangeSetRef>& all() const { return sets_; }
+  AllMappings& mappings() { return mappings_; }
+  ObjectState& object() { return *object_; }
 
  private:
   std::shared_ptr<ObjectState> object_ = std::make_shared<ObjectState>();
   std::vector<ChangeSetRef> sets_;
+  AllMappings mappings_;
 };
 
 class PlannerTest : public testing::Test {
@@ -60,6 +63,8 @@ class PlannerTest : public testing::Test {
   Plan Make() {
     return MakePlan(sets_.all(), {.policy = policy_,
                                   .limits = kUnit16,
+                                  .mappings_known = mappings_known_,
+                                  .mappings = sets_.mappings(),
                                   .settled_twice = kSettled,
                                   .earlier_in_flight = earlier_in_flight_,
                                   .read_outstanding = [this](Extent e) { return e == read_; }});
@@ -72,6 +77,7 @@ class PlannerTest : public testing::Test {
 
   ChangeSets sets_;
   WritePolicy policy_ = WritePolicy::kAutomatic;
+  MappingsKnown mappings_known_ = MappingsKnown::kAll;
   bool earlier_in_flight_ = false;
   Extent read_;
 };
@@ -96,12 +102,11 @@ TEST_F(PlannerTest, SeveralRangesNeverGoInPlace) {
 }
 
 TEST_F(PlannerTest, TwoObjectsAreSeveralRanges) {
-  const ChangeSetRef set = sets_.Add({{0, 4}}, {Written({0, 4}, 96)});
+  const ChangeSetRef set = sets_.Add({{0, 4}}, {});
   ObjectChange& change = set->changes[ObjectId{2}];
   change.object = std::make_shared<ObjectState>();
   change.object->id = ObjectId{2};
   change.data.Add({0, 4});
-  change.mapped = {Written({0, 4}, 100)};
   set->data_blocks += 4;
   EXPECT_EQ(Reasons(), "several-ranges ");
 }
@@ -140,18 +145,13 @@ TEST_F(PlannerTest, RefusedOnceIsNotTriedAgain) {
   EXPECT_EQ(Reasons(), "device-refused ");
 }
 
-TEST_F(PlannerTest, OnlyThePartOfAMappingThatIsWrittenCounts) {
-  sets_.Add({{4, 4}}, {Written({0, 64}, 92)});
-  const Plan plan = Make();
-  EXPECT_EQ(plan.sets[0].reason, PathReason::kInPlace);
-  EXPECT_EQ(plan.sets[0].in_place, (Extent{96, 4}));
-}
-
-TEST_F(PlannerTest, OverlappingDuplicatesOfMappingsAreHarmless) {
-  sets_.Add({{8, 4}}, {Written({8, 2}, 96), Written({8, 4}, 96), Written({9, 3}, 97), Written({11, 1}, 99)});
-  const Plan plan = Make();
-  EXPECT_EQ(plan.sets[0].reason, PathReason::kInPlace);
-  EXPECT_EQ(plan.sets[0].in_place, (Extent{96, 4}));
+TEST_F(PlannerTest, BlindSetsAreTakenByCopyOnWriteForAReasonOfTheirOwn) {
+  sets_.Add({{8, 4}}, {});
+  mappings_known_ = MappingsKnown::kNotNeeded;
+  EXPECT_EQ(Reasons(), "cheaper-packed ");
+  mappings_known_ = MappingsKnown::kDamaged;
+  EXPECT_EQ(Reasons(), "mapping-damaged ") << "promise 9: the damage does not refuse the write";
+  EXPECT_TRUE(Make().needs_record());
 }
 
 TEST_F(PlannerTest, ScatteredRangesArePackedWhereThatIsCheaper) {
@@ -180,20 +180,13 @@ TEST_F(PlannerTest, NeighboursOnTheDeviceAreOneWriteThatNamesTheirChangeSets) {
 }
 
 TEST_F(PlannerTest, ThirdRewriteOfTheSameUnsettledRangeSettlesFirst) {
-  const ChangeSetRef set = sets_.Add({{8, 4}}, {Written({8, 4}, 96, kSettled + 1)});
+  sets_.Add({{8, 4}}, {Written({8, 4}, 96, kSettled + 1)});
   EXPECT_EQ(Reasons(), "unsettled ");
   EXPECT_FALSE(Make().settle_first) << "it was rewritten once: a record costs less";
-  set->changes[kObject].mapped[0].unsettled_rewrites = 1;
+  sets_.mappings()[0].mappings[0].unsettled_rewrites = 1;
   EXPECT_TRUE(Make().settle_first);
   sets_.Add({{50, 1}}, {Hole({50, 1})});
   EXPECT_FALSE(Make().settle_first) << "the other one needs a record anyway";
-}
-
-TEST_F(PlannerTest, PartOfARewrittenRangeDoesNotCountAsRewritten) {
-  Mapping mapping = Written({8, 8}, 96, kSettled + 1);
-  mapping.unsettled_rewrites = 3;
-  sets_.Add({{8, 4}}, {mapping});
-  EXPECT_FALSE(Make().settle_first);
 }
 
 TEST_F(PlannerTest, LogRoomIsThatOfAllItsChangeSets) {
@@ -213,7 +206,7 @@ std::vector<Extent> Places(const Plan::SetPlan& own) {
 }
 
 TEST_F(PlannerTest, NewDataGoesIntoTheUnwrittenExtentsBelowIt) {
-  sets_.Add({{4, 8}}, {Unwritten({0, 6}, 40), Hole({6, 2}), Unwritten({8, 20}, 80)});
+  sets_.Add({{4, 8}}, {Unwritten({4, 2}, 44), Hole({6, 2}), Unwritten({8, 4}, 80)});
   const Plan plan = Make();
   EXPECT_EQ(Places(plan.sets[0]), (std::vector<Extent>{{44, 2}, {80, 4}}));
 }
@@ -233,18 +226,57 @@ TEST_F(PlannerTest, NotInALaterBarrierEpochThanOthersOfTheBatch) {
   EXPECT_TRUE(plan.sets[1].unwritten.empty()) << "the earlier one writes there";
 }
 
+// ---- The chance to go in place ----
+
+class ChanceTest : public testing::Test {
+ protected:
+  bool Possible(WritePolicy policy = WritePolicy::kAutomatic) {
+    return ChanceOfInPlace(sets_.all(), policy, kUnit16).possible;
+  }
+  ChangeSets sets_;
+};
+
+TEST_F(ChanceTest, OneRangeOfTheDevicesUnitsHasAChance) {
+  sets_.Add({{8, 4}}, {});
+  EXPECT_TRUE(Possible());
+  EXPECT_FALSE(Possible(WritePolicy::kAlwaysCow));
+  EXPECT_FALSE(ChanceOfInPlace(sets_.all(), WritePolicy::kAutomatic, AtomicLimits()).possible);
+}
+
+TEST_F(ChanceTest, OneSetThatNeedsARecordTakesItFromAllUnlessThePolicyIsHardwareOnly) {
+  sets_.Add({{8, 4}}, {});
+  sets_.Add({{20, 3}}, {});
+  EXPECT_FALSE(Possible());
+  EXPECT_TRUE(Possible(WritePolicy::kHardwareOnly));
+}
+
+TEST_F(ChanceTest, MoreDataThanTwoOverwritesTakeHasNone) {
+  for (uint64_t i = 0; i < 2; ++i) sets_.Add({{ObjectBlock(16 * i), 16}}, {});
+  EXPECT_TRUE(Possible());
+  sets_.Add({{100, 1}}, {});
+  EXPECT_FALSE(Possible());
+}
+
+TEST_F(ChanceTest, NeighboursInTheirObjectAreNotScattered) {
+  for (uint64_t i = 0; i < 4; ++i) sets_.Add({{ObjectBlock(2 * i), 2}}, {});
+  EXPECT_FALSE(ChanceOfInPlace(sets_.all(), WritePolicy::kAutomatic, kUnit16).scattered);
+  for (uint64_t i = 0; i < 2; ++i) sets_.Add({{ObjectBlock(100 * (i + 1)), 1}}, {});
+  EXPECT_TRUE(ChanceOfInPlace(sets_.all(), WritePolicy::kAutomatic, kUnit16).scattered);
+}
+
 // ---- FindMappings ----
 
 class FindMappingsTest : public VolumeTest {
  protected:
-  void Find() {
-    const absl::Status status = open_->Find(
-        [&](MissingNodes* missing) { return FindMappings(sets_.all(), volume().mappings(), missing); });
+  void Find(bool in_place_possible = true) {
+    const absl::Status status = open_->Find([&](MissingNodes* missing) {
+      return FindMappings(sets_.all(), in_place_possible, volume().mappings(), &found_, missing);
+    });
     ASSERT_TRUE(status.ok()) << status;
   }
-  static std::string Text(const ObjectChange& change) {
+  std::string Text(size_t i) const {
     std::string text;
-    for (const Mapping& m : change.mapped) {
+    for (const Mapping& m : found_.at(i).mappings) {
       text += std::to_string(m.logical.start.value()) + "+" + std::to_string(m.logical.count.value()) + "@" +
               std::to_string(m.physical.value()) + " ";
     }
@@ -252,65 +284,22 @@ class FindMappingsTest : public VolumeTest {
   }
 
   ChangeSets sets_;
+  AllMappings found_;
 };
 
-TEST_F(FindMappingsTest, CarriedMappingsAreUsedIfTheyCoverTheData) {
-  const ChangeSetRef set = sets_.Add({{0, 4}}, {Written({2, 2}, 777), Written({0, 2}, 700)});
-  Find();
-  EXPECT_EQ(Text(set->changes[kObject]), "0+2@700 2+2@777 ") << "sorted, and not looked up";
+TEST_F(FindMappingsTest, NothingIsLookedUpThatDecidesNothing) {
+  sets_.Add({{0, 4}}, {});
+  Find(/*in_place_possible=*/false);
+  EXPECT_TRUE(found_.empty());
 }
 
-TEST_F(FindMappingsTest, CarriedMappingsThatLeaveAGapAreLookedUp) {
+TEST_F(FindMappingsTest, PreallocatedObjectIsAlwaysLookedUp) {
   const LogEntry entry = open_->NewData(kObject, {0, 4}, 'a');
   open_->Commit({entry});
-  const ChangeSetRef set = sets_.Add({{0, 4}}, {Written({0, 2}, 700), Written({3, 1}, 703)});
-  Find();
-  EXPECT_EQ(Text(set->changes[kObject]), "0+4@" + std::to_string(entry.physical.value()) + " ");
-  EXPECT_TRUE(set->changes[kObject].mapped_known);
-}
-
-TEST_F(FindMappingsTest, ForgottenMappingsAreLookedUpThoughTheyWouldCover) {
-  const LogEntry entry = open_->NewData(kObject, {0, 4}, 'a');
-  open_->Commit({entry});
-  const ChangeSetRef set = sets_.Add({{0, 4}}, {Written({0, 4}, 700)});
-  set->changes[kObject].mapped_known = false;
-  Find();
-  EXPECT_EQ(Text(set->changes[kObject]), "0+4@" + std::to_string(entry.physical.value()) + " ");
-}
-
-// A later barrier epoch has the newest version of a block: whoever commits another version makes only that one's mappings
-// unknown. In place over the old ones, this change set would overwrite another's blocks.
-TEST_F(FindMappingsTest, WhatAChangeSetWithDetachedBlocksRemembersIsLookedUpEachTime) {
-  const LogEntry old_version = open_->NewData(kObject, {0, 1}, 'a');
-  open_->Commit({old_version});
-  CowFork fork;
-  const std::shared_ptr<ObjectState> object = fork.objects().Add({kObject, kBlockBytes, "one"});
-  const auto stage = [&](char value) {
-    BufferRef buffer = fork.pages().pool().New();
-    std::memset(buffer.data(), value, kBlockBytes);
-    ChangeSetRef set = fork.SetForRange(object, {0, 1});
-    fork.StageBlock(set, object, 0, std::move(buffer));
-    return set;
-  };
-  const ChangeSetRef first = stage('b');
-  fork.Barrier();
-  const ChangeSetRef second = stage('c');
-  fork.Barrier();
-  const ChangeSetRef third = stage('d');
-  const auto find = [&](std::vector<ChangeSetRef> sets) {
-    const absl::Status status =
-        open_->Find([&](MissingNodes* missing) { return FindMappings(sets, volume().mappings(), missing); });
-    ASSERT_TRUE(status.ok()) << status;
-  };
-  find({first, second});
-  EXPECT_EQ(Text(second->changes[kObject]), "0+1@" + std::to_string(old_version.physical.value()) + " ");
-  // The first one becomes durable alone.
-  fork.Freeze(first);
-  const LogEntry new_version = open_->NewData(kObject, {0, 1}, 'b');
-  open_->Commit({new_version});
-  fork.Complete(first);
-  find({second});
-  EXPECT_EQ(Text(second->changes[kObject]), "0+1@" + std::to_string(new_version.physical.value()) + " ");
+  sets_.Add({{0, 4}}, {});
+  sets_.object().preallocated = true;
+  Find(/*in_place_possible=*/false);
+  EXPECT_EQ(Text(0), "0+4@" + std::to_string(entry.physical.value()) + " ");
 }
 
 TEST_F(FindMappingsTest, MappingsInTheTreeAreFoundOnceItsNodesAreLoaded) {
@@ -318,10 +307,10 @@ TEST_F(FindMappingsTest, MappingsInTheTreeAreFoundOnceItsNodesAreLoaded) {
   open_->Commit({a, b});
   ASSERT_TRUE(open_->Checkpoint().ok());
   Reopen();
-  const ChangeSetRef set = sets_.Add({{2, 2}, {100, 8}}, {});
+  sets_.Add({{2, 2}, {100, 8}}, {});
   Find();
-  EXPECT_EQ(Text(set->changes[kObject]), "2+2@" + std::to_string((a.physical + 2).value()) + " 100+4@" +
-                                             std::to_string(b.physical.value()) + " 104+4@0 ");
+  EXPECT_EQ(Text(0), "2+2@" + std::to_string((a.physical + 2).value()) + " 100+4@" +
+                         std::to_string(b.physical.value()) + " 104+4@0 ");
 }
 
 // ---- What has to be placed ----
