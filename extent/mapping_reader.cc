@@ -63,9 +63,8 @@ absl::Status MappingReader::LookupInTree(ObjectId object, BlockRange gap, Mappin
     MappingEntry entry;
     bool at_entry = result == WalkResult::kAtEntry;
     if (const auto lost = at_entry ? ParseLost(cursor.key(), cursor.value()) : std::nullopt) {
-      // The first entry may end before the gap.
-      if (lost->Cover(MappingKeyBytes(object, at)) ||
-          CompareKeys(lost->first, MappingKeyBytes(object, at)) > 0) {
+      if (CompareKeys(lost->first, end_key) >= 0) break;
+      if (lost->limit.empty() || CompareKeys(lost->limit, MappingKeyBytes(object, at)) > 0) {
         return LostError(*lost);
       }
       at_entry = false;

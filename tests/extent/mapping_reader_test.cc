@@ -96,5 +96,50 @@ TEST_F(MappingReaderTest, LookupEndsWithItsRangeWhereTheNextLeafHasLostItsBeginn
   }
 }
 
+// Promise 9: only a range that meets lost keys is told of them.
+TEST_F(MappingReaderTest, LookupIsToldOfWhatIsLostInItsRangeAndOfNothingElse) {
+  std::vector<LogEntry> entries;
+  for (uint64_t i = 0; i < 400; ++i) entries.push_back(open_->NewData(kObject, {ObjectBlock(2 * i), 1}, 'a'));
+  open_->Commit(std::move(entries));
+  ASSERT_TRUE(open_->Checkpoint().ok());
+  uint64_t first = 0, limit = 0;
+  {
+    Lock lock(open_->mutex());
+    const auto root = volume().mappings().ReadNode(lock, volume().superblock().tree.root);
+    ASSERT_TRUE(root.ok()) << root.status();
+    first = MappingKeyNumbers((*root)->key(1).data()).second.value();
+    limit = MappingKeyNumbers((*root)->key(2).data()).second.value();
+    const char zeros[kBlockBytes] = {};
+    disk_->Poke(ByteOffset((*root)->child(1).block), zeros, sizeof(zeros));
+  }
+  Reopen();
+  open_->Commit({LogEntry::Hole(kObject, {ObjectBlock(first), 5}),
+                 open_->NewData(kObject, {ObjectBlock(first + 8), 2}, 'b')});
+  ASSERT_TRUE(open_->Checkpoint().ok());
+  const auto look = [&](uint64_t start, uint64_t count) {
+    Mappings found;
+    return open_->Find([&](MissingNodes* missing) {
+      return volume().mappings().Lookup(kObject, {ObjectBlock(start), BlockCount(count)}, &found, missing);
+    });
+  };
+  for (const auto& [start, count] : {std::pair<uint64_t, uint64_t>{first - 1, 2},
+                                     {first, 5},
+                                     {first - 3, 8},
+                                     {first + 8, 2},
+                                     {limit, 3},
+                                     {0, first}}) {
+    EXPECT_TRUE(look(start, count).ok()) << start - first << "+" << count << ": " << look(start, count);
+  }
+  for (const auto& [start, count] : {std::pair<uint64_t, uint64_t>{first - 1, 7},
+                                     {first, 6},
+                                     {first + 5, 1},
+                                     {first + 7, 2},
+                                     {first + 9, 2},
+                                     {limit - 1, 1},
+                                     {0, limit}}) {
+    EXPECT_TRUE(absl::IsDataLoss(look(start, count))) << start - first << "+" << count;
+  }
+}
+
 }  // namespace
 }  // namespace untorn

@@ -170,6 +170,9 @@ void ImageEditor::EditNode(const Parts& edit, size_t index) {
     case 6:
       level = static_cast<int>(edit.value % (kTreeLevelMax + 1));
       break;
+    case 7:
+      entry.second = LostValue(BlockNumber(edit.value % 4096), edit.from % 3 == 0 ? "" : other.first);
+      break;
     default:
       EditNodeValue(edit, level, entry);
       break;
