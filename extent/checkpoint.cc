@@ -20,7 +20,8 @@ absl::Status WriteTreeAndMap(Lock& lock, const CheckpointParts& parts, Checkpoin
   {
     // The frozen delta does not change, and the sink takes the lock itself.
     const Unlocked unlocked(lock);
-    root = MergeTree(next->tree, *edits, ahead.get(), next->uuid, next->generation, sink);
+    root = MergeTree(next->tree, ObjectId{next->next_object}, *edits, ahead.get(), next->uuid,
+                     next->generation, sink);
   }
   RETURN_IF_ERROR(root.status());
   next->tree = *root;

@@ -180,6 +180,10 @@ class TailReader {
                          " vouches for the log up to record ", record->claim.value()));
         return absl::OkStatus();
       }
+      // A record whose place is behind a damaged one still says what was durable when it was made.
+      if (record->position == at && record->epoch == sb_.epoch && record->lsn > end_lsn_) {
+        claim_ = std::max(claim_, std::min(record->claim, end_lsn_));
+      }
       at += record->blocks;
     }
     return absl::OkStatus();

@@ -122,11 +122,10 @@ absl::Status MappingReader::Lookup(ObjectId object, BlockRange range, Mappings* 
 absl::Status MappingReader::ReachEdges(ObjectId object, BlockRange range, MissingNodes* missing) {
   for (ObjectBlock block : {range.start, range.end() - 1}) {
     TreeCursor cursor(nodes_, state_.superblock.tree);
-    const MappingKeyBytes key(object, block);
-    const WalkResult result = cursor.SeekFloor(key);
-    ASSIGN_OR_RETURN(const bool walked, Walked(result, cursor, missing));
+    // Keys that are lost may be taken away.
+    ASSIGN_OR_RETURN(const bool walked,
+                     Walked(cursor.SeekFloor(MappingKeyBytes(object, block)), cursor, missing));
     if (!walked) break;
-    RETURN_IF_ERROR(CheckNotLost(cursor, result, key));
   }
   return absl::OkStatus();
 }
@@ -202,10 +201,12 @@ absl::Status MappingReader::NextName(const std::string& after,
     ASSIGN_OR_RETURN(walked, Walked(result, cursor, missing));
     if (!walked) return absl::OkStatus();
     if (result == WalkResult::kAtEntry) {
-      if (const auto lost = ParseLost(cursor.key(), cursor.value())) return LostError(*lost);
+      const auto lost = ParseLost(cursor.key(), cursor.value());
+      if (lost && (!least || CompareKeys(lost->first, NameKey(least->first)) <= 0)) return LostError(*lost);
       const auto parsed = ParseName(cursor.key(), cursor.value());
-      if (!parsed) return absl::DataLossError("mapping tree: ill-formed entry in the key space of names");
-      if (!least || parsed->first < least->first) least = {parsed->first, parsed->second};
+      if (!parsed && !lost)
+        return absl::DataLossError("mapping tree: ill-formed entry in the key space of names");
+      if (parsed && (!least || parsed->first < least->first)) least = {parsed->first, parsed->second};
     }
     if (!least) return absl::OkStatus();
     if (least->second) {

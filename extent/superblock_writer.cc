@@ -19,6 +19,8 @@ absl::Status SuperblockWriter::Write(Lock& lock, const Superblock& next) {
   IoRequest* requests[2];
   for (size_t i = 0; i < std::size(slots); ++i) {
     EncodeSuperblock(next, slots[i], blocks[i].span());
+    // A superblock that no opening would accept must not take the place of a good one.
+    RETURN_IF_ERROR(DecodeSuperblock(blocks[i].span(), slots[i]).status());
     writes[i].op = IoOp::kWrite;
     writes[i].durable = true;
     writes[i].offset_bytes = ByteOffset(kSuperblockSlots[slots[i]]);

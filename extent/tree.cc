@@ -112,7 +112,10 @@ std::optional<MappingEntry> PeekMapping(NodeCache& cache, const TreeRoot& root, 
 
 absl::Status CheckLeafEntries(const TreeNode& leaf) {
   for (int i = 0; leaf.level() == 0 && i < leaf.count(); ++i) {
-    if (IsWellFormed(leaf.key(i), leaf.value(i))) continue;
+    const std::optional<LostEntries> lost = ParseLost(leaf.key(i), leaf.value(i));
+    const bool reaches_on = lost && i + 1 < leaf.count() &&
+                            (lost->limit.empty() || CompareKeys(lost->limit, leaf.key(i + 1)) > 0);
+    if (IsWellFormed(leaf.key(i), leaf.value(i)) && !reaches_on) continue;
     return absl::DataLossError(
         absl::StrCat("tree node at ", leaf.pointer().block.value(), ": entry ", i, " is ill-formed"));
   }

@@ -1,6 +1,7 @@
 #include "extent/tree_merge.h"
 
 #include <algorithm>
+#include <iterator>
 #include <string_view>
 #include <utility>
 
@@ -13,9 +14,14 @@ namespace {
 
 class Merger {
  public:
-  Merger(TreeEditSource& edits, TreeEditSource* ahead, const Uuid& uuid, Generation generation,
-         TreeMergeSink& sink)
-      : edits_(edits), ahead_(ahead), sink_(sink), packer_(uuid, generation, sink), leaf_(packer_) {
+  Merger(TreeEditSource& edits, TreeEditSource* ahead, ObjectId next_object, const Uuid& uuid,
+         Generation generation, TreeMergeSink& sink)
+      : edits_(edits),
+        ahead_(ahead),
+        next_object_(next_object),
+        sink_(sink),
+        packer_(uuid, generation, sink),
+        leaf_(packer_) {
     if (ahead_ != nullptr) next_ahead_ = ahead_->Next();
   }
 
@@ -26,7 +32,7 @@ class Merger {
       absl::StatusOr<std::shared_ptr<const TreeNode>> root = sink_.Load(old_root.root);
       if (absl::IsDataLoss(root.status())) {
         const MappingKeyBytes first(ObjectId{1}, 0);
-        RETURN_IF_ERROR(MergeDamaged(old_root.levels - 1, first, std::nullopt, old_root.root));
+        RETURN_IF_ERROR(MergeDamaged(first, std::nullopt, old_root.root));
       } else {
         RETURN_IF_ERROR(root.status());
         Retire(**root);
@@ -223,7 +229,7 @@ class Merger {
     // A damaged child has no entries to give, so the pending node stays underfull.
     if (absl::IsDataLoss(loaded) && !touched) return keep(/*underfull=*/true).status();
     if (absl::IsDataLoss(loaded)) {
-      return MergeDamaged(parent.level() - 1, key, limit, parent.child(index));
+      return MergeDamaged(key, limit, parent.child(index));
     }
     RETURN_IF_ERROR(loaded);
     Retire(**child);
@@ -241,11 +247,20 @@ class Merger {
   }
 
   // Merges the edits into the key range of a damaged node. Entries that say so take the place of what no edit
-  // covers. The block of the node stays in use, for a repair.
-  absl::Status MergeDamaged(int level, std::string_view key, std::optional<std::string_view> limit,
+  // covers. The block of the node stays in use, for a repair. The node still counts, because the bytes in it
+  // count too.
+  absl::Status MergeDamaged(std::string_view key, std::optional<std::string_view> limit,
                             BlockPointer pointer) {
-    if (level == 0) ++retired_;
-    return MergeLost({key, limit.value_or(""), pointer.block});
+    // The old tree knows no object from `next_object_` on, so nothing of such an object is lost.
+    const std::string ends[] = {MappingKey(next_object_, 0), InodeKey(next_object_), ""};
+    const KeySpace spaces[] = {KeySpace::kMapping, KeySpace::kInode, KeySpace::kName};
+    for (size_t i = 0; i < std::size(spaces); ++i) {
+      const std::string first = std::max(std::string(key), FirstKeyOf(spaces[i]));
+      std::string end = ends[i];
+      if (limit && (end.empty() || CompareKeys(*limit, end) < 0)) end = *limit;
+      if (end.empty() || CompareKeys(first, end) < 0) RETURN_IF_ERROR(MergeLost({first, end, pointer.block}));
+    }
+    return absl::OkStatus();
   }
 
   absl::Status MergeLost(const LostEntries& lost) {
@@ -261,26 +276,12 @@ class Merger {
       }
       const bool more = edit_ != nullptr && (lost.limit.empty() || CompareKeys(edit_key_, lost.limit) < 0);
       const std::string until(more ? edit_key_ : lost.limit);
-      RETURN_IF_ERROR(AddLost({at, until, lost.node}));
+      // Behind the last object that there can be, the key space has no more keys.
+      if (KeySpaceOf(at)) RETURN_IF_ERROR(leaf_.AddPoint(at, LostValue(lost.node, until)));
       if (!more) break;
       at = until;
     }
     return absl::OkStatus();
-  }
-  // Each key space gets an entry of its own, so that no entry is longer than the keys of its space.
-  absl::Status AddLost(LostEntries lost) {
-    for (std::string first(lost.first);;) {
-      const auto space = static_cast<KeySpace>(first[0]);
-      const std::string next =
-          space == KeySpace::kName ? "" : FirstKeyOf(static_cast<KeySpace>(first[0] + 1));
-      const bool last = next.empty() || (!lost.limit.empty() && CompareKeys(lost.limit, next) <= 0);
-      // Behind the last object that there can be, the key space has no more keys.
-      if (KeySpaceOf(first)) {
-        RETURN_IF_ERROR(leaf_.AddPoint(first, LostValue(lost.node, last ? lost.limit : next)));
-      }
-      if (last) return absl::OkStatus();
-      first = next;
-    }
   }
   // Returns the least key behind what the current edit covers. Is empty if there is none.
   std::string EndOfEditKey() const {
@@ -359,6 +360,7 @@ class Merger {
   TreeEditSource& edits_;
   TreeEditSource* const ahead_;
   const TreeEdit* next_ahead_ = nullptr;
+  const ObjectId next_object_;
   TreeMergeSink& sink_;
   TreePacker packer_;
   TreeLeafWriter leaf_;
@@ -387,9 +389,10 @@ BlockCount TreeGrowthMax(const TreeRoot& root, uint64_t entries) {
   return std::min(splits, nodes - std::min(nodes, root.node_count));
 }
 
-absl::StatusOr<TreeRoot> MergeTree(TreeRoot old_root, TreeEditSource& edits, TreeEditSource* ahead,
-                                   const Uuid& uuid, Generation generation, TreeMergeSink& sink) {
-  return Merger(edits, ahead, uuid, generation, sink).Run(old_root);
+absl::StatusOr<TreeRoot> MergeTree(TreeRoot old_root, ObjectId next_object, TreeEditSource& edits,
+                                   TreeEditSource* ahead, const Uuid& uuid, Generation generation,
+                                   TreeMergeSink& sink) {
+  return Merger(edits, ahead, next_object, uuid, generation, sink).Run(old_root);
 }
 
 }  // namespace untorn

@@ -96,13 +96,14 @@ inline constexpr uint64_t kTreeEntryBytes = 96;
 inline constexpr uint64_t kTreeEntriesOfName = 12;
 BlockCount TreeGrowthMax(const TreeRoot& root, uint64_t entries);
 
-// Merges all of `edits` into `old_root`. `ahead` gives the same edits once more, and tells what to prefetch;
+// Merges all of `edits` into `old_root`, which has no object from `next_object` on. `ahead` gives the same edits once more, and tells what to prefetch;
 // nullptr stands for no prefetching. New nodes carry `uuid` and `generation`. The counts of the result
 // are exact, except for damaged nodes (invariant 5). An empty result is TreeRoot{}. Errors of the sink are
 // returned as they are.
 //  kDataLoss  an old node that is taken apart holds an ill-formed entry, which the message names
-absl::StatusOr<TreeRoot> MergeTree(TreeRoot old_root, TreeEditSource& edits, TreeEditSource* ahead,
-                                   const Uuid& uuid, Generation generation, TreeMergeSink& sink);
+absl::StatusOr<TreeRoot> MergeTree(TreeRoot old_root, ObjectId next_object, TreeEditSource& edits,
+                                   TreeEditSource* ahead, const Uuid& uuid, Generation generation,
+                                   TreeMergeSink& sink);
 
 }  // namespace untorn
 

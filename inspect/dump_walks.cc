@@ -13,8 +13,7 @@ void NodeDump::Node(const TreeNode& node) {
   for (int i = 0; i < node.count(); ++i) {
     if (node.level() > 0) {
       children.push_back(node.child(i).block);
-    } else if (!ParseMapping(node.key(i), node.value(i)) && !ParseInode(node.key(i), node.value(i)) &&
-               !ParseName(node.key(i), node.value(i))) {
+    } else if (!IsWellFormed(node.key(i), node.value(i))) {
       ill_formed.push_back(absl::StrCat(i, " (", DescribeKey(node.key(i)), ")"));
     }
   }

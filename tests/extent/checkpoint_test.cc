@@ -79,6 +79,31 @@ TEST_F(CheckpointTest, NodeCountsAsLostOnlyIfTheDeviceFailsTwiceAndReadsElsewher
   EXPECT_EQ(open_->Lookup(kObject, {100, 1}).at(0).physical, place);
 }
 
+// Promise 9: a store whose only leaf is damaged goes on, and can be opened again, however often that happens.
+TEST_F(CheckpointTest, SuperblockIsAcceptedAfterLeavesWereLost) {
+  for (uint64_t round = 0; round < 5; ++round) {
+    SCOPED_TRACE(round);
+    std::vector<LogEntry> entries;
+    for (uint64_t i = 0; i < 90; ++i) {
+      entries.push_back(open_->NewData(kObject, {ObjectBlock(1000 * round + 2 * i), 1}, 'a'));
+    }
+    open_->Commit(std::move(entries));
+    Reopen();  // the store learns of the object's number
+    ASSERT_TRUE(open_->Checkpoint().ok());
+    const char zeros[kBlockBytes] = {};
+    disk_->Poke(ByteOffset(volume().superblock().tree.root.block), zeros, sizeof(zeros));
+    Reopen();
+    std::vector<LogEntry> scattered;
+    for (uint64_t i = 0; i < 30; ++i) {
+      scattered.push_back(open_->NewData(kObject, {ObjectBlock(1000 * round + 6 * i), 1}, 'b'));
+    }
+    open_->Commit(std::move(scattered));
+    ASSERT_TRUE(open_->Checkpoint().ok());
+    Reopen();
+    EXPECT_EQ(open_->Lookup(kObject, {ObjectBlock(1000 * round + 6), 1}).at(0).state, MappingState::kWritten);
+  }
+}
+
 TEST_F(CheckpointTest, CheckpointThatFailsAtAnyOperationLosesNothing) {
   for (uint64_t i = 0; i < 200; ++i) {
     open_->Commit({open_->NewData(ObjectId{1 + i}, {ObjectBlock(i), 1}, 'a'),

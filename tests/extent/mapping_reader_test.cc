@@ -101,6 +101,7 @@ TEST_F(MappingReaderTest, LookupIsToldOfWhatIsLostInItsRangeAndOfNothingElse) {
   std::vector<LogEntry> entries;
   for (uint64_t i = 0; i < 400; ++i) entries.push_back(open_->NewData(kObject, {ObjectBlock(2 * i), 1}, 'a'));
   open_->Commit(std::move(entries));
+  Reopen();  // the store learns of the object's number
   ASSERT_TRUE(open_->Checkpoint().ok());
   uint64_t first = 0, limit = 0;
   {

@@ -100,7 +100,8 @@ class MemoryTree : public TreeMergeSink {
     written.clear();
     removed.clear();
     EditList source(edits), ahead(std::move(edits));
-    absl::StatusOr<TreeRoot> merged = MergeTree(root, source, &ahead, kTestUuid, ++generation, *this);
+    absl::StatusOr<TreeRoot> merged =
+        MergeTree(root, next_object, source, &ahead, kTestUuid, ++generation, *this);
     if (!merged.ok()) return merged.status();
     root = *merged;
     for (const BlockNumber block : retired) blocks.erase(block);
@@ -128,6 +129,7 @@ class MemoryTree : public TreeMergeSink {
   Generation generation;
   BlockNumber next_block = 100;
   uint64_t loads = 0, allocations_left = ~uint64_t{0};
+  ObjectId next_object{1000000};
   std::optional<BlockNumber> fails_at;
   std::set<BlockNumber> written, retired, prefetched;
   std::vector<Extent> removed;

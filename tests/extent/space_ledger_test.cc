@@ -91,6 +91,24 @@ TEST_F(SpaceLedgerTest, DamagedLastRecordBesideAPowerCutCostsThatRecordOnly) {
   }
 }
 
+// Two commits in flight claim the same. If the block of the first is damaged, the claim of the second must count.
+TEST_F(SpaceLedgerTest, SecondClaimCountsBehindADamagedFirst) {
+  const LogEntry a = open_->NewData(kObject, {0, 4}, 'a');
+  open_->Commit({a});
+  LogAppend& first = open_->Send({});
+  LogAppend& second = open_->Send({});
+  const BlockNumber record = volume().geometry().LogBlock(first.start_position);
+  open_->Flush();
+  open_->Durable(first);
+  open_->Durable(second);
+  ASSERT_EQ(volume().log().settled().twice, 1) << "so its data may be overwritten in place";
+  const char garbage[kBlockBytes] = {'x'};
+  disk_->Poke(ByteOffset(a.physical), garbage, kBlockBytes);
+  disk_->Poke(ByteOffset(record), garbage, kBlockBytes);
+  Reopen();
+  EXPECT_EQ(open_->Lookup(kObject, {0, 4}).at(0).physical, a.physical);
+}
+
 TEST_F(SpaceLedgerTest, ExtentOfACheckpointIsReusedOnlyAfterACheckpointWithoutIt) {
   const LogEntry a = open_->NewData(kObject, {0, 4}, 'a');
   open_->Commit({a});

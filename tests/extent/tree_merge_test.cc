@@ -421,6 +421,25 @@ TEST(TreeMergeTest, WhatEditsSetOrEraseAmongLostInodesAndNamesIsSo) {
   }
 }
 
+TEST(TreeMergeTest, NothingOfAnObjectIsLostThatTheOldTreeDidNotKnow) {
+  MemoryTree tree =
+      TreeOf({MapRange(1, {0, 1}, 100), SetPoint(InodeKey(ObjectId{1}), InodeValue({ObjectId{1}, 1, "n"}))});
+  tree.blocks[tree.root.root.block][3000] ^= std::byte{4};
+  tree.next_object = ObjectId{2};
+  ASSERT_TRUE(tree.Merge({MapRange(1, {5, 1}, 300), MapRange(2, {5, 1}, 400),
+                          SetPoint(InodeKey(ObjectId{2}), InodeValue({ObjectId{2}, 1, "m"}))})
+                  .ok());
+  for (const auto& [key, value] : tree.Walk().entries) {
+    const auto lost = ParseLost(key, value);
+    if (!lost) continue;
+    for (const std::string& known :
+         {MappingKey(ObjectId{2}, 4), MappingKey(ObjectId{2}, 6), MappingKey(ObjectId{3}, 0),
+          InodeKey(ObjectId{2}), InodeKey(ObjectId{3})}) {
+      EXPECT_FALSE(lost->Cover(known));
+    }
+  }
+}
+
 TEST(TreeMergeTest, DamagedRootOfAnyHeightGivesWay) {
   for (const uint64_t mappings : {10u, 5000u}) {
     MemoryTree tree = TreeOf([&] {
