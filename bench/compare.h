@@ -2,6 +2,7 @@
 #ifndef UNTORN_BENCH_COMPARE_H_
 #define UNTORN_BENCH_COMPARE_H_
 
+#include <chrono>
 #include <functional>
 #include <string>
 #include <vector>
@@ -30,6 +31,9 @@ struct Contestant {
   std::string subject;
   std::function<absl::StatusOr<double>()> measure;  // per second
 };
+inline double SecondsSince(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
 absl::StatusOr<std::vector<Series>> Alternate(const std::vector<Contestant>& contestants, int rounds);
 
 struct Entrant {

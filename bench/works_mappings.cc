@@ -18,10 +18,6 @@ using Clock = std::chrono::steady_clock;
 constexpr uint64_t kPage = 4096;
 constexpr uint64_t kCacheBytes = 16 << 20;  // less than the pages of either store
 
-double SecondsSince(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
 // A store with one object, every second block of which is mapped: no two of them by one mapping.
 class ManyMappings {
  public:

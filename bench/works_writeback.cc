@@ -24,10 +24,6 @@ using Clock = std::chrono::steady_clock;
 constexpr uint64_t kPage = 16 << 10;
 constexpr uint64_t kPiece = 1 << 20;  // of sequential I/O
 
-double SecondsSince(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
 // A file, written and read from end to end.
 class RawSequential {
  public:

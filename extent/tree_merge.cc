@@ -264,17 +264,20 @@ class Merger {
   }
 
   absl::Status MergeLost(const LostEntries& lost) {
+    const auto before_limit = [&](std::string_view key) {
+      return lost.limit.empty() || CompareKeys(key, lost.limit) < 0;
+    };
     std::string at(lost.first);  // everything before it is merged
-    while (!at.empty() && (lost.limit.empty() || CompareKeys(at, lost.limit) < 0)) {
+    while (!at.empty() && before_limit(at)) {
       RETURN_IF_ERROR(ApplyBelow(at));
       if (edit_ != nullptr && CompareKeys(edit_key_, at) <= 0) {
         // The edit says what is here, or that nothing is.
         RETURN_IF_ERROR(ApplyEdit());
         at = EndOfEditKey();
-        if (CompareKeys(at, lost.limit) < 0 || lost.limit.empty()) Advance();
+        if (before_limit(at)) Advance();
         continue;
       }
-      const bool more = edit_ != nullptr && (lost.limit.empty() || CompareKeys(edit_key_, lost.limit) < 0);
+      const bool more = edit_ != nullptr && before_limit(edit_key_);
       const std::string until(more ? edit_key_ : lost.limit);
       // Behind the last object that there can be, the key space has no more keys.
       if (KeySpaceOf(at)) RETURN_IF_ERROR(leaf_.AddPoint(at, LostValue(lost.node, until)));
@@ -286,9 +289,7 @@ class Merger {
   // Returns the least key behind what the current edit covers. Is empty if there is none.
   std::string EndOfEditKey() const {
     if (!edit_->is_range) return NextKey(edit_->key);
-    const ObjectBlock end = edit_->mapping.logical.end();
-    return end < kObjectEnd ? MappingKey(edit_->object, end)
-                            : MappingKey(ObjectId{Value(edit_->object) + 1}, 0);
+    return NextKey(MappingKeyBytes(edit_->object, edit_->mapping.logical.end() - 1));
   }
 
   absl::Status MergePoint(std::string_view key, std::string_view value) {

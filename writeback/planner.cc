@@ -38,6 +38,15 @@ void AddUnwritten(const FoundMappings& found, Plan::SetPlan* plan) {
   }
 }
 
+// True if only a record can say what the set changes besides data.
+bool ChangesMetadata(const ChangeSet& set) {
+  bool grows = false;
+  for (const auto& [id, change] : set.changes) {
+    grows |= change.grow_to_bytes > change.object->durable_size_bytes;
+  }
+  return grows || set.metadata();
+}
+
 // True if settling records would let the change set go in place. The same range must also have been
 // rewritten before for want of such records.
 bool SettlingPays(PathReason reason, std::span<const Mapping> mappings) {
@@ -52,19 +61,17 @@ InPlaceChance ChanceOfInPlace(std::span<const ChangeSetRef> sets, WritePolicy po
   const bool hardware_only = policy == WritePolicy::kHardwareOnly;
   InPlaceChance chance;
   uint64_t bytes = 0;
-  std::vector<std::pair<ObjectId, BlockRange>> ranges;
+  absl::InlinedVector<std::pair<ObjectId, BlockRange>, 8> ranges;
   for (const ChangeSetRef& set : sets) {
     size_t runs = 0;
-    bool grows = false;
     for (const auto& [id, change] : set->changes) {
       runs += change.data.runs();
-      grows |= change.grow_to_bytes > change.object->durable_size_bytes;
       if (runs == 1 && !hardware_only) {
         change.data.ForEach([&, id = id](BlockRange r) { ranges.push_back({id, r}); });
       }
     }
     bytes += Bytes(set->data_blocks);
-    const bool may = runs == 1 && !grows && !set->metadata() && !set->device_refused &&
+    const bool may = runs == 1 && !ChangesMetadata(*set) && !set->device_refused &&
                      DecideForever(policy, limits, false, Bytes(set->data_blocks)) == PathReason::kInPlace;
     // One set that needs a record makes a packed run cheaper for all.
     if (!hardware_only && (!may || !InPlaceMayBeCheaper(limits, bytes))) return {};
@@ -130,11 +137,9 @@ Plan MakePlan(std::span<const ChangeSetRef> sets, const PlanContext& context) {
     own.set = set;
     entry_bytes += LogBytesMax(*set);
     size_t ranges = 0;
-    bool metadata = set->metadata();
     std::span<const Mapping> mappings;
     for (const auto& [id, change] : set->changes) {
       ranges += change.data.runs();
-      metadata |= change.grow_to_bytes > change.object->durable_size_bytes;
       // Only sets of the first barrier epoch write into unwritten blocks. Before a later set, other sets of
       // the batch may change those blocks.
       if (next == end || next->change != &change) continue;
@@ -150,7 +155,7 @@ Plan MakePlan(std::span<const ChangeSetRef> sets, const PlanContext& context) {
     }
     in.device_refused = set->device_refused;
     in.several_ranges = ranges > 1;
-    in.metadata_change = metadata;
+    in.metadata_change = ChangesMetadata(*set);
     in.length_bytes = Bytes(set->data_blocks);
     // Most sets can never go in place, and their mappings do not matter.
     const PathReason forever = DecideForever(in.policy, in.limits, in.several_ranges, in.length_bytes);
@@ -165,7 +170,7 @@ Plan MakePlan(std::span<const ChangeSetRef> sets, const PlanContext& context) {
     own.reason = Decide(in);
     settling_pays = SettlingPays(own.reason, mappings);
     if (own.reason == PathReason::kInPlace) {
-      UNTORN_CHECK(ranges == 1 && !metadata, "a change set that needs a record goes in place");
+      UNTORN_CHECK(ranges == 1 && !in.metadata_change, "a change set that needs a record goes in place");
       own.in_place = {mappings.front().physical, set->data_blocks};
       candidates.push_back(own.in_place);
       candidate_sets.push_back(plan.sets.size() - 1);

@@ -218,12 +218,16 @@ std::vector<std::pair<BlockNumber, std::string>> Leaves(const std::shared_ptr<Si
   }
   return leaves;
 }
+std::vector<std::pair<BlockNumber, std::string>> LeavesOfBig() {
+  auto leaves = Leaves();
+  std::erase_if(leaves, [](const auto& leaf) { return !leaf.second.starts_with("mapping of object 301 "); });
+  return leaves;
+}
 uint64_t LastNumber(const std::string& text) { return std::stoull(text.substr(text.rfind(' ') + 1)); }
 
 TEST(ContainmentTest, WriteIntoAHoleOverDamageIsKept) {
   auto disk = Base();
-  std::vector<std::pair<BlockNumber, std::string>> of_big = Leaves();
-  std::erase_if(of_big, [](const auto& leaf) { return !leaf.second.starts_with("mapping of object 301 "); });
+  const std::vector<std::pair<BlockNumber, std::string>> of_big = LeavesOfBig();
   ASSERT_GE(of_big.size(), 4u);
   ZeroBlock(*disk, of_big[1].first);
   const uint64_t offset = (LastNumber(of_big[1].second) + 6) * kBlockBytes;
@@ -246,8 +250,7 @@ TEST(ContainmentTest, WriteIntoAHoleOverDamageIsKept) {
 
 TEST(ContainmentTest, WholeBlocksCanBeWrittenWhereALeafIsDamagedAndTheRestIsTold) {
   auto disk = Base();
-  std::vector<std::pair<BlockNumber, std::string>> of_big = Leaves();
-  std::erase_if(of_big, [](const auto& leaf) { return !leaf.second.starts_with("mapping of object 301 "); });
+  const std::vector<std::pair<BlockNumber, std::string>> of_big = LeavesOfBig();
   ASSERT_GE(of_big.size(), 4u);
   ZeroBlock(*disk, of_big[1].first);
   const uint64_t first = LastNumber(of_big[1].second);
@@ -301,8 +304,7 @@ TEST(ContainmentTest, WholeBlocksCanBeWrittenWhereALeafIsDamagedAndTheRestIsTold
 // On a device with an atomic unit a lone write looks its mapping up, and goes by copy-on-write where that is damaged.
 TEST(ContainmentTest, WriteThatMightGoInPlaceGoesElsewhereWhereALeafIsDamaged) {
   auto disk = Base();
-  std::vector<std::pair<BlockNumber, std::string>> of_big = Leaves();
-  std::erase_if(of_big, [](const auto& leaf) { return !leaf.second.starts_with("mapping of object 301 "); });
+  const std::vector<std::pair<BlockNumber, std::string>> of_big = LeavesOfBig();
   ASSERT_GE(of_big.size(), 4u);
   ZeroBlock(*disk, of_big[1].first);
   const uint64_t offset = (LastNumber(of_big[1].second) + 4) * kBlockBytes;
