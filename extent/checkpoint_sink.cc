@@ -78,16 +78,15 @@ absl::StatusOr<BlockNumber> CheckpointSink::AllocateNode() {
   return node;
 }
 
-absl::Status CheckpointSink::WriteNode(BlockPointer pointer, std::span<const std::byte> block) {
-  std::shared_ptr<const TreeNode> node = TreeNode::OfSealed(block, pointer);
+absl::Status CheckpointSink::WriteNode(std::shared_ptr<const TreeNode> node) {
+  const BlockNumber block = node->pointer().block;
   Lock lock(pump_.mutex());
-  UNTORN_CHECK(pointer.block >= run_.start && pointer.block < run_.start + run_used_,
-               "a node is written outside its run");
-  std::copy(block.begin(), block.end(), bytes_.data() + Bytes(pointer.block - run_.start));
+  UNTORN_CHECK(block >= run_.start && block < run_.start + run_used_, "a node is written outside its run");
+  std::copy(node->block().begin(), node->block().end(), bytes_.data() + Bytes(block - run_.start));
   // The new node goes to the cache now: the first lookup in the new tree would have to wait for a read.
   mappings_.node_cache().Insert(std::move(node));
-  RETURN_IF_ERROR(space_.LoadGroups(lock, {pointer.block, 1}));
-  return space_.free_space().SetBase({pointer.block, 1});
+  RETURN_IF_ERROR(space_.LoadGroups(lock, {block, 1}));
+  return space_.free_space().SetBase({block, 1});
 }
 
 void CheckpointSink::NodeRetired(BlockNumber block) {

@@ -37,7 +37,7 @@ class CheckpointSink : public TreeMergeSink {
   absl::StatusOr<std::shared_ptr<const TreeNode>> Load(BlockPointer pointer) override EXCLUDES_STORE_LOCK;
   void Prefetch(std::span<const BlockPointer> leaves) override EXCLUDES_STORE_LOCK;
   absl::StatusOr<BlockNumber> AllocateNode() override EXCLUDES_STORE_LOCK;
-  absl::Status WriteNode(BlockPointer pointer, std::span<const std::byte> block) override EXCLUDES_STORE_LOCK;
+  absl::Status WriteNode(std::shared_ptr<const TreeNode> node) override EXCLUDES_STORE_LOCK;
   void NodeRetired(BlockNumber block) override EXCLUDES_STORE_LOCK;
   void MappingRemoved(Extent extent) override EXCLUDES_STORE_LOCK;
 

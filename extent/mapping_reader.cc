@@ -29,7 +29,7 @@ absl::Status LostError(const LostEntries& lost) {
 // Returns kDataLoss if nothing is known of the key. The cursor stands at the floor of the key.
 absl::Status CheckNotLost(const TreeCursor& cursor, WalkResult result, std::string_view key) {
   if (result != WalkResult::kAtEntry) return absl::OkStatus();
-  const std::optional<LostEntries> lost = ParseLost(cursor.key(), cursor.value());
+  const std::optional<LostEntries> lost = cursor.entry().lost();
   return lost && lost->Cover(key) ? LostError(*lost) : absl::OkStatus();
 }
 
@@ -60,22 +60,17 @@ absl::Status MappingReader::LookupInTree(ObjectId object, BlockRange gap, Mappin
     if (result != WalkResult::kAtEntry && result != WalkResult::kNoFloor) {
       return Walked(result, cursor, missing).status();
     }
-    MappingEntry entry;
-    bool at_entry = result == WalkResult::kAtEntry;
-    if (const auto lost = at_entry ? ParseLost(cursor.key(), cursor.value()) : std::nullopt) {
+    const NodeEntry* const entry = result == WalkResult::kAtEntry ? &cursor.entry() : nullptr;
+    if (const auto lost = entry != nullptr ? entry->lost() : std::nullopt) {
       if (CompareKeys(lost->first, end_key) >= 0) break;
       if (lost->limit.empty() || CompareKeys(lost->limit, MappingKeyBytes(object, at)) > 0) {
         return LostError(*lost);
       }
-      at_entry = false;
-    }
-    if (at_entry && !ParseMapping(cursor.key(), cursor.value(), &entry)) {
-      return absl::DataLossError(absl::StrCat("mapping tree: ill-formed entry near object ", Value(object)));
     }
     // The first entry may end before the gap, or belong to the object before. Without a floor there is no
     // entry here.
-    if (at_entry && entry.object == object && entry.mapping.logical.end() > at) {
-      Mapping m = entry.mapping;
+    if (entry != nullptr && entry->mapping.object == object && entry->mapping.mapping.logical.end() > at) {
+      Mapping m = entry->mapping.mapping;
       RETURN_IF_ERROR(space_.CheckPlace(m.extent()));
       // The leaf may begin, for its parent, before its first entry.
       if (m.logical.start >= gap.end()) break;
@@ -88,7 +83,7 @@ absl::Status MappingReader::LookupInTree(ObjectId object, BlockRange gap, Mappin
     }
     // A leaf that holds nothing of the range is not read, because it may be damaged.
     if (at == gap.end()) break;
-    const std::optional<std::string_view> next = cursor.next_key();
+    const std::optional<NodeKey> next = cursor.next_key();
     if (!next || CompareKeys(*next, end_key) >= 0) break;
     result = cursor.Next();
   }
@@ -145,11 +140,8 @@ absl::Status MappingReader::FindInode(ObjectId object, std::optional<Inode>* out
   const WalkResult result = cursor.SeekFloor(key);
   ASSIGN_OR_RETURN(const bool walked, Walked(result, cursor, missing));
   RETURN_IF_ERROR(CheckNotLost(cursor, result, key));
-  if (!walked || result != WalkResult::kAtEntry || cursor.key() != key) return absl::OkStatus();
-  *out = ParseInode(cursor.key(), cursor.value());
-  if (!*out) {
-    return absl::DataLossError(absl::StrCat("mapping tree: ill-formed record of object ", Value(object)));
-  }
+  if (!walked || result != WalkResult::kAtEntry || cursor.entry().key() != key) return absl::OkStatus();
+  *out = ParseInode(key, cursor.entry().value);
   return absl::OkStatus();
 }
 
@@ -168,12 +160,8 @@ absl::Status MappingReader::FindName(const std::string& name, std::optional<Obje
   const WalkResult result = cursor.SeekFloor(key);
   ASSIGN_OR_RETURN(const bool walked, Walked(result, cursor, missing));
   RETURN_IF_ERROR(CheckNotLost(cursor, result, key));
-  if (!walked || result != WalkResult::kAtEntry || cursor.key() != key) return absl::OkStatus();
-  const auto parsed = ParseName(cursor.key(), cursor.value());
-  if (!parsed) {
-    return absl::DataLossError(absl::StrCat("mapping tree: ill-formed entry for name '", name, "'"));
-  }
-  *out = parsed->second;
+  if (!walked || result != WalkResult::kAtEntry || cursor.entry().key() != key) return absl::OkStatus();
+  if (const auto parsed = ParseName(key, cursor.entry().value)) *out = parsed->second;
   return absl::OkStatus();
 }
 
@@ -201,11 +189,10 @@ absl::Status MappingReader::NextName(const std::string& after,
     ASSIGN_OR_RETURN(walked, Walked(result, cursor, missing));
     if (!walked) return absl::OkStatus();
     if (result == WalkResult::kAtEntry) {
-      const auto lost = ParseLost(cursor.key(), cursor.value());
+      const NodeEntry& entry = cursor.entry();
+      const auto lost = entry.lost();
       if (lost && (!least || CompareKeys(lost->first, NameKey(least->first)) <= 0)) return LostError(*lost);
-      const auto parsed = ParseName(cursor.key(), cursor.value());
-      if (!parsed && !lost)
-        return absl::DataLossError("mapping tree: ill-formed entry in the key space of names");
+      const auto parsed = ParseName(entry.other_key, entry.value);
       if (parsed && (!least || parsed->first < least->first)) least = {parsed->first, parsed->second};
     }
     if (!least) return absl::OkStatus();
@@ -251,8 +238,6 @@ absl::Status MappingReader::LoadNodes(Lock& lock, const MissingNodes& nodes) {
   for (Load& load : loads) {
     ASSIGN_OR_RETURN(std::shared_ptr<const TreeNode> node,
                      TreeNode::Parse(load.block.span(), state_.superblock.uuid, load.pointer));
-    // Lookups rely on this check of every node in the cache.
-    RETURN_IF_ERROR(CheckLeafEntries(*node));
     nodes_.Insert(std::move(node));
   }
   return absl::OkStatus();

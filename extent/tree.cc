@@ -72,16 +72,15 @@ absl::Status CheckChild(const TreeNode& parent, int index, std::optional<std::st
   if (CompareKeys(child.key(0), parent.key(index)) < 0)
     return damaged("its first key is below the one its parent has");
   if (!limit) return absl::OkStatus();
-  const int last = child.count() - 1;
-  const std::string_view last_key = child.key(last);
-  if (CompareKeys(last_key, *limit) >= 0) return damaged("its last key is not below the following node's");
+  const NodeEntry last = child.entry(child.count() - 1);
+  if (CompareKeys(last.key(), *limit) >= 0) return damaged("its last key is not below the following node's");
   if (child.level() > 0) return absl::OkStatus();
   // A mapping reaches beyond its key, so its end is compared too.
-  const std::optional<MappingEntry> entry = ParseMapping(last_key, child.value(last));
-  if (entry && CompareKeys(MappingKeyBytes(entry->object, entry->mapping.logical.end()), *limit) > 0) {
+  const MappingEntry& m = last.mapping;
+  if (last.has_mapping_key() && CompareKeys(MappingKeyBytes(m.object, m.mapping.logical.end()), *limit) > 0) {
     return damaged("its last mapping reaches into the following node");
   }
-  const std::optional<LostEntries> lost = ParseLost(last_key, child.value(last));
+  const std::optional<LostEntries> lost = last.lost();
   if (lost && (lost->limit.empty() || CompareKeys(lost->limit, *limit) > 0)) {
     return damaged("what is lost at its end reaches into the following node");
   }
@@ -94,36 +93,23 @@ std::optional<MappingEntry> PeekMapping(NodeCache& cache, const TreeRoot& root, 
   const MappingKeyBytes key(object, block);
   const TreeNode* node = cache.Peek(root.root);
   while (node != nullptr) {
-    const int index = node->FloorIndex(key);
-    if (index < 0) break;
+    const NodeReader floor = node->Floor(key);
+    if (floor.index() < 0) break;
+    const NodeEntry& entry = floor.entry();
     if (node->level() == 0) {
-      const auto [entry_key, value] = node->entry(index);
-      MappingEntry entry;
-      if (!ParseMapping(entry_key, value, &entry) || entry.object != object) break;
-      return entry;
+      if (entry.mapping.object != object) break;
+      return entry.mapping;
     }
-    const TreeNode* const child = cache.Peek(node->child(index));
+    const TreeNode* const child = cache.Peek(entry.child());
     // Only a cursor checks that the child is what its parent says. Here a note of that check is enough.
-    const TreeNode::CheckedUnder under{node->pointer(), index};
+    const TreeNode::CheckedUnder under{node->pointer(), floor.index()};
     node = child != nullptr && child->checked_under() == under ? child : nullptr;
   }
   return std::nullopt;
 }
 
-absl::Status CheckLeafEntries(const TreeNode& leaf) {
-  for (int i = 0; leaf.level() == 0 && i < leaf.count(); ++i) {
-    const std::optional<LostEntries> lost = ParseLost(leaf.key(i), leaf.value(i));
-    const bool reaches_on = lost && i + 1 < leaf.count() &&
-                            (lost->limit.empty() || CompareKeys(lost->limit, leaf.key(i + 1)) > 0);
-    if (IsWellFormed(leaf.key(i), leaf.value(i)) && !reaches_on) continue;
-    return absl::DataLossError(
-        absl::StrCat("tree node at ", leaf.pointer().block.value(), ": entry ", i, " is ill-formed"));
-  }
-  return absl::OkStatus();
-}
-
 WalkResult TreeCursor::Push() {
-  const BlockPointer pointer = path_.empty() ? root_.root : path_.back().node->child(path_.back().index);
+  const BlockPointer pointer = path_.empty() ? root_.root : path_.back().at.entry().child();
   std::shared_ptr<const TreeNode> node = cache_.Find(pointer);
   if (node == nullptr) {
     missing_ = pointer;
@@ -135,7 +121,7 @@ WalkResult TreeCursor::Push() {
     // If the limit comes from the parent, one check is enough: the result does not depend on the rest of the
     // tree.
     const TreeNode& parent = *path_.back().node;
-    const TreeNode::CheckedUnder under{parent.pointer(), path_.back().index};
+    const TreeNode::CheckedUnder under{parent.pointer(), path_.back().at.index()};
     const bool limit_is_parents = under.index + 1 < parent.count();
     if (!limit_is_parents || node->checked_under() != under) {
       damage_ = CheckChild(parent, under.index, next_key(), *node);
@@ -143,7 +129,9 @@ WalkResult TreeCursor::Push() {
       if (limit_is_parents) node->NoteCheckedUnder(under);
     }
   }
-  path_.push_back({std::move(node), 0});
+  NodeReader first = node->reader();
+  UNTORN_CHECK(first.Next(), "CheckChild() lets no empty node pass");
+  path_.push_back({std::move(node), first});
   return WalkResult::kAtEntry;
 }
 
@@ -156,14 +144,14 @@ WalkResult TreeCursor::Descend(std::string_view key) {
     Step& step = path_[depth];
     // The leftmost node may have no floor, and so may a node that begins, for its parent, before its first
     // entry.
-    step.index = step.node->FloorIndex(key);
-    if (step.index < 0) {
+    step.at = step.node->Floor(key);
+    if (step.at.index() < 0) {
       path_.resize(depth + 1);
       return WalkResult::kNoFloor;
     }
     if (step.node->level() == 0) return WalkResult::kAtEntry;
     // What an earlier call has found stays on the path, as far as it leads to `key`.
-    if (depth + 1 < path_.size() && path_[depth + 1].node->pointer() != step.node->child(step.index)) {
+    if (depth + 1 < path_.size() && path_[depth + 1].node->pointer() != step.at.entry().child()) {
       path_.resize(depth + 1);
     }
   }
@@ -178,7 +166,7 @@ WalkResult TreeCursor::Seek(std::string_view key) {
   // A repeated call skips the descent that it has done already, and only steps forward.
   if (!seek_pending_ || seek_key_ != key) {
     const WalkResult r = SeekFloor(key);
-    if (r == WalkResult::kAtEntry ? this->key() == key : r != WalkResult::kNoFloor) return r;
+    if (r == WalkResult::kAtEntry ? entry().key() == key : r != WalkResult::kNoFloor) return r;
     seek_key_ = key;
     seek_pending_ = true;
   }
@@ -188,8 +176,8 @@ WalkResult TreeCursor::Seek(std::string_view key) {
 WalkResult TreeCursor::Next() {
   // A path that ends above the leaves comes from kNoFloor or kMissing. After kMissing the path leads to the
   // next entry already.
-  if (!path_.empty() && (path_.back().node->level() == 0 || path_.back().index < 0)) {
-    while (!path_.empty() && ++path_.back().index == path_.back().node->count()) path_.pop_back();
+  if (!path_.empty() && (path_.back().node->level() == 0 || path_.back().at.index() < 0)) {
+    while (!path_.empty() && !path_.back().at.Next()) path_.pop_back();
   }
   WalkResult result = path_.empty() ? WalkResult::kEnd : WalkResult::kAtEntry;
   while (result == WalkResult::kAtEntry && path_.back().node->level() > 0) result = Push();
@@ -197,22 +185,16 @@ WalkResult TreeCursor::Next() {
   return result;
 }
 
-std::string_view TreeCursor::key() const {
+const NodeEntry& TreeCursor::entry() const {
   UNTORN_CHECK(!path_.empty() && path_.back().node->level() == 0, "the cursor is not at an entry");
-  return path_.back().node->key(path_.back().index);
+  return path_.back().at.entry();
 }
 
-std::optional<std::string_view> TreeCursor::next_key() const {
+std::optional<NodeKey> TreeCursor::next_key() const {
   for (size_t depth = path_.size(); depth-- > 0;) {
-    const Step& step = path_[depth];
-    if (step.index + 1 < step.node->count()) return step.node->key(step.index + 1);
+    if (NodeReader next = path_[depth].at; next.Next()) return next.entry().key();
   }
   return std::nullopt;
-}
-
-std::string_view TreeCursor::value() const {
-  UNTORN_CHECK(!path_.empty() && path_.back().node->level() == 0, "the cursor is not at an entry");
-  return path_.back().node->value(path_.back().index);
 }
 
 }  // namespace untorn

@@ -30,7 +30,7 @@ struct TreeRoot {
   BlockPointer root;
   // The other fields are for space accounting.
   BlockCount node_count;    // nodes in all, each a block
-  uint64_t leaf_bytes = 0;  // of the entries of all leaves, their offsets included
+  uint64_t leaf_bytes = 0;  // of the entries of all leaves
   int levels = 0;
   bool operator==(const TreeRoot&) const = default;
 };
@@ -93,9 +93,6 @@ absl::Status CheckChild(const TreeNode& parent, int index, std::optional<std::st
 std::optional<MappingEntry> PeekMapping(NodeCache& cache, const TreeRoot& root, ObjectId object,
                                         ObjectBlock block);
 
-// Returns kDataLoss unless every entry of a leaf makes sense by its key space. Returns OK for other nodes.
-absl::Status CheckLeafEntries(const TreeNode& leaf);
-
 enum class WalkResult {
   kAtEntry,
   kNoFloor,  // the key is below the first entry of the leaf, or of the node above, in whose range it falls
@@ -120,12 +117,11 @@ class TreeCursor {
   // resumes.
   WalkResult Next();
 
-  // Both may be called after kAtEntry.
-  std::string_view key() const;
-  std::string_view value() const;
+  // May be called after kAtEntry. Views in the entry are valid until the cursor moves.
+  const NodeEntry& entry() const;
   // May be called after kAtEntry and kNoFloor. Returns a key from the path, without reading the next leaf.
   // No entry to which Next() leads is below this key. Returns nullopt at the end of the tree.
-  std::optional<std::string_view> next_key() const;
+  std::optional<NodeKey> next_key() const;
   // Names the node to load after kMissing. After kMissing from Seek or SeekFloor, the caller repeats the
   // call with the same key. The cursor keeps the nodes that it has found, so it gets there even if the cache
   // keeps a single node.
@@ -136,7 +132,7 @@ class TreeCursor {
  private:
   struct Step {
     std::shared_ptr<const TreeNode> node;
-    int index = 0;  // -1: before the first entry
+    NodeReader at;  // with index -1 before the first entry
   };
   WalkResult Descend(std::string_view key);
   WalkResult Push();  // the child that the path points at, or the root

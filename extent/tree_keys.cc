@@ -54,10 +54,6 @@ std::string NameKey(std::string_view name) {
   return std::string(1, static_cast<char>(KeySpace::kName)).append(name);
 }
 
-std::string MappingValue(BlockNumber physical, BlockCount count, MappingState state) {
-  return std::string(std::string_view(MappingValueBytes(physical, count, state)));
-}
-
 std::string InodeValue(const Inode& inode) {
   std::string value(sizeof(uint64_t), '\0');
   Store<uint64_t>(value.data(), inode.size_bytes | (inode.preallocated ? kPreallocated : 0));
@@ -130,18 +126,13 @@ std::optional<KeySpace> KeySpaceOf(std::string_view key) {
   return std::nullopt;
 }
 
-std::optional<MappingEntry> ParseMapping(std::string_view key, std::string_view value) {
-  MappingEntry entry;
-  return ParseMapping(key, value, &entry) ? std::optional(entry) : std::nullopt;
-}
-
 bool IsWellFormed(std::string_view key, std::string_view value) {
   const std::optional<KeySpace> space = KeySpaceOf(key);
   if (!space) return false;
   if (ParseLost(key, value)) return true;
   switch (*space) {
     case KeySpace::kMapping:
-      return ParseMapping(key, value).has_value();
+      break;
     case KeySpace::kInode:
       return value.size() > sizeof(uint64_t) &&
              (Load<uint64_t>(value.data()) & ~kPreallocated) <= kObjectBytesMax &&

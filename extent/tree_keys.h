@@ -1,8 +1,7 @@
 // Defines the key spaces of the mapping tree, and the encoding of keys and values.
 //
 // KEY                                        VALUE
-// 0x01, u64 BE object, u64 BE logical block  u64 physical block, u32 blocks, u32 state (1 written,
-//                                            2 unwritten)
+// 0x01, u64 BE object, u64 BE logical block  an extent: physical block, blocks, state (extent/node_entry.h)
 // 0x02, u64 BE object                        u64 size in bytes | 2^63 if space was preallocated, name
 // 0x03, name                                 u64 object
 // any of these                               u64 2^64-1, u64 block, key: nothing is known from here to that key,
@@ -29,9 +28,9 @@ namespace untorn {
 
 enum class KeySpace : uint8_t { kMapping = 1, kInode = 2, kName = 3 };
 
-inline constexpr size_t kMappingKeyBytes = 17, kMappingValueBytes = 16;
+inline constexpr size_t kMappingKeyBytes = 17;
 
-// MappingKeyBytes and MappingValueBytes hold the key and the value of a mapping without an allocation.
+// Holds the key of a mapping without an allocation.
 class MappingKeyBytes {
  public:
   MappingKeyBytes(ObjectId object, ObjectBlock block) {
@@ -54,19 +53,6 @@ inline std::pair<ObjectId, ObjectBlock> MappingKeyNumbers(const char* key) {
   std::memcpy(words, key + 1, sizeof(words));
   return {ObjectId{__builtin_bswap64(words[0])}, ObjectBlock(__builtin_bswap64(words[1]))};
 }
-
-class MappingValueBytes {
- public:
-  MappingValueBytes(BlockNumber physical, BlockCount count, MappingState state) {
-    const uint32_t words[] = {static_cast<uint32_t>(count.value()), static_cast<uint32_t>(state)};
-    std::memcpy(&bytes_[0], &physical, sizeof(physical));
-    std::memcpy(&bytes_[8], words, sizeof(words));
-  }
-  operator std::string_view() const { return {bytes_.data(), bytes_.size()}; }
-
- private:
-  std::array<char, kMappingValueBytes> bytes_;
-};
 
 // Compares keys as byte strings, the shorter first, as std::string_view does. Keys of 8 bytes or more need
 // no call.
@@ -99,7 +85,6 @@ struct LostEntries {
   bool Cover(std::string_view key) const { return first <= key && (limit.empty() || key < limit); }
 };
 
-std::string MappingValue(BlockNumber physical, BlockCount count, MappingState state);
 std::string InodeValue(const Inode& inode);
 std::string NameValue(ObjectId object);
 std::string LostValue(BlockNumber node, std::string_view limit);
@@ -120,35 +105,15 @@ struct MappingEntry {
 };
 
 // Each returns nothing if the key or value is not well-formed for its key space. The rules of each key space
-// concern lengths, the state, an object number within kNumberMax, and an end within kObjectBlocksMax.
-// Object, count and physical block are not zero. A name has 1 to 255 bytes without NUL.
+// concern lengths, an object number from 1 to kNumberMax, and a logical block below kObjectEnd. A name has 1 to
+// 255 bytes without NUL.
 std::optional<KeySpace> KeySpaceOf(std::string_view key);
 // Returns the least key of a key space, and the least key behind `key` that is well-formed. The latter is empty
 // if there is none.
 std::string FirstKeyOf(KeySpace space);
 std::string NextKey(std::string_view key);
-// Says whether one of the four parsers below would return something.
+// Says whether one of the three parsers below would return something.
 bool IsWellFormed(std::string_view key, std::string_view value);
-std::optional<MappingEntry> ParseMapping(std::string_view key, std::string_view value);
-// Does the same, but changes only those fields of *entry that key and value give. Returns false if the key
-// or value is not well-formed.
-inline bool ParseMapping(std::string_view key, std::string_view value, MappingEntry* entry) {
-  if (!IsMappingKey(key) || value.size() != kMappingValueBytes) return false;
-  const auto [object, start] = MappingKeyNumbers(key.data());
-  BlockNumber physical;
-  uint32_t words[2];  // blocks, state
-  std::memcpy(&physical, value.data(), sizeof(physical));
-  std::memcpy(words, value.data() + sizeof(physical), sizeof(words));
-  const BlockCount count(words[0]);
-  entry->object = object;
-  entry->mapping.logical = {start, count};
-  entry->mapping.physical = physical;
-  entry->mapping.state = static_cast<MappingState>(words[1]);
-  return object > ObjectId::kNone && Value(object) <= kNumberMax && start < kObjectEnd && count > 0 &&
-         start + count <= kObjectEnd && physical > 0 && physical <= BlockNumber::Max() - count &&
-         (words[1] == static_cast<uint32_t>(MappingState::kWritten) ||
-          words[1] == static_cast<uint32_t>(MappingState::kUnwritten));
-}
 std::optional<Inode> ParseInode(std::string_view key, std::string_view value);
 std::optional<std::pair<std::string, ObjectId>> ParseName(std::string_view key, std::string_view value);
 // Returns views of the arguments.

@@ -12,6 +12,8 @@
 namespace untorn {
 namespace {
 
+using Limit = std::optional<NodeKey>;  // nullopt: the end of the tree
+
 class Merger {
  public:
   Merger(TreeEditSource& edits, TreeEditSource* ahead, ObjectId next_object, const Uuid& uuid,
@@ -116,25 +118,27 @@ class Merger {
   }
   MappingKeyBytes EndOfEdit() const { return {edit_->object, edit_->mapping.logical.end()}; }
 
-  // Takes `node` apart. All that the node holds is below `limit`, which is nullopt for the rightmost path.
-  absl::Status Walk(const TreeNode& node, std::optional<std::string_view> limit) {
+  // Takes `node` apart. All that the node holds is below `limit`.
+  absl::Status Walk(const TreeNode& node, const Limit& limit) {
     if (node.level() == 0) return MergeLeaf(node);
     if (node.level() == 1) Prefetch(node, limit);
-    for (int i = 0; i < node.count(); ++i) {
-      RETURN_IF_ERROR(MergeChild(node, i, i + 1 < node.count() ? node.key(i + 1) : limit));
-    }
+    for (NodeReader at = node.reader(); at.Next();) RETURN_IF_ERROR(MergeChild(node, at, LimitOf(at, limit)));
     return absl::OkStatus();
+  }
+  // Returns where the child at which the reader stands ends.
+  static Limit LimitOf(NodeReader at, const Limit& limit) {
+    return at.Next() ? Limit(at.entry().key()) : limit;
   }
 
   // Asks for the leaves below `node` in which edits fall, all at once.
-  void Prefetch(const TreeNode& node, std::optional<std::string_view> limit) {
+  void Prefetch(const TreeNode& node, const Limit& limit) {
     std::vector<BlockPointer> leaves;
-    for (int i = 0; i < node.count() && next_ahead_ != nullptr; ++i) {
-      const std::string_view key = node.key(i);
-      const std::optional<std::string_view> end = i + 1 < node.count() ? node.key(i + 1) : limit;
+    for (NodeReader at = node.reader(); next_ahead_ != nullptr && at.Next();) {
+      const NodeKey key = at.entry().key();
+      const Limit end = LimitOf(at, limit);
       while (next_ahead_ != nullptr && EndsBefore(*next_ahead_, key)) next_ahead_ = ahead_->Next();
       if (next_ahead_ != nullptr && (!end || BeginsBefore(*next_ahead_, *end)))
-        leaves.push_back(node.child(i));
+        leaves.push_back(at.entry().child());
     }
     if (leaves.size() > 1) sink_.Prefetch(leaves);
   }
@@ -147,58 +151,30 @@ class Merger {
     return CompareKeys(MappingKeyBytes(edit.object, edit.mapping.logical.end()), key) <= 0;
   }
 
-  // Copies the entries between two edits as a run of bytes. The last mapping of a run is added apart,
-  // because one entry may have to say the mapping and what follows it.
+  // Copies the entries between two edits as a run of bytes.
   absl::Status MergeLeaf(const TreeNode& leaf) {
-    int run = 0;         // the entries [run, i) are a run
-    MappingEntry last;   // the last entry of the run, if `joins`
-    bool joins = false;  // the last entry of the run is a mapping
-    const auto end_run = [&](int end) -> absl::Status {
-      if (run == end) return absl::OkStatus();
-      RETURN_IF_ERROR(leaf_.AddRun(leaf, run, joins ? end - 1 : end));
-      return joins ? leaf_.AddMapping(last.object, last.mapping) : absl::OkStatus();
-    };
-    for (int i = 0; i < leaf.count(); ++i) {
-      const auto [key, value] = leaf.entry(i);
-      MappingEntry entry;
-      const bool is_mapping = ParseMapping(key, value, &entry);
-      if (!is_mapping && !IsWellFormed(key, value)) return IllFormed(leaf, i);
-      if (const std::optional<LostEntries> lost = is_mapping ? std::nullopt : ParseLost(key, value)) {
-        RETURN_IF_ERROR(end_run(i));
-        run = i + 1;
+    for (int i = 0; i < leaf.count();) {
+      // Only the floor of an edit reaches into the edit, so the entries before it stay as they are.
+      const int touched = edit_ == nullptr ? leaf.count() : std::max(leaf.Floor(edit_key_).index(), i);
+      RETURN_IF_ERROR(leaf_.AddRun(leaf, i, touched));
+      if (touched == leaf.count()) break;
+      const NodeEntry entry = leaf.entry(touched);
+      if (entry.has_mapping_key()) {
+        RETURN_IF_ERROR(MergeMapping(entry.mapping));
+      } else if (const std::optional<LostEntries> lost = entry.lost()) {
         RETURN_IF_ERROR(MergeLost(*lost));
-        continue;
+      } else {
+        RETURN_IF_ERROR(MergePoint(entry.other_key, entry.value));
       }
-      if (is_mapping) RETURN_IF_ERROR(CheckOldOrder(leaf, entry));
-      const bool untouched = is_mapping ? NoEditBefore(entry.object, entry.mapping.logical.end())
-                                        : edit_ == nullptr || CompareKeys(edit_key_, key) > 0;
-      const bool continues = is_mapping && (run == i ? leaf_.Continues(entry.object, entry.mapping)
-                                                     : joins && last.Continues(entry));
-      // An entry that continues the one before is taken out of the run, so that one entry says both.
-      if (untouched && !continues) {
-        joins = is_mapping;
-        if (is_mapping) last = entry;
-        continue;
-      }
-      RETURN_IF_ERROR(end_run(i));
-      run = i + 1;
-      RETURN_IF_ERROR(is_mapping ? MergeMapping(entry) : MergePoint(key, value));
+      i = touched + 1;
     }
-    return end_run(leaf.count());
-  }
-
-  // Returns kDataLoss if old mappings overlap.
-  absl::Status CheckOldOrder(const TreeNode& leaf, const MappingEntry& entry) {
-    const BlockRange range = entry.mapping.logical;
-    if (entry.object == old_object_ && range.start < old_end_) return Damaged(leaf, "mappings overlap");
-    old_object_ = entry.object;
-    old_end_ = range.end();
     return absl::OkStatus();
   }
 
-  absl::Status MergeChild(const TreeNode& parent, int index, std::optional<std::string_view> limit) {
-    const std::string_view key = parent.key(index);
-    if (!KeySpaceOf(key)) return IllFormed(parent, index);
+  // Merges the child at which `at` stands.
+  absl::Status MergeChild(const TreeNode& parent, const NodeReader& at, const Limit& limit) {
+    const NodeKey key = at.entry().key();
+    const BlockPointer pointer = at.entry().child();
     RETURN_IF_ERROR(ApplyBelow(key));
     // An old entry that reaches into an edit starts at or before the edit, in the same child. No old entry
     // reaches beyond the beginning of the following child.
@@ -211,12 +187,12 @@ class Merger {
       // Everything between the last kept node and this child is gone. The child takes over the empty key
       // range only if the child can be read; otherwise the damage would cover more keys.
       const std::optional<std::string> fence = packer_.fence();
-      if (fence && *fence < key) {
-        absl::StatusOr<bool> readable = CanBeRead(parent, index, limit);
+      if (fence && CompareKeys(*fence, key) < 0) {
+        absl::StatusOr<bool> readable = CanBeRead(parent, at, limit);
         if (!readable.ok()) return readable;
         if (*readable) from = *fence;
       }
-      RETURN_IF_ERROR(packer_.AddKept(parent.level() - 1, from, limit, parent.child(index)));
+      RETURN_IF_ERROR(packer_.AddKept(parent.level() - 1, from, limit, pointer));
       return true;
     };
     if (!touched) {
@@ -224,12 +200,12 @@ class Merger {
       absl::StatusOr<bool> kept = keep(/*underfull=*/false);
       if (!kept.ok() || *kept) return kept.status();
     }
-    absl::StatusOr<std::shared_ptr<const TreeNode>> child = sink_.Load(parent.child(index));
-    const absl::Status loaded = child.ok() ? CheckChild(parent, index, limit, **child) : child.status();
+    absl::StatusOr<std::shared_ptr<const TreeNode>> child = sink_.Load(pointer);
+    const absl::Status loaded = child.ok() ? CheckChild(parent, at.index(), limit, **child) : child.status();
     // A damaged child has no entries to give, so the pending node stays underfull.
     if (absl::IsDataLoss(loaded) && !touched) return keep(/*underfull=*/true).status();
     if (absl::IsDataLoss(loaded)) {
-      return MergeDamaged(key, limit, parent.child(index));
+      return MergeDamaged(key, limit, pointer);
     }
     RETURN_IF_ERROR(loaded);
     Retire(**child);
@@ -237,27 +213,27 @@ class Merger {
   }
 
   // Says whether the child and the nodes at its left edge can be read.
-  absl::StatusOr<bool> CanBeRead(const TreeNode& parent, int index, std::optional<std::string_view> limit) {
-    absl::StatusOr<std::shared_ptr<const TreeNode>> node = sink_.Load(parent.child(index));
-    const absl::Status loaded = node.ok() ? CheckChild(parent, index, limit, **node) : node.status();
+  absl::StatusOr<bool> CanBeRead(const TreeNode& parent, const NodeReader& at, const Limit& limit) {
+    absl::StatusOr<std::shared_ptr<const TreeNode>> node = sink_.Load(at.entry().child());
+    const absl::Status loaded = node.ok() ? CheckChild(parent, at.index(), limit, **node) : node.status();
     if (absl::IsDataLoss(loaded)) return false;
     if (!loaded.ok()) return loaded;
     if ((*node)->level() == 0) return true;
-    return CanBeRead(**node, 0, (*node)->count() > 1 ? (*node)->key(1) : limit);
+    const NodeReader first = (*node)->At(0);
+    return CanBeRead(**node, first, LimitOf(first, limit));
   }
 
   // Merges the edits into the key range of a damaged node. Entries that say so take the place of what no edit
   // covers. The block of the node stays in use, for a repair. The node still counts, because the bytes in it
   // count too.
-  absl::Status MergeDamaged(std::string_view key, std::optional<std::string_view> limit,
-                            BlockPointer pointer) {
+  absl::Status MergeDamaged(std::string_view key, const Limit& limit, BlockPointer pointer) {
     // The old tree knows no object from `next_object_` on, so nothing of such an object is lost.
     const std::string ends[] = {MappingKey(next_object_, 0), InodeKey(next_object_), ""};
     const KeySpace spaces[] = {KeySpace::kMapping, KeySpace::kInode, KeySpace::kName};
     for (size_t i = 0; i < std::size(spaces); ++i) {
       const std::string first = std::max(std::string(key), FirstKeyOf(spaces[i]));
       std::string end = ends[i];
-      if (limit && (end.empty() || CompareKeys(*limit, end) < 0)) end = *limit;
+      if (limit && (end.empty() || CompareKeys(*limit, end) < 0)) end = std::string_view(*limit);
       if (end.empty() || CompareKeys(first, end) < 0) RETURN_IF_ERROR(MergeLost({first, end, pointer.block}));
     }
     return absl::OkStatus();
@@ -354,9 +330,6 @@ class Merger {
   static absl::Status Damaged(const TreeNode& node, const char* why) {
     return absl::DataLossError(absl::StrCat("tree node at ", node.pointer().block.value(), ": ", why));
   }
-  static absl::Status IllFormed(const TreeNode& node, int index) {
-    return Damaged(node, absl::StrCat("entry ", index, " is ill-formed").c_str());
-  }
 
   TreeEditSource& edits_;
   TreeEditSource* const ahead_;
@@ -371,8 +344,6 @@ class Merger {
   bool applied_ = false;
   BlockCount retired_;
   uint64_t retired_leaf_bytes_ = 0;
-  ObjectId old_object_ = ObjectId::kNone;  // of the last old mapping seen
-  ObjectBlock old_end_;
 };
 
 }  // namespace
@@ -382,9 +353,10 @@ BlockCount TreeGrowthMax(const TreeRoot& root, uint64_t entries) {
   // A tree that is lower now may become higher while the changes are made.
   const uint64_t levels = static_cast<uint64_t>(std::max(root.levels, 6));
   const BlockCount splits(entries * (levels + 1));
-  // A leaf that is a third full holds 1301 bytes. A node above the leaves holds four long names or more, so
-  // such nodes add a third at most. The last node of every level may be emptier.
-  constexpr uint64_t kLeafBytesMin = kUnderfullBytes - kHeaderBytes;
+  // A leaf that is a third full holds 1301 bytes, and its first entry may take more there than it took behind
+  // another one. A node above the leaves holds four long names or more, so such nodes add a third at most. The
+  // last node of every level may be emptier.
+  constexpr uint64_t kLeafBytesMin = kUnderfullBytes - kHeaderBytes - kNumberEntryBytesMax;
   const uint64_t leaves = (root.leaf_bytes + entries * kTreeEntryBytes) / kLeafBytesMin + 1;
   const BlockCount nodes(leaves + leaves / 3 + levels + 1);
   return std::min(splits, nodes - std::min(nodes, root.node_count));

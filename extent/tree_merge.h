@@ -90,7 +90,8 @@ class TreeMergeSink : public TreeNodeSink {
 //   - All nodes together are no emptier than invariant 4 allows.
 // The bound may be taken part by part: what a merge leaves of the bound covers the changes that are still to
 // come.
-// A range edit may leave a mapping of its own, and split another mapping, or keys that are lost.
+// A range edit may leave a mapping of its own and split another mapping, or keys that are lost. The entry behind
+// both may take more bytes than before, because its numbers are told from another entry.
 inline constexpr uint64_t kTreeEntryBytes = 96;
 // A new name, the record of its object with the name in it, and lost keys around both.
 inline constexpr uint64_t kTreeEntriesOfName = 12;

@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <cstring>
+#include <tuple>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
+#include "base/status_macros.h"
 #include "extent/tree_keys.h"
 
 namespace untorn {
@@ -12,32 +15,13 @@ namespace {
 
 constexpr size_t kLevelAt = offsetof(BlockHeader, by_type);
 constexpr size_t kCountAt = kLevelAt + 2;
-constexpr size_t kOffsetBytes = 2;
-constexpr size_t kEntryHeaderBytes = 4;
-constexpr size_t kChildBytes = 16;
+constexpr size_t kPayloadAt = offsetof(BlockHeader, payload_bytes);
 
-uint16_t Load16(const std::byte* at) {
-  uint16_t v;
+template <typename T>
+T Load(const std::byte* at) {
+  T v;
   std::memcpy(&v, at, sizeof(v));
   return v;
-}
-void Store16(std::byte* at, size_t v) {
-  const uint16_t narrow = static_cast<uint16_t>(v);
-  std::memcpy(at, &narrow, sizeof(narrow));
-}
-
-size_t EntryBytes(std::string_view key, std::string_view value) {
-  return kOffsetBytes + kEntryHeaderBytes + key.size() + value.size();
-}
-
-// Both read entry `i` of a block that is known to be well-formed.
-std::string_view KeyAt(const std::byte* block, int i) {
-  const std::byte* entry = block + Load16(block + kHeaderBytes + kOffsetBytes * i);
-  return {reinterpret_cast<const char*>(entry) + kEntryHeaderBytes, Load16(entry)};
-}
-std::string_view ValueAt(const std::byte* block, int i) {
-  const std::byte* entry = block + Load16(block + kHeaderBytes + kOffsetBytes * i);
-  return {reinterpret_cast<const char*>(entry) + kEntryHeaderBytes + Load16(entry), Load16(entry + 2)};
 }
 
 absl::Status Misshapen(std::string_view why) {
@@ -45,61 +29,79 @@ absl::Status Misshapen(std::string_view why) {
       absl::StrCat("tree node: bad structure: ", absl::string_view(why.data(), why.size())));
 }
 
-}  // namespace
+// Compares the keys of entries with one key. Keys of mappings are compared as numbers.
+class KeyComparer {
+ public:
+  explicit KeyComparer(std::string_view key) : key_(key) {
+    if (IsMappingKey(key)) std::tie(object_, block_) = MappingKeyNumbers(key.data());
+  }
+  bool IsFloor(const NodeEntry& entry) const {  // the entry's key is <= the key
+    if (object_ == ObjectId::kNone || !entry.has_mapping_key()) return CompareKeys(entry.key(), key_) <= 0;
+    const MappingEntry& m = entry.mapping;
+    return m.object != object_ ? m.object < object_ : m.mapping.logical.start <= block_;
+  }
 
-std::string ChildValue(BlockPointer pointer) {
-  std::string value(kChildBytes, '\0');
-  std::memcpy(value.data(), &pointer.block, 8);
-  std::memcpy(value.data() + 8, &pointer.checksum, 8);
-  return value;
-}
+ private:
+  const std::string_view key_;
+  ObjectId object_ = ObjectId::kNone;
+  ObjectBlock block_;
+};
 
-BlockPointer ParseChildValue(std::string_view value) {
-  UNTORN_CHECK(value.size() == kChildBytes, "not a child pointer");
-  BlockPointer pointer;
-  std::memcpy(&pointer.block, value.data(), 8);
-  std::memcpy(&pointer.checksum, value.data() + 8, 8);
-  return pointer;
-}
-
-absl::Status VerifyNode(std::span<const std::byte> block) {
-  if (block.size() != kBlockBytes) return Misshapen("not one block");
-  const int level = std::to_integer<int>(block[kLevelAt]);
-  const size_t count = Load16(&block[kCountAt]);
-  uint32_t payload_bytes;
-  std::memcpy(&payload_bytes, &block[offsetof(BlockHeader, payload_bytes)], sizeof(payload_bytes));
-  if (payload_bytes != kBlockBytes - kHeaderBytes) return Misshapen("payload is not the rest of the block");
-  if (level > kTreeLevelMax) return Misshapen("level above 15");
-  if (count == 0 && level > 0) return Misshapen("internal node without entries");
-  const size_t offsets_end = kHeaderBytes + kOffsetBytes * count;
-  if (offsets_end > kBlockBytes) return Misshapen("more offsets than fit");
-  std::string_view previous;
-  for (size_t i = 0; i < count; ++i) {
-    // The block may hold anything, so every offset and length is checked before it is used.
-    const size_t at = Load16(&block[kHeaderBytes + kOffsetBytes * i]);
-    if (at < offsets_end || at + kEntryHeaderBytes > kBlockBytes) return Misshapen("entry outside the block");
-    const size_t key_bytes = Load16(&block[at]);
-    const size_t value_bytes = Load16(&block[at + 2]);
-    if (at + kEntryHeaderBytes + key_bytes + value_bytes > kBlockBytes)
-      return Misshapen("entry outside the block");
-    const char* data = reinterpret_cast<const char*>(&block[at]) + kEntryHeaderBytes;
-    const std::string_view key(data, key_bytes);
-    if (i > 0 && CompareKeys(key, previous) <= 0) return Misshapen("keys not ascending");
-    previous = key;
-    if (level == 0) continue;
-    if (value_bytes != kChildBytes || !ParseChildValue({data + key_bytes, value_bytes}))
-      return Misshapen("bad child pointer");
+// Checks what NodeReader does not: the entry by itself, and beside the entry before it.
+absl::Status VerifyEntry(const NodeEntry& entry, int level, const NodeEntry* before) {
+  if (!entry.has_mapping_key()) {
+    const std::optional<KeySpace> space = KeySpaceOf(entry.other_key);
+    if (!space) return Misshapen("a key of no key space");
+    if (level > 0 && *space == KeySpace::kMapping)
+      return Misshapen("a mapping's key that is not told by numbers");
+    if (level == 0 && !IsWellFormed(entry.other_key, entry.value)) return Misshapen("an ill-formed value");
+  }
+  if (before == nullptr) return absl::OkStatus();
+  // The encoding lets mappings only follow one another.
+  if (entry.has_mapping_key() && before->has_mapping_key()) return absl::OkStatus();
+  if (CompareKeys(before->key(), entry.key()) >= 0) return Misshapen("keys not ascending");
+  if (before->has_mapping_key()) {
+    const Mapping& m = before->mapping.mapping;
+    const bool overlap =
+        level == 0 && CompareKeys(MappingKeyBytes(before->mapping.object, m.logical.end()), entry.key()) > 0;
+    return overlap ? Misshapen("what is lost was mapped before") : absl::OkStatus();
+  }
+  const std::optional<LostEntries> lost = level == 0 ? before->lost() : std::nullopt;
+  if (lost && (lost->limit.empty() || CompareKeys(lost->limit, entry.key()) > 0)) {
+    return Misshapen("what is lost reaches into the following entry");
   }
   return absl::OkStatus();
 }
 
+}  // namespace
+
+// Verifies a node, and gives `node` its marks, unless `node` is nullptr.
+absl::Status VerifyEntries(std::span<const std::byte> block, TreeNode* node) {
+  if (block.size() != kBlockBytes) return Misshapen("not one block");
+  const int level = std::to_integer<int>(block[kLevelAt]);
+  const int count = Load<uint16_t>(&block[kCountAt]);
+  const auto entry_bytes = Load<uint32_t>(&block[kPayloadAt]);
+  if (entry_bytes > kBlockBytes - kHeaderBytes) return Misshapen("more entries than fit");
+  if (level > kTreeLevelMax) return Misshapen("level above 15");
+  if (count == 0 && level > 0) return Misshapen("internal node without entries");
+  NodeReader reader(block.data(), level, kHeaderBytes, kHeaderBytes + entry_bytes);
+  NodeEntry before;
+  for (int i = 0; i < count; ++i) {
+    const NodeEntryBase base = reader.base();
+    if (!reader.Next()) return Misshapen(absl::StrCat("entry ", i, " makes no sense"));
+    RETURN_IF_ERROR(VerifyEntry(reader.entry(), level, i > 0 ? &before : nullptr));
+    before = reader.entry();
+    if (node != nullptr) node->MarkIfDue(base, reader.begin(), i);
+  }
+  return reader.at_end() ? absl::OkStatus() : Misshapen("bytes behind the last entry");
+}
+
+absl::Status VerifyNode(std::span<const std::byte> block) { return VerifyEntries(block, nullptr); }
+
 absl::StatusOr<std::shared_ptr<const TreeNode>> TreeNode::Parse(std::span<const std::byte> block,
                                                                 const Uuid& uuid, BlockPointer pointer) {
-  if (absl::Status s = VerifyBlock(block, BlockType::kTreeNode, uuid, pointer.block.value(), "tree node");
-      !s.ok())
-    return s;
-  uint64_t checksum;
-  std::memcpy(&checksum, &block[offsetof(BlockHeader, checksum)], sizeof(checksum));
+  RETURN_IF_ERROR(VerifyBlock(block, BlockType::kTreeNode, uuid, pointer.block.value(), "tree node"));
+  const auto checksum = Load<uint64_t>(&block[offsetof(BlockHeader, checksum)]);
   // The block is sound, but it may be another version of the node than its parent means.
   if (checksum != pointer.checksum) {
     return absl::DataLossError(absl::StrCat("tree node at ", pointer.block.value(),
@@ -107,188 +109,122 @@ absl::StatusOr<std::shared_ptr<const TreeNode>> TreeNode::Parse(std::span<const 
                                             absl::Hex(checksum, absl::kZeroPad16), ", its parent says 0x",
                                             absl::Hex(pointer.checksum, absl::kZeroPad16)));
   }
-  if (absl::Status s = VerifyNode(block); !s.ok()) {
-    return absl::DataLossError(absl::StrCat(s.message(), " (block ", pointer.block.value(), ")"));
-  }
-  return OfSealed(block, pointer);
-}
-
-std::shared_ptr<const TreeNode> TreeNode::OfSealed(std::span<const std::byte> block, BlockPointer pointer) {
   std::shared_ptr<TreeNode> node(new TreeNode());
+  if (const absl::Status verified = VerifyEntries(block, node.get()); !verified.ok()) {
+    return absl::DataLossError(absl::StrCat(verified.message(), " (block ", pointer.block.value(), ")"));
+  }
   std::memcpy(node->bytes_, block.data(), kBlockBytes);
   node->level_ = std::to_integer<int>(block[kLevelAt]);
-  node->count_ = Load16(&block[kCountAt]);
+  node->count_ = Load<uint16_t>(&block[kCountAt]);
+  node->entry_bytes_ = Load<uint32_t>(&block[kPayloadAt]);
   node->pointer_ = pointer;
-  for (int i = 0; i < node->count_; ++i) {
-    const std::byte* entry = &block[Load16(&block[kHeaderBytes + kOffsetBytes * i])];
-    node->entry_bytes_ += kOffsetBytes + kEntryHeaderBytes + Load16(entry) + Load16(entry + 2);
-  }
   return node;
 }
 
-std::string_view TreeNode::key(int i) const {
+NodeReader TreeNode::At(int i) const {
   UNTORN_CHECK(i >= 0 && i < count_, "no such entry");
-  return KeyAt(bytes_, i);
-}
-std::string_view TreeNode::value(int i) const {
-  UNTORN_CHECK(i >= 0 && i < count_, "no such entry");
-  return ValueAt(bytes_, i);
+  const auto above = std::upper_bound(marks().begin(), marks().end(), i,
+                                      [](int index, const Mark& mark) { return index < mark.index; });
+  NodeReader reader = ReaderAt(*(above - 1));
+  while (reader.index() < i) UNTORN_CHECK(reader.Next(), "a verified node has a bad entry");
+  return reader;
 }
 
-std::pair<std::string_view, std::string_view> TreeNode::entry(int i) const {
-  UNTORN_CHECK(i >= 0 && i < count_, "no such entry");
-  const std::byte* const entry = bytes_ + Load16(bytes_ + kHeaderBytes + kOffsetBytes * i);
-  const char* const data = reinterpret_cast<const char*>(entry) + kEntryHeaderBytes;
-  const size_t key_bytes = Load16(entry);
-  return {{data, key_bytes}, {data + key_bytes, Load16(entry + 2)}};
+NodeReader TreeNode::Floor(std::string_view key) const {
+  const KeyComparer comparer(key);
+  size_t low = 0, high = mark_count_;  // the first mark whose entry is above `key` is in [low, high]
+  NodeReader floor = reader();
+  while (low < high) {
+    const size_t middle = (low + high) / 2;
+    NodeReader at = ReaderAt(marks_[middle]);
+    at.Next();
+    if (comparer.IsFloor(at.entry())) {
+      low = middle + 1;
+      floor = at;
+    } else {
+      high = middle;
+    }
+  }
+  if (low == 0) return floor;
+  for (NodeReader next = floor; next.Next() && comparer.IsFloor(next.entry());) floor = next;
+  return floor;
 }
 
 BlockPointer TreeNode::child(int i) const {
   UNTORN_CHECK(level_ > 0, "a leaf has no children");
-  return ParseChildValue(value(i));
+  return At(i).entry().child();
 }
 
-int TreeNode::FloorIndex(std::string_view key) const {
-  if (IsMappingKey(key)) return FloorIndexOfMapping(key);
-  int low = 0, high = count_;  // the first entry above `key` is in [low, high]
-  while (low < high) {
-    const int middle = (low + high) / 2;
-    if (CompareKeys(KeyAt(bytes_, middle), key) <= 0) {
-      low = middle + 1;
-    } else {
-      high = middle;
-    }
+bool TreeNodeBuilder::Add(const NodeEntry& entry) {
+  const size_t end = used_bytes(), room = kBlockBytes - end, most = EntryBytesMax(entry);
+  std::byte* const at = node_->bytes_ + end;
+  size_t bytes;
+  if (most <= room) {
+    bytes = static_cast<size_t>(EncodeEntry(entry, level_, base_, at) - at);
+  } else {
+    std::array<std::byte, kBlockBytes> scratch;
+    if (most > sizeof(scratch)) return false;
+    bytes = static_cast<size_t>(EncodeEntry(entry, level_, base_, scratch.data()) - scratch.data());
+    if (bytes > room) return false;
+    std::memcpy(at, scratch.data(), bytes);
   }
-  return low - 1;
-}
-
-int TreeNode::FloorIndexOfMapping(std::string_view wanted_key) const {
-  const auto [object, block] = MappingKeyNumbers(wanted_key.data());
-  int low = 0, high = count_;
-  while (low < high) {
-    const int middle = (low + high) / 2;
-    const std::byte* const entry = bytes_ + Load16(bytes_ + kHeaderBytes + kOffsetBytes * middle);
-    const char* const key = reinterpret_cast<const char*>(entry) + kEntryHeaderBytes;
-    // A leaf may hold entries of several key spaces.
-    bool below_or_equal;
-    if (const std::string_view entry_key(key, Load16(entry)); IsMappingKey(entry_key)) {
-      const auto [entry_object, entry_block] = MappingKeyNumbers(key);
-      below_or_equal = entry_object != object ? entry_object < object : entry_block <= block;
-    } else {
-      below_or_equal = CompareKeys(entry_key, wanted_key) <= 0;
-    }
-    if (below_or_equal) {
-      low = middle + 1;
-    } else {
-      high = middle;
-    }
-  }
-  return low - 1;
-}
-
-bool TreeNodeBuilder::Fits(std::string_view key, std::string_view value) const {
-  return used_bytes() + EntryBytes(key, value) <= kBlockBytes;
-}
-
-std::string_view TreeNodeBuilder::key(int i) const {
-  UNTORN_CHECK(i >= 0 && i < count(), "no such entry");
-  return KeyAt(block_->bytes.data(), i);
-}
-std::string_view TreeNodeBuilder::value(int i) const {
-  UNTORN_CHECK(i >= 0 && i < count(), "no such entry");
-  return ValueAt(block_->bytes.data(), i);
-}
-
-void TreeNodeBuilder::Add(std::string_view key, std::string_view value) {
-  UNTORN_CHECK(Fits(key, value), "entry does not fit");
-  std::byte* const block = block_->bytes.data();
-  UNTORN_CHECK(count_ == 0 || CompareKeys(KeyAt(block, count() - 1), key) < 0, "entries out of order");
-  UNTORN_CHECK(level_ == 0 || value.size() == kChildBytes, "not a child pointer");
-  entries_start_ -= kEntryHeaderBytes + key.size() + value.size();
-  std::byte* const entry = block + entries_start_;
-  Store16(block + kHeaderBytes + kOffsetBytes * count_, entries_start_);
-  Store16(entry, key.size());
-  Store16(entry + 2, value.size());
-  std::memcpy(entry + kEntryHeaderBytes, key.data(), key.size());
-  std::memcpy(entry + kEntryHeaderBytes + key.size(), value.data(), value.size());
-  ++count_;
+  node_->MarkIfDue(base_, end, node_->count_);
+  node_->entry_bytes_ += bytes;
+  ++node_->count_;
+  base_.Pass(entry);
+  return true;
 }
 
 int TreeNodeBuilder::AddRun(const TreeNode& from, int first, int last) {
   UNTORN_CHECK(from.level() == level_, "entries of another level");
-  std::byte* const block = block_->bytes.data();
-  UNTORN_CHECK(count_ == 0 || CompareKeys(KeyAt(block, count() - 1), from.key(first)) < 0,
-               "entries out of order");
-  const std::byte* const offsets = from.bytes_ + kHeaderBytes;
-  const auto offset_of = [&](int i) { return size_t{Load16(offsets + kOffsetBytes * i)}; };
-  int done = first;
-  while (done < last) {
-    // A builder leaves entries one below the other. Such entries are copied at once.
-    size_t room = kBlockBytes - used_bytes();
-    const size_t begin = offset_of(done);
-    size_t end = begin;  // the run is [end, top)
-    size_t top = 0, start = entries_start_;
-    const int run = done;
-    for (; done < last; ++done) {
-      const size_t at = done == run ? begin : offset_of(done);
-      const size_t bytes = kEntryHeaderBytes + Load16(from.bytes_ + at) + Load16(from.bytes_ + at + 2);
-      if (room < kOffsetBytes + bytes) break;
-      if (done == run) {
-        top = at + bytes;
-      } else if (at + bytes != end) {
-        break;
-      }
-      end = at;
-      room -= kOffsetBytes + bytes;
-      start -= bytes;
-      Store16(block + kHeaderBytes + kOffsetBytes * count_, start);
-      ++count_;
-    }
-    if (done == run) break;  // full
-    std::memcpy(block + start, from.bytes_ + end, top - end);
-    entries_start_ = start;
+  if (first == last) return 0;
+  NodeReader at = from.At(first);
+  // The first entry follows another entry than before. Its numbers are told anew, and the rest is as it was.
+  if (!Add(at.entry())) return 0;
+  if (first + 1 == last) return 1;
+  const size_t begin = at.next(), end = used_bytes(), room = kBlockBytes - end;
+  const int index_before = node_->count_ - (first + 1);  // what an index in `from` becomes more by
+  if (NodeReader all = from.At(last - 1); all.next() - begin <= room) {
+    at = all;
+  } else {
+    for (NodeReader next = at; next.Next() && next.next() - begin <= room;) at = next;
   }
-  return done - first;
+  std::memcpy(node_->bytes_ + end, from.bytes_ + begin, at.next() - begin);
+  for (const TreeNode::Mark& mark : from.marks()) {
+    if (mark.at >= begin && mark.at < at.next())
+      node_->MarkIfDue(mark.base, mark.at - begin + end, mark.index + index_before);
+  }
+  node_->entry_bytes_ += at.next() - begin;
+  node_->count_ += at.index() - first;
+  base_ = at.base();
+  return at.index() - first + 1;
 }
 
-BlockPointer TreeNodeBuilder::Seal(const Uuid& uuid, BlockNumber address, Generation generation) {
+std::shared_ptr<const TreeNode> TreeNodeBuilder::Finish(const Uuid& uuid, BlockNumber address,
+                                                        Generation generation) {
+  const std::shared_ptr<TreeNode> node = std::exchange(node_, nullptr);
+  Clear();
   BlockHeader header;
   header.type = static_cast<uint16_t>(BlockType::kTreeNode);
   header.uuid = uuid;
   header.address = address.value();
   header.generation = generation.value();
-  header.payload_bytes = kBlockBytes - kHeaderBytes;
-  const std::span<std::byte> out(block_->bytes);
-  std::memcpy(out.data(), &header, sizeof(header));
-  out[kLevelAt] = static_cast<std::byte>(level_);
-  Store16(&out[kCountAt], count_);
-  // An earlier node may have left bytes between the offsets and the entries.
-  const size_t offsets_end = kHeaderBytes + kOffsetBytes * count_;
-  std::memset(out.data() + offsets_end, 0, entries_start_ - offsets_end);
-  const absl::Status verified = VerifyNode(out);
-  UNTORN_CHECK(verified.ok(), "built a bad tree node");
-  return {address, SealBlock(out)};
+  header.payload_bytes = static_cast<uint32_t>(node->entry_bytes_);
+  header.by_type[0] = static_cast<uint8_t>(level_);
+  const auto count = static_cast<uint16_t>(node->count_);
+  std::memcpy(&header.by_type[2], &count, sizeof(count));
+  const std::span<std::byte> block(node->bytes_);
+  std::memcpy(block.data(), &header, sizeof(header));
+  std::fill(block.begin() + static_cast<ptrdiff_t>(kHeaderBytes + node->entry_bytes_), block.end(),
+            std::byte{0});
+  node->pointer_ = {address, SealBlock(block)};
+  return node;
 }
 
 void TreeNodeBuilder::Clear() {
-  count_ = 0;
-  entries_start_ = kBlockBytes;
-}
-
-BlockPointer TreeNodeBuilder::Finish(const Uuid& uuid, BlockNumber address, Generation generation,
-                                     std::span<std::byte> out) {
-  UNTORN_CHECK(out.size() == kBlockBytes, "a node is one block");
-  const BlockPointer pointer = Seal(uuid, address, generation);
-  std::memcpy(out.data(), block_->bytes.data(), kBlockBytes);
-  Clear();
-  return pointer;
-}
-
-std::vector<std::pair<std::string, std::string>> TreeNodeBuilder::Take() {
-  std::vector<std::pair<std::string, std::string>> entries;
-  for (int i = 0; i < count(); ++i) entries.emplace_back(key(i), value(i));
-  Clear();
-  return entries;
+  node_.reset(new TreeNode());
+  node_->level_ = level_;
+  base_ = {};
 }
 
 }  // namespace untorn

@@ -1,22 +1,20 @@
-// Defines one node of the mapping tree: a 4 KiB block of variable-length entries in key order.
+// Defines one node of the mapping tree: a 4 KiB block of entries in key order.
 //
 // OFFSET  SIZE  DESCRIPTION
-//      0    64  BlockHeader, type kTreeNode; by_type[0]: level (0: leaf), by_type[2..3]: count of entries
-//     64   2*n  offset of each entry from the block's beginning, in key order
-//      …     …  free
-//      …     …  entries, growing down from the block's end: u16 key length, u16 value length, key, value
+//      0    64  BlockHeader, type kTreeNode; by_type[0]: level (0: leaf), by_type[2..3]: count of entries;
+//               the payload is the entries
+//     64     …  entries, one behind the other (extent/node_entry.h)
+//      …     …  zeros
 //
-// Keys compare as byte strings: memcmp, the shorter first. The values of a leaf belong to the key space. The
-// values of an internal node are BlockPointers to children. The keys of a child are not below the key of the
+// Keys compare as byte strings: memcmp, the shorter first. The keys of a child are not below the key of the
 // child's entry, and are below the key of the following entry.
 //
-// Invariants, which VerifyNode checks on every read and before every write
-//  - Keys are strictly ascending.
-//  - Entries lie inside the block and do not overlap the offsets.
+// Invariants, which VerifyNode checks on every read
+//  - Keys are well-formed and strictly ascending. No mapping begins before the end of the one before it.
+//  - The values of a leaf are well-formed for their key space. What is lost ends before the following key.
+//  - A child is not block 0.
 //  - There is at least one entry, except in an empty root leaf. CheckChild() refuses an empty leaf elsewhere.
 //  - The level is at most 15.
-//  - Internal values have 16 bytes, and name a block that is not zero.
-//  - The payload of the header is the whole rest of the block.
 //
 // Threading: a node does not change once it is built, except for what cursors note in the node. The mutex of
 // the cursors' cache guards these notes.
@@ -27,15 +25,13 @@
 #include <cstdint>
 #include <memory>
 #include <span>
-#include <string>
 #include <string_view>
-#include <utility>
-#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "device/device.h"
 #include "extent/block_header.h"
+#include "extent/node_entry.h"
 #include "extent/types.h"
 
 namespace untorn {
@@ -53,19 +49,23 @@ class TreeNode {
 
   int level() const { return level_; }
   int count() const { return count_; }
-  // Copies a node that a TreeNodeBuilder has sealed, and so verified.
-  static std::shared_ptr<const TreeNode> OfSealed(std::span<const std::byte> block, BlockPointer pointer);
-
-  // Counts the bytes of the entries and their offsets.
+  // The bytes of the block.
+  std::span<const std::byte> block() const { return bytes_; }
+  // Counts the bytes of the entries.
   uint64_t entry_bytes() const { return entry_bytes_; }
-  std::string_view key(int i) const;
-  std::string_view value(int i) const;
-  BlockPointer child(int i) const;  // internal nodes
   BlockPointer pointer() const { return pointer_; }
-  // Returns the key and the value of entry `i`.
-  std::pair<std::string_view, std::string_view> entry(int i) const;
-  // Returns the index of the last entry whose key is <= `key`. Returns -1 if all keys are greater.
-  int FloorIndex(std::string_view key) const;
+
+  // Stands before the first entry. The reader and the views of its entries are valid as long as the node.
+  NodeReader reader() const { return {bytes_, level_, kHeaderBytes, kHeaderBytes + entry_bytes_}; }
+  // Stands at entry `i`.
+  NodeReader At(int i) const;
+  // Stands at the last entry whose key is <= `key`. Stands before the first entry, with index -1, if all keys
+  // are greater.
+  NodeReader Floor(std::string_view key) const;
+  // Each does what is said of entry `i`.
+  NodeEntry entry(int i) const { return At(i).entry(); }
+  NodeKey key(int i) const { return At(i).entry().key(); }
+  BlockPointer child(int i) const;  // internal nodes
 
   // Notes that CheckChild() has found this node to be what entry `index` of `parent` says, and to end before
   // the following entry of `parent`. The note is for cursors alone.
@@ -78,62 +78,67 @@ class TreeNode {
   void NoteCheckedUnder(const CheckedUnder& under) const { checked_under_ = under; }
 
  private:
-  friend class TreeNodeBuilder;
-  // Does what FloorIndex() does, for the key of a mapping, by comparing numbers.
-  int FloorIndexOfMapping(std::string_view key) const;
+  // Notes a place at which a reader can begin.
+  struct Mark {
+    NodeEntryBase base;
+    uint16_t at;
+    uint16_t index;
+  };
+  // Marks are this far apart, or one entry more.
+  static constexpr size_t kMarkBytes = 64;
   TreeNode() {}  // leaves the bytes as they are
-  alignas(8) std::byte bytes_[kBlockBytes];
+  friend class TreeNodeBuilder;
+  friend absl::Status VerifyEntries(std::span<const std::byte> block, TreeNode* node);
+  // Notes a mark, unless one is near.
+  void MarkIfDue(const NodeEntryBase& base, size_t at, int index) {
+    if (mark_count_ > 0 && at < marks_[mark_count_ - 1].at + kMarkBytes) return;
+    marks_[mark_count_++] = {base, static_cast<uint16_t>(at), static_cast<uint16_t>(index)};
+  }
+  NodeReader ReaderAt(const Mark& mark) const {
+    return {bytes_, level_, mark.at, kHeaderBytes + entry_bytes_, mark.base, mark.index};
+  }
+  std::span<const Mark> marks() const { return std::span(marks_).first(mark_count_); }
+
+  alignas(64) std::byte bytes_[kBlockBytes];
   int level_ = 0;
   int count_ = 0;
   uint64_t entry_bytes_ = 0;
   mutable CheckedUnder checked_under_;
   BlockPointer pointer_;
+  size_t mark_count_ = 0;
+  std::array<Mark, (kBlockBytes - kHeaderBytes) / kMarkBytes> marks_;
 };
-
-// Encode and decode the value of an internal node's entry. `value` has 16 bytes.
-std::string ChildValue(BlockPointer pointer);
-BlockPointer ParseChildValue(std::string_view value);
 
 // Verifies the structure alone. The caller has verified the header.
 absl::Status VerifyNode(std::span<const std::byte> block);
 
-// Builds one node, in place, from entries that are added in key order.
+// Builds nodes, one after another, from entries that are added in key order.
 class TreeNodeBuilder {
  public:
-  explicit TreeNodeBuilder(int level) : level_(level), block_(std::make_unique<Block>()) {}
-  bool empty() const { return count_ == 0; }
+  explicit TreeNodeBuilder(int level) : level_(level) { Clear(); }
+  bool empty() const { return node_->count_ == 0; }
   int level() const { return level_; }
-  int count() const { return static_cast<int>(count_); }
+  int count() const { return node_->count_; }
   // Counts the used bytes of kBlockBytes, header included.
-  size_t used_bytes() const { return kHeaderBytes + entry_bytes(); }
-  // Counts as TreeNode::entry_bytes() does.
-  size_t entry_bytes() const { return sizeof(uint16_t) * count_ + (kBlockBytes - entries_start_); }
-  bool Fits(std::string_view key, std::string_view value) const;
-  void Add(std::string_view key, std::string_view value);  // CHECKs Fits and order
-  // Adds entries [first, last) of a node of the same level as bytes, or as many of them as fit. CHECKs the
-  // order. Returns the number of entries that were added.
+  size_t used_bytes() const { return kHeaderBytes + node_->entry_bytes_; }
+  // Adds an entry, or returns false if the entry does not fit. CHECKs that no mapping begins before the end of
+  // the one before it. The caller sees to the order of all other keys.
+  bool Add(const NodeEntry& entry);
+  // Adds entries [first, last) of a node of the same level, or as many of them as fit. Returns the number of
+  // entries that were added.
   int AddRun(const TreeNode& from, int first, int last);
-  // Both return views of an entry, which are valid until the builder is emptied.
-  std::string_view key(int i) const;
-  std::string_view value(int i) const;
+  // Stands before the first entry. The reader is valid until an entry is added or the builder is emptied.
+  NodeReader reader() const { return node_->reader(); }
 
-  // Seals the node for device block `address`. The bytes of the node stay in block() until Clear().
-  BlockPointer Seal(const Uuid& uuid, BlockNumber address, Generation generation);
-  std::span<const std::byte> block() const { return block_->bytes; }
-  void Clear();
-  // Seals the node into `out` (kBlockBytes) and empties the builder.
-  BlockPointer Finish(const Uuid& uuid, BlockNumber address, Generation generation, std::span<std::byte> out);
-  // Returns the entries so far, and empties the builder.
-  std::vector<std::pair<std::string, std::string>> Take();
+  // Returns the node, sealed for device block `address`, and empties the builder.
+  std::shared_ptr<const TreeNode> Finish(const Uuid& uuid, BlockNumber address, Generation generation);
 
  private:
-  struct alignas(kBlockBytes) Block {
-    std::array<std::byte, kBlockBytes> bytes;
-  };
+  void Clear();
+
   int level_;
-  size_t count_ = 0;
-  size_t entries_start_ = kBlockBytes;  // where the last entry begins
-  std::unique_ptr<Block> block_;
+  std::shared_ptr<TreeNode> node_;
+  NodeEntryBase base_;  // behind the last entry
 };
 
 }  // namespace untorn

@@ -8,13 +8,15 @@
 
 namespace untorn {
 
-absl::Status TreePacker::AddEntry(std::string_view key, std::string_view value) {
+absl::Status TreePacker::AddEntry(const NodeEntry& entry) {
+  const NodeKey key = entry.key();
   RETURN_IF_ERROR(CheckOrder(key));
-  if (!fence_) return Append(0, key, value, key);
+  NoteLast(entry);
+  if (!fence_) return Append(0, entry, key);
   // The entry follows a kept node. If its node begins here, that node begins, for its parent, where the kept
   // node ended.
   const std::optional<std::string> fence = std::exchange(fence_, std::nullopt);
-  return Append(0, key, value, *fence);
+  return Append(0, entry, *fence);
 }
 
 absl::StatusOr<bool> TreePacker::Settle(int level, bool underfull) {
@@ -34,7 +36,8 @@ absl::StatusOr<bool> TreePacker::Settle(int level, bool underfull) {
 absl::Status TreePacker::AddKept(int level, std::string_view key, std::optional<std::string_view> limit,
                                  BlockPointer pointer) {
   RETURN_IF_ERROR(CheckOrder(key));
-  RETURN_IF_ERROR(Append(level + 1, key, ChildValue(pointer), key));
+  last_key_ = key;
+  RETURN_IF_ERROR(Append(level + 1, NodeEntry::OfChild(key, pointer), key));
   // What follows must not widen the key range of the kept node, so the end of this range is noted.
   fence_ = limit;
   levels_[level + 1].last_is_kept = true;
@@ -63,8 +66,13 @@ absl::StatusOr<TreePacker::Root> TreePacker::Finish() {
 absl::Status TreePacker::CheckOrder(std::string_view key) {
   if (CompareKeys(key, last_key_) <= 0)
     return absl::DataLossError("mapping tree: entries out of order or overlapping");
-  last_key_ = key;
   return absl::OkStatus();
+}
+
+void TreePacker::NoteLast(const NodeEntry& entry) {
+  const MappingEntry& m = entry.mapping;
+  const NodeKey last = entry.has_mapping_key() ? NodeKey(m.object, m.mapping.logical.end() - 1) : entry.key();
+  last_key_ = std::string_view(last);
 }
 
 TreePacker::Level& TreePacker::LevelAt(int level) {
@@ -81,34 +89,32 @@ absl::Status TreePacker::NextNode(Level& at) {
 }
 
 // `separator` is where the node begins, for its parent, if this entry is the first of the node.
-absl::Status TreePacker::Append(int level, std::string_view key, std::string_view value,
-                                std::string_view separator) {
+absl::Status TreePacker::Append(int level, const NodeEntry& entry, std::string_view separator) {
   Level& at = LevelAt(level);
   at.last_is_kept = false;
-  if (!at.pending.Fits(key, value)) RETURN_IF_ERROR(NextNode(at));
   if (at.pending.empty()) at.pending_separator = separator;
-  at.pending.Add(key, value);
+  if (at.pending.Add(entry)) return absl::OkStatus();
+  RETURN_IF_ERROR(NextNode(at));
+  at.pending_separator = separator;
+  UNTORN_CHECK(at.pending.Add(entry), "an entry is larger than a node");
   return absl::OkStatus();
 }
 
 absl::Status TreePacker::AddRun(const TreeNode& leaf, int first, int last) {
   UNTORN_CHECK(leaf.level() == 0, "a run of entries is of a leaf");
-  // The first entry may have to begin at the fence, so it is added by itself.
-  if (fence_ && first < last) {
-    RETURN_IF_ERROR(AddEntry(leaf.key(first), leaf.value(first)));
-    ++first;
-  }
   if (first == last) return absl::OkStatus();
-  RETURN_IF_ERROR(CheckOrder(leaf.key(first)));
-  last_key_ = leaf.key(last - 1);
+  // The first entry may have to begin at the fence, so it is added by itself.
+  RETURN_IF_ERROR(AddEntry(leaf.entry(first)));
+  ++first;
+  if (first == last) return absl::OkStatus();
+  NoteLast(leaf.entry(last - 1));
   Level& at = LevelAt(0);
-  at.last_is_kept = false;
-  while (first < last) {
-    if (at.pending.empty()) at.pending_separator = leaf.key(first);
+  while (true) {
     first += at.pending.AddRun(leaf, first, last);
-    if (first < last) RETURN_IF_ERROR(NextNode(at));
+    if (first == last) return absl::OkStatus();
+    RETURN_IF_ERROR(NextNode(at));
+    at.pending_separator = leaf.key(first);
   }
-  return absl::OkStatus();
 }
 
 absl::Status TreePacker::WriteLevel(int level) {
@@ -121,19 +127,19 @@ absl::Status TreePacker::WriteBuilder(int level, TreeNodeBuilder& builder, const
   if (level > kTreeLevelMax) return absl::DataLossError("mapping tree: more than 16 levels");
   absl::StatusOr<BlockPointer> node = Write(builder);
   if (!node.ok()) return node.status();
-  return Append(level + 1, separator, ChildValue(*node), separator);
+  return Append(level + 1, NodeEntry::OfChild(separator, *node), separator);
 }
 
 absl::StatusOr<BlockPointer> TreePacker::Write(TreeNodeBuilder& builder) {
   absl::StatusOr<BlockNumber> address = sink_.AllocateNode();
   if (!address.ok()) return address.status();
   UNTORN_CHECK(*address != 0, "block 0 is no place for a node");
-  if (builder.level() == 0) written_leaf_bytes_ += builder.entry_bytes();
-  const BlockPointer node = builder.Seal(uuid_, *address, generation_);
-  RETURN_IF_ERROR(sink_.WriteNode(node, builder.block()));
-  builder.Clear();
+  std::shared_ptr<const TreeNode> node = builder.Finish(uuid_, *address, generation_);
+  if (node->level() == 0) written_leaf_bytes_ += node->entry_bytes();
   ++written_;
-  return node;
+  const BlockPointer pointer = node->pointer();
+  RETURN_IF_ERROR(sink_.WriteNode(std::move(node)));
+  return pointer;
 }
 
 void TreePacker::ShareEvenly(Level& at) {
@@ -141,14 +147,14 @@ void TreePacker::ShareEvenly(Level& at) {
   const size_t half = (at.full.used_bytes() + at.pending.used_bytes()) / 2;
   TreeNodeBuilder left(at.full.level()), right(at.full.level());
   for (const TreeNodeBuilder* from : {&at.full, &at.pending}) {
-    for (int i = 0; i < from->count(); ++i) {
+    for (NodeReader entries = from->reader(); entries.Next();) {
       const bool to_left = right.empty() && left.used_bytes() < half;
-      (to_left ? left : right).Add(from->key(i), from->value(i));
+      if (!to_left && right.empty()) at.pending_separator = std::string_view(entries.entry().key());
+      UNTORN_CHECK((to_left ? left : right).Add(entries.entry()), "half of two nodes does not fit one");
     }
   }
   std::swap(at.full, left);
   std::swap(at.pending, right);
-  at.pending_separator = at.pending.key(0);
 }
 
 absl::Status TreeLeafWriter::AddMapping(ObjectId object, const Mapping& mapping) {
@@ -168,7 +174,7 @@ absl::Status TreeLeafWriter::AddMapping(ObjectId object, const Mapping& mapping)
 
 absl::Status TreeLeafWriter::AddEntry(ObjectId object, const Mapping& mapping) {
   // An entry is held back for as long as the next mapping may continue it.
-  if (Continues(object, mapping)) {
+  if (held_.Continues(object, mapping)) {
     held_.mapping.logical.count += mapping.logical.count;
     return absl::OkStatus();
   }
@@ -179,24 +185,30 @@ absl::Status TreeLeafWriter::AddEntry(ObjectId object, const Mapping& mapping) {
 
 absl::Status TreeLeafWriter::AddPoint(std::string_view key, std::string_view value) {
   RETURN_IF_ERROR(Flush());
-  return packer_.AddEntry(key, value);
+  return packer_.AddEntry(NodeEntry::OfPoint(key, value));
+}
+
+absl::Status TreeLeafWriter::AddWhole(const NodeEntry& entry) {
+  if (entry.has_mapping_key()) return AddEntry(entry.mapping.object, entry.mapping.mapping);
+  return AddPoint(entry.other_key, entry.value);
 }
 
 absl::Status TreeLeafWriter::AddRun(const TreeNode& leaf, int first, int last) {
-  RETURN_IF_ERROR(Flush());
-  return packer_.AddRun(leaf, first, last);
+  if (first == last) return absl::OkStatus();
+  // The first entry may continue what was added before, and what is added next may continue the last one.
+  RETURN_IF_ERROR(AddWhole(leaf.entry(first)));
+  if (first + 1 == last) return absl::OkStatus();
+  if (first + 2 < last) {
+    RETURN_IF_ERROR(Flush());
+    RETURN_IF_ERROR(packer_.AddRun(leaf, first + 1, last - 1));
+  }
+  return AddWhole(leaf.entry(last - 1));
 }
 
 absl::Status TreeLeafWriter::Flush() {
-  if (held_.object == ObjectId::kNone) return absl::OkStatus();
-  const Mapping& m = held_.mapping;
-  const MappingKeyBytes key(std::exchange(held_.object, ObjectId::kNone), m.logical.start);
-  const MappingValueBytes value(m.physical, m.logical.count, m.state);
-  return packer_.AddEntry(key, value);
-}
-
-bool TreeLeafWriter::Continues(ObjectId object, const Mapping& next) const {
-  return held_.Continues(object, next);
+  const ObjectId object = std::exchange(held_.object, ObjectId::kNone);
+  if (object == ObjectId::kNone) return absl::OkStatus();
+  return packer_.AddEntry(NodeEntry::OfMapping(object, held_.mapping));
 }
 
 }  // namespace untorn

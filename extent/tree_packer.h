@@ -23,6 +23,8 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "base/check.h"
+#include "extent/node_entry.h"
 #include "extent/tree_keys.h"
 #include "extent/tree_node.h"
 
@@ -34,9 +36,8 @@ class TreeNodeSink {
   virtual ~TreeNodeSink() = default;
   // Returns a device block for a new node.
   virtual absl::StatusOr<BlockNumber> AllocateNode() = 0;
-  // Takes a copy of a sealed node (kBlockBytes) for `node.block`. The caller uses the buffer again after the
-  // call.
-  virtual absl::Status WriteNode(BlockPointer node, std::span<const std::byte> block) = 0;
+  // Takes a new node, for the block that its pointer names.
+  virtual absl::Status WriteNode(std::shared_ptr<const TreeNode> node) = 0;
 };
 
 inline constexpr size_t kUnderfullBytes = kBlockBytes / 3;
@@ -48,8 +49,8 @@ class TreePacker {
   TreePacker(const Uuid& uuid, Generation generation, TreeNodeSink& sink)
       : uuid_(uuid), generation_(generation), sink_(sink) {}
 
-  // Adds the next entry of a leaf. Returns kDataLoss if its key is not above the key before.
-  absl::Status AddEntry(std::string_view key, std::string_view value);
+  // Adds the next entry of a leaf. Returns kDataLoss if the entry is not behind all that came before.
+  absl::Status AddEntry(const NodeEntry& entry);
 
   // Adds entries [first, last) of a leaf in the same way, as bytes.
   absl::Status AddRun(const TreeNode& leaf, int first, int last);
@@ -80,13 +81,19 @@ class TreePacker {
   // `full` is held back until the fate of `pending` is known. `full` is empty unless `pending` has entries.
   struct Level {
     explicit Level(int level) : full(level), pending(level) {}
-    BlockPointer sole_child() const { return ParseChildValue(pending.value(0)); }
+    BlockPointer sole_child() const {
+      NodeReader first = pending.reader();
+      UNTORN_CHECK(first.Next(), "an empty node has no child");
+      return first.entry().child();
+    }
     TreeNodeBuilder full, pending;
     std::string full_separator, pending_separator;  // where each begins, for its parent
     bool last_is_kept = false;
   };
   absl::Status CheckOrder(std::string_view key);
-  absl::Status Append(int level, std::string_view key, std::string_view value, std::string_view separator);
+  // Notes the last key that the entry covers.
+  void NoteLast(const NodeEntry& entry);
+  absl::Status Append(int level, const NodeEntry& entry, std::string_view separator);
   Level& LevelAt(int level);
   // Must be called when the pending node of the level is full. Makes another one the pending node.
   absl::Status NextNode(Level& at);
@@ -101,7 +108,7 @@ class TreePacker {
   std::deque<Level> levels_;  // references stay valid while a level is added
   BlockCount written_;
   uint64_t written_leaf_bytes_ = 0;
-  std::string last_key_;
+  std::string last_key_;  // the last key that is covered so far
   std::optional<std::string> fence_;
 };
 
@@ -113,17 +120,15 @@ class TreeLeafWriter {
   // Mappings must come in the order of object and logical block.
   absl::Status AddMapping(ObjectId object, const Mapping& mapping);
   absl::Status AddPoint(std::string_view key, std::string_view value);
-  // Adds entries [first, last) of a leaf. None of these entries may continue the entry before it, or what
-  // was added before.
+  // Adds entries [first, last) of a leaf, most of them as bytes. None of them continues the one before it.
   absl::Status AddRun(const TreeNode& leaf, int first, int last);
-  // Says whether the mapping continues what was added last, so that one entry can say both.
-  bool Continues(ObjectId object, const Mapping& next) const;
   // Hands the packer what is held back. Must be called before the packer is used directly.
   absl::Status Flush();
 
  private:
   // Adds a mapping that one entry can say.
   absl::Status AddEntry(ObjectId object, const Mapping& mapping);
+  absl::Status AddWhole(const NodeEntry& entry);
 
   TreePacker& packer_;
   MappingEntry held_;  // kNone: nothing

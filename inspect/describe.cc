@@ -9,16 +9,13 @@ namespace untorn::internal {
 
 std::string DescribeKey(std::string_view key) {
   if (const std::optional<KeySpace> space = KeySpaceOf(key)) {
-    // The parsers take a key with its value. A value that is well-formed for the key space lets them judge
-    // the key.
     switch (*space) {
-      case KeySpace::kMapping:
-        if (const auto m = ParseMapping(key, MappingValue(1, 1, MappingState::kWritten))) {
-          return absl::StrCat("mapping of object ", Value(m->object), " at block ",
-                              m->mapping.logical.start.value());
-        }
-        break;
+      case KeySpace::kMapping: {
+        const auto [object, block] = MappingKeyNumbers(key.data());
+        return absl::StrCat("mapping of object ", Value(object), " at block ", block.value());
+      }
       case KeySpace::kInode:
+        // The parser takes a key with its value. A value that is well-formed lets it judge the key.
         if (const auto inode = ParseInode(key, InodeValue({ObjectId{1}, 0, "x"}))) {
           return absl::StrCat("object ", Value(inode->id));
         }

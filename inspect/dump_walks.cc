@@ -9,18 +9,9 @@ void NodeDump::Node(const TreeNode& node) {
   if (out_ == nullptr) return;
   Json json = {{"block", node.pointer().block}, {"level", node.level()}, {"count", node.count()}};
   if (node.count() > 0) json["first_key"] = DescribeKey(node.key(0));
-  Json children = Json::array(), ill_formed = Json::array();
-  for (int i = 0; i < node.count(); ++i) {
-    if (node.level() > 0) {
-      children.push_back(node.child(i).block);
-    } else if (!IsWellFormed(node.key(i), node.value(i))) {
-      ill_formed.push_back(absl::StrCat(i, " (", DescribeKey(node.key(i)), ")"));
-    }
-  }
-  if (node.level() > 0) json["children"] = std::move(children);
-  if (!ill_formed.empty()) {
-    json["error"] = "entries that make no sense";
-    json["ill_formed"] = std::move(ill_formed);
+  if (node.level() > 0) {
+    Json& children = json["children"] = Json::array();
+    for (NodeReader at = node.reader(); at.Next();) children.push_back(at.entry().child().block);
   }
   out_->Element(json);
 }
@@ -33,13 +24,13 @@ void NodeDump::Damaged(BlockPointer pointer, const absl::Status& why, std::strin
       {{"block", pointer.block}, {"error", ErrorJson(why)}, {"covers", DescribeRange(first, limit)}});
 }
 
-void NodeDump::Entry(const TreeNode& leaf, int index) {
-  if (KeySpaceOf(leaf.key(index)) != KeySpace::kInode) return;
-  if (auto inode = ParseInode(leaf.key(index), leaf.value(index))) inodes_[inode->id] = *std::move(inode);
+void NodeDump::Entry(const TreeNode&, const NodeEntry& entry) {
+  if (entry.has_mapping_key()) return;
+  if (auto inode = ParseInode(entry.other_key, entry.value)) inodes_[inode->id] = *std::move(inode);
 }
 
-void ObjectDump::Entry(const TreeNode& leaf, int index) {
-  if (const auto entry = ParseMapping(leaf.key(index), leaf.value(index))) Tree(&*entry);
+void ObjectDump::Entry(const TreeNode&, const NodeEntry& entry) {
+  if (entry.has_mapping_key()) Tree(&entry.mapping);
 }
 
 void ObjectDump::Finish() {

@@ -33,8 +33,6 @@ const char* FindingCodeName(FindingCode code) {
       return "log-damaged";
     case FindingCode::kTreeNodeDamaged:
       return "tree-node-damaged";
-    case FindingCode::kEntryIllFormed:
-      return "entry-ill-formed";
     case FindingCode::kMappingOutOfBounds:
       return "mapping-out-of-bounds";
     case FindingCode::kMappingOverlap:
@@ -162,11 +160,12 @@ class Fsck {
         not_prepared);
     CheckLogSpace(sb, tail, delta, tree);
 
-    if (tree.mappings_lost()) {
-      findings_.Add(tree.nodes_lost() > 0 ? FindingCode::kTreeNodeDamaged : FindingCode::kEntryIllFormed,
+    const bool all_known = tree.nodes_lost() == 0;
+    if (!all_known) {
+      findings_.Add(FindingCode::kTreeNodeDamaged,
                     "because parts of the tree are unknown, leaks were not looked for");
     }
-    FreeMapCheck map(sb, tree.base(), !tree.mappings_lost(), result_, progress);
+    FreeMapCheck map(sb, tree.base(), all_known, result_, progress);
     RETURN_IF_ERROR(WalkFreeMap(device_, sb, map));
     map.Finish();
     progress.Done();

@@ -38,31 +38,18 @@ void TreeCheck::Damaged(BlockPointer pointer, const absl::Status& why, std::stri
                 "; what it held is unknown: ", DescribeRange(first, limit));
 }
 
-void TreeCheck::Entry(const TreeNode& leaf, int index) {
-  const std::string_view key = leaf.key(index), value = leaf.value(index);
-  const std::optional<KeySpace> space = KeySpaceOf(key);
-  if (space == KeySpace::kMapping) {
-    if (const auto mapping = ParseMapping(key, value)) return TreeMapping(leaf, *mapping);
-  } else if (space == KeySpace::kInode) {
-    if (const auto inode = ParseInode(key, value)) {
-      if (inode->id >= ObjectId{sb_.next_object}) {
-        findings_.Add(FindingCode::kCountMismatch, "the superblock says that object number ", sb_.next_object,
-                      " is the next to be given, but ", Describe(*inode), " exists");
-      }
-      if (delta_.FindInode(inode->id) == nullptr) SetInode(*inode);
-      return;
+void TreeCheck::Entry(const TreeNode&, const NodeEntry& entry) {
+  if (entry.has_mapping_key()) {
+    TreeMapping(entry.mapping);
+  } else if (const auto inode = ParseInode(entry.other_key, entry.value)) {
+    if (inode->id >= ObjectId{sb_.next_object}) {
+      findings_.Add(FindingCode::kCountMismatch, "the superblock says that object number ", sb_.next_object,
+                    " is the next to be given, but ", Describe(*inode), " exists");
     }
-  } else if (space == KeySpace::kName) {
-    if (const auto name = ParseName(key, value)) {
-      if (delta_.FindName(name->first) == nullptr) Name(name->first, name->second);
-      return;
-    }
+    if (delta_.FindInode(inode->id) == nullptr) SetInode(*inode);
+  } else if (const auto name = ParseName(entry.other_key, entry.value)) {
+    if (delta_.FindName(name->first) == nullptr) Name(name->first, name->second);
   }
-  // An entry of unknown kind may have been a mapping.
-  if (space != KeySpace::kInode && space != KeySpace::kName) mappings_ill_formed_ = true;
-  lost_.Add(key, std::string(key) + '\0');
-  findings_.Add(FindingCode::kEntryIllFormed, "tree node at block ", leaf.pointer().block, ", entry ", index,
-                " (", DescribeKey(key), ") makes no sense");
 }
 
 void TreeCheck::Finish() {
@@ -77,21 +64,13 @@ std::string TreeCheck::Describe(const Inode& inode) {
   return absl::StrCat("object ", Value(inode.id), " '", Printable(inode.name), "'");
 }
 
-void TreeCheck::TreeMapping(const TreeNode& leaf, const MappingEntry& entry) {
+void TreeCheck::TreeMapping(const MappingEntry& entry) {
   const Geometry& g = sb_.geometry;
   const Mapping& m = entry.mapping;
   const auto what = [&] {
     return absl::StrCat("object ", Value(entry.object), ", ", DescribeRun(m.logical), " of it, mapped to ",
                         DescribeRun(m.extent()));
   };
-  if (entry.object != last_object_) last_end_ = 0;
-  last_object_ = entry.object;
-  const ObjectBlock first_new =
-      std::max(m.logical.start, std::exchange(last_end_, std::max(last_end_, m.logical.end())));
-  if (first_new > m.logical.start) {
-    findings_.Add(FindingCode::kEntryIllFormed, "tree node at block ", leaf.pointer().block, ": ", what(),
-                  ": an earlier entry maps some of these too");
-  }
   if (!g.InDataArea(m.extent())) {
     findings_.Add(FindingCode::kMappingOutOfBounds, what(), ": outside the data area, ",
                   DescribeRun(g.data_area()));
@@ -105,10 +84,10 @@ void TreeCheck::TreeMapping(const TreeNode& leaf, const MappingEntry& entry) {
                     " mapped or used by the tree already");
     });
   }
-  if (m.state == MappingState::kUnwritten && first_new < m.logical.end()) {
+  if (m.state == MappingState::kUnwritten) {
     // The log may write into blocks that the checkpoint has reserved for the object.
     delta_.Visit(
-        entry.object, {first_new, m.logical.end() - first_new},
+        entry.object, m.logical,
         [&](const Mapping& piece) {
           const BlockNumber place = m.physical + (piece.logical.start - m.logical.start);
           if (piece.state == MappingState::kHole || piece.physical != place) return;

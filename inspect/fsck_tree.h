@@ -34,8 +34,7 @@ class TreeCheck : public TreeVisitor {
 
   const BlockSet& base() const { return base_; }
   const BlockSet& reserved() const { return reserved_; }
-  // Damage hides some of the mappings, so some of the blocks in use are unknown.
-  bool mappings_lost() const { return nodes_lost_ > 0 || mappings_ill_formed_; }
+  // Where nodes are lost, some of the blocks in use are unknown.
   uint64_t nodes_lost() const { return nodes_lost_; }
   uint64_t leaf_bytes() const { return leaf_bytes_; }
   int levels() const { return levels_; }
@@ -43,14 +42,14 @@ class TreeCheck : public TreeVisitor {
   void Node(const TreeNode& node) override;
   void Damaged(BlockPointer pointer, const absl::Status& why, std::string_view first,
                std::optional<std::string_view> limit) override;
-  void Entry(const TreeNode& leaf, int index) override;
+  void Entry(const TreeNode& leaf, const NodeEntry& entry) override;
   // Is called after the walk. Adds what the log says, and checks objects, names and mappings against each
   // other.
   void Finish();
 
  private:
   static std::string Describe(const Inode& inode);
-  void TreeMapping(const TreeNode& leaf, const MappingEntry& entry);
+  void TreeMapping(const MappingEntry& entry);
   void FinalMapping(ObjectId id, const Mapping& m);
   void SetInode(const Inode& inode);
 
@@ -69,9 +68,6 @@ class TreeCheck : public TreeVisitor {
   LostKeys lost_;
   uint64_t nodes_lost_ = 0, leaf_bytes_ = 0;
   int levels_ = 0;
-  bool mappings_ill_formed_ = false;
-  ObjectId last_object_ = ObjectId::kNone;
-  ObjectBlock last_end_;
   absl::btree_map<ObjectId, ObjectRecord> objects_;
 };
 

@@ -37,9 +37,10 @@ class NodeWriter : public TreeNodeSink {
     return node;
   }
 
-  absl::Status WriteNode(BlockPointer node, std::span<const std::byte> block) override {
-    std::copy(block.begin(), block.end(), bytes_.data() + Bytes(node.block - run_.start));
-    written_.Add({node.block, 1});
+  absl::Status WriteNode(std::shared_ptr<const TreeNode> node) override {
+    const BlockNumber block = node->pointer().block;
+    std::copy(node->block().begin(), node->block().end(), bytes_.data() + Bytes(block - run_.start));
+    written_.Add({block, 1});
     return absl::OkStatus();
   }
 

@@ -36,33 +36,15 @@ void Salvage::NodeScan::Damaged(BlockPointer pointer, const absl::Status&, std::
   if (s_.sb_.geometry.InDataArea({pointer.block, 1})) s_.untouchable_.Add({pointer.block, 1});
 }
 
-void Salvage::NodeScan::Entry(const TreeNode& leaf, int index) {
-  const std::string_view key = leaf.key(index), value = leaf.value(index);
-  const std::optional<KeySpace> space = KeySpaceOf(key);
-  if (space == KeySpace::kMapping) {
-    if (const auto entry = ParseMapping(key, value)) return Mapping(*entry);
-  } else if (space == KeySpace::kInode) {
-    if (const auto inode = ParseInode(key, value)) {
-      s_.next_object_ = std::max(s_.next_object_, Value(inode->id) + 1);
-      if (s_.delta_.FindInode(inode->id) == nullptr) SetRecord(*inode);
-      return;
-    }
-  } else if (space == KeySpace::kName) {
-    if (const auto name = ParseName(key, value)) {
-      if (s_.delta_.FindName(name->first) == nullptr) s_.names_[name->first] = name->second;
-      return;
-    }
+void Salvage::NodeScan::Entry(const TreeNode&, const NodeEntry& entry) {
+  if (entry.has_mapping_key()) {
+    Mapping(entry.mapping);
+  } else if (const auto inode = ParseInode(entry.other_key, entry.value)) {
+    s_.next_object_ = std::max(s_.next_object_, Value(inode->id) + 1);
+    if (s_.delta_.FindInode(inode->id) == nullptr) SetRecord(*inode);
+  } else if (const auto name = ParseName(entry.other_key, entry.value)) {
+    if (s_.delta_.FindName(name->first) == nullptr) s_.names_[name->first] = name->second;
   }
-  // The entry makes no sense. It hides what its key says, and an entry of unknown kind may have been a
-  // mapping.
-  if (space != KeySpace::kInode && space != KeySpace::kName) s_.mappings_lost_ = true;
-  std::string limit = std::string(key) + '\0';
-  if (space == KeySpace::kMapping) {
-    // How far the mapping reached is unknown. It cannot have reached beyond the next entry or its object.
-    limit = index + 1 < leaf.count() ? std::string(leaf.key(index + 1))
-                                     : MappingKey(ObjectId{Value(FirstObjectFrom(key)) + 1}, 0);
-  }
-  s_.lost_.Add(key, limit);
 }
 
 void Salvage::NodeScan::SetRecord(const Inode& inode) {
@@ -74,17 +56,10 @@ void Salvage::NodeScan::SetRecord(const Inode& inode) {
 }
 
 void Salvage::NodeScan::Mapping(const MappingEntry& entry) {
-  const BlockRange range = entry.mapping.logical;
-  if (entry.object == object_ && range.start < end_) {
-    s_.doubtful_.push_back({object_, absl::StrCat("two mappings of its block ", Word(range.start))});
-  }
-  if (entry.object != object_) end_ = 0;
-  object_ = entry.object;
-  end_ = std::max(end_, range.end());
   if (s_.sb_.geometry.InDataArea(entry.mapping.extent())) {
     s_.untouchable_.Add(entry.mapping.extent());
   } else {
-    s_.doubtful_.push_back({object_, "a mapping that leads outside the data area"});
+    s_.doubtful_.push_back({entry.object, "a mapping that leads outside the data area"});
   }
 }
 
@@ -98,8 +73,8 @@ void Salvage::MappingScan::Damaged(BlockPointer, const absl::Status&, std::strin
   nodes_lost_ += first < InodeKey(ObjectId::kNone);
 }
 
-void Salvage::MappingScan::Entry(const TreeNode& leaf, int index) {
-  if (const auto entry = ParseMapping(leaf.key(index), leaf.value(index))) Next(&*entry);
+void Salvage::MappingScan::Entry(const TreeNode&, const NodeEntry& entry) {
+  if (entry.has_mapping_key()) Next(&entry.mapping);
 }
 
 absl::Status Salvage::MappingScan::Finish() {

@@ -30,15 +30,13 @@ class Salvage::NodeScan : public TreeVisitor {
   void Node(const TreeNode& node) override;
   void Damaged(BlockPointer pointer, const absl::Status& why, std::string_view first,
                std::optional<std::string_view> limit) override;
-  void Entry(const TreeNode& leaf, int index) override;
+  void Entry(const TreeNode& leaf, const NodeEntry& entry) override;
   void SetRecord(const Inode& inode);
 
  private:
   void Mapping(const MappingEntry& entry);
 
   Salvage& s_;
-  ObjectId object_ = ObjectId::kNone;  // of the last mapping
-  ObjectBlock end_;                    // where the mappings of object_ end
 };
 
 // Hands on the final mappings, without the blocks that an earlier mapping or the old tree has.
@@ -49,7 +47,7 @@ class Salvage::MappingScan : public TreeVisitor {
   void Node(const TreeNode& node) override;
   void Damaged(BlockPointer pointer, const absl::Status& why, std::string_view first,
                std::optional<std::string_view> limit) override;
-  void Entry(const TreeNode& leaf, int index) override;
+  void Entry(const TreeNode& leaf, const NodeEntry& entry) override;
   // Is called after the walk. Hands on the rest of the log's mappings.
   absl::Status Finish();
 

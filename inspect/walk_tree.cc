@@ -36,21 +36,26 @@ class TreeWalker {
     if (!loaded.ok()) return visitor_.Damaged(pointer, loaded.status(), first, limit);
     const TreeNode& node = **loaded;
     visitor_.Node(node);
-    for (int i = 0; i < node.count(); ++i) {
+    for (NodeReader at = node.reader(); at.Next();) {
+      const NodeEntry& entry = at.entry();
       if (node.level() == 0) {
-        if (const std::optional<LostEntries> lost = ParseLost(node.key(i), node.value(i))) {
+        if (const std::optional<LostEntries> lost = entry.lost()) {
           visitor_.Damaged({lost->node, 0},
                            absl::DataLossError("a checkpoint found this node of the tree damaged"),
                            lost->first, lost->limit.empty() ? Limit() : Limit(lost->limit));
         } else {
-          visitor_.Entry(node, i);
+          visitor_.Entry(node, entry);
         }
         continue;
       }
       // A child whose keys all lie outside [from_, to_) is not read.
-      const Limit next = i + 1 < node.count() ? Limit(node.key(i + 1)) : limit;
-      if ((next && *next <= from_) || (!to_.empty() && node.key(i) >= to_)) continue;
-      Walk(node.child(i), &node, i, node.key(i), next);
+      NodeReader following = at;
+      const std::optional<NodeKey> next_key =
+          following.Next() ? std::optional(following.entry().key()) : std::nullopt;
+      const Limit next = next_key ? Limit(*next_key) : limit;
+      const NodeKey key = entry.key();
+      if ((next && *next <= from_) || (!to_.empty() && CompareKeys(key, to_) >= 0)) continue;
+      Walk(entry.child(), &node, at.index(), key, next);
       if (!failed_.ok()) return;
     }
   }

@@ -25,7 +25,7 @@ class TreeVisitor {
   // `pointer` leads to a node that cannot be used. Such a node would have held the keys of [first, limit).
   virtual void Damaged(BlockPointer pointer, const absl::Status& why, std::string_view first,
                        std::optional<std::string_view> limit) = 0;
-  virtual void Entry(const TreeNode& leaf, int index) = 0;
+  virtual void Entry(const TreeNode& leaf, const NodeEntry& entry) = 0;
 };
 
 // Visits the subtrees that may hold keys of [from, to), in key order. An empty `to` stands for the end. The

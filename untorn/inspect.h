@@ -21,13 +21,13 @@ enum class FindingCode : uint16_t {
   kNoSuperblock = 2,          // no slot is usable: nothing else can be checked
   kLogDamaged = 3,            // a record that something later vouches for is unreadable
   kTreeNodeDamaged = 4,       // a node is damaged: the mappings, objects or names it held are unknown
-  kEntryIllFormed = 5,        // an entry of a sound node makes no sense
-  kMappingOutOfBounds = 6,    // a mapping leads outside the data area
-  kMappingOverlap = 7,        // two mappings share blocks
-  kMappingOfNoObject = 8,     // mappings of an object that does not exist
-  kFreeMapDamaged = 9,        // a table or bitmap block is damaged
-  kUsedMarkedFree = 10,       // blocks are in use, but the free-space map says they are free
-  kLeak = 11,                 // the free-space map says that blocks are in use, but nothing uses them
+  // 5 was for entries that make no sense; a node with such an entry is damaged
+  kMappingOutOfBounds = 6,  // a mapping leads outside the data area
+  kMappingOverlap = 7,      // two mappings share blocks
+  kMappingOfNoObject = 8,   // mappings of an object that does not exist
+  kFreeMapDamaged = 9,      // a table or bitmap block is damaged
+  kUsedMarkedFree = 10,     // blocks are in use, but the free-space map says they are free
+  kLeak = 11,               // the free-space map says that blocks are in use, but nothing uses them
   kNameWithoutObject = 12,
   kObjectWithoutName = 13,
   kNameMismatch = 14,       // the object's own record has another name

@@ -59,24 +59,27 @@ TEST_F(CheckpointTest, WriteIntoReservedBlocksKeepsThemOnceThroughACheckpoint) {
 // Promise 9: only what is damaged for good, on a device that reads elsewhere, is given up.
 TEST_F(CheckpointTest, NodeCountsAsLostOnlyIfTheDeviceFailsTwiceAndReadsElsewhere) {
   std::vector<LogEntry> entries;
-  for (uint64_t i = 0; i < 400; ++i) entries.push_back(open_->NewData(kObject, {ObjectBlock(2 * i), 1}, 'a'));
-  open_->Commit(std::move(entries));
+  // Gaps of two bytes, so that there is a leaf below the root.
+  for (uint64_t i = 0; i < 1200; ++i) {
+    entries.push_back(open_->NewData(kObject, {ObjectBlock(200 * i), 1}, 'a'));
+    if (entries.size() == 400) open_->Commit(std::exchange(entries, {}));
+  }
   ASSERT_TRUE(open_->Checkpoint().ok());
-  const BlockNumber place = open_->Lookup(kObject, {100, 1}).at(0).physical;
+  const BlockNumber place = open_->Lookup(kObject, {200, 1}).at(0).physical;
   Reopen();
   // Reads of this checkpoint: the root, then the leaf. A leaf that fails once is read again.
-  open_->Commit({open_->NewData(kObject, {101, 1}, 'b')});
+  open_->Commit({open_->NewData(kObject, {201, 1}, 'b')});
   open_->device().FailAfter(IoOp::kRead, 2, absl::DataLossError("medium error"));
   ASSERT_TRUE(open_->Checkpoint().ok());
-  EXPECT_EQ(open_->Lookup(kObject, {100, 1}).at(0).physical, place);
+  EXPECT_EQ(open_->Lookup(kObject, {200, 1}).at(0).physical, place);
   Reopen();
-  open_->Commit({open_->NewData(kObject, {101, 1}, 'c')});
+  open_->Commit({open_->NewData(kObject, {201, 1}, 'c')});
   open_->device().FailAfter(IoOp::kRead, 2, absl::DataLossError("medium error"), 1000);
   const absl::Status failed = open_->Checkpoint();
   EXPECT_TRUE(absl::IsInternal(failed)) << failed << ": the device is gone, and nothing may be given up";
   Reopen();
   ASSERT_TRUE(open_->Checkpoint().ok());
-  EXPECT_EQ(open_->Lookup(kObject, {100, 1}).at(0).physical, place);
+  EXPECT_EQ(open_->Lookup(kObject, {200, 1}).at(0).physical, place);
 }
 
 // Promise 9: a store whose only leaf is damaged goes on, and can be opened again, however often that happens.

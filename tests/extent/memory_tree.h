@@ -17,6 +17,7 @@
 #include "extent/tree_keys.h"
 #include "extent/tree_merge.h"
 #include "extent/tree_node.h"
+#include "tests/extent/entry_strings.h"
 
 namespace untorn {
 
@@ -84,9 +85,13 @@ class MemoryTree : public TreeMergeSink {
     ++next_block;
     return next_block - 1;
   }
-  absl::Status WriteNode(BlockPointer node, std::span<const std::byte> block) override {
-    EXPECT_TRUE(blocks.try_emplace(node.block, block.begin(), block.end()).second) << "written twice";
-    written.insert(node.block);
+  absl::Status WriteNode(std::shared_ptr<const TreeNode> node) override {
+    const std::span<const std::byte> block = node->block();
+    const absl::Status verified = VerifyNode(block);
+    EXPECT_TRUE(verified.ok()) << verified;
+    EXPECT_TRUE(blocks.try_emplace(node->pointer().block, block.begin(), block.end()).second)
+        << "written twice";
+    written.insert(node->pointer().block);
     return absl::OkStatus();
   }
   void NodeRetired(BlockNumber block) override {
@@ -110,7 +115,7 @@ class MemoryTree : public TreeMergeSink {
 
   // What a walk of the whole tree finds; checks separators, levels, order and fill on its way.
   struct Contents {
-    std::vector<std::pair<std::string, std::string>> entries;
+    std::vector<EntryStrings> entries;
     std::set<BlockNumber> nodes;
     int height = 0;
     uint64_t leaf_bytes = 0, leaves = 0;
@@ -135,11 +140,7 @@ class MemoryTree : public TreeMergeSink {
   std::vector<Extent> removed;
 
  private:
-  static size_t UsedBytes(const TreeNode& node) {
-    size_t used = kHeaderBytes;
-    for (int i = 0; i < node.count(); ++i) used += 6 + node.key(i).size() + node.value(i).size();
-    return used;
-  }
+  static size_t UsedBytes(const TreeNode& node) { return kHeaderBytes + node.entry_bytes(); }
 
   // `limit`: nothing for the last node of each level.
   void WalkNode(BlockPointer pointer, const TreeNode* parent, int index,
@@ -160,13 +161,13 @@ class MemoryTree : public TreeMergeSink {
     if ((*node)->level() == 0) {
       ++contents.leaves;
       contents.leaf_bytes += UsedBytes(**node);
-      for (int i = 0; i < (*node)->count(); ++i)
-        contents.entries.emplace_back((*node)->key(i), (*node)->value(i));
+      for (EntryStrings& entry : StringsOf(**node)) contents.entries.push_back(std::move(entry));
       return;
     }
     for (int i = 0; i < (*node)->count(); ++i) {
-      const auto next = i + 1 < (*node)->count() ? std::optional((*node)->key(i + 1)) : limit;
-      WalkNode((*node)->child(i), node->get(), i, next, contents);
+      const bool is_last = i + 1 == (*node)->count();
+      const auto next = is_last ? std::nullopt : std::optional((*node)->key(i + 1));
+      WalkNode((*node)->child(i), node->get(), i, is_last ? limit : next, contents);
     }
   }
 };

@@ -32,17 +32,6 @@ TEST(TreeKeysTest, ByteOrderIsNumericOrder) {
   }
 }
 
-TEST(TreeKeysTest, MappingIsReadBack) {
-  const auto entry = ParseMapping(MappingKey(kObject, 500),
-                                  MappingValue(900, kMappingEntryBlocksMax, MappingState::kUnwritten));
-  ASSERT_TRUE(entry);
-  EXPECT_EQ(entry->object, kObject);
-  EXPECT_EQ(entry->mapping.logical, (BlockRange{500, kMappingEntryBlocksMax}));
-  EXPECT_EQ(entry->mapping.physical, 900);
-  EXPECT_EQ(entry->mapping.state, MappingState::kUnwritten);
-  EXPECT_EQ(entry->mapping.lsn, 0);
-}
-
 TEST(TreeKeysTest, InodeAndNameAreReadBack) {
   for (const bool preallocated : {false, true}) {
     const Inode inode{kObject, kObjectBytesMax, std::string(255, 'n'), preallocated};
@@ -61,7 +50,7 @@ TEST(TreeKeysTest, LostKeysAreReadBackAndTakenForNothingElse) {
     EXPECT_EQ(lost->limit, limit);
     EXPECT_EQ(lost->node, 42);
     EXPECT_TRUE(IsWellFormed(key, value));
-    EXPECT_FALSE(ParseMapping(key, value));
+    EXPECT_FALSE(ParseName(key, value));
     EXPECT_FALSE(lost->Cover(MappingKey(kObject, 4)));
     EXPECT_TRUE(lost->Cover(MappingKey(kObject, 6)));
     EXPECT_EQ(lost->Cover(MappingKey(kObject, 7)), limit != MappingKey(kObject, 7));
@@ -108,16 +97,6 @@ TEST(TreeKeysTest, KeysOutsideTheirSpaceAreRefused) {
 }
 
 TEST(TreeKeysTest, IllFormedValuesAreRefused) {
-  const std::string key = MappingKey(kObject, 500);
-  EXPECT_FALSE(ParseMapping(key, MappingValue(0, 1, MappingState::kWritten)));
-  EXPECT_FALSE(ParseMapping(key, MappingValue(9, 0, MappingState::kWritten)));
-  EXPECT_FALSE(ParseMapping(key, MappingValue(9, 1, MappingState::kHole)));
-  EXPECT_FALSE(ParseMapping(key, MappingValue(9, 1, MappingState{3})));
-  EXPECT_FALSE(ParseMapping(key, MappingValue(BlockNumber::Max(), 1, MappingState::kWritten)));
-  EXPECT_FALSE(ParseMapping(key, MappingValue(9, 1, MappingState::kWritten) + "x"));
-  EXPECT_FALSE(ParseMapping(key, ""));
-  EXPECT_TRUE(ParseMapping(MappingKey(kObject, kObjectEnd - 1), MappingValue(9, 1, MappingState::kWritten)));
-  EXPECT_FALSE(ParseMapping(MappingKey(kObject, kObjectEnd - 1), MappingValue(9, 2, MappingState::kWritten)));
   EXPECT_FALSE(ParseInode(InodeKey(kObject), "1234567"));
   EXPECT_FALSE(ParseInode(InodeKey(kObject), InodeValue({kObject, 1, ""})));
   EXPECT_FALSE(ParseInode(InodeKey(kObject), InodeValue({kObject, kObjectBytesMax + 1, "a"})));
@@ -127,7 +106,7 @@ TEST(TreeKeysTest, IllFormedValuesAreRefused) {
 }
 
 TEST(TreeKeysTest, EntriesOfAnotherSpaceAreRefused) {
-  EXPECT_FALSE(ParseMapping(InodeKey(kObject), MappingValue(9, 1, MappingState::kWritten)));
+  EXPECT_FALSE(IsWellFormed(MappingKey(kObject, 5), NameValue(kObject))) << "a mapping is told by numbers";
   EXPECT_FALSE(ParseInode(NameKey("abcdefgh"), InodeValue({kObject, 1, "a"})));
   EXPECT_FALSE(ParseName(InodeKey(kObject), NameValue(kObject)));
 }
@@ -139,9 +118,6 @@ TEST(TreeKeysTest, RandomBytesNeverCrash) {
     for (char& c : key) c = static_cast<char>(random());
     for (char& c : value) c = static_cast<char>(random());
     if (!key.empty()) key[0] = static_cast<char>(random() % 5);
-    if (const auto entry = ParseMapping(key, value)) {
-      EXPECT_EQ(MappingKey(entry->object, entry->mapping.logical.start), key);
-    }
     if (const auto inode = ParseInode(key, value)) {
       EXPECT_EQ(InodeValue(*inode), value);
     }

@@ -8,7 +8,7 @@
 namespace untorn {
 namespace {
 
-constexpr uint64_t kEntries = 3000;
+constexpr uint64_t kEntries = 4000;
 
 // Entry i of the test tree has this key: names so long that the tree has four levels.
 std::string KeyAt(uint64_t i) {
@@ -51,8 +51,8 @@ TEST_F(TreeCursorTest, WalksAllEntriesInOrderWhateverTheCacheKeeps) {
     WalkResult at = Do(cursor, cache, [&] { return cursor.SeekFloor(KeyAt(0)); });
     for (uint64_t i = 0; i < kEntries; ++i) {
       ASSERT_EQ(at, WalkResult::kAtEntry) << "limit " << limit << " entry " << i;
-      ASSERT_EQ(cursor.key(), KeyAt(i));
-      ASSERT_EQ(cursor.value(), NameValue(ObjectId{i + 1}));
+      ASSERT_EQ(cursor.entry().key(), KeyAt(i));
+      ASSERT_EQ(cursor.entry().value, NameValue(ObjectId{i + 1}));
       at = Do(cursor, cache, [&] { return cursor.Next(); });
     }
     EXPECT_EQ(at, WalkResult::kEnd);
@@ -76,14 +76,14 @@ TEST_F(TreeCursorTest, SeekFindsTheFirstEntryNotBelow) {
     for (uint64_t step = 0; step < kEntries; ++step) {
       const uint64_t i = step * 1237 % kEntries;
       ASSERT_EQ(Do(cursor, cache, [&] { return cursor.Seek(KeyAt(i)); }), WalkResult::kAtEntry);
-      EXPECT_EQ(cursor.key(), KeyAt(i));
+      EXPECT_EQ(cursor.entry().key(), KeyAt(i));
       const std::string above = KeyAt(i) + "a";
       const WalkResult at = Do(cursor, cache, [&] { return cursor.Seek(above); });
       if (i + 1 == kEntries) {
         EXPECT_EQ(at, WalkResult::kEnd);
       } else {
         ASSERT_EQ(at, WalkResult::kAtEntry);
-        EXPECT_EQ(cursor.key(), KeyAt(i + 1));
+        EXPECT_EQ(cursor.entry().key(), KeyAt(i + 1));
       }
     }
   }
@@ -95,13 +95,13 @@ TEST_F(TreeCursorTest, SeekFloorFindsTheLastEntryNotAbove) {
     TreeCursor cursor(cache, tree_.root);
     for (uint64_t i = 1; i < kEntries; i += 7) {
       ASSERT_EQ(Do(cursor, cache, [&] { return cursor.SeekFloor(KeyAt(i)); }), WalkResult::kAtEntry);
-      EXPECT_EQ(cursor.key(), KeyAt(i));
+      EXPECT_EQ(cursor.entry().key(), KeyAt(i));
       const std::string below = KeyAt(i).substr(0, 240);
       ASSERT_EQ(Do(cursor, cache, [&] { return cursor.SeekFloor(below); }), WalkResult::kAtEntry);
-      EXPECT_EQ(cursor.key(), KeyAt(i - 1));
+      EXPECT_EQ(cursor.entry().key(), KeyAt(i - 1));
     }
     ASSERT_EQ(Do(cursor, cache, [&] { return cursor.SeekFloor("\xff"); }), WalkResult::kAtEntry);
-    EXPECT_EQ(cursor.key(), KeyAt(kEntries - 1));
+    EXPECT_EQ(cursor.entry().key(), KeyAt(kEntries - 1));
   }
 }
 
@@ -111,16 +111,16 @@ TEST_F(TreeCursorTest, BelowTheFirstEntryNoLeafIsNeededToSayThatThereIsNone) {
     TreeCursor cursor(cache, tree_.root);
     tree_.loads = 0;
     ASSERT_EQ(Do(cursor, cache, [&] { return cursor.SeekFloor("\x01"); }), WalkResult::kNoFloor);
-    EXPECT_EQ(cursor.next_key(), KeyAt(0));
+    EXPECT_EQ(cursor.next_key().value(), KeyAt(0));
     EXPECT_EQ(tree_.loads, 1u) << "the root says it";
     ASSERT_EQ(Do(cursor, cache, [&] { return cursor.Next(); }), WalkResult::kAtEntry);
-    EXPECT_EQ(cursor.key(), KeyAt(0));
+    EXPECT_EQ(cursor.entry().key(), KeyAt(0));
     ASSERT_EQ(Do(cursor, cache, [&] { return cursor.Next(); }), WalkResult::kAtEntry);
-    EXPECT_EQ(cursor.key(), KeyAt(1));
+    EXPECT_EQ(cursor.entry().key(), KeyAt(1));
     ASSERT_EQ(Do(cursor, cache, [&] { return cursor.Seek("\x01"); }), WalkResult::kAtEntry);
-    EXPECT_EQ(cursor.key(), KeyAt(0));
+    EXPECT_EQ(cursor.entry().key(), KeyAt(0));
     ASSERT_EQ(Do(cursor, cache, [&] { return cursor.SeekFloor(KeyAt(7)); }), WalkResult::kAtEntry);
-    EXPECT_EQ(cursor.key(), KeyAt(7));
+    EXPECT_EQ(cursor.entry().key(), KeyAt(7));
   }
 }
 
@@ -134,9 +134,9 @@ TEST_F(TreeCursorTest, AbandonedSeekDoesNotMisleadTheFollowingOne) {
     }
     const uint64_t other = (i * 911) % kEntries;
     ASSERT_EQ(Do(cursor, cache, [&] { return cursor.SeekFloor(KeyAt(other)); }), WalkResult::kAtEntry);
-    EXPECT_EQ(cursor.key(), KeyAt(other));
+    EXPECT_EQ(cursor.entry().key(), KeyAt(other));
     ASSERT_EQ(Do(cursor, cache, [&] { return cursor.Seek(above); }), WalkResult::kAtEntry);
-    EXPECT_EQ(cursor.key(), KeyAt(i + 1));
+    EXPECT_EQ(cursor.entry().key(), KeyAt(i + 1));
   }
 }
 
@@ -153,19 +153,22 @@ TEST_F(TreeCursorTest, NodeThatIsNotWhatItsParentSaysIsDamage) {
   const auto root = *tree_.Load(tree_.root.root);
   // A sound root whose first entry points at the second child.
   TreeNodeBuilder builder(root->level());
-  for (int i = 0; i < root->count(); ++i) builder.Add(root->key(i), ChildValue(root->child(i == 0 ? 1 : i)));
-  std::vector<std::byte> block(kBlockBytes);
-  const BlockPointer pointer = builder.Finish(kTestUuid, 99, 1, block);
-  ASSERT_TRUE(tree_.WriteNode({99, 0}, block).ok());
+  for (int i = 0; i < root->count(); ++i) {
+    ASSERT_TRUE(builder.Add(NodeEntry::OfChild(root->key(i), root->child(i == 0 ? 1 : i))));
+  }
+  const auto node = builder.Finish(kTestUuid, 99, 1);
+  const BlockPointer pointer = node->pointer();
+  ASSERT_TRUE(tree_.WriteNode(node).ok());
   NodeCache cache(100);
   TreeCursor cursor(cache, {pointer, tree_.root.node_count});
   EXPECT_EQ(Do(cursor, cache, [&] { return cursor.Seek(KeyAt(0)); }), WalkResult::kDamaged);
   EXPECT_EQ(cursor.damage().code(), absl::StatusCode::kDataLoss);
   // The same with a child of a wrong level.
   TreeNodeBuilder skewed(root->level() + 2);
-  skewed.Add(root->key(0), ChildValue(tree_.root.root));
-  const BlockPointer skewed_pointer = skewed.Finish(kTestUuid, 98, 1, block);
-  ASSERT_TRUE(tree_.WriteNode({98, 0}, block).ok());
+  ASSERT_TRUE(skewed.Add(NodeEntry::OfChild(root->key(0), tree_.root.root)));
+  const auto skewed_node = skewed.Finish(kTestUuid, 98, 1);
+  const BlockPointer skewed_pointer = skewed_node->pointer();
+  ASSERT_TRUE(tree_.WriteNode(skewed_node).ok());
   TreeCursor skewed_cursor(cache, {skewed_pointer, tree_.root.node_count});
   EXPECT_EQ(Do(skewed_cursor, cache, [&] { return skewed_cursor.SeekFloor(KeyAt(0)); }),
             WalkResult::kDamaged);
@@ -175,14 +178,12 @@ TEST_F(TreeCursorTest, NodeThatIsNotWhatItsParentSaysIsDamage) {
 TEST(TreeCursorOnMappingsTest, MappingThatReachesIntoTheFollowingNodeIsDamage) {
   MemoryTree tree;
   NodeCache cache(100);
-  std::vector<std::byte> block(kBlockBytes);
-  const auto node = [&](BlockNumber number, int level,
-                        std::vector<std::pair<std::string, std::string>> entries) {
+  const auto node = [&](BlockNumber number, int level, std::vector<EntryStrings> entries) {
     TreeNodeBuilder builder(level);
-    for (const auto& [key, value] : entries) builder.Add(key, value);
-    const BlockPointer pointer = builder.Finish(kTestUuid, number, 1, block);
-    cache.Insert(*TreeNode::Parse(block, kTestUuid, pointer));
-    return pointer;
+    for (const EntryStrings& entry : entries) EXPECT_TRUE(builder.Add(*EntryOf(entry, level)));
+    const std::shared_ptr<const TreeNode> made = builder.Finish(kTestUuid, number, 1);
+    cache.Insert(made);
+    return made->pointer();
   };
   const std::string first = MappingKey(ObjectId{1}, 0), second = MappingKey(ObjectId{1}, 8),
                     third = MappingKey(ObjectId{1}, 16);
@@ -219,10 +220,10 @@ TEST(TreeCursorOnNothingTest, EmptyTreeIsAtItsEnd) {
 
 TEST(TreeCursorOnNothingTest, EmptyRootLeafIsAtItsEnd) {
   TreeNodeBuilder builder(0);
-  std::vector<std::byte> block(kBlockBytes);
-  const BlockPointer pointer = builder.Finish(kTestUuid, 5, 1, block);
+  const std::shared_ptr<const TreeNode> node = builder.Finish(kTestUuid, 5, 1);
+  const BlockPointer pointer = node->pointer();
   NodeCache cache(1);
-  cache.Insert(*TreeNode::Parse(block, kTestUuid, pointer));
+  cache.Insert(node);
   TreeCursor cursor(cache, {pointer, 1});
   EXPECT_EQ(cursor.SeekFloor("a"), WalkResult::kEnd);
   EXPECT_EQ(cursor.Seek("a"), WalkResult::kEnd);
@@ -230,10 +231,8 @@ TEST(TreeCursorOnNothingTest, EmptyRootLeafIsAtItsEnd) {
 
 std::shared_ptr<const TreeNode> LeafAt(BlockNumber block_number, const std::string& key) {
   TreeNodeBuilder builder(0);
-  builder.Add(key, "");
-  std::vector<std::byte> block(kBlockBytes);
-  const BlockPointer pointer = builder.Finish(kTestUuid, block_number, 1, block);
-  return *TreeNode::Parse(block, kTestUuid, pointer);
+  EXPECT_TRUE(builder.Add(NodeEntry::OfPoint(NameKey(key), NameValue(ObjectId{1}))));
+  return builder.Finish(kTestUuid, block_number, 1);
 }
 
 TEST(NodeCacheTest, DropsTheLeastRecentlyUsed) {

@@ -96,9 +96,9 @@ void ImageEditor::EditBytes(const Parts& edit, size_t index) {
   BlockBytes& block = Change(index);
   const BlockBytes from = Block(edit.other % edited_.size());
   size_t at = edit.at % kBlockBytes;
-  // Most of what means something is at the beginning, or, in tree nodes, at the end.
+  // Most of what means something is at the beginning.
   if ((edit.kind & 0x40) != 0) at %= 512;
-  if ((edit.kind & 0x80) != 0) at = kBlockBytes - 1 - at % 512;
+  if ((edit.kind & 0x80) != 0) at %= 128;
   switch (edit.kind % 16) {
     case 0:
       block[at] ^= static_cast<std::byte>(edit.value);
@@ -308,33 +308,40 @@ int ImageEditor::LevelOf(size_t index) const {
   return std::to_integer<int>(Block(index)[offsetof(BlockHeader, by_type)]);
 }
 
+uint32_t ImageEditor::EntryBytesOf(size_t index) const {
+  return Load<uint32_t>(Block(index), offsetof(BlockHeader, payload_bytes));
+}
+
 std::optional<ImageEditor::Entries> ImageEditor::EntriesOf(size_t index) const {
   const BlockBytes& block = Block(index);
   if (TypeOf(block) != BlockType::kTreeNode || !VerifyNode(block).ok()) return std::nullopt;
-  Entries entries(Load<uint16_t>(block, offsetof(BlockHeader, by_type) + 2));
-  for (size_t i = 0; i < entries.size(); ++i) {
-    const auto at = Load<uint16_t>(block, kHeaderBytes + 2 * i);
-    const auto key_bytes = Load<uint16_t>(block, at), value_bytes = Load<uint16_t>(block, at + 2);
-    const char* key = reinterpret_cast<const char*>(block.data()) + at + 4;
-    entries[i] = {std::string(key, key_bytes), std::string(key + key_bytes, value_bytes)};
-  }
+  const size_t end = kHeaderBytes + EntryBytesOf(index);
+  Entries entries;
+  for (NodeReader at(block.data(), LevelOf(index), kHeaderBytes, end); at.Next();)
+    entries.push_back(StringsOf(at.entry(), LevelOf(index)));
   return entries;
 }
 
 void ImageEditor::PutNode(size_t index, int level, Entries entries) {
   std::sort(entries.begin(), entries.end());
   TreeNodeBuilder builder(level);
-  const std::string* last = nullptr;
-  for (const auto& [key, value] : entries) {
-    if ((last != nullptr && key == *last) || !builder.Fits(key, value)) continue;
-    if (level > 0 && (value.size() != 16 || !ParseChildValue(value))) continue;
-    builder.Add(key, value);
-    last = &key;
+  // Edits of bytes make nodes that are not sound. Here each entry is left out that would make the node so.
+  std::string from;
+  for (const EntryStrings& strings : entries) {
+    const std::optional<NodeEntry> entry = EntryOf(strings, level);
+    if (!entry || strings.first < from || !builder.Add(*entry)) continue;
+    from = strings.first + '\0';
+    if (level > 0) continue;
+    const BlockRange range = entry->mapping.mapping.logical;
+    if (entry->has_mapping_key()) from = MappingKey(entry->mapping.object, range.end());
+    if (const auto lost = entry->lost()) from = lost->limit;
+    if (from.empty()) break;  // all the rest is lost
   }
   if (level > 0 && builder.empty()) return;
   BlockBytes& block = Change(index);
-  builder.Finish(base_.superblock.uuid, base_.blocks[index],
-                 Generation(Load<uint64_t>(block, offsetof(BlockHeader, generation))), block);
+  const Generation generation(Load<uint64_t>(block, offsetof(BlockHeader, generation)));
+  const auto node = builder.Finish(base_.superblock.uuid, base_.blocks[index], generation);
+  std::copy(node->block().begin(), node->block().end(), block.begin());
 }
 
 std::optional<LogRecord> ImageEditor::RecordIn(size_t index) const {
@@ -381,7 +388,7 @@ void ImageEditor::SealTree(BlockNumber block) {
     if (std::optional<Entries> entries = EntriesOf(*index)) {
       const Entries before = *entries;
       for (auto& [key, value] : *entries) {
-        BlockPointer child = ParseChildValue(value);
+        BlockPointer child = *ParseChild(value);
         SealTree(child.block);
         const std::optional<size_t> at = IndexOf(child.block);
         if (!at) continue;
@@ -462,9 +469,9 @@ void ImageEditor::CorrectTotals() {
     mark({base_.blocks[i], 1});
     sb->tree.levels = std::max(sb->tree.levels, LevelOf(i) + 1);
     const std::optional<Entries> entries = EntriesOf(i);
-    for (size_t n = 0; entries && LevelOf(i) == 0 && n < entries->size(); ++n) {
-      const auto& [key, value] = (*entries)[n];
-      sb->tree.leaf_bytes += 6 + key.size() + value.size();
+    if (!entries || LevelOf(i) > 0) continue;
+    sb->tree.leaf_bytes += EntryBytesOf(i);
+    for (const auto& [key, value] : *entries) {
       if (const auto m = ParseMapping(key, value); m && g.InDataArea(m->mapping.extent()))
         mark(m->mapping.extent());
     }

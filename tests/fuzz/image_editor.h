@@ -18,6 +18,7 @@
 
 #include "extent/log_format.h"
 #include "extent/tree_node.h"
+#include "tests/extent/entry_strings.h"
 #include "tests/fuzz/base_image.h"
 
 namespace untorn {
@@ -45,7 +46,7 @@ class ImageEditor {
     uint16_t at, from;
     uint32_t value;
   };
-  using Entries = std::vector<std::pair<std::string, std::string>>;
+  using Entries = std::vector<EntryStrings>;
 
   const BlockBytes& Block(size_t index) const {
     return edited_[index] ? *edited_[index] : base_.contents[index];
@@ -71,6 +72,7 @@ class ImageEditor {
   void EditBitmap(const Parts& edit, size_t index);
 
   // Of a well-formed node; nothing of any other.
+  uint32_t EntryBytesOf(size_t index) const;  // of a tree node
   std::optional<Entries> EntriesOf(size_t index) const;
   int LevelOf(size_t index) const;
   // Sorted, and without what does not fit.

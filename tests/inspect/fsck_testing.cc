@@ -64,19 +64,17 @@ StoreEditor::Entries StoreEditor::RootEntries() {
   const BlockPointer root = superblock_.tree.root;
   auto node = TreeNode::Parse(Read(root.block), superblock_.uuid, root);
   EXPECT_TRUE(IsOk(node));
-  Entries entries;
-  for (int i = 0; i < (*node)->count(); ++i) entries.emplace_back((*node)->key(i), (*node)->value(i));
-  return entries;
+  return StringsOf(**node);
 }
 
 void StoreEditor::PutRoot(int level, BlockNumber block, const Entries& entries) {
   TreeNodeBuilder builder(level);
-  for (const auto& [key, value] : entries) builder.Add(key, value);
-  if (level == 0) superblock_.tree.leaf_bytes = builder.entry_bytes();
+  for (const EntryStrings& entry : entries) EXPECT_TRUE(builder.Add(*EntryOf(entry, level)));
+  const auto root = builder.Finish(superblock_.uuid, block, superblock_.generation);
+  if (level == 0) superblock_.tree.leaf_bytes = root->entry_bytes();
   superblock_.tree.levels = level + 1;
-  std::vector<std::byte> bytes(kBlockBytes);
-  superblock_.tree.root = builder.Finish(superblock_.uuid, block, superblock_.generation, bytes);
-  Write(block, bytes);
+  superblock_.tree.root = root->pointer();
+  Write(block, {root->block().begin(), root->block().end()});
   PutSuperblock();
 }
 
@@ -167,14 +165,19 @@ std::shared_ptr<SimulatedDisk> SmallStore(bool with_log) {
 }
 
 std::shared_ptr<SimulatedDisk> LargeStore(bool with_log) {
-  TestStore store({.size_bytes = 32 << 20, .shuffle = false});
+  TestStore store({.size_bytes = 64 << 20, .shuffle = false});
+  std::vector<Object> objects;
   for (int i = 0; i < 300; ++i) {
     auto object = store->CreateObject(absl::StrCat("object with a name of some length, number ", i));
     EXPECT_TRUE(IsOk(object));
-    for (int part = 0; part < 3; ++part) {
-      EXPECT_TRUE(IsOk(object->Write(part * 16384, Stamped(i, 4096))));
-    }
+    objects.push_back(*std::move(object));
   }
+  // The parts of an object lie apart, so a mapping takes four bytes, and the mappings take several leaves.
+  for (int part = 0; part < 12; ++part) {
+    for (int i = 0; i < 300; ++i) EXPECT_TRUE(IsOk(objects[i].Write(part * 8192, Stamped(i, 4096))));
+    EXPECT_TRUE(IsOk(store->Sync()));
+  }
+  objects.clear();
   if (!with_log) {
     EXPECT_TRUE(IsOk(store.Close()));
   } else {

@@ -17,6 +17,7 @@
 #include "extent/tree_keys.h"
 #include "extent/tree_node.h"
 #include "sim/simulated_device.h"
+#include "tests/extent/entry_strings.h"
 #include "tests/untorn/test_util.h"
 #include "untorn/inspect.h"
 
@@ -42,7 +43,7 @@ inline BlockNumber BlockOf(const nlohmann::json& dumped) {
 
 class StoreEditor {
  public:
-  using Entries = std::vector<std::pair<std::string, std::string>>;
+  using Entries = std::vector<EntryStrings>;
 
   explicit StoreEditor(std::shared_ptr<SimulatedDisk> disk);
   std::shared_ptr<SimulatedDisk> disk() { return disk_; }

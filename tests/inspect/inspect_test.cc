@@ -51,7 +51,7 @@ TEST(DumpTest, PartsAndObject) {
       RunDump(disk, {.log = false, .tree = false, .objects = true, .free_map = false, .object = name});
   ASSERT_EQ(one["objects"].size(), 1u);
   EXPECT_EQ(one["objects"][0]["name"], name);
-  EXPECT_EQ(one["objects"][0]["mappings"].size(), 3u);
+  EXPECT_EQ(one["objects"][0]["mappings"].size(), 12u);
   EXPECT_EQ(one.count("log") + one.count("tree") + one.count("free_map"), 0u);
   EXPECT_EQ(RunDump(disk)["objects"].size(), 257u);
   auto device = OpenDisk(disk);

@@ -196,20 +196,6 @@ TEST(RepairTest, BlocksMappedTwicePutBothInQuarantine) {
   EXPECT_TRUE(after.contains("c"));
 }
 
-// Its extent is unknown: more than the block it began with.
-TEST(RepairTest, IllFormedMappingWhoseFirstBlockTheLogHasIsALoss) {
-  TestStore store({.size_bytes = 16 << 20, .shuffle = false});
-  auto a = store->CreateObject("a");
-  ASSERT_TRUE(IsOk(a) && IsOk(a->Write(0, Stamped(1, 50000))));
-  ASSERT_TRUE(IsOk(store->Sync()) && IsOk(store->Checkpoint()));
-  ASSERT_TRUE(IsOk(a->Write(0, Stamped(2, 4096), {.durability = Durability::kSync})));
-  *a = Object();
-  store.Kill();
-  StoreEditor editor(store.disk());
-  editor.ChangeRoot([](StoreEditor::Entries& entries) { entries[0].second[12] = 7; });
-  EXPECT_EQ(RunRepair(editor.disk()).quarantined, 1u);
-}
-
 TEST(RepairTest, NumbersThatNothingCanFollowAreRefusedAndTheStoreStays) {
   StoreEditor editor(SmallStore());
   editor.AppendRecord({LogEntry::NameGone("zzz")});
@@ -226,20 +212,6 @@ TEST(RepairTest, NumbersThatNothingCanFollowAreRefusedAndTheStoreStays) {
     EXPECT_TRUE(absl::StrContains(refused.message(), absl::StrCat(what, UINT64_MAX))) << refused;
     EXPECT_TRUE(absl::StrContains(refused.message(), "copy the objects out")) << refused;
     EXPECT_EQ(disk->Fingerprint(), before);
-  }
-}
-
-TEST(RepairTest, ObjectNumbersBeyondAllReasonAreNoObjects) {
-  for (uint64_t id : {UINT64_MAX, UINT64_MAX - 1, uint64_t{1} << 63}) {
-    StoreEditor editor(SmallStore());
-    editor.ChangeRoot([&](StoreEditor::Entries& entries) {
-      const auto at = std::find_if(entries.begin(), entries.end(), [](const auto& e) {
-        return e.first[0] != static_cast<char>(KeySpace::kMapping);
-      });
-      entries.insert(at, {MappingKey(ObjectId{id}, 0), MappingValue(3500, 1, MappingState::kWritten)});
-    });
-    EXPECT_EQ(RunFsck(editor.disk()).findings[0].code, FindingCode::kEntryIllFormed);
-    EXPECT_EQ(RunRepair(editor.disk()).quarantined, 0u);
   }
 }
 

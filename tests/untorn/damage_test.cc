@@ -20,7 +20,7 @@
 namespace untorn {
 namespace {
 
-constexpr int kObjects = 7000;
+constexpr int kObjects = 7300;
 constexpr size_t kMetadataBlocks = 1000;
 
 // Names so long that a tree node holds few of them.
