@@ -18,7 +18,7 @@ std::byte* PutVarint(uint64_t v, std::byte* out) {
   return out;
 }
 
-bool GetVarint(const std::byte*& at, const std::byte* end, uint64_t* v) {
+bool GetLongVarint(const std::byte*& at, const std::byte* end, uint64_t* v) {
   *v = 0;
   for (int shift = 0; shift < 64 && at != end; shift += 7) {
     const auto byte = std::to_integer<uint64_t>(*at++);
@@ -26,6 +26,12 @@ bool GetVarint(const std::byte*& at, const std::byte* end, uint64_t* v) {
     if (byte < 0x80) return (byte != 0 || shift == 0) && (shift < 63 || byte == 1);
   }
   return false;
+}
+
+inline bool GetVarint(const std::byte*& at, const std::byte* end, uint64_t* v) {
+  if (at == end || std::to_integer<uint8_t>(*at) >= 0x80) return GetLongVarint(at, end, v);
+  *v = std::to_integer<uint64_t>(*at++);
+  return true;
 }
 
 uint64_t Zigzag(uint64_t distance) { return distance << 1 ^ (distance >> 63 != 0 ? UINT64_MAX : 0); }
@@ -101,33 +107,7 @@ std::byte* EncodeEntry(const NodeEntry& entry, int level, const NodeEntryBase& b
   return out;
 }
 
-bool NodeReader::Next() {
-  begin_ = next_;
-  if (next_ == end_) return false;
-  const std::byte* at = block_ + next_;
-  const auto tag = std::to_integer<uint8_t>(*at++);
-  Mapping& m = entry_.mapping.mapping;
-  bool has_extent = true;
-  if ((tag & kMappingKeyBit) != 0) {
-    if (!ReadNumbers(tag, at)) return false;
-    entry_.other_key = entry_.value = {};
-  } else {
-    if (tag != 0 || !GetBytes(at, block_ + end_, &entry_.other_key) || entry_.other_key.empty()) return false;
-    has_extent = level_ > 0;
-    if (level_ == 0 && !GetBytes(at, block_ + end_, &entry_.value)) return false;
-    entry_.mapping.object = ObjectId::kNone;
-    m.logical = {0, BlockCount(uint64_t{has_extent})};
-    m.physical = 0;
-    m.state = MappingState::kWritten;
-  }
-  if (has_extent && !ReadExtent(at)) return false;
-  next_ = static_cast<uint32_t>(at - block_);
-  ++index_;
-  base_.Pass(entry_);
-  return true;
-}
-
-bool NodeReader::ReadNumbers(uint8_t tag, const std::byte*& at) {
+inline bool NodeReader::ReadNumbers(uint8_t tag, const std::byte*& at) {
   const std::byte* const end = block_ + end_;
   Mapping& m = entry_.mapping.mapping;
   ObjectBlock before = base_.end;
@@ -154,7 +134,7 @@ bool NodeReader::ReadNumbers(uint8_t tag, const std::byte*& at) {
   return object != 0 && count <= kMappingEntryBlocksMax.value() && m.logical.end() <= kObjectEnd;
 }
 
-bool NodeReader::ReadExtent(const std::byte*& at) {
+inline bool NodeReader::ReadExtent(const std::byte*& at) {
   const std::byte* const end = block_ + end_;
   Mapping& m = entry_.mapping.mapping;
   uint64_t distance;
@@ -165,6 +145,32 @@ bool NodeReader::ReadExtent(const std::byte*& at) {
   if (static_cast<size_t>(end - at) < sizeof(entry_.checksum)) return false;
   std::memcpy(&entry_.checksum, at, sizeof(entry_.checksum));
   at += sizeof(entry_.checksum);
+  return true;
+}
+
+bool NodeReader::Next() {
+  begin_ = next_;
+  if (next_ == end_) return false;
+  const std::byte* at = block_ + next_;
+  const auto tag = std::to_integer<uint8_t>(*at++);
+  Mapping& m = entry_.mapping.mapping;
+  bool has_extent = true;
+  if ((tag & kMappingKeyBit) != 0) {
+    if (!ReadNumbers(tag, at)) return false;
+    entry_.other_key = entry_.value = {};
+  } else {
+    if (tag != 0 || !GetBytes(at, block_ + end_, &entry_.other_key) || entry_.other_key.empty()) return false;
+    has_extent = level_ > 0;
+    if (level_ == 0 && !GetBytes(at, block_ + end_, &entry_.value)) return false;
+    entry_.mapping.object = ObjectId::kNone;
+    m.logical = {0, BlockCount(uint64_t{has_extent})};
+    m.physical = 0;
+    m.state = MappingState::kWritten;
+  }
+  if (has_extent && !ReadExtent(at)) return false;
+  next_ = static_cast<uint32_t>(at - block_);
+  ++index_;
+  base_.Pass(entry_);
   return true;
 }
 

@@ -80,6 +80,7 @@ struct NodeEntryBase {
   ObjectId object = ObjectId::kNone;
   ObjectBlock end;
   BlockNumber physical_end;
+  bool operator==(const NodeEntryBase&) const = default;
 
   void Pass(const NodeEntry& entry) {
     const Mapping& m = entry.mapping.mapping;

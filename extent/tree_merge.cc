@@ -153,12 +153,17 @@ class Merger {
 
   // Copies the entries between two edits as a run of bytes.
   absl::Status MergeLeaf(const TreeNode& leaf) {
-    for (int i = 0; i < leaf.count();) {
+    NodeReader at = leaf.reader();
+    while (at.Next()) {
+      if (edit_ == nullptr) return leaf_.AddRun(leaf, at, leaf.At(leaf.count() - 1));
       // Only the floor of an edit reaches into the edit, so the entries before it stay as they are.
-      const int touched = edit_ == nullptr ? leaf.count() : std::max(leaf.Floor(edit_key_).index(), i);
-      RETURN_IF_ERROR(leaf_.AddRun(leaf, i, touched));
-      if (touched == leaf.count()) break;
-      const NodeEntry entry = leaf.entry(touched);
+      NodeReader before;
+      const NodeReader floor = leaf.FloorFrom(at, edit_key_, &before);
+      if (floor.index() > at.index()) {
+        RETURN_IF_ERROR(KeepRun(leaf, at, before));
+        at = floor;
+      }
+      const NodeEntry& entry = at.entry();
       if (entry.has_mapping_key()) {
         RETURN_IF_ERROR(MergeMapping(entry.mapping));
       } else if (const std::optional<LostEntries> lost = entry.lost()) {
@@ -166,9 +171,18 @@ class Merger {
       } else {
         RETURN_IF_ERROR(MergePoint(entry.other_key, entry.value));
       }
-      i = touched + 1;
     }
     return absl::OkStatus();
+  }
+
+  // Keeps the entries from `first` to `last`, which are before the current edit.
+  absl::Status KeepRun(const TreeNode& leaf, const NodeReader& first, const NodeReader& last) {
+    const MappingEntry& m = last.entry().mapping;
+    const bool continues = edit_->is_range && m.Continues(edit_->object, edit_->mapping);
+    if (!continues) return leaf_.AddRun(leaf, first, last);
+    // One entry will say the last mapping and what the edit maps.
+    if (first.index() < last.index()) RETURN_IF_ERROR(leaf_.AddRun(leaf, first, leaf.At(last.index() - 1)));
+    return leaf_.AddMapping(m.object, m.mapping);
   }
 
   // Merges the child at which `at` stands.

@@ -130,23 +130,37 @@ NodeReader TreeNode::At(int i) const {
   return reader;
 }
 
-NodeReader TreeNode::Floor(std::string_view key) const {
+NodeReader TreeNode::FloorFrom(const NodeReader& at, std::string_view key, int near,
+                               NodeReader* before) const {
   const KeyComparer comparer(key);
+  NodeReader floor = at;
+  const auto go_on = [&] {
+    NodeReader next = floor;
+    if (!next.Next() || !comparer.IsFloor(next.entry())) return false;
+    if (before != nullptr) *before = floor;
+    floor = next;
+    return true;
+  };
+  for (int tried = 0; tried < near; ++tried) {
+    if (!go_on()) return floor;
+  }
   size_t low = 0, high = mark_count_;  // the first mark whose entry is above `key` is in [low, high]
-  NodeReader floor = reader();
   while (low < high) {
     const size_t middle = (low + high) / 2;
-    NodeReader at = ReaderAt(marks_[middle]);
-    at.Next();
-    if (comparer.IsFloor(at.entry())) {
+    NodeReader marked = ReaderAt(marks_[middle]);
+    marked.Next();
+    if (comparer.IsFloor(marked.entry())) {
       low = middle + 1;
-      floor = at;
+      floor = marked;
     } else {
       high = middle;
     }
   }
   if (low == 0) return floor;
-  for (NodeReader next = floor; next.Next() && comparer.IsFloor(next.entry());) floor = next;
+  const int first = floor.index();
+  while (go_on()) {
+  }
+  if (before != nullptr && floor.index() == first && first > 0) *before = At(first - 1);
   return floor;
 }
 
@@ -175,29 +189,25 @@ bool TreeNodeBuilder::Add(const NodeEntry& entry) {
   return true;
 }
 
-int TreeNodeBuilder::AddRun(const TreeNode& from, int first, int last) {
-  UNTORN_CHECK(from.level() == level_, "entries of another level");
-  if (first == last) return 0;
-  NodeReader at = from.At(first);
-  // The first entry follows another entry than before. Its numbers are told anew, and the rest is as it was.
-  if (!Add(at.entry())) return 0;
-  if (first + 1 == last) return 1;
-  const size_t begin = at.next(), end = used_bytes(), room = kBlockBytes - end;
-  const int index_before = node_->count_ - (first + 1);  // what an index in `from` becomes more by
-  if (NodeReader all = from.At(last - 1); all.next() - begin <= room) {
-    at = all;
-  } else {
+NodeReader TreeNodeBuilder::AddRun(const TreeNode& from, const NodeReader& first, const NodeReader& last) {
+  UNTORN_CHECK(from.level() == level_ && base_ == first.base(), "a run does not follow on what was added");
+  const size_t begin = first.next(), end = used_bytes(), room = kBlockBytes - end;
+  const int index_before = count() - (first.index() + 1);  // what is added to an index of `from`
+  NodeReader at = last;
+  if (last.next() - begin > room) {
+    at = first;
     for (NodeReader next = at; next.Next() && next.next() - begin <= room;) at = next;
   }
   std::memcpy(node_->bytes_ + end, from.bytes_ + begin, at.next() - begin);
   for (const TreeNode::Mark& mark : from.marks()) {
-    if (mark.at >= begin && mark.at < at.next())
-      node_->MarkIfDue(mark.base, mark.at - begin + end, mark.index + index_before);
+    if (mark.at < begin) continue;
+    if (mark.at >= at.next()) break;
+    node_->MarkIfDue(mark.base, mark.at - begin + end, mark.index + index_before);
   }
   node_->entry_bytes_ += at.next() - begin;
-  node_->count_ += at.index() - first;
+  node_->count_ += at.index() - first.index();
   base_ = at.base();
-  return at.index() - first + 1;
+  return at;
 }
 
 std::shared_ptr<const TreeNode> TreeNodeBuilder::Finish(const Uuid& uuid, BlockNumber address,

@@ -61,7 +61,12 @@ class TreeNode {
   NodeReader At(int i) const;
   // Stands at the last entry whose key is <= `key`. Stands before the first entry, with index -1, if all keys
   // are greater.
-  NodeReader Floor(std::string_view key) const;
+  NodeReader Floor(std::string_view key) const { return FloorFrom(reader(), key, 0, nullptr); }
+  // Does the same for a key that is not below the entry at which `at` stands, and is quick if the floor is
+  // near. Lets *before stand at the entry before the floor, if the floor is behind `at`.
+  NodeReader FloorFrom(const NodeReader& at, std::string_view key, NodeReader* before) const {
+    return FloorFrom(at, key, kNearEntries, before);
+  }
   // Each does what is said of entry `i`.
   NodeEntry entry(int i) const { return At(i).entry(); }
   NodeKey key(int i) const { return At(i).entry().key(); }
@@ -78,6 +83,9 @@ class TreeNode {
   void NoteCheckedUnder(const CheckedUnder& under) const { checked_under_ = under; }
 
  private:
+  static constexpr int kNearEntries = 8;
+  NodeReader FloorFrom(const NodeReader& at, std::string_view key, int near, NodeReader* before) const;
+
   // Notes a place at which a reader can begin.
   struct Mark {
     NodeEntryBase base;
@@ -124,9 +132,10 @@ class TreeNodeBuilder {
   // Adds an entry, or returns false if the entry does not fit. CHECKs that no mapping begins before the end of
   // the one before it. The caller sees to the order of all other keys.
   bool Add(const NodeEntry& entry);
-  // Adds entries [first, last) of a node of the same level, or as many of them as fit. Returns the number of
-  // entries that were added.
-  int AddRun(const TreeNode& from, int first, int last);
+  // Adds the entries of `from` behind `first` up to the one at `last`, or as many of them as fit, as bytes.
+  // The entry that was added last has the object and the ends of the entry at `first`. Returns where the last
+  // entry that was added stands in `from`.
+  NodeReader AddRun(const TreeNode& from, const NodeReader& first, const NodeReader& last);
   // Stands before the first entry. The reader is valid until an entry is added or the builder is emptied.
   NodeReader reader() const { return node_->reader(); }
 

@@ -100,20 +100,13 @@ absl::Status TreePacker::Append(int level, const NodeEntry& entry, std::string_v
   return absl::OkStatus();
 }
 
-absl::Status TreePacker::AddRun(const TreeNode& leaf, int first, int last) {
-  UNTORN_CHECK(leaf.level() == 0, "a run of entries is of a leaf");
-  if (first == last) return absl::OkStatus();
-  // The first entry may have to begin at the fence, so it is added by itself.
-  RETURN_IF_ERROR(AddEntry(leaf.entry(first)));
-  ++first;
-  if (first == last) return absl::OkStatus();
-  NoteLast(leaf.entry(last - 1));
-  Level& at = LevelAt(0);
+absl::Status TreePacker::AddRun(const TreeNode& leaf, NodeReader first, const NodeReader& last) {
+  NoteLast(last.entry());
   while (true) {
-    first += at.pending.AddRun(leaf, first, last);
-    if (first == last) return absl::OkStatus();
-    RETURN_IF_ERROR(NextNode(at));
-    at.pending_separator = leaf.key(first);
+    first = levels_[0].pending.AddRun(leaf, first, last);
+    if (first.index() == last.index()) return absl::OkStatus();
+    UNTORN_CHECK(first.Next(), "a run ends before its end");
+    RETURN_IF_ERROR(Append(0, first.entry(), first.entry().key()));
   }
 }
 
@@ -188,21 +181,17 @@ absl::Status TreeLeafWriter::AddPoint(std::string_view key, std::string_view val
   return packer_.AddEntry(NodeEntry::OfPoint(key, value));
 }
 
-absl::Status TreeLeafWriter::AddWhole(const NodeEntry& entry) {
-  if (entry.has_mapping_key()) return AddEntry(entry.mapping.object, entry.mapping.mapping);
-  return AddPoint(entry.other_key, entry.value);
-}
-
-absl::Status TreeLeafWriter::AddRun(const TreeNode& leaf, int first, int last) {
-  if (first == last) return absl::OkStatus();
-  // The first entry may continue what was added before, and what is added next may continue the last one.
-  RETURN_IF_ERROR(AddWhole(leaf.entry(first)));
-  if (first + 1 == last) return absl::OkStatus();
-  if (first + 2 < last) {
-    RETURN_IF_ERROR(Flush());
-    RETURN_IF_ERROR(packer_.AddRun(leaf, first + 1, last - 1));
+absl::Status TreeLeafWriter::AddRun(const TreeNode& leaf, const NodeReader& first, const NodeReader& last) {
+  const NodeEntry& entry = first.entry();
+  if (entry.has_mapping_key()) {
+    // The entry may continue what was added before.
+    RETURN_IF_ERROR(AddEntry(entry.mapping.object, entry.mapping.mapping));
+  } else {
+    RETURN_IF_ERROR(AddPoint(entry.other_key, entry.value));
   }
-  return AddWhole(leaf.entry(last - 1));
+  if (first.index() == last.index()) return absl::OkStatus();
+  RETURN_IF_ERROR(Flush());
+  return packer_.AddRun(leaf, first, last);
 }
 
 absl::Status TreeLeafWriter::Flush() {

@@ -52,8 +52,9 @@ class TreePacker {
   // Adds the next entry of a leaf. Returns kDataLoss if the entry is not behind all that came before.
   absl::Status AddEntry(const NodeEntry& entry);
 
-  // Adds entries [first, last) of a leaf in the same way, as bytes.
-  absl::Status AddRun(const TreeNode& leaf, int first, int last);
+  // Adds the entries of a leaf behind `first` up to the one at `last`, as bytes. The entry that was added last
+  // ends like the one at `first`.
+  absl::Status AddRun(const TreeNode& leaf, NodeReader first, const NodeReader& last);
 
   // Writes the pending nodes of `level` and below, so that a kept subtree of that level can follow. Returns
   // false if a node would stay underfull and `underfull` does not allow that. The subtree has to be taken
@@ -120,15 +121,15 @@ class TreeLeafWriter {
   // Mappings must come in the order of object and logical block.
   absl::Status AddMapping(ObjectId object, const Mapping& mapping);
   absl::Status AddPoint(std::string_view key, std::string_view value);
-  // Adds entries [first, last) of a leaf, most of them as bytes. None of them continues the one before it.
-  absl::Status AddRun(const TreeNode& leaf, int first, int last);
+  // Adds the entries of a leaf from `first` to `last`, most of them as bytes. Nothing that follows may continue
+  // the last one.
+  absl::Status AddRun(const TreeNode& leaf, const NodeReader& first, const NodeReader& last);
   // Hands the packer what is held back. Must be called before the packer is used directly.
   absl::Status Flush();
 
  private:
   // Adds a mapping that one entry can say.
   absl::Status AddEntry(ObjectId object, const Mapping& mapping);
-  absl::Status AddWhole(const NodeEntry& entry);
 
   TreePacker& packer_;
   MappingEntry held_;  // kNone: nothing

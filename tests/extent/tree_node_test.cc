@@ -184,13 +184,20 @@ TEST(TreeNodeTest, RunOfEntriesIsCopiedAsIfEachWereAdded) {
   const auto node = Build(0, entries).Parse();
   ASSERT_TRUE(node.ok()) << node.status();
   const int count = (*node)->count();
-  const EntryStrings before{MappingKey(ObjectId{1}, 0), MappingAt(1234567)};
-  for (const auto& [first, last] :
-       {std::pair(1, count), std::pair(3, 4), std::pair(10, 259), std::pair(249, 260), std::pair(255, 255)}) {
+  for (const auto& [first, last] : {std::pair(1, count - 1), std::pair(3, 4), std::pair(10, 259),
+                                    std::pair(249, 260), std::pair(255, 255)}) {
     TreeNodeBuilder one_by_one(0), run(0);
-    ASSERT_TRUE(one_by_one.Add(*EntryOf(before, 0)) && run.Add(*EntryOf(before, 0)));
-    for (int i = first; i < last; ++i) ASSERT_TRUE(one_by_one.Add(*EntryOf(entries[i], 0)));
-    EXPECT_EQ(run.AddRun(**node, first, last), last - first);
+    // The run begins behind an entry that is not what it was: it has fewer blocks, or it is another one.
+    NodeEntry begin = (*node)->entry(first);
+    Mapping& m = begin.mapping.mapping;
+    if (begin.has_mapping_key()) {
+      m.logical.start = m.logical.end() - 1;
+      m.physical = m.physical + m.logical.count - 1;
+      m.logical.count = 1;
+    }
+    ASSERT_TRUE(one_by_one.Add(begin) && run.Add(begin));
+    for (int i = first + 1; i <= last; ++i) ASSERT_TRUE(one_by_one.Add(*EntryOf(entries[i], 0)));
+    EXPECT_EQ(run.AddRun(**node, (*node)->At(first), (*node)->At(last)).index(), last);
     EXPECT_EQ(run.used_bytes(), one_by_one.used_bytes());
     // What follows is told from the same entry.
     const EntryStrings after{NameKey("z"), NameValue(ObjectId{1})};
@@ -213,14 +220,15 @@ TEST(TreeNodeTest, RunOfEntriesIsCopiedAsIfEachWereAdded) {
     const EntryStrings entry{MappingKey(ObjectId{1}, ObjectBlock(100 + at)), MappingAt(1 + random() % 99999)};
     ASSERT_TRUE(full.Add(*EntryOf(entry, 0)));
   }
-  const int begun = full.count();
   const auto names = Build(0, ManyEntries(random, 0, 150)).Parse();
-  const int added = full.AddRun(**names, 2, 152);
-  EXPECT_GT(added, 0);
-  EXPECT_LT(added, 150);
-  EXPECT_EQ(full.count(), begun + added);
-  EXPECT_FALSE(full.Add((*names)->entry(2 + added))) << "as many as fit";
-  EXPECT_EQ(StringsOf(full).back(), StringsOf((*names)->entry(2 + added - 1), 0));
+  ASSERT_TRUE(full.Add((*names)->entry(2)));
+  const int begun = full.count();
+  const NodeReader last = full.AddRun(**names, (*names)->At(2), (*names)->At(151));
+  EXPECT_GT(last.index(), 2);
+  EXPECT_LT(last.index(), 151);
+  EXPECT_EQ(full.count(), begun + last.index() - 2);
+  EXPECT_FALSE(full.Add((*names)->entry(last.index() + 1))) << "as many as fit";
+  EXPECT_EQ(StringsOf(full).back(), StringsOf(last.entry(), 0));
 }
 
 TEST(TreeNodeDeathTest, MappingsOutOfOrderAbort) {
