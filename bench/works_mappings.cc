@@ -1,6 +1,8 @@
 // What the number of mappings costs: the same work in a store with few of them and in one with many.
+#include <algorithm>
 #include <chrono>
 #include <memory>
+#include <numeric>
 #include <random>
 #include <string>
 #include <vector>
@@ -8,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "bench/pages.h"
 #include "bench/works.h"
+#include "untorn/inspect.h"
 #include "untorn/store.h"
 
 namespace untorn::bench {
@@ -31,8 +34,12 @@ class ManyMappings {
     auto object = made->store_->CreateObject("object");
     if (!object.ok()) return object.status();
     made->object_ = *object;
-    for (uint64_t i = 0; i < mappings; ++i) {
-      if (s = made->Write(i, Durability::kBuffered); !s.ok()) return s;
+    // At random, so that neighbours in the object are none on the device.
+    std::vector<uint64_t> order(mappings);
+    std::iota(order.begin(), order.end(), 0);
+    std::shuffle(order.begin(), order.end(), made->rng_);
+    for (const uint64_t n : order) {
+      if (s = made->Write(n, Durability::kBuffered); !s.ok()) return s;
     }
     if (auto opened = made->Open(); !opened.ok()) return opened.status();
     return made;
@@ -40,11 +47,7 @@ class ManyMappings {
 
   // The three measurements, each per second. None of them finds the tree in memory.
   absl::StatusOr<double> Open() {
-    if (store_ != nullptr) {
-      object_ = Object();
-      if (absl::Status s = store_->Close(); !s.ok()) return s;
-      store_.reset();
-    }
+    if (absl::Status s = Close(); !s.ok()) return s;
     const Clock::time_point start = Clock::now();
     auto opened = Store::Open(path_, {.policy = WritePolicy::kAlwaysCow, .cache_bytes = kCacheBytes});
     if (!opened.ok()) return opened.status();
@@ -59,6 +62,16 @@ class ManyMappings {
     return Writes(milliseconds, Durability::kBuffered);
   }
 
+  // How many bytes the tree has for each mapping.
+  absl::StatusOr<double> TreeBytes() {
+    if (absl::Status s = Close(); !s.ok()) return s;
+    absl::StatusOr<FsckResult> fsck = Fsck(path_);
+    if (!fsck.ok()) return fsck.status();
+    return static_cast<double>(fsck->tree_nodes * kPage) / static_cast<double>(fsck->mappings);
+  }
+  // How many bytes a buffered write has written to the device for each of its own, one value for a round.
+  const std::vector<double>& amplification() const { return amplification_; }
+
   absl::Status Check() {
     if (auto opened = Open(); !opened.ok()) return opened.status();
     for (uint64_t n = 0; n < versions_.size(); n += 1 + versions_.size() / 5000) {
@@ -72,12 +85,19 @@ class ManyMappings {
  private:
   ManyMappings(const std::string& path, uint64_t mappings) : path_(path), versions_(mappings, 0) {}
 
+  absl::Status Close() {
+    object_ = Object();
+    const absl::Status s = store_ != nullptr ? store_->Close() : absl::OkStatus();
+    store_.reset();
+    return s;
+  }
   absl::Status Write(uint64_t n, Durability durability) {
     Stamp(data_.data(), kPage, n, ++versions_[n]);
     return object_.Write(2 * n * kPage, std::span<const std::byte>(data_.span()), {.durability = durability});
   }
   absl::StatusOr<double> Writes(int milliseconds, Durability durability) {
     const Clock::time_point start = Clock::now();
+    const uint64_t bytes_before = store_->stats().device_bytes_written;
     uint64_t writes = 0;
     absl::Status s;
     for (; s.ok() && SecondsSince(start) * 1000 < milliseconds; ++writes) {
@@ -85,11 +105,17 @@ class ManyMappings {
     }
     if (s.ok() && durability == Durability::kBuffered) s = store_->Checkpoint();
     if (!s.ok()) return s;
-    return writes / SecondsSince(start);
+    const double per_second = writes / SecondsSince(start);
+    if (durability == Durability::kBuffered) {
+      const auto bytes = static_cast<double>(store_->stats().device_bytes_written - bytes_before);
+      amplification_.push_back(bytes / static_cast<double>(writes * kPage));
+    }
+    return per_second;
   }
 
   const std::string path_;
   std::vector<uint32_t> versions_;
+  std::vector<double> amplification_;
   std::mt19937_64 rng_{1};
   AlignedBuffer data_ = RandomBytes(kPage, 1);
   std::unique_ptr<Store> store_;
@@ -134,6 +160,15 @@ absl::Status MappingsWorks(const Setting& setting, Results* results) {
     }
     results->bars.push_back({work.name, Name(counts[1]), Name(counts[0]), work.bar, {}});
   }
+  const std::string many = Name(counts[1]);
+  const auto at_most = [&](const char* work, const char* against, std::vector<double> rounds, double bar) {
+    results->ratios.push_back({work, many, against, std::move(rounds)});
+    results->bars.push_back({work, many, against, {}, bar});
+  };
+  at_most("bytes written by 4 KiB buffered at random", "bytes of the pages", stores[1]->amplification(), 1.3);
+  auto tree_bytes = stores[1]->TreeBytes();
+  if (!tree_bytes.ok()) return tree_bytes.status();
+  at_most("bytes of the tree", "one byte a mapping", {*tree_bytes}, 9);
   for (const auto& store : stores) {
     if (absl::Status s = store->Check(); !s.ok()) return s;
   }
