@@ -3,15 +3,15 @@
 // An entry leads from a key to a value. The entries of a node lie one behind the other, in key order. Numbers
 // are told as differences from the entry before, so a mapping of one block takes about five bytes.
 //
-// BYTES          PRESENT IN               DESCRIPTION
-// 1              every entry              tag
-// varint         tag bit 1                the object, less the object of the entry before
-// varint         tag bit 2                the logical block, less the end of the mapping before
-// varint         leaf, tag bits 0, not 4-7  count of blocks, which is 16 or more
-// varint, bytes  not tag bit 0            length of the key, key
-// varint, bytes  leaf, not tag bit 0      length of the value, value
-// varint         tag bit 0, or internal   the physical block, less the end of the extent before, in zigzag
-// 8              internal                 checksum of the child
+// BYTES          PRESENT IN                   DESCRIPTION
+// 1              all                          tag
+// varint         tag bit 1                    the object, less the object of the entry before
+// varint         tag bit 2                    the logical block, less the end of the mapping before
+// varint         leaf, tag bit 0, bits 4-7=0  count of blocks, which is 16 or more
+// varint, bytes  not tag bit 0                length of the key, key
+// varint, bytes  leaf, not tag bit 0          length of the value, value
+// varint         tag bit 0, or internal       the physical block, less the end of the extent before, in zigzag
+// 8              internal                     checksum of the child
 //
 // TAG BIT
 // 0     the key is that of a mapping, and is told by numbers; else the whole tag is 0

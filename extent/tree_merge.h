@@ -93,8 +93,8 @@ class TreeMergeSink : public TreeNodeSink {
 // A range edit may leave a mapping of its own and split another mapping, or keys that are lost. The entry behind
 // both may take more bytes than before, because its numbers are told from another entry.
 inline constexpr uint64_t kTreeEntryBytes = 96;
-// A new name, the record of its object with the name in it, and lost keys around both.
-inline constexpr uint64_t kTreeEntriesOfName = 12;
+// A new name, the record of its object with the name in it, and lost keys around both: 1374 bytes at most.
+inline constexpr uint64_t kTreeEntriesOfName = 15;
 BlockCount TreeGrowthMax(const TreeRoot& root, uint64_t entries);
 
 // Merges all of `edits` into `old_root`, which has no object from `next_object` on. `ahead` gives the same edits once more, and tells what to prefetch;
