@@ -11,7 +11,9 @@ namespace untorn::protocol {
 
 void Searcher::Forget(State& s) const {
   s.mode = kDown;
-  s.request_count = s.superblock_sent = 0;
+  s.request_count = s.stage = 0;
+  std::memset(&s.superblock, 0, sizeof s.superblock);
+  std::memset(&s.next_superblock, 0, sizeof s.next_superblock);
   s.epoch = s.next = s.durable = s.settled = s.settled_twice = s.base = s.turn = s.displaced_count = 0;
   std::memset(s.lanes, 0, sizeof s.lanes);
   std::memset(s.next_segments, 0, sizeof s.next_segments);
@@ -25,7 +27,7 @@ void Searcher::Forget(State& s) const {
 void Searcher::CutPower(const State& s0, const Emit& emit) {
   std::vector<int> open;
   std::vector<std::vector<Content>> choices;
-  for (int block = 0; block < BlockCount(); ++block) {
+  for (int block = 0; block < DiskBlocks(); ++block) {
     std::set<Content> may(s0.blocks[block].copy, s0.blocks[block].copy + s0.blocks[block].copies);
     bool torn = false;
     for (int i = 1; i < s0.blocks[block].copies; ++i) torn |= !(s0.blocks[block].atomic >> i & 1);
@@ -42,36 +44,41 @@ void Searcher::CutPower(const State& s0, const Emit& emit) {
     open.push_back(block);
     choices.emplace_back(may.begin(), may.end());
   }
-  for (int with_superblock = 0; with_superblock <= s0.superblock_sent; ++with_superblock) {
-    std::vector<size_t> pick(open.size(), 0);
-    while (true) {
-      State s = s0;
-      --s.cuts_left;
-      if (with_superblock) s.superblock = s.next_superblock;
-      std::string what = absl::StrCat("POWER CUT; superblock ", with_superblock ? "new" : "old");
-      for (int block = 0; block < BlockCount(); ++block) {
-        s.blocks[block].copy[0] = Read(s, block);
-        s.blocks[block].copies = 1;
-        s.blocks[block].atomic = 0;
-      }
-      for (size_t i = 0; i < open.size(); ++i) {
-        s.blocks[open[i]].copy[0] = choices[i][pick[i]];
-        absl::StrAppend(&what, " ", open[i], "=", Name(choices[i][pick[i]]));
-      }
-      Forget(s);
-      emit(s, what);
-      for (int block = 0; s.rot_left && block < BlockCount(); ++block) {
-        if (!IsRecord(Read(s, block))) continue;
-        State rotten = s;
-        --rotten.rot_left;
-        rotten.blocks[block].copy[0] = kTorn;
-        emit(rotten, absl::StrCat(what, "; ROT of ", Name(Read(s, block)), " in block ", block));
-      }
-      size_t i = 0;
-      while (i < pick.size() && ++pick[i] == choices[i].size()) pick[i++] = 0;
-      if (i == pick.size()) break;
+  std::vector<size_t> pick(open.size(), 0);
+  while (true) {
+    State s = s0;
+    --s.cuts_left;
+    std::string what = Tell("POWER CUT;");
+    for (int block = 0; block < DiskBlocks(); ++block) {
+      s.blocks[block].copy[0] = Read(s, block);
+      s.blocks[block].copies = 1;
+      s.blocks[block].atomic = 0;
     }
+    for (size_t i = 0; i < open.size(); ++i) {
+      s.blocks[open[i]].copy[0] = choices[i][pick[i]];
+      if (telling_) absl::StrAppend(&what, " ", BlockName(open[i]), "=", Name(choices[i][pick[i]]));
+    }
+    Forget(s);
+    emit(s, what);
+    for (int block = 0; block < DiskBlocks(); ++block) Rot(s, block, what, emit);
+    size_t i = 0;
+    while (i < pick.size() && ++pick[i] == choices[i].size()) pick[i++] = 0;
+    if (i == pick.size()) break;
   }
+}
+
+void Searcher::Rot(const State& s0, int block, const std::string& what, const Emit& emit) {
+  State s = s0;
+  const Content held = Read(s, block);
+  if (IsRecord(held) && s.rot_left) {
+    --s.rot_left;
+  } else if (IsSuperblock(held) && s.slot_rot_left) {
+    --s.slot_rot_left;
+  } else {
+    return;
+  }
+  s.blocks[block].copy[0] = kTorn;
+  emit(s, Tell(what, "; ROT of ", Name(held), " in ", BlockName(block)));
 }
 
 // The disk's cache survives. Each block that is on its way lands, or does not.
@@ -88,28 +95,25 @@ void Searcher::Kill(const State& s0, const Emit& emit) {
           {s0.requests[i].block[j], s0.requests[i].content[j], s0.requests[i].purpose == kInPlace});
     }
   }
-  for (int with_superblock = 0; with_superblock <= s0.superblock_sent; ++with_superblock) {
-    for (uint32_t which = 0; which < (1u << landing.size()); ++which) {
-      State s = s0;
-      --s.kills_left;
-      if (with_superblock) s.superblock = s.next_superblock;
-      bool fits = true;
-      std::string what = absl::StrCat("KILL; superblock ", with_superblock ? "new" : "old");
-      for (size_t i = 0; i < landing.size(); ++i) {
-        if (!(which >> i & 1)) continue;
-        Block& block = s.blocks[landing[i].block];
-        if (block.copies == kCopiesMax) {
-          fits = false;
-        } else {
-          block.atomic = static_cast<uint8_t>(block.atomic | landing[i].atomic << block.copies);
-          block.copy[block.copies++] = landing[i].content;
-        }
-        absl::StrAppend(&what, " ", landing[i].block, "=", Name(landing[i].content));
+  for (uint32_t which = 0; which < (1u << landing.size()); ++which) {
+    State s = s0;
+    --s.kills_left;
+    bool fits = true;
+    std::string what = Tell("KILL;");
+    for (size_t i = 0; i < landing.size(); ++i) {
+      if (!(which >> i & 1)) continue;
+      Block& block = s.blocks[landing[i].block];
+      if (block.copies == kCopiesMax) {
+        fits = false;
+      } else {
+        block.atomic = static_cast<uint16_t>(block.atomic | landing[i].atomic << block.copies);
+        block.copy[block.copies++] = landing[i].content;
       }
-      if (!fits) continue;
-      Forget(s);
-      emit(s, what);
+      if (telling_) absl::StrAppend(&what, " ", BlockName(landing[i].block), "=", Name(landing[i].content));
     }
+    if (!fits) continue;
+    Forget(s);
+    emit(s, what);
   }
 }
 

@@ -14,7 +14,8 @@ bool Searcher::MayOverwrite(const State& s, int lsn) const {
   const Commit& old = s.commits[lsn];
   if (old.state != kDurable) return false;
   if (Holds(Rule::kKeepWhatSuperblockNames)) {
-    if (s.superblock.newest == lsn || (s.superblock_sent && s.next_superblock.newest == lsn)) return false;
+    if (s.superblock.newest == lsn || (s.stage >= kFirstSlot && s.next_superblock.newest == lsn))
+      return false;
   }
   int repeated = 0;
   for (int newer = lsn + 1; newer < s.next; ++newer) {
@@ -29,7 +30,7 @@ bool Searcher::MayOverwrite(const State& s, int lsn) const {
 bool Searcher::InUse(const State& s, int block) const {
   for (int page = 0; page < kPages; ++page) {
     if (s.map[page].block == block || s.superblock.map[page].block == block) return true;
-    if (s.superblock_sent && s.next_superblock.map[page].block == block) return true;
+    if (s.stage != kNoNext && s.next_superblock.map[page].block == block) return true;
   }
   for (int i = 0; i < s.displaced_count; ++i) {
     const Displaced& d = s.displaced[i];
@@ -80,6 +81,7 @@ Content Searcher::MakeRecord(const State& s, int lsn, int block, int base, int b
   Record r;
   std::memset(&r, 0, sizeof r);
   r.epoch = s.epoch;
+  r.generation = s.superblock.generation;
   r.lsn = static_cast<uint8_t>(lsn);
   r.block = static_cast<uint8_t>(block);
   r.claim = s.commits[lsn].claim;
@@ -103,6 +105,7 @@ Content Searcher::MakeRecord(const State& s, int lsn, int block, int base, int b
 void Searcher::Advance(State& s) const {
   while (s.durable + 1 < s.next && s.commits[s.durable + 1].state == kDurable) {
     const Commit& c = s.commits[++s.durable];
+    s.named = std::max(s.named, records_[c.record].generation);
     // Claims never become less, so the record before claims no more than this one.
     s.settled_twice = std::max(s.settled_twice, s.settled);
     s.settled = std::max(s.settled, c.claim);
@@ -175,10 +178,11 @@ void Searcher::StartRecord(State& s, int block, int base, bool last_of_chain) {
                        claim,
                        s.epoch,
                        last_of_chain,
-                       0,
                        kNone,
                        kNone,
                        0,
+                       0,
+                       {},
                        0};
 }
 
@@ -191,7 +195,7 @@ bool Searcher::FinishRecord(State& s, bool durable_by_itself) {
   if (s.request_count >= kRequestsMax || s.next + 1 >= kLsnMax) return false;
   c.record = MakeRecord(s, s.next, c.block, c.base, base.block, base.record);
   Request& request = s.requests[s.request_count++];
-  request = {s.next, kCommit, durable_by_itself, 0, {}, {}};
+  request = {s.next, kCommit, durable_by_itself, 0, {}, {}, {}};
   if (c.page != kNone && !c.opens) {
     request.block[request.blocks] = c.data_block;
     request.content[request.blocks++] = Data(c.page, c.version);
@@ -252,13 +256,12 @@ void Searcher::SendAlone(const State& s0, int page, const Emit& emit, int open_p
   if (!FinishRecord(s, true)) return;
   result_.overwritten_records += overwritten != 0;
   result_.base_changes += new_base;
-  emit(s, absl::StrCat("alone: ", lsn,
-                       open_page >= 0 ? absl::StrCat(" opens ", open_page ? "Y" : "X")
-                       : page < 0     ? " (no data)"
-                                      : absl::StrCat(" ", Name(Data(page, s.submitted[page]))),
-                       " to block ", first, ", base ", base, ", claim ", int{s.commits[lsn].claim},
-                       overwritten ? absl::StrCat(", over record ", overwritten) : "",
-                       moved ? ", lane moved" : ""));
+  emit(s, Tell("alone: ", lsn,
+               open_page >= 0 ? absl::StrCat(" opens ", open_page ? "Y" : "X")
+               : page < 0     ? " (no data)"
+                              : absl::StrCat(" ", Name(Data(page, s.submitted[page]))),
+               " to block ", first, ", base ", base, ", claim ", int{s.commits[lsn].claim},
+               overwritten ? absl::StrCat(", over record ", overwritten) : "", moved ? ", lane moved" : ""));
 }
 
 void Searcher::OpenBlock(State& s, int lsn, int page) const {
@@ -302,14 +305,14 @@ void Searcher::SendWithOthers(const State& s0, int page, const Emit& emit, int o
   const int lsn = s.next;
   if (!SendApart(s, page, true, open_page)) return;
   if (open_page >= 0) {
-    emit(s, absl::StrCat("with others: ", lsn, " opens ", open_page ? "Y" : "X", ", record to block ",
-                         int{s.commits[lsn].block}, ", claim ", int{s.commits[lsn].claim}));
+    emit(s, Tell("with others: ", lsn, " opens ", open_page ? "Y" : "X", ", record to block ",
+                 int{s.commits[lsn].block}, ", claim ", int{s.commits[lsn].claim}));
     return;
   }
   --s.commits_left;
-  emit(s, absl::StrCat("with others: ", lsn, " ", Name(Data(page, s.submitted[page])), " to block ",
-                       int{s.commits[lsn].data_block}, ", record to block ", int{s.commits[lsn].block},
-                       ", claim ", int{s.commits[lsn].claim}));
+  emit(s, Tell("with others: ", lsn, " ", Name(Data(page, s.submitted[page])), " to block ",
+               int{s.commits[lsn].data_block}, ", record to block ", int{s.commits[lsn].block}, ", claim ",
+               int{s.commits[lsn].claim}));
 }
 
 // Both pages, in two records that count only together.
@@ -330,8 +333,7 @@ void Searcher::SendChain(const State& s0, const Emit& emit) {
   }
   --s.chains_left;
   for (int page = 0; page < kPages; ++page) s.chain[page] = s.submitted[page];
-  emit(s,
-       absl::StrCat("chain ", first, "-", int{last}, " X", int{s.submitted[0]}, " Y", int{s.submitted[1]}));
+  emit(s, Tell("chain ", first, "-", int{last}, " X", int{s.submitted[0]}, " Y", int{s.submitted[1]}));
 }
 
 bool Searcher::InPlaceInFlight(const State& s, int page) const {
@@ -354,9 +356,10 @@ void Searcher::OverwriteInPlace(const State& s0, int page, const Emit& emit) {
   --s.in_place_left;
   const uint8_t version = ++s.submitted[page];
   Request& request = s.requests[s.request_count++];
-  request = {static_cast<uint8_t>(page), kInPlace, 1, 1, {s.map[page].block, 0}, {Data(page, version), 0}};
+  request = {static_cast<uint8_t>(page), kInPlace, 1, 1, {Data(page, version), 0},
+             {s.map[page].block, 0},     {}};
   ++result_.in_place_writes;
-  emit(s, absl::StrCat("in place: ", Name(Data(page, version)), " to block ", int{s.map[page].block}));
+  emit(s, Tell("in place: ", Name(Data(page, version)), " to block ", int{s.map[page].block}));
 }
 
 // A read of a block whose bit was read as set takes the device's word for its checksum.
@@ -365,7 +368,7 @@ void Searcher::ReadPage(const State& s0, int page, const Emit& emit) {
   State s = s0;
   s.newest[page] = static_cast<uint8_t>(Read(s, s.map[page].block) - Data(page, 0));
   s.known[page] = 1;
-  emit(s, absl::StrCat(page ? "Y" : "X", " is read"));
+  emit(s, Tell(page ? "Y" : "X", " is read"));
 }
 
 bool Searcher::MayClose(const State& s, int page) const {
@@ -377,20 +380,31 @@ void Searcher::CompleteRequest(const State& s0, int index, const Emit& emit) {
   State s = s0;
   const Request request = s.requests[index];
   s.requests[index] = s.requests[--s.request_count];
+  if (request.purpose == kSlot && s.lost_left) {
+    State lost = s;
+    --lost.lost_left;
+    CompleteSlot(lost, emit);
+  }
   for (int i = 0; i < request.blocks; ++i) {
     Block& block = s.blocks[request.block[i]];
     if (request.durable_by_itself) block.copies = block.atomic = 0;
     if (block.copies == kCopiesMax) return;
     block.copy[block.copies++] = request.content[i];
   }
-  if (request.purpose == kOpening) {
-    s.mode = kOpeningCompleted;
+  if (request.purpose == kSlot) {
+    CompleteSlot(s, emit);
+    return;
+  }
+  if (request.purpose == kAgree) {
+    s.mode = kFlushed;
+  } else if (request.purpose == kOpening) {
+    if (s.mode == kOpeningSent) s.mode = kOpeningCompleted;
   } else if (request.purpose == kInPlace) {
     const int page = request.lsn;
     const uint8_t version = static_cast<uint8_t>(request.content[0] - Data(page, 0));
     s.newest[page] = version;
     s.acknowledged[page] = s.settled_version[page] = version;
-    emit(s, absl::StrCat(Name(request.content[0]), " is in place"));
+    emit(s, Tell(Name(request.content[0]), " is in place"));
     return;
   } else {
     s.commits[request.lsn].state = request.durable_by_itself ? kDurable : kCompleted;
@@ -401,11 +415,11 @@ void Searcher::CompleteRequest(const State& s0, int index, const Emit& emit) {
     }
     Advance(s);
   }
-  emit(s, absl::StrCat("write of ", int{request.lsn}, " completes; durable ", int{s.durable}));
+  emit(s, Tell("write of ", int{request.lsn}, " completes; durable ", int{s.durable}));
 }
 
 void Searcher::Flush(const State& s0, const Emit& emit) {
-  bool dirty = s0.mode == kOpeningCompleted;
+  bool dirty = s0.mode == kRecovered || s0.mode == kOpeningCompleted;
   for (int n = 1; n < s0.next; ++n) dirty |= s0.commits[n].state == kCompleted;
   if (!dirty) return;
   State s = s0;
@@ -418,28 +432,24 @@ void Searcher::Flush(const State& s0, const Emit& emit) {
     if (s.commits[n].state == kCompleted) s.commits[n].state = kDurable;
   }
   if (s.mode == kOpeningCompleted) {
-    s.superblock_sent = 1;
-    s.mode = kOpeningSuperblockSent;
+    SendSuperblock(s);
+    s.mode = kOpeningSuperblock;
+  } else if (s.mode == kRecovered) {
+    s.mode = kFlushed;
   } else {
     Advance(s);
   }
-  emit(s, absl::StrCat("flush; durable ", int{s.durable}));
+  emit(s, Tell("flush; durable ", int{s.durable}));
 }
 
 void Searcher::BeginCheckpoint(const State& s0, const Emit& emit) {
   int durable = s0.durable;
   while (Holds(Rule::kClaimChainEnds) && durable > 0 && !s0.commits[durable].last_of_chain) --durable;
   if (durable <= s0.superblock.checkpoint) return;
-  const int newest = Holds(Rule::kNameDurableRecord) ? durable : s0.next - 1;
-  if (s0.commits[newest].block == kNone) return;
   State s = s0;
   --s.checkpoints_left;
   Superblock& sb = s.next_superblock;
   sb = s.superblock;
-  sb.epoch = s.epoch;
-  sb.newest = static_cast<uint8_t>(newest);
-  sb.newest_block = s.commits[newest].block;
-  sb.newest_record = s.commits[newest].record;
   for (int n = sb.checkpoint + 1; n <= durable; ++n) {
     const Commit& c = s.commits[n];
     if (c.page == kNone) continue;
@@ -461,30 +471,68 @@ void Searcher::BeginCheckpoint(const State& s0, const Emit& emit) {
     ++result_.closed_blocks;
   }
   sb.checkpoint = static_cast<uint8_t>(durable);
-  s.superblock_sent = 1;
-  emit(s, absl::StrCat("checkpoint ", int{sb.checkpoint}, " names record ", newest));
+  s.stage = kFrozen;
+  emit(s, Tell("checkpoint ", int{sb.checkpoint}, " begins"));
 }
 
-void Searcher::CompleteSuperblock(const State& s0, const Emit& emit) {
+// The tree is written. The superblock names the newest record that is durable now.
+void Searcher::EndCheckpoint(const State& s0, const Emit& emit) {
+  int newest = s0.durable;
+  while (Holds(Rule::kClaimChainEnds) && !s0.commits[newest].last_of_chain) --newest;
+  if (!Holds(Rule::kNameDurableRecord)) newest = s0.next - 1;
+  if (s0.commits[newest].block == kNone) return;
   State s = s0;
+  Superblock& sb = s.next_superblock;
+  ++sb.generation;
+  sb.epoch = s.epoch;
+  sb.newest = static_cast<uint8_t>(newest);
+  sb.newest_block = s.commits[newest].block;
+  sb.newest_record = s.commits[newest].record;
+  SendSuperblock(s);
+  emit(s, Tell("superblock ", int{sb.generation}, " names record ", newest));
+}
+
+void Searcher::SendSlot(State& s, int slot, const Superblock& superblock, Purpose purpose) {
+  UNTORN_CHECK(s.request_count < kRequestsMax, "no room for the request of a slot");
+  s.requests[s.request_count++] = {
+      superblock.generation,           purpose, 1, 1, {superblocks_.Number(superblock), 0},
+      {static_cast<uint8_t>(slot), 0}, {}};
+}
+
+void Searcher::SendSuperblock(State& s) {
+  SendSlot(s, SpareSlot(), s.next_superblock);
+  if (!Holds(Rule::kSlotsInTurn)) SendSlot(s, SlotInUse(), s.next_superblock);
+  s.stage = kFirstSlot;
+}
+
+void Searcher::CompleteSlot(const State& s0, const Emit& emit) {
+  State s = s0;
+  const std::string what =
+      Tell("superblock ", int{s.next_superblock.generation}, " of epoch ", int{s.next_superblock.epoch});
+  const bool last = s.stage == kSecondSlot;
+  if (last || !Holds(Rule::kCountsInBothSlots)) Count(s);
+  s.stage = last ? kNoNext : kSecondSlot;
+  if (!last && Holds(Rule::kSlotsInTurn)) SendSlot(s, SlotInUse(), s.next_superblock);
+  emit(s, Tell(what, last ? " counts" : " is in a slot"));
+}
+
+// From here on the engine relies on the next superblock.
+void Searcher::Count(State& s) const {
   s.superblock = s.next_superblock;
-  s.superblock_sent = 0;
   for (int n = 1; n <= s.superblock.checkpoint; ++n) {
     if (n != s.superblock.newest) s.commits[n].block = kNone;
   }
   // A superblock is there twice.
   s.settled = std::max(s.settled, s.superblock.newest);
   s.settled_twice = std::max(s.settled_twice, s.superblock.newest);
-  if (s.mode == kOpeningSuperblockSent) {
-    // From here on callers see what recovery has found.
-    for (int page = 0; page < kPages; ++page) {
-      const int found = VersionFound(s, page, s.map[page]);
-      for (int v = found + 1; v <= s.submitted[page]; ++v) s.dropped[page] |= 1u << v;
-      s.acknowledged[page] = s.settled_version[page] = static_cast<uint8_t>(found);
-    }
-    s.mode = kRunning;
+  if (s.mode != kOpeningSuperblock) return;
+  // From here on callers see what recovery has found.
+  for (int page = 0; page < kPages; ++page) {
+    const int found = VersionFound(s, page, s.map[page]);
+    for (int v = found + 1; v <= s.submitted[page]; ++v) s.dropped[page] |= 1u << v;
+    s.acknowledged[page] = s.settled_version[page] = static_cast<uint8_t>(found);
   }
-  emit(s, absl::StrCat("superblock of epoch ", int{s.superblock.epoch}, " counts"));
+  s.mode = kRunning;
 }
 
 }  // namespace untorn::protocol

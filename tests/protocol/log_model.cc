@@ -15,8 +15,14 @@ std::string Searcher::Name(Content content) const {
   if (content == kTorn) return "torn";
   if (IsRecord(content))
     return absl::StrCat("R", int{records_[content].lsn}, "e", int{records_[content].epoch});
+  if (IsSuperblock(content))
+    return absl::StrCat("S", int{superblocks_[content].generation}, "e", int{superblocks_[content].epoch});
   const int data = content - kFirstData;
   return absl::StrCat(data / kVersionsMax ? "Y" : "X", data % kVersionsMax);
+}
+
+std::string Searcher::BlockName(int block) const {
+  return block < BlockCount() ? absl::StrCat(block) : block == SlotInUse() ? "slot" : "spare slot";
 }
 
 // Makes states equal that differ only in what nobody will read.
@@ -28,21 +34,22 @@ void Searcher::Canonical(State& s) {
     for (int i = block.copies; i < kCopiesMax; ++i) block.copy[i] = 0;
   }
   const bool opening = s.mode == kOpeningSent || s.mode == kOpeningCompleted;
-  if (!s.superblock_sent && !opening) std::memset(&s.next_superblock, 0, sizeof s.next_superblock);
+  if (s.stage == kNoNext && !opening) std::memset(&s.next_superblock, 0, sizeof s.next_superblock);
   std::memset(s.displaced + s.displaced_count, 0, sizeof(Displaced) * (kDisplacedMax - s.displaced_count));
 }
 
 State Searcher::Initial() {
   State s;
   std::memset(&s, 0, sizeof s);
-  for (int i = 0; i < BlockCount(); ++i) s.blocks[i].copies = 1;
+  for (int i = 0; i < DiskBlocks(); ++i) s.blocks[i].copies = 1;
   for (int n = 0; n < kLsnMax; ++n) s.commits[n].block = s.commits[n].page = kNone;
   s.epoch = s.epochs = 1;
   for (int i = 0; i <= b_.lanes; ++i) s.lanes[i] = {static_cast<uint8_t>(i), 0, 0};
   for (int i = 0; i < kNextSegments; ++i) s.next_segments[i] = static_cast<uint8_t>(b_.lanes + 1 + i);
   for (int page = 0; page < kPages; ++page) s.map[page] = s.superblock.map[page] = {kNone, 0, 0, 0};
   // A new store has one record, which its superblock names.
-  s.commits[1] = {kDurable, 0, 0, 0, 1, 1, 0, kNone, kNone, 0, 0};
+  s.superblock.generation = s.superblock.epoch = 1;
+  s.commits[1] = {kDurable, 0, 0, 0, 1, 1, kNone, kNone, 0, 0, {}, 0};
   s.lanes[0].used = 1;
   s.lanes[0].last = 1;
   s.turn = static_cast<uint8_t>(1 % b_.lanes);
@@ -50,9 +57,9 @@ State Searcher::Initial() {
   s.blocks[0].copy[0] = s.commits[1].record;
   s.next = 2;
   s.durable = s.settled = s.settled_twice = 1;
-  s.superblock.epoch = 1;
   s.superblock.newest = 1;
   s.superblock.newest_record = s.commits[1].record;
+  s.blocks[SlotInUse()].copy[0] = s.blocks[SpareSlot()].copy[0] = superblocks_.Number(s.superblock);
   s.commits_left = static_cast<uint8_t>(b_.commits);
   s.chains_left = static_cast<uint8_t>(b_.chains);
   s.settling_left = static_cast<uint8_t>(b_.settling);
@@ -62,26 +69,29 @@ State Searcher::Initial() {
   s.cuts_left = static_cast<uint8_t>(b_.power_cuts);
   s.kills_left = static_cast<uint8_t>(b_.kills);
   s.rot_left = static_cast<uint8_t>(b_.rotten_blocks);
+  s.slot_rot_left = static_cast<uint8_t>(b_.rotten_slots);
+  s.lost_left = static_cast<uint8_t>(b_.lost_slot_writes);
   return s;
 }
 
 void Searcher::Successors(const State& s, const Emit& emit) {
   if (s.mode == kDamaged) return;
-  if (s.cuts_left && s.mode != kDown) CutPower(s, emit);
-  if (s.kills_left && s.mode != kDown) Kill(s, emit);
-  if (s.mode == kDown) {
+  const bool opens_next = s.mode == kDown || s.mode == kFlushed;
+  if (s.cuts_left && !opens_next) CutPower(s, emit);
+  if (s.kills_left && !opens_next) Kill(s, emit);
+  if (opens_next) {
     Open(s, emit);
     return;
   }
   for (int i = 0; i < s.request_count; ++i) CompleteRequest(s, i, emit);
-  if (s.superblock_sent) CompleteSuperblock(s, emit);
-  if (s.mode == kOpeningCompleted) {
+  if (s.mode == kRecovered || s.mode == kOpeningCompleted) {
     Flush(s, emit);
     return;
   }
   if (s.mode != kRunning) return;
   Flush(s, emit);
-  if (s.checkpoints_left && !s.superblock_sent) BeginCheckpoint(s, emit);
+  if (s.checkpoints_left && s.stage == kNoNext) BeginCheckpoint(s, emit);
+  if (s.stage == kFrozen) EndCheckpoint(s, emit);
   if (s.commits_left) {
     // The pages are alike, so Y is written only after X.
     for (int page = 0; page <= (s.submitted[0] > 0); ++page) {
@@ -135,15 +145,16 @@ SearchResult Searcher::Run() {
   };
   std::vector<Node> nodes{{0, 0}};
   std::unordered_set<Fingerprint, FingerprintHash> seen;
-  std::vector<std::pair<State, uint32_t>> frontier, next;
+  std::deque<std::pair<State, uint32_t>> frontier, next;
   State initial = Initial();
   Canonical(initial);
   seen.insert(FingerprintOf(initial));
   frontier.push_back({initial, 0});
-  const auto trace = [&](uint32_t node) {
-    std::vector<uint32_t> choices;
+  const auto trace = [&](uint32_t node, uint32_t last) {
+    std::vector<uint32_t> choices{last};
     for (; node != 0; node = nodes[node].parent) choices.push_back(nodes[node].choice);
     violation_.clear();
+    telling_ = true;
     State s = initial;
     for (auto it = choices.rbegin(); it != choices.rend(); ++it) {
       uint32_t choice = 0;
@@ -160,13 +171,12 @@ SearchResult Searcher::Run() {
   while (!frontier.empty() && result_.violation.empty()) {
     for (const auto& [s, node] : frontier) {
       uint32_t choice = 0;
-      Successors(s, [&](const State& to, const std::string& what) {
+      Successors(s, [&](const State& to, const std::string&) {
         const uint32_t mine = choice++;
         if (!result_.violation.empty()) return;
         if (!violation_.empty()) {
           result_.violation = violation_;
-          trace(node);
-          result_.trace.push_back(what);
+          trace(node, mine);
           return;
         }
         State canonical = to;
@@ -198,6 +208,16 @@ const char* RuleName(Rule rule) {
       return "keep-bases";
     case Rule::kKeepWhatSuperblockNames:
       return "keep-what-superblock-names";
+    case Rule::kSlotsInTurn:
+      return "slots-in-turn";
+    case Rule::kCountsInBothSlots:
+      return "counts-in-both-slots";
+    case Rule::kOpenFlushesFirst:
+      return "open-flushes-first";
+    case Rule::kSlotsAgree:
+      return "slots-agree";
+    case Rule::kNamesNewerSuperblock:
+      return "names-newer-superblock";
     case Rule::kNameDurableRecord:
       return "name-durable-record";
     case Rule::kEpochOfSuperblock:

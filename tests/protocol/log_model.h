@@ -22,6 +22,11 @@ enum class Rule {
   kOverwriteRepeated,        // a record is overwritten only when one newer durable record repeats it
   kKeepBases,                // a base is not overwritten before a checkpoint covers it
   kKeepWhatSuperblockNames,  // the record that a superblock names is not overwritten
+  kSlotsInTurn,              // one slot of the superblock is durable before the other is sent
+  kCountsInBothSlots,        // the engine relies on a superblock only when both slots hold it
+  kOpenFlushesFirst,         // opening flushes what it has read before it writes anything
+  kSlotsAgree,               // opening makes both slots the same before it writes anything else
+  kNamesNewerSuperblock,     // a record of any log epoch that names a newer superblock is damage
   kNameDurableRecord,        // a superblock names a record that is durable
   kEpochOfSuperblock,        // a record counts as found only if it is of the superblock's log epoch
   kEpochOfItsOwn,            // every attempt to open has a log epoch of its own
@@ -64,7 +69,9 @@ struct Bounds {
   int checkpoints = 1;
   int power_cuts = 1;
   int kills = 0;
-  int rotten_blocks = 0;  // records that rot at a power cut
+  int rotten_blocks = 0;     // records that rot at a power cut
+  int rotten_slots = 0;      // slots of the superblock that rot at a power cut
+  int lost_slot_writes = 0;  // writes of a slot that complete, and change nothing
   int commits_in_record = 3;
   uint64_t states_max = 20'000'000;
 };

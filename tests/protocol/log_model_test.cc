@@ -16,7 +16,8 @@ std::ostream& operator<<(std::ostream& out, const Bounds& b) {
              << b.commits << " commits, " << b.chains << " chains, " << b.in_flight << " in flight, "
              << b.settling << " settling, " << b.openings << " openings, " << b.in_place << " in place, "
              << b.checkpoints << " checkpoints, " << b.power_cuts << " power cuts, " << b.kills << " kills, "
-             << b.rotten_blocks << " rotten";
+             << b.rotten_blocks << " rotten, " << b.rotten_slots << " rotten slots, " << b.lost_slot_writes
+             << " lost writes of slots";
 }
 
 namespace {
@@ -34,9 +35,10 @@ TEST_P(ProtocolTest, KeepsThePromisesInEveryState) {
   EXPECT_TRUE(result.violation.empty()) << GetParam() << ": " << Steps(result);
   EXPECT_TRUE(result.exhausted) << GetParam() << ": " << result.states << " states";
   EXPECT_GT(result.dropped_commits, 0u) << GetParam();
-  if (GetParam().rotten_blocks > 0) {
+  if (GetParam().rotten_blocks + GetParam().rotten_slots + GetParam().lost_slot_writes > 0) {
     EXPECT_GT(result.damage_found, 0u) << GetParam();
   }
+  RecordProperty("states", static_cast<int>(result.states));
   if (GetParam().in_place > 0) {
     EXPECT_GT(result.adopted_blocks, 0u) << GetParam();
   }
@@ -50,9 +52,9 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(
         // Alone: records are overwritten, lanes move, bases change.
         Bounds{.commits = 7, .checkpoints = 1}, Bounds{.commits = 6, .checkpoints = 1, .rotten_blocks = 1},
-        Bounds{.segment_blocks = 2, .commits = 8, .checkpoints = 2},
-        Bounds{.lanes = 2, .commits = 7, .checkpoints = 1, .rotten_blocks = 1},
-        Bounds{.segments = 7, .commits = 9, .checkpoints = 2},
+        Bounds{.segment_blocks = 2, .commits = 6, .checkpoints = 2},
+        Bounds{.lanes = 2, .commits = 6, .checkpoints = 1, .rotten_blocks = 1},
+        Bounds{.segments = 7, .commits = 8, .checkpoints = 2},
         // With others.
         Bounds{.commits = 3, .in_flight = 2}, Bounds{.commits = 4, .in_flight = 3, .checkpoints = 0},
         Bounds{.commits = 4, .in_flight = 2, .checkpoints = 0, .rotten_blocks = 1},
@@ -70,7 +72,20 @@ INSTANTIATE_TEST_SUITE_P(
                .checkpoints = 0,
                .rotten_blocks = 1},
         Bounds{.commits = 2, .settling = 1, .openings = 1, .in_place = 1, .power_cuts = 2},
-        Bounds{.commits = 2, .settling = 1, .openings = 2, .in_place = 2, .power_cuts = 1, .kills = 1},
+        Bounds{.commits = 2, .openings = 1, .in_place = 1, .power_cuts = 1, .kills = 1},
+        Bounds{.commits = 2,
+               .settling = 1,
+               .openings = 2,
+               .in_place = 2,
+               .checkpoints = 0,
+               .power_cuts = 1,
+               .kills = 1},
+        // The slots of the superblock.
+        Bounds{.commits = 4, .checkpoints = 2, .rotten_slots = 1},
+        Bounds{.commits = 2, .power_cuts = 2, .rotten_slots = 1},
+        Bounds{.commits = 1, .power_cuts = 1, .kills = 2, .rotten_slots = 1},
+        Bounds{.commits = 3, .checkpoints = 2, .lost_slot_writes = 1},
+        Bounds{.commits = 1, .in_flight = 2, .openings = 1, .power_cuts = 2, .lost_slot_writes = 1},
         // More than one crash.
         Bounds{.commits = 4, .power_cuts = 2}, Bounds{.commits = 3, .power_cuts = 1, .kills = 1},
         Bounds{.segments = 10,
@@ -94,7 +109,7 @@ const Canary kCanaries[] = {
     {Rule::kOverwriteRepeated,
      {.lanes = 1, .commits = 4, .checkpoints = 0},
      "was acknowledged, and recovery finds"},
-    {Rule::kKeepBases, {.commits = 7, .rotten_blocks = 1}, "is claimed and cannot be read"},
+    {Rule::kKeepBases, {.commits = 7}, "is claimed and cannot be read"},
     {Rule::kKeepWhatSuperblockNames, {.commits = 6}, "the record that the superblock names is not there"},
     {Rule::kNameDurableRecord, {.commits = 6}, "the record that the superblock names is not there"},
     {Rule::kEpochOfSuperblock, {.commits = 4, .power_cuts = 2}, "was acknowledged, and recovery finds"},
@@ -153,6 +168,15 @@ const Canary kCanaries[] = {
      {.commits = 2, .settling = 1, .openings = 1, .in_place = 1, .power_cuts = 2},
      "which holds"},
     {Rule::kStrictBeyondClaim, {.commits = 2, .settling = 1, .openings = 1, .in_place = 1}, "which holds"},
+    {Rule::kSlotsInTurn, {.commits = 1}, "no superblock is readable"},
+    {Rule::kCountsInBothSlots, {.commits = 1, .rotten_slots = 1}, "a record names a newer superblock"},
+    {Rule::kOpenFlushesFirst, {.commits = 1, .kills = 1}, "no superblock is readable"},
+    {Rule::kSlotsAgree,
+     {.commits = 1, .power_cuts = 2, .rotten_slots = 1},
+     "a record names a newer superblock"},
+    {Rule::kNamesNewerSuperblock,
+     {.commits = 1, .in_flight = 2, .openings = 1, .power_cuts = 2, .lost_slot_writes = 1},
+     "was acknowledged, and recovery finds"},
     {Rule::kReuseDisplaced,
      {.segments = 9, .segment_blocks = 2, .commits = 6, .in_flight = 2, .checkpoints = 2},
      "which holds"},

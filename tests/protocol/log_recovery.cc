@@ -12,9 +12,49 @@
 
 namespace untorn::protocol {
 
+// Returns nullptr if no slot is readable.
+const Superblock* Searcher::NewestSuperblock(const State& s) const {
+  const Superblock* newest = nullptr;
+  for (const int slot : {SlotInUse(), SpareSlot()}) {
+    if (!IsSuperblock(Read(s, slot))) continue;
+    const Superblock& superblock = superblocks_[Read(s, slot)];
+    if (!newest || superblock.generation > newest->generation) newest = &superblock;
+  }
+  return newest;
+}
+
+// Says whether a record of any log epoch names a newer superblock. Here such records name segments, too.
+bool Searcher::NamesNewerSuperblock(const State& s, const Superblock& superblock) const {
+  std::vector<uint8_t> named;
+  const auto visit = [&](const Record& r) {
+    for (int i = 0; i < r.segment_count; ++i) {
+      if (std::find(named.begin(), named.end(), r.segments[i]) == named.end()) named.push_back(r.segments[i]);
+    }
+    return r.generation > superblock.generation;
+  };
+  visit(records_[superblock.newest_record]);
+  for (size_t n = 0; n < named.size(); ++n) {
+    for (int i = 0; i < b_.segment_blocks; ++i) {
+      const int block = BlockOf(named[n], i);
+      const Content held = Read(s, block);
+      if (IsRecord(held) && records_[held].block == block && visit(records_[held])) return true;
+    }
+  }
+  return false;
+}
+
 Searcher::Recovered Searcher::Recover(const State& s) {
   Recovered out;
-  const Superblock& sb = s.superblock;
+  out.superblock = NewestSuperblock(s);
+  if (!out.superblock) {
+    out.damage = "no superblock is readable";
+    return out;
+  }
+  const Superblock& sb = *out.superblock;
+  if (Holds(Rule::kNamesNewerSuperblock) && NamesNewerSuperblock(s, sb)) {
+    out.damage = "a record names a newer superblock";
+    return out;
+  }
   std::memcpy(out.map, sb.map, sizeof out.map);
   if (Read(s, sb.newest_block) != sb.newest_record) {
     out.damage = "the record that the superblock names is not there";
@@ -116,7 +156,12 @@ Searcher::Recovered Searcher::Recover(const State& s) {
   return out;
 }
 
-void Searcher::Judge(const State& s, const Recovered& r, bool rotten) {
+void Searcher::Judge(const State& s, const Recovered& r) {
+  const bool lost = s.lost_left < b_.lost_slot_writes;
+  // A write that the device has lost can be told from the first durable record on that names the superblock.
+  if (lost && r.superblock && r.superblock->generation >= s.named) return;
+  const bool slot_matters = s.slot_rot_left < b_.rotten_slots && !r.superblock;
+  const bool rotten = s.rot_left < b_.rotten_blocks || lost || slot_matters;
   if (!r.damage.empty()) {
     ++result_.damage_found;
     if (!rotten) violation_ = absl::StrCat("false alarm: ", r.damage);
@@ -133,6 +178,11 @@ void Searcher::Judge(const State& s, const Recovered& r, bool rotten) {
     const int version = VersionFound(s, page, m);
     result_.adopted_blocks += version != m.version;
     if (m.block != kNone && Read(s, m.block) != Data(page, version)) {
+      // Every read compares checksums, so the damage is told.
+      if (lost && !m.open) {
+        ++result_.damage_found;
+        return;
+      }
       violation_ = absl::StrCat(name, int{m.version}, " is mapped to block ", int{m.block}, ", which holds ",
                                 Name(Read(s, m.block)));
       return;
@@ -153,13 +203,35 @@ void Searcher::Judge(const State& s, const Recovered& r, bool rotten) {
 void Searcher::Open(const State& s0, const Emit& emit) {
   State s = s0;
   const Recovered r = Recover(s);
-  Judge(s, r, s.rot_left < b_.rotten_blocks);
+  Judge(s, r);
   if (!violation_.empty() || !r.damage.empty()) {
     s.mode = kDamaged;
-    emit(s, absl::StrCat("recovery: ", r.damage));
+    emit(s, Tell("recovery: ", r.damage));
+    return;
+  }
+  // What recovery has seen may be in the disk's cache only.
+  bool cached = false;
+  for (int block = 0; block < DiskBlocks(); ++block) cached |= s.blocks[block].copies > 1;
+  if (Holds(Rule::kOpenFlushesFirst) && cached && s.mode == kDown) {
+    s.mode = kRecovered;
+    emit(s, Tell("recovery finds ", r.end));
     return;
   }
   if (r.end < r.chain.front()->lsn) ++result_.dropped_commits;
+  const Content in_use = Read(s, SlotInUse());
+  if (!IsSuperblock(in_use) || &superblocks_[in_use] != r.superblock)
+    std::swap(s.blocks[SlotInUse()], s.blocks[SpareSlot()]);
+  if (Holds(Rule::kSlotsAgree) && Read(s, SlotInUse()) != Read(s, SpareSlot())) {
+    SendSlot(s, SpareSlot(), *r.superblock, kAgree);
+    s.mode = kAgreeSent;
+    emit(s, Tell("superblock ", int{r.superblock->generation}, " goes to the other slot"));
+    return;
+  }
+  BeginEpoch(s, r, emit);
+}
+
+void Searcher::BeginEpoch(State& s, const Recovered& r, const Emit& emit) {
+  s.superblock = *r.superblock;
   const Superblock& sb = s.superblock;
   s.epoch = Holds(Rule::kEpochOfItsOwn) ? ++s.epochs : static_cast<uint8_t>(sb.epoch + 1);
   std::memcpy(s.map, r.map, sizeof s.map);
@@ -237,10 +309,11 @@ void Searcher::Open(const State& s0, const Emit& emit) {
        static_cast<uint8_t>(r.end),
        s.epoch,
        1,
-       0,
        kNone,
        kNone,
        0,
+       0,
+       {},
        0};
   c.record = MakeRecord(s, lsn, block, holder->base, holder->base_block, holder->base_record);
   s.base = holder->base;
@@ -249,20 +322,21 @@ void Searcher::Open(const State& s0, const Emit& emit) {
   s.settled = static_cast<uint8_t>(r.end);
   Superblock& next = s.next_superblock;
   next = sb;
+  ++next.generation;
   next.epoch = s.epoch;
   next.newest = static_cast<uint8_t>(lsn);
   next.newest_block = static_cast<uint8_t>(block);
   next.newest_record = c.record;
-  s.requests[s.request_count++] = {static_cast<uint8_t>(lsn),        kOpening,     0, 1,
-                                   {static_cast<uint8_t>(block), 0}, {c.record, 0}};
+  s.requests[s.request_count++] = {static_cast<uint8_t>(lsn),        kOpening, 0, 1, {c.record, 0},
+                                   {static_cast<uint8_t>(block), 0}, {}};
   s.mode = kOpeningSent;
   if (!Holds(Rule::kOpeningRecordFirst)) {
-    s.superblock_sent = 1;
-    s.mode = kOpeningSuperblockSent;
+    SendSuperblock(s);
+    s.mode = kOpeningSuperblock;
   }
-  emit(s, absl::StrCat("opens at ", r.end, " (claim ", r.claim, ", X", int{r.map[0].version}, " Y",
-                       int{r.map[1].version}, "); opening record ", lsn, " of epoch ", int{s.epoch},
-                       " to block ", block));
+  emit(s, Tell("opens at ", r.end, " (claim ", r.claim, ", X", int{r.map[0].version}, " Y",
+               int{r.map[1].version}, "); opening record ", lsn, " of epoch ", int{s.epoch}, " to block ",
+               block));
 }
 
 }  // namespace untorn::protocol

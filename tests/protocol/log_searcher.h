@@ -14,22 +14,26 @@
 #include <type_traits>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "base/check.h"
 #include "tests/protocol/log_model.h"
 
 namespace untorn::protocol {
 
-constexpr int kBlocksMax = 24, kSegmentsMax = 12, kLanesMax = 3, kNextSegments = 2, kRequestsMax = 3;
+constexpr int kBlocksMax = 24, kSlots = 2, kSegmentsMax = 12, kLanesMax = 3, kNextSegments = 2,
+              kRequestsMax = 4;
 constexpr int kLsnMax = 16, kPages = 2, kEntriesMax = 6, kCopiesMax = 4, kDisplacedMax = 10;
 constexpr uint8_t kNone = 0xff;
 
-// What a block holds: nothing, a torn write, a version of a page, or a record.
-using Content = uint16_t;
-constexpr Content kBlank = 0, kTorn = 1, kFirstData = 2, kVersionsMax = 32, kFirstRecord = 128;
+// What a block holds: nothing, a torn write, a version of a page, a record, or a superblock.
+using Content = uint32_t;
+constexpr Content kBlank = 0, kTorn = 1, kFirstData = 2, kVersionsMax = 32, kFirstRecord = 128,
+                  kFirstSuperblock = 1 << 24;
 inline Content Data(int page, int version) {
   return static_cast<Content>(kFirstData + page * kVersionsMax + version);
 }
-inline bool IsRecord(Content content) { return content >= kFirstRecord; }
+inline bool IsRecord(Content content) { return content >= kFirstRecord && content < kFirstSuperblock; }
+inline bool IsSuperblock(Content content) { return content >= kFirstSuperblock; }
 
 // Maps a page, or says that the block of the page is open.
 struct Entry {
@@ -38,50 +42,53 @@ struct Entry {
 
 struct Record {
   uint8_t epoch, lsn, block, claim, base, base_block;
+  uint8_t generation;  // of the newest superblock that counts
+  uint8_t segment_count;
   Content base_record;
-  uint8_t segment_count, entry_count, last_of_chain;
+  uint8_t entry_count, last_of_chain;
   uint8_t segments[kLanesMax + 1 + kNextSegments];
   Entry entries[kEntriesMax];  // of the commits after the base, up to this one
 };
 
-// The records that were ever made. Equal records have equal numbers, so a number stands for a checksum.
-class Records {
+// The records or superblocks that were ever made. Equal ones have equal numbers, so a number stands for a checksum.
+template <typename T, Content kFirst, Content kEnd>
+class Numbers {
  public:
-  Content Number(const Record& record) {
-    std::array<char, sizeof(Record)> bytes;
-    std::memcpy(bytes.data(), &record, sizeof(Record));
-    auto [it, fresh] = numbers_.insert({bytes, static_cast<Content>(kFirstRecord + records_.size())});
+  Content Number(const T& made) {
+    std::array<char, sizeof(T)> bytes;
+    std::memcpy(bytes.data(), &made, sizeof(T));
+    auto [it, fresh] = numbers_.insert({bytes, static_cast<Content>(kFirst + made_.size())});
     if (fresh) {
-      UNTORN_CHECK(records_.size() < 65000, "the search makes too many different records");
-      records_.push_back(record);
+      UNTORN_CHECK(kFirst + made_.size() < kEnd,
+                   "the search makes too many different records or superblocks");
+      made_.push_back(made);
     }
     return it->second;
   }
-  const Record& operator[](Content number) const { return records_[number - kFirstRecord]; }
+  const T& operator[](Content number) const { return made_[number - kFirst]; }
 
  private:
-  std::map<std::array<char, sizeof(Record)>, Content> numbers_;
-  std::deque<Record> records_;  // a reference stays valid
+  std::map<std::array<char, sizeof(T)>, Content> numbers_;
+  std::deque<T> made_;  // a reference stays valid
 };
 
 // The contents that a power cut may leave in a block, oldest first. The newest is what a read returns.
 struct Block {
-  uint8_t copies, atomic;  // bit i of `atomic`: the device keeps copy i whole
+  uint16_t copies, atomic;  // bit i of `atomic`: the device keeps copy i whole
   Content copy[kCopiesMax];
 };
-enum Purpose : uint8_t { kCommit, kOpening, kInPlace };
+enum Purpose : uint8_t { kCommit, kOpening, kInPlace, kAgree, kSlot };
 struct Request {
   uint8_t lsn, purpose, durable_by_itself, blocks;
-  uint8_t block[2];
   Content content[2];
+  uint8_t block[2], unused[2];
 };
 // A version stands for its checksum. While a block is open, the block may hold a newer version.
 struct Mapping {
   uint8_t block, version, lsn, open;
 };
-// Written whole: design.md says how two slots do that.
 struct Superblock {
-  uint8_t epoch, checkpoint, newest, newest_block;
+  uint8_t generation, epoch, checkpoint, newest, newest_block, unused[3];
   Content newest_record;
   Mapping map[kPages];
 };
@@ -90,8 +97,8 @@ enum RecordState : uint8_t { kUnsent, kSent, kCompleted, kDurable };
 struct Commit {
   uint8_t state, block, base, claim, epoch;  // block: of the record, or kNone if it was given up
   uint8_t last_of_chain;
+  uint8_t page, data_block, version, opens, unused[2];
   Content record;
-  uint8_t page, data_block, version, opens;
 };
 struct Displaced {
   uint8_t block, mapped, displaced;
@@ -99,32 +106,48 @@ struct Displaced {
 struct Lane {
   uint8_t segment, used, last;  // blocks used, LSN of the last record in it or 0
 };
-enum Mode : uint8_t { kRunning, kDown, kDamaged, kOpeningSent, kOpeningCompleted, kOpeningSuperblockSent };
+enum Mode : uint8_t {
+  kRunning,
+  kDown,
+  kDamaged,
+  kRecovered,
+  kFlushed,
+  kAgreeSent,
+  kOpeningSent,
+  kOpeningCompleted,
+  kOpeningSuperblock
+};
+// How far the next superblock is.
+enum Stage : uint8_t { kNoNext, kFrozen, kFirstSlot, kSecondSlot };
 
 struct State {
-  Block blocks[kBlocksMax];
+  Block blocks[kBlocksMax + kSlots];
   Request requests[kRequestsMax];
-  Superblock superblock, next_superblock;
-  uint8_t superblock_sent, request_count, mode;
   // The engine's memory.
+  Superblock superblock, next_superblock;  // the one that counts, and the one that is being made
+  Commit commits[kLsnMax];
+  Mapping map[kPages];
+  uint8_t request_count, mode, stage;
   uint8_t epoch, next, durable, settled, settled_twice, base, turn, moves,
       displaced_count;  // moves of lanes since the base
   // The last is no lane: it takes the records of commits that are not alone.
   Lane lanes[kLanesMax + 1];
   uint8_t next_segments[kNextSegments];
-  Commit commits[kLsnMax];
-  Mapping map[kPages];
   // Of the current mapping: the record that opened it, the version that is in the block, and whether the engine
   // knows that version.
   uint8_t opened_by[kPages], newest[kPages], known[kPages];
   Displaced displaced[kDisplacedMax];
   // What the search knows, and the engine does not.
   uint8_t submitted[kPages], acknowledged[kPages], settled_version[kPages], chain[kPages], epochs;
-  uint32_t dropped[kPages];  // bit v: recovery has said that version v is not there
   uint8_t openings_left, in_place_left;
   uint8_t commits_left, chains_left, settling_left, checkpoints_left, cuts_left, kills_left, rot_left;
+  uint8_t slot_rot_left, lost_left;
+  uint8_t named;  // the newest superblock that a durable record names
+  uint8_t unused;
+  uint32_t dropped[kPages];  // bit v: recovery has said that version v is not there
 };
 static_assert(std::is_trivially_copyable_v<State>);
+static_assert(std::has_unique_object_representations_v<State>, "equal states have equal bytes");
 
 class Searcher {
  public:
@@ -140,8 +163,18 @@ class Searcher {
   bool Holds(Rule rule) const { return !dropped_.contains(rule); }
   int BlockOf(int segment, int index) const { return segment * b_.segment_blocks + index; }
   int BlockCount() const { return b_.segments * b_.segment_blocks; }
+  // The slots are alike, so the one that opening finds in use changes places with the other where need be.
+  int SlotInUse() const { return BlockCount(); }
+  int SpareSlot() const { return BlockCount() + 1; }
+  int DiskBlocks() const { return BlockCount() + kSlots; }
   static Content Read(const State& s, int block) { return s.blocks[block].copy[s.blocks[block].copies - 1]; }
+  // Makes a line of a trace.
+  template <typename... Parts>
+  std::string Tell(const Parts&... parts) const {
+    return telling_ ? absl::StrCat(parts...) : std::string();
+  }
   std::string Name(Content content) const;
+  std::string BlockName(int block) const;
   // Returns the version that a read of the page gives. A checksum that does not match is damage, unless the block is
   // open: then the device is taken at its word.
   static int VersionFound(const State& s, int page, const Mapping& m) {
@@ -153,9 +186,10 @@ class Searcher {
   State Initial();
   void Successors(const State& s, const Emit& emit);
   void CutPower(const State& s, const Emit& emit);
+  void Rot(const State& s, int block, const std::string& what, const Emit& emit);
   void Kill(const State& s, const Emit& emit);
   void CompleteRequest(const State& s, int index, const Emit& emit);
-  void CompleteSuperblock(const State& s, const Emit& emit);
+  void CompleteSlot(const State& s, const Emit& emit);
   void Flush(const State& s, const Emit& emit);
   // Without a page the record has no data. It may open the block of `open_page`.
   void SendAlone(const State& s, int page, const Emit& emit, int open_page = -1);
@@ -164,6 +198,7 @@ class Searcher {
   void SendWithOthers(const State& s, int page, const Emit& emit, int open_page = -1);
   void SendChain(const State& s, const Emit& emit);
   void BeginCheckpoint(const State& s, const Emit& emit);
+  void EndCheckpoint(const State& s, const Emit& emit);
   void Open(const State& s, const Emit& emit);
 
   // The engine's rules.
@@ -182,26 +217,35 @@ class Searcher {
   bool FinishRecord(State& s, bool durable_by_itself);
   bool SendApart(State& s, int page, bool last_of_chain, int open_page = -1);
   void OpenBlock(State& s, int lsn, int page) const;
+  void SendSlot(State& s, int slot, const Superblock& superblock, Purpose purpose = kSlot);
+  void SendSuperblock(State& s);
+  void Count(State& s) const;
   Content MakeRecord(const State& s, int lsn, int block, int base, int base_block, Content base_record);
   void Advance(State& s) const;
 
   struct Recovered {
-    std::string damage;  // empty if there is none
+    std::string damage;                      // empty if there is none
+    const Superblock* superblock = nullptr;  // null if no slot is readable
     int end = 0;
     std::vector<const Record*> chain;  // from the top down
     std::vector<const Record*> found;
     int claim = 0;
     Mapping map[kPages];
   };
+  const Superblock* NewestSuperblock(const State& s) const;
+  bool NamesNewerSuperblock(const State& s, const Superblock& superblock) const;
   Recovered Recover(const State& s);
-  void Judge(const State& s, const Recovered& r, bool rotten);
+  void Judge(const State& s, const Recovered& r);
+  void BeginEpoch(State& s, const Recovered& r, const Emit& emit);
   void Forget(State& s) const;
   static void Canonical(State& s);
 
   const Bounds b_;
   const std::set<Rule> dropped_;
-  Records records_;
+  Numbers<Record, kFirstRecord, kFirstSuperblock> records_;
+  Numbers<Superblock, kFirstSuperblock, 2 * kFirstSuperblock> superblocks_;
   SearchResult result_;
+  bool telling_ = false;
   std::string violation_;
 };
 
