@@ -134,13 +134,27 @@ int Searcher::Claim(const State& s) const {
   return claim;
 }
 
-// The lane goes on in the next segment, and one more segment is taken. Returns false if there is none.
-bool Searcher::MoveLane(State& s, Lane& lane) {
+std::optional<int> Searcher::TakeUnnamed(const State& s) const {
   std::set<int> named;
   for (int segment = 0; segment < b_.segments; ++segment) {
     if (NamedSegment(s, segment)) named.insert(segment);
   }
-  const auto taken = TakeSegment(s, named);
+  return TakeSegment(s, named);
+}
+
+// The next record names another segment as the second next one. The replaced segment is given back at once. All segments
+// of the model are equally long. The design asks for more: a replacement counts as a move, and a block is kept.
+bool Searcher::ReplaceNext(State& s) const {
+  const auto taken = TakeUnnamed(s);
+  if (!taken) return false;
+  s.next_segments[Holds(Rule::kKeepFirstNext) ? 1 : 0] = static_cast<uint8_t>(*taken);
+  --s.replacing_left;
+  return true;
+}
+
+// The lane goes on in the next segment, and one more segment is taken. Returns false if there is none.
+bool Searcher::MoveLane(State& s, Lane& lane) {
+  const auto taken = TakeUnnamed(s);
   if (!taken) return false;
   lane = {s.next_segments[0], 0, 0};
   s.next_segments[0] = s.next_segments[1];
@@ -208,7 +222,7 @@ bool Searcher::FinishRecord(State& s, bool durable_by_itself) {
 }
 
 // A commit that is alone: its record lies behind its data, and repeats what the records before it say.
-void Searcher::SendAlone(const State& s0, int page, const Emit& emit, int open_page) {
+void Searcher::SendAlone(const State& s0, int page, const Emit& emit, int open_page, bool replace) {
   if (s0.durable + 1 != s0.next || s0.next + 1 >= kLsnMax) return;
   // Nothing passes a write to the same block that is on its way.
   if (page >= 0 && InPlaceInFlight(s0, page)) return;
@@ -225,15 +239,16 @@ void Searcher::SendAlone(const State& s0, int page, const Emit& emit, int open_p
     overwritten = lane.last;
     --at;
   }
+  if (replace && !ReplaceNext(s)) return;
   bool moved = false;
   if (needed > b_.segment_blocks) return;
   if (at + needed > b_.segment_blocks) {
-    if (!MoveLane(s, lane)) return;
+    if (replace || !MoveLane(s, lane)) return;
     at = overwritten = 0;
     moved = true;
-    // So a record lies in a segment that its base names, and that the base of its base names too.
-    if (Holds(Rule::kOneMoveForEachBase) && s.moves > 0) new_base = true;
   }
+  // So a record lies in a segment that its base names, and that the base of its base names too.
+  if (Holds(Rule::kOneMoveForEachBase) && moved && s.moves > 0) new_base = true;
   if (new_base) {
     base = lsn - 1;
     s.moves = 0;
@@ -261,7 +276,10 @@ void Searcher::SendAlone(const State& s0, int page, const Emit& emit, int open_p
                : page < 0     ? " (no data)"
                               : absl::StrCat(" ", Name(Data(page, s.submitted[page]))),
                " to block ", first, ", base ", base, ", claim ", int{s.commits[lsn].claim},
-               overwritten ? absl::StrCat(", over record ", overwritten) : "", moved ? ", lane moved" : ""));
+               overwritten ? absl::StrCat(", over record ", overwritten) : "",
+               replace ? ", replaces a next segment"
+               : moved ? ", lane moved"
+                       : ""));
 }
 
 void Searcher::OpenBlock(State& s, int lsn, int page) const {

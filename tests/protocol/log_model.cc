@@ -69,6 +69,8 @@ State Searcher::Initial() {
   s.cuts_left = static_cast<uint8_t>(b_.power_cuts);
   s.kills_left = static_cast<uint8_t>(b_.kills);
   s.rot_left = static_cast<uint8_t>(b_.rotten_blocks);
+  s.replacing_left = static_cast<uint8_t>(b_.replacing);
+  s.bad_places_left = static_cast<uint8_t>(b_.bad_places);
   s.slot_rot_left = static_cast<uint8_t>(b_.rotten_slots);
   s.lost_left = static_cast<uint8_t>(b_.lost_slot_writes);
   return s;
@@ -96,6 +98,7 @@ void Searcher::Successors(const State& s, const Emit& emit) {
     // The pages are alike, so Y is written only after X.
     for (int page = 0; page <= (s.submitted[0] > 0); ++page) {
       SendAlone(s, page, emit);
+      if (s.replacing_left) SendAlone(s, page, emit, -1, true);
       if (b_.in_flight > 1) SendWithOthers(s, page, emit);
     }
   }
@@ -234,6 +237,8 @@ const char* RuleName(Rule rule) {
       return "name-next-segments";
     case Rule::kOneMoveForEachBase:
       return "one-move-for-each-base";
+    case Rule::kKeepFirstNext:
+      return "keep-first-next";
     case Rule::kNotBeforeSuperblock:
       return "not-before-superblock";
     case Rule::kScanToTheClaim:

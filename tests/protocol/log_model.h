@@ -35,6 +35,7 @@ enum class Rule {
   kVouch,                    // an unreadable base that a found record claims is damage
   kNameNextSegments,         // a record names the next two segments
   kOneMoveForEachBase,       // after the second move of a lane since its base a record has a new base
+  kKeepFirstNext,            // the first next segment is never replaced
   kNotBeforeSuperblock,      // a record counts as found only if it is not older than the superblock's
   kScanToTheClaim,           // a segment is read from its end to a record that is claimed
   kCheckUnsettledData,       // the data of a commit beyond the claim is compared
@@ -71,6 +72,8 @@ struct Bounds {
   int kills = 0;
   int rotten_blocks = 0;     // records that rot at a power cut
   int rotten_slots = 0;      // slots of the superblock that rot at a power cut
+  int replacing = 0;         // records that replace the second next segment
+  int bad_places = 0;        // openings that cannot write the first next segment
   int lost_slot_writes = 0;  // writes of a slot that complete, and change nothing
   int commits_in_record = 3;
   uint64_t states_max = 20'000'000;

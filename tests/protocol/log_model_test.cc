@@ -17,7 +17,7 @@ std::ostream& operator<<(std::ostream& out, const Bounds& b) {
              << b.settling << " settling, " << b.openings << " openings, " << b.in_place << " in place, "
              << b.checkpoints << " checkpoints, " << b.power_cuts << " power cuts, " << b.kills << " kills, "
              << b.rotten_blocks << " rotten, " << b.rotten_slots << " rotten slots, " << b.lost_slot_writes
-             << " lost writes of slots";
+             << " lost writes of slots, " << b.replacing << " replacing, " << b.bad_places << " bad places";
 }
 
 namespace {
@@ -86,6 +86,23 @@ INSTANTIATE_TEST_SUITE_P(
         Bounds{.commits = 1, .power_cuts = 1, .kills = 2, .rotten_slots = 1},
         Bounds{.commits = 3, .checkpoints = 2, .lost_slot_writes = 1},
         Bounds{.commits = 1, .in_flight = 2, .openings = 1, .power_cuts = 2, .lost_slot_writes = 1},
+        // Replaced segments, and openings that take the second next segment.
+        Bounds{.commits = 5, .checkpoints = 0, .rotten_blocks = 1, .replacing = 1, .bad_places = 1},
+        Bounds{.commits = 7, .checkpoints = 0, .rotten_blocks = 1, .replacing = 1},
+        Bounds{.segments = 12,
+               .segment_blocks = 2,
+               .commits = 7,
+               .checkpoints = 0,
+               .rotten_blocks = 1,
+               .replacing = 2},
+        Bounds{.commits = 2, .power_cuts = 2, .replacing = 1, .bad_places = 1},
+        Bounds{.commits = 2,
+               .in_flight = 2,
+               .checkpoints = 0,
+               .power_cuts = 2,
+               .rotten_blocks = 1,
+               .replacing = 1,
+               .bad_places = 1},
         // More than one crash.
         Bounds{.commits = 4, .power_cuts = 2}, Bounds{.commits = 3, .power_cuts = 1, .kills = 1},
         Bounds{.segments = 10,
@@ -176,6 +193,14 @@ const Canary kCanaries[] = {
      "a record names a newer superblock"},
     {Rule::kNamesNewerSuperblock,
      {.commits = 1, .in_flight = 2, .openings = 1, .power_cuts = 2, .lost_slot_writes = 1},
+     "was acknowledged, and recovery finds"},
+    {Rule::kKeepFirstNext,
+     {.segments = 10,
+      .segment_blocks = 2,
+      .commits = 5,
+      .checkpoints = 0,
+      .rotten_blocks = 1,
+      .replacing = 1},
      "was acknowledged, and recovery finds"},
     {Rule::kReuseDisplaced,
      {.segments = 9, .segment_blocks = 2, .commits = 6, .in_flight = 2, .checkpoints = 2},

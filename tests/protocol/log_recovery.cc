@@ -227,10 +227,14 @@ void Searcher::Open(const State& s0, const Emit& emit) {
     emit(s, Tell("superblock ", int{r.superblock->generation}, " goes to the other slot"));
     return;
   }
-  BeginEpoch(s, r, emit);
+  BeginEpoch(s, r, 0, emit);
+  if (!s.bad_places_left) return;
+  --s.bad_places_left;
+  BeginEpoch(s, r, 1, emit);
 }
 
-void Searcher::BeginEpoch(State& s, const Recovered& r, const Emit& emit) {
+// The opening record goes to the next segment of the number `first`.
+void Searcher::BeginEpoch(State s, const Recovered& r, int first, const Emit& emit) {
   s.superblock = *r.superblock;
   const Superblock& sb = s.superblock;
   s.epoch = Holds(Rule::kEpochOfItsOwn) ? ++s.epochs : static_cast<uint8_t>(sb.epoch + 1);
@@ -286,7 +290,7 @@ void Searcher::BeginEpoch(State& s, const Recovered& r, const Emit& emit) {
   s.lanes[0] = {};
   if (Holds(Rule::kOpeningPlaceUnused)) {
     if (!Holds(Rule::kNameNextSegments)) return;
-    s.lanes[0].segment = top.segments[top.segment_count - kNextSegments];
+    s.lanes[0].segment = top.segments[top.segment_count - kNextSegments + first];
     not_these.insert(s.lanes[0].segment);
   } else if (!take(&s.lanes[0].segment)) {
     return;

@@ -143,7 +143,8 @@ struct State {
   uint8_t commits_left, chains_left, settling_left, checkpoints_left, cuts_left, kills_left, rot_left;
   uint8_t slot_rot_left, lost_left;
   uint8_t named;  // the newest superblock that a durable record names
-  uint8_t unused;
+  uint8_t replacing_left, bad_places_left;
+  uint8_t unused[3];
   uint32_t dropped[kPages];  // bit v: recovery has said that version v is not there
 };
 static_assert(std::is_trivially_copyable_v<State>);
@@ -192,7 +193,7 @@ class Searcher {
   void CompleteSlot(const State& s, const Emit& emit);
   void Flush(const State& s, const Emit& emit);
   // Without a page the record has no data. It may open the block of `open_page`.
-  void SendAlone(const State& s, int page, const Emit& emit, int open_page = -1);
+  void SendAlone(const State& s, int page, const Emit& emit, int open_page = -1, bool replace = false);
   void OverwriteInPlace(const State& s, int page, const Emit& emit);
   void ReadPage(const State& s, int page, const Emit& emit);
   void SendWithOthers(const State& s, int page, const Emit& emit, int open_page = -1);
@@ -206,7 +207,9 @@ class Searcher {
   bool InUse(const State& s, int block) const;
   bool NamedSegment(const State& s, int segment) const;
   std::optional<int> TakeSegment(const State& s, const std::set<int>& not_these) const;
+  std::optional<int> TakeUnnamed(const State& s) const;
   bool MoveLane(State& s, Lane& lane);
+  bool ReplaceNext(State& s) const;
   std::optional<int> DataBlock(const State& s) const;
   bool Map(State& s, int lsn, int page, int block) const;
   int Claim(const State& s) const;
@@ -236,7 +239,7 @@ class Searcher {
   bool NamesNewerSuperblock(const State& s, const Superblock& superblock) const;
   Recovered Recover(const State& s);
   void Judge(const State& s, const Recovered& r);
-  void BeginEpoch(State& s, const Recovered& r, const Emit& emit);
+  void BeginEpoch(State s, const Recovered& r, int first, const Emit& emit);
   void Forget(State& s) const;
   static void Canonical(State& s);
 
