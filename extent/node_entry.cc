@@ -78,6 +78,9 @@ std::byte* EncodeEntry(const NodeEntry& entry, int level, const NodeEntryBase& b
   std::byte& tag = *out++;
   tag = {};
   if (entry.has_mapping_key()) {
+    UNTORN_CHECK(m.logical.count > 0 && m.logical.count <= kMappingEntryBlocksMax && m.physical != 0 &&
+                     m.state != MappingState::kHole && entry.mapping.object >= base.object,
+                 "an entry that no node may have");
     const uint64_t count = is_leaf ? m.logical.count.value() : 0;
     const bool count_follows = count > kCountInTagMax;
     uint8_t bits = kMappingKeyBit | static_cast<uint8_t>(count_follows ? 0 : count << kCountShift);

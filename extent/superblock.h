@@ -29,7 +29,7 @@
 //    208     8  free-space map: root table block (0: nothing in use but the fixed areas)
 //    216     8  free-space map: root table checksum
 //    224     8  blocks in use, the fixed areas among them
-//    232     8  mapping tree: bytes of the entries of all leaves, with their offsets
+//    232     8  mapping tree: bytes of the entries of all leaves
 //    240     8  mapping tree: levels
 //    248     …  zero
 #ifndef UNTORN_EXTENT_SUPERBLOCK_H_

@@ -160,7 +160,9 @@ std::optional<LostEntries> ParseLost(std::string_view key, std::string_view valu
   if (value.size() < kFixed || Load<uint64_t>(value.data()) != kLost || !KeySpaceOf(key)) return std::nullopt;
   const LostEntries lost{key, value.substr(kFixed),
                          BlockNumber(Load<uint64_t>(value.data() + sizeof(uint64_t)))};
-  if (lost.node == 0 || (!lost.limit.empty() && lost.limit <= key)) return std::nullopt;
+  if (lost.node == 0 || (!lost.limit.empty() && (!KeySpaceOf(lost.limit) || lost.limit <= key))) {
+    return std::nullopt;
+  }
   return lost;
 }
 

@@ -91,17 +91,18 @@ class TreeMergeSink : public TreeNodeSink {
 // The bound may be taken part by part: what a merge leaves of the bound covers the changes that are still to
 // come.
 // A range edit may leave a mapping of its own and split another mapping, or keys that are lost. The entry behind
-// both may take more bytes than before, because its numbers are told from another entry.
-inline constexpr uint64_t kTreeEntryBytes = 96;
+// both may take more bytes than before, because its numbers are told from another entry. The lost keys have 53 bytes,
+// and each of the others has kNumberEntryBytesMax.
+inline constexpr uint64_t kTreeEntryBytes = 128;
 // A new name, the record of its object with the name in it, and lost keys around both: 1374 bytes at most.
-inline constexpr uint64_t kTreeEntriesOfName = 15;
+inline constexpr uint64_t kTreeEntriesOfName = 11;
 BlockCount TreeGrowthMax(const TreeRoot& root, uint64_t entries);
 
 // Merges all of `edits` into `old_root`, which has no object from `next_object` on. `ahead` gives the same edits once more, and tells what to prefetch;
 // nullptr stands for no prefetching. New nodes carry `uuid` and `generation`. The counts of the result
 // are exact, except for damaged nodes (invariant 5). An empty result is TreeRoot{}. Errors of the sink are
 // returned as they are.
-//  kDataLoss  an old node that is taken apart holds an ill-formed entry, which the message names
+//  kDataLoss  the root counts fewer nodes or bytes than there are, or the new tree would be too high
 absl::StatusOr<TreeRoot> MergeTree(TreeRoot old_root, ObjectId next_object, TreeEditSource& edits,
                                    TreeEditSource* ahead, const Uuid& uuid, Generation generation,
                                    TreeMergeSink& sink);

@@ -164,6 +164,26 @@ NodeReader TreeNode::FloorFrom(const NodeReader& at, std::string_view key, int n
   return floor;
 }
 
+absl::Status TreeNode::CheckInvariants() const {
+  size_t marked = 0;
+  size_t last_mark = kHeaderBytes;
+  NodeReader at = reader();
+  for (NodeEntryBase base = at.base(); at.Next(); base = at.base()) {
+    const bool is_mark = marked < mark_count_ && marks_[marked].at == at.begin();
+    if (is_mark && (marks_[marked].base != base || marks_[marked].index != at.index())) break;
+    if (is_mark) last_mark = at.begin(), ++marked;
+    if (!is_mark && at.begin() > last_mark + 2 * kMarkBytes) break;
+  }
+  if (at.at_end() && at.index() + 1 == count_ && marked == mark_count_) return absl::OkStatus();
+  return absl::InternalError(absl::StrCat("tree node, marks: mark ", marked, ", entry ", at.index()));
+}
+
+void TreeNode::MarkUpTo(size_t end) {
+  if (marks_[mark_count_ - 1].at + 2 * kMarkBytes >= end) return;
+  NodeReader at = ReaderAt(marks_[mark_count_ - 1]);
+  while (at.Next() && at.next() < end) MarkIfDue(at.base(), at.next(), at.index() + 1);
+}
+
 BlockPointer TreeNode::child(int i) const {
   UNTORN_CHECK(level_ > 0, "a leaf has no children");
   return At(i).entry().child();
@@ -190,7 +210,8 @@ bool TreeNodeBuilder::Add(const NodeEntry& entry) {
 }
 
 NodeReader TreeNodeBuilder::AddRun(const TreeNode& from, const NodeReader& first, const NodeReader& last) {
-  UNTORN_CHECK(from.level() == level_ && base_ == first.base(), "a run does not follow on what was added");
+  UNTORN_CHECK(from.level() == level_ && !empty() && base_ == first.base(),
+               "a run does not follow on what was added");
   const size_t begin = first.next(), end = used_bytes(), room = kBlockBytes - end;
   const int index_before = count() - (first.index() + 1);  // what is added to an index of `from`
   NodeReader at = last;
@@ -199,13 +220,16 @@ NodeReader TreeNodeBuilder::AddRun(const TreeNode& from, const NodeReader& first
     for (NodeReader next = at; next.Next() && next.next() - begin <= room;) at = next;
   }
   std::memcpy(node_->bytes_ + end, from.bytes_ + begin, at.next() - begin);
+  node_->entry_bytes_ += at.next() - begin;
+  node_->count_ += at.index() - first.index();
   for (const TreeNode::Mark& mark : from.marks()) {
     if (mark.at < begin) continue;
     if (mark.at >= at.next()) break;
-    node_->MarkIfDue(mark.base, mark.at - begin + end, mark.index + index_before);
+    const size_t place = mark.at - begin + end;
+    node_->MarkUpTo(place);
+    node_->MarkIfDue(mark.base, place, mark.index + index_before);
   }
-  node_->entry_bytes_ += at.next() - begin;
-  node_->count_ += at.index() - first.index();
+  node_->MarkUpTo(used_bytes());
   base_ = at.base();
   return at;
 }
@@ -227,6 +251,7 @@ std::shared_ptr<const TreeNode> TreeNodeBuilder::Finish(const Uuid& uuid, BlockN
   std::memcpy(block.data(), &header, sizeof(header));
   std::fill(block.begin() + static_cast<ptrdiff_t>(kHeaderBytes + node->entry_bytes_), block.end(),
             std::byte{0});
+  UNTORN_CHECK(VerifyNode(block).ok(), "built a bad tree node");
   node->pointer_ = {address, SealBlock(block)};
   return node;
 }

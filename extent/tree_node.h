@@ -9,7 +9,7 @@
 // Keys compare as byte strings: memcmp, the shorter first. The keys of a child are not below the key of the
 // child's entry, and are below the key of the following entry.
 //
-// Invariants, which VerifyNode checks on every read
+// Invariants, which VerifyNode checks on every read and before every write
 //  - Keys are well-formed and strictly ascending. No mapping begins before the end of the one before it.
 //  - The values of a leaf are well-formed for their key space. What is lost ends before the following key.
 //  - A child is not block 0.
@@ -79,6 +79,8 @@ class TreeNode {
     int index = -1;
     bool operator==(const CheckedUnder&) const = default;
   };
+  // Returns kInternal if the marks, by which entries are found, are not of the entries or lie too far apart.
+  absl::Status CheckInvariants() const;
   CheckedUnder checked_under() const { return checked_under_; }
   void NoteCheckedUnder(const CheckedUnder& under) const { checked_under_ = under; }
 
@@ -92,7 +94,7 @@ class TreeNode {
     uint16_t at;
     uint16_t index;
   };
-  // Marks are this far apart, or one entry more.
+  // A mark is this far behind the one before it at least. It is twice as far at most, and one entry more.
   static constexpr size_t kMarkBytes = 64;
   TreeNode() {}  // leaves the bytes as they are
   friend class TreeNodeBuilder;
@@ -102,6 +104,8 @@ class TreeNode {
     if (mark_count_ > 0 && at < marks_[mark_count_ - 1].at + kMarkBytes) return;
     marks_[mark_count_++] = {base, static_cast<uint16_t>(at), static_cast<uint16_t>(index)};
   }
+  // Notes marks before `end` where the last one is far from there.
+  void MarkUpTo(size_t end);
   NodeReader ReaderAt(const Mark& mark) const {
     return {bytes_, level_, mark.at, kHeaderBytes + entry_bytes_, mark.base, mark.index};
   }

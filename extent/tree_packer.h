@@ -121,8 +121,8 @@ class TreeLeafWriter {
   // Mappings must come in the order of object and logical block.
   absl::Status AddMapping(ObjectId object, const Mapping& mapping);
   absl::Status AddPoint(std::string_view key, std::string_view value);
-  // Adds the entries of a leaf from `first` to `last`, most of them as bytes. Nothing that follows may continue
-  // the last one.
+  // Adds the entries of a leaf from `first` to `last`, most of them as bytes. The last one is not joined with
+  // what follows.
   absl::Status AddRun(const TreeNode& leaf, const NodeReader& first, const NodeReader& last);
   // Hands the packer what is held back. Must be called before the packer is used directly.
   absl::Status Flush();

@@ -74,6 +74,12 @@ class MemoryTree : public TreeMergeSink {
     const auto it = blocks.find(pointer.block);
     if (it == blocks.end())
       return absl::DataLossError("no such node: " + std::to_string(pointer.block.value()));
+    // As in a store, a node that was written is in memory, with its marks.
+    const auto written = cached.find(pointer.block);
+    if (written != cached.end() && written->second->pointer() == pointer &&
+        std::equal(it->second.begin(), it->second.end(), written->second->block().begin())) {
+      return written->second;
+    }
     return TreeNode::Parse(it->second, kTestUuid, pointer);
   }
   void Prefetch(std::span<const BlockPointer> leaves) override {
@@ -89,9 +95,12 @@ class MemoryTree : public TreeMergeSink {
     const std::span<const std::byte> block = node->block();
     const absl::Status verified = VerifyNode(block);
     EXPECT_TRUE(verified.ok()) << verified;
+    const absl::Status marks = node->CheckInvariants();
+    EXPECT_TRUE(marks.ok()) << marks;
     EXPECT_TRUE(blocks.try_emplace(node->pointer().block, block.begin(), block.end()).second)
         << "written twice";
     written.insert(node->pointer().block);
+    cached[node->pointer().block] = std::move(node);
     return absl::OkStatus();
   }
   void NodeRetired(BlockNumber block) override {
@@ -109,7 +118,10 @@ class MemoryTree : public TreeMergeSink {
         MergeTree(root, next_object, source, &ahead, kTestUuid, ++generation, *this);
     if (!merged.ok()) return merged.status();
     root = *merged;
-    for (const BlockNumber block : retired) blocks.erase(block);
+    for (const BlockNumber block : retired) {
+      blocks.erase(block);
+      cached.erase(block);
+    }
     return absl::OkStatus();
   }
 
@@ -130,6 +142,7 @@ class MemoryTree : public TreeMergeSink {
   }
 
   std::map<BlockNumber, std::vector<std::byte>> blocks;
+  std::map<BlockNumber, std::shared_ptr<const TreeNode>> cached;
   TreeRoot root;
   Generation generation;
   BlockNumber next_block = 100;

@@ -60,6 +60,7 @@ TEST(TreeKeysTest, LostKeysAreReadBackAndTakenForNothingElse) {
   EXPECT_FALSE(ParseName(NameKey("a"), LostValue(42, "")));
   EXPECT_FALSE(ParseLost(NameKey("b"), LostValue(42, NameKey("a")))) << "it ends before it begins";
   EXPECT_FALSE(ParseLost(NameKey("b"), LostValue(0, "")));
+  EXPECT_FALSE(ParseLost(NameKey("b"), LostValue(42, NameKey(std::string(300, 'c'))))) << "it ends at no key";
   EXPECT_FALSE(ParseLost("\x07", LostValue(42, "")));
 }
 

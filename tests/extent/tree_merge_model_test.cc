@@ -14,8 +14,8 @@
 namespace untorn {
 namespace {
 
-constexpr uint64_t kObjects = 6;
-constexpr uint64_t kObjectBlocks = 3000;
+constexpr uint64_t kObjects = 9;
+constexpr uint64_t kObjectBlocks = 6000;
 
 struct Cell {
   BlockNumber physical;
@@ -129,7 +129,9 @@ class Model {
       return;
     }
     const uint64_t length = std::min(1 + Below(Percent(80) ? 4 : 60), kObjectBlocks - start);
-    BlockNumber physical = next_physical_ += BlockCount(64 + Below(9));
+    // In any order, so that the differences between extents have many lengths.
+    next_physical_ += BlockCount(64 + Below(9));
+    BlockNumber physical(next_physical_.value() ^ (Percent(50) ? Below(1 << 20) << 40 : 0));
     // Sometimes contiguous with the block before.
     if (start > 0 && Percent(20) && cells_[object - 1][start - 1].physical != 0) {
       physical = cells_[object - 1][start - 1].physical + 1;
@@ -145,7 +147,8 @@ class Model {
   }
 
   void AddIfFree(TreeEdit edit, std::map<std::string, TreeEdit>& edits) {
-    const auto after = edits.lower_bound(edit.key);
+    const std::string key = edit.SortKey();
+    const auto after = edits.lower_bound(key);
     const BlockRange range = edit.mapping.logical;
     if (after != edits.end() && after->second.object == edit.object &&
         after->second.mapping.logical.start < range.end()) {
@@ -156,7 +159,7 @@ class Model {
       if (before.object == edit.object && before.mapping.logical.end() > range.start) return;
     }
     last_end_ = range.end().value();
-    edits.emplace(edit.key, std::move(edit));
+    edits.emplace(key, std::move(edit));
   }
 
   void Apply(const TreeEdit& edit) {

@@ -439,6 +439,16 @@ TEST(TreeMergeTest, NothingOfAnObjectIsLostThatTheOldTreeDidNotKnow) {
   }
 }
 
+// Each mapping comes right before the one of the merge before, so the marks of the leaf move again and again.
+TEST(TreeMergeTest, MarksStayNearWhenMappingsComeInDescendingOrder) {
+  MemoryTree tree;
+  for (uint64_t i = 700; i > 0; --i) {
+    const uint64_t physical = 1 + i * 48271 % 1000003;
+    ASSERT_TRUE(tree.Merge({MapRange(1, {ObjectBlock(3 * i), 1}, BlockNumber(physical))}).ok());
+  }
+  EXPECT_EQ(tree.Walk().entries.size(), 700u);
+}
+
 TEST(TreeMergeTest, DamagedRootOfAnyHeightGivesWay) {
   for (const uint64_t mappings : {10u, 5000u}) {
     MemoryTree tree = TreeOf([&] {

@@ -231,11 +231,19 @@ TEST(TreeNodeTest, RunOfEntriesIsCopiedAsIfEachWereAdded) {
   EXPECT_EQ(StringsOf(full).back(), StringsOf(last.entry(), 0));
 }
 
-TEST(TreeNodeDeathTest, MappingsOutOfOrderAbort) {
+TEST(TreeNodeDeathTest, EntriesOutOfOrderAbort) {
   TreeNodeBuilder builder(0);
   const EntryStrings entry{MappingKey(ObjectId{1}, 5), MappingAt(9)};
   ASSERT_TRUE(builder.Add(*EntryOf(entry, 0)));
   EXPECT_DEATH((void)builder.Add(*EntryOf(entry, 0)), "out of order");
+  const EntryStrings of_lower{MappingKey(ObjectId{1}, 9), MappingAt(9)};
+  TreeNodeBuilder objects(0);
+  ASSERT_TRUE(objects.Add(*EntryOf({MappingKey(ObjectId{2}, 5), MappingAt(9)}, 0)));
+  EXPECT_DEATH((void)objects.Add(*EntryOf(of_lower, 0)), "an entry that no node may have");
+  const EntryStrings a{NameKey("a"), NameValue(ObjectId{1})}, b{NameKey("b"), NameValue(ObjectId{1})};
+  TreeNodeBuilder names(0);
+  ASSERT_TRUE(names.Add(*EntryOf(b, 0)) && names.Add(*EntryOf(a, 0)));
+  EXPECT_DEATH((void)names.Finish(kUuid, kAddress, 1), "built a bad tree node");
 }
 
 TEST(TreeNodeTest, AnyFlippedBitIsDataLoss) {
