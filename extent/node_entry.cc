@@ -10,7 +10,7 @@ namespace {
 constexpr uint8_t kMappingKeyBit = 1, kOtherObjectBit = 2, kGapBit = 4, kUnwrittenBit = 8;
 constexpr int kCountShift = 4;
 constexpr uint64_t kCountInTagMax = 15;
-constexpr size_t kVarintBytesMax = 10, kLengthBytesMax = 2;
+constexpr size_t kLengthBytesMax = 2;
 
 std::byte* PutVarint(uint64_t v, std::byte* out) {
   for (; v >= 0x80; v >>= 7) *out++ = static_cast<std::byte>(v | 0x80);

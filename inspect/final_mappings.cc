@@ -20,16 +20,7 @@ void FinalMappings::LogBefore(ObjectId object, ObjectBlock logical, bool all, Fn
 
 void FinalMappings::Tree(const MappingEntry* entry, Fn fn) {
   if (entry == nullptr) return LogBefore(ObjectId::kNone, 0, true, fn);
-  Mapping m = entry->mapping;
-  if (entry->object == object_ && m.logical.start < end_) {
-    // Only a damaged tree has entries that overlap. The earlier entry keeps what both map.
-    if (m.logical.end() <= end_) return;
-    const BlockCount skip = end_ - m.logical.start;
-    m.logical = {end_, m.logical.count - skip};
-    m.physical += skip;
-  }
-  object_ = entry->object;
-  end_ = m.logical.end();
+  const Mapping& m = entry->mapping;
   // What the log says of the range wins. The tree's mapping holds in the gaps between.
   delta_.Visit(
       entry->object, m.logical, [](const Mapping&) {},

@@ -32,8 +32,6 @@ class FinalMappings {
   const Delta& delta_;
   std::vector<MappingEntry> log_;  // the delta's mappings, without holes
   size_t next_ = 0;                // the first mapping of log_ that was not handed on
-  ObjectId object_ = ObjectId::kNone;
-  ObjectBlock end_;  // where the last mapping of the tree ends in object_
 };
 
 }  // namespace untorn::internal
