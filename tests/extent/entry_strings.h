@@ -55,7 +55,7 @@ inline std::optional<BlockPointer> ParseChild(std::string_view value) {
   if (value.size() != 16) return std::nullopt;
   uint64_t words[2];
   std::memcpy(words, value.data(), sizeof(words));
-  if (words[0] == 0) return std::nullopt;
+  if (words[0] == 0 || words[0] == UINT64_MAX) return std::nullopt;
   return BlockPointer{BlockNumber(words[0]), words[1]};
 }
 
