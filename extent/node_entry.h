@@ -116,9 +116,8 @@ class NodeReader {
   // Goes to the following entry. Returns false at the end, and if the bytes there are no entry.
   bool Next();
   bool at_end() const { return next_ == end_; }
-  int index() const {
-    return index_;
-  }  // of the entry; one less than the next entry's before the first Next()
+  // Returns the number of the entry. Before the first Next() it is one less than that of the next entry.
+  int index() const { return index_; }
   const NodeEntry& entry() const { return entry_; }
   // The entry is at bytes [begin, next) of the block.
   size_t begin() const { return begin_; }

@@ -98,10 +98,10 @@ inline constexpr uint64_t kTreeEntryBytes = 128;
 inline constexpr uint64_t kTreeEntriesOfName = 11;
 BlockCount TreeGrowthMax(const TreeRoot& root, uint64_t entries);
 
-// Merges all of `edits` into `old_root`, which has no object from `next_object` on. `ahead` gives the same edits once more, and tells what to prefetch;
-// nullptr stands for no prefetching. New nodes carry `uuid` and `generation`. The counts of the result
-// are exact, except for damaged nodes (invariant 5). An empty result is TreeRoot{}. Errors of the sink are
-// returned as they are.
+// Merges all of `edits` into `old_root`, which has no object from `next_object` on. `ahead` gives the same edits
+// once more, and tells what to prefetch; nullptr stands for no prefetching. New nodes carry `uuid` and
+// `generation`. The counts of the result are exact, except for damaged nodes (invariant 5). An empty result is
+// TreeRoot{}. Errors of the sink are returned as they are.
 //  kDataLoss  the root counts fewer nodes or bytes than there are, or the new tree would be too high
 absl::StatusOr<TreeRoot> MergeTree(TreeRoot old_root, ObjectId next_object, TreeEditSource& edits,
                                    TreeEditSource* ahead, const Uuid& uuid, Generation generation,

@@ -75,7 +75,7 @@ absl::Status VerifyEntry(const NodeEntry& entry, int level, const NodeEntry* bef
 
 }  // namespace
 
-// Verifies a node, and gives `node` its marks, unless `node` is nullptr.
+// Verifies a node, and gives `node` its level, counts and marks, unless `node` is nullptr.
 absl::Status VerifyEntries(std::span<const std::byte> block, TreeNode* node) {
   if (block.size() != kBlockBytes) return Misshapen("not one block");
   const int level = std::to_integer<int>(block[kLevelAt]);
@@ -93,7 +93,12 @@ absl::Status VerifyEntries(std::span<const std::byte> block, TreeNode* node) {
     before = reader.entry();
     if (node != nullptr) node->MarkIfDue(base, reader.begin(), i);
   }
-  return reader.at_end() ? absl::OkStatus() : Misshapen("bytes behind the last entry");
+  if (!reader.at_end()) return Misshapen("bytes behind the last entry");
+  if (node == nullptr) return absl::OkStatus();
+  node->level_ = level;
+  node->count_ = count;
+  node->entry_bytes_ = entry_bytes;
+  return absl::OkStatus();
 }
 
 absl::Status VerifyNode(std::span<const std::byte> block) { return VerifyEntries(block, nullptr); }
@@ -114,9 +119,6 @@ absl::StatusOr<std::shared_ptr<const TreeNode>> TreeNode::Parse(std::span<const 
     return absl::DataLossError(absl::StrCat(verified.message(), " (block ", pointer.block.value(), ")"));
   }
   std::memcpy(node->bytes_, block.data(), kBlockBytes);
-  node->level_ = std::to_integer<int>(block[kLevelAt]);
-  node->count_ = Load<uint16_t>(&block[kCountAt]);
-  node->entry_bytes_ = Load<uint32_t>(&block[kPayloadAt]);
   node->pointer_ = pointer;
   return node;
 }

@@ -79,10 +79,11 @@ class TreeNode {
     int index = -1;
     bool operator==(const CheckedUnder&) const = default;
   };
-  // Returns kInternal if the marks, by which entries are found, are not of the entries or lie too far apart.
-  absl::Status CheckInvariants() const;
   CheckedUnder checked_under() const { return checked_under_; }
   void NoteCheckedUnder(const CheckedUnder& under) const { checked_under_ = under; }
+
+  // Returns kInternal if the marks, by which entries are found, are not of the entries or lie too far apart.
+  absl::Status CheckInvariants() const;
 
  private:
   static constexpr int kNearEntries = 8;

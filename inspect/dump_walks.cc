@@ -24,12 +24,12 @@ void NodeDump::Damaged(BlockPointer pointer, const absl::Status& why, std::strin
       {{"block", pointer.block}, {"error", ErrorJson(why)}, {"covers", DescribeRange(first, limit)}});
 }
 
-void NodeDump::Entry(const TreeNode&, const NodeEntry& entry) {
+void NodeDump::Entry(const NodeEntry& entry) {
   if (entry.has_mapping_key()) return;
   if (auto inode = ParseInode(entry.other_key, entry.value)) inodes_[inode->id] = *std::move(inode);
 }
 
-void ObjectDump::Entry(const TreeNode&, const NodeEntry& entry) {
+void ObjectDump::Entry(const NodeEntry& entry) {
   if (entry.has_mapping_key()) Tree(&entry.mapping);
 }
 

@@ -22,7 +22,7 @@ class NodeDump : public TreeVisitor {
   void Node(const TreeNode& node) override;
   void Damaged(BlockPointer pointer, const absl::Status& why, std::string_view first,
                std::optional<std::string_view> limit) override;
-  void Entry(const TreeNode& leaf, const NodeEntry& entry) override;
+  void Entry(const NodeEntry& entry) override;
 
   uint64_t damaged() const { return damaged_; }
   std::map<ObjectId, Inode>& inodes() { return inodes_; }
@@ -44,7 +44,7 @@ class ObjectDump : public TreeVisitor {
   void Node(const TreeNode&) override {}
   void Damaged(BlockPointer, const absl::Status&, std::string_view,
                std::optional<std::string_view>) override {}
-  void Entry(const TreeNode& leaf, const NodeEntry& entry) override;
+  void Entry(const NodeEntry& entry) override;
   // Is called after the walk. Writes the rest: mappings of the log, and objects without mappings.
   void Finish();
 

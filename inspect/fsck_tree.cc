@@ -38,7 +38,7 @@ void TreeCheck::Damaged(BlockPointer pointer, const absl::Status& why, std::stri
                 "; what it held is unknown: ", DescribeRange(first, limit));
 }
 
-void TreeCheck::Entry(const TreeNode&, const NodeEntry& entry) {
+void TreeCheck::Entry(const NodeEntry& entry) {
   if (entry.has_mapping_key()) {
     TreeMapping(entry.mapping);
   } else if (const auto inode = ParseInode(entry.other_key, entry.value)) {

@@ -42,7 +42,7 @@ class TreeCheck : public TreeVisitor {
   void Node(const TreeNode& node) override;
   void Damaged(BlockPointer pointer, const absl::Status& why, std::string_view first,
                std::optional<std::string_view> limit) override;
-  void Entry(const TreeNode& leaf, const NodeEntry& entry) override;
+  void Entry(const NodeEntry& entry) override;
   // Is called after the walk. Adds what the log says, and checks objects, names and mappings against each
   // other.
   void Finish();

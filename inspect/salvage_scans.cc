@@ -36,7 +36,7 @@ void Salvage::NodeScan::Damaged(BlockPointer pointer, const absl::Status&, std::
   if (s_.sb_.geometry.InDataArea({pointer.block, 1})) s_.untouchable_.Add({pointer.block, 1});
 }
 
-void Salvage::NodeScan::Entry(const TreeNode&, const NodeEntry& entry) {
+void Salvage::NodeScan::Entry(const NodeEntry& entry) {
   if (entry.has_mapping_key()) {
     Mapping(entry.mapping);
   } else if (const auto inode = ParseInode(entry.other_key, entry.value)) {
@@ -73,7 +73,7 @@ void Salvage::MappingScan::Damaged(BlockPointer, const absl::Status&, std::strin
   nodes_lost_ += first < InodeKey(ObjectId::kNone);
 }
 
-void Salvage::MappingScan::Entry(const TreeNode&, const NodeEntry& entry) {
+void Salvage::MappingScan::Entry(const NodeEntry& entry) {
   if (entry.has_mapping_key()) Next(&entry.mapping);
 }
 

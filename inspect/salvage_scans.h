@@ -30,7 +30,7 @@ class Salvage::NodeScan : public TreeVisitor {
   void Node(const TreeNode& node) override;
   void Damaged(BlockPointer pointer, const absl::Status& why, std::string_view first,
                std::optional<std::string_view> limit) override;
-  void Entry(const TreeNode& leaf, const NodeEntry& entry) override;
+  void Entry(const NodeEntry& entry) override;
   void SetRecord(const Inode& inode);
 
  private:
@@ -47,7 +47,7 @@ class Salvage::MappingScan : public TreeVisitor {
   void Node(const TreeNode& node) override;
   void Damaged(BlockPointer pointer, const absl::Status& why, std::string_view first,
                std::optional<std::string_view> limit) override;
-  void Entry(const TreeNode& leaf, const NodeEntry& entry) override;
+  void Entry(const NodeEntry& entry) override;
   // Is called after the walk. Hands on the rest of the log's mappings.
   absl::Status Finish();
 

@@ -44,7 +44,7 @@ class TreeWalker {
                            absl::DataLossError("a checkpoint found this node of the tree damaged"),
                            lost->first, lost->limit.empty() ? Limit() : Limit(lost->limit));
         } else {
-          visitor_.Entry(node, entry);
+          visitor_.Entry(entry);
         }
         continue;
       }

@@ -25,7 +25,8 @@ class TreeVisitor {
   // `pointer` leads to a node that cannot be used. Such a node would have held the keys of [first, limit).
   virtual void Damaged(BlockPointer pointer, const absl::Status& why, std::string_view first,
                        std::optional<std::string_view> limit) = 0;
-  virtual void Entry(const TreeNode& leaf, const NodeEntry& entry) = 0;
+  // Hands on an entry of a leaf. Its views are valid during the call.
+  virtual void Entry(const NodeEntry& entry) = 0;
 };
 
 // Visits the subtrees that may hold keys of [from, to), in key order. An empty `to` stands for the end. The

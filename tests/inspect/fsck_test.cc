@@ -253,10 +253,7 @@ TEST(FsckTest, Entries) {
   {
     // A leaf with an entry that makes no sense, behind a right checksum, is damaged.
     StoreEditor editor(SmallStore());
-    BlockPointer& root = editor.superblock().tree.root;
-    root.checksum = editor.ChangeBlock(
-        root.block, [](std::vector<std::byte>& block) { block[kHeaderBytes] = std::byte{0x11}; });
-    editor.PutSuperblock();
+    editor.SpoilRoot();
     EXPECT_EQ(Found(editor.disk()), Codes{4});
   }
   for (BlockNumber physical : {BlockNumber(4096), BlockNumber(20), BlockNumber(uint64_t{1} << 62)}) {

@@ -85,6 +85,13 @@ void StoreEditor::ChangeRoot(const std::function<void(Entries&)>& change) {
   PutRoot(0, superblock_.tree.root.block, entries);
 }
 
+void StoreEditor::SpoilRoot() {
+  BlockPointer& root = superblock_.tree.root;
+  root.checksum =
+      ChangeBlock(root.block, [](std::vector<std::byte>& b) { b[kHeaderBytes] = std::byte{0x11}; });
+  PutSuperblock();
+}
+
 MappingEntry StoreEditor::FirstMapping() {
   const Entries entries = RootEntries();
   const auto mapping = ParseMapping(entries[0].first, entries[0].second);

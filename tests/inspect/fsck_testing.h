@@ -60,6 +60,8 @@ class StoreEditor {
   Entries RootEntries();
   void PutRoot(int level, BlockNumber block, const Entries& entries);
   void ChangeRoot(const std::function<void(Entries&)>& change);
+  // Makes the root's first entry nonsense, behind right checksums.
+  void SpoilRoot();
   MappingEntry FirstMapping();
 
   // Reads and writes the free-space map of a store that has one group.

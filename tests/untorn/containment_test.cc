@@ -422,10 +422,7 @@ TEST(ContainmentTest, EntriesThatMakeNoSenseRefuseChangesToo) {
         entries[0].second = MappingValue(BlockNumber(uint64_t{1} << 40), 3, MappingState::kWritten);
       });
     } else {
-      BlockPointer& root = editor.superblock().tree.root;
-      root.checksum = editor.ChangeBlock(
-          root.block, [](std::vector<std::byte>& block) { block[kHeaderBytes] = std::byte{0x11}; });
-      editor.PutSuperblock();
+      editor.SpoilRoot();
     }
     auto store = internal::OpenOnDevice(OpenDisk(editor.disk()), {.cache_bytes = 4 << 20}, false);
     ASSERT_TRUE(IsOk(store));
