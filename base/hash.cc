@@ -10,13 +10,13 @@
 
 namespace untorn {
 
-Hash128 HashData(std::span<const iovec> pieces) {
+Hash128 HashData(std::span<const iovec> pieces, uint64_t seed) {
   XXH128_hash_t h;
   if (pieces.size() == 1) {
-    h = XXH3_128bits(pieces[0].iov_base, pieces[0].iov_len);
+    h = XXH3_128bits_withSeed(pieces[0].iov_base, pieces[0].iov_len, seed);
   } else {
     XXH3_state_t state;
-    XXH3_128bits_reset(&state);
+    XXH3_128bits_reset_withSeed(&state, seed);
     for (const iovec& piece : pieces) XXH3_128bits_update(&state, piece.iov_base, piece.iov_len);
     h = XXH3_128bits_digest(&state);
   }

@@ -16,8 +16,8 @@ struct Hash128 {
   bool operator==(const Hash128&) const = default;
 };
 
-// XXH3-128 of the pieces, one after another.
-Hash128 HashData(std::span<const iovec> pieces);
+// XXH3-128 of the pieces, one after another, with `seed`.
+Hash128 HashData(std::span<const iovec> pieces, uint64_t seed);
 
 // XXH3-64 of the bytes, and of the parts, one after another.
 uint64_t Hash64(std::span<const std::byte> bytes);

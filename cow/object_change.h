@@ -13,9 +13,9 @@
 #include <vector>
 
 #include "absl/container/btree_map.h"
-#include "base/hash.h"
 #include "cow/object_state.h"
 #include "cow/range_set.h"
+#include "extent/checksums.h"
 #include "extent/types.h"
 
 namespace untorn {
@@ -26,8 +26,15 @@ struct PlacedExtent {
   BlockRange blocks;
   BlockNumber physical;
   MappingState state = MappingState::kWritten;
-  Hash128 hash;  // of the data, if it is written
+  DataChecksums data;  // if it is written
 };
+// Adds an unwritten extent to `placed`.
+inline void AddUnwritten(BlockRange blocks, BlockNumber physical, std::vector<PlacedExtent>* placed) {
+  PlacedExtent& extent = placed->emplace_back();
+  extent.blocks = blocks;
+  extent.physical = physical;
+  extent.state = MappingState::kUnwritten;
+}
 
 // The log entries of a change come in this order: holes, placed extents, inode, data.
 struct ObjectChange {

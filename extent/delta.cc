@@ -10,12 +10,15 @@
 namespace untorn {
 
 Mapping Delta::MakeMapping(const Object::value_type& v) {
+  const auto& [start, entry] = v;
   Mapping m;
-  m.logical = {v.first, v.second.count};
-  m.state = v.second.state;
-  m.physical = v.second.physical;
-  m.lsn = v.second.lsn;
-  m.unsettled_rewrites = v.second.unsettled_rewrites;
+  m.logical = {start, entry.count};
+  m.state = entry.state;
+  m.physical = entry.physical;
+  m.lsn = entry.lsn;
+  m.unsettled_rewrites = entry.unsettled_rewrites;
+  m.opened = entry.opened;
+  if (entry.state == MappingState::kWritten) m.checksums = ChecksumsRef(entry.checksums);
   return m;
 }
 
@@ -30,124 +33,135 @@ auto Delta::FirstBeyond(Map& object, ObjectBlock block) {
   return it;
 }
 
+void Delta::CountIn(const Entry& entry) {
+  ++mapping_count_;
+  if (entry.has_extent()) mapped_blocks_ += entry.count;
+  checksum_entries_ += entry.checksum_entries();
+}
+
+void Delta::CountOut(const Entry& entry) {
+  UNTORN_CHECK(mapping_count_ > 0 && (!entry.has_extent() || mapped_blocks_ >= entry.count) &&
+                   checksum_entries_ >= entry.checksum_entries(),
+               "a delta counts fewer mappings than it has");
+  --mapping_count_;
+  if (entry.has_extent()) mapped_blocks_ -= entry.count;
+  checksum_entries_ -= entry.checksum_entries();
+}
+
 void Delta::Put(Object& object, const Mapping& m, bool owned) {
   UNTORN_CHECK(m.logical.count > 0, "an empty mapping");
-  const Entry entry{m.logical.count, m.physical, m.lsn, m.state, m.unsettled_rewrites, owned};
-  const auto [it, inserted] = object.try_emplace(m.logical.start, entry);
+  UNTORN_CHECK((m.state == MappingState::kWritten) == static_cast<bool>(m.checksums),
+               "written blocks have checksums, and no others");
+  Entry entry{m.logical.count,      m.physical, m.lsn,    m.state,
+              m.unsettled_rewrites, owned,      m.opened, m.checksums.Copy(m.logical.count)};
+  CountIn(entry);
+  const auto [it, inserted] = object.try_emplace(m.logical.start, std::move(entry));
   UNTORN_CHECK(inserted, "two mappings of one block");
   UNTORN_CHECK(it == object.begin() || std::prev(it)->first + std::prev(it)->second.count <= m.logical.start,
                "invariant 2: a mapping overlaps the one before it");
   UNTORN_CHECK(std::next(it) == object.end() || m.logical.end() <= std::next(it)->first,
                "invariant 2: a mapping overlaps the one behind it");
-  ++mapping_count_;
-  if (entry.has_extent()) mapped_blocks_ += entry.count;
 }
 
 void Delta::ReplaceWhole(Entry& entry, const Mapping& mapping, DisplacedFn displaced) {
-  const Entry old = entry;
-  UNTORN_CHECK(mapping.logical.count == old.count, "a mapping is replaced by one of another length");
-  UNTORN_CHECK(!old.has_extent() || mapped_blocks_ >= old.count, "a delta counts fewer blocks than it maps");
-  entry = {mapping.logical.count, mapping.physical, mapping.lsn, mapping.state, 0, /*owned=*/true};
+  const Extent old{entry.physical, entry.count};
+  const Lsn old_lsn = entry.lsn;
+  const bool displaces = entry.has_extent() && entry.owned;
+  UNTORN_CHECK(mapping.logical.count == entry.count, "a mapping is replaced by one of another length");
+  CountOut(entry);
   // The planner pays for a settling record only if the same range is rewritten repeatedly.
-  if (old.state == MappingState::kWritten && entry.state == MappingState::kWritten) {
-    entry.unsettled_rewrites = static_cast<uint8_t>(std::min<int>(old.unsettled_rewrites + 1, UINT8_MAX));
-  }
-  if (old.has_extent()) mapped_blocks_ -= old.count;
-  if (entry.has_extent()) mapped_blocks_ += entry.count;
-  if (old.has_extent() && old.owned) displaced({old.physical, old.count}, old.lsn);
+  const bool rewritten = entry.state == MappingState::kWritten && mapping.state == MappingState::kWritten;
+  const int rewrites = rewritten ? std::min<int>(entry.unsettled_rewrites + 1, UINT8_MAX) : 0;
+  entry = {mapping.logical.count,
+           mapping.physical,
+           mapping.lsn,
+           mapping.state,
+           static_cast<uint8_t>(rewrites),
+           /*owned=*/true,
+           mapping.opened,
+           mapping.checksums.Copy(mapping.logical.count)};
+  CountIn(entry);
+  if (displaces) displaced(old, old_lsn);
 }
 
-absl::Status Delta::Replace(ObjectId id, const Mapping& mapping, bool keeps_extent, DisplacedFn displaced) {
+Delta::Pieces Delta::TakeOut(Object& object, BlockRange range) {
+  Pieces taken;
+  // What stays is put back behind the loop, because an insertion would make `it` invalid.
+  Pieces stay;
+  for (auto it = FirstBeyond(object, range.start); it != object.end() && it->first < range.end();) {
+    const Mapping old = MakeMapping(*it);
+    const bool owned = it->second.owned;
+    const ObjectBlock start = std::max(old.logical.start, range.start);
+    const ObjectBlock end = std::min(old.logical.end(), range.end());
+    taken.emplace_back(old.Part({start, end - start}), owned);
+    if (old.logical.start < start) stay.emplace_back(old.Before(start), owned);
+    if (end < old.logical.end()) stay.emplace_back(old.From(end), owned);
+    CountOut(it->second);
+    it = object.erase(it);
+  }
+  for (const Piece& piece : stay) Put(object, piece.mapping(), piece.owned);
+  return taken;
+}
+
+void Delta::Replace(ObjectId id, Mapping mapping, DisplacedFn displaced) {
   UNTORN_CHECK(mapping.logical.count > 0, "an empty mapping");
   Object& object = mappings_[id];
   const auto it = FirstBeyond(object, mapping.logical.start);
   if (it == object.end() || it->first >= mapping.logical.end()) {
-    // The delta says nothing of the range yet. Blocks that were mapped as unwritten belong to the layer
-    // below.
-    Put(object, mapping, !keeps_extent);
-    return absl::OkStatus();
+    // The delta says nothing of the range yet.
+    return Put(object, mapping, /*owned=*/true);
   }
   // The usual rewrite of a whole entry changes no keys of the map.
-  if (!keeps_extent && it->first == mapping.logical.start && it->second.count == mapping.logical.count) {
-    ReplaceWhole(it->second, mapping, displaced);
-    return absl::OkStatus();
+  if (it->first == mapping.logical.start && it->second.count == mapping.logical.count) {
+    return ReplaceWhole(it->second, mapping, displaced);
   }
-  return ReplaceOverlapping(object, it, id, mapping, keeps_extent, displaced);
+  for (const Piece& piece : TakeOut(object, mapping.logical)) {
+    const Mapping& old = piece.without_checksums;
+    if (old.state != MappingState::kHole && piece.owned) displaced(old.extent(), old.lsn);
+  }
+  Put(object, mapping, /*owned=*/true);
 }
 
-absl::Status Delta::ReplaceOverlapping(Object& object, Object::iterator it, ObjectId id, Mapping mapping,
-                                       bool keeps_extent, DisplacedFn displaced) {
-  struct Piece {
-    Mapping mapping;
-    bool owned = true;
-  };
-  const BlockRange range = mapping.logical;
-  UNTORN_CHECK(it->first < range.end() && range.start < it->first + it->second.count,
-               "a mapping replaces one that it does not overlap");
+absl::Status Delta::Keep(ObjectId id, const Mapping& mapping, MappingState before) {
+  Object& object = mappings_[id];
   absl::Status result;
-  // The pieces are put behind the loop, because an insertion would make `it` invalid.
-  absl::InlinedVector<Piece, 4> put;
-  ObjectBlock owned_from = range.start;  // with keeps_extent: where the next part not owned would begin
-  const auto add = [&](ObjectBlock start, ObjectBlock end, bool owned) {
-    if (start == end) return;
-    Mapping part = mapping;
-    part.logical = {start, end - start};
-    if (part.state != MappingState::kHole) part.physical += start - range.start;
-    put.push_back({part, owned});
+  ObjectBlock at = mapping.logical.start;
+  // Blocks of which the delta says nothing belong to the layer below.
+  const auto below_until = [&](ObjectBlock end) {
+    if (at < end) Put(object, mapping.Part({at, end - at}), /*owned=*/false);
+    at = end;
   };
-  while (it != object.end() && it->first < range.end()) {
-    const Mapping old = MakeMapping(*it);
-    const bool owned = it->second.owned;
-    if (old.logical == range && mapping.state == MappingState::kWritten &&
-        old.state == MappingState::kWritten) {
-      mapping.unsettled_rewrites = static_cast<uint8_t>(std::min<int>(old.unsettled_rewrites + 1, UINT8_MAX));
+  for (const Piece& piece : TakeOut(object, mapping.logical)) {
+    const Mapping& old = piece.without_checksums;
+    below_until(old.logical.start);
+    Mapping part = mapping.Part(old.logical);
+    // Anything else contradicts an earlier record.
+    if (old.state != before || old.physical != part.physical) {
+      result = absl::DataLossError(
+          absl::StrCat("the log ", before == MappingState::kUnwritten ? "writes" : "opens", " blocks ",
+                       old.logical.start.value(), " to ", (old.logical.end() - 1).value(), " of object ",
+                       Value(id), before == MappingState::kUnwritten ? " into unwritten" : " as written",
+                       " blocks from ", part.physical.value(), " on, but the store has ",
+                       old.state == MappingState::kHole ? absl::StrCat("a hole there")
+                       : old.state == MappingState::kUnwritten
+                           ? absl::StrCat("unwritten blocks from ", old.physical.value(), " on")
+                           : absl::StrCat("written them at ", old.physical.value())));
     }
-    const ObjectBlock cut_start = std::max(old.logical.start, range.start);
-    const ObjectBlock cut_end = std::min(old.logical.end(), range.end());
-    const bool has_extent = old.state != MappingState::kHole;
-    const auto part_of_old = [&](ObjectBlock start, ObjectBlock end) {
-      Piece p{old, owned};
-      p.mapping.logical = {start, end - start};
-      if (has_extent) p.mapping.physical += start - old.logical.start;
-      return p;
-    };
-    if (keeps_extent) {
-      const BlockNumber expected = mapping.physical + (cut_start - range.start);
-      const Extent place = part_of_old(cut_start, cut_end).mapping.extent();
-      // The record says that these blocks were mapped as unwritten. Anything else contradicts an earlier
-      // record.
-      if (old.state != MappingState::kUnwritten || place.start != expected) {
-        result = absl::DataLossError(absl::StrCat(
-            "the log writes blocks ", cut_start.value(), " to ", (cut_end - 1).value(), " of object ",
-            Value(id), " into unwritten blocks from ", expected.value(), " on, but the store has ",
-            old.state == MappingState::kHole ? absl::StrCat("a hole there")
-            : old.state == MappingState::kUnwritten
-                ? absl::StrCat("unwritten blocks from ", place.start.value(), " on")
-                : absl::StrCat("written them at ", place.start.value())));
-      }
-      // The owner of the unwritten blocks also owns what is written into them.
-      add(owned_from, cut_start, false);
-      add(cut_start, cut_end, owned);
-      owned_from = cut_end;
-    } else if (has_extent && owned) {
-      displaced(part_of_old(cut_start, cut_end).mapping.extent(), old.lsn);
+    if (before == MappingState::kWritten) {
+      part.lsn = std::max(part.lsn, old.lsn);
+      part.unsettled_rewrites = old.unsettled_rewrites;
     }
-    // What sticks out of the range on either side stays.
-    if (old.logical.start < cut_start) put.push_back(part_of_old(old.logical.start, cut_start));
-    if (cut_end < old.logical.end()) put.push_back(part_of_old(cut_end, old.logical.end()));
-    UNTORN_CHECK(mapping_count_ > 0 && (!has_extent || mapped_blocks_ >= old.logical.count),
-                 "a delta counts fewer mappings than it has");
-    if (has_extent) mapped_blocks_ -= old.logical.count;
-    --mapping_count_;
-    it = object.erase(it);
+    // The owner of the blocks stays their owner.
+    Put(object, part, piece.owned);
+    at = old.logical.end();
   }
-  if (keeps_extent) {
-    add(owned_from, range.end(), false);
-  } else {
-    add(range.start, range.end(), true);
-  }
-  for (const Piece& p : put) Put(object, p.mapping, p.owned);
+  below_until(mapping.logical.end());
   return result;
+}
+
+void Delta::Note(ObjectId object, const Mapping& mapping) {
+  UNTORN_CHECK(Keep(object, mapping, MappingState::kWritten).ok(),
+               "a mapping that keeps its place is somewhere else");
 }
 
 absl::Status Delta::Apply(const LogEntry& e, Lsn lsn, DisplacedFn displaced) {
@@ -160,9 +174,19 @@ absl::Status Delta::Apply(const LogEntry& e, Lsn lsn, DisplacedFn displaced) {
     case LogEntry::Type::kMap:
       m.state = e.state;
       m.physical = e.physical;
-      return Replace(e.object, m, e.into_unwritten, displaced);
+      if (e.state == MappingState::kWritten) m.checksums = ChecksumsRef(e.data.blocks);
+      if (e.into_unwritten) return Keep(e.object, m, MappingState::kUnwritten);
+      Replace(e.object, m, displaced);
+      break;
+    case LogEntry::Type::kOpen:
+      m.state = MappingState::kWritten;
+      m.physical = e.physical;
+      m.checksums = ChecksumsRef(e.data.blocks);
+      m.opened = e.opened;
+      return Keep(e.object, m, MappingState::kWritten);
     case LogEntry::Type::kHole:
-      return Replace(e.object, m, false, displaced);
+      Replace(e.object, m, displaced);
+      break;
     case LogEntry::Type::kInode:
       inodes_[e.object] = Inode{e.object, e.size_bytes, e.name, e.preallocated};
       break;
@@ -170,7 +194,8 @@ absl::Status Delta::Apply(const LogEntry& e, Lsn lsn, DisplacedFn displaced) {
       inodes_[e.object] = std::nullopt;
       // The hole also hides the mappings of the layers below.
       m.logical = {0, kObjectBlocksMax};
-      return Replace(e.object, m, false, displaced);
+      Replace(e.object, m, displaced);
+      break;
     case LogEntry::Type::kName:
     case LogEntry::Type::kNameGone: {
       // A name that is gone stays as an entry, because the entry hides the name in the layers below.
@@ -192,15 +217,11 @@ void Delta::Visit(ObjectId object, BlockRange range, absl::FunctionRef<void(cons
   ObjectBlock at = range.start;
   for (auto it = FirstBeyond(found->second, at);
        at < range.end() && it != found->second.end() && it->first < range.end(); ++it) {
-    Mapping m = MakeMapping(*it);
+    const Mapping m = MakeMapping(*it);
     const ObjectBlock start = std::max(at, m.logical.start);
     const ObjectBlock end = std::min(range.end(), m.logical.end());
     if (start > at) gap({at, start - at});
-    if (m.state != MappingState::kHole) m.physical += start - m.logical.start;
-    // A piece of a mapping does not count as the same range rewritten.
-    if (start != m.logical.start || end != m.logical.end()) m.unsettled_rewrites = 0;
-    m.logical = {start, end - start};
-    piece(m);
+    piece(m.Part({start, end - start}));
     at = end;
   }
   if (at < range.end()) gap({at, range.end() - at});
@@ -233,6 +254,7 @@ void Delta::ForEachMapping(absl::FunctionRef<void(ObjectId, const Mapping&, bool
 absl::Status Delta::CheckInvariants() const {
   size_t count = 0;
   BlockCount blocks;
+  uint64_t checksum_entries = 0;
   for (const auto& [id, object] : mappings_) {
     ObjectBlock end;
     for (const auto& [start, entry] : object) {
@@ -243,6 +265,12 @@ absl::Status Delta::CheckInvariants() const {
       end = start + entry.count;
       ++count;
       if (entry.has_extent()) blocks += entry.count;
+      checksum_entries += entry.checksum_entries();
+      const bool written = entry.state == MappingState::kWritten;
+      if (entry.checksums.size() != (written ? entry.count.value() : 0) || (!written && entry.opened > 0)) {
+        return absl::InternalError(absl::StrCat("delta, invariant 2: other checksums than written blocks at ",
+                                                start.value(), " of object ", Value(id)));
+      }
       if (!entry.has_extent() && !entry.owned) {
         return absl::InternalError(absl::StrCat("delta, invariant 3: a hole of object ", Value(id),
                                                 " at block ", start.value(),
@@ -252,7 +280,8 @@ absl::Status Delta::CheckInvariants() const {
   }
   uint64_t names = 0;
   for (const auto& [name, object] : names_) names += object.has_value();
-  if (count != mapping_count_ || blocks != mapped_blocks_ || names != names_set_) {
+  if (count != mapping_count_ || blocks != mapped_blocks_ || names != names_set_ ||
+      checksum_entries != checksum_entries_) {
     return absl::InternalError(absl::StrCat(
         "delta, invariant 2: has ", count, " mappings of ", blocks.value(), " blocks and ", names,
         " names, but counts ", mapping_count_, ", ", mapped_blocks_.value(), " and ", names_set_));

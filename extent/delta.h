@@ -7,8 +7,9 @@
 //     at any moment, and a checkpoint never ends inside a transaction.
 //  2. Mappings of one object do not overlap. A hole is kept as an entry, because a hole hides what lies
 //     below. The counts of entries, mapped blocks and names are exact.
-//  3. A delta owns the blocks that it maps, except blocks that a layer below has mapped as unwritten. The
-//     checkpoint that drops the lower layer's mapping frees such blocks.
+//  3. A delta owns the blocks that it maps, except blocks that a layer below maps already: data went into
+//     unwritten blocks, or blocks were opened, closed or overwritten in place. The checkpoint that drops the
+//     lower layer's mapping frees such blocks.
 //  4. If an owned extent is displaced inside one delta, the extent is reported at once, because no
 //     checkpoint refers to it. What the delta hides in the layers below is found when the delta is merged
 //     into the tree.
@@ -24,6 +25,7 @@
 #include <vector>
 
 #include "absl/container/btree_map.h"
+#include "absl/container/inlined_vector.h"
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "extent/log_format.h"
@@ -38,9 +40,13 @@ using DisplacedFn = absl::FunctionRef<void(Extent, Lsn mapped_by)>;
 class Delta {
  public:
   // Applies one entry of a durable record. `lsn` is the LSN of the last record of the chain. Returns
-  // kDataLoss if the entry writes into blocks as mapped and unwritten, but the delta maps those blocks
+  // kDataLoss if the entry writes into unwritten blocks, or opens written ones, but the delta maps those blocks
   // otherwise.
   absl::Status Apply(const LogEntry& entry, Lsn lsn, DisplacedFn displaced);
+  // Notes the checksums of a written mapping that keeps its place, and whether the mapping is open. No record
+  // says so: the data was overwritten in place, or the blocks are closed. The mapping must be that of this delta
+  // or of the layers below.
+  void Note(ObjectId object, const Mapping& mapping);
 
   // Calls `piece` for what the delta says of `range`, and `gap` for the parts of which the delta says
   // nothing. The calls are in the order of the blocks.
@@ -58,7 +64,9 @@ class Delta {
   size_t entries() const { return mapping_count_ + inodes_.size() + names_.size(); }
   BlockCount mapped_blocks() const { return mapped_blocks_; }
   // Counts the entries as TreeGrowthMax does.
-  uint64_t tree_entries() const { return entries() + names_set_ * (kTreeEntriesOfName - 1); }
+  uint64_t tree_entries() const {
+    return entries() + checksum_entries_ + names_set_ * (kTreeEntriesOfName - 1);
+  }
 
   // Returns the delta as sorted edits for MergeTree. While the edits are in use, the delta must live and not
   // change.
@@ -80,28 +88,52 @@ class Delta {
     MappingState state = MappingState::kHole;
     uint8_t unsettled_rewrites = 0;
     bool owned = true;
+    LogEpoch opened;
+    BlockChecksums checksums;  // of written blocks
 
     bool has_extent() const { return state != MappingState::kHole; }
+    uint64_t checksum_entries() const {
+      return state == MappingState::kWritten ? TreeEntriesOfBlocks(count) - 1 : 0;
+    }
   };
   // Holds what the delta says of one object, by the first block of each range.
   using Object = absl::btree_map<ObjectBlock, Entry>;
   using Objects = absl::btree_map<ObjectId, Object>;
+  // Holds a mapping that was taken out of the delta.
+  struct Piece {
+    Piece(const Mapping& m, bool is_owned)
+        : without_checksums(m), checksums(m.checksums.Copy(m.logical.count)), owned(is_owned) {}
+    Mapping mapping() const {
+      Mapping m = without_checksums;
+      m.checksums = checksums.empty() ? ChecksumsRef() : ChecksumsRef(checksums);
+      return m;
+    }
+    Mapping without_checksums;
+    BlockChecksums checksums;
+    bool owned;
+  };
+  using Pieces = absl::InlinedVector<Piece, 2>;
 
   static Mapping MakeMapping(const Object::value_type& v);
   // Returns the first entry that ends behind `block`.
   template <typename Map>
   static auto FirstBeyond(Map& object, ObjectBlock block);
-  absl::Status Replace(ObjectId object, const Mapping& mapping, bool keeps_extent, DisplacedFn displaced);
+  // Maps the blocks anew.
+  void Replace(ObjectId object, Mapping mapping, DisplacedFn displaced);
   // Replaces an entry of exactly the same range. The entry gives up its blocks.
   void ReplaceWhole(Entry& entry, const Mapping& mapping, DisplacedFn displaced);
-  // Handles the general case. `it` is the first entry that overlaps the range.
-  absl::Status ReplaceOverlapping(Object& object, Object::iterator it, ObjectId id, Mapping mapping,
-                                  bool keeps_extent, DisplacedFn displaced);
+  // Applies a mapping that keeps its place. The blocks were mapped there before, as `before`.
+  absl::Status Keep(ObjectId object, const Mapping& mapping, MappingState before);
+  // Takes out what the delta says of `range`, in order. What sticks out of the range stays.
+  Pieces TakeOut(Object& object, BlockRange range);
   void Put(Object& object, const Mapping& mapping, bool owned);
+  void CountIn(const Entry& entry);
+  void CountOut(const Entry& entry);
 
   Objects mappings_;
   size_t mapping_count_ = 0;  // entries of all objects
   BlockCount mapped_blocks_;
+  uint64_t checksum_entries_ = 0;
   absl::btree_map<ObjectId, std::optional<Inode>> inodes_;
   absl::btree_map<std::string, std::optional<ObjectId>> names_;
   uint64_t names_set_ = 0;  // names that are not gone

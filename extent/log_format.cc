@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/check.h"
 
 namespace untorn {
 namespace {
@@ -48,6 +49,11 @@ class Writer {
     std::memcpy(out_, &value, sizeof(value));
     out_ += sizeof(value);
   }
+  void PutChecksums(std::span<const uint64_t> checksums, BlockCount blocks) {
+    UNTORN_CHECK(checksums.size() == blocks.value(), "an entry has other checksums than blocks");
+    std::memcpy(out_, checksums.data(), checksums.size_bytes());
+    out_ += checksums.size_bytes();
+  }
   void PutName(const std::string& name) {
     std::memcpy(out_, name.data(), name.size());
     std::memset(out_ + name.size(), 0, PaddedName(name.size()) - name.size());
@@ -84,6 +90,21 @@ bool RangeMakesSense(const BlockRange& r) {
   return r.count > 0 && r.start < kObjectEnd && r.count <= kObjectEnd - r.start;
 }
 
+// Says whether the extent lies where data may be. A mapping elsewhere would let data overwrite metadata.
+bool ExtentMakesSense(const LogEntry& e, Extent data_area) {
+  return e.physical >= data_area.start && e.physical < data_area.end() &&
+         e.logical.count <= data_area.end() - e.physical;
+}
+
+bool GetChecksums(Reader& in, LogEntry* e) {
+  if (e->logical.count > kMapEntryBlocksMax) return false;
+  e->data.blocks.resize(e->logical.count.value());
+  for (uint64_t& checksum : e->data.blocks) {
+    if (!in.Get(&checksum)) return false;
+  }
+  return true;
+}
+
 bool DecodeEntry(Reader& in, Extent data_area, LogEntry* e) {
   EntryHead head;
   uint64_t object = 0;
@@ -98,12 +119,16 @@ bool DecodeEntry(Reader& in, Extent data_area, LogEntry* e) {
       e->state = static_cast<MappingState>(head.a & ~kIntoUnwritten);
       e->into_unwritten = (head.a & kIntoUnwritten) != 0;
       e->logical.count = BlockCount(head.b);
-      // A mapping outside the data area would let data overwrite metadata.
-      return in.Get(&e->logical.start) && in.Get(&e->physical) && in.Get(&e->hash) &&
-             RangeMakesSense(e->logical) &&
-             (e->state == MappingState::kWritten || e->state == MappingState::kUnwritten) &&
-             e->physical >= data_area.start && e->physical < data_area.end() &&
-             e->logical.count <= data_area.end() - e->physical;
+      if (!in.Get(&e->logical.start) || !in.Get(&e->physical) || !RangeMakesSense(e->logical) ||
+          !ExtentMakesSense(*e, data_area)) {
+        return false;
+      }
+      if (e->state == MappingState::kUnwritten) return !e->into_unwritten;
+      return e->state == MappingState::kWritten && in.Get(&e->data.check) && GetChecksums(in, e);
+    case LogEntry::Type::kOpen:
+      e->logical.count = BlockCount(head.b);
+      return head.a == 0 && in.Get(&e->logical.start) && in.Get(&e->physical) &&
+             RangeMakesSense(e->logical) && ExtentMakesSense(*e, data_area) && GetChecksums(in, e);
     case LogEntry::Type::kHole:
       return in.Get(&e->logical.start) && in.Get(&e->logical.count) && RangeMakesSense(e->logical);
     case LogEntry::Type::kInode:
@@ -121,16 +146,32 @@ bool DecodeEntry(Reader& in, Extent data_area, LogEntry* e) {
 
 }  // namespace
 
-LogEntry LogEntry::Map(ObjectId object, BlockRange logical, BlockNumber physical, MappingState state,
-                       Hash128 hash, bool into_unwritten) {
+LogEntry LogEntry::Map(ObjectId object, BlockRange logical, BlockNumber physical, DataChecksums data,
+                       bool into_unwritten) {
   LogEntry e;
   e.type = Type::kMap;
   e.object = object;
   e.logical = logical;
   e.physical = physical;
-  e.state = state;
-  e.hash = hash;
+  e.data = std::move(data);
   e.into_unwritten = into_unwritten;
+  return e;
+}
+
+LogEntry LogEntry::Unwritten(ObjectId object, BlockRange logical, BlockNumber physical) {
+  LogEntry e = Map(object, logical, physical, {}, false);
+  e.state = MappingState::kUnwritten;
+  return e;
+}
+
+LogEntry LogEntry::Open(ObjectId object, const Mapping& mapping, LogEpoch epoch) {
+  LogEntry e;
+  e.type = Type::kOpen;
+  e.object = object;
+  e.logical = mapping.logical;
+  e.physical = mapping.physical;
+  e.data.blocks = mapping.checksums.Copy(mapping.logical.count);
+  e.opened = epoch;
   return e;
 }
 
@@ -177,7 +218,7 @@ LogEntry LogEntry::NameGone(std::string name) {
 size_t EncodedBytes(const LogEntry& e) {
   switch (e.type) {
     case LogEntry::Type::kMap:
-      return kMapEntryBytes;
+      return MapEntryBytes(e.state, e.logical.count);
     case LogEntry::Type::kHole:
       return 8 + 8 + 8 + 8;
     case LogEntry::Type::kInode:
@@ -188,6 +229,8 @@ size_t EncodedBytes(const LogEntry& e) {
       return 8 + 8 + PaddedName(e.name.size());
     case LogEntry::Type::kNameGone:
       return 8 + PaddedName(e.name.size());
+    case LogEntry::Type::kOpen:
+      return 32 + e.logical.count.value() * kChecksumBytes;
   }
   return 0;
 }
@@ -217,6 +260,8 @@ uint64_t EncodeRecord(const LogRecord& record, std::span<const LogEntry> entries
       head.a =
           static_cast<uint16_t>(static_cast<uint16_t>(e.state) | (e.into_unwritten ? kIntoUnwritten : 0));
       head.b = static_cast<uint32_t>(e.logical.count.value());
+    } else if (e.type == LogEntry::Type::kOpen) {
+      head.b = static_cast<uint32_t>(e.logical.count.value());
     } else if (e.type == LogEntry::Type::kInode) {
       head.b = e.preallocated;
     }
@@ -226,7 +271,14 @@ uint64_t EncodeRecord(const LogRecord& record, std::span<const LogEntry> entries
       case LogEntry::Type::kMap:
         w.Put(e.logical.start);
         w.Put(e.physical);
-        w.Put(e.hash);
+        if (e.state != MappingState::kWritten) break;
+        w.Put(e.data.check);
+        w.PutChecksums(e.data.blocks, e.logical.count);
+        break;
+      case LogEntry::Type::kOpen:
+        w.Put(e.logical.start);
+        w.Put(e.physical);
+        w.PutChecksums(e.data.blocks, e.logical.count);
         break;
       case LogEntry::Type::kHole:
         w.Put(e.logical.start);
@@ -299,6 +351,7 @@ absl::StatusOr<LogRecord> DecodeRecord(std::span<const std::byte> bytes, const U
       return absl::DataLossError(
           absl::StrCat("log record ", r.lsn.value(), ": entry ", i, " makes no sense"));
     }
+    if (r.entries[i].type == LogEntry::Type::kOpen) r.entries[i].opened = r.epoch;
   }
   if (in.left() != 0)
     return absl::DataLossError(absl::StrCat("log record ", r.lsn.value(), ": bytes after its last entry"));

@@ -16,14 +16,16 @@
 //               u16 type, u16 a, u32 b, then
 //      1 map          a: state (1 written, 2 unwritten) | 0x8000 if the blocks were mapped before, unwritten;
 //                     b: blocks
-//                     u64 object, u64 logical, u64 physical, 16 bytes XXH3-128 of the data (zero if
-//                     unwritten)
+//                     u64 object, u64 logical, u64 physical; if written, u64 check of the data, and 8 bytes of
+//                     checksum for each block (extent/checksums.h)
 //      2 hole         u64 object, u64 logical, u64 blocks
 //      3 inode        a: name length; b: 1 if space was preallocated
 //                     u64 object, u64 size, name padded with zeros
 //      4 inode gone   u64 object
 //      5 name         a: name length; u64 object, name padded
 //      6 name gone    a: name length; name padded
+//      7 open         b: blocks, which may be overwritten in place once the record is settled
+//                     u64 object, u64 logical, u64 physical, 8 bytes of checksum for each block, as they were
 //      …     …  zero, to the end of the last block
 #ifndef UNTORN_EXTENT_LOG_FORMAT_H_
 #define UNTORN_EXTENT_LOG_FORMAT_H_
@@ -34,27 +36,40 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "base/hash.h"
 #include "extent/block_header.h"
+#include "extent/checksums.h"
 #include "extent/types.h"
 
 namespace untorn {
 
 struct LogEntry {
-  enum class Type : uint16_t { kMap = 1, kHole = 2, kInode = 3, kInodeGone = 4, kName = 5, kNameGone = 6 };
+  enum class Type : uint16_t {
+    kMap = 1,
+    kHole = 2,
+    kInode = 3,
+    kInodeGone = 4,
+    kName = 5,
+    kNameGone = 6,
+    kOpen = 7
+  };
   Type type = Type::kMap;
   ObjectId object = ObjectId::kNone;
-  BlockRange logical;                           // kMap, kHole
+  BlockRange logical;                           // kMap, kHole, kOpen
   MappingState state = MappingState::kWritten;  // kMap
   bool into_unwritten = false;  // kMap: writes into blocks that were already mapped, unwritten
-  BlockNumber physical;         // kMap
-  Hash128 hash;                 // kMap, written
+  BlockNumber physical;         // kMap, kOpen
+  DataChecksums data;           // kMap, written; kOpen, which has no check
+  LogEpoch opened;              // kOpen: the log epoch of the record
   uint64_t size_bytes = 0;      // kInode
   bool preallocated = false;    // kInode
   std::string name;             // kInode, kName, kNameGone
 
-  static LogEntry Map(ObjectId object, BlockRange logical, BlockNumber physical, MappingState state,
-                      Hash128 hash, bool into_unwritten);
+  // `data` may be filled in later.
+  static LogEntry Map(ObjectId object, BlockRange logical, BlockNumber physical, DataChecksums data,
+                      bool into_unwritten);
+  static LogEntry Unwritten(ObjectId object, BlockRange logical, BlockNumber physical);
+  // Opens the blocks of a written mapping.
+  static LogEntry Open(ObjectId object, const Mapping& mapping, LogEpoch epoch);
   static LogEntry Hole(ObjectId object, BlockRange logical);
   static LogEntry SetInode(const Inode& inode);
   static LogEntry InodeGone(ObjectId object);
@@ -82,10 +97,15 @@ struct LogRecord {
 inline constexpr BlockCount kRecordBlocksMax = 64;
 inline constexpr size_t kRecordHeaderBytes = 112;
 inline constexpr size_t kRecordEntryBytesMax = Bytes(kRecordBlocksMax) - kRecordHeaderBytes;
-// The largest extent of one map entry has 8 MiB: recovery hashes the extent in one piece.
-inline constexpr BlockCount kMapEntryBlocksMax = 2048;
+// The largest written extent of one entry has 1 MiB, so an entry is small beside a record.
+inline constexpr BlockCount kMapEntryBlocksMax = 256;
 
-inline constexpr size_t kMapEntryBytes = 48;
+// The encoded bytes of an entry that maps so many blocks. Those of one written block are the most for each block.
+constexpr size_t MapEntryBytes(MappingState state, BlockCount blocks) {
+  return 32 + (state == MappingState::kWritten ? kChecksumBytes + blocks.value() * kChecksumBytes : 0);
+}
+inline constexpr size_t kMapEntryBytes = MapEntryBytes(MappingState::kWritten, 1);
+inline constexpr size_t kEntryBytesMax = MapEntryBytes(MappingState::kWritten, kMapEntryBlocksMax);
 size_t EncodedBytes(const LogEntry& entry);
 // Counts the blocks of a record whose entries have this many encoded bytes in all.
 inline BlockCount RecordBlocks(size_t entry_bytes) { return BlocksFor(kRecordHeaderBytes + entry_bytes); }

@@ -191,7 +191,7 @@ class TailReader {
 
   absl::StatusOr<bool> AllDataIsThere(const LogRecord& record) {
     for (const LogEntry& e : record.entries) {
-      absl::StatusOr<bool> there = DataIsThere(device_, e, &data_);
+      absl::StatusOr<bool> there = DataIsThere(device_, e, sb_.data_key, &data_);
       if (!there.ok() || !*there) return there;
     }
     return true;
@@ -261,10 +261,9 @@ absl::Status ReadOrMissing(Device& device, Extent extent, std::byte* buffer) {
   }
 }
 
-absl::StatusOr<bool> DataIsThere(Device& device, const LogEntry& e, AlignedBuffer* scratch) {
+absl::StatusOr<bool> DataIsThere(Device& device, const LogEntry& e, uint64_t data_key,
+                                 AlignedBuffer* scratch) {
   if (e.type != LogEntry::Type::kMap || e.state != MappingState::kWritten) return true;
-  // No writer names so much data in one entry.
-  if (e.logical.count > kMapEntryBlocksMax) return false;
   const size_t bytes = Bytes(e.logical.count);
   if (scratch->size() < bytes) *scratch = AlignedBuffer(bytes);
   absl::Status read = ReadOrMissing(device, {e.physical, e.logical.count}, scratch->data());
@@ -272,7 +271,7 @@ absl::StatusOr<bool> DataIsThere(Device& device, const LogEntry& e, AlignedBuffe
   if (absl::IsDataLoss(read)) return false;
   if (!read.ok()) return read;
   const iovec piece{scratch->data(), bytes};
-  return DataMatches(HashData({&piece, 1}), e.hash);
+  return DataMatches(DataChecksums::Of({&piece, 1}, data_key), e.data);
 }
 
 absl::StatusOr<LogNewest> NewestInLog(Device& device, const Superblock& superblock) {

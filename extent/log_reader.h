@@ -65,9 +65,10 @@ struct LogNewest {
 };
 absl::StatusOr<LogNewest> NewestInLog(Device& device, const Superblock& superblock);
 
-// Says by the hash whether the data that an entry names is there. Returns true if the entry names no data.
+// Says by the checksums whether the data that an entry maps is there. Returns true if the entry maps no data.
 // Enlarges `scratch` as needed.
-absl::StatusOr<bool> DataIsThere(Device& device, const LogEntry& entry, AlignedBuffer* scratch);
+absl::StatusOr<bool> DataIsThere(Device& device, const LogEntry& entry, uint64_t data_key,
+                                 AlignedBuffer* scratch);
 
 // Calls `fn` for each kept record, in order, with the LSN of the last record of its chain.
 absl::Status ForEachRecord(Device& device, const Superblock& superblock, const LogTail& tail,

@@ -46,11 +46,8 @@ absl::Status MappingReader::LookupInTree(ObjectId object, BlockRange gap, Mappin
   // In the usual case one entry says everything about the gap.
   if (const std::optional<MappingEntry> entry = PeekMapping(nodes_, tree, object, gap.start);
       entry && entry->mapping.logical.end() >= gap.end()) {
-    Mapping m = entry->mapping;
-    RETURN_IF_ERROR(space_.CheckPlace(m.extent()));
-    m.physical += gap.start - m.logical.start;
-    m.logical = gap;
-    out->push_back(m);
+    RETURN_IF_ERROR(space_.CheckPlace(entry->mapping.extent()));
+    out->push_back(entry->mapping.Part(gap));
     return absl::OkStatus();
   }
   const MappingKeyBytes end_key(object, gap.end());
@@ -70,15 +67,13 @@ absl::Status MappingReader::LookupInTree(ObjectId object, BlockRange gap, Mappin
     // The first entry may end before the gap, or belong to the object before. Without a floor there is no
     // entry here.
     if (entry != nullptr && entry->mapping.object == object && entry->mapping.mapping.logical.end() > at) {
-      Mapping m = entry->mapping.mapping;
+      const Mapping& m = entry->mapping.mapping;
       RETURN_IF_ERROR(space_.CheckPlace(m.extent()));
       // The leaf may begin, for its parent, before its first entry.
       if (m.logical.start >= gap.end()) break;
       const ObjectBlock start = std::max(at, m.logical.start), end = std::min(gap.end(), m.logical.end());
       hole_until(start);
-      m.physical += start - m.logical.start;
-      m.logical = {start, end - start};
-      out->push_back(m);
+      out->push_back(m.Part({start, end - start}));
       at = end;
     }
     // A leaf that holds nothing of the range is not read, because it may be damaged.

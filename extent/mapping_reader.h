@@ -37,7 +37,8 @@ class MappingReader {
   MappingReader(IoPump& pump, const VolumeState& state, SpaceLedger& space, size_t node_cache_nodes)
       : pump_(pump), state_(state), space_(space), nodes_(node_cache_nodes) {}
 
-  // Replaces *out by the mappings of `range`, in order and without gaps. Holes are kHole.
+  // Replaces *out by the mappings of `range`, in order and without gaps. Holes are kHole. The checksums of the
+  // mappings are valid until the lock is released.
   absl::Status Lookup(ObjectId object, BlockRange range, Mappings* out,
                       MissingNodes* missing) REQUIRES_STORE_LOCK;
   absl::Status FindInode(ObjectId object, std::optional<Inode>* out,

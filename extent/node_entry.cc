@@ -7,7 +7,7 @@
 namespace untorn {
 namespace {
 
-constexpr uint8_t kMappingKeyBit = 1, kOtherObjectBit = 2, kGapBit = 4, kUnwrittenBit = 8;
+constexpr uint8_t kMappingKeyBit = 1, kOtherObjectBit = 2, kGapBit = 4, kStateBit = 8;
 constexpr int kCountShift = 4;
 constexpr uint64_t kCountInTagMax = 15;
 constexpr size_t kLengthBytesMax = 2;
@@ -69,7 +69,10 @@ NodeEntry NodeEntry::OfChild(std::string_view key, BlockPointer child) {
 }
 
 size_t EntryBytesMax(const NodeEntry& entry) {
-  return kNumberEntryBytesMax + 2 * kLengthBytesMax + entry.other_key.size() + entry.value.size();
+  const Mapping& m = entry.mapping.mapping;
+  const size_t checksum_bytes = m.checksums ? m.logical.count.value() * kChecksumBytes : 0;
+  return kNumberEntryBytesMax + 2 * kLengthBytesMax + entry.other_key.size() + entry.value.size() +
+         checksum_bytes;
 }
 
 std::byte* EncodeEntry(const NodeEntry& entry, int level, const NodeEntryBase& base, std::byte* out) {
@@ -78,8 +81,11 @@ std::byte* EncodeEntry(const NodeEntry& entry, int level, const NodeEntryBase& b
   std::byte& tag = *out++;
   tag = {};
   if (entry.has_mapping_key()) {
-    UNTORN_CHECK(m.logical.count > 0 && m.logical.count <= kMappingEntryBlocksMax && m.physical != 0 &&
-                     m.state != MappingState::kHole && entry.mapping.object >= base.object,
+    const bool written = m.state == MappingState::kWritten;
+    UNTORN_CHECK(m.logical.count > 0 && m.logical.count <= MappingEntryBlocksMax(m.state) &&
+                     m.physical != 0 && m.state != MappingState::kHole &&
+                     entry.mapping.object >= base.object &&
+                     (!is_leaf || (m.checksums ? written : !written && m.opened == 0)),
                  "an entry that no node may have");
     const uint64_t count = is_leaf ? m.logical.count.value() : 0;
     const bool count_follows = count > kCountInTagMax;
@@ -95,8 +101,11 @@ std::byte* EncodeEntry(const NodeEntry& entry, int level, const NodeEntryBase& b
       bits |= kGapBit;
       out = PutVarint((m.logical.start - before).value(), out);
     }
-    if (m.state == MappingState::kUnwritten) bits |= kUnwrittenBit;
     if (count_follows) out = PutVarint(count, out);
+    if (!written || m.opened > 0) {
+      bits |= kStateBit;
+      out = PutVarint(m.opened.value(), out);
+    }
     tag = static_cast<std::byte>(bits);
   } else {
     out = PutBytes(entry.other_key, out);
@@ -105,9 +114,12 @@ std::byte* EncodeEntry(const NodeEntry& entry, int level, const NodeEntryBase& b
   out = PutVarint(Zigzag(m.physical.value() - base.physical_end.value()), out);
   if (!is_leaf) {
     std::memcpy(out, &entry.checksum, sizeof(entry.checksum));
-    out += sizeof(entry.checksum);
+    return out + sizeof(entry.checksum);
   }
-  return out;
+  if (!m.checksums) return out;
+  const size_t checksum_bytes = m.logical.count.value() * kChecksumBytes;
+  std::memcpy(out, m.checksums.bytes(), checksum_bytes);
+  return out + checksum_bytes;
 }
 
 inline bool NodeReader::ReadNumbers(uint8_t tag, const std::byte*& at) {
@@ -132,9 +144,17 @@ inline bool NodeReader::ReadNumbers(uint8_t tag, const std::byte*& at) {
     return false;
   }
   m.logical = {before + BlockCount(gap), BlockCount(count)};
-  m.state = (tag & kUnwrittenBit) != 0 ? MappingState::kUnwritten : MappingState::kWritten;
+  m.state = MappingState::kWritten;
+  m.opened = LogEpoch();
+  m.checksums = ChecksumsRef();
+  if ((tag & kStateBit) != 0) {
+    uint64_t opened;
+    if (!GetVarint(at, end, &opened) || opened > kNumberMax) return false;
+    m.opened = LogEpoch(opened);
+    if (opened == 0) m.state = MappingState::kUnwritten;
+  }
   entry_.mapping.object = ObjectId{object};
-  return object != 0 && count <= kMappingEntryBlocksMax.value() && m.logical.end() <= kObjectEnd;
+  return object != 0 && m.logical.count <= MappingEntryBlocksMax(m.state) && m.logical.end() <= kObjectEnd;
 }
 
 inline bool NodeReader::ReadExtent(const std::byte*& at) {
@@ -144,10 +164,19 @@ inline bool NodeReader::ReadExtent(const std::byte*& at) {
   if (!GetVarint(at, end, &distance)) return false;
   m.physical = BlockNumber(base_.physical_end.value() + Unzigzag(distance));
   if (m.physical == 0 || m.physical > BlockNumber::Max() - m.logical.count) return false;
-  if (level_ == 0) return true;
+  if (level_ == 0) return m.state == MappingState::kUnwritten || ReadChecksums(at);
   if (static_cast<size_t>(end - at) < sizeof(entry_.checksum)) return false;
   std::memcpy(&entry_.checksum, at, sizeof(entry_.checksum));
   at += sizeof(entry_.checksum);
+  return true;
+}
+
+inline bool NodeReader::ReadChecksums(const std::byte*& at) {
+  Mapping& m = entry_.mapping.mapping;
+  const size_t bytes = m.logical.count.value() * kChecksumBytes;
+  if (static_cast<size_t>(block_ + end_ - at) < bytes) return false;
+  m.checksums = ChecksumsRef(at);
+  at += bytes;
   return true;
 }
 
@@ -169,6 +198,8 @@ bool NodeReader::Next() {
     m.logical = {0, BlockCount(uint64_t{has_extent})};
     m.physical = 0;
     m.state = MappingState::kWritten;
+    m.opened = LogEpoch();
+    m.checksums = ChecksumsRef();
   }
   if (has_extent && !ReadExtent(at)) return false;
   next_ = static_cast<uint32_t>(at - block_);

@@ -1,23 +1,27 @@
 // Defines the entries of a node of the mapping tree, as values and as bytes.
 //
 // An entry leads from a key to a value. The entries of a node lie one behind the other, in key order. Numbers
-// are told as differences from the entry before, so a mapping of one block takes about five bytes.
+// are told as differences from the entry before, so a mapping of one block takes about five bytes, and eight more
+// for the checksum of its data.
 //
 // BYTES          PRESENT IN                   DESCRIPTION
 // 1              all                          tag
 // varint         tag bit 1                    the object, less the object of the entry before
 // varint         tag bit 2                    the logical block, less the end of the mapping before
 // varint         leaf, tag bit 0, bits 4-7=0  count of blocks, which is 16 or more
+// varint         tag bit 3                    0 if the extent is unwritten; else the log epoch in which the
+//                                             blocks were opened
 // varint, bytes  not tag bit 0                length of the key, key
 // varint, bytes  leaf, not tag bit 0          length of the value, value
 // varint         tag bit 0, or internal       the physical block, less the end of the extent before, in zigzag
 // 8              internal                     checksum of the child
+// 8 a block      leaf, tag bit 0, written     checksums of the blocks (extent/checksums.h)
 //
 // TAG BIT
 // 0     the key is that of a mapping, and is told by numbers; else the whole tag is 0
 // 1     the object is another than before; "the mapping before" then ends at block 0
 // 2     blocks that are not mapped come before
-// 3     leaf: the extent is unwritten
+// 3     leaf: the extent is unwritten, or is written and open
 // 4-7   leaf: count of blocks, 1 to 15
 //
 // Before the first entry the object, the end of the mapping and the end of the extent are 0. Behind an entry
@@ -90,8 +94,8 @@ struct NodeEntryBase {
   }
 };
 
-// An entry with a mapping's key has no more bytes than this.
-inline constexpr size_t kNumberEntryBytesMax = 1 + 9 + 7 + 10 + 8;
+// An entry with a mapping's key has no more bytes than this, besides the checksums of its blocks.
+inline constexpr size_t kNumberEntryBytesMax = 1 + 9 + 7 + 1 + 9 + 10;
 // Bounds the bytes of `entry`, wherever it stands.
 size_t EntryBytesMax(const NodeEntry& entry);
 // Encodes an entry of a node of `level`, and returns the end. `out` has room for EntryBytesMax(entry). A mapping
@@ -127,6 +131,7 @@ class NodeReader {
  private:
   bool ReadNumbers(uint8_t tag, const std::byte*& at);
   bool ReadExtent(const std::byte*& at);
+  bool ReadChecksums(const std::byte*& at);
 
   const std::byte* block_ = nullptr;
   int level_ = 0;

@@ -32,7 +32,7 @@ bool VouchesFor(const LogRecord& record, const Superblock& superblock, Lsn end_l
   return record.epoch == superblock.epoch && record.lsn > end_lsn && record.claim > end_lsn;
 }
 
-bool DataMatches(const Hash128& found, const Hash128& recorded) { return found == recorded; }
+bool DataMatches(const DataChecksums& found, const DataChecksums& recorded) { return found == recorded; }
 
 bool LogMayEndAfter(bool last_of_chain) { return last_of_chain; }
 

@@ -10,7 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "base/hash.h"
+#include "extent/checksums.h"
 #include "extent/log_format.h"
 #include "extent/superblock.h"
 #include "extent/types.h"
@@ -70,7 +70,7 @@ bool VouchesFor(const LogRecord& record, const Superblock& superblock, Lsn end_l
 
 // Says whether the data that a record names is there. Without the rule recovery would take the record's word
 // for data that a power cut has kept from the disk.
-bool DataMatches(const Hash128& found, const Hash128& recorded);
+bool DataMatches(const DataChecksums& found, const DataChecksums& recorded);
 
 // Says whether the log may end after a record. The argument is true for the last record of a chain. Without
 // the rule half of a transaction would count.

@@ -32,9 +32,9 @@ struct Payload {
   BlockNumber map_block;
   uint64_t map_checksum;
   BlockCount used_blocks;
-  uint64_t leaf_bytes, tree_levels;
+  uint64_t leaf_bytes, tree_levels, data_key;
 };
-static_assert(sizeof(Payload) == 23 * 8);
+static_assert(sizeof(Payload) == 24 * 8);
 static_assert(kHeaderBytes + offsetof(Payload, epoch) == 128);
 static_assert(kHeaderBytes + offsetof(Payload, root_block) == 184);
 static_assert(kHeaderBytes + offsetof(Payload, used_blocks) == 224);
@@ -81,7 +81,8 @@ void EncodeSuperblock(const Superblock& s, int slot, std::span<std::byte> block)
                   s.free_map.checksum,
                   s.used_blocks,
                   s.tree.leaf_bytes,
-                  static_cast<uint64_t>(s.tree.levels)};
+                  static_cast<uint64_t>(s.tree.levels),
+                  s.data_key};
   std::memcpy(block.data(), &header, sizeof(header));
   std::memcpy(block.data() + sizeof(header), &p, sizeof(p));
   SealBlock(block);
@@ -115,6 +116,7 @@ absl::StatusOr<Superblock> DecodeSuperblock(std::span<const std::byte> block, in
                 .incompatible = p.incompatible};
   s.geometry = {p.total_blocks, p.log_start, p.log_blocks, p.map_start, p.data_start};
   s.epoch = p.epoch;
+  s.data_key = p.data_key;
   s.checkpoint_lsn = p.checkpoint_lsn;
   s.checkpoint_position = p.checkpoint_position;
   s.checkpoint_checksum = p.checkpoint_checksum;

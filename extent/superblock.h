@@ -31,7 +31,8 @@
 //    224     8  blocks in use, the fixed areas among them
 //    232     8  mapping tree: bytes of the entries of all leaves
 //    240     8  mapping tree: levels
-//    248     …  zero
+//    248     8  key of the checksums of data, drawn when the store was created
+//    256     …  zero
 #ifndef UNTORN_EXTENT_SUPERBLOCK_H_
 #define UNTORN_EXTENT_SUPERBLOCK_H_
 
@@ -95,6 +96,7 @@ struct Superblock {
   TreeRoot tree;
   BlockPointer free_map;
   BlockCount used_blocks;
+  uint64_t data_key = 0;  // extent/checksums.h
   bool operator==(const Superblock&) const = default;
 };
 

@@ -7,8 +7,8 @@
 // any of these                               u64 2^64-1, u64 block, key: nothing is known from here to that key,
 //                                            or to the end if there is none. The node at `block` held it.
 //
-// Numbers in keys are big-endian, so byte order is numeric order. Values are little-endian. A mapping of
-// more than 2^32-1 blocks is several entries. Holes have no entry.
+// Numbers in keys are big-endian, so byte order is numeric order. Values are little-endian. A mapping of more
+// than MappingEntryBlocksMax() blocks is several entries. Holes have no entry.
 #ifndef UNTORN_EXTENT_TREE_KEYS_H_
 #define UNTORN_EXTENT_TREE_KEYS_H_
 
@@ -89,7 +89,11 @@ std::string InodeValue(const Inode& inode);
 std::string NameValue(ObjectId object);
 std::string LostValue(BlockNumber node, std::string_view limit);
 
-inline constexpr BlockCount kMappingEntryBlocksMax{UINT32_MAX};
+// An entry of a written extent has the checksums of all its blocks. A leaf holds eight of the longest such entries.
+inline constexpr BlockCount kWrittenEntryBlocksMax{62};
+inline constexpr BlockCount MappingEntryBlocksMax(MappingState state) {
+  return state == MappingState::kWritten ? kWrittenEntryBlocksMax : BlockCount(UINT32_MAX);
+}
 
 struct MappingEntry {
   ObjectId object = ObjectId::kNone;
@@ -99,8 +103,9 @@ struct MappingEntry {
   bool Continues(const MappingEntry& next) const { return Continues(next.object, next.mapping); }
   bool Continues(ObjectId next_object, const Mapping& next) const {
     return object == next_object && mapping.logical.end() == next.logical.start &&
-           mapping.state == next.state && mapping.extent().end() == next.physical &&
-           mapping.logical.count + next.logical.count <= kMappingEntryBlocksMax;
+           mapping.state == next.state && mapping.opened == next.opened &&
+           mapping.extent().end() == next.physical &&
+           mapping.logical.count + next.logical.count <= MappingEntryBlocksMax(mapping.state);
   }
 };
 

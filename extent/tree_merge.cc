@@ -81,7 +81,8 @@ class Merger {
       const Mapping& m = edit_->mapping;
       UNTORN_CHECK(edit_->object != ObjectId::kNone && m.logical.count > 0 &&
                        m.logical.count <= kObjectBlocksMax && m.logical.start < kObjectEnd &&
-                       (m.state == MappingState::kHole || m.physical != 0),
+                       (m.state == MappingState::kHole || m.physical != 0) &&
+                       (m.state == MappingState::kWritten) == static_cast<bool>(m.checksums),
                    "ill-formed edit");
       UNTORN_CHECK(m.state == MappingState::kHole || m.logical.end() <= kObjectEnd, "edit beyond any object");
       UNTORN_CHECK(previous == nullptr || !previous->is_range || previous->object != edit_->object ||
@@ -299,10 +300,6 @@ class Merger {
 
   absl::Status MergeMapping(MappingEntry entry) {
     Mapping& old = entry.mapping;
-    auto skip = [&old](BlockCount blocks) {
-      old.logical = {old.logical.start + blocks, old.logical.count - blocks};
-      old.physical += blocks;
-    };
     while (old.logical.count > 0) {
       RETURN_IF_ERROR(ApplyBelow(MappingKeyBytes(entry.object, old.logical.start)));
       if (NoEditBefore(entry.object, old.logical.end())) {
@@ -311,16 +308,14 @@ class Merger {
       const BlockRange range = edit_->mapping.logical;
       if (old.logical.start < range.start) {
         // The part before the edit stays mapped.
-        Mapping head = old;
-        head.logical.count = range.start - old.logical.start;
-        RETURN_IF_ERROR(leaf_.AddMapping(entry.object, head));
-        skip(head.logical.count);
+        RETURN_IF_ERROR(leaf_.AddMapping(entry.object, old.Before(range.start)));
+        old = old.From(range.start);
       }
       RETURN_IF_ERROR(ApplyEdit());
       // Several edits may fall into one old mapping, so only the part that this edit covers goes.
-      const BlockCount covered = std::min(old.logical.end(), range.end()) - old.logical.start;
-      sink_.MappingRemoved({old.physical, covered});
-      skip(covered);
+      const ObjectBlock covered_end = std::min(old.logical.end(), range.end());
+      sink_.MappingRemoved(old.Before(covered_end).extent());
+      old = old.From(covered_end);
     }
     return absl::OkStatus();
   }

@@ -83,8 +83,8 @@ class TreeMergeSink : public TreeNodeSink {
 };
 
 // TreeGrowthMax returns how many nodes at most a tree gains by `entries` more changes, however many merges
-// they are spread over. A range edit is one change. A point edit is one change for every kTreeEntryBytes of
-// the entry that it sets. A point edit that erases is one change. A merge writes no more nodes than the tree
+// they are spread over. A range edit is TreeEntriesOfBlocks() changes. A point edit is one change for every
+// kTreeEntryBytes of the entry that it sets. A point edit that erases is one change. A merge writes no more nodes than the tree
 // has after the merge. The result is the smaller of two bounds:
 //   - A change splits at most one node of every level, and adds a root.
 //   - All nodes together are no emptier than invariant 4 allows.
@@ -92,8 +92,15 @@ class TreeMergeSink : public TreeNodeSink {
 // come.
 // A range edit may leave a mapping of its own and split another mapping, or keys that are lost. The entry behind
 // both may take more bytes than before, because its numbers are told from another entry. The lost keys have 53 bytes,
-// and each of the others has kNumberEntryBytesMax.
-inline constexpr uint64_t kTreeEntryBytes = 128;
+// and each of the others has kNumberEntryBytesMax. The first block adds a checksum.
+inline constexpr uint64_t kTreeEntryBytes = 136;
+// Every further block adds a checksum, and every kWrittenEntryBlocksMax of them an entry.
+constexpr uint64_t TreeEntriesOfBlocks(BlockCount written_blocks) {
+  constexpr uint64_t kBlocks = 15;
+  static_assert(kBlocks * kChecksumBytes + kNumberEntryBytesMax * kBlocks / kWrittenEntryBlocksMax.value() <=
+                kTreeEntryBytes);
+  return 1 + (written_blocks.value() - 1) / kBlocks;
+}
 // A new name, the record of its object with the name in it, and lost keys around both: 1374 bytes at most.
 inline constexpr uint64_t kTreeEntriesOfName = 11;
 BlockCount TreeGrowthMax(const TreeRoot& root, uint64_t entries);

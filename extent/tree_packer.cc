@@ -151,28 +151,29 @@ void TreePacker::ShareEvenly(Level& at) {
 }
 
 absl::Status TreeLeafWriter::AddMapping(ObjectId object, const Mapping& mapping) {
-  if (mapping.logical.count <= kMappingEntryBlocksMax) return AddEntry(object, mapping);
-  // The mapping is longer than one entry can say, so several entries say it.
-  Mapping rest = mapping;
-  while (rest.logical.count > 0) {
-    const BlockCount count = std::min(rest.logical.count, kMappingEntryBlocksMax);
-    Mapping part = rest;
-    part.logical.count = count;
-    RETURN_IF_ERROR(AddEntry(object, part));
-    rest.logical = {rest.logical.start + count, rest.logical.count - count};
-    rest.physical += count;
+  // Several entries say a mapping that is longer than one entry can say.
+  const BlockCount most = MappingEntryBlocksMax(mapping.state);
+  for (ObjectBlock at = mapping.logical.start; at < mapping.logical.end();) {
+    const BlockCount count = std::min(mapping.logical.end() - at, most);
+    RETURN_IF_ERROR(AddEntry(object, mapping.Part({at, count})));
+    at += count;
   }
   return absl::OkStatus();
 }
 
 absl::Status TreeLeafWriter::AddEntry(ObjectId object, const Mapping& mapping) {
   // An entry is held back for as long as the next mapping may continue it.
-  if (held_.Continues(object, mapping)) {
+  const bool continues = held_.Continues(object, mapping);
+  if (continues) {
     held_.mapping.logical.count += mapping.logical.count;
-    return absl::OkStatus();
+  } else {
+    RETURN_IF_ERROR(Flush());
+    held_ = {object, mapping};
+    held_checksums_.clear();
   }
-  RETURN_IF_ERROR(Flush());
-  held_ = {object, mapping};
+  if (!mapping.checksums) return absl::OkStatus();
+  for (BlockCount at; at < mapping.logical.count; ++at) held_checksums_.push_back(mapping.checksums.at(at));
+  held_.mapping.checksums = ChecksumsRef(held_checksums_);
   return absl::OkStatus();
 }
 

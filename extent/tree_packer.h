@@ -20,6 +20,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -132,7 +133,8 @@ class TreeLeafWriter {
   absl::Status AddEntry(ObjectId object, const Mapping& mapping);
 
   TreePacker& packer_;
-  MappingEntry held_;  // kNone: nothing
+  MappingEntry held_;                     // kNone: nothing
+  std::vector<uint64_t> held_checksums_;  // of held_
 };
 
 }  // namespace untorn

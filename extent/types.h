@@ -9,6 +9,7 @@
 #include "absl/container/inlined_vector.h"
 #include "base/block_size.h"
 #include "base/strong_int.h"
+#include "extent/checksums.h"
 
 namespace untorn {
 
@@ -79,8 +80,26 @@ struct Mapping {
   // Counts how often in a row records since the last checkpoint rewrote exactly this range, which was
   // written before.
   uint8_t unsettled_rewrites = 0;
+  // Is the log epoch in which the blocks were opened, so that they may be overwritten in place, or 0. Only a
+  // written extent can be open.
+  LogEpoch opened;
+  // The checksums of a written extent's blocks. Valid as long as what the mapping was taken from.
+  ChecksumsRef checksums;
 
   Extent extent() const { return {physical, logical.count}; }
+  // Returns the mapping of a part of the blocks. A part does not count as the same range rewritten.
+  Mapping Part(BlockRange part) const {
+    if (part == logical) return *this;
+    Mapping m = *this;
+    const BlockCount before = part.start - logical.start;
+    m.logical = part;
+    if (state != MappingState::kHole) m.physical += before;
+    m.checksums = checksums.From(before);
+    m.unsettled_rewrites = 0;
+    return m;
+  }
+  Mapping Before(ObjectBlock end) const { return Part({logical.start, end - logical.start}); }
+  Mapping From(ObjectBlock start) const { return Part({start, logical.end() - start}); }
 };
 // Holds mappings in the order of their blocks, unless something else is said. Most ranges have one mapping.
 using Mappings = absl::InlinedVector<Mapping, 1>;

@@ -13,6 +13,7 @@ namespace untorn {
 
 Volume::Volume(IoPump& pump, const Superblock& superblock, int slot, size_t node_cache_nodes)
     : pump_(pump),
+      data_key_(superblock.data_key),
       state_{.superblock = superblock},
       space_(pump, state_),
       mappings_(pump, state_, space_, node_cache_nodes),

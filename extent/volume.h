@@ -52,6 +52,8 @@ class Volume {
 
   const Superblock& superblock() const REQUIRES_STORE_LOCK { return state_.superblock; }
   const Geometry& geometry() const REQUIRES_STORE_LOCK { return state_.superblock.geometry; }
+  // Returns the key of the checksums of data, which never changes. Needs no lock.
+  uint64_t data_key() const { return data_key_; }
   const VolumeCounters& counters() const REQUIRES_STORE_LOCK { return counters_; }
   // Says what was amiss when the store was opened, and did not keep it from opening.
   const std::vector<std::string>& open_warnings() const { return open_warnings_; }
@@ -84,6 +86,7 @@ class Volume {
   absl::Status BeginEpoch(Lock& lock, const LogTail& tail) REQUIRES_STORE_LOCK;
 
   IoPump& pump_;
+  const uint64_t data_key_;
   VolumeState state_ GUARDED_BY_STORE_LOCK;
   SpaceLedger space_;
   MappingReader mappings_;

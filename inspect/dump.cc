@@ -45,6 +45,12 @@ Json SuperblockJson(const Superblock& s) {
           {"used_blocks", s.used_blocks}};
 }
 
+void PutChecksums(Json& json, const DataChecksums& data) {
+  if (data.blocks.empty()) return;
+  Json& checksums = json["checksums"] = Json::array();
+  for (uint64_t checksum : data.blocks) checksums.push_back(Hex(checksum));
+}
+
 Json EntryJson(const LogEntry& e) {
   Json json;
   switch (e.type) {
@@ -52,8 +58,16 @@ Json EntryJson(const LogEntry& e) {
       json = {{"type", "map"},          {"object", Value(e.object)}, {"logical", e.logical.start},
               {"physical", e.physical}, {"count", e.logical.count},  {"state", StateName(e.state)}};
       if (e.into_unwritten) json["into_unwritten"] = true;
-      if (e.state == MappingState::kWritten)
-        json["hash"] = absl::StrFormat("%016x%016x", e.hash.high, e.hash.low);
+      if (e.state == MappingState::kWritten) json["check"] = Hex(e.data.check);
+      PutChecksums(json, e.data);
+      break;
+    case LogEntry::Type::kOpen:
+      json = {{"type", "open"},
+              {"object", Value(e.object)},
+              {"logical", e.logical.start},
+              {"physical", e.physical},
+              {"count", e.logical.count}};
+      PutChecksums(json, e.data);
       break;
     case LogEntry::Type::kHole:
       json = {{"type", "hole"},

@@ -26,10 +26,7 @@ void FinalMappings::Tree(const MappingEntry* entry, Fn fn) {
       entry->object, m.logical, [](const Mapping&) {},
       [&](BlockRange gap) {
         LogBefore(entry->object, gap.start, false, fn);
-        Mapping part = m;
-        part.physical += gap.start - m.logical.start;
-        part.logical = gap;
-        fn(entry->object, part, false);
+        fn(entry->object, m.Part(gap), false);
       });
 }
 

@@ -84,17 +84,17 @@ void TreeCheck::TreeMapping(const MappingEntry& entry) {
                     " mapped or used by the tree already");
     });
   }
-  if (m.state == MappingState::kUnwritten) {
-    // The log may write into blocks that the checkpoint has reserved for the object.
-    delta_.Visit(
-        entry.object, m.logical,
-        [&](const Mapping& piece) {
-          const BlockNumber place = m.physical + (piece.logical.start - m.logical.start);
-          if (piece.state == MappingState::kHole || piece.physical != place) return;
-          if (place >= start && place + piece.logical.count <= end) reserved_.Add(piece.extent());
-        },
-        [](BlockRange) {});
-  }
+  // The log may write into blocks that the checkpoint has reserved for the object, and may open written ones.
+  delta_.Visit(
+      entry.object, m.logical,
+      [&](const Mapping& piece) {
+        const BlockNumber place = m.physical + (piece.logical.start - m.logical.start);
+        if (piece.state == MappingState::kHole || piece.physical != place) return;
+        const bool keeps_place = m.state == MappingState::kUnwritten || piece.opened > 0;
+        if (keeps_place && place >= start && place + piece.logical.count <= end)
+          reserved_.Add(piece.extent());
+      },
+      [](BlockRange) {});
   final_.Tree(&entry, [this](ObjectId id, const Mapping& part, bool) { FinalMapping(id, part); });
 }
 

@@ -55,7 +55,7 @@ absl::Status Salvage::DoubtLogExtents() {
           },
           [](BlockRange) {});
       if (!mapped) continue;
-      absl::StatusOr<bool> there = DataIsThere(device_, e, &scratch);
+      absl::StatusOr<bool> there = DataIsThere(device_, e, sb_.data_key, &scratch);
       if (!there.ok()) {
         status = there.status();
       } else if (!*there) {

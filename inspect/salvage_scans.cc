@@ -108,10 +108,7 @@ void Salvage::MappingScan::Take(ObjectId id, const Mapping& m) {
   s_.nodes_.ForEachRun(m.extent(), false, [&](Extent part) {
     claimed_.ForEachRun(part, true, [&](Extent run) { contested(run, "another mapping"); });
     claimed_.ForEachRun(part, false, [&](Extent run) {
-      Mapping piece = m;
-      piece.logical = {m.logical.start + (run.start - m.physical), run.count};
-      piece.physical = run.start;
-      if (status_.ok()) status_ = kept_(id, piece);
+      if (status_.ok()) status_ = kept_(id, m.Part({m.logical.start + (run.start - m.physical), run.count}));
     });
     claimed_.Add(part);
   });

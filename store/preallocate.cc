@@ -43,7 +43,7 @@ absl::Status FillHoles(SpaceLedger& space, Lock& lock, const Mappings& mappings,
       const BlockCount left = m.logical.end() - at;
       const BlockCount alignment = std::min(kAlignmentBlocks, BlockCount(std::bit_floor(left.value())));
       ASSIGN_OR_RETURN(const Extent extent, space.AllocateAlignedOrAnywhere(lock, left, alignment));
-      placed->push_back({{at, extent.count}, extent.start, MappingState::kUnwritten, {}});
+      AddUnwritten({at, extent.count}, extent.start, placed);
       at += extent.count;
     }
   }

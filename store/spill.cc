@@ -5,16 +5,18 @@
 #include <optional>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "base/aligned_buffer.h"
 #include "base/check.h"
 #include "base/readiness.h"
 #include "base/status_macros.h"
 #include "extent/log_format.h"
+#include "extent/tree_merge.h"
 
 namespace untorn::internal {
 namespace {
 
-constexpr BlockCount kExtentBlocksMax = kMapEntryBlocksMax;  // one hash and one log entry
+constexpr BlockCount kExtentBlocksMax = kMapEntryBlocksMax;  // one log entry
 constexpr BlockCount kAlignmentBlocks = 16;
 constexpr size_t kIovecsPerWrite = 1024;  // as many as one system call takes (IOV_MAX)
 
@@ -41,24 +43,44 @@ bool Spill::Cut(ObjectDraft& draft, BlockRange range) {
     const absl::Status returned =
         front_.parts.volume.space().ReturnUnused({e.physical + (cut_start - start), cut_end - cut_start});
     if (!returned.ok()) front_.parts.health.Fail(returned);
-    // The hash of the whole extent says nothing about its parts. HashAll() makes their hashes before the
-    // commit.
-    if (start < cut_start) draft.spilled[start] = {cut_start - start, e.physical, std::nullopt};
-    if (cut_end < end) draft.spilled[cut_end] = {end - cut_end, e.physical + (cut_end - start), std::nullopt};
+    const auto hashes_at = [&](ObjectBlock block) { return e.hashes.begin() + (block - start).value(); };
+    if (start < cut_start) {
+      draft.spilled[start] = {cut_start - start, e.physical, {e.hashes.begin(), hashes_at(cut_start)}};
+    }
+    if (cut_end < end) {
+      draft.spilled[cut_end] = {
+          end - cut_end, e.physical + (cut_end - start), {hashes_at(cut_end), e.hashes.end()}};
+    }
     in_two |= start < cut_start && cut_end < end;
   }
   return in_two;
 }
 
-absl::Status Spill::Read(Extent extent, std::byte* out) {
-  AlignedBuffer buffer(Bytes(extent.count));
+absl::Status Spill::Read(const SpilledExtent& extent, BlockCount from, BlockCount count, std::byte* out) {
+  UNTORN_CHECK(from + count <= extent.count, "a spilled extent is read beyond its end");
+  const BlockNumber start = extent.physical + from;
+  AlignedBuffer buffer(Bytes(count));
   IoRequest request;
   request.op = IoOp::kRead;
-  request.offset_bytes = ByteOffset(extent.start);
+  request.offset_bytes = ByteOffset(start);
   request.iov = {{buffer.data(), buffer.size()}};
-  Lock lock(front_.mu);
-  RETURN_IF_ERROR(front_.parts.health.CheckOpen());
-  RETURN_IF_ERROR(front_.parts.pump.Run(lock, &request));
+  {
+    Lock lock(front_.mu);
+    RETURN_IF_ERROR(front_.parts.health.CheckOpen());
+    RETURN_IF_ERROR(front_.parts.pump.Run(lock, &request));
+  }
+  const iovec piece{buffer.data(), buffer.size()};
+  BlockCount block = from;
+  absl::Status status;
+  ForEachBlockHash({&piece, 1}, front_.parts.volume.data_key(), [&](Hash128 hash) {
+    if (hash != extent.hashes[block.value()] && status.ok()) {
+      status = absl::DataLossError(absl::StrCat("block ", (extent.physical + block).value(), " of ",
+                                                front_.parts.pump.device().info().path,
+                                                ": not what the transaction has written there"));
+    }
+    ++block;
+  });
+  RETURN_IF_ERROR(status);
   std::memcpy(out, buffer.data(), buffer.size());
   return absl::OkStatus();
 }
@@ -71,7 +93,7 @@ absl::StatusOr<bool> Spill::Load(ObjectDraft& draft, ObjectBlock block) {
   UNTORN_CHECK(!draft.blocks.contains(block), "a block in memory is read over by what was spilled before it");
   DraftBlock loaded;
   loaded.buffer = front_.parts.buffers.New();
-  RETURN_IF_ERROR(Read({it->second.physical + (block - it->first), 1}, loaded.buffer.data()));
+  RETURN_IF_ERROR(Read(it->second, block - it->first, 1, loaded.buffer.data()));
   // The spilled block keeps its place until the block is spilled again: blocks in memory take precedence.
   draft.blocks[block] = std::move(loaded);
   return true;
@@ -103,17 +125,19 @@ absl::Status Spill::WriteBlocks(ObjectDraft& draft) {
 }
 
 // Hashes and writes the buffers of one extent, with the lock released meanwhile.
-absl::Status Spill::WriteExtent(Lock& lock, Extent extent, const BufferRef* buffers, Hash128* hash) {
+absl::Status Spill::WriteExtent(Lock& lock, Extent extent, const BufferRef* buffers,
+                                std::vector<Hash128>* hashes) {
   UNTORN_CHECK(extent.count <= kExtentBlocksMax, "a spilled extent is longer than an entry can name");
   const size_t blocks = extent.count.value();
   std::vector<IoRequest> requests((blocks + kIovecsPerWrite - 1) / kIovecsPerWrite);
   std::vector<IoRequest*> pointers;
+  const uint64_t data_key = front_.parts.volume.data_key();
   {
     // Hashing takes long and needs no lock, because the buffers belong to the transaction.
     const Unlocked unlocked(lock);
     std::vector<iovec> data;
     for (size_t i = 0; i < blocks; ++i) data.push_back({buffers[i].data(), kBlockBytes});
-    *hash = HashData(data);
+    ForEachBlockHash(data, data_key, [&](Hash128 hash) { hashes->push_back(hash); });
     for (size_t r = 0; r < requests.size(); ++r) {
       requests[r].op = IoOp::kWrite;
       requests[r].offset_bytes = ByteOffset(extent.start) + r * kIovecsPerWrite * kBlockBytes;
@@ -144,32 +168,21 @@ absl::Status Spill::WriteRange(ObjectDraft& draft, BlockRange range, const std::
   std::optional<Reservation> entries = reserved.TrySplit({0, entries_max});
   UNTORN_CHECK(entries.has_value(), "less was reserved than was asked for");
   space_.Add(*std::move(entries));
-  uint64_t pieces = 0;
-  for (BlockCount at; at < range.count; ++pieces) {
+  uint64_t entries_needed = 1;  // for the split
+  for (BlockCount at; at < range.count;) {
     const BlockCount left = range.count - at;
     const BlockCount alignment = left >= kAlignmentBlocks ? kAlignmentBlocks : BlockCount(1);
     ASSIGN_OR_RETURN(const Extent extent, volume.space().AllocateAlignedOrAnywhere(lock, left, alignment));
     reserved.ReleaseBlocks(extent.count);
-    Hash128 hash;
-    RETURN_IF_ERROR(WriteExtent(lock, extent, buffers.data() + at.value(), &hash));
+    std::vector<Hash128> hashes;
+    RETURN_IF_ERROR(WriteExtent(lock, extent, buffers.data() + at.value(), &hashes));
     front_.parts.stats.cow_bytes += Bytes(extent.count);
-    draft.spilled[range.start + at] = {extent.count, extent.start, hash};
+    draft.spilled[range.start + at] = {extent.count, extent.start, std::move(hashes)};
+    entries_needed += TreeEntriesOfBlocks(extent.count);
     at += extent.count;
   }
   UNTORN_CHECK(reserved.empty(), "spilled extents take other space than was reserved");
-  // The commit needs one entry for each extent, and the one for the split.
-  space_.ReleaseEntries(range.count.value() - pieces);
-  return absl::OkStatus();
-}
-
-absl::Status Spill::HashAll(ObjectDraft& draft) {
-  for (auto& [start, e] : draft.spilled) {
-    if (e.hash) continue;
-    std::vector<std::byte> bytes(Bytes(e.count));
-    RETURN_IF_ERROR(Read({e.physical, e.count}, bytes.data()));
-    const iovec piece{bytes.data(), bytes.size()};
-    e.hash = HashData({&piece, 1});
-  }
+  space_.ReleaseEntries(entries_max - entries_needed);
   return absl::OkStatus();
 }
 

@@ -31,9 +31,10 @@ class Spill {
   // Reads a spilled block back into memory, so that a part of it can be changed. Returns false if the block
   // is not spilled.
   absl::StatusOr<bool> Load(ObjectDraft& draft, ObjectBlock block) EXCLUDES_STORE_LOCK;
-  absl::Status Read(Extent extent, std::byte* out) EXCLUDES_STORE_LOCK;
-  // Hashes every spilled extent whose hash is not known. Such an extent is read from the device again.
-  absl::Status HashAll(ObjectDraft& draft) EXCLUDES_STORE_LOCK;
+  // Reads `count` blocks of a spilled extent, from its block `from` on. Fails with kDataLoss if the device gives
+  // back something else than was written.
+  absl::Status Read(const SpilledExtent& extent, BlockCount from, BlockCount count,
+                    std::byte* out) EXCLUDES_STORE_LOCK;
 
   // The reservation of tree entries for the spilled extents. The commit takes the reservation over.
   Reservation& space() REQUIRES_STORE_LOCK { return space_; }
@@ -42,7 +43,7 @@ class Spill {
   absl::Status WriteRange(ObjectDraft& draft, BlockRange range,
                           const std::vector<BufferRef>& buffers) EXCLUDES_STORE_LOCK;
   absl::Status WriteExtent(Lock& lock, Extent extent, const BufferRef* buffers,
-                           Hash128* hash) REQUIRES_STORE_LOCK;
+                           std::vector<Hash128>* hashes) REQUIRES_STORE_LOCK;
 
   const Front front_;
   Reservation space_ GUARDED_BY_STORE_LOCK;

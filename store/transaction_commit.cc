@@ -295,13 +295,12 @@ absl::Status TransactionImpl::CompleteBlock(Lock& lock, ObjectDraft& draft, Obje
   return absl::OkStatus();
 }
 
-// Spills the blocks that are still in memory, and makes every hash known.
+// Spills the blocks that are still in memory.
 absl::Status TransactionImpl::SpillRest(Lock& lock) {
   for (auto& [id, draft] : drafts_) {
     for (auto& [number, block] : draft.blocks) RETURN_IF_ERROR(CompleteBlock(lock, draft, number, block));
     const Unlocked unlocked(lock);
     RETURN_IF_ERROR(SpillDraft(draft));
-    RETURN_IF_ERROR(spill_.HashAll(draft));
   }
   return absl::OkStatus();
 }
@@ -323,8 +322,8 @@ ChangeSetRef TransactionImpl::MakeChangeSet() {
     if (draft.removed) continue;
     change.holes = draft.holes;
     for (const auto& [start, e] : draft.spilled) {
-      UNTORN_CHECK(e.hash.has_value(), "a spilled extent is committed without its hash");
-      change.placed.push_back({{start, e.count}, e.physical, MappingState::kWritten, *e.hash});
+      change.placed.push_back(
+          {{start, e.count}, e.physical, MappingState::kWritten, DataChecksums::Of(e.hashes)});
     }
     if (draft.created() || draft.renamed) change.name = draft.name;
     if (draft.set_size) change.set_size_bytes = draft.size;
@@ -369,9 +368,11 @@ absl::Status TransactionImpl::CommitLarge() {
   // The change set owns the spilled extents now, so Finish() must not free them.
   for (auto& [id, draft] : drafts_) draft.spilled.clear();
   space.Add(std::move(spill_.space()));
-  size_t extents = 0;
-  for (const auto& [id, change] : set->changes) extents += change.placed.size();
-  UNTORN_CHECK(extents <= space.tree_entries(),
+  uint64_t entries = 0;
+  for (const auto& [id, change] : set->changes) {
+    for (const PlacedExtent& e : change.placed) entries += TreeEntriesOfBlocks(e.blocks.count);
+  }
+  UNTORN_CHECK(entries <= space.tree_entries(),
                "a large transaction has reserved less than its extents need");
   PayWith(front_, *set, std::move(space));
   front_.parts.fork.StageWhole(set);

@@ -46,7 +46,7 @@ struct DraftBlock {
 struct SpilledExtent {
   BlockCount count;
   BlockNumber physical;
-  std::optional<Hash128> hash;  // none if cut from a longer extent, and to be hashed again
+  std::vector<Hash128> hashes;  // of the blocks
 };
 
 struct ObjectDraft {

@@ -322,8 +322,7 @@ absl::Status TransactionImpl::ReadSpilled(const ObjectDraft& draft, uint64_t off
     if (from >= to) continue;
     const BlockRange blocks = BlocksOf({from, to - from});
     buffer.resize(Bytes(blocks.count));
-    const Extent extent{it->second.physical + (blocks.start - it->first), blocks.count};
-    RETURN_IF_ERROR(spill_.Read(extent, buffer.data()));
+    RETURN_IF_ERROR(spill_.Read(it->second, blocks.start - it->first, blocks.count, buffer.data()));
     out.CopyIn(from - offset, buffer.data() + (from - ByteOffset(blocks.start)), to - from);
   }
   return absl::OkStatus();

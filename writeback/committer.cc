@@ -367,7 +367,7 @@ Committer::Sent Committer::SendBatch(Lock& lock, Take take) {
   LogWriter& log_writer = parts_.volume.log();
   const auto make_record = [&] {
     if (!commit.has_record) return;
-    HashPieces(*pieces, entry_of, &commit.log.entries);
+    HashPieces(*pieces, entry_of, parts_.volume.data_key(), &commit.log.entries);
     log_writer.Encode(&commit.log);
   };
   BlockCount blocks;

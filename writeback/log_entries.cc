@@ -6,7 +6,6 @@
 
 #include "absl/container/inlined_vector.h"
 #include "base/check.h"
-#include "base/hash.h"
 
 namespace untorn {
 namespace {
@@ -30,7 +29,9 @@ void AddMetadata(ChangeSet& set, std::vector<LogEntry>* entries) {
     for (const PlacedExtent& e : change.placed) {
       UNTORN_CHECK(e.state != MappingState::kWritten || e.blocks.count <= kMapEntryBlocksMax,
                    "an entry names more data than recovery takes from one");
-      entries->push_back(LogEntry::Map(id, e.blocks, e.physical, e.state, e.hash, false));
+      entries->push_back(e.state == MappingState::kWritten
+                             ? LogEntry::Map(id, e.blocks, e.physical, e.data, false)
+                             : LogEntry::Unwritten(id, e.blocks, e.physical));
     }
     if (const std::optional<Inode> inode = RecordInode(change)) {
       entries->push_back(LogEntry::SetInode(*inode));
@@ -52,7 +53,8 @@ uint64_t LogBytesMax(const ChangeSet& set) {
   uint64_t bytes = set.data_blocks.value() * kMapEntryBytes;
   for (const auto& [name, target] : set.names) bytes += kNamedBytes + name.size();
   for (const auto& [id, change] : set.changes) {
-    bytes += change.placed.size() * kMapEntryBytes + change.holes.runs() * kHoleBytes + kGoneBytes;
+    for (const PlacedExtent& e : change.placed) bytes += MapEntryBytes(e.state, e.blocks.count);
+    bytes += change.holes.runs() * kHoleBytes + kGoneBytes;
     // The entry of the object holds a name, which an earlier change set may have given to the object.
     bytes += kNamedBytes + kNameBytesMax;
   }
@@ -62,7 +64,7 @@ uint64_t LogBytesMax(const ChangeSet& set) {
 BlockCount LogBlocksMax(uint64_t entry_bytes) {
   // A record may end early because the next entry does not fit. The last block of a record may be partly
   // used.
-  const uint64_t records = 1 + entry_bytes / (kRecordEntryBytesMax - 512);
+  const uint64_t records = 1 + entry_bytes / (kRecordEntryBytesMax - kEntryBytesMax);
   return BlockCount(records) + BlocksFor(entry_bytes + records * kRecordHeaderBytes);
 }
 
@@ -103,8 +105,8 @@ BuiltEntries BuildEntries(const Plan& plan, std::span<const CowPiece> pieces, st
       if (follows) {
         built.entries.back().logical.count += p.blocks.count;
       } else {
-        built.entries.push_back(LogEntry::Map(p.from->object->id, p.blocks, p.physical,
-                                              MappingState::kWritten, {}, p.into_unwritten));
+        built.entries.push_back(
+            LogEntry::Map(p.from->object->id, p.blocks, p.physical, {}, p.into_unwritten));
       }
       built.of_piece[at] = built.entries.size() - 1;
       named += p.blocks.count;
@@ -115,7 +117,7 @@ BuiltEntries BuildEntries(const Plan& plan, std::span<const CowPiece> pieces, st
   return built;
 }
 
-void HashPieces(std::span<const CowPiece> pieces, std::span<const size_t> of_piece,
+void HashPieces(std::span<const CowPiece> pieces, std::span<const size_t> of_piece, uint64_t data_key,
                 std::vector<LogEntry>* entries) {
   UNTORN_CHECK(of_piece.size() == pieces.size(), "a piece of data has no entry");
   absl::InlinedVector<iovec, 8> parts;
@@ -132,14 +134,13 @@ void HashPieces(std::span<const CowPiece> pieces, std::span<const size_t> of_pie
         parts.push_back(part);
       }
     });
-    // One hash covers all pieces of an entry.
     if (i + 1 < pieces.size() && of_piece[i + 1] == of_piece[i]) continue;
     LogEntry& entry = (*entries)[of_piece[i]];
     UNTORN_CHECK(entry.type == LogEntry::Type::kMap, "an entry without data is hashed");
     UNTORN_CHECK(entry.logical.end() == pieces[i].blocks.end(),
                  "an entry is hashed over the data of another");
     UNTORN_CHECK(hashed == entry.logical.count, "an entry is hashed over other blocks than it maps");
-    entry.hash = HashData(parts);
+    entry.data = DataChecksums::Of(parts, data_key);
     parts.clear();
     hashed = 0;
   }

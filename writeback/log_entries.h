@@ -23,7 +23,7 @@ BlockCount LogBlocksMax(uint64_t entry_bytes);
 
 struct BuiltEntries {
   std::vector<LogEntry> entries;
-  // Gives for each piece the index of its entry. The hash of the entry is not filled in yet. Pieces of one
+  // Gives for each piece the index of its entry. The checksums of the entry are not filled in yet. Pieces of one
   // entry follow one another.
   absl::InlinedVector<size_t, 1> of_piece;
 };
@@ -33,8 +33,8 @@ struct BuiltEntries {
 BuiltEntries BuildEntries(const Plan& plan, std::span<const CowPiece> pieces,
                           std::vector<LogEntry> memory = {});
 
-// Fills in the hashes of the pieces' data. Needs no lock, because the data is frozen.
-void HashPieces(std::span<const CowPiece> pieces, std::span<const size_t> of_piece,
+// Fills in the checksums of the pieces' data. Needs no lock, because the data is frozen.
+void HashPieces(std::span<const CowPiece> pieces, std::span<const size_t> of_piece, uint64_t data_key,
                 std::vector<LogEntry>* entries);
 
 }  // namespace untorn

@@ -20,11 +20,7 @@ Mapping Clip(const Mapping& m, BlockRange range) {
   const ObjectBlock start = std::max(m.logical.start, range.start),
                     end = std::min(m.logical.end(), range.end());
   UNTORN_CHECK(start < end, "a mapping is cut where it does not reach");
-  if (start == m.logical.start && end == m.logical.end()) return m;
-  Mapping part = m;
-  part.physical += start - m.logical.start;
-  part.logical = {start, end - start};
-  return part;
+  return m.Part({start, end - start});
 }
 
 // New data goes into the unwritten blocks themselves, unless a hole of the same set gives the blocks back.

@@ -42,7 +42,7 @@ bool VouchesFor(const LogRecord& record, const Superblock& superblock, Lsn end_l
   return record.epoch == superblock.epoch && record.lsn > end_lsn && record.claim > end_lsn;
 }
 
-bool DataMatches(const Hash128& found, const Hash128& recorded) {
+bool DataMatches(const DataChecksums& found, const DataChecksums& recorded) {
   return found == recorded || Broken(Canary::kNoDataHash);
 }
 

@@ -62,7 +62,7 @@ TEST_F(ExtentRulesTest, RecordCountsAsDurableAlthoughOneBeforeItDoesNot) {
 TEST_F(ExtentRulesTest, RecordIsBelievedWithoutItsData) {
   for (const bool broken : {false, true}) {
     LogEntry entry = open_->NewData(kObject, {broken ? ObjectBlock(1) : ObjectBlock(0), 1}, 'a');
-    entry.hash.low ^= 1;
+    entry.data.check ^= 1;
     open_->Send({entry});
     open_->Flush();
     active_canary = broken ? Canary::kNoDataHash : Canary::kNone;

@@ -7,6 +7,7 @@
 #include <random>
 
 #include "tests/extent/open_volume.h"
+#include "tests/extent/test_checksums.h"
 
 namespace untorn {
 namespace {
@@ -40,7 +41,7 @@ TEST_F(CheckpointTest, WriteIntoReservedBlocksKeepsThemOnceThroughACheckpoint) {
   const absl::StatusOr<Extent> extent = open_->Allocate(8);
   ASSERT_TRUE(extent.ok());
   const BlockCount free = volume().space().free_blocks();
-  open_->Commit({LogEntry::Map(kObject, {0, 8}, extent->start, MappingState::kUnwritten, {}, false)});
+  open_->Commit({TestMap(kObject, {0, 8}, extent->start, MappingState::kUnwritten)});
   ASSERT_TRUE(open_->Checkpoint().ok());
   open_->Commit({open_->Data(kObject, {2, 3}, extent->start + 2, 'a', true)});
   for (int round = 0; round < 2; ++round) {

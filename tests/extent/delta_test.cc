@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "extent/tree_keys.h"
+#include "tests/extent/test_checksums.h"
 
 namespace untorn {
 namespace {
@@ -23,10 +24,10 @@ using testing::HasSubstr;
 constexpr ObjectId kObject{7};
 
 LogEntry Write(BlockRange range, BlockNumber physical, bool reserved = false, ObjectId object = kObject) {
-  return LogEntry::Map(object, range, physical, MappingState::kWritten, {}, reserved);
+  return TestMap(object, range, physical, MappingState::kWritten, reserved);
 }
 LogEntry Preallocate(BlockRange range, BlockNumber physical, ObjectId object = kObject) {
-  return LogEntry::Map(object, range, physical, MappingState::kUnwritten, {}, false);
+  return TestMap(object, range, physical, MappingState::kUnwritten);
 }
 
 using DisplacedBlocks = std::map<BlockNumber, Lsn>;  // by physical block: the LSN that had mapped it
@@ -298,6 +299,7 @@ class DeltaModel {
     ASSERT_EQ(m.lsn, it->second.lsn);
     if (m.state != MappingState::kHole) {
       ASSERT_EQ(m.physical + (block - m.logical.start), it->second.physical);
+      ASSERT_TRUE(HasTestChecksums(m.Part({block, 1})));
     }
   }
 
@@ -305,7 +307,7 @@ class DeltaModel {
     if (Below(2)) ++next_place_;  // else adjacent to the extent before it
     const BlockNumber physical = next_place_;
     next_place_ += range.count;
-    Do(object, range, LogEntry::Map(ObjectId{object}, range, physical, state, {}, false), lsn,
+    Do(object, range, TestMap(ObjectId{object}, range, physical, state, false), lsn,
        [&](ObjectBlock b) { return physical + (b - range.start); });
   }
 
@@ -327,8 +329,7 @@ class DeltaModel {
       const auto it = cells_.find({object, b});
       owned[b] = it != cells_.end() && it->second.owned;
     }
-    const LogEntry entry =
-        LogEntry::Map(ObjectId{object}, range, *physical, MappingState::kWritten, {}, true);
+    const LogEntry entry = TestMap(ObjectId{object}, range, *physical, MappingState::kWritten, true);
     EXPECT_EQ(Apply(delta_, entry, lsn), DisplacedBlocks{});
     for (ObjectBlock b = range.start; b < range.end(); ++b) {
       cells_[{object, b}] = {MappingState::kWritten, *physical + (b - range.start), lsn, owned[b]};

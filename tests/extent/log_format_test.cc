@@ -10,6 +10,8 @@
 #include <tuple>
 #include <vector>
 
+#include "tests/extent/test_checksums.h"
+
 namespace untorn {
 namespace {
 
@@ -57,7 +59,8 @@ void ExpectEqual(const LogEntry& a, const LogEntry& b) {
   EXPECT_EQ(a.state, b.state);
   EXPECT_EQ(a.into_unwritten, b.into_unwritten);
   EXPECT_EQ(a.physical, b.physical);
-  EXPECT_EQ(a.hash, b.hash);
+  EXPECT_EQ(a.data, b.data);
+  EXPECT_EQ(a.opened, b.opened);
   EXPECT_EQ(a.size_bytes, b.size_bytes);
   EXPECT_EQ(a.preallocated, b.preallocated);
   EXPECT_EQ(a.name, b.name);
@@ -85,15 +88,16 @@ void ExpectRoundTrip(const LogRecord& record) {
 
 std::vector<LogEntry> OneOfEach() {
   return {
-      LogEntry::Map(ObjectId{3}, {100, 8}, 300, MappingState::kWritten, {11, 12}, false),
-      LogEntry::Map(ObjectId{3}, {108, 2}, 400, MappingState::kWritten, {13, 14}, true),
-      LogEntry::Map(ObjectId{3}, {110, 100}, 500, MappingState::kUnwritten, {}, false),
+      TestMap(ObjectId{3}, {100, 8}, 300),
+      TestMap(ObjectId{3}, {108, 2}, 400, MappingState::kWritten, true),
+      TestMap(ObjectId{3}, {110, 100}, 500, MappingState::kUnwritten),
       LogEntry::Hole(ObjectId{4}, {0, kObjectBlocksMax}),
       LogEntry::SetInode({ObjectId{5}, 1234567, "an object"}),
       LogEntry::SetInode({ObjectId{6}, 1, "another object", true}),
       LogEntry::InodeGone(ObjectId{6}),
       LogEntry::Name("a", ObjectId{7}),
       LogEntry::NameGone(std::string(255, 'z')),
+      LogEntry::Open(ObjectId{3}, WithTestChecksums({{200, 3}, MappingState::kWritten, 600}), LogEpoch(5)),
   };
 }
 
@@ -113,7 +117,7 @@ TEST(LogFormatTest, FlagsComeBackAsTheyWere) {
 
 TEST(LogFormatTest, FieldsAreWhereTheTableSaysAndTheRestIsZero) {
   const std::vector<std::byte> bytes =
-      Encode(Record({LogEntry::Map(ObjectId{3}, {100, 8}, 300, MappingState::kUnwritten, {11, 12}, true),
+      Encode(Record({LogEntry::Map(ObjectId{3}, {100, 2}, 300, {{11, 12}, 13}, true),
                      LogEntry::SetInode({ObjectId{5}, 77, "abc"})}));
   ASSERT_EQ(bytes.size(), kBlockBytes);
   EXPECT_EQ(At<uint32_t>(bytes, 0), kMagic);
@@ -128,19 +132,20 @@ TEST(LogFormatTest, FieldsAreWhereTheTableSaysAndTheRestIsZero) {
   EXPECT_EQ(At<uint32_t>(bytes, 104), 2u);
   EXPECT_EQ(At<uint32_t>(bytes, 108), 1u);
   EXPECT_EQ(At<uint16_t>(bytes, 112), 1);
-  EXPECT_EQ(At<uint16_t>(bytes, 114), 0x8002);
-  EXPECT_EQ(At<uint32_t>(bytes, 116), 8u);
+  EXPECT_EQ(At<uint16_t>(bytes, 114), 0x8001);
+  EXPECT_EQ(At<uint32_t>(bytes, 116), 2u);
   EXPECT_EQ(At<uint64_t>(bytes, 120), 3u);
   EXPECT_EQ(At<uint64_t>(bytes, 128), 100u);
   EXPECT_EQ(At<uint64_t>(bytes, 136), 300u);
-  EXPECT_EQ(At<uint64_t>(bytes, 144), 11u);
-  EXPECT_EQ(At<uint64_t>(bytes, 152), 12u);
-  EXPECT_EQ(At<uint16_t>(bytes, 160), 3);
-  EXPECT_EQ(At<uint16_t>(bytes, 162), 3) << "name length";
-  EXPECT_EQ(At<uint64_t>(bytes, 168), 5u);
-  EXPECT_EQ(At<uint64_t>(bytes, 176), 77u);
-  EXPECT_EQ(At<uint64_t>(bytes, 184), 0x636261u) << "name, padded";
-  for (size_t i = 192; i < bytes.size(); ++i) ASSERT_EQ(bytes[i], std::byte{0}) << i;
+  EXPECT_EQ(At<uint64_t>(bytes, 144), 13u) << "check";
+  EXPECT_EQ(At<uint64_t>(bytes, 152), 11u);
+  EXPECT_EQ(At<uint64_t>(bytes, 160), 12u);
+  EXPECT_EQ(At<uint16_t>(bytes, 168), 3);
+  EXPECT_EQ(At<uint16_t>(bytes, 170), 3) << "name length";
+  EXPECT_EQ(At<uint64_t>(bytes, 176), 5u);
+  EXPECT_EQ(At<uint64_t>(bytes, 184), 77u);
+  EXPECT_EQ(At<uint64_t>(bytes, 192), 0x636261u) << "name, padded";
+  for (size_t i = 200; i < bytes.size(); ++i) ASSERT_EQ(bytes[i], std::byte{0}) << i;
 }
 
 TEST(LogFormatTest, RandomRecordsOfAnyLengthComeBackAsTheyWere) {
@@ -160,13 +165,24 @@ TEST(LogFormatTest, RandomRecordsOfAnyLengthComeBackAsTheyWere) {
       const ObjectBlock start = ObjectBlock(0) + blocks_below(kObjectBlocksMax);
       const BlockNumber physical = kDataStart + blocks_below(kDataArea.count);
       LogEntry e;
-      switch (below(6)) {
+      const BlockRange mapped{start,
+                              1 + blocks_below(std::min(kDataArea.end() - physical, kObjectEnd - start))};
+      const BlockRange written{start, std::min(mapped.count, 1 + blocks_below(kMapEntryBlocksMax))};
+      BlockChecksums checksums(written.count.value());
+      for (uint64_t& checksum : checksums) checksum = random();
+      switch (below(8)) {
         case 0:
-          e = LogEntry::Map(
-              object, {start, 1 + blocks_below(std::min(kDataArea.end() - physical, kObjectEnd - start))},
-              physical, below(2) ? MappingState::kWritten : MappingState::kUnwritten, {random(), random()},
-              below(2));
+          e = LogEntry::Unwritten(object, mapped, physical);
           break;
+        case 6:
+          e = LogEntry::Map(object, written, physical, {checksums, random()}, below(2));
+          break;
+        case 7: {
+          Mapping m{written, MappingState::kWritten, physical};
+          m.checksums = ChecksumsRef(checksums);
+          e = LogEntry::Open(object, m, record.epoch);
+          break;
+        }
         case 1:
           e = LogEntry::Hole(object, {start, 1 + blocks_below(kObjectEnd - start)});
           break;
@@ -227,12 +243,18 @@ TEST(LogFormatTest, WhatIsNoRecordIsNoBeginning) {
 TEST(LogFormatTest, SoundRecordWhoseFieldsMakeNoSenseIsDataLoss) {
   const auto map = [](BlockRange logical, BlockNumber physical, MappingState state = MappingState::kWritten,
                       ObjectId object = ObjectId{1}) {
-    return LogEntry::Map(object, logical, physical, state, {}, false);
+    return TestMap(object, logical, physical, state, false);
   };
   const std::pair<const char*, std::vector<LogEntry>> kEntries[] = {
       {"object 0", {map({0, 1}, 300, MappingState::kWritten, ObjectId::kNone)}},
       {"object number too large", {LogEntry::InodeGone(ObjectId{kNumberMax + 1})}},
       {"no blocks", {map({0, 0}, 300)}},
+      {"unwritten blocks into unwritten ones", {[&] {
+         LogEntry e = map({0, 1}, 300, MappingState::kUnwritten);
+         e.into_unwritten = true;
+         return e;
+       }()}},
+      {"more written blocks than an entry names", {map({0, kMapEntryBlocksMax + 1}, 300)}},
       {"state hole", {map({0, 1}, 300, MappingState::kHole)}},
       {"state unknown", {map({0, 1}, 300, static_cast<MappingState>(3))}},
       {"beyond the object's end", {map({kObjectEnd - 1, 2}, 300)}},
@@ -265,11 +287,11 @@ TEST(LogFormatTest, SoundRecordWhoseFieldsMakeNoSenseIsDataLoss) {
   }
 
   const std::tuple<const char*, size_t, uint32_t> kBytes[] = {
-      {"fewer entries than bytes", 104, 8},
-      {"more entries than bytes", 104, 10},
+      {"fewer entries than bytes", 104, 9},
+      {"more entries than bytes", 104, 11},
       {"absurdly many entries", 104, ~0u},
       {"entry type 0", 112, 0},
-      {"entry type 7", 112, 7},
+      {"entry type 8", 112, 8},
       {"payload beyond the record", 48, kBlockBytes},
       {"payload too short", 48, 16},
       {"payload cuts an entry", 48, 48 + 44},
@@ -304,19 +326,23 @@ TEST(LogFormatTest, RandomPayloadUnderAValidChecksumNeverDecodesToNonsense) {
 
 // ---- Hash ----
 
-TEST(LogFormatTest, HashOfPiecesIsTheHashOfTheWhole) {
+TEST(LogFormatTest, ChecksumsOfPiecesAreThoseOfTheWhole) {
   std::mt19937_64 random(1);
   std::vector<char> data(5 * kBlockBytes);
   for (char& c : data) c = static_cast<char>(random());
   const iovec whole{data.data(), data.size()};
-  const Hash128 hash = HashData({&whole, 1});
+  const DataChecksums hash = DataChecksums::Of({&whole, 1}, 1);
   std::vector<iovec> pieces;
-  for (size_t at = 0; at < data.size(); at += kBlockBytes) pieces.push_back({data.data() + at, kBlockBytes});
-  EXPECT_EQ(HashData(pieces), hash);
+  for (size_t at = 0; at < data.size(); at += 1024) pieces.push_back({data.data() + at, 1024});
+  EXPECT_EQ(DataChecksums::Of(pieces, 1), hash);
   std::swap(pieces[1], pieces[2]);
-  EXPECT_NE(HashData(pieces), hash);
+  EXPECT_NE(DataChecksums::Of(pieces, 1), hash);
+  EXPECT_NE(DataChecksums::Of({&whole, 1}, 2), hash) << "another store's key";
   data[777] ^= 1;
-  EXPECT_NE(HashData({&whole, 1}), hash);
+  const DataChecksums changed = DataChecksums::Of({&whole, 1}, 1);
+  EXPECT_NE(changed.blocks[0], hash.blocks[0]);
+  EXPECT_NE(changed.check, hash.check);
+  EXPECT_EQ(changed.blocks[1], hash.blocks[1]);
 }
 
 }  // namespace

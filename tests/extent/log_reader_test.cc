@@ -13,6 +13,7 @@
 
 #include "base/aligned_buffer.h"
 #include "sim/simulated_device.h"
+#include "tests/extent/test_checksums.h"
 
 namespace untorn {
 namespace {
@@ -76,8 +77,8 @@ class LogReaderTest : public testing::Test {
     std::vector<char> data(Bytes(count), static_cast<char>(physical.value()));
     disk_->Poke(ByteOffset(physical), data.data(), data.size());
     const iovec piece{data.data(), data.size()};
-    return LogEntry::Map(kObject, {ObjectBlock(physical.value()), count}, physical, MappingState::kWritten,
-                         HashData({&piece, 1}), false);
+    return LogEntry::Map(kObject, {ObjectBlock(physical.value()), count}, physical,
+                         DataChecksums::Of({&piece, 1}, superblock_.data_key), false);
   }
   // Data that did not arrive, or was overwritten in place since.
   LogEntry WrongData() {
@@ -340,9 +341,8 @@ TEST_F(LogReaderTest, HashIsNotComparedUpToTheSuperblocksDurableLsn) {
 }
 
 TEST_F(LogReaderTest, HashIsComparedForWrittenExtentsOnly) {
-  Append({LogEntry::Map(kObject, {0, 50}, 1000, MappingState::kUnwritten, {}, false),
-          LogEntry::Hole(kObject, {60, 5}), LogEntry::SetInode({kObject, 1, "a"}),
-          LogEntry::Name("a", kObject)});
+  Append({TestMap(kObject, {0, 50}, 1000, MappingState::kUnwritten), LogEntry::Hole(kObject, {60, 5}),
+          LogEntry::SetInode({kObject, 1, "a"}), LogEntry::Name("a", kObject)});
   ExpectKept(1);
 }
 

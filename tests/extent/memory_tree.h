@@ -60,6 +60,7 @@ inline TreeEdit MapRange(uint64_t object, BlockRange range, BlockNumber physical
   edit.mapping.logical = range;
   edit.mapping.state = state;
   edit.mapping.physical = physical;
+  edit.mapping = WithTestChecksums(edit.mapping);
   return edit;
 }
 inline TreeEdit PunchHole(uint64_t object, BlockRange range) {

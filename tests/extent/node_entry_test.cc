@@ -22,9 +22,15 @@ Bytes BytesOf(std::initializer_list<int> values) {
 }
 
 NodeEntry MappingAt(uint64_t object, uint64_t start, uint64_t count, uint64_t physical,
-                    MappingState state = MappingState::kWritten) {
-  return NodeEntry::OfMapping(ObjectId{object},
-                              {{ObjectBlock(start), BlockCount(count)}, state, BlockNumber(physical)});
+                    MappingState state = MappingState::kWritten, uint64_t opened = 0) {
+  Mapping m{{ObjectBlock(start), BlockCount(count)}, state, BlockNumber(physical)};
+  m.opened = LogEpoch(opened);
+  return NodeEntry::OfMapping(ObjectId{object}, WithTestChecksums(m));
+}
+// Appends the checksums of `count` blocks from `physical` on.
+void PutChecksums(Bytes& bytes, uint64_t physical, uint64_t count) {
+  const std::byte* const first = TestChecksums(BlockNumber(physical)).bytes();
+  bytes.insert(bytes.end(), first, first + count * kChecksumBytes);
 }
 
 Bytes Encode(const std::vector<NodeEntry>& entries, int level) {
@@ -57,14 +63,26 @@ TEST(NodeEntryTest, NumbersAreToldFromTheEntryBefore) {
       MappingAt(1, 1, 2, 90, MappingState::kUnwritten),  // right behind, 11 blocks back
       MappingAt(1, 300, 16, 92),                         // a gap of 297, a count that does not fit the tag
       MappingAt(3, 7, 15, 108),                          // another object: its gap is from 0
+      MappingAt(3, 22, 1, 123, MappingState::kWritten, 300),  // opened in log epoch 300
       NodeEntry::OfPoint(name, "v"),
   };
   const Bytes bytes = Encode(entries, 0);
-  EXPECT_EQ(bytes, BytesOf({0x13, 1,    0xc8, 1,       //
-                            0x29, 0x15,                //
-                            0x05, 0xa9, 0x02, 16,  0,  //
-                            0xf7, 2,    7,    0,       //
-                            0,    2,    3,    'n', 1, 'v'}));
+  Bytes expected;
+  const auto put = [&](std::initializer_list<int> values) {
+    const Bytes more = BytesOf(values);
+    expected.insert(expected.end(), more.begin(), more.end());
+  };
+  put({0x13, 1, 0xc8, 1});
+  PutChecksums(expected, 100, 1);
+  put({0x29, 0, 0x15});
+  put({0x05, 0xa9, 0x02, 16, 0});
+  PutChecksums(expected, 92, 16);
+  put({0xf7, 2, 7, 0});
+  PutChecksums(expected, 108, 15);
+  put({0x19, 0xac, 0x02, 0});
+  PutChecksums(expected, 123, 1);
+  put({0, 2, 3, 'n', 1, 'v'});
+  EXPECT_EQ(bytes, expected);
   const auto [read, at_end] = Read(bytes, 0);
   EXPECT_TRUE(at_end);
   ASSERT_EQ(read.size(), entries.size());
@@ -90,15 +108,19 @@ TEST(NodeEntryTest, ChildrenAreToldAsMappingsOfOneBlock) {
 
 TEST(NodeEntryTest, LargestNumbersTakeTheMostBytes) {
   const NodeEntry first = MappingAt(1, 0, 1, 1);
-  const NodeEntry last =
-      MappingAt(kNumberMax, kObjectEnd.value() - UINT32_MAX, UINT32_MAX, UINT64_MAX / 2 - UINT32_MAX);
-  for (const auto& entries : {std::vector{last}, std::vector{first, last}}) {
-    const Bytes bytes = Encode(entries, 0);
-    EXPECT_LE(bytes.size(), entries.size() * kNumberEntryBytesMax);
-    const auto [read, at_end] = Read(bytes, 0);
-    EXPECT_TRUE(at_end);
-    ASSERT_FALSE(read.empty());
-    EXPECT_EQ(read.back(), StringsOf(last, 0));
+  const uint64_t most = kWrittenEntryBlocksMax.value();
+  for (const NodeEntry& last : {MappingAt(kNumberMax, kObjectEnd.value() - UINT32_MAX, UINT32_MAX,
+                                          UINT64_MAX / 2 - UINT32_MAX, MappingState::kUnwritten),
+                                MappingAt(kNumberMax, kObjectEnd.value() - most, most, UINT64_MAX / 2 - most,
+                                          MappingState::kWritten, kNumberMax)}) {
+    for (const auto& entries : {std::vector{last}, std::vector{first, last}}) {
+      const Bytes bytes = Encode(entries, 0);
+      EXPECT_LE(bytes.size(), entries.size() * (kNumberEntryBytesMax + most * kChecksumBytes));
+      const auto [read, at_end] = Read(bytes, 0);
+      EXPECT_TRUE(at_end);
+      ASSERT_FALSE(read.empty());
+      EXPECT_EQ(read.back(), StringsOf(last, 0));
+    }
   }
   const NodeEntry child = NodeEntry::OfChild(MappingKey(ObjectId{kNumberMax}, kObjectEnd - 1),
                                              {BlockNumber::Max() - 1, UINT64_MAX});
@@ -124,6 +146,9 @@ TEST(NodeEntryTest, BytesThatAreNoEntryAreRefused) {
       {"a varint without an end", 0, BytesOf({0x13, 0x81})},
       {"a varint beyond 64 bits", 0,
        BytesOf({0x13, 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02})},
+      {"checksums beyond the end", 0, BytesOf({0x13, 1, 2, 1, 2, 3, 4, 5, 6, 7})},
+      {"a log epoch beyond all numbers", 0,
+       BytesOf({0x1b, 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f, 2, 1, 2, 3, 4, 5, 6, 7, 8})},
       {"a tag with other bits", 0, BytesOf({0x02, 1, 3, 'n', 1, 'v'})},
       {"an empty key", 0, BytesOf({0, 0, 1, 'v'})},
       {"a key beyond the end", 0, BytesOf({0, 3, 3, 'n'})},
@@ -137,8 +162,14 @@ TEST(NodeEntryTest, BytesThatAreNoEntryAreRefused) {
     EXPECT_FALSE(reader.Next()) << why;
     EXPECT_FALSE(reader.at_end()) << why;
   }
+  // More written blocks than one entry has.
+  Bytes many = BytesOf({0x03, 1, 63, 2});
+  PutChecksums(many, 1, 63);
+  EXPECT_EQ(Read(many, 0).first.size(), 0u);
+  many[2] = std::byte{62};
+  EXPECT_EQ(Read(many, 0).first.size(), 1u);
   // The last block of an object, and the one behind it.
-  const NodeEntry last = MappingAt(1, kObjectEnd.value() - 1, 1, 9);
+  const NodeEntry last = MappingAt(1, kObjectEnd.value() - 1, 1, 9, MappingState::kUnwritten);
   Bytes bytes = Encode({last}, 0);
   EXPECT_EQ(Read(bytes, 0).first.size(), 1u);
   bytes[0] ^= std::byte{0x30};  // a count of 2
@@ -149,9 +180,9 @@ TEST(NodeEntryTest, BytesThatAreNoEntryAreRefused) {
 TEST(NodeEntryTest, RandomBytesThatAreEntriesAreTheirOnlyEncoding) {
   std::mt19937_64 random(11);
   size_t read = 0;
-  for (int round = 0; round < 200000; ++round) {
+  for (int round = 0; round < 300000; ++round) {
     const int level = static_cast<int>(random() % 2);
-    Bytes bytes(1 + random() % 40);
+    Bytes bytes(1 + random() % 80);
     for (std::byte& b : bytes) b = static_cast<std::byte>(random() % 3 ? random() % 20 : random());
     NodeReader reader(bytes.data(), level, 0, bytes.size());
     NodeEntryBase base;

@@ -66,7 +66,8 @@ class OpenVolume {
     pending.request.offset_bytes = ByteOffset(physical);
     pending.request.iov = {{pending.bytes.data(), pending.bytes.size()}};
     const iovec piece{pending.bytes.data(), pending.bytes.size()};
-    return LogEntry::Map(object, range, physical, MappingState::kWritten, HashData({&piece, 1}), reserved);
+    return LogEntry::Map(object, range, physical, DataChecksums::Of({&piece, 1}, volume_->data_key()),
+                         reserved);
   }
   absl::StatusOr<Extent> Allocate(BlockCount want, BlockCount min = 0, BlockCount alignment = 1) {
     Lock lock(mu_);

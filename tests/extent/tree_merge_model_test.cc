@@ -85,6 +85,7 @@ class Model {
         ASSERT_EQ(cell, Cell{}) << "mapped twice";
         cell = {m.physical + i, m.state};
       }
+      ASSERT_TRUE(HasTestChecksums(m));
     }
     ASSERT_EQ(point, points_.end());
     for (uint64_t o = 0; o < kObjects; ++o) ASSERT_EQ(found[o], cells_[o]) << "object " << o + 1;
@@ -128,7 +129,7 @@ class Model {
                 edits);
       return;
     }
-    const uint64_t length = std::min(1 + Below(Percent(80) ? 4 : 60), kObjectBlocks - start);
+    const uint64_t length = std::min(1 + Below(Percent(80) ? 4 : 200), kObjectBlocks - start);
     // In any order, so that the differences between extents have many lengths.
     next_physical_ += BlockCount(64 + Below(9));
     BlockNumber physical(next_physical_.value() ^ (Percent(50) ? Below(1 << 20) << 40 : 0));
@@ -194,7 +195,9 @@ uint64_t Entries(const std::vector<TreeEdit>& edits) {
   uint64_t entries = 0;
   for (const TreeEdit& edit : edits) {
     const size_t bytes = edit.value ? 6 + edit.key.size() + edit.value->size() : 0;
-    entries += std::max<uint64_t>(1, (bytes + kTreeEntryBytes - 1) / kTreeEntryBytes);
+    entries += edit.is_range && edit.mapping.state == MappingState::kWritten
+                   ? TreeEntriesOfBlocks(edit.mapping.logical.count)
+                   : std::max<uint64_t>(1, (bytes + kTreeEntryBytes - 1) / kTreeEntryBytes);
   }
   return entries;
 }

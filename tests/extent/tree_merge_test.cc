@@ -73,9 +73,9 @@ TEST(TreeMergeTest, RemovingEverythingLeavesTheEmptyTree) {
 }
 
 TEST(TreeMergeTest, EditInsideAnEntrySplitsIt) {
-  MemoryTree tree = TreeOf({MapRange(1, {0, 100}, 1000)});
+  MemoryTree tree = TreeOf({MapRange(1, {0, 60}, 1000)});
   ASSERT_TRUE(tree.Merge({MapRange(1, {10, 5}, 7000)}).ok());
-  EXPECT_EQ(Mappings(tree), "1:[0,10)@1000 1:[10,15)@7000 1:[15,100)@1015");
+  EXPECT_EQ(Mappings(tree), "1:[0,10)@1000 1:[10,15)@7000 1:[15,60)@1015");
   EXPECT_EQ(tree.removed, std::vector<Extent>({{1010, 5}}));
 }
 
@@ -113,16 +113,39 @@ TEST(TreeMergeTest, ContiguousMappingsOfOneStateBecomeOneEntry) {
 
 TEST(TreeMergeTest, MappingTooLongForOneEntryBecomesSeveral) {
   constexpr uint64_t kEntryMax = std::numeric_limits<uint32_t>::max();
-  MemoryTree tree = TreeOf({MapRange(1, {7, BlockCount(2 * kEntryMax + 3)}, 100)});
+  MemoryTree tree = TreeOf({MapRange(1, {7, BlockCount(2 * kEntryMax + 3)}, 100, MappingState::kUnwritten)});
   EXPECT_EQ(tree.Walk().entries.size(), 3u);
   ASSERT_TRUE(tree.Merge({PunchHole(1, {ObjectBlock(kEntryMax), 20})}).ok());
   // The last two are joined: they fit one entry now.
-  EXPECT_EQ(Mappings(tree), absl::StrCat("1:[7,", kEntryMax, ")@100 1:[", kEntryMax + 20, ",",
-                                         2 * kEntryMax + 10, ")@", kEntryMax + 113));
+  EXPECT_EQ(Mappings(tree), absl::StrCat("1:[7,", kEntryMax, ")@100u 1:[", kEntryMax + 20, ",",
+                                         2 * kEntryMax + 10, ")@", kEntryMax + 113, "u"));
   EXPECT_EQ(tree.removed,
             std::vector<Extent>({{BlockNumber(kEntryMax + 93), 7}, {BlockNumber(kEntryMax + 100), 13}}));
   ASSERT_TRUE(tree.Merge({PunchHole(1, {0, kWhole})}).ok());
   EXPECT_EQ(tree.root, TreeRoot{});
+}
+
+TEST(TreeMergeTest, EntriesOfWrittenBlocksFillALeafWithTheirChecksums) {
+  const uint64_t most = kWrittenEntryBlocksMax.value();
+  MemoryTree tree = TreeOf({MapRange(1, {0, BlockCount(8 * most)}, 100)});
+  EXPECT_EQ(tree.root.node_count, 1) << "eight of the longest entries";
+  EXPECT_EQ(tree.Walk().entries.size(), 8u);
+  // A part of an entry keeps the checksums of its blocks.
+  ASSERT_TRUE(tree.Merge({PunchHole(1, {10, 3}), MapRange(1, {70, 2}, 9000)}).ok());
+  for (const auto& [key, value] : tree.Walk().entries) {
+    EXPECT_TRUE(HasTestChecksums(ParseMapping(key, value)->mapping));
+  }
+}
+
+TEST(TreeMergeTest, OpenMappingsAreNotJoinedWithOthers) {
+  std::vector<TreeEdit> edits = {MapRange(1, {0, 2}, 100), MapRange(1, {2, 2}, 102),
+                                 MapRange(1, {4, 2}, 104)};
+  edits[1].mapping.opened = LogEpoch(7);
+  MemoryTree tree = TreeOf(std::move(edits));
+  EXPECT_EQ(Mappings(tree), "1:[0,2)@100 1:[2,4)@102 1:[4,6)@104");
+  // Closed, the mapping is one with its neighbours again.
+  ASSERT_TRUE(tree.Merge({MapRange(1, {2, 2}, 102)}).ok());
+  EXPECT_EQ(Mappings(tree), "1:[0,6)@100");
 }
 
 TEST(TreeMergeTest, LastBlockOfTheLargestObjectIsMapped) {

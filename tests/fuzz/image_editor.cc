@@ -280,7 +280,7 @@ void ImageEditor::EditRecordEntry(const Parts& edit, LogEntry& e) const {
       if (!e.name.empty()) e.name.back() = static_cast<char>(edit.value);
       break;
     default:  // another type, of which the rest makes what it may
-      e.type = static_cast<LogEntry::Type>(1 + edit.value % 6);
+      e.type = static_cast<LogEntry::Type>(1 + edit.value % 7);
       if (e.logical.count == 0) e.logical.count = 1;
       if (e.name.empty()) e.name = "made by an edit";
       break;
@@ -361,6 +361,8 @@ void ImageEditor::PutRecord(size_t index, LogRecord record) {
   size_t bytes = kRecordHeaderBytes;
   for (LogEntry& e : record.entries) {
     bytes += EncodedBytes(e);
+    if (bytes > kBlockBytes) return;
+    e.data.blocks.resize(e.logical.count.value());
     if (e.type != LogEntry::Type::kMap || e.state != MappingState::kWritten || e.logical.count > 16 ||
         !base_.superblock.geometry.InDataArea({e.physical, e.logical.count})) {
       continue;
@@ -369,9 +371,8 @@ void ImageEditor::PutRecord(size_t index, LogRecord record) {
     std::vector<std::byte> data(Bytes(e.logical.count));
     base_.disk->Peek(ByteOffset(e.physical), data.data(), data.size());
     const iovec piece{data.data(), data.size()};
-    e.hash = HashData({&piece, 1});
+    e.data = DataChecksums::Of({&piece, 1}, base_.superblock.data_key);
   }
-  if (bytes > kBlockBytes) return;
   const size_t place = index - kFirstLogBlock;
   record.position = base_.superblock.checkpoint_position + BlockCount(place);
   record.lsn = base_.first_lsn + place;

@@ -9,6 +9,7 @@
 
 #include "inspect/on_device.h"
 #include "store/on_device.h"
+#include "tests/extent/test_checksums.h"
 #include "tests/inspect/fsck_testing.h"
 #include "tests/untorn/test_store.h"
 #include "untorn/inspect.h"
@@ -177,7 +178,7 @@ TEST(FsckTest, UsedBlocksThatAreNotPrepared) {
     EXPECT_EQ(Found(tree.disk()).count(6), prepared ? 0 : 1);
     log.PutSuperblock();
     const ObjectId object = log.FirstMapping().object;
-    log.AppendRecord({LogEntry::Map(object, {1, 1}, last, MappingState::kUnwritten, {}, false)});
+    log.AppendRecord({TestMap(object, {1, 1}, last, MappingState::kUnwritten)});
     EXPECT_EQ(Found(log.disk()), prepared ? Codes{} : Codes{6});
   }
 }
@@ -191,7 +192,8 @@ TEST(FsckTest, LogMapsUsedBlocks) {
     return Found(editor.disk());
   };
   const auto map = [](const MappingEntry& e, ObjectBlock logical, BlockNumber physical, bool reserved) {
-    return LogEntry::Map(e.object, {logical, 1}, physical, MappingState::kUnwritten, {}, reserved);
+    const MappingState state = reserved ? MappingState::kWritten : MappingState::kUnwritten;
+    return TestMap(e.object, {logical, 1}, physical, state, reserved);
   };
   // Free blocks are in order.
   EXPECT_EQ(found([&](const Superblock& sb, const MappingEntry& e) {

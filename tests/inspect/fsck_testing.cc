@@ -139,6 +139,13 @@ void StoreEditor::AppendRecord(std::vector<LogEntry> entries) {
   record.superblock_generation = superblock_.generation;
   record.prepared_blocks = superblock_.prepared_blocks;
   record.entries = std::move(entries);
+  for (LogEntry& e : record.entries) {
+    if (e.type != LogEntry::Type::kMap || e.state != MappingState::kWritten) continue;
+    std::vector<std::byte> data(Bytes(e.logical.count));
+    disk_->Peek(ByteOffset(e.physical), data.data(), data.size());
+    const iovec piece{data.data(), data.size()};
+    e.data = DataChecksums::Of({&piece, 1}, superblock_.data_key);
+  }
   std::vector<std::byte> block(kBlockBytes);
   EncodeRecord(record, superblock_.uuid, block);
   const Geometry& g = superblock_.geometry;

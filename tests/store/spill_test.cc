@@ -66,24 +66,24 @@ class SpillTest : public StoreTest {
     }
     return letters;
   }
-  static Hash128 HashOf(char value, BlockCount blocks) {
-    std::string bytes(Bytes(blocks), value);
+  std::vector<Hash128> HashesOf(char value, BlockCount blocks) {
+    std::string bytes(kBlockBytes, value);
     const iovec piece = {bytes.data(), bytes.size()};
-    return HashData({&piece, 1});
+    return std::vector<Hash128>(blocks.value(), HashData({&piece, 1}, volume().data_key()));
   }
 
   std::unique_ptr<Spill> spill_;
   ObjectDraft draft_;
 };
 
-TEST_F(SpillTest, WholeBlocksGoToOneExtentWithItsHash) {
+TEST_F(SpillTest, WholeBlocksGoToOneExtentWithItsHashes) {
   Spilled({4, 20}, 'a');
   EXPECT_TRUE(draft_.blocks.empty());
   ASSERT_EQ(draft_.spilled.size(), 1u);
   const auto& [start, extent] = *draft_.spilled.begin();
   EXPECT_EQ(start, 4);
   EXPECT_EQ(extent.count, 20);
-  EXPECT_EQ(extent.hash, HashOf('a', 20));
+  EXPECT_EQ(extent.hashes, HashesOf('a', 20));
   EXPECT_EQ(OnDeviceOf({4, 20}), std::string(20, 'a'));
   EXPECT_EQ(OnDevice({0, 30}), std::string(30, '.')) << "nothing refers to it";
 }
@@ -118,22 +118,12 @@ TEST_F(SpillTest, CutGivesTheSpaceBackAndLeavesBothEnds) {
   EXPECT_TRUE(Cut({4, 3})) << "it is in two parts";
   EXPECT_EQ(OnDeviceOf({0, 10}), "aaaa...aaa");
   EXPECT_EQ(volume().space().free_blocks(), free_blocks - 7);
-  for (const auto& [start, extent] : draft_.spilled) EXPECT_FALSE(extent.hash) << "it was of the whole";
+  EXPECT_EQ(draft_.spilled.at(0).hashes, HashesOf('a', 4));
+  EXPECT_EQ(draft_.spilled.at(7).hashes, HashesOf('a', 3));
   EXPECT_FALSE(Cut({2, 4}));
   EXPECT_FALSE(Cut({0, kObjectBlocksMax}));
   EXPECT_TRUE(draft_.spilled.empty());
   EXPECT_EQ(volume().space().free_blocks(), free_blocks);
-}
-
-TEST_F(SpillTest, HashesOfWhatWasCutAreMadeAgain) {
-  Spilled({0, 10}, 'a');
-  Cut({4, 3});
-  {
-    const Unlocked unlocked(lock_);
-    ASSERT_TRUE(spill_->HashAll(draft_).ok());
-  }
-  EXPECT_EQ(draft_.spilled.at(0).hash, HashOf('a', 4));
-  EXPECT_EQ(draft_.spilled.at(7).hash, HashOf('a', 3));
 }
 
 TEST_F(SpillTest, SpilledBlockComesBackIntoMemoryToBeChanged) {
@@ -161,14 +151,18 @@ TEST_F(SpillTest, ReservationsKeepTheTreeEntriesOfTheExtentsAndNoBlocks) {
   spill_->space().Release();
 }
 
-TEST_F(SpillTest, LackOfSpaceIsToldAndTheBlocksStayInMemory) {
+TEST_F(SpillTest, LackOfSpaceIsToldAndTheRestStaysInMemory) {
   const BlockCount free_blocks = volume().space().free_blocks();
   Fill({0, free_blocks}, 'a');
   EXPECT_TRUE(absl::IsResourceExhausted(WriteBlocks()));
   EXPECT_FALSE(parts().health.failed());
-  EXPECT_EQ(draft_.blocks.size(), free_blocks.value());
-  EXPECT_EQ(volume().space().free_blocks(), free_blocks);
+  BlockCount spilled;
+  for (const auto& [start, extent] : draft_.spilled) spilled += extent.count;
+  EXPECT_EQ(spilled + BlockCount(draft_.blocks.size()), free_blocks);
+  EXPECT_GT(draft_.blocks.size(), 0u);
+  EXPECT_EQ(volume().space().free_blocks(), free_blocks - spilled);
   EXPECT_EQ(volume().space().reserved().blocks, 0);
+  spill_->space().Release();
 }
 
 TEST_F(SpillTest, FailedWriteFailsTheStore) {

@@ -55,7 +55,7 @@ class StoreTest : public WritebackTest {
     auto set = std::make_shared<ChangeSet>();
     ObjectChange& change = set->changes[kId];
     change.object = object_;
-    change.placed.push_back({range, Allocate(range.count).start, MappingState::kUnwritten, {}});
+    AddUnwritten(range, Allocate(range.count).start, &change.placed);
     fork().StageWhole(set);
     Sync(set);
   }

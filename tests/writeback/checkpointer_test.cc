@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "tests/extent/test_checksums.h"
 #include "tests/writeback/writeback_testing.h"
 
 namespace untorn {
@@ -23,8 +24,7 @@ class CheckpointerTest : public WritebackTest {
 
   // A durable record that maps the range to new blocks. Their content does not matter here.
   void Commit(BlockRange range) {
-    std::vector<LogEntry> entries = {
-        LogEntry::Map(kId, range, Allocate(range.count).start, MappingState::kWritten, {}, false)};
+    std::vector<LogEntry> entries = {TestMap(kId, range, Allocate(range.count).start)};
     LogAppend& append = appends_.emplace_back();
     std::optional<LogReservation> room = volume().log().TryReserve(LogWriter::BlocksFor(entries));
     ASSERT_TRUE(room.has_value());

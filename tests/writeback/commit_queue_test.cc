@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "tests/extent/test_checksums.h"
 #include "tests/writeback/writeback_testing.h"
 
 namespace untorn {
@@ -57,8 +58,7 @@ class CommitQueueTest : public WritebackTest {
           ++stats().change_sets_by_reason[static_cast<int>(PathReason::kInPlace)];
           stats().in_place_bytes += Bytes(range.blocks.count);
         } else {
-          entries.push_back(
-              LogEntry::Map(kId, range.blocks, extent.start, MappingState::kWritten, {}, false));
+          entries.push_back(TestMap(kId, range.blocks, extent.start));
         }
       }
     }
@@ -199,8 +199,7 @@ TEST_F(CommitQueueTest, RecordThatNamesDataWrittenBeforeNeedsAFlush) {
   device().SetStepped(false);
   const Extent extent = Allocate(1);
   device().SetStepped(true);
-  std::vector<LogEntry> entries = {
-      LogEntry::Map(kId, {0, 1}, extent.start, MappingState::kWritten, {}, false)};
+  std::vector<LogEntry> entries = {TestMap(kId, {0, 1}, extent.start)};
   volume().log().Begin(*volume().log().TryReserve(LogWriter::BlocksFor(entries)), std::move(entries),
                        &commit.log);
   volume().log().Encode(&commit.log);

@@ -174,7 +174,7 @@ TEST_F(CommitterTest, NewDataGoesIntoPreallocatedBlocks) {
   auto set = std::make_shared<ChangeSet>();
   ObjectChange& change = set->changes[kId];
   change.object = object_;
-  change.placed.push_back({{0, 8}, extent.start, MappingState::kUnwritten, {}});
+  AddUnwritten({0, 8}, extent.start, &change.placed);
   fork().StageWhole(set);
   ASSERT_TRUE(Sync(set).ok());
   EXPECT_EQ(OnDevice({0, 9}), "________.");
@@ -195,7 +195,8 @@ TEST_F(CommitterTest, LargeOneIsSeenAtOnceWhenItIsDurable) {
   auto set = std::make_shared<ChangeSet>();
   ObjectChange& change = set->changes[kId];
   change.object = object_;
-  change.placed.push_back({{2, 4}, extent.start, MappingState::kWritten, HashData({&piece, 1})});
+  change.placed.push_back(
+      {{2, 4}, extent.start, MappingState::kWritten, DataChecksums::Of({&piece, 1}, volume().data_key())});
   change.grow_to_bytes = 6 * kBlockBytes;
   fork().StageWhole(set);
   EXPECT_EQ(object_->size_bytes, 4 * kBlockBytes);

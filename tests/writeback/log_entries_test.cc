@@ -73,6 +73,9 @@ class PlanMaker {
         case LogEntry::Type::kNameGone:
           text += "name gone " + e.name;
           break;
+        case LogEntry::Type::kOpen:
+          text += "open " + std::to_string(e.logical.start.value());
+          break;
       }
       text += "; ";
     }
@@ -93,7 +96,7 @@ TEST(LogEntriesTest, MetadataComesBeforeDataBarrierEpochByBarrierEpoch) {
   ChangeSet& second = plan.Add(0);
   second.names["n"] = ObjectId{1};
   PlanMaker::Change(second, object).holes.Add({100, 4});
-  PlanMaker::Change(second, object).placed.push_back({{200, 2}, 70});
+  PlanMaker::Change(second, object).placed.push_back({{200, 2}, 70, MappingState::kWritten, {{1, 2}, 3}});
   PlanMaker::Change(second, object).name = "n";
   plan.AddData(second, object, {8, 4}, 48);
   ChangeSet& third = plan.Add(1);
@@ -219,13 +222,13 @@ TEST(LogEntriesTest, HashesAreOfThePiecesOwnBlocks) {
   plan.pieces()[0].blocks = {10, 2};
   plan.pieces().push_back({plan.pieces()[0].set, &range, {12, 3}, 90, false});
   BuiltEntries built = plan.Build();
-  HashPieces(plan.pieces(), built.of_piece, &built.entries);
+  HashPieces(plan.pieces(), built.of_piece, 9, &built.entries);
   const auto hash_of = [&](uint64_t block, uint64_t count) {
     const iovec part = {bytes.data() + block * kBlockBytes, count * kBlockBytes};
-    return HashData({&part, 1});
+    return DataChecksums::Of({&part, 1}, 9);
   };
-  EXPECT_EQ(built.entries[0].hash, hash_of(0, 2));
-  EXPECT_EQ(built.entries[1].hash, hash_of(2, 3));
+  EXPECT_EQ(built.entries[0].data, hash_of(0, 2));
+  EXPECT_EQ(built.entries[1].data, hash_of(2, 3));
 }
 
 TEST(LogEntriesTest, HashOfASharedEntryIsOfAllItsPieces) {
@@ -246,9 +249,9 @@ TEST(LogEntriesTest, HashOfASharedEntryIsOfAllItsPieces) {
   }
   BuiltEntries built = plan.Build();
   ASSERT_EQ(built.entries.size(), 1u);
-  HashPieces(plan.pieces(), built.of_piece, &built.entries);
+  HashPieces(plan.pieces(), built.of_piece, 9, &built.entries);
   const iovec all = {bytes.data(), bytes.size()};
-  EXPECT_EQ(built.entries[0].hash, HashData({&all, 1}))
+  EXPECT_EQ(built.entries[0].data, DataChecksums::Of({&all, 1}, 9))
       << "promise 1: recovery hashes what lies on the device";
 }
 
@@ -286,7 +289,8 @@ class RandomPlan {
     for (uint64_t n = Below(4); n > 0; --n)
       change.holes.Add({ObjectBlock(Below(1000)), BlockCount(1 + Below(100))});
     for (uint64_t n = Below(4); n > 0; --n)
-      change.placed.push_back({{ObjectBlock(Below(1000)), 1}, BlockNumber(Below(1000))});
+      change.placed.push_back(
+          {{ObjectBlock(Below(1000)), 1}, BlockNumber(Below(1000)), MappingState::kWritten, {{1}, 2}});
     // At worst every block has a place of its own.
     uint64_t at = 0;
     for (uint64_t n = huge ? 7000 : Below(60); n > 0; --n) {

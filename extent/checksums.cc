@@ -1,0 +1,48 @@
+#include "extent/checksums.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+
+namespace untorn {
+
+void ForEachBlockHash(std::span<const iovec> pieces, uint64_t key, absl::FunctionRef<void(Hash128)> hash) {
+  absl::InlinedVector<iovec, 4> block;  // the parts of a block that lies in several pieces
+  size_t bytes = 0;
+  for (iovec piece : pieces) {
+    auto* at = static_cast<std::byte*>(piece.iov_base);
+    for (size_t left = piece.iov_len; left > 0;) {
+      const size_t n = std::min<size_t>(left, kBlockBytes - bytes);
+      block.push_back({at, n});
+      at += n;
+      left -= n;
+      bytes += n;
+      if (bytes < kBlockBytes) continue;
+      hash(HashData(block, key));
+      block.clear();
+      bytes = 0;
+    }
+  }
+  UNTORN_CHECK(bytes == 0, "a part of a block is hashed");
+}
+
+DataChecksums DataChecksums::Of(std::span<const Hash128> blocks) {
+  DataChecksums checksums;
+  checksums.blocks.reserve(blocks.size());
+  absl::InlinedVector<uint64_t, 16> high;
+  high.reserve(blocks.size());
+  for (const Hash128& block : blocks) {
+    checksums.blocks.push_back(block.low);
+    high.push_back(block.high);
+  }
+  checksums.check = Hash64(std::as_bytes(std::span<const uint64_t>(high)));
+  return checksums;
+}
+
+DataChecksums DataChecksums::Of(std::span<const iovec> pieces, uint64_t key) {
+  absl::InlinedVector<Hash128, 16> blocks;
+  ForEachBlockHash(pieces, key, [&](Hash128 hash) { blocks.push_back(hash); });
+  return Of(blocks);
+}
+
+}  // namespace untorn
