@@ -1,6 +1,7 @@
 #include "extent/checkpoint.h"
 
 #include <memory>
+#include <optional>
 
 #include "base/check.h"
 #include "base/status_macros.h"
@@ -42,6 +43,10 @@ absl::Status MakeCheckpoint(Lock& lock, const CheckpointParts& parts, const uint
   UNTORN_CHECK(state.frozen == nullptr, "two checkpoints at once");
   // The lock is held from here to the checkpoint's log position, so the position is where the frozen delta
   // ends.
+  if (std::optional<Reservation> room =
+          parts.space.TryReserve({0, state.open.tree_entries_max()}, EmergencyReserve::kKept)) {
+    state.open.CloseQuiet(state.active.get());
+  }
   state.frozen = std::move(state.active);
   state.active = std::make_unique<Delta>();
   Superblock next = state.superblock;
@@ -80,6 +85,7 @@ absl::Status MakeCheckpoint(Lock& lock, const CheckpointParts& parts, const uint
   RETURN_IF_ERROR(parts.superblocks.Write(lock, next));
 
   // Lookups find in the new tree what the frozen delta held.
+  state.open.Carried(state.session, *state.frozen);
   state.frozen.reset();
   sink.ForgetRetired();
   // What only the old checkpoint used is freed like any displaced extent, because a read may be outstanding.

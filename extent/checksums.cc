@@ -26,6 +26,15 @@ void ForEachBlockHash(std::span<const iovec> pieces, uint64_t key, absl::Functio
   UNTORN_CHECK(bytes == 0, "a part of a block is hashed");
 }
 
+void ForEachWrongBlock(std::span<const iovec> pieces, ChecksumsRef expected, uint64_t key,
+                       absl::FunctionRef<void(BlockCount)> wrong) {
+  BlockCount block;
+  ForEachBlockHash(pieces, key, [&](Hash128 hash) {
+    if (hash.low != expected.at(block)) wrong(block);
+    ++block;
+  });
+}
+
 DataChecksums DataChecksums::Of(std::span<const Hash128> blocks) {
   DataChecksums checksums;
   checksums.blocks.reserve(blocks.size());

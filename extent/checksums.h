@@ -56,6 +56,10 @@ class ChecksumsRef {
 // Calls hash(XXH3-128 of a block) for each block of the pieces, in order. The pieces have whole blocks together.
 void ForEachBlockHash(std::span<const iovec> pieces, uint64_t key, absl::FunctionRef<void(Hash128)> hash);
 
+// Calls wrong(i) for each block i of the pieces whose checksum is not the expected one.
+void ForEachWrongBlock(std::span<const iovec> pieces, ChecksumsRef expected, uint64_t key,
+                       absl::FunctionRef<void(BlockCount)> wrong);
+
 // The checksums of an extent in a log record.
 struct DataChecksums {
   BlockChecksums blocks;  // the low halves of the blocks' hashes

@@ -18,6 +18,7 @@ Mapping Delta::MakeMapping(const Object::value_type& v) {
   m.lsn = entry.lsn;
   m.unsettled_rewrites = entry.unsettled_rewrites;
   m.opened = entry.opened;
+  m.opened_by = entry.opened_by;
   if (entry.state == MappingState::kWritten) m.checksums = ChecksumsRef(entry.checksums);
   return m;
 }
@@ -31,6 +32,20 @@ auto Delta::FirstBeyond(Map& object, ObjectBlock block) {
     if (before->first + before->second.count > block) it = before;
   }
   return it;
+}
+
+Delta::Entry Delta::EntryOf(const Mapping& m, bool owned) {
+  Entry entry;
+  entry.count = m.logical.count;
+  entry.physical = m.physical;
+  entry.lsn = m.lsn;
+  entry.state = m.state;
+  entry.unsettled_rewrites = m.unsettled_rewrites;
+  entry.owned = owned;
+  entry.opened = m.opened;
+  entry.opened_by = m.opened_by;
+  entry.checksums = m.checksums.Copy(m.logical.count);
+  return entry;
 }
 
 void Delta::CountIn(const Entry& entry) {
@@ -52,8 +67,7 @@ void Delta::Put(Object& object, const Mapping& m, bool owned) {
   UNTORN_CHECK(m.logical.count > 0, "an empty mapping");
   UNTORN_CHECK((m.state == MappingState::kWritten) == static_cast<bool>(m.checksums),
                "written blocks have checksums, and no others");
-  Entry entry{m.logical.count,      m.physical, m.lsn,    m.state,
-              m.unsettled_rewrites, owned,      m.opened, m.checksums.Copy(m.logical.count)};
+  Entry entry = EntryOf(m, owned);
   CountIn(entry);
   const auto [it, inserted] = object.try_emplace(m.logical.start, std::move(entry));
   UNTORN_CHECK(inserted, "two mappings of one block");
@@ -72,14 +86,8 @@ void Delta::ReplaceWhole(Entry& entry, const Mapping& mapping, DisplacedFn displ
   // The planner pays for a settling record only if the same range is rewritten repeatedly.
   const bool rewritten = entry.state == MappingState::kWritten && mapping.state == MappingState::kWritten;
   const int rewrites = rewritten ? std::min<int>(entry.unsettled_rewrites + 1, UINT8_MAX) : 0;
-  entry = {mapping.logical.count,
-           mapping.physical,
-           mapping.lsn,
-           mapping.state,
-           static_cast<uint8_t>(rewrites),
-           /*owned=*/true,
-           mapping.opened,
-           mapping.checksums.Copy(mapping.logical.count)};
+  entry = EntryOf(mapping, /*owned=*/true);
+  entry.unsettled_rewrites = static_cast<uint8_t>(rewrites);
   CountIn(entry);
   if (displaces) displaced(old, old_lsn);
 }
@@ -148,7 +156,8 @@ absl::Status Delta::Keep(ObjectId id, const Mapping& mapping, MappingState befor
                            : absl::StrCat("written them at ", old.physical.value())));
     }
     if (before == MappingState::kWritten) {
-      part.lsn = std::max(part.lsn, old.lsn);
+      part.lsn = old.lsn;
+      part.opened_by = std::max(part.opened_by, old.opened_by);
       part.unsettled_rewrites = old.unsettled_rewrites;
     }
     // The owner of the blocks stays their owner.
@@ -183,6 +192,7 @@ absl::Status Delta::Apply(const LogEntry& e, Lsn lsn, DisplacedFn displaced) {
       m.physical = e.physical;
       m.checksums = ChecksumsRef(e.data.blocks);
       m.opened = e.opened;
+      m.opened_by = lsn;
       return Keep(e.object, m, MappingState::kWritten);
     case LogEntry::Type::kHole:
       Replace(e.object, m, displaced);

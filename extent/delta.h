@@ -89,6 +89,7 @@ class Delta {
     uint8_t unsettled_rewrites = 0;
     bool owned = true;
     LogEpoch opened;
+    Lsn opened_by;
     BlockChecksums checksums;  // of written blocks
 
     bool has_extent() const { return state != MappingState::kHole; }
@@ -115,6 +116,7 @@ class Delta {
   using Pieces = absl::InlinedVector<Piece, 2>;
 
   static Mapping MakeMapping(const Object::value_type& v);
+  static Entry EntryOf(const Mapping& mapping, bool owned);
   // Returns the first entry that ends behind `block`.
   template <typename Map>
   static auto FirstBeyond(Map& object, ObjectBlock block);

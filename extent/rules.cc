@@ -34,6 +34,10 @@ bool VouchesFor(const LogRecord& record, const Superblock& superblock, Lsn end_l
 
 bool DataMatches(const DataChecksums& found, const DataChecksums& recorded) { return found == recorded; }
 
+bool MayExcuseMismatch(LogEpoch opened, LogEpoch session) { return opened > 0 && opened != session; }
+
+bool MayClose(bool overwrite_in_flight) { return !overwrite_in_flight; }
+
 bool LogMayEndAfter(bool last_of_chain) { return last_of_chain; }
 
 bool CountsAsUnwritten(int failures, bool reads_elsewhere) { return failures >= 2 && reads_elsewhere; }

@@ -72,6 +72,17 @@ bool VouchesFor(const LogRecord& record, const Superblock& superblock, Lsn end_l
 // for data that a power cut has kept from the disk.
 bool DataMatches(const DataChecksums& found, const DataChecksums& recorded);
 
+// Says whether a block that does not match the checksum of its mapping may be taken at the device's word. `opened` is
+// the log epoch in which the mapping was opened, or 0. `session` is the log epoch of this opening of the store, or 0 if
+// nothing is written. The store knows the checksums of all that it has overwritten in place itself. An earlier owner
+// may have crashed between an overwrite and the record of the checksum. Without the rule that overwrite is a false
+// alarm, or damage passes.
+bool MayExcuseMismatch(LogEpoch opened, LogEpoch session);
+
+// Says whether an open mapping may be closed. Without the rule an overwrite that is on its way leaves new data under a
+// checksum that counts.
+bool MayClose(bool overwrite_in_flight);
+
 // Says whether the log may end after a record. The argument is true for the last record of a chain. Without
 // the rule half of a transaction would count.
 bool LogMayEndAfter(bool last_of_chain);

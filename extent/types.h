@@ -83,6 +83,8 @@ struct Mapping {
   // Is the log epoch in which the blocks were opened, so that they may be overwritten in place, or 0. Only a
   // written extent can be open.
   LogEpoch opened;
+  // Is the LSN of the chain that opened the blocks, or 0 if a durable checkpoint holds the opening.
+  Lsn opened_by;
   // The checksums of a written extent's blocks. Valid as long as what the mapping was taken from.
   ChecksumsRef checksums;
 

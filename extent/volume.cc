@@ -86,7 +86,9 @@ absl::Status Volume::BeginEpoch(Lock& lock, const LogTail& tail) {
   next.durable_lsn = tail.lsn;
   next.prepared_blocks = tail.prepared_blocks;
   next.next_object = next_object_;
-  return superblocks_.Write(lock, next);
+  RETURN_IF_ERROR(superblocks_.Write(lock, next));
+  state_.session = next.epoch;
+  return absl::OkStatus();
 }
 
 absl::Status Volume::RecordsDurable(LogAppend& append) {
@@ -104,6 +106,25 @@ absl::Status Volume::RecordsDurable(LogAppend& append) {
   }
   // The claim of this commit may have settled records for which pending frees wait.
   return space_.ReleasePending();
+}
+
+void Volume::NoteOverwritten(ObjectId object, Mapping mapping) {
+  // A claim covers the record of the mapping, and the delta knows it if it matters.
+  mapping.lsn = Lsn();
+  mapping.state = MappingState::kWritten;
+  mapping.opened = state_.session;
+  state_.active->Note(object, mapping);
+}
+
+bool Volume::ExcusesMismatch(const Mapping& mapping) const {
+  return MayExcuseMismatch(mapping.opened, state_.session);
+}
+
+void Volume::CloseOpenMappings() {
+  if (std::optional<Reservation> room =
+          space_.TryReserve({0, state_.open.tree_entries_max()}, EmergencyReserve::kKept)) {
+    state_.open.CloseAll(state_.session, state_.active.get());
+  }
 }
 
 absl::Status Volume::RunCheckpoint(Lock& lock) {

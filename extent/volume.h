@@ -69,9 +69,25 @@ class Volume {
   // flushed. The mappings of the commit take effect.
   absl::Status RecordsDurable(LogAppend& append) REQUIRES_STORE_LOCK;
 
+  // Must be called for each overwrite in place: before the write is sent, and when the write is durable, or was refused.
+  void BeginOverwrite(Extent extent) REQUIRES_STORE_LOCK { state_.open.Begin(extent); }
+  void EndOverwrite(Extent extent) REQUIRES_STORE_LOCK { state_.open.End(extent); }
+  // Notes the checksums of blocks whose overwrite in place is durable. `mapping` is theirs, with the new checksums.
+  void NoteOverwritten(ObjectId object, Mapping mapping) REQUIRES_STORE_LOCK;
+  // Says whether a block that does not match its checksum is taken at the device's word.
+  bool ExcusesMismatch(const Mapping& mapping) const REQUIRES_STORE_LOCK;
+  LogEpoch session() const REQUIRES_STORE_LOCK { return state_.session; }
+
   // Makes a checkpoint. The caller makes sure that no other checkpoint is running. After an error the volume
   // must not be written any more.
   absl::Status RunCheckpoint(Lock& lock) REQUIRES_STORE_LOCK;
+  // Closes all mappings that this session has opened, as far as the space for that is there. No overwrite in place may
+  // be in flight. A checkpoint must follow.
+  void CloseOpenMappings() REQUIRES_STORE_LOCK;
+  // Says whether the next checkpoint would change anything.
+  bool CheckpointNeeded() const REQUIRES_STORE_LOCK {
+    return log_.blocks_used() > 0 || !state_.active->empty() || !state_.open.empty();
+  }
   bool checkpoint_running() const REQUIRES_STORE_LOCK { return state_.frozen != nullptr; }
   const Delta& active() const REQUIRES_STORE_LOCK { return *state_.active; }
 

@@ -9,8 +9,10 @@
 #define UNTORN_EXTENT_VOLUME_STATE_H_
 
 #include <memory>
+#include <vector>
 
 #include "extent/delta.h"
+#include "extent/open_mappings.h"
 #include "extent/superblock.h"
 
 namespace untorn {
@@ -19,6 +21,8 @@ struct VolumeState {
   Superblock superblock;  // the newest durable one
   std::unique_ptr<Delta> active = std::make_unique<Delta>();
   std::unique_ptr<Delta> frozen;  // while a checkpoint merges it into the tree
+  LogEpoch session;               // the log epoch of this opening; 0 if the store is open for reading alone
+  OpenMappings open;              // those in the tree that this session has opened
   Lsn durable_lsn;                // every record up to it is durable
   Settled settled;
 };

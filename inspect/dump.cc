@@ -58,8 +58,10 @@ Json EntryJson(const LogEntry& e) {
       json = {{"type", "map"},          {"object", Value(e.object)}, {"logical", e.logical.start},
               {"physical", e.physical}, {"count", e.logical.count},  {"state", StateName(e.state)}};
       if (e.into_unwritten) json["into_unwritten"] = true;
-      if (e.state == MappingState::kWritten) json["check"] = Hex(e.data.check);
-      PutChecksums(json, e.data);
+      if (e.state == MappingState::kWritten) {
+        json["check"] = Hex(e.data.check);
+        PutChecksums(json, e.data);
+      }
       break;
     case LogEntry::Type::kOpen:
       json = {{"type", "open"},

@@ -52,6 +52,7 @@ void ObjectDump::Tree(const MappingEntry* entry) {
                  {"state", StateName(m.state)},
                  {"from", from_log ? "log" : "checkpoint"}};
     if (from_log) json["lsn"] = m.lsn;
+    if (m.opened > 0) json["opened_in_epoch"] = m.opened;
     out_.Element(json);
   });
 }

@@ -14,6 +14,7 @@
 #include "inspect/block_set.h"
 #include "inspect/describe.h"
 #include "inspect/findings.h"
+#include "inspect/fsck_data.h"
 #include "inspect/fsck_free_map.h"
 #include "inspect/fsck_tree.h"
 #include "inspect/on_device.h"
@@ -57,6 +58,8 @@ const char* FindingCodeName(FindingCode code) {
       return "count-mismatch";
     case FindingCode::kStoreCutShort:
       return "store-cut-short";
+    case FindingCode::kDataDamaged:
+      return "data-damaged";
   }
   return "unknown-finding";
 }
@@ -66,8 +69,7 @@ namespace {
 
 class Fsck {
  public:
-  Fsck(Device& device, std::function<void(uint64_t, uint64_t)> progress)
-      : device_(device), report_(std::move(progress)) {}
+  Fsck(Device& device, const FsckOptions& options) : device_(device), options_(options) {}
 
   absl::StatusOr<FsckResult> Run() {
     std::optional<Superblock> superblock = CheckSuperblocks();
@@ -117,7 +119,9 @@ class Fsck {
     BlockCount map_nodes;
     for (uint64_t nodes : FreeMapShape::ForBlocks(sb.geometry.total_blocks).nodes)
       map_nodes += BlockCount(nodes);
-    Progress progress(report_, sb.geometry.log_blocks + sb.tree.node_count + map_nodes);
+    const BlockCount data_blocks = options_.data ? sb.used_blocks : BlockCount(0);
+    Progress progress(options_.progress,
+                      sb.geometry.log_blocks + sb.tree.node_count + map_nodes + data_blocks);
 
     Delta delta;
     ASSIGN_OR_RETURN(const LogTail tail, ReplayLog(device_, sb, &delta, [](const LogRecord&) {}));
@@ -138,9 +142,12 @@ class Fsck {
     result_.lsn_recovered = tail.lsn.value();
     progress.Add(sb.geometry.log_blocks);
 
-    TreeCheck tree(sb, delta, result_, progress);
+    DataCheck data(device_, sb, result_, progress);
+    TreeCheck tree(sb, delta, result_, progress, options_.data ? &data : nullptr);
     RETURN_IF_ERROR(WalkTree(device_, sb, "", "", tree));
     tree.Finish();
+    RETURN_IF_ERROR(data.status());
+    TellDamage(data, tree);
     if (tree.nodes_lost() == 0 && BlockCount(result_.tree_nodes) != sb.tree.node_count) {
       findings_.Add(FindingCode::kCountMismatch, "the superblock says that the tree has ", sb.tree.node_count,
                     " nodes, it has ", result_.tree_nodes);
@@ -170,6 +177,16 @@ class Fsck {
     map.Finish();
     progress.Done();
     return absl::OkStatus();
+  }
+
+  void TellDamage(const DataCheck& data, const TreeCheck& tree) {
+    result_.data_checked = options_.data;
+    for (const DataCheck::Damage& d : data.damages()) {
+      findings_.Add(FindingCode::kDataDamaged, tree.Describe(d.object), ", ", DescribeRun(d.blocks),
+                    " of it, at ", DescribeRun(Extent{d.physical, d.blocks.count}),
+                    d.unreadable ? ": cannot be read" : ": does not match its checksum");
+    }
+    result_.findings_total += data.damages_total() - data.damages().size();
   }
 
   // Checks the blocks that the log uses, record by record as recovery does. A record may map only blocks that
@@ -215,7 +232,7 @@ class Fsck {
   }
 
   Device& device_;
-  const std::function<void(uint64_t, uint64_t)> report_;
+  const FsckOptions& options_;
   FsckResult result_;
   Findings findings_{result_};
   int current_slot_ = 0;
@@ -226,13 +243,13 @@ class Fsck {
 }  // namespace
 }  // namespace internal
 
-absl::StatusOr<FsckResult> FsckDevice(Device& device, std::function<void(uint64_t, uint64_t)> progress) {
-  return internal::Fsck(device, std::move(progress)).Run();
+absl::StatusOr<FsckResult> FsckDevice(Device& device, const FsckOptions& options) {
+  return internal::Fsck(device, options).Run();
 }
 
-absl::StatusOr<FsckResult> Fsck(const std::string& path, std::function<void(uint64_t, uint64_t)> progress) {
+absl::StatusOr<FsckResult> Fsck(const std::string& path, const FsckOptions& options) {
   ASSIGN_OR_RETURN(const std::unique_ptr<Device> device, OpenFileDevice(path, {.read_only = true}));
-  return FsckDevice(*device, std::move(progress));
+  return FsckDevice(*device, options);
 }
 
 }  // namespace untorn

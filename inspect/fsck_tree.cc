@@ -8,8 +8,15 @@
 
 namespace untorn::internal {
 
-TreeCheck::TreeCheck(const Superblock& superblock, const Delta& delta, FsckResult& result, Progress& progress)
-    : sb_(superblock), delta_(delta), result_(result), findings_(result), progress_(progress), final_(delta) {
+TreeCheck::TreeCheck(const Superblock& superblock, const Delta& delta, FsckResult& result, Progress& progress,
+                     DataCheck* data)
+    : sb_(superblock),
+      delta_(delta),
+      result_(result),
+      findings_(result),
+      progress_(progress),
+      data_(data),
+      final_(delta) {
   base_.Add({0, BlocksBefore(sb_.geometry.data_start)});
   for (const auto& [id, inode] : delta.inodes()) {
     if (inode) SetInode(*inode);
@@ -60,6 +67,12 @@ void TreeCheck::Finish() {
   for (const auto& [id, object] : objects_) CheckObject(id, object);
 }
 
+std::string TreeCheck::Describe(ObjectId id) const {
+  const auto it = objects_.find(id);
+  if (it == objects_.end() || !it->second.exists) return absl::StrCat("object ", Value(id));
+  return Describe({id, 0, it->second.name});
+}
+
 std::string TreeCheck::Describe(const Inode& inode) {
   return absl::StrCat("object ", Value(inode.id), " '", Printable(inode.name), "'");
 }
@@ -99,6 +112,7 @@ void TreeCheck::TreeMapping(const MappingEntry& entry) {
 }
 
 void TreeCheck::FinalMapping(ObjectId id, const Mapping& m) {
+  if (data_ != nullptr) data_->Check(id, m);
   ++result_.mappings;
   (m.state == MappingState::kWritten ? result_.mapped_blocks : result_.unwritten_blocks) +=
       m.logical.count.value();

@@ -11,6 +11,7 @@
 #include "inspect/block_set.h"
 #include "inspect/final_mappings.h"
 #include "inspect/findings.h"
+#include "inspect/fsck_data.h"
 #include "inspect/lost_keys.h"
 #include "inspect/progress.h"
 #include "inspect/walk_tree.h"
@@ -30,7 +31,9 @@ struct ObjectRecord {
 // contradiction.
 class TreeCheck : public TreeVisitor {
  public:
-  TreeCheck(const Superblock& superblock, const Delta& delta, FsckResult& result, Progress& progress);
+  // `data` may be nullptr. Otherwise it gets every final mapping.
+  TreeCheck(const Superblock& superblock, const Delta& delta, FsckResult& result, Progress& progress,
+            DataCheck* data);
 
   const BlockSet& base() const { return base_; }
   const BlockSet& reserved() const { return reserved_; }
@@ -46,6 +49,8 @@ class TreeCheck : public TreeVisitor {
   // Is called after the walk. Adds what the log says, and checks objects, names and mappings against each
   // other.
   void Finish();
+  // Names an object as its record does. May be called after Finish().
+  std::string Describe(ObjectId id) const;
 
  private:
   static std::string Describe(const Inode& inode);
@@ -62,6 +67,7 @@ class TreeCheck : public TreeVisitor {
   FsckResult& result_;
   Findings findings_;
   Progress& progress_;
+  DataCheck* const data_;
   FinalMappings final_;
   BlockSet base_;      // the blocks that the checkpoint has in use
   BlockSet reserved_;  // the blocks of base_ that the log writes into for the same object

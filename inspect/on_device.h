@@ -12,7 +12,7 @@
 
 namespace untorn {
 
-absl::StatusOr<FsckResult> FsckDevice(Device& device, std::function<void(uint64_t, uint64_t)> progress = {});
+absl::StatusOr<FsckResult> FsckDevice(Device& device, const FsckOptions& options = {});
 absl::StatusOr<RepairResult> RepairDevice(Device& device, const RepairOptions& options);
 absl::StatusOr<std::string> DumpJsonDevice(Device& device, const DumpOptions& options);
 

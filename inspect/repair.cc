@@ -63,7 +63,9 @@ class Repair {
                         kStages * kStageParts);
     };
   }
-  absl::StatusOr<FsckResult> FsckStage(uint64_t stage) { return FsckDevice(device_, Stage(stage)); }
+  absl::StatusOr<FsckResult> FsckStage(uint64_t stage) {
+    return FsckDevice(device_, {.progress = Stage(stage)});
+  }
 
   void Planned() {
     if (options_.planned) options_.planned(result_);

@@ -50,7 +50,7 @@ absl::Status Salvage::DoubtLogExtents() {
       delta_.Visit(
           e.object, e.logical,
           [&](const Mapping& m) {
-            mapped |= m.state == MappingState::kWritten &&
+            mapped |= m.state == MappingState::kWritten && m.opened == 0 &&
                       m.physical == e.physical + (m.logical.start - e.logical.start);
           },
           [](BlockRange) {});

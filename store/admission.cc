@@ -37,6 +37,14 @@ absl::Status RemovedError(const ObjectState& object) {
   return absl::NotFoundError(absl::StrCat("object '", object.name, "' was removed"));
 }
 
+absl::Status DamagedBlockError(const Parts& parts, const ObjectState& object, ObjectBlock block,
+                               BlockNumber place) {
+  return absl::DataLossError(
+      absl::StrCat("object '", object.name, "': bytes ", ByteOffset(block), " to ", ByteOffset(block + 1) - 1,
+                   " are damaged: block ", place.value(), " of ", parts.pump.device().info().path,
+                   " does not match its checksum; write the range anew, or restore it from a copy"));
+}
+
 Readiness Admission::AwaitObject(Lock& lock, const ObjectState& object) {
   if (object.removed) return RemovedError(object);
   if (!object.exclusive) return Readiness::Ready();
@@ -210,7 +218,16 @@ Readiness Admission::AwaitCached(Lock& lock, ObjectState& object, ObjectBlock bl
   request.iov = {{buffer.data(), kBlockBytes}};
   // The pin keeps the extent from being reused while the lock is released.
   const ReadPin pin = parts_.volume.space().PinRead(found.front().extent());
+  const BlockChecksums checksums = found.front().checksums.Copy(1);
+  const bool excused = parts_.volume.ExcusesMismatch(found.front());
   absl::Status read = parts_.pump.Run(lock, &request);
+  const auto wrong = [&](BlockCount) {
+    ++(excused ? parts_.stats.blocks_excused : parts_.stats.blocks_damaged);
+    if (!excused) read = DamagedBlockError(parts_, object, block, found.front().physical);
+  };
+  if (read.ok()) {
+    ForEachWrongBlock(request.iov, ChecksumsRef(checksums), parts_.volume.data_key(), wrong);
+  }
   // A write may have filled the page meanwhile. FillRead() then drops this buffer, because the token has
   // changed.
   pages.FillRead(object, block, token, read.ok() ? std::move(buffer) : BufferRef());

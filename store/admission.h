@@ -33,6 +33,10 @@ absl::Status CheckRange(ByteRange range);
 absl::Status CheckSize(uint64_t size);
 absl::Status RemovedError(const ObjectState& object);
 
+// Returns the error for a block whose content is not what the store wrote.
+absl::Status DamagedBlockError(const Parts& parts, const ObjectState& object, ObjectBlock block,
+                               BlockNumber place);
+
 class Admission {
  public:
   // `set_blocks_max` limits the change sets that joining makes, and the writes that are staged in the cache.

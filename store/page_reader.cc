@@ -44,6 +44,10 @@ void CopyTo(const IoVector& out, const Overlap& part, const std::byte* blocks) {
 struct PageReader::Piece {
   BlockRange blocks;
   BlockNumber physical;
+  BlockChecksums checksums;
+  bool excused = false;  // the device's word counts more than the checksums
+  // Blocks that did not match.
+  std::vector<ObjectBlock> wrong;
   // The device reads to `kept`, to `bytes`, or straight to the caller's memory. The cache keeps the buffers
   // in `kept`, which have one block each.
   std::vector<BufferRef> kept;
@@ -127,10 +131,25 @@ void PageReader::PinPieces(ObjectState& object, Plan* plan) {
   for (const Mapping& m : plan->missed) {
     if (m.state != MappingState::kWritten) continue;
     plan->pins.push_back(parts_.volume.space().PinRead(m.extent()));
-    for (BlockCount at; at < m.logical.count; at += kPieceBlocks) {
-      Piece& piece = plan->pieces.emplace_back();
-      piece.blocks = {m.logical.start + at, std::min(kPieceBlocks, m.logical.count - at)};
-      piece.physical = m.physical + at;
+    const bool excused = parts_.volume.ExcusesMismatch(m);
+    for (ObjectBlock at = m.logical.start; at < m.logical.end();) {
+      Piece* piece = plan->pieces.empty() ? nullptr : &plan->pieces.back();
+      const Mapping rest = m.From(at);
+      // Mappings that follow one another on the device are read as one.
+      const bool follows = piece != nullptr && piece->blocks.end() == at &&
+                           piece->physical + piece->blocks.count == rest.physical &&
+                           piece->excused == excused && piece->blocks.count < kPieceBlocks;
+      if (!follows) {
+        piece = &plan->pieces.emplace_back();
+        piece->blocks = {at, 0};
+        piece->physical = rest.physical;
+        piece->excused = excused;
+      }
+      const BlockCount n = std::min(kPieceBlocks - piece->blocks.count, rest.logical.count);
+      const BlockChecksums checksums = rest.checksums.Copy(n);
+      piece->checksums.insert(piece->checksums.end(), checksums.begin(), checksums.end());
+      piece->blocks.count += n;
+      at += n;
     }
     for (ObjectBlock b = m.logical.start; plan->keep && b < m.logical.end(); ++b) {
       pages.AddReading(object, b, plan->token);
@@ -173,6 +192,20 @@ void PageReader::PrepareFetch(const Plan& plan, Piece* piece) {
   piece->request.iov = {{piece->bytes.data(), piece->bytes.size()}};
 }
 
+void PageReader::Verify(Piece& piece) const {
+  ForEachWrongBlock(piece.request.iov, ChecksumsRef(piece.checksums), parts_.volume.data_key(),
+                    [&](BlockCount block) { piece.wrong.push_back(piece.blocks.start + block); });
+}
+
+absl::Status PageReader::TellWrong(const ObjectState& object, const Piece& piece) {
+  if (piece.wrong.empty()) return absl::OkStatus();
+  Stats& stats = parts_.stats;
+  (piece.excused ? stats.blocks_excused : stats.blocks_damaged) += piece.wrong.size();
+  if (piece.excused) return absl::OkStatus();
+  return DamagedBlockError(parts_, object, piece.wrong.front(),
+                           piece.physical + (piece.wrong.front() - piece.blocks.start));
+}
+
 void PageReader::FillFromPiece(const Plan& plan, const Piece& piece) {
   if (piece.bytes.size() > 0) CopyTo(plan.out, OverlapOf(piece.blocks, plan.range), piece.bytes.data());
   ObjectBlock block = piece.blocks.start;
@@ -199,8 +232,15 @@ absl::Status PageReader::Fetch(Lock& lock, ObjectState& object, Plan& plan) {
     // After an error nothing more is read, but the pages of the other groups must still go.
     if (status.ok()) status = parts_.pump.RunAll(lock, requests);
     lock.unlock();
-    for (size_t i = from; status.ok() && i < to; ++i) FillFromPiece(plan, plan.pieces[i]);
+    for (size_t i = from; status.ok() && i < to; ++i) {
+      Verify(plan.pieces[i]);
+      FillFromPiece(plan, plan.pieces[i]);
+    }
     lock.lock();
+    for (size_t i = from; i < to; ++i) {
+      absl::Status told = TellWrong(object, plan.pieces[i]);
+      if (status.ok()) status = std::move(told);
+    }
     for (size_t i = from; i < to; ++i) {
       Piece& piece = plan.pieces[i];
       // After a failed read the pages of all pieces go, because nobody knows which piece has failed.

@@ -42,6 +42,10 @@ class PageReader {
   void PinPieces(ObjectState& object, Plan* plan) REQUIRES_STORE_LOCK;
   static void FillFromMemory(Plan& plan);
   void PrepareFetch(const Plan& plan, Piece* piece);
+  // Compares what was read with the checksums. Needs no lock.
+  void Verify(Piece& piece) const;
+  // Counts the blocks that did not match, and returns kDataLoss if that is damage.
+  absl::Status TellWrong(const ObjectState& object, const Piece& piece) REQUIRES_STORE_LOCK;
   static void FillFromPiece(const Plan& plan, const Piece& piece);
   absl::Status Fetch(Lock& lock, ObjectState& object, Plan& plan) EXCLUDES_STORE_LOCK;
 

@@ -116,8 +116,9 @@ absl::Status StoreImpl::Close() {
   absl::Status status = health.failure();
   if (status.ok() && !options_.read_only) {
     status = front_.committer.SyncAll(lock);
-    // With an empty log the last checkpoint has everything already.
-    if (status.ok() && storage_->volume->log().blocks_used() > 0) {
+    if (status.ok()) storage_->volume->CloseOpenMappings();
+    // The last checkpoint may have everything already.
+    if (status.ok() && storage_->volume->CheckpointNeeded()) {
       status = writeback_.checkpointer().Checkpoint(lock);
     }
   }

@@ -68,14 +68,19 @@ int RunRepair(const Invocation& invocation) {
 }
 
 int RunFsck(const Invocation& invocation) {
-  if (absl::GetFlag(FLAGS_repair)) return RunRepair(invocation);
+  if (absl::GetFlag(FLAGS_repair)) {
+    if (absl::GetFlag(FLAGS_data)) return invocation.Misuse("--data checks data, which --repair cannot mend");
+    return RunRepair(invocation);
+  }
   if (absl::GetFlag(FLAGS_dry_run)) return invocation.Misuse("--dry-run tells what --repair would do");
   const std::string& path = invocation.arguments[0];
   const bool as_json = absl::GetFlag(FLAGS_json);
   absl::StatusOr<FsckResult> result;
   {
     Progress progress("fsck", !as_json && !absl::GetFlag(FLAGS_quiet));
-    result = Fsck(path, [&progress](uint64_t done, uint64_t total) { progress.Update(done, total); });
+    FsckOptions options{.data = absl::GetFlag(FLAGS_data)};
+    options.progress = [&progress](uint64_t done, uint64_t total) { progress.Update(done, total); };
+    result = Fsck(path, options);
   }
   if (!result.ok()) return invocation.Fail(result.status());
   as_json ? PrintJson(FsckJson(path, *result)) : PrintText(FsckText(path, *result));
@@ -111,9 +116,12 @@ std::vector<Command> InspectCommands() {
            "its twin, or the mapping tree and the free-space map are written anew from all that can be read. "
            "An object of which something is lost is kept as quarantine/NUMBER/NAME, and reads as zeros "
            "there. "
-           "What is done is printed before it is done. A repair may be interrupted at any moment.",
-       .options = {{"repair"}, {"dry_run"}, {"json"}, {"quiet"}},
-       .examples = "untorn fsck app.untorn\nuntorn fsck app.untorn --json\n"
+           "What is done is printed before it is done. A repair may be interrupted at any moment. "
+           "With --data all data is read too, and compared with its checksums. 'untorn scrub' does that for "
+           "a "
+           "store that can be opened.",
+       .options = {{"data"}, {"repair"}, {"dry_run"}, {"json"}, {"quiet"}},
+       .examples = "untorn fsck app.untorn\nuntorn fsck app.untorn --data\nuntorn fsck app.untorn --json\n"
                    "untorn fsck app.untorn --repair --dry-run\nuntorn fsck app.untorn --repair",
        .min_arguments = 1,
        .max_arguments = 1,

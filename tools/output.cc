@@ -279,7 +279,10 @@ Json FsckJson(const std::string& path, const FsckResult& result) {
           {"log_records", result.log_records},
           {"log_records_dropped", result.log_records_dropped},
           {"lsn_checkpoint", result.lsn_checkpoint},
-          {"lsn_recovered", result.lsn_recovered}};
+          {"lsn_recovered", result.lsn_recovered},
+          {"data_checked", result.data_checked},
+          {"data_blocks_checked", result.data_blocks_checked},
+          {"data_blocks_excused", result.data_blocks_excused}};
 }
 
 std::string FsckText(const std::string& path, const FsckResult& result) {
@@ -296,6 +299,10 @@ std::string FsckText(const std::string& path, const FsckResult& result) {
                     Count(result.tree_nodes, "tree node"), ", ", result.blocks_used, " of ",
                     result.blocks_total, " blocks used, ", Count(result.log_records, "log record"), " (",
                     result.log_records_dropped, " incomplete at the end)\n");
+  }
+  if (result.data_checked) {
+    absl::StrAppend(&out, "data: ", Count(result.data_blocks_checked, "block"), " read, ",
+                    result.data_blocks_excused, " taken at the device's word\n");
   }
   absl::StrAppend(&out, Printable(path), ": ",
                   result.findings_total == 0 ? "clean" : Count(result.findings_total, "finding"), "\n");

@@ -34,6 +34,7 @@ enum class FindingCode : uint16_t {
   kMappingBeyondSize = 15,  // a mapping reaches beyond the end of its object
   kCountMismatch = 16,      // a total in the superblock is wrong
   kStoreCutShort = 17,      // the device is smaller than the store
+  kDataDamaged = 18,        // data cannot be read, or does not match its checksum
 };
 const char* FindingCodeName(FindingCode code);
 
@@ -51,13 +52,22 @@ struct FsckResult {
   uint64_t log_records = 0;          // the records that count, which fsck replayed
   uint64_t log_records_dropped = 0;  // incomplete records at the end: normal after a crash, and no finding
   uint64_t lsn_checkpoint = 0, lsn_recovered = 0;
+  // If the data was checked: the blocks that were read. Those excused did not match, and were open for writes in place
+  // when the owner of the store crashed. Their content is taken at the device's word.
+  bool data_checked = false;
+  uint64_t data_blocks_checked = 0, data_blocks_excused = 0;
 };
 
-// Checks all metadata: superblocks, log, tree, every mapping against the free-space map, overlaps, leaks and
-// names. Does not check the contents of objects. Calls `progress` with (done, total) blocks of metadata.
-// Fails only if the device cannot be opened or read. All that is wrong with the store is a finding.
-absl::StatusOr<FsckResult> Fsck(const std::string& path,
-                                std::function<void(uint64_t, uint64_t)> progress = {});
+struct FsckOptions {
+  bool data = false;  // reads all data too, and compares it with its checksums
+  // Is called with (done, total) blocks.
+  std::function<void(uint64_t, uint64_t)> progress = nullptr;
+};
+
+// Checks all metadata: superblocks, log, tree, every mapping against the free-space map, overlaps, leaks and names.
+// Checks the contents of objects only if told to. Fails only if the device cannot be opened or read. All that is wrong
+// with the store is a finding.
+absl::StatusOr<FsckResult> Fsck(const std::string& path, const FsckOptions& options = {});
 
 struct RepairResult {
   FsckResult found;                  // what fsck found before the repair

@@ -27,6 +27,7 @@ constexpr ReasonText kReasons[kPathReasonCount] = {
     {"read-outstanding", "a read of its blocks was on its way to the device"},
     {"cheaper-packed", "a packed run was cheaper for the batch"},
     {"mapping-damaged", "the metadata that says where its blocks are cannot be read"},
+    {"not-opened", "no settled record says that its blocks may be overwritten in place"},
 };
 
 }  // namespace

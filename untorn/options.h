@@ -47,8 +47,9 @@ enum class PathReason : uint8_t {
   kReadOutstanding,    // a read of these blocks is on its way to the device
   kCheaperPacked,      // a batch of scattered ranges is cheaper as one packed run
   kMappingDamaged,     // what its blocks are mapped to cannot be read
+  kNotOpened,          // no record says that its blocks may be overwritten in place
 };
-inline constexpr int kPathReasonCount = 19;
+inline constexpr int kPathReasonCount = 20;
 const char* PathReasonName(PathReason reason);      // "in-place", "unsettled"
 const char* PathReasonSentence(PathReason reason);  // for people
 
@@ -159,6 +160,10 @@ struct Stats {
   uint64_t cache_dirty = 0;
   uint64_t page_hits = 0;
   uint64_t page_misses = 0;
+  // Blocks that were read and did not match their checksum. Reads of damaged blocks have failed with kDataLoss.
+  uint64_t blocks_damaged = 0;
+  // These were open for writes in place when the last owner of the store crashed, so the device's word counts.
+  uint64_t blocks_excused = 0;
   // Log.
   uint64_t lsn_last = 0;
   uint64_t lsn_durable = 0;

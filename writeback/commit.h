@@ -24,6 +24,15 @@ struct Commit {
     kFlushing,  // a flush that covers all the writes is under way
     kFlushed    // that flush is complete, or the only write was durable by itself
   };
+  // Holds what an overwrite in place changes of a mapping: the checksums of its blocks.
+  struct Overwrite {
+    const ChangeSet* set = nullptr;
+    ObjectId object = ObjectId::kNone;
+    BlockRange blocks;
+    BlockNumber physical;
+    BlockChecksums checksums;
+    Extent extent() const { return {physical, blocks.count}; }
+  };
   struct Write {
     IoRequest request;
     Commit* commit = nullptr;
@@ -43,6 +52,7 @@ struct Commit {
   // Neither vector may change once its writes are queued, because the pump and the device point into both.
   absl::InlinedVector<Write, 1> data_writes;
   absl::InlinedVector<Write, 1> log_writes;
+  std::vector<Overwrite> overwrites;   // of the change sets that go in place
   std::vector<AlignedBuffer> bounces;  // copies of scattered data for atomic writes
   size_t outstanding = 0;              // writes that are queued; and one more until all are
   // The device refused to write these change sets whole in place. `refusal` has the last refusal.
@@ -61,6 +71,7 @@ struct Commit {
     log.bytes = AlignedBuffer();  // the log writer keeps a block of its own for the next commit
     data_writes.clear();
     log_writes.clear();
+    overwrites.clear();
     bounces.clear();
     refused.clear();
     return true;

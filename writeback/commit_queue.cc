@@ -128,6 +128,11 @@ void CommitQueue::TakeBackRefused(Commit& commit) {
     UNTORN_CHECK(refused->frozen.size() == 1, "a change set of several ranges went in place");
     const ChangeSetRef set = std::move(*it);
     commit.sets.erase(it);
+    const auto overwrite = std::find_if(commit.overwrites.begin(), commit.overwrites.end(),
+                                        [&](const auto& o) { return o.set == refused; });
+    UNTORN_CHECK(overwrite != commit.overwrites.end(), "a change set is refused that did not go in place");
+    parts_.volume.EndOverwrite(overwrite->extent());
+    commit.overwrites.erase(overwrite);
     UNTORN_CHECK(!set->device_refused, "a change set goes in place that the device refused before");
     UNTORN_CHECK(parts_.stats.in_place_bytes >= Bytes(set->data_blocks),
                  "more is refused than went in place");
@@ -236,6 +241,14 @@ void CommitQueue::Finish(Commit& commit) {
     if (absl::Status s = parts_.volume.RecordsDurable(commit.log); !s.ok()) parts_.health.Fail(s);
     UNTORN_CHECK(parts_.volume.log().durable_lsn() >= commit.log.last,
                  "a commit is acknowledged whose record does not count as durable");
+  }
+  for (const Commit::Overwrite& o : commit.overwrites) {
+    Mapping m;
+    m.logical = o.blocks;
+    m.physical = o.physical;
+    m.checksums = ChecksumsRef(o.checksums);
+    parts_.volume.NoteOverwritten(o.object, m);
+    parts_.volume.EndOverwrite(o.extent());
   }
   ++parts_.stats.commits;
   for (const ChangeSetRef& set : commit.sets) {

@@ -6,8 +6,8 @@
 // with its last record. The result is old or new.
 //
 // In place, the data is one write that the device keeps whole. The record of the blocks under the write is
-// settled, so recovery compares no hash with those blocks. Nothing else of the change set is anywhere. The
-// result is old or new.
+// settled, so recovery compares no hash with those blocks. A settled record says that the blocks are open, so a read
+// after the crash takes either version. Nothing else of the change set is anywhere. The result is old or new.
 #include "writeback/committer.h"
 
 #include <algorithm>
@@ -38,6 +38,10 @@ constexpr int64_t kWritebackAgeMs = 1000;  // how long accepted data may stay in
 // Two commits in flight let changes that come meanwhile go together. After a full batch the device is to have
 // writes to do while it flushes. A disk may take as long for the flush as for all that is written meanwhile.
 constexpr size_t kCommitsInFlight = 2, kFullCommitsInFlight = 32;
+// A range that is going to be overwritten in place is opened together with what lies near it.
+constexpr BlockCount kOpenWindowBlocks{256};
+// One record opens, and two claim it. So one send settles no more often, even if the mapping is unsettled then.
+constexpr int kSettlingsMax = 3;
 
 }  // namespace
 
@@ -221,19 +225,64 @@ Readiness Committer::AwaitLogRoom(Lock& lock, BlockCount blocks, LogReservation*
   return Readiness::RetryIfOk(checkpointer_.Checkpoint(lock));
 }
 
-// Sends a settling record, and waits until the record is durable.
-absl::Status Committer::Settle(Lock& lock) {
+Readiness Committer::AwaitOpenings(Lock& lock, const ChangeSet& set, std::vector<LogEntry>* entries,
+                                   Reservation* room) {
+  const auto& [id, change] = *set.changes.begin();
+  BlockRange range;
+  change.data.ForEach([&](BlockRange r) { range = r; });
+  const ObjectBlock start = range.start.RoundDown(kOpenWindowBlocks);
+  const BlockRange window{start, (range.end() - start).RoundUp(kOpenWindowBlocks)};
+  Mappings mappings;
+  MissingNodes missing;
+  MappingReader& reader = parts_.volume.mappings();
+  absl::Status found = reader.Lookup(id, window, &mappings, &missing);
+  if (found.ok() && !missing.empty()) {
+    found = reader.LoadNodes(lock, missing);
+    if (found.ok()) return Readiness::Retry();
+  }
+  // Beside damage, the set goes by copy-on-write.
+  if (absl::IsDataLoss(found)) return Readiness::Ready();
+  RETURN_IF_ERROR(found);
+  const PageCache& pages = parts_.fork.pages();
+  SpaceCost cost;
+  for (const Mapping& m : mappings) {
+    if (m.state != MappingState::kWritten || m.opened > 0) continue;
+    // A commit in flight may map the blocks anew before the opening.
+    bool committing = false;
+    for (ObjectBlock b = m.logical.start; b < m.logical.end(); ++b) {
+      const Page* page = pages.Find(*change.object, b);
+      committing |= page != nullptr && page->committing != nullptr;
+    }
+    if (committing) continue;
+    for (ObjectBlock at = m.logical.start; at < m.logical.end(); at += kMapEntryBlocksMax) {
+      const BlockRange part{at, std::min(m.logical.end() - at, kMapEntryBlocksMax)};
+      entries->push_back(LogEntry::Open(id, m.Part(part), parts_.volume.session()));
+      // The opening may cut a mapping in three.
+      cost.tree_entries += TreeEntriesOfBlocks(part.count) + 2;
+    }
+  }
+  std::optional<Reservation> reserved = parts_.volume.space().TryReserve(cost, EmergencyReserve::kKept);
+  if (reserved) {
+    *room = *std::move(reserved);
+  } else {
+    entries->clear();
+  }
+  return Readiness::Ready();
+}
+
+absl::Status Committer::Settle(Lock& lock, std::vector<LogEntry> entries) {
   UNTORN_CHECK(sending_, "invariant 1: a record is sent by a thread that does not send");
   LogReservation room;
-  RETURN_IF_ERROR(UntilReady([&]() REQUIRES_STORE_LOCK { return AwaitLogRoom(lock, 1, &room); }));
+  const BlockCount blocks = LogWriter::BlocksFor(entries);
+  RETURN_IF_ERROR(UntilReady([&]() REQUIRES_STORE_LOCK { return AwaitLogRoom(lock, blocks, &room); }));
   if (parts_.health.failed()) return parts_.health.failure();
   ++parts_.stats.settling_records;
   Commit& commit = queue_.Begin(queue_.NewCommit());
   commit.has_record = true;
   LogWriter& log_writer = parts_.volume.log();
-  log_writer.Begin(std::move(room), {}, &commit.log);
+  log_writer.Begin(std::move(room), std::move(entries), &commit.log);
   const Lsn lsn = commit.log.last;
-  UNTORN_CHECK(commit.sets.empty() && commit.log.entries.empty(), "a settling record has entries");
+  UNTORN_CHECK(commit.sets.empty(), "a settling record has change sets");
   UNTORN_CHECK(lsn > parts_.volume.log().durable_lsn(), "a new record is durable already");
   {
     const Unlocked unlocked(lock);
@@ -267,12 +316,23 @@ Readiness Committer::SelectAndPlan(Lock& lock, Take take, Attempt* attempt, Plan
                                     .limits = options_.limits,
                                     .mappings_known = attempt->mappings_known,
                                     .mappings = mappings,
-                                    .settled_twice = parts_.volume.log().settled().twice,
+                                    .settled = parts_.volume.log().settled(),
                                     .earlier_in_flight = queue_.AnyBefore(batch.sets.back()->epoch),
                                     .read_outstanding = is_read});
   UNTORN_CHECK(made.sets.size() == batch.sets.size(), "a plan has other change sets than its batch");
-  // Two claims are enough. So one send settles no more often, even if the mapping is still unsettled then.
-  if (made.settle_first && attempt->settlings++ < 2) return Readiness::RetryIfOk(Settle(lock));
+  if (made.settle_first && attempt->settlings < kSettlingsMax) {
+    std::vector<LogEntry> openings;
+    Reservation room;
+    if (made.open_first) RETURN_UNLESS_READY(AwaitOpenings(lock, *batch.sets.front(), &openings, &room));
+    // Without openings nothing is gained.
+    const bool goes_on = !made.open_first || !openings.empty();
+    attempt->settlings = goes_on ? attempt->settlings + 1 : kSettlingsMax;
+    if (goes_on) {
+      const absl::Status settled = Settle(lock, std::move(openings));
+      room.Release();
+      return Readiness::RetryIfOk(settled);
+    }
+  }
   // The room must be there before the batch is frozen: a committing change set cannot wait for a checkpoint.
   if (made.needs_record()) RETURN_UNLESS_READY(AwaitLogRoom(lock, made.log_blocks_max, log));
   UNTORN_CHECK(!made.needs_record() || log->blocks() >= made.log_blocks_max,
@@ -295,6 +355,7 @@ Commit& Committer::FreezeBatch(const Plan& plan) {
   for (const Plan::SetPlan& own : plan.sets) {
     parts_.fork.Freeze(own.set);
     commit->sets.push_back(own.set);
+    if (own.reason == PathReason::kInPlace) parts_.volume.BeginOverwrite(own.in_place);
     ++parts_.stats.change_sets_by_reason[static_cast<int>(own.reason)];
     const uint64_t bytes = Bytes(own.set->data_blocks);
     (own.reason == PathReason::kInPlace ? parts_.stats.in_place_bytes : parts_.stats.cow_bytes) += bytes;
@@ -366,6 +427,7 @@ Committer::Sent Committer::SendBatch(Lock& lock, Take take) {
   }
   LogWriter& log_writer = parts_.volume.log();
   const auto make_record = [&] {
+    commit.overwrites = HashOverwrites(plan, parts_.volume.data_key());
     if (!commit.has_record) return;
     HashPieces(*pieces, entry_of, parts_.volume.data_key(), &commit.log.entries);
     log_writer.Encode(&commit.log);

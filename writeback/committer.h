@@ -100,7 +100,12 @@ class Committer {
   Readiness AwaitLogRoom(Lock& lock, BlockCount blocks, LogReservation* log) REQUIRES_STORE_LOCK;
   Commit& FreezeBatch(const Plan& plan) REQUIRES_STORE_LOCK;
   absl::StatusOr<CowPieces> Place(Lock& lock, const Plan& plan) REQUIRES_STORE_LOCK;
-  absl::Status Settle(Lock& lock) REQUIRES_STORE_LOCK;
+  // Finds the entries that open the blocks of the only set of the plan, and closed blocks near them. Finds none if there
+  // is no space for them in the tree. `room` gets that space.
+  Readiness AwaitOpenings(Lock& lock, const ChangeSet& set, std::vector<LogEntry>* entries,
+                          Reservation* room) REQUIRES_STORE_LOCK;
+  // Sends a record of these entries, or a settling record without entries. Waits until the record is durable.
+  absl::Status Settle(Lock& lock, std::vector<LogEntry> entries) REQUIRES_STORE_LOCK;
   void TellFailure(const absl::Status& failure) REQUIRES_STORE_LOCK;
 
   const Parts parts_;

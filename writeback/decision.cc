@@ -62,10 +62,6 @@ PathReason Decide(const DecisionInput& in) {
   for (size_t i = 1; i < in.mappings.size(); ++i) {
     if (in.mappings[i].physical != in.mappings[i - 1].extent().end()) return PathReason::kFragmented;
   }
-  // Recovery would compare the new data with the hash in the old record, and drop an acknowledged version.
-  for (const Mapping& m : in.mappings) {
-    if (!rules::MayOverwriteInPlace(m.lsn, in.settled_twice)) return PathReason::kUnsettled;
-  }
   const uint64_t offset = ByteOffset(in.mappings.front().physical);
   if (offset % in.length_bytes != 0) return PathReason::kMisaligned;
   if (in.limits.boundary_bytes != 0 &&
@@ -74,6 +70,14 @@ PathReason Decide(const DecisionInput& in) {
   }
   // The reader could get half of each version.
   if (in.read_outstanding) return PathReason::kReadOutstanding;
+  // A crash could leave new data under the checksums of the old data.
+  for (const Mapping& m : in.mappings) {
+    if (m.opened > 0 || rules::MayOverwriteClosed()) continue;
+    return m.lsn > in.settled.twice ? PathReason::kUnsettled : PathReason::kNotOpened;
+  }
+  for (const Mapping& m : in.mappings) {
+    if (!rules::MayOverwriteInPlace(m.opened_by, in.settled.once)) return PathReason::kUnsettled;
+  }
   UNTORN_CHECK(PlaceQualifies({in.mappings.front().physical, mapped}, in.limits),
                "a write goes in place that the device may tear");
   return PathReason::kInPlace;

@@ -34,7 +34,7 @@ struct DecisionInput {
   bool barrier_unmet = false;
   bool read_outstanding = false;  // on any of the blocks
   uint64_t length_bytes = 0;      // whole blocks
-  Lsn settled_twice;              // two claims cover the records up to this one
+  Settled settled;
   MappingsKnown mappings_known = MappingsKnown::kAll;
   std::span<const Mapping> mappings;  // of the blocks, in order, without gaps
 };

@@ -146,4 +146,26 @@ void HashPieces(std::span<const CowPiece> pieces, std::span<const size_t> of_pie
   }
 }
 
+std::vector<Commit::Overwrite> HashOverwrites(const Plan& plan, uint64_t data_key) {
+  std::vector<Commit::Overwrite> overwrites;
+  absl::InlinedVector<iovec, 8> parts;
+  for (const InPlaceRun& run : plan.in_place) {
+    for (size_t i : run.candidates) {
+      const Plan::SetPlan& own = plan.sets[i];
+      UNTORN_CHECK(own.set->frozen.size() == 1, "a change set of several ranges goes in place");
+      const FrozenRange& range = own.set->frozen.front();
+      Commit::Overwrite& o = overwrites.emplace_back();
+      o.set = own.set.get();
+      o.object = range.object->id;
+      o.blocks = range.blocks;
+      o.physical = own.in_place.start;
+      o.checksums.reserve(range.blocks.count.value());
+      parts.clear();
+      ForEachPart(range, range.blocks, [&](iovec part) { parts.push_back(part); });
+      ForEachBlockHash(parts, data_key, [&](Hash128 hash) { o.checksums.push_back(hash.low); });
+    }
+  }
+  return overwrites;
+}
+
 }  // namespace untorn

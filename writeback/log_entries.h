@@ -9,6 +9,7 @@
 #include "absl/container/inlined_vector.h"
 #include "cow/change_set.h"
 #include "extent/log_format.h"
+#include "writeback/commit.h"
 #include "writeback/plan.h"
 
 namespace untorn {
@@ -36,6 +37,9 @@ BuiltEntries BuildEntries(const Plan& plan, std::span<const CowPiece> pieces,
 // Fills in the checksums of the pieces' data. Needs no lock, because the data is frozen.
 void HashPieces(std::span<const CowPiece> pieces, std::span<const size_t> of_piece, uint64_t data_key,
                 std::vector<LogEntry>* entries);
+
+// Computes the checksums that the plan's overwrites in place leave behind. Needs no lock.
+std::vector<Commit::Overwrite> HashOverwrites(const Plan& plan, uint64_t data_key);
 
 }  // namespace untorn
 

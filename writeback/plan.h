@@ -27,6 +27,7 @@ struct Plan {
   std::vector<InPlaceRun> in_place;  // the candidates of a run are indices into `sets`
   BlockCount log_blocks_max;         // the most blocks of the log that the chain can take
   bool settle_first = false;         // settling records would let the only change set go in place
+  bool open_first = false;           // and the first of them has to open its blocks
 
   bool needs_record() const { return in_place.empty() || sets_in_place() < sets.size(); }
   size_t sets_in_place() const {

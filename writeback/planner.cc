@@ -44,9 +44,11 @@ bool ChangesMetadata(const ChangeSet& set) {
 }
 
 // True if settling records would let the change set go in place. The same range must also have been
-// rewritten before for want of such records.
-bool SettlingPays(PathReason reason, std::span<const Mapping> mappings) {
-  return reason == PathReason::kUnsettled && mappings.size() == 1 && mappings[0].unsettled_rewrites >= 1;
+// rewritten before for want of such records, unless the policy asks for the hardware.
+bool SettlingPays(PathReason reason, WritePolicy policy, std::span<const Mapping> mappings) {
+  if (reason != PathReason::kUnsettled && reason != PathReason::kNotOpened) return false;
+  return policy == WritePolicy::kHardwareOnly ||
+         (mappings.size() == 1 && mappings[0].unsettled_rewrites >= 1);
 }
 
 }  // namespace
@@ -116,12 +118,12 @@ Plan MakePlan(std::span<const ChangeSetRef> sets, const PlanContext& context) {
   const bool several_epochs = sets.front()->epoch != sets.back()->epoch;
   std::vector<Extent> candidates;
   std::vector<size_t> candidate_sets;
-  bool settling_pays = false;
+  bool settling_pays = false, closed = false;
   uint64_t entry_bytes = 0;
   DecisionInput in;
   in.policy = context.policy;
   in.limits = context.limits;
-  in.settled_twice = context.settled_twice;
+  in.settled = context.settled;
   in.mappings_known = context.mappings_known;
   in.barrier_unmet = several_epochs || context.earlier_in_flight;
   // The mappings come in the order of the sets and their objects.
@@ -164,7 +166,8 @@ Plan MakePlan(std::span<const ChangeSetRef> sets, const PlanContext& context) {
       return m.state == MappingState::kWritten && context.read_outstanding(m.extent());
     });
     own.reason = Decide(in);
-    settling_pays = SettlingPays(own.reason, mappings);
+    settling_pays = SettlingPays(own.reason, in.policy, mappings);
+    closed = std::any_of(mappings.begin(), mappings.end(), [](const Mapping& m) { return m.opened == 0; });
     if (own.reason == PathReason::kInPlace) {
       UNTORN_CHECK(ranges == 1 && !in.metadata_change, "a change set that needs a record goes in place");
       own.in_place = {mappings.front().physical, set->data_blocks};
@@ -174,6 +177,7 @@ Plan MakePlan(std::span<const ChangeSetRef> sets, const PlanContext& context) {
   }
   // The committer pays for a settling record only if the change set is the only one of its batch.
   plan.settle_first = settling_pays && sets.size() == 1;
+  plan.open_first = plan.settle_first && closed;
   plan.log_blocks_max = LogBlocksMax(entry_bytes);
   if (candidates.empty()) return plan;
   std::vector<InPlaceRun> runs = MergeInPlace(candidates, context.limits);

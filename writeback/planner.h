@@ -48,7 +48,7 @@ struct PlanContext {
   AtomicLimits limits;
   MappingsKnown mappings_known = MappingsKnown::kAll;
   std::span<const FoundMappings> mappings;  // as FindMappings() found them
-  Lsn settled_twice = {};                   // two claims cover the records up to this one
+  Settled settled = {};
   // Something is committing whose barrier epoch is earlier than that of the batch's last change set.
   bool earlier_in_flight = false;
   // Says whether a device read of the extent is outstanding.

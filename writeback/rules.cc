@@ -2,7 +2,9 @@
 
 namespace untorn::rules {
 
-bool MayOverwriteInPlace(Lsn mapped_by, Lsn settled_twice) { return mapped_by <= settled_twice; }
+bool MayOverwriteClosed() { return false; }
+
+bool MayOverwriteInPlace(Lsn opened_by, Lsn settled_once) { return opened_by <= settled_once; }
 
 bool FlushCoversWhatCompletesDuringIt() { return false; }
 

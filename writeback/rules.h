@@ -8,10 +8,15 @@
 
 namespace untorn::rules {
 
-// A mapping may be overwritten in place once two claims cover the record that made the mapping. Without this
-// rule, recovery after a power cut compares the new data with the hash in that record. Recovery then drops a
-// version that was acknowledged. One claim is too little, because its block may be damaged.
-bool MayOverwriteInPlace(Lsn mapped_by, Lsn settled_twice);
+// Only an open mapping is overwritten in place. Without this rule a power cut leaves new data under the checksums of the
+// old data. Reads then fail, and recovery may drop the record of the mapping, which was acknowledged.
+bool MayOverwriteClosed();
+
+// A mapping may be overwritten in place once a claim covers the record that opened the mapping. That record claims the
+// one that made the mapping, and the claim of that record makes two. Without this rule, damage to the record that opens
+// could pass for the end of the log. Recovery would then compare the new data with old checksums, and drop a version that
+// was acknowledged.
+bool MayOverwriteInPlace(Lsn opened_by, Lsn settled_once);
 
 // A flush never covers a write that completed while the flush was under way. Without this rule an
 // acknowledged record is not on the medium.

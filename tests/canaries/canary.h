@@ -14,7 +14,9 @@ enum class Canary : int {
   kReuseUnsettled,       // freed extents are reused before their records are settled
   kReuseUnderRead,       // ... with a read of them outstanding
   kReuseUnderWrite,      // ... with a write in place outstanding
-  kOverwriteUnsettled,   // an extent is overwritten in place before its record is settled
+  kOverwriteClosed,      // an extent is overwritten in place that no record has opened
+  kCloseUnderWrite,      // a mapping is closed with an overwrite of it in flight
+  kExcuseNothing,        // what was open at a crash must match its checksum
   kClaimPastGap,         // a record counts as durable although one before it does not
   kPathByRange,          // each range of a transaction goes its own way
   kFlushTooEarly,        // the flush is sent before the writes it is to cover have completed

@@ -46,6 +46,12 @@ bool DataMatches(const DataChecksums& found, const DataChecksums& recorded) {
   return found == recorded || Broken(Canary::kNoDataHash);
 }
 
+bool MayExcuseMismatch(LogEpoch opened, LogEpoch session) {
+  return opened > 0 && opened != session && !Broken(Canary::kExcuseNothing);
+}
+
+bool MayClose(bool overwrite_in_flight) { return !overwrite_in_flight || Broken(Canary::kCloseUnderWrite); }
+
 bool LogMayEndAfter(bool last_of_chain) { return last_of_chain; }
 
 bool CountsAsUnwritten(int failures, bool reads_elsewhere) { return failures >= 2 && reads_elsewhere; }

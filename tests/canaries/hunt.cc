@@ -12,6 +12,7 @@ namespace {
 
 constexpr size_t kImages = 32;
 constexpr uint64_t kFaultyWrites = 12;
+constexpr char kDamaged[] = "does not match its checksum";
 
 std::optional<std::string> HuntOnce(const CanaryCase& canary, uint64_t seed, uint64_t nth_write) {
   uint64_t scenario = 0;
@@ -45,7 +46,7 @@ std::vector<CanaryCase> AllCanaries() {
       {.name = "NoDataHash",
        .situation = "two commits in flight",
        .what = "recovery takes a record's word for its data",
-       .found_as = {"holds none of the values it ever had"},
+       .found_as = {kDamaged},
        .canary = Canary::kNoDataHash},
       {.name = "ReuseUnsettled",
        .situation = "an extent that is mapped and freed by one record",
@@ -60,13 +61,23 @@ std::vector<CanaryCase> AllCanaries() {
       {.name = "ReuseUnderWrite",
        .situation = "a write in place that outlives what came after it",
        .what = "freed extents are reused with a write in place outstanding",
-       .found_as = {"has changed, but no op touched it"},
+       .found_as = {"has changed, but no op touched it", kDamaged},
        .canary = Canary::kReuseUnderWrite},
-      {.name = "OverwriteUnsettled",
+      {.name = "OverwriteClosed",
        .situation = "rewritten again and again until in place",
-       .what = "an extent is overwritten in place before its record is settled",
-       .found_as = {"which was reported durable"},
-       .canary = Canary::kOverwriteUnsettled},
+       .what = "blocks are overwritten in place that no record has opened",
+       .found_as = {kDamaged},
+       .canary = Canary::kOverwriteClosed},
+      {.name = "CloseUnderWrite",
+       .situation = "checkpoints with a write in place under way",
+       .what = "a mapping is closed with an overwrite of it in flight",
+       .found_as = {kDamaged},
+       .canary = Canary::kCloseUnderWrite},
+      {.name = "ExcuseNothing",
+       .situation = "a write in place and a record in flight",
+       .what = "what was open at a crash must match its checksum",
+       .found_as = {kDamaged},
+       .canary = Canary::kExcuseNothing},
       {.name = "ClaimPastGap",
        .situation = "a record that is there before the one before it",
        .what = "a record counts as durable although one before it does not",

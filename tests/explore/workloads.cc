@@ -27,6 +27,10 @@ void Must(const std::string& wrong) {
 }
 void Must(const absl::Status& status) { Must(status.ok() ? std::string() : status.ToString()); }
 
+// The third overwrite of a range opens what lies near it, for overwrites in place.
+constexpr char kOpenA[] =
+    "sync-all; write a 0 16384 sync; write a 0 16384 sync; write a 0 16384 sync; write a 0 16384 sync";
+
 // Makes a store by these steps, which end with a clean close, or with a kill once all is synced.
 ExploreBase MakeBase(std::string name, const AtomicLimits& atomic, const std::vector<Step>& steps,
                      bool close) {
@@ -84,7 +88,7 @@ std::vector<ExploreBase> MakeBases() {
   mallopt(M_MMAP_THRESHOLD, 64 << 20);
   mallopt(M_TRIM_THRESHOLD, 512 << 20);
   std::vector<ExploreBase> bases;
-  bases.push_back(MakeBase("clean", kHardware16K, {}, true));
+  bases.push_back(MakeBase("clean", kHardware16K, Steps(absl::StrCat(kOpenA, "; checkpoint")), false));
   bases.push_back(MakeBase("tail", kStated64K,
                            Steps("write a 0 16384 sync; write b 4000 9000 sync; write a 4096 4096 sync"),
                            false));
@@ -102,9 +106,10 @@ std::vector<ExploreBase> MakeBases() {
   bases.push_back(MakeBase("full", kHardware16K, fill, true));
   bases.back().may_refuse = true;
   const uint64_t filled = bases.back().model.data(bases.back().model.names().at("fill")).size();
-  fill.push_back({.kind = Step::kTruncate, .object = "fill", .length = filled - (384 << 10), .sync = true});
-  fill.push_back({.kind = Step::kCheckpoint});
-  bases.push_back(MakeBase("tight", kHardware16K, fill, true));
+  const std::string tight =
+      absl::StrCat("truncate fill ", filled - (1 << 20), " sync; checkpoint; ", kOpenA, "; checkpoint");
+  for (const Step& step : Steps(tight)) fill.push_back(step);
+  bases.push_back(MakeBase("tight", kHardware16K, fill, false));
   bases.back().may_refuse = true;
   return bases;
 }
@@ -171,16 +176,18 @@ const std::vector<Scenario>& Scenarios() {
       {"rewritten again and again until in place", "clean",
        "create c; write c 0 16384 sync; write c 0 16384 sync; write c 0 16384 sync; write c 0 16384 sync;"
        "write a 0 16384 sync; write c 0 16384 sync"},
+      {"checkpoints with a write in place under way", "clean",
+       "write a 0 16384 sync; checkpoint; hold-write; async a 0 16384 sync; checkpoint; checkpoint; write b "
+       "0 100 sync;"
+       "release; sync-all; checkpoint; checkpoint; write a 0 16384 sync"},
       {"an extent that is mapped and freed by one record", "clean",
        "write a 100 9000; barrier; write a 200 9000; sync-all; write b 100 9000 sync; write a 100 9000 sync"},
       {"a read that outlives its blocks", "tight",
-       "read a 40000 4096; hold-read a 0 16384; write a 0 16384 as 500 sync; write b 100 9000 sync; "
-       "checkpoint;"
-       "write b 200 9000 sync; write b 300 9000 sync; checkpoint; write b 400 9000 sync; write b 500 9000 "
-       "sync;"
-       "write b 600 9000 sync; release"},
+       "read a 40000 4096; hold-read a 16384 16384; write a 16384 16384 as 500 sync; write b 100 9000 sync; "
+       "checkpoint; write b 0 16384 sync; write b 300 16000 sync; checkpoint; write b 0 16384 sync;"
+       "write b 500 16000 sync; write b 0 16384 sync; write b 700 16000 sync; release"},
       {"a write in place that outlives what came after it", "tight",
-       "hold-write; async a 0 16384 sync; async a 100 16000; write b 0 4096 sync; write b 0 16384 sync;"
+       "hold-write; async a 16384 16384 sync; async a 16484 16000; write b 0 4096 sync; write b 0 16384 sync;"
        "write b 100 16000 sync; checkpoint; write b 300 16000 sync; write b 100 16000 sync; checkpoint;"
        "write b 300 16000 sync; write b 100 16000 sync; release; sync-all; write b 0 16384 sync"},
       {"a record that is there before the one before it", "clean",

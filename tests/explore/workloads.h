@@ -14,11 +14,11 @@
 namespace untorn {
 
 // Each holds an object "a" of 64 KiB and one "b" of 20000 bytes.
-//   clean  closed cleanly, so that all mappings are settled; a hardware unit of 16 KiB
+//   clean  killed behind a checkpoint, so that all mappings are settled; "a" is open; a hardware unit of 16 KiB
 //   tail   killed with records in the log, the last ones unsettled; a stated unit of 64 KiB
 //   wrap   one block is left before the end of the log's ring; no unit
 //   full   hardly any space left; a hardware unit of 16 KiB
-//   tight  some 384 KiB left, so that what is freed is soon used again; a hardware unit of 16 KiB
+//   tight  some 170 KiB left, so that what is freed is soon used again; "a" is open; a hardware unit of 16 KiB
 const std::vector<ExploreBase>& ExploreBases();
 const ExploreBase& ExploreBaseNamed(const std::string& name);
 

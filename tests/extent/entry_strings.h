@@ -62,6 +62,7 @@ inline std::optional<MappingEntry> ParseMapping(std::string_view key, std::strin
   }
   const bool written = state == MappingState::kWritten;
   if (value.size() != 24 + (written ? count.value() * kChecksumBytes : 0)) return std::nullopt;
+  if (words[2] > kNumberMax || (!written && words[2] != 0)) return std::nullopt;
   MappingEntry entry;
   entry.object = object;
   entry.mapping.logical = {start, count};

@@ -362,7 +362,10 @@ void ImageEditor::PutRecord(size_t index, LogRecord record) {
   for (LogEntry& e : record.entries) {
     bytes += EncodedBytes(e);
     if (bytes > kBlockBytes) return;
-    e.data.blocks.resize(e.logical.count.value());
+    const bool has_checksums = e.type == LogEntry::Type::kOpen ||
+                               (e.type == LogEntry::Type::kMap && e.state == MappingState::kWritten);
+    if (has_checksums && e.logical.count > kMapEntryBlocksMax) return;
+    e.data.blocks.resize(has_checksums ? e.logical.count.value() : 0);
     if (e.type != LogEntry::Type::kMap || e.state != MappingState::kWritten || e.logical.count > 16 ||
         !base_.superblock.geometry.InDataArea({e.physical, e.logical.count})) {
       continue;

@@ -12,7 +12,7 @@ std::string FsckFindings(const SimulatedDisk& disk, ShornSlot shorn) {
   SimulatedDeviceOptions options;
   options.shuffle = false;
   SimulatedDevice device(disk.Clone(), options);
-  absl::StatusOr<FsckResult> result = FsckDevice(device);
+  absl::StatusOr<FsckResult> result = FsckDevice(device, {.data = true});
   if (!result.ok()) return result.status().ToString();
   const bool is_shorn = !disk.IsReadable(kSuperblockSlots[0]) || !disk.IsReadable(kSuperblockSlots[1]);
   std::string text;

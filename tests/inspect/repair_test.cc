@@ -167,9 +167,12 @@ TEST(RepairTest, WhatTheLogWroteAndIsNoLongerThereIsQuarantined) {
   FlipByte(*disk, sb.geometry.LogBlock(sb.checkpoint_position + 1), 300, 1);
   const RepairResult result = RunRepair(disk);
   EXPECT_EQ(result.quarantined, 1);
-  const Files after = FilesOn(disk);
-  EXPECT_TRUE(after.contains(absl::StrCat("quarantine/", 1, "/a"))) << after.begin()->first;
-  EXPECT_TRUE(after.at("b") == Stamped(5, 8192));
+  auto after = internal::OpenOnDevice(OpenDisk(disk), {.read_only = true, .cache_bytes = 4 << 20}, false);
+  ASSERT_TRUE(IsOk(after));
+  const auto quarantined = (*after)->OpenObject(absl::StrCat("quarantine/", 1, "/a"));
+  ASSERT_TRUE(IsOk(quarantined));
+  EXPECT_TRUE(Fails(quarantined->Read(0, seen), absl::StatusCode::kDataLoss)) << "others wrote there";
+  EXPECT_TRUE(ReadAll(*(*after)->OpenObject("b"), 0, 8192) == Stamped(5, 8192));
 }
 
 TEST(RepairTest, BlocksMappedTwicePutBothInQuarantine) {

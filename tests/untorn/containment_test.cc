@@ -411,7 +411,7 @@ TEST(ContainmentTest, WhatGoesRightBehindDamageMayComeBack) {
     EXPECT_TRUE(IsOk((*store)->Checkpoint()));
   }
   EXPECT_GE(mappings, 3);
-  EXPECT_GT(names, 3);
+  EXPECT_GE(names, 3);
 }
 
 TEST(ContainmentTest, EntriesThatMakeNoSenseRefuseChangesToo) {

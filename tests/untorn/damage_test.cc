@@ -185,12 +185,12 @@ TEST_P(DamageTest, EverySingleBlockIsFoundAndGivesNoWrongAnswer) {
         }
       }
       EXPECT_TRUE(named) << "fsck: " << result.findings_total << " findings";
-      // A leaf holds a handful of names and objects, or a hundred mappings.
+      // A leaf holds a handful of names and objects, or some hundred mappings.
       const int inner =
           std::count_if(blocks.begin(), blocks.end(), [&](BlockNumber b) { return store.inner.contains(b); });
       const int leaves = static_cast<int>(blocks.size()) - inner;
       ExpectNoWrongAnswer(disk, inner * kObjects + leaves * 40, rng);
-      if ((i + d) % kRepairOneIn == 0) ExpectRepaired(disk, inner * kObjects + leaves * 110);
+      if ((i + d) % kRepairOneIn == 0) ExpectRepaired(disk, inner * kObjects + leaves * 400);
     }
   }
   std::cout << store.metadata.size() << " blocks of metadata; tried: " << tried[0] << " flipped, " << tried[1]

@@ -96,7 +96,9 @@ TEST_F(OpenErrorsTest, UnknownCompatibleFeaturesAreIgnored) {
 TEST_F(OpenErrorsTest, OneDamagedSlotLosesNothing) {
   for (const bool zero : {false, true}) {
     for (int slot : {0, 1}) {
-      TestStore store({.atomic = HardwareUnit(4096, 65536)});
+      TestStoreOptions options{.atomic = HardwareUnit(4096, 65536)};
+      options.open.policy = WritePolicy::kHardwareOnly;
+      TestStore store(options);
       ASSERT_TRUE(IsOk(store->CreateObject("a")->Write(0, Stamped(1, 16384))));
       ASSERT_TRUE(IsOk(store->Sync()));
       store.KillAndOpen();

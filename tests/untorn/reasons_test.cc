@@ -88,7 +88,7 @@ TEST_F(ReasonsTest, EveryReasonHasANameAndASentence) {
 }
 
 TEST_F(ReasonsTest, InPlace) {
-  ASSERT_NO_FATAL_FAILURE(Make(kUnit64K));
+  ASSERT_NO_FATAL_FAILURE(Make(kUnit64K, WritePolicy::kHardwareOnly));
   for (uint64_t length : {4 * kKiB, 16 * kKiB, 64 * kKiB}) ASSERT_TRUE(IsOk(WriteSync(128 * kKiB, length)));
   EXPECT_EQ(Counted(PathReason::kInPlace), 3u) << All();
   EXPECT_EQ(store_->counts().atomic_writes, 3u);
@@ -108,7 +108,7 @@ TEST_F(ReasonsTest, NoAtomicLimits) {
 }
 
 TEST_F(ReasonsTest, DeviceRefused) {
-  ASSERT_NO_FATAL_FAILURE(Make(kUnit64K, WritePolicy::kAutomatic, true));
+  ASSERT_NO_FATAL_FAILURE(Make(kUnit64K, WritePolicy::kHardwareOnly, true));
   ASSERT_TRUE(IsOk(WriteSync(0, 16 * kKiB)));
   ExpectMet(PathReason::kDeviceRefused);
   EXPECT_TRUE(ReadAll(a_, 0, 16 * kKiB) == Stamped(stamp_, 16 * kKiB));
@@ -148,7 +148,7 @@ TEST_F(ReasonsTest, Unmapped) {
 }
 
 TEST_F(ReasonsTest, Unwritten) {
-  ASSERT_NO_FATAL_FAILURE(Make(kUnit64K));
+  ASSERT_NO_FATAL_FAILURE(Make(kUnit64K, WritePolicy::kHardwareOnly));
   ASSERT_TRUE(IsOk(a_.Preallocate(2 << 20, 64 * kKiB)));
   ASSERT_TRUE(IsOk(store()->Checkpoint()));
   ASSERT_TRUE(IsOk(WriteSync(2 << 20, 16 * kKiB)));
@@ -194,6 +194,12 @@ TEST_F(ReasonsTest, Unsettled) {
   ASSERT_TRUE(IsOk(WriteSync(0, 16 * kKiB)));
   ASSERT_TRUE(IsOk(WriteSync(0, 16 * kKiB)));
   ExpectMet(PathReason::kUnsettled);
+}
+
+TEST_F(ReasonsTest, NotOpened) {
+  ASSERT_NO_FATAL_FAILURE(Make(kUnit64K));
+  ASSERT_TRUE(IsOk(WriteSync(0, 16 * kKiB)));
+  ExpectMet(PathReason::kNotOpened);
 }
 
 TEST_F(ReasonsTest, LengthNotPowerOfTwo) {

@@ -55,6 +55,9 @@ class CommitQueueTest : public WritebackTest {
           write.request.iov.push_back({buffer.data(), kBlockBytes});
         if (path == Path::kInPlace) {
           write.in_place = {set.get()};
+          commit.overwrites.push_back({set.get(), kId, range.blocks, extent.start,
+                                       TestChecksums(extent.start).Copy(range.blocks.count)});
+          volume().BeginOverwrite(extent);
           ++stats().change_sets_by_reason[static_cast<int>(PathReason::kInPlace)];
           stats().in_place_bytes += Bytes(range.blocks.count);
         } else {

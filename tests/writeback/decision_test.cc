@@ -32,10 +32,11 @@ struct Candidate {
   Candidate() {
     input.limits = Limits(AtomicSource::kHardware, 4, 16, 12);
     input.length_bytes = kWriteBlocks * kBlockBytes;
-    input.settled_twice = kSettled;
+    input.settled = {kSettled + 5, kSettled};
     // Two entries that are one run on the device.
     mappings = {{{0, 3}, MappingState::kWritten, kPlace, kSettled, 0},
                 {{3, 5}, MappingState::kWritten, kPlace + 3, 0, 0}};
+    for (Mapping& m : mappings) m.opened = LogEpoch(1);
   }
   void MoveTo(BlockNumber physical) {
     mappings[0].physical = physical;
@@ -72,10 +73,11 @@ constexpr Obstacle kObstacles[] = {
      }},
     {"unwritten", [](Candidate& c) { c.mappings[0].state = MappingState::kUnwritten; }},
     {"fragmented", [](Candidate& c) { ++c.mappings[1].physical; }},
-    {"unsettled", [](Candidate& c) { c.mappings[1].lsn = kSettled + 1; }},
     {"misaligned", [](Candidate& c) { c.MoveTo(kPlace + 9); }},  // and crosses the boundary
     {"straddles-boundary", [](Candidate& c) { c.MoveTo(kPlace + 8); }},
     {"read-outstanding", [](Candidate& c) { c.input.read_outstanding = true; }},
+    {"not-opened", [](Candidate& c) { c.mappings[1].opened = LogEpoch(); }},
+    {"unsettled", [](Candidate& c) { c.mappings[1].opened_by = kSettled + 6; }},
     {"in-place", [](Candidate&) {}},
 };
 
@@ -119,7 +121,7 @@ TEST(DecisionTest, TheTableAndTheBatchRuleGiveEveryReasonThereIs) {
     all.insert(PathReasonName(reason));
     EXPECT_STRNE(PathReasonSentence(reason), "");
   }
-  EXPECT_EQ(all.size(), 19u) << "two reasons have one name";
+  EXPECT_EQ(all.size(), 20u) << "two reasons have one name";
   EXPECT_EQ(given, all);
 }
 
@@ -161,10 +163,18 @@ TEST(DecisionTest, HardwareOnlyPolicyDecidesAsAutomaticDoes) {
   }
 }
 
-TEST(DecisionTest, RecordAtTheSettledMarkIsSettledAndTheNextIsNot) {
+TEST(DecisionTest, RecordThatOpensAtTheSettledMarkIsSettledAndTheNextIsNot) {
   Candidate c;
-  c.mappings[0].lsn = kSettled;
+  c.mappings[0].opened_by = kSettled + 5;
   EXPECT_EQ(c.Result(), PathReason::kInPlace);
+  c.mappings[0].opened_by = kSettled + 6;
+  EXPECT_EQ(c.Result(), PathReason::kUnsettled);
+}
+
+TEST(DecisionTest, WhatIsNotOpenedAndWasMappedOfLateIsUnsettled) {
+  Candidate c;
+  c.mappings[0].opened = LogEpoch();
+  EXPECT_EQ(c.Result(), PathReason::kNotOpened);
   c.mappings[0].lsn = kSettled + 1;
   EXPECT_EQ(c.Result(), PathReason::kUnsettled);
 }

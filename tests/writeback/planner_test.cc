@@ -22,7 +22,9 @@ constexpr Lsn kSettled = 10;
 const AtomicLimits kUnit16 = {AtomicSource::kHardware, kBlockBytes, 16 * kBlockBytes, 0};
 
 Mapping Written(BlockRange blocks, BlockNumber physical, Lsn lsn = 1) {
-  return {blocks, MappingState::kWritten, physical, lsn, 0};
+  Mapping m{blocks, MappingState::kWritten, physical, lsn, 0};
+  m.opened = LogEpoch(1);
+  return m;
 }
 Mapping Unwritten(BlockRange blocks, BlockNumber physical) {
   return {blocks, MappingState::kUnwritten, physical, 1, 0};
@@ -65,7 +67,7 @@ class PlannerTest : public testing::Test {
                                   .limits = kUnit16,
                                   .mappings_known = mappings_known_,
                                   .mappings = sets_.mappings(),
-                                  .settled_twice = kSettled,
+                                  .settled = {kSettled, kSettled},
                                   .earlier_in_flight = earlier_in_flight_,
                                   .read_outstanding = [this](Extent e) { return e == read_; }});
   }
@@ -180,7 +182,9 @@ TEST_F(PlannerTest, NeighboursOnTheDeviceAreOneWriteThatNamesTheirChangeSets) {
 }
 
 TEST_F(PlannerTest, ThirdRewriteOfTheSameUnsettledRangeSettlesFirst) {
-  sets_.Add({{8, 4}}, {Written({8, 4}, 96, kSettled + 1)});
+  Mapping closed = Written({8, 4}, 96, kSettled + 1);
+  closed.opened = LogEpoch();
+  sets_.Add({{8, 4}}, {closed});
   EXPECT_EQ(Reasons(), "unsettled ");
   EXPECT_FALSE(Make().settle_first) << "it was rewritten once: a record costs less";
   sets_.mappings()[0].mappings[0].unsettled_rewrites = 1;
