@@ -15,6 +15,7 @@
 #include "store/object_resize.h"
 #include "store/on_device.h"
 #include "store/preallocate.h"
+#include "store/scrub.h"
 #include "store/store_impl.h"
 #include "store/transaction_impl.h"
 
@@ -345,6 +346,10 @@ absl::StatusOr<std::vector<ObjectInfo>> Store::List(std::string_view after, size
 absl::Status Store::Barrier() { return impl_->Barrier(); }
 absl::Status Store::Sync() { return impl_->Sync(); }
 absl::Status Store::Checkpoint() { return impl_->Checkpoint(); }
+
+absl::StatusOr<ScrubResult> Store::Scrub(const ScrubOptions& options) {
+  return internal::Scrub(*impl_, options);
+}
 
 Transaction Store::Begin() { return Transaction(std::make_unique<TransactionImpl>(impl_)); }
 

@@ -8,7 +8,7 @@
 
 namespace untorn::tools {
 
-std::vector<Command> StoreCommands();     // create, info, stats
+std::vector<Command> StoreCommands();     // create, info, stats, scrub
 std::vector<Command> ObjectCommands();    // ls, rm, mv, truncate
 std::vector<Command> TransferCommands();  // put, get, write, read
 std::vector<Command> InspectCommands();   // dump, fsck

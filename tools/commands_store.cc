@@ -1,4 +1,4 @@
-// create, info, stats.
+// create, info, stats, scrub.
 #include <sys/stat.h>
 
 #include <cstdio>
@@ -60,6 +60,25 @@ int RunStats(const Invocation& invocation) {
   return kExitOk;
 }
 
+int RunScrub(const Invocation& invocation) {
+  const std::string& path = invocation.arguments[0];
+  const bool as_json = absl::GetFlag(FLAGS_json);
+  auto store = Store::Open(path, OpenOptionsFromFlags(/*read_only=*/false));
+  if (!store.ok()) return invocation.Fail(store.status());
+  absl::StatusOr<ScrubResult> result;
+  {
+    Progress progress("scrub", !as_json && !absl::GetFlag(FLAGS_quiet));
+    ScrubOptions options;
+    options.bytes_per_second_max = absl::GetFlag(FLAGS_limit).bytes;
+    options.progress = [&progress](uint64_t done, uint64_t total) { progress.Update(done, total); };
+    result = (*store)->Scrub(options);
+  }
+  if (!result.ok()) return invocation.Fail(result.status());
+  if (absl::Status closed = (*store)->Close(); !closed.ok()) return invocation.Fail(closed);
+  as_json ? PrintJson(ScrubJson(path, *result)) : PrintText(ScrubText(path, *result));
+  return result->damaged_total == 0 ? kExitOk : kExitFailed;
+}
+
 }  // namespace
 
 std::vector<Command> StoreCommands() {
@@ -107,6 +126,22 @@ std::vector<Command> StoreCommands() {
        .min_arguments = 1,
        .max_arguments = 1,
        .run = RunStats},
+      {.name = "scrub",
+       .arguments = "STORE",
+       .summary = "Reads all data of a store and compares it with its checksums",
+       .description =
+           "Prints one line for each damaged range: object, bytes, and the cause. Reads of such a range "
+           "fail; "
+           "writing it anew, or restoring it from a copy, mends it. What the last owner of the store was "
+           "overwriting in place when it crashed is taken as it is, and gets a checksum. An application "
+           "scrubs a "
+           "store in use by Store::Scrub. A store that cannot be opened is checked by 'untorn fsck --data'.",
+       .options = WithOpenOptions({{"limit", "SIZE"}, {"json"}, {"quiet"}}),
+       .examples = "untorn scrub app.untorn\nuntorn scrub app.untorn --limit=50M --json",
+       .min_arguments = 1,
+       .max_arguments = 1,
+       .run = RunScrub,
+       .findings = "there is damage, or the store cannot be opened"},
   };
 }
 

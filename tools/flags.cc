@@ -34,6 +34,7 @@ ABSL_FLAG(
     "is closed, at the end of the command");
 ABSL_FLAG(bool, show_stats, false, "print on stderr which path the writes took, and why");
 ABSL_FLAG(bool, repair, false, "do what can be done about what is found");
+ABSL_FLAG(ByteSize, limit, ByteSize{0}, "bytes to read a second at most; 0 sets no limit");
 ABSL_FLAG(bool, data, false, "read all data too, and compare it with its checksums");
 ABSL_FLAG(bool, dry_run, false, "with --repair: only tell what would be done");
 ABSL_FLAG(bool, json, false, "print JSON");

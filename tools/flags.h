@@ -48,6 +48,7 @@ ABSL_DECLARE_FLAG(bool, show_stats);
 ABSL_DECLARE_FLAG(bool, json);
 ABSL_DECLARE_FLAG(bool, quiet);
 ABSL_DECLARE_FLAG(bool, repair);
+ABSL_DECLARE_FLAG(untorn::ByteSize, limit);
 ABSL_DECLARE_FLAG(bool, data);
 ABSL_DECLARE_FLAG(bool, dry_run);
 ABSL_DECLARE_FLAG(bool, verbose);

@@ -140,6 +140,8 @@ constexpr Counter kCounters[] = {
     {"device_bytes_read", &Stats::device_bytes_read, true},
     {"in_place_bytes", &Stats::in_place_bytes, true},
     {"cow_bytes", &Stats::cow_bytes, true},
+    {"blocks_damaged", &Stats::blocks_damaged},
+    {"blocks_excused", &Stats::blocks_excused},
     {"page_hits", &Stats::page_hits},
     {"page_misses", &Stats::page_misses},
     {"recovered_records", &Stats::recovered_records},
@@ -283,6 +285,44 @@ Json FsckJson(const std::string& path, const FsckResult& result) {
           {"data_checked", result.data_checked},
           {"data_blocks_checked", result.data_blocks_checked},
           {"data_blocks_excused", result.data_blocks_excused}};
+}
+
+Json ScrubJson(const std::string& path, const ScrubResult& result) {
+  Json damaged = Json::array();
+  for (const DamagedRange& range : result.damaged) {
+    Json entry = NameJson(range.object);
+    entry["id"] = range.object_id;
+    entry["offset_bytes"] = range.offset_bytes;
+    entry["length_bytes"] = range.length_bytes;
+    entry["why"] = NameJson(range.why)["name"];
+    damaged.push_back(std::move(entry));
+  }
+  return {{"path", NameJson(path)["name"]},
+          {"clean", result.damaged_total == 0},
+          {"objects", result.objects},
+          {"bytes", result.bytes},
+          {"damaged_total", result.damaged_total},
+          {"damaged_bytes", result.damaged_bytes},
+          {"blocks_adopted", result.blocks_adopted},
+          {"damaged", damaged}};
+}
+
+std::string ScrubText(const std::string& path, const ScrubResult& result) {
+  std::string out;
+  for (const DamagedRange& range : result.damaged) {
+    absl::StrAppend(&out, "'", Printable(range.object), "', bytes ", range.offset_bytes, " to ",
+                    range.offset_bytes + range.length_bytes - 1, ": ", Printable(range.why), "\n");
+  }
+  if (result.damaged_total > result.damaged.size()) {
+    absl::StrAppend(&out, "and ", result.damaged_total - result.damaged.size(), " more\n");
+  }
+  absl::StrAppend(&out, Count(result.objects, "object"), ", ", Size(result.bytes), " read");
+  if (result.blocks_adopted > 0) {
+    absl::StrAppend(&out, ", ", Count(result.blocks_adopted, "block"), " left open by a crash adopted");
+  }
+  absl::StrAppend(&out, "\n", Printable(path), ": ",
+                  result.damaged_total == 0 ? "clean" : Count(result.damaged_total, "damaged range"), "\n");
+  return out;
 }
 
 std::string FsckText(const std::string& path, const FsckResult& result) {

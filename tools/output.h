@@ -20,7 +20,10 @@ Json StatsJson(const Stats& stats);
 Json FsckJson(const std::string& path, const FsckResult& result);
 Json RepairJson(const std::string& path, const RepairResult& result, bool dry_run);
 
+Json ScrubJson(const std::string& path, const ScrubResult& result);
+
 std::string InfoText(const StoreInfo& info);
+std::string ScrubText(const std::string& path, const ScrubResult& result);
 std::string StatsText(const Stats& stats);
 std::string FsckText(const std::string& path, const FsckResult& result);
 // What was found, and what is done about it.

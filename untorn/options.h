@@ -103,6 +103,31 @@ struct ObjectInfo {
   uint64_t size_bytes = 0;
 };
 
+struct ScrubOptions {
+  uint64_t bytes_per_second_max = 0;  // 0: as fast as the device reads
+  // Is called with (done, total) bytes, without a lock held. `total` is an estimate.
+  std::function<void(uint64_t, uint64_t)> progress = nullptr;
+};
+
+// A range that a scrub found damaged. Reads of the range return kDataLoss. The name is empty if not even the names of
+// objects can be read.
+struct DamagedRange {
+  std::string object;
+  uint64_t object_id = 0;
+  uint64_t offset_bytes = 0;
+  uint64_t length_bytes = 0;
+  std::string why;
+};
+
+struct ScrubResult {
+  uint64_t objects = 0;
+  uint64_t bytes = 0;                 // that were read and compared
+  uint64_t blocks_adopted = 0;        // were open at a crash, and now have the checksums of what was read
+  std::vector<DamagedRange> damaged;  // the first 1000; damaged_total counts all
+  uint64_t damaged_total = 0;
+  uint64_t damaged_bytes = 0;
+};
+
 struct StoreInfo {
   std::string path;
   std::string uuid;

@@ -238,6 +238,11 @@ class Store {
   // Writes a checkpoint. A checkpoint shortens the next recovery, and gives pending space back.
   absl::Status Checkpoint();
 
+  // Reads all data from the device and compares it with its checksums, object by object. Other calls go on meanwhile.
+  // What is wrong is in the result: object, range and cause. Writes that are accepted during the scrub may be left out.
+  // Changes no content. Blocks that were open for writes in place when the last owner crashed get checksums.
+  absl::StatusOr<ScrubResult> Scrub(const ScrubOptions& options = {});
+
   Transaction Begin();
 
   StoreInfo info() const;

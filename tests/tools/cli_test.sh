@@ -26,7 +26,7 @@ same() { cmp "$1" "$2" || fail "$1 and $2 differ"; }
 
 json() { python3 -c 'import json,sys; d=json.load(open("out")); print(eval(sys.argv[1]))' "$1" || fail "no JSON: $1"; }
 
-commands='create info stats ls rm mv truncate put get write read dump fsck'
+commands='create info stats scrub ls rm mv truncate put get write read dump fsck'
 echo "== help"
 expect 0 'Usage: untorn COMMAND' help
 expect 0 'Usage: untorn COMMAND' --help
@@ -231,6 +231,25 @@ expect 1 'damaged: 1 finding$' fsck damaged
 expect 0 'superblock slot 0 is unusable' ls damaged
 expect 0 'written anew' put damaged 'odd size' --quiet
 expect 0 'damaged: clean' fsck damaged
+
+echo "== scrub"
+expect 0 'created rot.untorn' create rot.untorn --size=16M
+head -c 50000 /dev/urandom >bytes
+expect 0 '' put rot.untorn bytes --quiet
+expect 0 'rot.untorn: clean' scrub rot.untorn
+expect 0 'data: 13 blocks read' fsck rot.untorn --data
+expect 0 '' dump rot.untorn --json --parts=objects
+block=$(json '[o["mappings"][0]["physical"] for o in d["objects"]][0]')
+printf 'rot' | dd of=rot.untorn bs=1 seek=$((block * 4096 + 77)) conv=notrunc status=none
+expect 1 "'bytes', bytes 0 to 4095: block $block does not match its checksum" scrub rot.untorn
+expect 1 '' scrub rot.untorn --json --limit=100M
+[[ $(json 'd["damaged"][0]["name"], d["damaged_bytes"], d["clean"]') == "('bytes', 4096, False)" ]] || fail "scrub --json: $(cat out)"
+expect 1 'data-damaged .18.: object 1 .bytes., block 0 of it' fsck rot.untorn --data
+expect 0 'rot.untorn: clean' fsck rot.untorn
+expect 1 'does not match its checksum' get rot.untorn bytes -
+expect 2 'which --repair cannot mend' fsck rot.untorn --data --repair
+expect 0 '' put rot.untorn bytes --quiet --force
+expect 0 'rot.untorn: clean' scrub rot.untorn
 
 echo "== repair"
 expect 0 'damaged: clean' fsck damaged --repair
