@@ -43,10 +43,16 @@ absl::Status MakeCheckpoint(Lock& lock, const CheckpointParts& parts, const uint
   UNTORN_CHECK(state.frozen == nullptr, "two checkpoints at once");
   // The lock is held from here to the checkpoint's log position, so the position is where the frozen delta
   // ends.
-  if (std::optional<Reservation> room =
-          parts.space.TryReserve({0, state.open.tree_entries_max()}, EmergencyReserve::kKept)) {
-    state.open.CloseQuiet(state.active.get());
-  }
+  state.open.Forget(*state.active);
+  // The delta counts the closings when they are all there.
+  Reservation room;
+  const auto has_room = [&](uint64_t tree_entries) REQUIRES_STORE_LOCK {
+    std::optional<Reservation> more = parts.space.TryReserve({0, tree_entries}, EmergencyReserve::kKept);
+    if (more) room.Add(*std::move(more));
+    return more.has_value();
+  };
+  state.open.CloseQuiet(has_room, state.active.get());
+  room.Release();
   state.frozen = std::move(state.active);
   state.active = std::make_unique<Delta>();
   Superblock next = state.superblock;

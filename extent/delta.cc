@@ -50,16 +50,16 @@ Delta::Entry Delta::EntryOf(const Mapping& m, bool owned) {
 
 void Delta::CountIn(const Entry& entry) {
   ++mapping_count_;
-  if (entry.has_extent()) mapped_blocks_ += entry.count;
+  if (entry.owns_extent()) mapped_blocks_ += entry.count;
   checksum_entries_ += entry.checksum_entries();
 }
 
 void Delta::CountOut(const Entry& entry) {
-  UNTORN_CHECK(mapping_count_ > 0 && (!entry.has_extent() || mapped_blocks_ >= entry.count) &&
+  UNTORN_CHECK(mapping_count_ > 0 && (!entry.owns_extent() || mapped_blocks_ >= entry.count) &&
                    checksum_entries_ >= entry.checksum_entries(),
                "a delta counts fewer mappings than it has");
   --mapping_count_;
-  if (entry.has_extent()) mapped_blocks_ -= entry.count;
+  if (entry.owns_extent()) mapped_blocks_ -= entry.count;
   checksum_entries_ -= entry.checksum_entries();
 }
 
@@ -80,7 +80,7 @@ void Delta::Put(Object& object, const Mapping& m, bool owned) {
 void Delta::ReplaceWhole(Entry& entry, const Mapping& mapping, DisplacedFn displaced) {
   const Extent old{entry.physical, entry.count};
   const Lsn old_lsn = entry.lsn;
-  const bool displaces = entry.has_extent() && entry.owned;
+  const bool displaces = entry.owns_extent();
   UNTORN_CHECK(mapping.logical.count == entry.count, "a mapping is replaced by one of another length");
   CountOut(entry);
   // The planner pays for a settling record only if the same range is rewritten repeatedly.
@@ -274,7 +274,7 @@ absl::Status Delta::CheckInvariants() const {
       }
       end = start + entry.count;
       ++count;
-      if (entry.has_extent()) blocks += entry.count;
+      if (entry.owns_extent()) blocks += entry.count;
       checksum_entries += entry.checksum_entries();
       const bool written = entry.state == MappingState::kWritten;
       if (entry.checksums.size() != (written ? entry.count.value() : 0) || (!written && entry.opened > 0)) {

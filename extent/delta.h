@@ -62,6 +62,7 @@ class Delta {
 
   bool empty() const { return entries() == 0; }
   size_t entries() const { return mapping_count_ + inodes_.size() + names_.size(); }
+  // Counts the blocks that the delta maps and owns.
   BlockCount mapped_blocks() const { return mapped_blocks_; }
   // Counts the entries as TreeGrowthMax does.
   uint64_t tree_entries() const {
@@ -93,6 +94,7 @@ class Delta {
     BlockChecksums checksums;  // of written blocks
 
     bool has_extent() const { return state != MappingState::kHole; }
+    bool owns_extent() const { return has_extent() && owned; }
     uint64_t checksum_entries() const {
       return state == MappingState::kWritten ? TreeEntriesOfBlocks(count) - 1 : 0;
     }

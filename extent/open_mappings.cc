@@ -20,48 +20,43 @@ bool OpenMappings::InFlight(Extent extent) const {
                      [&](const Extent& e) { return e.start < extent.end() && extent.start < e.end(); });
 }
 
-uint64_t OpenMappings::tree_entries_max() const {
-  uint64_t entries = 0;
-  // Blocks that were remapped may leave a part of a mapping on either side of each other.
-  for (const Open& open : mappings_) {
-    entries += open.without_checksums.logical.count.value() +
-               TreeEntriesOfBlocks(open.without_checksums.logical.count);
-  }
-  return entries;
+void OpenMappings::Close(const Open& mapping, Delta* active) {
+  Mapping closed = mapping.mapping();
+  closed.opened = LogEpoch();
+  active->Note(mapping.object, closed);
 }
 
-void OpenMappings::Close(const std::vector<Open>& mappings, Delta* active) {
-  for (const Open& open : mappings) {
-    Mapping closed = open.mapping();
-    closed.opened = LogEpoch();
-    active->Note(open.object, closed);
-  }
-}
-
-void OpenMappings::CloseQuiet(Delta* active) {
-  std::vector<Open> stay, close;
+void OpenMappings::Forget(const Delta& active) {
+  std::vector<Open> kept;
   for (const Open& open : mappings_) {
     const Mapping m = open.mapping();
-    // What the delta says of the blocks is newer, so the tree's mapping counts in the gaps alone.
-    active->Visit(
+    active.Visit(
         open.object, m.logical, [](const Mapping&) {},
-        [&](BlockRange gap) {
-          const Mapping part = m.Part(gap);
-          (MayClose(InFlight(part.extent())) ? close : stay).emplace_back(open.object, part);
-        });
+        [&](BlockRange gap) { kept.emplace_back(open.object, m.Part(gap)); });
   }
-  Close(close, active);
-  mappings_ = std::move(stay);
+  mappings_ = std::move(kept);
 }
 
-void OpenMappings::CloseAll(LogEpoch session, Delta* active) {
-  UNTORN_CHECK(in_flight_.empty(), "all mappings are closed during an overwrite in place");
-  CloseQuiet(active);
+void OpenMappings::CloseQuiet(absl::FunctionRef<bool(uint64_t)> has_room, Delta* active) {
+  std::vector<Open> kept;
+  for (const Open& open : mappings_) {
+    const Mapping& m = open.without_checksums;
+    // Closing may cut a mapping of the tree in three.
+    if (MayClose(InFlight(m.extent())) && has_room(TreeEntriesOfBlocks(m.logical.count) + 2)) {
+      Close(open, active);
+    } else {
+      kept.push_back(open);
+    }
+  }
+  mappings_ = std::move(kept);
+}
+
+void OpenMappings::CloseNewest(LogEpoch session, Delta* active) const {
   std::vector<Open> close;
   active->ForEachMapping([&](ObjectId id, const Mapping& m, bool) {
-    if (m.opened > 0 && m.opened == session) close.emplace_back(id, m);
+    if (m.opened > 0 && m.opened == session && MayClose(InFlight(m.extent()))) close.emplace_back(id, m);
   });
-  Close(close, active);
+  for (const Open& open : close) Close(open, active);
 }
 
 void OpenMappings::Carried(LogEpoch session, const Delta& frozen) {

@@ -29,14 +29,16 @@ class OpenMappings {
   void End(Extent extent);
 
   bool empty() const { return mappings_.empty(); }
-  // Counts what CloseQuiet() may add to a delta, as TreeGrowthMax counts it.
-  uint64_t tree_entries_max() const;
 
-  // Must be called before `active` is frozen. Adds to `active` that the quiet mappings are closed: no delta says
-  // anything of them, and no overwrite is in flight.
-  void CloseQuiet(Delta* active);
-  // Does the same with all mappings that `session` has opened. No overwrite may be in flight.
-  void CloseAll(LogEpoch session, Delta* active);
+  // Must be called before `active` is frozen, whether mappings are closed or not. Forgets what `active` says something
+  // newer of.
+  void Forget(const Delta& active);
+  // Adds to `active` that the mappings are closed, but for those with an overwrite in flight and those for which
+  // `has_room` returns false. The argument is how many changes of the tree a mapping takes. Must follow Forget(), with
+  // no delta frozen: these mappings are then the tree's.
+  void CloseQuiet(absl::FunctionRef<bool(uint64_t tree_entries)> has_room, Delta* active);
+  // Closes the mappings of `active` that `session` has opened, but for those with an overwrite in flight.
+  void CloseNewest(LogEpoch session, Delta* active) const;
   // Must be called when the tree holds `frozen`.
   void Carried(LogEpoch session, const Delta& frozen);
 
@@ -54,7 +56,7 @@ class OpenMappings {
     BlockChecksums checksums;
   };
   bool InFlight(Extent extent) const;
-  static void Close(const std::vector<Open>& mappings, Delta* active);
+  static void Close(const Open& mapping, Delta* active);
 
   std::vector<Open> mappings_;
   std::vector<Extent> in_flight_;

@@ -120,12 +120,7 @@ bool Volume::ExcusesMismatch(const Mapping& mapping) const {
   return MayExcuseMismatch(mapping.opened, state_.session);
 }
 
-void Volume::CloseOpenMappings() {
-  if (std::optional<Reservation> room =
-          space_.TryReserve({0, state_.open.tree_entries_max()}, EmergencyReserve::kKept)) {
-    state_.open.CloseAll(state_.session, state_.active.get());
-  }
-}
+void Volume::CloseNewestMappings() { state_.open.CloseNewest(state_.session, state_.active.get()); }
 
 absl::Status Volume::RunCheckpoint(Lock& lock) {
   RETURN_IF_ERROR(MakeCheckpoint(lock, {pump_, state_, space_, mappings_, log_, superblocks_}, next_object_));

@@ -81,9 +81,9 @@ class Volume {
   // Makes a checkpoint. The caller makes sure that no other checkpoint is running. After an error the volume
   // must not be written any more.
   absl::Status RunCheckpoint(Lock& lock) REQUIRES_STORE_LOCK;
-  // Closes all mappings that this session has opened, as far as the space for that is there. No overwrite in place may
-  // be in flight. A checkpoint must follow.
-  void CloseOpenMappings() REQUIRES_STORE_LOCK;
+  // Closes the mappings that this session has opened or overwritten since the last checkpoint began. The checkpoint that
+  // must follow closes the others.
+  void CloseNewestMappings() REQUIRES_STORE_LOCK;
   // Says whether the next checkpoint would change anything.
   bool CheckpointNeeded() const REQUIRES_STORE_LOCK {
     return log_.blocks_used() > 0 || !state_.active->empty() || !state_.open.empty();

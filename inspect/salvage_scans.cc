@@ -56,6 +56,8 @@ void Salvage::NodeScan::SetRecord(const Inode& inode) {
 }
 
 void Salvage::NodeScan::Mapping(const MappingEntry& entry) {
+  // No session may take the blocks for its own.
+  s_.newest_.epoch = std::max(s_.newest_.epoch, entry.mapping.opened);
   if (s_.sb_.geometry.InDataArea(entry.mapping.extent())) {
     s_.untouchable_.Add(entry.mapping.extent());
   } else {

@@ -116,7 +116,7 @@ absl::Status StoreImpl::Close() {
   absl::Status status = health.failure();
   if (status.ok() && !options_.read_only) {
     status = front_.committer.SyncAll(lock);
-    if (status.ok()) storage_->volume->CloseOpenMappings();
+    if (status.ok()) storage_->volume->CloseNewestMappings();
     // The last checkpoint may have everything already.
     if (status.ok() && storage_->volume->CheckpointNeeded()) {
       status = writeback_.checkpointer().Checkpoint(lock);

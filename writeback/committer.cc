@@ -243,24 +243,34 @@ Readiness Committer::AwaitOpenings(Lock& lock, const ChangeSet& set, std::vector
   // Beside damage, the set goes by copy-on-write.
   if (absl::IsDataLoss(found)) return Readiness::Ready();
   RETURN_IF_ERROR(found);
-  const PageCache& pages = parts_.fork.pages();
+  // A commit in flight may map blocks anew before the opening.
+  const auto is_committing = [&](ObjectBlock b) REQUIRES_STORE_LOCK {
+    const Page* page = parts_.fork.pages().Find(*change.object, b);
+    return page != nullptr && page->committing != nullptr;
+  };
   SpaceCost cost;
+  BlockCount own;  // blocks of the set that are open then
   for (const Mapping& m : mappings) {
-    if (m.state != MappingState::kWritten || m.opened > 0) continue;
-    // A commit in flight may map the blocks anew before the opening.
-    bool committing = false;
-    for (ObjectBlock b = m.logical.start; b < m.logical.end(); ++b) {
-      const Page* page = pages.Find(*change.object, b);
-      committing |= page != nullptr && page->committing != nullptr;
-    }
-    if (committing) continue;
-    for (ObjectBlock at = m.logical.start; at < m.logical.end(); at += kMapEntryBlocksMax) {
-      const BlockRange part{at, std::min(m.logical.end() - at, kMapEntryBlocksMax)};
-      entries->push_back(LogEntry::Open(id, m.Part(part), parts_.volume.session()));
-      // The opening may cut a mapping in three.
-      cost.tree_entries += TreeEntriesOfBlocks(part.count) + 2;
+    if (m.state != MappingState::kWritten) continue;
+    const ObjectBlock own_start = std::max(m.logical.start, range.start),
+                      own_end = std::min(m.logical.end(), range.end());
+    if (own_start < own_end) own += own_end - own_start;
+    if (m.opened > 0) continue;
+    for (ObjectBlock at = m.logical.start; at < m.logical.end();) {
+      BlockCount count;
+      while (count < kMapEntryBlocksMax && at + count < m.logical.end() && !is_committing(at + count))
+        ++count;
+      if (count > 0) {
+        entries->push_back(LogEntry::Open(id, m.Part({at, count}), parts_.volume.session()));
+        // The opening may cut a mapping in three.
+        cost.tree_entries += TreeEntriesOfBlocks(count) + 2;
+        at += count;
+      } else {
+        ++at;
+      }
     }
   }
+  UNTORN_CHECK(own == range.count, "a set of blocks that are not written is opened");
   std::optional<Reservation> reserved = parts_.volume.space().TryReserve(cost, EmergencyReserve::kKept);
   if (reserved) {
     *room = *std::move(reserved);

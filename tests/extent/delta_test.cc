@@ -278,7 +278,9 @@ class DeltaModel {
     });
     ASSERT_EQ(found, expected);
     BlockCount mapped;
-    for (const auto& [physical, count] : expected) mapped += BlockCount(static_cast<uint64_t>(count));
+    for (const auto& [at, cell] : cells_) {
+      if (cell.state != MappingState::kHole && cell.owned) ++mapped;
+    }
     ASSERT_EQ(delta_.mapped_blocks(), mapped);
   }
 
