@@ -19,9 +19,10 @@ enum class Durability {
 
 // Says how atomic writes may reach the device.
 enum class WritePolicy {
-  kAutomatic,     // in place where the range qualifies and that is cheaper, else copy-on-write
-  kAlwaysCow,     // never in place
-  kHardwareOnly,  // an atomic write that can never qualify for the in-place path is refused
+  kAutomatic,  // in place where the range qualifies and that is cheaper, else copy-on-write
+  kAlwaysCow,  // never in place
+  // An atomic write that can never qualify for the in-place path is refused. Others may be opened at their first overwrite.
+  kHardwareOnly,
 };
 
 // Says why a change set went in place or by copy-on-write. Reason 0 is "in place"; each other reason names
