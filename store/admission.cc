@@ -226,7 +226,7 @@ Readiness Admission::AwaitCached(Lock& lock, ObjectState& object, ObjectBlock bl
     if (!excused) read = DamagedBlockError(parts_, object, block, found.front().physical);
   };
   if (read.ok()) {
-    ForEachWrongBlock(request.iov, ChecksumsRef(checksums), parts_.volume.data_key(), wrong);
+    ForEachWrongBlock(request.iov, ChecksumsRef(checksums), parts_.data_key, wrong);
   }
   // A write may have filled the page meanwhile. FillRead() then drops this buffer, because the token has
   // changed.

@@ -193,7 +193,7 @@ void PageReader::PrepareFetch(const Plan& plan, Piece* piece) {
 }
 
 void PageReader::Verify(Piece& piece) const {
-  ForEachWrongBlock(piece.request.iov, ChecksumsRef(piece.checksums), parts_.volume.data_key(),
+  ForEachWrongBlock(piece.request.iov, ChecksumsRef(piece.checksums), parts_.data_key,
                     [&](BlockCount block) { piece.wrong.push_back(piece.blocks.start + block); });
 }
 

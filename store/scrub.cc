@@ -149,8 +149,7 @@ class Scrubber {
       RETURN_IF_ERROR(read);
       const Unlocked unlocked(lock);
       const iovec part{buffer.data(), buffer.size()};
-      ForEachBlockHash({&part, 1}, front_.parts.volume.data_key(),
-                       [&](Hash128 hash) { found.push_back(hash.low); });
+      ForEachBlockHash({&part, 1}, front_.parts.data_key, [&](Hash128 hash) { found.push_back(hash.low); });
     }
     if (front_.parts.volume.space().pending_blocks() > 0) {
       RETURN_IF_ERROR(front_.parts.volume.space().ReleasePending());

@@ -72,7 +72,7 @@ absl::Status Spill::Read(const SpilledExtent& extent, BlockCount from, BlockCoun
   const iovec piece{buffer.data(), buffer.size()};
   BlockCount block = from;
   absl::Status status;
-  ForEachBlockHash({&piece, 1}, front_.parts.volume.data_key(), [&](Hash128 hash) {
+  ForEachBlockHash({&piece, 1}, front_.parts.data_key, [&](Hash128 hash) {
     if (hash != extent.hashes[block.value()] && status.ok()) {
       status = absl::DataLossError(absl::StrCat("block ", (extent.physical + block).value(), " of ",
                                                 front_.parts.pump.device().info().path,
@@ -131,13 +131,12 @@ absl::Status Spill::WriteExtent(Lock& lock, Extent extent, const BufferRef* buff
   const size_t blocks = extent.count.value();
   std::vector<IoRequest> requests((blocks + kIovecsPerWrite - 1) / kIovecsPerWrite);
   std::vector<IoRequest*> pointers;
-  const uint64_t data_key = front_.parts.volume.data_key();
   {
     // Hashing takes long and needs no lock, because the buffers belong to the transaction.
     const Unlocked unlocked(lock);
     std::vector<iovec> data;
     for (size_t i = 0; i < blocks; ++i) data.push_back({buffers[i].data(), kBlockBytes});
-    ForEachBlockHash(data, data_key, [&](Hash128 hash) { hashes->push_back(hash); });
+    ForEachBlockHash(data, front_.parts.data_key, [&](Hash128 hash) { hashes->push_back(hash); });
     for (size_t r = 0; r < requests.size(); ++r) {
       requests[r].op = IoOp::kWrite;
       requests[r].offset_bytes = ByteOffset(extent.start) + r * kIovecsPerWrite * kBlockBytes;

@@ -227,7 +227,8 @@ Readiness Committer::AwaitLogRoom(Lock& lock, BlockCount blocks, LogReservation*
 
 Readiness Committer::AwaitOpenings(Lock& lock, const ChangeSet& set, std::vector<LogEntry>* entries,
                                    Reservation* room) {
-  const auto& [id, change] = *set.changes.begin();
+  const ObjectChange& change = set.changes.begin()->second;
+  const ObjectId id = change.object->id;
   BlockRange range;
   change.data.ForEach([&](BlockRange r) { range = r; });
   const ObjectBlock start = range.start.RoundDown(kOpenWindowBlocks);
@@ -437,9 +438,9 @@ Committer::Sent Committer::SendBatch(Lock& lock, Take take) {
   }
   LogWriter& log_writer = parts_.volume.log();
   const auto make_record = [&] {
-    commit.overwrites = HashOverwrites(plan, parts_.volume.data_key());
+    commit.overwrites = HashOverwrites(plan, parts_.data_key);
     if (!commit.has_record) return;
-    HashPieces(*pieces, entry_of, parts_.volume.data_key(), &commit.log.entries);
+    HashPieces(*pieces, entry_of, parts_.data_key, &commit.log.entries);
     log_writer.Encode(&commit.log);
   };
   BlockCount blocks;

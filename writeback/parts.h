@@ -44,6 +44,8 @@ struct Parts {
   Stats& stats GUARDED_BY_STORE_LOCK;
   // The pool is thread-safe, unlike the COW fork that owns the pool.
   BufferPool& buffers = fork.pages().pool();
+  // The key of the checksums of data never changes.
+  uint64_t data_key = volume.data_key();
 
   // Waits until `ready()` is true, or until the store fails. As IoPump::Wait().
   void WaitUntil(Lock& lock, absl::FunctionRef<bool()> ready) const REQUIRES_STORE_LOCK {
