@@ -29,6 +29,11 @@ class PageCache {
 
   // Returns nullptr if no chunk holds the block. The page that is returned may be unused.
   Page* Find(const ObjectState& object, ObjectBlock block) const;
+  // Says whether a version of the block is on its way to the device.
+  bool Committing(const ObjectState& object, ObjectBlock block) const {
+    const Page* page = Find(object, block);
+    return page != nullptr && page->committing != nullptr;
+  }
   // Makes a page if there is none.
   Page& Get(ObjectState& object, ObjectBlock block);
   // Returns the blocks of the range that have a page in use, in order.

@@ -31,7 +31,7 @@ absl::Status FormatStore(Device& device, uint64_t size_bytes, bool prepare_all,
   Superblock sb;
   if (getrandom(sb.uuid.data(), sb.uuid.size(), 0) != static_cast<ssize_t>(sb.uuid.size()) ||
       getrandom(&sb.data_key, sizeof(sb.data_key), 0) != static_cast<ssize_t>(sizeof(sb.data_key))) {
-    return absl::InternalError("no random numbers for the store's UUID");
+    return absl::InternalError("no random numbers for the store's UUID and key");
   }
   sb.geometry = Geometry::ForSize(total);
   const Geometry& g = sb.geometry;

@@ -5,7 +5,7 @@
 //  2. Beyond the superblock's durable LSN, a record of another log epoch ends the log. Up to that LSN,
 //     records of earlier log epochs count and must be there.
 //  3. The highest claim of the records found, or the superblock's durable LSN, vouches for every record up
-//     to that LSN. A later record counts only if the hash of every data extent that the record names is
+//     to that LSN. A later record counts only if the checksums of every data extent that the record names are
 //     right.
 //  4. The records of a chain count only with the last of them.
 //  5. An unreadable record that the superblock or a later record of this log epoch vouches for is kDataLoss,

@@ -4,7 +4,8 @@
 //     opened      a record opens blocks → active delta
 //     overwritten the write is durable: the newest checksums → active delta
 //     carried     a checkpoint writes the checksums of the frozen delta to the tree; the mapping stays open
-//     closed      the next checkpoint closes the mapping, if nothing of this happened to it since
+//     closed      the next checkpoint closes the mapping, if nothing of this happened to it since and there is room;
+//                 a clean close of the store closes it too
 //
 // Invariant: the open mappings of the tree that this session has opened are here, unless a delta says something
 // newer of their blocks. Their checksums are those of the tree.

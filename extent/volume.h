@@ -86,7 +86,8 @@ class Volume {
   void CloseNewestMappings() REQUIRES_STORE_LOCK;
   // Says whether the next checkpoint would change anything.
   bool CheckpointNeeded() const REQUIRES_STORE_LOCK {
-    return log_.blocks_used() > 0 || !state_.active->empty() || !state_.open.empty();
+    return log_.blocks_used() > 0 || !state_.active->empty() || state_.frozen != nullptr ||
+           !state_.open.empty();
   }
   bool checkpoint_running() const REQUIRES_STORE_LOCK { return state_.frozen != nullptr; }
   const Delta& active() const REQUIRES_STORE_LOCK { return *state_.active; }

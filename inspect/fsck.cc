@@ -222,8 +222,8 @@ class Fsck {
         tree.reserved().ForEachRun(m.extent(), false, [&](Extent run) {
           const bool in_use = tree.base().Contains(run.start);
           findings_.Add(in_use ? FindingCode::kMappingOverlap : FindingCode::kUsedMarkedFree,
-                        DescribeRun(run), ": the log writes there for object ", Value(object),
-                        " as into unwritten blocks of it, which the checkpoint has ",
+                        DescribeRun(run), ": the log keeps them for object ", Value(object),
+                        " as blocks that it has, but the checkpoint has them ",
                         in_use ? "for something else" : "not in use");
         });
       });

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "extent/log_reader.h"
+#include "extent/rules.h"
 #include "inspect/findings.h"
 
 namespace untorn::internal {
@@ -41,7 +42,7 @@ void DataCheck::CheckPart(ObjectId object, const Mapping& part) {
   const iovec piece{buffer_.data(), Bytes(count)};
   ForEachWrongBlock({&piece, 1}, part.checksums, superblock_.data_key, [&](BlockCount block) {
     // The owner of the store may have crashed between an overwrite and the record of its checksum.
-    if (part.opened > 0) {
+    if (MayExcuseMismatch(part.opened, /*session=*/LogEpoch())) {
       ++result_.data_blocks_excused;
     } else {
       Add(object, part.Part({part.logical.start + block, 1}), /*unreadable=*/false);
@@ -50,17 +51,17 @@ void DataCheck::CheckPart(ObjectId object, const Mapping& part) {
 }
 
 void DataCheck::Add(ObjectId object, const Mapping& block, bool unreadable) {
-  if (!damages_.empty()) {
-    Damage& last = damages_.back();
-    if (damages_total_ == damages_.size() && last.object == object && last.unreadable == unreadable &&
-        last.blocks.end() == block.logical.start && last.physical + last.blocks.count == block.physical) {
-      ++last.blocks.count;
-      return;
-    }
+  const bool goes_on = damages_total_ > 0 && last_.object == object && last_.unreadable == unreadable &&
+                       last_.blocks.end() == block.logical.start &&
+                       last_.physical + last_.blocks.count == block.physical;
+  if (goes_on) {
+    ++last_.blocks.count;
+    if (damages_total_ == damages_.size()) damages_.back() = last_;
+    return;
   }
+  last_ = {object, block.logical, block.physical, unreadable};
   ++damages_total_;
-  if (damages_.size() < kFindingsInFull)
-    damages_.push_back({object, block.logical, block.physical, unreadable});
+  if (damages_.size() < kFindingsInFull) damages_.push_back(last_);
 }
 
 }  // namespace untorn::internal

@@ -25,10 +25,10 @@ class DataCheck {
   void Check(ObjectId object, const Mapping& mapping);
 
   struct Damage {
-    ObjectId object;
+    ObjectId object = ObjectId::kNone;
     BlockRange blocks;
     BlockNumber physical;
-    bool unreadable;
+    bool unreadable = false;
   };
   // The damaged runs that were found first, and the count of all.
   const std::vector<Damage>& damages() const { return damages_; }
@@ -46,6 +46,7 @@ class DataCheck {
   Progress& progress_;
   AlignedBuffer buffer_;
   std::vector<Damage> damages_;
+  Damage last_;  // the last run, also if damages_ does not have it
   uint64_t damages_total_ = 0;
   absl::Status status_;
 };

@@ -221,12 +221,15 @@ Readiness Admission::AwaitCached(Lock& lock, ObjectState& object, ObjectBlock bl
   const BlockChecksums checksums = found.front().checksums.Copy(1);
   const bool excused = parts_.volume.ExcusesMismatch(found.front());
   absl::Status read = parts_.pump.Run(lock, &request);
-  const auto wrong = [&](BlockCount) {
+  bool wrong = false;
+  if (read.ok()) {
+    const Unlocked unlocked(lock);
+    ForEachWrongBlock(request.iov, ChecksumsRef(checksums), parts_.data_key,
+                      [&](BlockCount) { wrong = true; });
+  }
+  if (wrong) {
     ++(excused ? parts_.stats.blocks_excused : parts_.stats.blocks_damaged);
     if (!excused) read = DamagedBlockError(parts_, object, block, found.front().physical);
-  };
-  if (read.ok()) {
-    ForEachWrongBlock(request.iov, ChecksumsRef(checksums), parts_.data_key, wrong);
   }
   // A write may have filled the page meanwhile. FillRead() then drops this buffer, because the token has
   // changed.

@@ -214,7 +214,8 @@ absl::StatusOr<std::vector<ObjectInfo>> Namespace::List(std::string_view after, 
       return Readiness::Ready();
     }));
     if (at_end) break;
-    if (object) listed.push_back({object->name, Value(object->id), object->size_bytes});
+    // The record of a damaged object may have another name.
+    if (object) listed.push_back({at, Value(object->id), object->size_bytes});
   }
   // The listing has made objects in memory that nothing refers to.
   front_.parts.fork.objects().ForgetIdle();

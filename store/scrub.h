@@ -15,7 +15,7 @@
 
 namespace untorn::internal {
 
-// Fails if the store has failed, or was closed. Damage is in the result.
+// Fails if the store was closed, is told to stop, or has a device that reads nothing. Damage is in the result.
 absl::StatusOr<ScrubResult> Scrub(StoreImpl& store, const ScrubOptions& options) EXCLUDES_STORE_LOCK;
 
 }  // namespace untorn::internal

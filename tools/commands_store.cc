@@ -70,7 +70,10 @@ int RunScrub(const Invocation& invocation) {
     Progress progress("scrub", !as_json && !absl::GetFlag(FLAGS_quiet));
     ScrubOptions options;
     options.bytes_per_second_max = absl::GetFlag(FLAGS_limit).bytes;
-    options.progress = [&progress](uint64_t done, uint64_t total) { progress.Update(done, total); };
+    options.progress = [&progress](uint64_t done, uint64_t total) {
+      progress.Update(done, total);
+      return true;
+    };
     result = (*store)->Scrub(options);
   }
   if (!result.ok()) return invocation.Fail(result.status());

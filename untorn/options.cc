@@ -18,7 +18,7 @@ constexpr ReasonText kReasons[kPathReasonCount] = {
     {"unmapped", "first write of a block: nothing to overwrite"},
     {"unwritten", "first write into preallocated space"},
     {"fragmented", "its blocks are not one run on the device"},
-    {"unsettled", "the record of its mapping was not settled yet"},
+    {"unsettled", "the record that made or opened its mapping was not settled yet"},
     {"length-not-power-of-two", "its length in blocks is not a power of two"},
     {"below-unit-min", "shorter than the device's smallest atomic unit"},
     {"above-unit-max", "longer than the device's largest atomic unit"},
@@ -27,7 +27,7 @@ constexpr ReasonText kReasons[kPathReasonCount] = {
     {"read-outstanding", "a read of its blocks was on its way to the device"},
     {"cheaper-packed", "a packed run was cheaper for the batch"},
     {"mapping-damaged", "the metadata that says where its blocks are cannot be read"},
-    {"not-opened", "no settled record says that its blocks may be overwritten in place"},
+    {"not-opened", "no record says that its blocks may be overwritten in place"},
 };
 
 }  // namespace

@@ -39,7 +39,7 @@ enum class PathReason : uint8_t {
   kUnmapped,         // first write of a block: there is nothing to overwrite
   kUnwritten,        // first write into preallocated space
   kFragmented,       // not one physical run
-  kUnsettled,        // the log record of its mapping is not settled yet
+  kUnsettled,        // the log record that made or opened its mapping is not settled yet
   kLengthNotPowerOfTwo,
   kBelowUnitMin,
   kAboveUnitMax,
@@ -106,8 +106,9 @@ struct ObjectInfo {
 
 struct ScrubOptions {
   uint64_t bytes_per_second_max = 0;  // 0: as fast as the device reads
-  // Is called with (done, total) bytes, without a lock held. `total` is an estimate.
-  std::function<void(uint64_t, uint64_t)> progress = nullptr;
+  // Is called with (done, total) bytes after each piece of data, by the thread of the scrub and without a lock. `total` is
+  // all that the store has in use, metadata too, so the last call jumps. The scrub stops if it returns false.
+  std::function<bool(uint64_t, uint64_t)> progress = nullptr;
 };
 
 // A range that a scrub found damaged. Reads of the range return kDataLoss. The name is empty if not even the names of
@@ -158,8 +159,8 @@ struct Stats {
   uint64_t log_records = 0;
   uint64_t log_bytes = 0;
   uint64_t flushes = 0;
-  uint64_t durable_writes = 0;  // durable by themselves, without a flush (RWF_DSYNC)
-  uint64_t settling_records = 0;
+  uint64_t durable_writes = 0;    // durable by themselves, without a flush (RWF_DSYNC)
+  uint64_t settling_records = 0;  // that open blocks, or claim such a record
   uint64_t checkpoints = 0;
   uint64_t device_writes = 0;  // requests
   uint64_t device_reads = 0;
@@ -186,7 +187,7 @@ struct Stats {
   uint64_t cache_dirty = 0;
   uint64_t page_hits = 0;
   uint64_t page_misses = 0;
-  // Blocks that were read and did not match their checksum. Reads of damaged blocks have failed with kDataLoss.
+  // Blocks that were read, or scrubbed, and did not match their checksum. Reads of them fail with kDataLoss.
   uint64_t blocks_damaged = 0;
   // These were open for writes in place when the last owner of the store crashed, so the device's word counts.
   uint64_t blocks_excused = 0;

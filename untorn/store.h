@@ -238,9 +238,13 @@ class Store {
   // Writes a checkpoint. A checkpoint shortens the next recovery, and gives pending space back.
   absl::Status Checkpoint();
 
-  // Reads all data from the device and compares it with its checksums, object by object. Other calls go on meanwhile.
-  // What is wrong is in the result: object, range and cause. Writes that are accepted during the scrub may be left out.
-  // Changes no content. Blocks that were open for writes in place when the last owner crashed get checksums.
+  // Reads all data from the device, past the cache, and compares it with its checksums, object by object. Other calls go
+  // on meanwhile, other scrubs too. What is wrong is in the result: object, range and cause. An object that is renamed
+  // meanwhile may be left out, or be read twice. What is on its way to the device is left out. Changes no content. Blocks
+  // that were open for writes in place when the last owner crashed get checksums, unless the store is open read-only. The
+  // next checkpoints make these durable.
+  //  kCancelled           options.progress has returned false
+  //  kInternal            the device has stopped reading
   absl::StatusOr<ScrubResult> Scrub(const ScrubOptions& options = {});
 
   Transaction Begin();

@@ -2,7 +2,7 @@
 //
 // By copy-on-write, the data of a commit goes to blocks that nothing durable refers to, or to unwritten
 // blocks, which read as zeros. So until the record counts, every block is as before, however far the data is.
-// The record counts only with all its data, by hash or because a claim covers the record. A chain counts only
+// The record counts only with all its data, by checksum or because a claim covers the record. A chain counts only
 // with its last record. The result is old or new.
 //
 // In place, the data is one write that the device keeps whole. The record of the blocks under the write is
@@ -40,8 +40,8 @@ constexpr int64_t kWritebackAgeMs = 1000;  // how long accepted data may stay in
 constexpr size_t kCommitsInFlight = 2, kFullCommitsInFlight = 32;
 // A range that is going to be overwritten in place is opened together with what lies near it.
 constexpr BlockCount kOpenWindowBlocks{256};
-// One record opens, and two claim it. So one send settles no more often, even if the mapping is unsettled then.
-constexpr int kSettlingsMax = 3;
+// One record opens, and one claims it. So one send settles no more often, even if the mapping is unsettled then.
+constexpr int kSettlingsMax = 2;
 
 }  // namespace
 
@@ -244,11 +244,8 @@ Readiness Committer::AwaitOpenings(Lock& lock, const ChangeSet& set, std::vector
   // Beside damage, the set goes by copy-on-write.
   if (absl::IsDataLoss(found)) return Readiness::Ready();
   RETURN_IF_ERROR(found);
-  // A commit in flight may map blocks anew before the opening.
-  const auto is_committing = [&](ObjectBlock b) REQUIRES_STORE_LOCK {
-    const Page* page = parts_.fork.pages().Find(*change.object, b);
-    return page != nullptr && page->committing != nullptr;
-  };
+  // A commit in flight may map blocks anew before the opening. No hole is in flight: the set would have to wait.
+  const PageCache& pages = parts_.fork.pages();
   SpaceCost cost;
   BlockCount own;  // blocks of the set that are open then
   for (const Mapping& m : mappings) {
@@ -259,7 +256,8 @@ Readiness Committer::AwaitOpenings(Lock& lock, const ChangeSet& set, std::vector
     if (m.opened > 0) continue;
     for (ObjectBlock at = m.logical.start; at < m.logical.end();) {
       BlockCount count;
-      while (count < kMapEntryBlocksMax && at + count < m.logical.end() && !is_committing(at + count))
+      while (count < kMapEntryBlocksMax && at + count < m.logical.end() &&
+             !pages.Committing(*change.object, at + count))
         ++count;
       if (count > 0) {
         entries->push_back(LogEntry::Open(id, m.Part({at, count}), parts_.volume.session()));

@@ -241,7 +241,7 @@ expect 0 'data: 13 blocks read' fsck rot.untorn --data
 expect 0 '' dump rot.untorn --json --parts=objects
 block=$(json '[o["mappings"][0]["physical"] for o in d["objects"]][0]')
 printf 'rot' | dd of=rot.untorn bs=1 seek=$((block * 4096 + 77)) conv=notrunc status=none
-expect 1 "'bytes', bytes 0 to 4095: block $block does not match its checksum" scrub rot.untorn
+expect 1 "'bytes', bytes 0 to 4095: does not match its checksum, from block $block on" scrub rot.untorn
 expect 1 '' scrub rot.untorn --json --limit=100M
 [[ $(json 'd["damaged"][0]["name"], d["damaged_bytes"], d["clean"]') == "('bytes', 4096, False)" ]] || fail "scrub --json: $(cat out)"
 expect 1 'data-damaged .18.: object 1 .bytes., block 0 of it' fsck rot.untorn --data

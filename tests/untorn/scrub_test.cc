@@ -36,6 +36,7 @@ TEST(ScrubTest, GoesOnBesideWritesOfAllKindsAndFindsNothing) {
       scrubbing.progress = [&](uint64_t progress_done, uint64_t total) {
         EXPECT_LE(progress_done, total);
         ++told;
+        return true;
       };
       const auto scrub = store->Scrub(scrubbing);
       EXPECT_TRUE(IsOk(scrub));
@@ -48,6 +49,15 @@ TEST(ScrubTest, GoesOnBesideWritesOfAllKindsAndFindsNothing) {
     EXPECT_GT(bytes, 10u << 20);
   }
   EXPECT_TRUE(IsOk(store.Close()));
+}
+
+TEST(ScrubTest, StopsWhenItIsTold) {
+  TestStore store({});
+  ASSERT_TRUE(IsOk(store->CreateObject("a")->Write(0, Stamped(1, 4 << 20), kSync)));
+  int calls = 0;
+  EXPECT_TRUE(Fails(store->Scrub({.progress = [&](uint64_t, uint64_t) { return ++calls < 2; }}),
+                    absl::StatusCode::kCancelled));
+  EXPECT_EQ(calls, 2);
 }
 
 TEST(ScrubTest, LimitHoldsItBack) {
