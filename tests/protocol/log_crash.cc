@@ -14,9 +14,10 @@ void Searcher::Forget(State& s) const {
   s.request_count = s.stage = 0;
   std::memset(&s.superblock, 0, sizeof s.superblock);
   std::memset(&s.next_superblock, 0, sizeof s.next_superblock);
-  s.epoch = s.next = s.durable = s.settled = s.settled_twice = s.base = s.turn = s.displaced_count = 0;
+  s.epoch = s.next = s.durable = s.settled = s.settled_twice = s.displaced_count = 0;
+  s.position = s.in_ring = 0;
+  s.previous = 0;
   std::memset(s.lanes, 0, sizeof s.lanes);
-  std::memset(s.next_segments, 0, sizeof s.next_segments);
   std::memset(s.commits, 0, sizeof s.commits);
   std::memset(s.map, 0, sizeof s.map);
   std::memset(s.opened_by, 0, sizeof s.opened_by);

@@ -1,7 +1,6 @@
 // What the engine of the model does: it makes records, sends and completes them, and makes checkpoints.
 #include <algorithm>
 #include <cstring>
-#include <set>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -11,20 +10,8 @@
 namespace untorn::protocol {
 
 bool Searcher::MayOverwrite(const State& s, int lsn) const {
-  const Commit& old = s.commits[lsn];
-  if (old.state != kDurable) return false;
-  if (Holds(Rule::kKeepWhatSuperblockNames)) {
-    if (s.superblock.newest == lsn || (s.stage >= kFirstSlot && s.next_superblock.newest == lsn))
-      return false;
-  }
-  int repeated = 0;
-  for (int newer = lsn + 1; newer < s.next; ++newer) {
-    const Commit& c = s.commits[newer];
-    if (c.state != kDurable || c.epoch != s.epoch) continue;
-    if (!Holds(Rule::kKeepBases) || c.base <= old.base) ++repeated;
-  }
-  if (!Holds(Rule::kOverwriteRepeated)) return true;
-  return repeated >= (Holds(Rule::kOverwriteTwiceRepeated) ? 2 : 1);
+  if (!Holds(Rule::kOverwriteRepeated)) return lsn <= s.durable;
+  return s.durable >= lsn + (Holds(Rule::kOverwriteTwiceRepeated) ? 2 : 1);
 }
 
 bool Searcher::InUse(const State& s, int block) const {
@@ -35,13 +22,12 @@ bool Searcher::InUse(const State& s, int block) const {
   for (int i = 0; i < s.displaced_count; ++i) {
     const Displaced& d = s.displaced[i];
     if (d.block != block) continue;
-    const int settled = Holds(Rule::kSettledTwice) ? s.settled_twice : s.settled;
-    if (Holds(Rule::kReuseSettled) && d.mapped > settled) return true;
+    if (Holds(Rule::kReuseSettledTwice) && d.mapped > s.settled_twice) return true;
     const int displaced = Holds(Rule::kDisplacedSettled) ? s.settled : s.durable;
     if (Holds(Rule::kReuseDisplaced) && d.displaced > displaced) return true;
   }
   for (int lsn = 1; lsn < s.next; ++lsn) {
-    if (s.commits[lsn].block == block) return true;
+    if (s.commits[lsn].block == block && Holds(Rule::kKeepRetired) && !MayOverwrite(s, lsn)) return true;
   }
   for (int i = 0; i < s.request_count; ++i) {
     for (int j = 0; j < s.requests[i].blocks; ++j) {
@@ -51,19 +37,23 @@ bool Searcher::InUse(const State& s, int block) const {
   return false;
 }
 
-bool Searcher::NamedSegment(const State& s, int segment) const {
-  for (int i = 0; i <= b_.lanes; ++i) {
-    if (s.lanes[i].segment == segment) return true;
+// Says whether a lane keeps the block for itself: its last record, and what it has not used.
+bool Searcher::OfLane(const State& s, int block) const {
+  for (const Lane& lane : s.lanes) {
+    if (lane.next == block / b_.extent_blocks) return true;
+    if (lane.extent == block / b_.extent_blocks && block % b_.extent_blocks >= lane.used - 1) return true;
   }
-  return s.next_segments[0] == segment || s.next_segments[1] == segment;
+  return false;
 }
 
-// Returns the first segment of which no block is in use.
-std::optional<int> Searcher::TakeSegment(const State& s, const std::set<int>& not_these) const {
-  for (int segment = 0; segment < b_.segments; ++segment) {
-    bool free = !not_these.contains(segment);
-    for (int i = 0; i < b_.segment_blocks && free; ++i) free = !InUse(s, BlockOf(segment, i));
-    if (free) return segment;
+// Returns the first extent of which no block is in use.
+std::optional<int> Searcher::TakeExtent(const State& s) const {
+  for (int extent = 0; extent < b_.extents; ++extent) {
+    bool free = true;
+    for (int i = 0; i < b_.extent_blocks && free; ++i) {
+      free = !InUse(s, BlockOf(extent, i)) && !OfLane(s, BlockOf(extent, i));
+    }
+    if (free) return extent;
   }
   return std::nullopt;
 }
@@ -71,35 +61,275 @@ std::optional<int> Searcher::TakeSegment(const State& s, const std::set<int>& no
 // Returns a block for data that does not go to a lane.
 std::optional<int> Searcher::DataBlock(const State& s) const {
   for (int block = 0; block < BlockCount(); ++block) {
-    if (!NamedSegment(s, block / b_.segment_blocks) && !InUse(s, block)) return block;
+    if (!OfLane(s, block) && !InUse(s, block)) return block;
   }
   return std::nullopt;
 }
 
-Content Searcher::MakeRecord(const State& s, int lsn, int block, int base, int base_block,
-                             Content base_record) {
+// Returns the extents that a lane may use: those that the last two writes of the ring name. All of them are durable,
+// because the commit is alone. A superblock that counts stands for two writes.
+Extents Searcher::MayUse(const State& s) const {
+  Extents named = 0xffff;
+  int writes = 0;
+  for (int lsn = s.in_ring; lsn > 0; --lsn) {
+    const Commit& c = s.commits[lsn];
+    if (c.position <= s.superblock.position || !c.last_of_chain) continue;
+    named &= records_[c.record].epoch == s.epoch ? records_[c.record].names : 0;
+    if (++writes == (Holds(Rule::kExtentNamedTwice) ? 2 : 1)) return named;
+  }
+  return named & s.superblock.names;
+}
+
+// Returns false if the lane has no next extent that it may use.
+bool Searcher::MoveLane(State& s, Lane& lane) const {
+  if (!Holds(Rule::kExtentNamed) && lane.next == kNone) {
+    lane.next = static_cast<uint8_t>(TakeExtent(s).value_or(kNone));
+  }
+  if (lane.next == kNone) return false;
+  if (Holds(Rule::kExtentNamed) && !(MayUse(s) >> lane.next & 1)) return false;
+  lane = {lane.next, 0, lane.last, kNone};
+  return true;
+}
+
+bool Searcher::RingHasRoom(const State& s, int more) const {
+  if (!Holds(Rule::kKeepRing)) return true;
+  return s.position + more + Holds(Rule::kRoomForFold) <= s.superblock.position + b_.ring_blocks;
+}
+
+int Searcher::Claim(const State& s) const {
+  int claim = s.durable;
+  if (!Holds(Rule::kClaimPrefix)) {
+    for (int n = 1; n < s.next; ++n) {
+      if (s.commits[n].state == kDurable) claim = std::max(claim, n);
+    }
+  }
+  while (Holds(Rule::kClaimChainEnds) && claim > 0 && !s.commits[claim].last_of_chain) --claim;
+  return claim;
+}
+
+// Lane records repeat the commits from this one on.
+int Searcher::FirstUnfolded(const State& s) const { return std::max(s.in_ring, s.superblock.checkpoint) + 1; }
+
+Record Searcher::MakeRecord(const State& s, int first, int lsn, int claim) const {
   Record r;
   std::memset(&r, 0, sizeof r);
   r.epoch = s.epoch;
-  r.generation = s.superblock.generation;
+  r.first = static_cast<uint8_t>(first);
   r.lsn = static_cast<uint8_t>(lsn);
-  r.block = static_cast<uint8_t>(block);
-  r.claim = s.commits[lsn].claim;
-  r.base = static_cast<uint8_t>(base);
-  r.base_block = static_cast<uint8_t>(base_block);
-  r.base_record = base_record;
+  r.claim = static_cast<uint8_t>(claim);
+  r.generation = s.superblock.generation;
   r.last_of_chain = s.commits[lsn].last_of_chain;
-  for (int i = 0; i <= b_.lanes; ++i) r.segments[r.segment_count++] = s.lanes[i].segment;
-  if (Holds(Rule::kNameNextSegments)) {
-    for (const uint8_t next : s.next_segments) r.segments[r.segment_count++] = next;
-  }
-  for (int n = base + 1; n <= lsn; ++n) {
+  for (int n = first; n <= lsn; ++n) {
     const Commit& c = s.commits[n];
     if (c.page == kNone) continue;
     UNTORN_CHECK(r.entry_count < kEntriesMax, "a record has too many entries");
     r.entries[r.entry_count++] = {static_cast<uint8_t>(n), c.page, c.data_block, c.version, c.opens};
   }
-  return records_.Number(r);
+  return r;
+}
+
+Record Searcher::MakeRingRecord(const State& s, int first, int lsn, int claim) const {
+  Record r = MakeRecord(s, first, lsn, claim);
+  r.in_ring = 1;
+  r.place = s.position;
+  r.previous = s.previous;
+  for (const Lane& lane : s.lanes) {
+    if (lane.extent != kNone) r.names = static_cast<Extents>(r.names | 1 << lane.extent);
+    if (lane.next != kNone) r.names = static_cast<Extents>(r.names | 1 << lane.next);
+  }
+  return r;
+}
+
+// Adds the record to a write of the ring.
+void Searcher::Append(State& s, const Record& record, Request& request) {
+  const Content number = records_.Number(record);
+  request.block[request.blocks] = static_cast<uint8_t>(RingBlock(s.position));
+  request.content[request.blocks++] = number;
+  s.previous = number;
+  s.in_ring = record.lsn;
+  ++s.position;
+}
+
+void Searcher::StartCommit(State& s, bool last_of_chain) const {
+  Commit& c = s.commits[s.next];
+  c = {kSent, static_cast<uint8_t>(Claim(s)), last_of_chain, kNone, kNone, 0, 0, kNone, 0, {}, 0};
+}
+
+// Returns the next version of the page. It may be one that a recovery has dropped.
+uint8_t Searcher::Submit(State& s, int page) {
+  const uint8_t version = ++s.submitted[page];
+  s.dropped[page] &= ~(1u << version);
+  return version;
+}
+
+bool Searcher::MapPage(State& s, int page, int block) const {
+  Commit& c = s.commits[s.next];
+  const uint8_t version = Submit(s, page);
+  c.page = static_cast<uint8_t>(page);
+  c.data_block = static_cast<uint8_t>(block);
+  c.version = version;
+  if (s.map[page].block != kNone) {
+    if (s.displaced_count >= kDisplacedMax) return false;
+    s.displaced[s.displaced_count++] = {s.map[page].block, s.map[page].lsn, s.next};
+  }
+  // The block may have been another's before.
+  for (int i = 0; i < s.displaced_count; ++i) {
+    if (s.displaced[i].block == block) s.displaced[i--] = s.displaced[--s.displaced_count];
+  }
+  for (int n = 1; n < s.next; ++n) {
+    if (s.commits[n].block == block) s.commits[n].block = kNone;
+  }
+  s.map[page] = {static_cast<uint8_t>(block), version, s.next, 0};
+  s.opened_by[page] = 0;
+  s.newest[page] = version;
+  s.known[page] = 1;
+  --s.commits_left;
+  return true;
+}
+
+void Searcher::OpenBlock(State& s, int page) const {
+  Commit& c = s.commits[s.next];
+  c.page = static_cast<uint8_t>(page);
+  c.data_block = s.map[page].block;
+  c.opens = 1;
+  s.map[page].open = 1;
+  s.opened_by[page] = s.next;
+  --s.openings_left;
+}
+
+// Returns the block for the data of the lane's next record. The data goes over the last record, or to the next extent.
+std::optional<int> Searcher::RoomInLane(State& s, Lane& lane) {
+  const bool over = lane.used > 0 && MayOverwrite(s, lane.last);
+  const int at = lane.used - over;
+  if (lane.extent != kNone && at + 2 <= b_.extent_blocks) {
+    result_.overwritten_records += over;
+    return BlockOf(lane.extent, at);
+  }
+  if (!MoveLane(s, lane)) return std::nullopt;
+  ++result_.lane_moves;
+  return BlockOf(lane.extent, 0);
+}
+
+// Sends a commit that is alone to the lane whose record is the oldest. Its lane record lies behind the data. Returns
+// false if there is no room.
+bool Searcher::SendToLane(const State& s0, int page, const Emit& emit) {
+  if (s0.next - s0.durable > (Holds(Rule::kAlone) ? 1 : b_.in_flight)) return false;
+  // Nothing passes a write to the same block that is on its way.
+  if (InPlaceInFlight(s0, page) || !MaySend(s0)) return false;
+  State s = s0;
+  const int lsn = s.next, first = Holds(Rule::kRepeatAll) ? FirstUnfolded(s) : lsn;
+  if (lsn - first + 1 > b_.commits_in_record) return false;
+  Lane& lane = *std::min_element(s.lanes, s.lanes + b_.lanes,
+                                 [](const Lane& a, const Lane& b) { return a.last < b.last; });
+  const auto block = RoomInLane(s, lane);
+  if (!block) return false;
+  StartCommit(s, true);
+  if (!MapPage(s, page, *block)) return false;
+  Commit& c = s.commits[lsn];
+  c.block = static_cast<uint8_t>(*block + 1);
+  lane.used = static_cast<uint8_t>(c.block % b_.extent_blocks + 1);
+  lane.last = static_cast<uint8_t>(lsn);
+  Record record = MakeRecord(s, first, lsn, c.claim);
+  record.place = c.block;
+  c.record = records_.Number(record);
+  s.requests[s.request_count++] = {
+      s.next, kCommit, 1, 2, {Data(page, c.version), c.record}, {c.data_block, c.block}, 0};
+  ++s.next;
+  emit(s, Tell("to a lane: ", lsn, " ", Name(Data(page, c.version)), " to block ", *block, ", repeats from ",
+               first));
+  return true;
+}
+
+// Each lane gets a next extent, and a fold makes up for what is in lanes only. Returns false if there is no room.
+bool Searcher::BeginRingWrite(State& s, Request& request) {
+  for (int i = 0; i < b_.lanes; ++i) {
+    if (s.lanes[i].next == kNone) s.lanes[i].next = static_cast<uint8_t>(TakeExtent(s).value_or(kNone));
+  }
+  const int first = FirstUnfolded(s), last = s.next - 1;
+  if (first > last || !Holds(Rule::kFoldFirst)) return true;
+  if (!RingHasRoom(s, 2)) return false;
+  Record fold = MakeRingRecord(s, first, last, Claim(s));
+  if (!Holds(Rule::kFoldNames)) fold.names = 0;
+  Append(s, fold, request);
+  ++result_.folds;
+  return true;
+}
+
+// Sends data to a block of its own, and a record to the ring. `request` may have a fold. Returns false if there is no
+// room.
+bool Searcher::SendRecord(State& s, int page, int open_page, bool last_of_chain, Request& request) {
+  if (!RingHasRoom(s, 1) || !MaySend(s)) return false;
+  StartCommit(s, last_of_chain);
+  Commit& c = s.commits[s.next];
+  if (page >= 0) {
+    const auto block = DataBlock(s);
+    if (!block || !MapPage(s, page, *block)) return false;
+    request.block[request.blocks] = c.data_block;
+    request.content[request.blocks++] = Data(page, c.version);
+  } else if (open_page >= 0) {
+    OpenBlock(s, open_page);
+  }
+  Append(s, MakeRingRecord(s, s.next, s.next, c.claim), request);
+  c.record = s.previous;
+  c.position = s.position;
+  request.lsn = s.next++;
+  s.requests[s.request_count++] = request;
+  return true;
+}
+
+void Searcher::SendToRing(const State& s0, int page, const Emit& emit, int open_page) {
+  const bool alone = s0.durable + 1 == s0.next;
+  if (s0.next - 1 - s0.durable >= b_.in_flight) return;
+  if (page >= 0 && InPlaceInFlight(s0, page)) return;
+  State s = s0;
+  Request request = {};
+  request.purpose = kCommit;
+  // A commit without data is one write.
+  request.durable_by_itself = alone && page < 0;
+  if (!BeginRingWrite(s, request)) return;
+  const bool folds = request.blocks > 0;
+  if (!SendRecord(s, page, open_page, true, request)) return;
+  if (page < 0 && open_page < 0) --s.settling_left;
+  const Commit& c = s.commits[s.next - 1];
+  emit(s, Tell("to the ring: ", folds ? "fold, " : "", int{request.lsn},
+               page >= 0 ? absl::StrCat(" ", Name(Data(page, c.version)), " to block ", int{c.data_block})
+               : open_page >= 0 ? absl::StrCat(" opens ", open_page ? "Y" : "X")
+                                : " (no data)",
+               ", at position ", c.position - 1, ", claim ", int{c.claim}));
+}
+
+// Both pages, in two records that count only together.
+void Searcher::SendChain(const State& s0, const Emit& emit) {
+  if (s0.next - s0.durable >= b_.in_flight) return;
+  State s = s0;
+  const int first = s.next;
+  Request requests[kPages] = {};
+  if (!BeginRingWrite(s, requests[0])) return;
+  s.commits_left = static_cast<uint8_t>(s.commits_left + kPages);
+  for (int page = 0; page < kPages; ++page) {
+    requests[page].purpose = kCommit;
+    if (!SendRecord(s, page, -1, page + 1 == kPages, requests[page])) return;
+  }
+  // What displaces or maps an extent is the end of the chain.
+  const uint8_t last = static_cast<uint8_t>(s.next - 1);
+  for (Mapping& m : s.map) {
+    if (m.lsn == first) m.lsn = last;
+  }
+  for (int i = 0; i < s.displaced_count; ++i) {
+    if (s.displaced[i].displaced == first) s.displaced[i].displaced = last;
+  }
+  --s.chains_left;
+  for (int page = 0; page < kPages; ++page) s.chain[page] = s.submitted[page];
+  emit(s, Tell("chain ", first, "-", int{last}, " X", int{s.submitted[0]}, " Y", int{s.submitted[1]}));
+}
+
+// The store is short of space. The last records are kept until two newer commits are durable.
+void Searcher::GiveLanesBack(const State& s0, const Emit& emit) {
+  State s = s0;
+  for (Lane& lane : s.lanes) lane = {kNone, 0, 0, kNone};
+  if (std::memcmp(s.lanes, s0.lanes, sizeof s.lanes) == 0) return;
+  --s.giving_back_left;
+  emit(s, Tell("all lanes are given back"));
 }
 
 void Searcher::Advance(State& s) const {
@@ -116,242 +346,15 @@ void Searcher::Advance(State& s) const {
         s.acknowledged[part.page] = std::max(s.acknowledged[part.page], part.version);
     }
   }
+  Settle(s);
+}
+
+void Searcher::Settle(State& s) {
   for (int n = 1; n <= s.settled; ++n) {
     const Commit& c = s.commits[n];
     if (c.page != kNone && !c.opens)
       s.settled_version[c.page] = std::max(s.settled_version[c.page], c.version);
   }
-}
-
-int Searcher::Claim(const State& s) const {
-  int claim = s.durable;
-  if (!Holds(Rule::kClaimPrefix)) {
-    for (int n = 1; n < s.next; ++n) {
-      if (s.commits[n].state == kDurable) claim = std::max(claim, n);
-    }
-  }
-  while (Holds(Rule::kClaimChainEnds) && claim > 0 && !s.commits[claim].last_of_chain) --claim;
-  return claim;
-}
-
-std::optional<int> Searcher::TakeUnnamed(const State& s) const {
-  std::set<int> named;
-  for (int segment = 0; segment < b_.segments; ++segment) {
-    if (NamedSegment(s, segment)) named.insert(segment);
-  }
-  return TakeSegment(s, named);
-}
-
-// The next record names another segment as the second next one. The replaced segment is given back at once. All segments
-// of the model are equally long. The design asks for more: a replacement counts as a move, and a block is kept.
-bool Searcher::ReplaceNext(State& s) const {
-  const auto taken = TakeUnnamed(s);
-  if (!taken) return false;
-  s.next_segments[Holds(Rule::kKeepFirstNext) ? 1 : 0] = static_cast<uint8_t>(*taken);
-  --s.replacing_left;
-  return true;
-}
-
-// The lane goes on in the next segment, and one more segment is taken. Returns false if there is none.
-bool Searcher::MoveLane(State& s, Lane& lane) {
-  const auto taken = TakeUnnamed(s);
-  if (!taken) return false;
-  lane = {s.next_segments[0], 0, 0};
-  s.next_segments[0] = s.next_segments[1];
-  s.next_segments[1] = static_cast<uint8_t>(*taken);
-  ++result_.lane_moves;
-  return true;
-}
-
-bool Searcher::Map(State& s, int lsn, int page, int block) const {
-  Commit& c = s.commits[lsn];
-  const uint8_t version = ++s.submitted[page];
-  c.page = static_cast<uint8_t>(page);
-  c.data_block = static_cast<uint8_t>(block);
-  c.version = version;
-  if (s.map[page].block != kNone) {
-    if (s.displaced_count >= kDisplacedMax) return false;
-    s.displaced[s.displaced_count++] = {s.map[page].block, s.map[page].lsn, static_cast<uint8_t>(lsn)};
-  }
-  // The block may have been another's before.
-  for (int i = 0; i < s.displaced_count; ++i) {
-    if (s.displaced[i].block == block) s.displaced[i--] = s.displaced[--s.displaced_count];
-  }
-  s.map[page] = {static_cast<uint8_t>(block), version, static_cast<uint8_t>(lsn), 0};
-  s.opened_by[page] = 0;
-  s.newest[page] = version;
-  s.known[page] = 1;
-  return true;
-}
-
-void Searcher::StartRecord(State& s, int block, int base, bool last_of_chain) {
-  const uint8_t claim = static_cast<uint8_t>(Claim(s));
-  s.commits[s.next] = {kSent,
-                       static_cast<uint8_t>(block),
-                       static_cast<uint8_t>(base),
-                       claim,
-                       s.epoch,
-                       last_of_chain,
-                       kNone,
-                       kNone,
-                       0,
-                       0,
-                       {},
-                       0};
-}
-
-// Makes the record, which is the next one, and sends it together with its data.
-bool Searcher::FinishRecord(State& s, bool durable_by_itself) {
-  Commit& c = s.commits[s.next];
-  const Commit& base = s.commits[c.base];
-  // A base whose block is gone cannot be named.
-  if (c.base > s.superblock.checkpoint && base.block == kNone) return false;
-  if (s.request_count >= kRequestsMax || s.next + 1 >= kLsnMax) return false;
-  c.record = MakeRecord(s, s.next, c.block, c.base, base.block, base.record);
-  Request& request = s.requests[s.request_count++];
-  request = {s.next, kCommit, durable_by_itself, 0, {}, {}, {}};
-  if (c.page != kNone && !c.opens) {
-    request.block[request.blocks] = c.data_block;
-    request.content[request.blocks++] = Data(c.page, c.version);
-  }
-  request.block[request.blocks] = c.block;
-  request.content[request.blocks++] = c.record;
-  s.base = c.base;
-  ++s.next;
-  return true;
-}
-
-// A commit that is alone: its record lies behind its data, and repeats what the records before it say.
-void Searcher::SendAlone(const State& s0, int page, const Emit& emit, int open_page, bool replace) {
-  if (s0.durable + 1 != s0.next || s0.next + 1 >= kLsnMax) return;
-  // Nothing passes a write to the same block that is on its way.
-  if (page >= 0 && InPlaceInFlight(s0, page)) return;
-  State s = s0;
-  const int lsn = s.next;
-  int base = s.base, repeated = 0;
-  for (int n = base + 1; n < lsn; ++n) repeated += s.commits[n].page != kNone;
-  bool new_base = repeated + 1 > b_.commits_in_record;
-
-  Lane& lane = s.lanes[s.turn];
-  const int needed = page >= 0 ? 2 : 1;
-  int at = lane.used, overwritten = 0;
-  if (lane.last != 0 && s.commits[lane.last].block != kNone && MayOverwrite(s, lane.last)) {
-    overwritten = lane.last;
-    --at;
-  }
-  if (replace && !ReplaceNext(s)) return;
-  bool moved = false;
-  if (needed > b_.segment_blocks) return;
-  if (at + needed > b_.segment_blocks) {
-    if (replace || !MoveLane(s, lane)) return;
-    at = overwritten = 0;
-    moved = true;
-  }
-  // So a record lies in a segment that its base names, and that the base of its base names too.
-  if (Holds(Rule::kOneMoveForEachBase) && moved && s.moves > 0) new_base = true;
-  if (new_base) {
-    base = lsn - 1;
-    s.moves = 0;
-  }
-  s.moves = static_cast<uint8_t>(s.moves + moved);
-  const int first = BlockOf(lane.segment, at);
-  StartRecord(s, first + needed - 1, base, true);
-  if (overwritten) s.commits[overwritten].block = kNone;
-  if (page >= 0) {
-    if (!Map(s, lsn, page, first)) return;
-    --s.commits_left;
-  } else if (open_page >= 0) {
-    OpenBlock(s, lsn, open_page);
-  } else {
-    --s.settling_left;
-  }
-  lane.used = static_cast<uint8_t>(at + needed);
-  lane.last = static_cast<uint8_t>(lsn);
-  s.turn = static_cast<uint8_t>((s.turn + 1) % b_.lanes);
-  if (!FinishRecord(s, true)) return;
-  result_.overwritten_records += overwritten != 0;
-  result_.base_changes += new_base;
-  emit(s, Tell("alone: ", lsn,
-               open_page >= 0 ? absl::StrCat(" opens ", open_page ? "Y" : "X")
-               : page < 0     ? " (no data)"
-                              : absl::StrCat(" ", Name(Data(page, s.submitted[page]))),
-               " to block ", first, ", base ", base, ", claim ", int{s.commits[lsn].claim},
-               overwritten ? absl::StrCat(", over record ", overwritten) : "",
-               replace ? ", replaces a next segment"
-               : moved ? ", lane moved"
-                       : ""));
-}
-
-void Searcher::OpenBlock(State& s, int lsn, int page) const {
-  Commit& c = s.commits[lsn];
-  c.page = static_cast<uint8_t>(page);
-  c.data_block = s.map[page].block;
-  c.opens = 1;
-  s.map[page].open = 1;
-  s.opened_by[page] = static_cast<uint8_t>(lsn);
-  --s.openings_left;
-}
-
-// Sends a version of the page to a block of its own, or opens a block, and the record behind the records before it. The
-// record repeats nothing. Returns false if there is no place.
-bool Searcher::SendApart(State& s, int page, bool last_of_chain, int open_page) {
-  Lane& records = s.lanes[b_.lanes];
-  s.moves = 0;
-  if (records.used == b_.segment_blocks) {
-    if (!MoveLane(s, records)) return false;
-    s.moves = 1;
-  }
-  const auto block = DataBlock(s);
-  if (!block && page >= 0) return false;
-  const int lsn = s.next;
-  StartRecord(s, BlockOf(records.segment, records.used), lsn - 1, last_of_chain);
-  if (open_page >= 0) {
-    OpenBlock(s, lsn, open_page);
-  } else if (!Map(s, lsn, page, *block)) {
-    return false;
-  }
-  ++records.used;
-  records.last = static_cast<uint8_t>(lsn);
-  return FinishRecord(s, false);
-}
-
-// Other commits may be on their way.
-void Searcher::SendWithOthers(const State& s0, int page, const Emit& emit, int open_page) {
-  if (s0.next - 1 - s0.durable >= b_.in_flight) return;
-  if (page >= 0 && InPlaceInFlight(s0, page)) return;
-  State s = s0;
-  const int lsn = s.next;
-  if (!SendApart(s, page, true, open_page)) return;
-  if (open_page >= 0) {
-    emit(s, Tell("with others: ", lsn, " opens ", open_page ? "Y" : "X", ", record to block ",
-                 int{s.commits[lsn].block}, ", claim ", int{s.commits[lsn].claim}));
-    return;
-  }
-  --s.commits_left;
-  emit(s, Tell("with others: ", lsn, " ", Name(Data(page, s.submitted[page])), " to block ",
-               int{s.commits[lsn].data_block}, ", record to block ", int{s.commits[lsn].block}, ", claim ",
-               int{s.commits[lsn].claim}));
-}
-
-// Both pages, in two records that count only together.
-void Searcher::SendChain(const State& s0, const Emit& emit) {
-  if (s0.next - s0.durable >= b_.in_flight) return;
-  State s = s0;
-  const int first = s.next;
-  for (int page = 0; page < kPages; ++page) {
-    if (!SendApart(s, page, page + 1 == kPages)) return;
-  }
-  // What displaces or maps an extent is the end of the chain.
-  const uint8_t last = static_cast<uint8_t>(s.next - 1);
-  for (Mapping& m : s.map) {
-    if (m.lsn == first) m.lsn = last;
-  }
-  for (int i = 0; i < s.displaced_count; ++i) {
-    if (s.displaced[i].displaced == first) s.displaced[i].displaced = last;
-  }
-  --s.chains_left;
-  for (int page = 0; page < kPages; ++page) s.chain[page] = s.submitted[page];
-  emit(s, Tell("chain ", first, "-", int{last}, " X", int{s.submitted[0]}, " Y", int{s.submitted[1]}));
 }
 
 bool Searcher::InPlaceInFlight(const State& s, int page) const {
@@ -372,10 +375,9 @@ void Searcher::OverwriteInPlace(const State& s0, int page, const Emit& emit) {
   if (!MayOverwriteInPlace(s0, page) || s0.request_count >= kRequestsMax) return;
   State s = s0;
   --s.in_place_left;
-  const uint8_t version = ++s.submitted[page];
+  const uint8_t version = Submit(s, page);
   Request& request = s.requests[s.request_count++];
-  request = {static_cast<uint8_t>(page), kInPlace, 1, 1, {Data(page, version), 0},
-             {s.map[page].block, 0},     {}};
+  request = {static_cast<uint8_t>(page), kInPlace, 1, 1, {Data(page, version)}, {s.map[page].block}, 0};
   ++result_.in_place_writes;
   emit(s, Tell("in place: ", Name(Data(page, version)), " to block ", int{s.map[page].block}));
 }
@@ -415,8 +417,11 @@ void Searcher::CompleteRequest(const State& s0, int index, const Emit& emit) {
   }
   if (request.purpose == kAgree) {
     s.mode = kFlushed;
-  } else if (request.purpose == kOpening) {
-    if (s.mode == kOpeningSent) s.mode = kOpeningCompleted;
+  } else if (request.purpose == kOpeningFold) {
+    if (s.mode == kFoldSent) {
+      SendSuperblock(s);
+      s.mode = kOpeningSuperblock;
+    }
   } else if (request.purpose == kInPlace) {
     const int page = request.lsn;
     const uint8_t version = static_cast<uint8_t>(request.content[0] - Data(page, 0));
@@ -437,7 +442,7 @@ void Searcher::CompleteRequest(const State& s0, int index, const Emit& emit) {
 }
 
 void Searcher::Flush(const State& s0, const Emit& emit) {
-  bool dirty = s0.mode == kRecovered || s0.mode == kOpeningCompleted;
+  bool dirty = s0.mode == kRecovered;
   for (int n = 1; n < s0.next; ++n) dirty |= s0.commits[n].state == kCompleted;
   if (!dirty) return;
   State s = s0;
@@ -449,10 +454,7 @@ void Searcher::Flush(const State& s0, const Emit& emit) {
   for (int n = 1; n < s.next; ++n) {
     if (s.commits[n].state == kCompleted) s.commits[n].state = kDurable;
   }
-  if (s.mode == kOpeningCompleted) {
-    SendSuperblock(s);
-    s.mode = kOpeningSuperblock;
-  } else if (s.mode == kRecovered) {
+  if (s.mode == kRecovered) {
     s.mode = kFlushed;
   } else {
     Advance(s);
@@ -470,6 +472,12 @@ void Searcher::BeginCheckpoint(const State& s0, const Emit& emit) {
   sb = s.superblock;
   for (int n = sb.checkpoint + 1; n <= durable; ++n) {
     const Commit& c = s.commits[n];
+    // The log goes on behind the last record of the ring.
+    if (c.position > sb.position) {
+      sb.position = c.position;
+      sb.previous = c.record;
+      sb.names = Holds(Rule::kNameExtents) ? records_[c.record].names : 0;
+    }
     if (c.page == kNone) continue;
     if (c.opens) {
       sb.map[c.page].open = 1;
@@ -490,31 +498,29 @@ void Searcher::BeginCheckpoint(const State& s0, const Emit& emit) {
   }
   sb.checkpoint = static_cast<uint8_t>(durable);
   s.stage = kFrozen;
-  emit(s, Tell("checkpoint ", int{sb.checkpoint}, " begins"));
+  emit(s, Tell("checkpoint ", int{sb.checkpoint}, " begins, position ", int{sb.position}));
 }
 
-// The tree is written. The superblock names the newest record that is durable now.
+// The tree is written. The superblock claims what is durable now.
 void Searcher::EndCheckpoint(const State& s0, const Emit& emit) {
-  int newest = s0.durable;
-  while (Holds(Rule::kClaimChainEnds) && !s0.commits[newest].last_of_chain) --newest;
-  if (!Holds(Rule::kNameDurableRecord)) newest = s0.next - 1;
-  if (s0.commits[newest].block == kNone) return;
+  if (s0.request_count >= kRequestsMax) return;
   State s = s0;
+  int durable = s.durable;
+  while (Holds(Rule::kClaimChainEnds) && !s.commits[durable].last_of_chain) --durable;
+  if (!Holds(Rule::kNameDurableRecord)) durable = s.next - 1;
   Superblock& sb = s.next_superblock;
   ++sb.generation;
   sb.epoch = s.epoch;
-  sb.newest = static_cast<uint8_t>(newest);
-  sb.newest_block = s.commits[newest].block;
-  sb.newest_record = s.commits[newest].record;
+  sb.durable = static_cast<uint8_t>(durable);
   SendSuperblock(s);
-  emit(s, Tell("superblock ", int{sb.generation}, " names record ", newest));
+  emit(s, Tell("superblock ", int{sb.generation}, " claims ", durable));
 }
 
 void Searcher::SendSlot(State& s, int slot, const Superblock& superblock, Purpose purpose) {
   UNTORN_CHECK(s.request_count < kRequestsMax, "no room for the request of a slot");
   s.requests[s.request_count++] = {
-      superblock.generation,           purpose, 1, 1, {superblocks_.Number(superblock), 0},
-      {static_cast<uint8_t>(slot), 0}, {}};
+      superblock.generation,        purpose, 1, 1, {superblocks_.Number(superblock)},
+      {static_cast<uint8_t>(slot)}, 0};
 }
 
 void Searcher::SendSuperblock(State& s) {
@@ -537,18 +543,20 @@ void Searcher::CompleteSlot(const State& s0, const Emit& emit) {
 // From here on the engine relies on the next superblock.
 void Searcher::Count(State& s) const {
   s.superblock = s.next_superblock;
-  for (int n = 1; n <= s.superblock.checkpoint; ++n) {
-    if (n != s.superblock.newest) s.commits[n].block = kNone;
-  }
+  s.epoch = s.superblock.epoch;
   // A superblock is there twice.
-  s.settled = std::max(s.settled, s.superblock.newest);
-  s.settled_twice = std::max(s.settled_twice, s.superblock.newest);
+  s.settled = std::max(s.settled, s.superblock.durable);
+  s.settled_twice = std::max(s.settled_twice, s.superblock.durable);
+  Settle(s);
   if (s.mode != kOpeningSuperblock) return;
   // From here on callers see what recovery has found.
   for (int page = 0; page < kPages; ++page) {
     const int found = VersionFound(s, page, s.map[page]);
     for (int v = found + 1; v <= s.submitted[page]; ++v) s.dropped[page] |= 1u << v;
     s.acknowledged[page] = s.settled_version[page] = static_cast<uint8_t>(found);
+    if (!b_.retries) continue;
+    s.submitted[page] = static_cast<uint8_t>(found);
+    s.chain[page] = std::min(s.chain[page], s.submitted[page]);
   }
   s.mode = kRunning;
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <functional>
+#include <iterator>
 #include <unordered_set>
 
 #include "absl/strings/str_cat.h"
@@ -13,8 +14,10 @@ namespace untorn::protocol {
 std::string Searcher::Name(Content content) const {
   if (content == kBlank) return "-";
   if (content == kTorn) return "torn";
-  if (IsRecord(content))
-    return absl::StrCat("R", int{records_[content].lsn}, "e", int{records_[content].epoch});
+  if (IsRecord(content)) {
+    const Record& r = records_[content];
+    return absl::StrCat(r.in_ring ? "R" : "T", int{r.first}, "-", int{r.lsn}, "e", int{r.epoch});
+  }
   if (IsSuperblock(content))
     return absl::StrCat("S", int{superblocks_[content].generation}, "e", int{superblocks_[content].epoch});
   const int data = content - kFirstData;
@@ -22,7 +25,9 @@ std::string Searcher::Name(Content content) const {
 }
 
 std::string Searcher::BlockName(int block) const {
-  return block < BlockCount() ? absl::StrCat(block) : block == SlotInUse() ? "slot" : "spare slot";
+  if (block < BlockCount()) return absl::StrCat(block);
+  if (block < SlotInUse()) return absl::StrCat("ring ", block - BlockCount());
+  return block == SlotInUse() ? "slot" : "spare slot";
 }
 
 // Makes states equal that differ only in what nobody will read.
@@ -33,8 +38,7 @@ void Searcher::Canonical(State& s) {
   for (Block& block : s.blocks) {
     for (int i = block.copies; i < kCopiesMax; ++i) block.copy[i] = 0;
   }
-  const bool opening = s.mode == kOpeningSent || s.mode == kOpeningCompleted;
-  if (s.stage == kNoNext && !opening) std::memset(&s.next_superblock, 0, sizeof s.next_superblock);
+  if (s.stage == kNoNext && s.mode != kFoldSent) std::memset(&s.next_superblock, 0, sizeof s.next_superblock);
   std::memset(s.displaced + s.displaced_count, 0, sizeof(Displaced) * (kDisplacedMax - s.displaced_count));
 }
 
@@ -42,23 +46,16 @@ State Searcher::Initial() {
   State s;
   std::memset(&s, 0, sizeof s);
   for (int i = 0; i < DiskBlocks(); ++i) s.blocks[i].copies = 1;
-  for (int n = 0; n < kLsnMax; ++n) s.commits[n].block = s.commits[n].page = kNone;
-  s.epoch = s.epochs = 1;
-  for (int i = 0; i <= b_.lanes; ++i) s.lanes[i] = {static_cast<uint8_t>(i), 0, 0};
-  for (int i = 0; i < kNextSegments; ++i) s.next_segments[i] = static_cast<uint8_t>(b_.lanes + 1 + i);
+  for (Commit& c : s.commits) c.block = c.page = kNone;
+  for (Lane& lane : s.lanes) lane = {kNone, 0, 0, kNone};
   for (int page = 0; page < kPages; ++page) s.map[page] = s.superblock.map[page] = {kNone, 0, 0, 0};
-  // A new store has one record, which its superblock names.
-  s.superblock.generation = s.superblock.epoch = 1;
-  s.commits[1] = {kDurable, 0, 0, 0, 1, 1, kNone, kNone, 0, 0, {}, 0};
-  s.lanes[0].used = 1;
-  s.lanes[0].last = 1;
-  s.turn = static_cast<uint8_t>(1 % b_.lanes);
-  s.commits[1].record = MakeRecord(s, 1, 0, 0, 0, 0);
-  s.blocks[0].copy[0] = s.commits[1].record;
-  s.next = 2;
-  s.durable = s.settled = s.settled_twice = 1;
-  s.superblock.newest = 1;
-  s.superblock.newest_record = s.commits[1].record;
+  s.epoch = s.next = s.superblock.generation = s.superblock.epoch = 1;
+  if (b_.named_at_first) {
+    for (int i = 0; i < b_.lanes; ++i) {
+      s.lanes[i].next = static_cast<uint8_t>(i);
+      s.superblock.names = static_cast<Extents>(s.superblock.names | 1 << i);
+    }
+  }
   s.blocks[SlotInUse()].copy[0] = s.blocks[SpareSlot()].copy[0] = superblocks_.Number(s.superblock);
   s.commits_left = static_cast<uint8_t>(b_.commits);
   s.chains_left = static_cast<uint8_t>(b_.chains);
@@ -69,8 +66,8 @@ State Searcher::Initial() {
   s.cuts_left = static_cast<uint8_t>(b_.power_cuts);
   s.kills_left = static_cast<uint8_t>(b_.kills);
   s.rot_left = static_cast<uint8_t>(b_.rotten_blocks);
-  s.replacing_left = static_cast<uint8_t>(b_.replacing);
-  s.bad_places_left = static_cast<uint8_t>(b_.bad_places);
+  s.large_left = static_cast<uint8_t>(b_.large);
+  s.giving_back_left = static_cast<uint8_t>(b_.giving_back);
   s.slot_rot_left = static_cast<uint8_t>(b_.rotten_slots);
   s.lost_left = static_cast<uint8_t>(b_.lost_slot_writes);
   return s;
@@ -86,32 +83,33 @@ void Searcher::Successors(const State& s, const Emit& emit) {
     return;
   }
   for (int i = 0; i < s.request_count; ++i) CompleteRequest(s, i, emit);
-  if (s.mode == kRecovered || s.mode == kOpeningCompleted) {
-    Flush(s, emit);
-    return;
-  }
-  if (s.mode != kRunning) return;
   Flush(s, emit);
+  if (s.mode != kRunning) return;
   if (s.checkpoints_left && s.stage == kNoNext) BeginCheckpoint(s, emit);
   if (s.stage == kFrozen) EndCheckpoint(s, emit);
   if (s.commits_left) {
     // The pages are alike, so Y is written only after X.
-    for (int page = 0; page <= (s.submitted[0] > 0); ++page) {
-      SendAlone(s, page, emit);
-      if (s.replacing_left) SendAlone(s, page, emit, -1, true);
-      if (b_.in_flight > 1) SendWithOthers(s, page, emit);
-    }
+    for (int page = 0; page <= (s.submitted[0] > 0); ++page) SendPage(s, page, emit);
   }
   if (s.chains_left) SendChain(s, emit);
-  if (s.settling_left) SendAlone(s, -1, emit);
+  if (s.settling_left) SendToRing(s, -1, emit);
+  if (s.giving_back_left) GiveLanesBack(s, emit);
   for (int page = 0; page < kPages; ++page) {
     const Mapping& m = s.map[page];
-    if (s.openings_left && m.block != kNone && !m.open) {
-      SendAlone(s, -1, emit, page);
-      if (b_.in_flight > 1) SendWithOthers(s, -1, emit, page);
-    }
+    if (s.openings_left && m.block != kNone && !m.open) SendToRing(s, -1, emit, page);
     if (s.in_place_left) OverwriteInPlace(s, page, emit);
     if (b_.in_place > 0) ReadPage(s, page, emit);
+  }
+}
+
+// A commit goes to a lane if it finds room there and is not too large.
+void Searcher::SendPage(const State& s, int page, const Emit& emit) {
+  if (!SendToLane(s, page, emit)) {
+    SendToRing(s, page, emit);
+  } else if (s.large_left) {
+    State large = s;
+    --large.large_left;
+    SendToRing(large, page, emit);
   }
 }
 
@@ -202,81 +200,55 @@ SearchResult Searcher::Run() {
 }
 
 const char* RuleName(Rule rule) {
-  switch (rule) {
-    case Rule::kOverwriteTwiceRepeated:
-      return "overwrite-twice-repeated";
-    case Rule::kOverwriteRepeated:
-      return "overwrite-repeated";
-    case Rule::kKeepBases:
-      return "keep-bases";
-    case Rule::kKeepWhatSuperblockNames:
-      return "keep-what-superblock-names";
-    case Rule::kSlotsInTurn:
-      return "slots-in-turn";
-    case Rule::kCountsInBothSlots:
-      return "counts-in-both-slots";
-    case Rule::kOpenFlushesFirst:
-      return "open-flushes-first";
-    case Rule::kSlotsAgree:
-      return "slots-agree";
-    case Rule::kNamesNewerSuperblock:
-      return "names-newer-superblock";
-    case Rule::kNameDurableRecord:
-      return "name-durable-record";
-    case Rule::kEpochOfSuperblock:
-      return "epoch-of-superblock";
-    case Rule::kEpochOfItsOwn:
-      return "epoch-of-its-own";
-    case Rule::kOpeningRecordFirst:
-      return "opening-record-first";
-    case Rule::kOpeningPlaceUnused:
-      return "opening-place-unused";
-    case Rule::kVouch:
-      return "vouch";
-    case Rule::kNameNextSegments:
-      return "name-next-segments";
-    case Rule::kOneMoveForEachBase:
-      return "one-move-for-each-base";
-    case Rule::kKeepFirstNext:
-      return "keep-first-next";
-    case Rule::kNotBeforeSuperblock:
-      return "not-before-superblock";
-    case Rule::kScanToTheClaim:
-      return "scan-to-the-claim";
-    case Rule::kCheckUnsettledData:
-      return "check-unsettled-data";
-    case Rule::kDurableIsNoFlush:
-      return "durable-is-no-flush";
-    case Rule::kClaimPrefix:
-      return "claim-prefix";
-    case Rule::kClaimChainEnds:
-      return "claim-chain-ends";
-    case Rule::kEndAtChainEnd:
-      return "end-at-chain-end";
-    case Rule::kReuseSettled:
-      return "reuse-settled";
-    case Rule::kSettledTwice:
-      return "settled-twice";
-    case Rule::kReuseDisplaced:
-      return "reuse-displaced";
-    case Rule::kDisplacedSettled:
-      return "displaced-settled";
-    case Rule::kInPlaceSettled:
-      return "in-place-settled";
-    case Rule::kInPlaceOpened:
-      return "in-place-opened";
-    case Rule::kCloseInMemory:
-      return "close-in-memory";
-    case Rule::kCarryWhatIsFlushed:
-      return "carry-what-is-flushed";
-    case Rule::kCloseWhatIsKnown:
-      return "close-what-is-known";
-    case Rule::kStrictBeyondClaim:
-      return "strict-beyond-claim";
-    case Rule::kCount:
-      break;
-  }
-  return "?";
+  // In the order of the rules.
+  static constexpr const char* kNames[] = {
+      "alone",
+      "overwrite-twice-repeated",
+      "overwrite-repeated",
+      "keep-retired",
+      "repeat-all",
+      "extent-named",
+      "extent-named-twice",
+      "name-extents",
+      "fold-first",
+      "fold-names",
+      "keep-ring",
+      "room-for-fold",
+      "follow-folded",
+      "open-flushes-first",
+      "slots-agree",
+      "opening-folds",
+      "fold-before-superblock",
+      "next-epoch",
+      "epoch-of-superblock",
+      "old-epochs-count",
+      "lane-record-epoch",
+      "names-behind-end",
+      "lanes-before-vouchers",
+      "vouch",
+      "lane-records-claim",
+      "names-newer-superblock",
+      "check-unsettled-data",
+      "strict-beyond-claim",
+      "end-inside-record",
+      "end-at-chain-end",
+      "slots-in-turn",
+      "counts-in-both-slots",
+      "name-durable-record",
+      "durable-is-no-flush",
+      "claim-prefix",
+      "claim-chain-ends",
+      "reuse-settled-twice",
+      "reuse-displaced",
+      "displaced-settled",
+      "in-place-settled",
+      "in-place-opened",
+      "close-in-memory",
+      "carry-what-is-flushed",
+      "close-what-is-known",
+  };
+  static_assert(std::size(kNames) == static_cast<size_t>(Rule::kCount));
+  return kNames[static_cast<size_t>(rule)];
 }
 
 SearchResult Search(const Bounds& bounds, const std::set<Rule>& dropped) {

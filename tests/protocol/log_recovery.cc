@@ -23,137 +23,149 @@ const Superblock* Searcher::NewestSuperblock(const State& s) const {
   return newest;
 }
 
-// Says whether a record of any log epoch names a newer superblock. Here such records name segments, too.
-bool Searcher::NamesNewerSuperblock(const State& s, const Superblock& superblock) const {
-  std::vector<uint8_t> named;
-  const auto visit = [&](const Record& r) {
-    for (int i = 0; i < r.segment_count; ++i) {
-      if (std::find(named.begin(), named.end(), r.segments[i]) == named.end()) named.push_back(r.segments[i]);
-    }
-    return r.generation > superblock.generation;
-  };
-  visit(records_[superblock.newest_record]);
-  for (size_t n = 0; n < named.size(); ++n) {
-    for (int i = 0; i < b_.segment_blocks; ++i) {
-      const int block = BlockOf(named[n], i);
-      const Content held = Read(s, block);
-      if (IsRecord(held) && records_[held].block == block && visit(records_[held])) return true;
-    }
-  }
-  return false;
+// Returns the record of the ring at this position, or nullptr. A record of another round of the ring is none.
+const Record* Searcher::RingRecord(const State& s, int position) const {
+  const Content held = Read(s, RingBlock(position));
+  if (!IsRecord(held)) return nullptr;
+  const Record& r = records_[held];
+  return r.in_ring && r.place == position ? &r : nullptr;
 }
 
-Searcher::Recovered Searcher::Recover(const State& s) {
-  Recovered out;
-  out.superblock = NewestSuperblock(s);
-  if (!out.superblock) {
-    out.damage = "no superblock is readable";
-    return out;
+// Follows the ring from the checkpoint on.
+void Searcher::Walk(const State& s, Recovered& r) const {
+  const Superblock& sb = *r.superblock;
+  Content previous = sb.previous;
+  r.end = sb.checkpoint;
+  r.position = sb.position;
+  r.names = sb.names;
+  r.claim = sb.durable;
+  for (; r.position < sb.position + b_.ring_blocks; ++r.position) {
+    const Record* record = RingRecord(s, r.position);
+    if (!record || record->previous != previous || record->first > r.end + 1) break;
+    if (!Holds(Rule::kFollowFolded) && record->lsn <= r.end) break;
+    if (Holds(Rule::kEpochOfSuperblock) && record->lsn > sb.durable && record->epoch != sb.epoch) break;
+    if (!Holds(Rule::kOldEpochsCount) && record->epoch != sb.epoch) break;
+    r.ring.push_back(record);
+    r.claim = std::max<int>(r.claim, record->claim);
+    r.end = std::max<int>(r.end, record->lsn);
+    r.names = record->names;
+    previous = Read(s, RingBlock(r.position));
   }
-  const Superblock& sb = *out.superblock;
-  if (Holds(Rule::kNamesNewerSuperblock) && NamesNewerSuperblock(s, sb)) {
-    out.damage = "a record names a newer superblock";
-    return out;
-  }
-  std::memcpy(out.map, sb.map, sizeof out.map);
-  if (Read(s, sb.newest_block) != sb.newest_record) {
-    out.damage = "the record that the superblock names is not there";
-    return out;
-  }
-  // The superblock claims the record that it names.
-  out.claim = sb.newest;
-  std::vector<uint8_t> named;
-  const auto add = [&](Content number) {
-    const Record& r = records_[number];
-    if (std::find(out.found.begin(), out.found.end(), &r) != out.found.end()) return false;
-    out.found.push_back(&r);
-    out.claim = std::max<int>(out.claim, r.claim);
-    for (int i = 0; i < r.segment_count; ++i) {
-      if (std::find(named.begin(), named.end(), r.segments[i]) == named.end()) named.push_back(r.segments[i]);
-    }
-    return true;
-  };
-  add(sb.newest_record);
-  // A segment is read from its end, until a record is found that is claimed: references lead to what is before it.
-  for (bool more = true; more;) {
-    more = false;
-    for (size_t n = 0; n < named.size(); ++n) {
-      const int segment = named[n];
-      for (int i = b_.segment_blocks - 1; i >= 0; --i) {
-        const int block = BlockOf(segment, i);
-        const Content content = Read(s, block);
-        if (!IsRecord(content) || records_[content].block != block) continue;
-        const Record& r = records_[content];
-        if (Holds(Rule::kEpochOfSuperblock) && r.epoch != sb.epoch) continue;
-        // Older ones are of an earlier use of these blocks, or nobody needs them.
-        if (Holds(Rule::kNotBeforeSuperblock) && r.lsn < sb.newest) continue;
-        more |= add(content);
-        if (!Holds(Rule::kScanToTheClaim) || r.lsn <= out.claim) break;
-      }
-    }
-  }
-  std::sort(out.found.begin(), out.found.end(), [](const Record* a, const Record* b) {
-    return std::pair(a->lsn, a->epoch) > std::pair(b->lsn, b->epoch);
-  });
+}
 
-  for (const Record* top : out.found) {
-    out.chain.clear();
-    bool whole = true;
-    for (const Record* r = top; whole;) {
-      out.chain.push_back(r);
-      if (r->base <= sb.checkpoint) break;
-      if (Read(s, r->base_block) == r->base_record) {
-        r = &records_[r->base_record];
-        continue;
-      }
-      whole = false;
-      if (Holds(Rule::kVouch) && r->base <= out.claim) {
-        out.damage = absl::StrCat("record ", int{r->base}, " is claimed and cannot be read");
-        return out;
-      }
+// Looks at every block of the ring behind the end.
+void Searcher::LookBehind(const State& s, Recovered& r) const {
+  const Superblock& sb = *r.superblock;
+  for (int position = r.position; position < sb.position + b_.ring_blocks; ++position) {
+    const Record* record = RingRecord(s, position);
+    if (!record || record->epoch != sb.epoch || record->lsn <= r.end) continue;
+    r.behind.push_back(record);
+    if (Holds(Rule::kNamesBehindEnd)) r.names |= record->names;
+  }
+}
+
+void Searcher::LookAtLanes(const State& s, Recovered& r) const {
+  for (int block = 0; block < BlockCount(); ++block) {
+    const Content held = Read(s, block);
+    if (!(r.names >> block / b_.extent_blocks & 1) || !IsRecord(held)) continue;
+    const Record& record = records_[held];
+    if (record.in_ring || record.place != block) continue;
+    r.newest_epoch = std::max(r.newest_epoch, record.epoch);
+    r.newest_generation = std::max(r.newest_generation, record.generation);
+    if (Holds(Rule::kLaneRecordEpoch) && record.epoch != r.superblock->epoch) continue;
+    if (Holds(Rule::kLaneRecordsClaim)) r.claim = std::max<int>(r.claim, record.claim);
+    if (!r.top || std::pair(record.lsn, record.epoch) > std::pair(r.top->lsn, r.top->epoch)) r.top = &record;
+  }
+}
+
+// Says whether any record in the ring or in a lane names a newer superblock or log epoch.
+bool Searcher::NamesNewerSuperblock(const State& s, const Recovered& r) const {
+  bool newer = r.newest_epoch > r.superblock->epoch || r.newest_generation > r.superblock->generation;
+  for (int block = BlockCount(); block < SlotInUse(); ++block) {
+    if (!IsRecord(Read(s, block))) continue;
+    const Record& record = records_[Read(s, block)];
+    newer |= record.epoch > r.superblock->epoch || record.generation > r.superblock->generation;
+  }
+  return newer && Holds(Rule::kNamesNewerSuperblock);
+}
+
+// The newest lane record goes on behind the ring. If something between is missing, the record claims it.
+void Searcher::TakeTop(Recovered& r) const {
+  if (r.top && r.top->lsn > r.end && r.top->first <= r.end + 1) {
+    r.end = r.top->lsn;
+  } else {
+    r.top = nullptr;
+  }
+}
+
+// What is claimed and missing is damage. What is claimed and there needs no comparison.
+void Searcher::Vouch(Recovered& r) const {
+  for (const Record* record : r.behind) r.claim = std::max<int>(r.claim, record->claim);
+  if (r.claim <= r.end || !Holds(Rule::kVouch)) return;
+  r.damage = absl::StrCat("the log ends at ", r.end, ", and ", r.claim, " is claimed");
+}
+
+// The first commit whose data is not there ends the log.
+void Searcher::CompareData(const State& s, Recovered& r) const {
+  std::vector<const Record*> records = r.ring;
+  if (r.top) records.push_back(r.top);
+  std::map<int, int> first;  // of the first record that holds the LSN
+  for (const Record* record : records) {
+    for (int i = 0; i < record->entry_count; ++i) {
+      const Entry& e = record->entries[i];
+      if (e.lsn <= r.superblock->checkpoint) continue;
+      r.entries.insert({e.lsn, e});
+      first.insert({e.lsn, record->first});
     }
-    if (whole) break;
-    out.chain.clear();
   }
-  if (out.chain.empty()) {
-    out.damage = "no record is left";
-    return out;
+  bool open[kPages];
+  for (int page = 0; page < kPages; ++page) open[page] = r.superblock->map[page].open;
+  for (const auto& [lsn, e] : r.entries) {
+    const bool excused = !Holds(Rule::kStrictBeyondClaim) && open[e.page];
+    open[e.page] |= e.opens;
+    if (e.opens || lsn <= r.claim || excused || Read(s, e.block) == Data(e.page, e.version)) continue;
+    if (!Holds(Rule::kCheckUnsettledData)) break;
+    r.end = (Holds(Rule::kEndInsideRecord) ? lsn : first[lsn]) - 1;
+    break;
   }
-  out.end = out.chain.front()->lsn;
-  std::map<int, Entry> entries;  // by LSN: a record has one entry for each commit
-  std::set<int> middles;         // of chains
-  for (const Record* r : out.chain) {
-    for (int i = 0; i < r->entry_count; ++i) entries[r->entries[i].lsn] = r->entries[i];
-    if (!r->last_of_chain) middles.insert(r->lsn);
+  while (Holds(Rule::kEndAtChainEnd)) {
+    const auto middle = std::find_if(r.ring.begin(), r.ring.end(), [&](const Record* record) {
+      return record->lsn == r.end && !record->last_of_chain;
+    });
+    if (middle == r.ring.end()) break;
+    --r.end;
   }
-  if (Holds(Rule::kCheckUnsettledData)) {
-    bool open[kPages];
-    for (int page = 0; page < kPages; ++page) open[page] = sb.map[page].open;
-    for (const auto& [lsn, e] : entries) {
-      if (lsn <= sb.checkpoint) continue;
-      const bool excused = !Holds(Rule::kStrictBeyondClaim) && open[e.page];
-      open[e.page] |= e.opens;
-      if (!e.opens && lsn > out.claim && lsn <= out.end && !excused &&
-          Read(s, e.block) != Data(e.page, e.version)) {
-        out.end = lsn - 1;
-        break;
-      }
-    }
+}
+
+Searcher::Recovered Searcher::Recover(const State& s) const {
+  Recovered r;
+  r.superblock = NewestSuperblock(s);
+  if (!r.superblock) {
+    r.damage = "no superblock is readable";
+    return r;
   }
-  while (Holds(Rule::kEndAtChainEnd) && middles.contains(out.end)) --out.end;
-  if (Holds(Rule::kVouch) && out.claim > out.end) {
-    out.damage = absl::StrCat("the log ends at ", out.end, ", and ", out.claim, " is claimed");
-    return out;
+  std::memcpy(r.map, r.superblock->map, sizeof r.map);
+  Walk(s, r);
+  LookBehind(s, r);
+  LookAtLanes(s, r);
+  if (NamesNewerSuperblock(s, r)) {
+    r.damage = "a record names a newer superblock";
+    return r;
   }
-  for (const auto& [lsn, e] : entries) {
-    if (lsn <= sb.checkpoint || lsn > out.end) continue;
+  if (!Holds(Rule::kLanesBeforeVouchers)) Vouch(r);
+  TakeTop(r);
+  Vouch(r);
+  if (!r.damage.empty()) return r;
+  CompareData(s, r);
+  for (const auto& [lsn, e] : r.entries) {
+    if (lsn > r.end) continue;
     if (e.opens) {
-      out.map[e.page].open = 1;
+      r.map[e.page].open = 1;
     } else {
-      out.map[e.page] = {e.block, e.version, static_cast<uint8_t>(lsn), 0};
+      r.map[e.page] = {e.block, e.version, static_cast<uint8_t>(lsn), 0};
     }
   }
-  return out;
+  return r;
 }
 
 void Searcher::Judge(const State& s, const Recovered& r) {
@@ -217,7 +229,7 @@ void Searcher::Open(const State& s0, const Emit& emit) {
     emit(s, Tell("recovery finds ", r.end));
     return;
   }
-  if (r.end < r.chain.front()->lsn) ++result_.dropped_commits;
+  result_.dropped_commits += r.entries.upper_bound(r.end) != r.entries.end();
   const Content in_use = Read(s, SlotInUse());
   if (!IsSuperblock(in_use) || &superblocks_[in_use] != r.superblock)
     std::swap(s.blocks[SlotInUse()], s.blocks[SpareSlot()]);
@@ -227,120 +239,74 @@ void Searcher::Open(const State& s0, const Emit& emit) {
     emit(s, Tell("superblock ", int{r.superblock->generation}, " goes to the other slot"));
     return;
   }
-  BeginEpoch(s, r, 0, emit);
-  if (!s.bad_places_left) return;
-  --s.bad_places_left;
-  BeginEpoch(s, r, 1, emit);
+  BeginEpoch(s, r, emit);
 }
 
-// The opening record goes to the next segment of the number `first`.
-void Searcher::BeginEpoch(State s, const Recovered& r, int first, const Emit& emit) {
+// The engine's memory, as the log says. All that was found is durable.
+void Searcher::Rebuild(State& s, const Recovered& r) {
   s.superblock = *r.superblock;
-  const Superblock& sb = s.superblock;
-  s.epoch = Holds(Rule::kEpochOfItsOwn) ? ++s.epochs : static_cast<uint8_t>(sb.epoch + 1);
+  s.epoch = s.superblock.epoch;
   std::memcpy(s.map, r.map, sizeof s.map);
   for (int page = 0; page < kPages; ++page) {
     s.newest[page] = s.map[page].version;
     s.known[page] = !s.map[page].open;
   }
-  // The lowest record of the chain that holds the end. The opening record repeats what that record holds.
-  const Record* holder = r.chain.front();
-  for (const Record* record : r.chain) {
-    if (record->base <= r.end) {
-      holder = record;
-      break;
-    }
+  for (Lane& lane : s.lanes) lane = {kNone, 0, 0, kNone};
+  for (Commit& c : s.commits) c.block = c.page = kNone;
+  for (int n = 1; n <= r.end; ++n) s.commits[n].state = kDurable, s.commits[n].last_of_chain = 1;
+  for (const auto& [lsn, e] : r.entries) {
+    if (lsn > r.end) continue;
+    Commit& c = s.commits[lsn];
+    c.page = e.page;
+    c.data_block = e.block;
+    c.version = e.version;
+    c.opens = e.opens;
+    if (e.opens) s.opened_by[e.page] = e.lsn;
   }
-  for (int n = 0; n < kLsnMax; ++n) s.commits[n].block = s.commits[n].page = kNone;
-  for (auto it = r.chain.rbegin(); it != r.chain.rend(); ++it) {
-    const Record& record = **it;
-    for (int i = 0; i < record.entry_count; ++i) {
-      const Entry& e = record.entries[i];
-      if (e.lsn > r.end) continue;
-      s.commits[e.lsn].page = e.page;
-      s.commits[e.lsn].data_block = e.block;
-      s.commits[e.lsn].version = e.version;
-      s.commits[e.lsn].opens = e.opens;
-      if (e.opens) s.opened_by[e.page] = e.lsn;
-    }
-    if (record.base > sb.checkpoint && record.base <= r.end) {
-      Commit& base = s.commits[record.base];
-      base.block = record.base_block;
-      base.record = record.base_record;
-      base.base = records_[record.base_record].base;
-      base.epoch = records_[record.base_record].epoch;
-    }
+  s.position = s.superblock.position;
+  s.previous = s.superblock.previous;
+  for (const Record* record : r.ring) {
+    if (record->lsn > r.end) break;
+    s.previous = s.commits[record->lsn].record = records_.Number(*record);
+    s.commits[record->lsn].position = ++s.position;
+    s.in_ring = record->lsn;
   }
-  const int lsn = r.end + 1;
-  for (int n = 1; n < lsn; ++n) {
-    s.commits[n].state = kDurable;
-    s.commits[n].last_of_chain = 1;
-  }
-  if (lsn + 1 >= kLsnMax) return;
-  s.next = static_cast<uint8_t>(lsn);
-  // The opening record goes to the first segment that the top calls a next one. Nothing of the log is there, even if this
-  // superblock never counts.
-  const Record& top = *r.chain.front();
-  std::set<int> not_these;
-  const auto take = [&](uint8_t* taken) {
-    const auto segment = TakeSegment(s, not_these);
-    if (segment) not_these.insert(*taken = static_cast<uint8_t>(*segment));
-    return segment.has_value();
-  };
-  s.lanes[0] = {};
-  if (Holds(Rule::kOpeningPlaceUnused)) {
-    if (!Holds(Rule::kNameNextSegments)) return;
-    s.lanes[0].segment = top.segments[top.segment_count - kNextSegments + first];
-    not_these.insert(s.lanes[0].segment);
-  } else if (!take(&s.lanes[0].segment)) {
-    return;
-  }
-  for (int i = 1; i <= b_.lanes; ++i) {
-    s.lanes[i] = {};
-    if (!take(&s.lanes[i].segment)) return;
-  }
-  for (uint8_t& next : s.next_segments) {
-    if (!take(&next)) return;
-  }
-  const int block = BlockOf(s.lanes[0].segment, 0);
-  s.lanes[0].used = 1;
-  s.lanes[0].last = static_cast<uint8_t>(lsn);
-  s.turn = static_cast<uint8_t>(1 % b_.lanes);
-  Commit& c = s.commits[lsn];
-  c = {kDurable,
-       static_cast<uint8_t>(block),
-       holder->base,
-       static_cast<uint8_t>(r.end),
-       s.epoch,
-       1,
-       kNone,
-       kNone,
-       0,
-       0,
-       {},
-       0};
-  c.record = MakeRecord(s, lsn, block, holder->base, holder->base_block, holder->base_record);
-  s.base = holder->base;
-  s.next = static_cast<uint8_t>(lsn + 1);
-  s.durable = static_cast<uint8_t>(lsn);
-  s.settled = static_cast<uint8_t>(r.end);
+  s.durable = s.settled = s.settled_twice = static_cast<uint8_t>(r.end);
+  s.next = static_cast<uint8_t>(r.end + 1);
+}
+
+// A fold makes up for what the ring does not hold. Then a superblock begins the new log epoch.
+void Searcher::BeginEpoch(State s, const Recovered& r, const Emit& emit) {
+  Rebuild(s, r);
   Superblock& next = s.next_superblock;
-  next = sb;
+  next = s.superblock;
   ++next.generation;
-  next.epoch = s.epoch;
-  next.newest = static_cast<uint8_t>(lsn);
-  next.newest_block = static_cast<uint8_t>(block);
-  next.newest_record = c.record;
-  s.requests[s.request_count++] = {static_cast<uint8_t>(lsn),        kOpening, 0, 1, {c.record, 0},
-                                   {static_cast<uint8_t>(block), 0}, {}};
-  s.mode = kOpeningSent;
-  if (!Holds(Rule::kOpeningRecordFirst)) {
+  if (Holds(Rule::kNextEpoch)) ++next.epoch;
+  next.durable = static_cast<uint8_t>(r.end);
+  next.names = 0;
+  const bool folds = FirstUnfolded(s) <= r.end && Holds(Rule::kOpeningFolds);
+  if (folds) {
+    if (s.position >= s.superblock.position + b_.ring_blocks) {
+      violation_ = "the ring has no room for the fold of an opening";
+      emit(s, "");
+      return;
+    }
+    Request fold = {};
+    fold.purpose = kOpeningFold;
+    fold.durable_by_itself = 1;
+    Append(s, MakeRingRecord(s, FirstUnfolded(s), r.end, r.end), fold);
+    s.commits[r.end].record = s.previous;
+    s.commits[r.end].position = s.position;
+    s.requests[s.request_count++] = fold;
+    s.mode = kFoldSent;
+    ++result_.opening_folds;
+  }
+  if (!folds || !Holds(Rule::kFoldBeforeSuperblock)) {
     SendSuperblock(s);
     s.mode = kOpeningSuperblock;
   }
   emit(s, Tell("opens at ", r.end, " (claim ", r.claim, ", X", int{r.map[0].version}, " Y",
-               int{r.map[1].version}, "); opening record ", lsn, " of epoch ", int{s.epoch}, " to block ",
-               block));
+               int{r.map[1].version}, ")", folds ? ", with a fold" : ""));
 }
 
 }  // namespace untorn::protocol
