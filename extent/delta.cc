@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "absl/container/inlined_vector.h"
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
 #include "extent/tree_keys.h"
@@ -111,7 +110,7 @@ Delta::Pieces Delta::TakeOut(Object& object, BlockRange range) {
   return taken;
 }
 
-void Delta::Replace(ObjectId id, Mapping mapping, DisplacedFn displaced) {
+void Delta::Replace(ObjectId id, const Mapping& mapping, DisplacedFn displaced) {
   UNTORN_CHECK(mapping.logical.count > 0, "an empty mapping");
   Object& object = mappings_[id];
   const auto it = FirstBeyond(object, mapping.logical.start);

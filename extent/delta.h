@@ -123,7 +123,7 @@ class Delta {
   template <typename Map>
   static auto FirstBeyond(Map& object, ObjectBlock block);
   // Maps the blocks anew.
-  void Replace(ObjectId object, Mapping mapping, DisplacedFn displaced);
+  void Replace(ObjectId object, const Mapping& mapping, DisplacedFn displaced);
   // Replaces an entry of exactly the same range. The entry gives up its blocks.
   void ReplaceWhole(Entry& entry, const Mapping& mapping, DisplacedFn displaced);
   // Applies a mapping that keeps its place. The blocks were mapped there before, as `before`.

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/container/inlined_vector.h"
 #include "base/check.h"
 #include "extent/rules.h"
 
@@ -41,8 +40,7 @@ void OpenMappings::CloseQuiet(absl::FunctionRef<bool(uint64_t)> has_room, Delta*
   std::vector<Open> kept;
   for (const Open& open : mappings_) {
     const Mapping& m = open.without_checksums;
-    // Closing may cut a mapping of the tree in three.
-    if (MayClose(InFlight(m.extent())) && has_room(TreeEntriesOfBlocks(m.logical.count) + 2)) {
+    if (MayClose(InFlight(m.extent())) && has_room(TreeEntriesOfCut(m.logical.count))) {
       Close(open, active);
     } else {
       kept.push_back(open);

@@ -101,6 +101,10 @@ constexpr uint64_t TreeEntriesOfBlocks(BlockCount written_blocks) {
                 kTreeEntryBytes);
   return 1 + (written_blocks.value() - 1) / kBlocks;
 }
+// Counts the changes where such an edit may also cut a mapping of the tree in three.
+constexpr uint64_t TreeEntriesOfCut(BlockCount written_blocks) {
+  return TreeEntriesOfBlocks(written_blocks) + 2;
+}
 // A new name, the record of its object with the name in it, and lost keys around both: 1374 bytes at most.
 inline constexpr uint64_t kTreeEntriesOfName = 11;
 BlockCount TreeGrowthMax(const TreeRoot& root, uint64_t entries);

@@ -240,7 +240,7 @@ class Scrubber {
         same = same && !front_.parts.fork.pages().Committing(object, b);
       if (!same) continue;
       adopted.push_back(now);
-      cost.tree_entries += TreeEntriesOfBlocks(now.logical.count) + 2;
+      cost.tree_entries += TreeEntriesOfCut(now.logical.count);
     }
     const std::optional<Reservation> room = volume.space().TryReserve(cost, EmergencyReserve::kKept);
     if (!room) return;

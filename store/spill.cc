@@ -18,7 +18,6 @@ namespace {
 
 constexpr BlockCount kExtentBlocksMax = kMapEntryBlocksMax;  // one log entry
 constexpr BlockCount kAlignmentBlocks = 16;
-constexpr size_t kIovecsPerWrite = 1024;  // as many as one system call takes (IOV_MAX)
 
 }  // namespace
 
@@ -128,24 +127,17 @@ absl::Status Spill::WriteBlocks(ObjectDraft& draft) {
 absl::Status Spill::WriteExtent(Lock& lock, Extent extent, const BufferRef* buffers,
                                 std::vector<Hash128>* hashes) {
   UNTORN_CHECK(extent.count <= kExtentBlocksMax, "a spilled extent is longer than an entry can name");
-  const size_t blocks = extent.count.value();
-  std::vector<IoRequest> requests((blocks + kIovecsPerWrite - 1) / kIovecsPerWrite);
-  std::vector<IoRequest*> pointers;
+  static_assert(kExtentBlocksMax <= BlockCount(1024), "IOV_MAX: one request has an iovec for each block");
+  IoRequest request;
+  request.op = IoOp::kWrite;
+  request.offset_bytes = ByteOffset(extent.start);
+  for (size_t i = 0; i < extent.count.value(); ++i) request.iov.push_back({buffers[i].data(), kBlockBytes});
   {
     // Hashing takes long and needs no lock, because the buffers belong to the transaction.
     const Unlocked unlocked(lock);
-    std::vector<iovec> data;
-    for (size_t i = 0; i < blocks; ++i) data.push_back({buffers[i].data(), kBlockBytes});
-    ForEachBlockHash(data, front_.parts.data_key, [&](Hash128 hash) { hashes->push_back(hash); });
-    for (size_t r = 0; r < requests.size(); ++r) {
-      requests[r].op = IoOp::kWrite;
-      requests[r].offset_bytes = ByteOffset(extent.start) + r * kIovecsPerWrite * kBlockBytes;
-      requests[r].iov.assign(data.begin() + r * kIovecsPerWrite,
-                             data.begin() + std::min(data.size(), (r + 1) * kIovecsPerWrite));
-      pointers.push_back(&requests[r]);
-    }
+    ForEachBlockHash(request.iov, front_.parts.data_key, [&](Hash128 hash) { hashes->push_back(hash); });
   }
-  absl::Status written = front_.parts.pump.RunAll(lock, pointers);
+  const absl::Status written = front_.parts.pump.Run(lock, &request);
   if (written.ok()) return written;
   // After a failed write nobody knows what is on the medium, so the store fails.
   front_.parts.health.Fail(written);
