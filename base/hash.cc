@@ -23,11 +23,13 @@ Hash128 HashData(std::span<const iovec> pieces, uint64_t seed) {
   return {h.low64, h.high64};
 }
 
-uint64_t Hash64(std::span<const std::byte> bytes) { return XXH3_64bits(bytes.data(), bytes.size()); }
+uint64_t Hash64(std::span<const std::byte> bytes, uint64_t seed) {
+  return XXH3_64bits_withSeed(bytes.data(), bytes.size(), seed);
+}
 
-uint64_t Hash64(std::span<const std::span<const std::byte>> parts) {
+uint64_t Hash64(std::span<const std::span<const std::byte>> parts, uint64_t seed) {
   XXH3_state_t state;
-  XXH3_64bits_reset(&state);
+  XXH3_64bits_reset_withSeed(&state, seed);
   for (std::span<const std::byte> part : parts) XXH3_64bits_update(&state, part.data(), part.size());
   return XXH3_64bits_digest(&state);
 }

@@ -19,9 +19,9 @@ struct Hash128 {
 // XXH3-128 of the pieces, one after another, with `seed`.
 Hash128 HashData(std::span<const iovec> pieces, uint64_t seed);
 
-// XXH3-64 of the bytes, and of the parts, one after another.
-uint64_t Hash64(std::span<const std::byte> bytes);
-uint64_t Hash64(std::span<const std::span<const std::byte>> parts);
+// XXH3-64 of the bytes, and of the parts, one after another, with `seed`.
+uint64_t Hash64(std::span<const std::byte> bytes, uint64_t seed = 0);
+uint64_t Hash64(std::span<const std::span<const std::byte>> parts, uint64_t seed = 0);
 
 }  // namespace untorn
 

@@ -31,28 +31,30 @@ const char* BlockTypeName(BlockType type) {
       return "free map table";
     case BlockType::kFreeMapBitmap:
       return "free map bitmap";
+    case BlockType::kLaneRecord:
+      return "lane record";
   }
   return "unknown type";
 }
 
-uint64_t BlockChecksum(std::span<const std::byte> block) {
+uint64_t BlockChecksum(std::span<const std::byte> block, uint64_t seed) {
   UNTORN_CHECK(block.size() >= kHeaderBytes, "a block is at least its header");
   constexpr size_t kBefore = offsetof(BlockHeader, checksum);
   constexpr size_t kAfter = kBefore + sizeof(BlockHeader::checksum);
   static constexpr std::byte kZero[kAfter - kBefore] = {};
   const std::span<const std::byte> parts[] = {block.first(kBefore), kZero, block.subspan(kAfter)};
-  return Hash64(parts);
+  return Hash64(parts, seed);
 }
 
-uint64_t SealBlock(std::span<std::byte> block) {
+uint64_t SealBlock(std::span<std::byte> block, uint64_t seed) {
   std::memset(block.data() + offsetof(BlockHeader, checksum), 0, sizeof(uint64_t));
-  const uint64_t checksum = Hash64(block);
+  const uint64_t checksum = Hash64(block, seed);
   std::memcpy(block.data() + offsetof(BlockHeader, checksum), &checksum, sizeof(checksum));
   return checksum;
 }
 
 absl::Status VerifyBlock(std::span<const std::byte> block, BlockType type, const Uuid& uuid, uint64_t address,
-                         const char* what) {
+                         const char* what, uint64_t seed) {
   auto damaged = [&](auto&&... why) {
     return absl::DataLossError(absl::StrCat(
         what, type == BlockType::kLogRecord ? " at position " : " at block ", address, ": ", why...));
@@ -65,7 +67,7 @@ absl::Status VerifyBlock(std::span<const std::byte> block, BlockType type, const
                    "): not a block of ours, or never written");
   }
   // The checksum comes before the other fields, so that a damaged block does not pass for a foreign one.
-  if (const uint64_t computed = BlockChecksum(block); computed != header.checksum) {
+  if (const uint64_t computed = BlockChecksum(block, seed); computed != header.checksum) {
     return damaged("bad checksum: says 0x", absl::Hex(header.checksum, absl::kZeroPad16), ", is 0x",
                    absl::Hex(computed, absl::kZeroPad16));
   }

@@ -8,7 +8,8 @@
 //      8    16  store UUID
 //     24     8  own address: block number on the device; of a log record its log position
 //     32     8  generation of the superblock that first refers to this block; of a log record its log epoch
-//     40     8  checksum: XXH3-64 of the whole block (or record) with this field zero
+//     40     8  checksum: XXH3-64 of the whole block (or record) with this field zero; that of a lane record, which
+//               lies where data may be, is seeded with the key of the store
 //     48     4  bytes of payload after the header
 //     52    12  by type, else zero
 //
@@ -43,6 +44,7 @@ enum class BlockType : uint16_t {
   kTreeNode = 3,
   kFreeMapTable = 4,
   kFreeMapBitmap = 5,
+  kLaneRecord = 6,
 };
 const char* BlockTypeName(BlockType type);
 
@@ -64,16 +66,16 @@ static_assert(offsetof(BlockHeader, checksum) == 40 && offsetof(BlockHeader, by_
 inline constexpr size_t kHeaderBytes = sizeof(BlockHeader);
 
 // Returns the XXH3-64 of `block`, with the checksum field of the header taken as zero.
-uint64_t BlockChecksum(std::span<const std::byte> block);
+uint64_t BlockChecksum(std::span<const std::byte> block, uint64_t seed = 0);
 // Sets the checksum field of a finished block, and returns the checksum.
-uint64_t SealBlock(std::span<std::byte> block);
+uint64_t SealBlock(std::span<std::byte> block, uint64_t seed = 0);
 
 // Checks magic, checksum, version, type, store, address and payload length, in the order that gives the
 // clearest message. `what` names the block in the message, as in "tree node" or "superblock slot 1".
 //  kDataLoss       the block is damaged, stale or misplaced
 //  kUnimplemented  the block is sound, but has another format version
 absl::Status VerifyBlock(std::span<const std::byte> block, BlockType type, const Uuid& uuid, uint64_t address,
-                         const char* what);
+                         const char* what, uint64_t seed = 0);
 
 }  // namespace untorn
 

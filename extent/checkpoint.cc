@@ -61,6 +61,7 @@ absl::Status MakeCheckpoint(Lock& lock, const CheckpointParts& parts, const uint
   next.checkpoint_lsn = parts.log.durable_lsn();
   next.checkpoint_position = parts.log.durable_position();
   next.checkpoint_checksum = parts.log.durable_checksum();
+  next.lanes = parts.lanes.named();
   UNTORN_CHECK(next.checkpoint_lsn >= state.superblock.checkpoint_lsn, "a checkpoint goes back");
 
   UNTORN_CHECK(next.checkpoint_position >= state.superblock.checkpoint_position,
@@ -90,6 +91,7 @@ absl::Status MakeCheckpoint(Lock& lock, const CheckpointParts& parts, const uint
   }
   RETURN_IF_ERROR(parts.superblocks.Write(lock, next));
 
+  if (parts.log.durable_position() == next.checkpoint_position) parts.lanes.SuperblockNames();
   // Lookups find in the new tree what the frozen delta held.
   state.open.Carried(state.session, *state.frozen);
   state.frozen.reset();

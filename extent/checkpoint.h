@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "base/lock.h"
 #include "device/io_pump.h"
+#include "extent/lanes.h"
 #include "extent/log_writer.h"
 #include "extent/mapping_reader.h"
 #include "extent/space_ledger.h"
@@ -29,6 +30,7 @@ struct CheckpointParts {
   SpaceLedger& space GUARDED_BY_STORE_LOCK;
   MappingReader& mappings GUARDED_BY_STORE_LOCK;
   const LogWriter& log GUARDED_BY_STORE_LOCK;
+  Lanes& lanes GUARDED_BY_STORE_LOCK;
   SuperblockWriter& superblocks GUARDED_BY_STORE_LOCK;
 };
 

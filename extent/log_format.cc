@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
+#include "base/status_macros.h"
 
 namespace untorn {
 namespace {
@@ -16,13 +17,16 @@ struct RecordFields {
   Lsn claim;
   Generation superblock_generation;
   BlockCount prepared_blocks;
-  uint32_t entry_count, flags;
+  uint32_t entry_count;
+  uint16_t flags, repeated;
+  PackedLaneExtents lanes;
 };
 static_assert(kHeaderBytes + sizeof(RecordFields) == kRecordHeaderBytes);
-constexpr uint32_t kFlagLast = 1, kFlagSettling = 2;
+constexpr uint16_t kFlagLast = 1, kFlagSettling = 2, kFlagByOpening = 4;
 
 struct EntryHead {
-  uint16_t type, a;
+  uint8_t type, commit;
+  uint16_t a;
   uint32_t b;
 };
 static_assert(sizeof(EntryHead) == 8);
@@ -105,10 +109,18 @@ bool GetChecksums(Reader& in, LogEntry* e) {
   return true;
 }
 
-bool DecodeEntry(Reader& in, Extent data_area, LogEntry* e) {
+// Returns the highest LSN up to `last` that has this low byte. Returns 0 if there is none.
+Lsn LsnWithLowByte(uint8_t low, Lsn last) {
+  const uint64_t back = static_cast<uint8_t>(last.value() - low);
+  return back < last.value() ? last - back : Lsn();
+}
+
+// Decodes an entry of a record with the LSN `last`.
+bool DecodeEntry(Reader& in, Extent data_area, Lsn last, LogEntry* e) {
   EntryHead head;
   uint64_t object = 0;
   if (!in.Get(&head)) return false;
+  e->lsn = LsnWithLowByte(head.commit, last);
   e->type = static_cast<LogEntry::Type>(head.type);
   // Every entry names an object, except one that says that a name is gone.
   if (e->type != LogEntry::Type::kNameGone && (!in.Get(&object) || object == 0 || object > kNumberMax))
@@ -235,69 +247,100 @@ size_t EncodedBytes(const LogEntry& e) {
   return 0;
 }
 
-uint64_t EncodeRecord(const LogRecord& record, const Uuid& uuid, std::span<std::byte> out) {
-  return EncodeRecord(record, record.entries, uuid, out);
+void EncodeEntry(const LogEntry& e, Lsn lsn, std::byte* out) {
+  Writer w(out);
+  EntryHead head{static_cast<uint8_t>(e.type), static_cast<uint8_t>(lsn.value()),
+                 static_cast<uint16_t>(e.name.size()), 0};
+  if (e.type == LogEntry::Type::kMap) {
+    head.a = static_cast<uint16_t>(static_cast<uint16_t>(e.state) | (e.into_unwritten ? kIntoUnwritten : 0));
+  }
+  if (e.type == LogEntry::Type::kMap || e.type == LogEntry::Type::kOpen) {
+    head.b = static_cast<uint32_t>(e.logical.count.value());
+  } else if (e.type == LogEntry::Type::kInode) {
+    head.b = e.preallocated;
+  }
+  w.Put(head);
+  if (e.type != LogEntry::Type::kNameGone) w.Put(Value(e.object));
+  switch (e.type) {
+    case LogEntry::Type::kMap:
+      w.Put(e.logical.start);
+      w.Put(e.physical);
+      if (e.state != MappingState::kWritten) break;
+      w.Put(e.data.check);
+      w.PutChecksums(e.data.blocks, e.logical.count);
+      break;
+    case LogEntry::Type::kOpen:
+      w.Put(e.logical.start);
+      w.Put(e.physical);
+      w.PutChecksums(e.data.blocks, e.logical.count);
+      break;
+    case LogEntry::Type::kHole:
+      w.Put(e.logical.start);
+      w.Put(e.logical.count);
+      break;
+    case LogEntry::Type::kInode:
+      w.Put(e.size_bytes);
+      w.PutName(e.name);
+      break;
+    case LogEntry::Type::kName:
+    case LogEntry::Type::kNameGone:
+      w.PutName(e.name);
+      break;
+    case LogEntry::Type::kInodeGone:
+      break;
+  }
+}
+
+uint64_t SealRecord(const LogRecord& record, uint32_t entry_count, size_t entry_bytes, const Uuid& uuid,
+                    uint64_t data_key, std::span<std::byte> out) {
+  const bool in_lane = record.lane_block > 0;
+  UNTORN_CHECK(
+      record.first_lsn <= record.lsn && record.lsn.value() - record.first_lsn.value() < kCommitsInRecordMax,
+      "a record repeats more commits than it can");
+  UNTORN_CHECK(out.size() == Bytes(RecordBlocks(entry_bytes)),
+               "a record has other blocks than its entries need");
+  BlockHeader header;
+  header.type = static_cast<uint16_t>(in_lane ? BlockType::kLaneRecord : BlockType::kLogRecord);
+  header.uuid = uuid;
+  header.address = in_lane ? record.lane_block.value() : record.position.value();
+  header.generation = record.epoch.value();
+  header.payload_bytes = static_cast<uint32_t>(sizeof(RecordFields) + entry_bytes);
+  Writer w(out.data());
+  w.Put(header);
+  w.Put(RecordFields{
+      record.lsn, record.previous_checksum, record.claim, record.superblock_generation,
+      record.prepared_blocks, entry_count,
+      static_cast<uint16_t>((record.last ? kFlagLast : 0) | (record.settling ? kFlagSettling : 0) |
+                            (record.by_opening ? kFlagByOpening : 0)),
+      static_cast<uint16_t>(record.lsn.value() - record.first_lsn.value()), PackLaneExtents(record.lanes)});
+  FillWithZeros(out.subspan(kRecordHeaderBytes + entry_bytes));
+  return SealBlock(out, in_lane ? data_key : 0);
+}
+
+uint64_t EncodeRecord(const LogRecord& record, const Uuid& uuid, std::span<std::byte> out,
+                      uint64_t data_key) {
+  const bool repeats = record.first_lsn > 0 && record.first_lsn < record.lsn;
+  if (!repeats && record.lane_block == 0) return EncodeRecord(record, record.entries, uuid, out);
+  LogRecord whole = record;
+  if (!repeats) whole.first_lsn = record.lsn;
+  size_t entry_bytes = 0;
+  for (const LogEntry& e : record.entries) {
+    EncodeEntry(e, repeats ? e.lsn : record.lsn, out.data() + kRecordHeaderBytes + entry_bytes);
+    entry_bytes += EncodedBytes(e);
+  }
+  return SealRecord(whole, static_cast<uint32_t>(record.entries.size()), entry_bytes, uuid, data_key, out);
 }
 
 uint64_t EncodeRecord(const LogRecord& record, std::span<const LogEntry> entries, const Uuid& uuid,
                       std::span<std::byte> out) {
   size_t entry_bytes = 0;
-  for (const LogEntry& e : entries) entry_bytes += EncodedBytes(e);
-  BlockHeader header;
-  header.type = static_cast<uint16_t>(BlockType::kLogRecord);
-  header.uuid = uuid;
-  header.address = record.position.value();
-  header.generation = record.epoch.value();
-  header.payload_bytes = static_cast<uint32_t>(sizeof(RecordFields) + entry_bytes);
-  Writer w(out.data());
-  w.Put(header);
-  w.Put(RecordFields{record.lsn, record.previous_checksum, record.claim, record.superblock_generation,
-                     record.prepared_blocks, static_cast<uint32_t>(entries.size()),
-                     (record.last ? kFlagLast : 0) | (record.settling ? kFlagSettling : 0)});
   for (const LogEntry& e : entries) {
-    EntryHead head{static_cast<uint16_t>(e.type), static_cast<uint16_t>(e.name.size()), 0};
-    if (e.type == LogEntry::Type::kMap) {
-      head.a =
-          static_cast<uint16_t>(static_cast<uint16_t>(e.state) | (e.into_unwritten ? kIntoUnwritten : 0));
-      head.b = static_cast<uint32_t>(e.logical.count.value());
-    } else if (e.type == LogEntry::Type::kOpen) {
-      head.b = static_cast<uint32_t>(e.logical.count.value());
-    } else if (e.type == LogEntry::Type::kInode) {
-      head.b = e.preallocated;
-    }
-    w.Put(head);
-    if (e.type != LogEntry::Type::kNameGone) w.Put(Value(e.object));
-    switch (e.type) {
-      case LogEntry::Type::kMap:
-        w.Put(e.logical.start);
-        w.Put(e.physical);
-        if (e.state != MappingState::kWritten) break;
-        w.Put(e.data.check);
-        w.PutChecksums(e.data.blocks, e.logical.count);
-        break;
-      case LogEntry::Type::kOpen:
-        w.Put(e.logical.start);
-        w.Put(e.physical);
-        w.PutChecksums(e.data.blocks, e.logical.count);
-        break;
-      case LogEntry::Type::kHole:
-        w.Put(e.logical.start);
-        w.Put(e.logical.count);
-        break;
-      case LogEntry::Type::kInode:
-        w.Put(e.size_bytes);
-        w.PutName(e.name);
-        break;
-      case LogEntry::Type::kName:
-      case LogEntry::Type::kNameGone:
-        w.PutName(e.name);
-        break;
-      case LogEntry::Type::kInodeGone:
-        break;
-    }
+    EncodeEntry(e, record.lsn, out.data() + kRecordHeaderBytes + entry_bytes);
+    entry_bytes += EncodedBytes(e);
   }
-  FillWithZeros(out.subspan(kRecordHeaderBytes + entry_bytes));
-  return SealBlock(out);
+  LogRecord alone = record;
+  alone.first_lsn = record.lsn;
+  return SealRecord(alone, static_cast<uint32_t>(entries.size()), entry_bytes, uuid, 0, out);
 }
 
 BlockCount PeekRecordBlocks(std::span<const std::byte> first_block, const Uuid& uuid, LogPosition position) {
@@ -313,22 +356,19 @@ BlockCount PeekRecordBlocks(std::span<const std::byte> first_block, const Uuid& 
   return blocks <= kRecordBlocksMax ? blocks : 0;
 }
 
-absl::StatusOr<LogRecord> DecodeRecord(std::span<const std::byte> bytes, const Uuid& uuid,
-                                       LogPosition position, Extent data_area) {
-  if (absl::Status s = VerifyBlock(bytes, BlockType::kLogRecord, uuid, position.value(), "log record");
-      !s.ok())
-    return s;
+namespace {
+
+// Decodes a record whose header is right. `r` says where the record is.
+absl::StatusOr<LogRecord> DecodeVerified(std::span<const std::byte> bytes, Extent data_area, LogRecord r) {
   BlockHeader header;
   RecordFields fields;
   std::memcpy(&header, bytes.data(), sizeof(header));
   if (header.payload_bytes < sizeof(fields) || kHeaderBytes + uint64_t{header.payload_bytes} > bytes.size()) {
     return absl::DataLossError(
-        absl::StrCat("log record at position ", position.value(), ": impossible length"));
+        absl::StrCat("log record at position ", header.address, ": impossible length"));
   }
   Reader in(bytes.subspan(kHeaderBytes, header.payload_bytes));
   in.Get(&fields);
-  LogRecord r;
-  r.position = position;
   r.epoch = LogEpoch(header.generation);
   r.lsn = fields.lsn;
   r.previous_checksum = fields.previous_checksum;
@@ -337,25 +377,50 @@ absl::StatusOr<LogRecord> DecodeRecord(std::span<const std::byte> bytes, const U
   r.prepared_blocks = fields.prepared_blocks;
   r.last = (fields.flags & kFlagLast) != 0;
   r.settling = (fields.flags & kFlagSettling) != 0;
+  r.by_opening = (fields.flags & kFlagByOpening) != 0;
   r.blocks = WholeBlocks(bytes.size());
   r.checksum = header.checksum;
   // No record vouches for itself, and every entry takes 8 bytes or more.
   if (r.claim >= r.lsn || r.lsn == 0 || BlockAfterFirst(r.prepared_blocks) > data_area.end() ||
-      fields.entry_count > header.payload_bytes / 8) {
+      fields.entry_count > header.payload_bytes / 8 || fields.repeated >= r.lsn.value() ||
+      fields.repeated >= kCommitsInRecordMax || !UnpackLaneExtents(fields.lanes, data_area, &r.lanes)) {
     return absl::DataLossError(
         absl::StrCat("log record ", r.lsn.value(), ": its fields contradict each other"));
   }
+  r.first_lsn = r.lsn - fields.repeated;
   r.entries.resize(fields.entry_count);
+  Lsn lsn = r.first_lsn;  // of the entry before
   for (uint32_t i = 0; i < fields.entry_count; ++i) {
-    if (!DecodeEntry(in, data_area, &r.entries[i])) {
+    LogEntry& entry = r.entries[i];
+    // The entries are in the order of their commits.
+    if (!DecodeEntry(in, data_area, r.lsn, &entry) || entry.lsn < lsn) {
       return absl::DataLossError(
           absl::StrCat("log record ", r.lsn.value(), ": entry ", i, " makes no sense"));
     }
-    if (r.entries[i].type == LogEntry::Type::kOpen) r.entries[i].opened = r.epoch;
+    lsn = entry.lsn;
+    if (entry.type == LogEntry::Type::kOpen) entry.opened = r.epoch;
   }
   if (in.left() != 0)
     return absl::DataLossError(absl::StrCat("log record ", r.lsn.value(), ": bytes after its last entry"));
   return r;
+}
+
+}  // namespace
+
+absl::StatusOr<LogRecord> DecodeRecord(std::span<const std::byte> bytes, const Uuid& uuid,
+                                       LogPosition position, Extent data_area) {
+  RETURN_IF_ERROR(VerifyBlock(bytes, BlockType::kLogRecord, uuid, position.value(), "log record"));
+  LogRecord r;
+  r.position = position;
+  return DecodeVerified(bytes, data_area, std::move(r));
+}
+
+absl::StatusOr<LogRecord> DecodeLaneRecord(std::span<const std::byte> block, const Uuid& uuid,
+                                           uint64_t data_key, BlockNumber at, Extent data_area) {
+  RETURN_IF_ERROR(VerifyBlock(block, BlockType::kLaneRecord, uuid, at.value(), "lane record", data_key));
+  LogRecord r;
+  r.lane_block = at;
+  return DecodeVerified(block, data_area, std::move(r));
 }
 
 }  // namespace untorn

@@ -1,19 +1,26 @@
 // A log record says what a commit changes, and carries what proves that the data of the commit arrived.
 //
-// The log is a ring of blocks. A log position counts the blocks since the store was made. Position p is at
+// Most of the log is a ring of blocks. A log position counts the blocks since the store was made. Position p is at
 // block log_start + p % log_blocks. A record takes whole blocks, and may wrap at the end of the ring.
 //
+// A lane record lies outside of the ring, in a lane (extent/lanes.h), and has one block. It repeats all commits since
+// the last record of the ring. A fold is a record of the ring that repeats what a lane record says. A record that
+// repeats has the commits of several LSNs; `LSN` is the last of them.
+//
 // OFFSET  SIZE  DESCRIPTION
-//      0    64  BlockHeader, type kLogRecord; address: log position; generation: log epoch
+//      0    64  BlockHeader, type kLogRecord or kLaneRecord; address: log position, or block of the lane record;
+//               generation: log epoch
 //     64     8  LSN
-//     72     8  checksum of the record before it
+//     72     8  checksum of the record before it in the ring; 0 in a lane record
 //     80     8  claim: the newest LSN known durable, together with all before it, when this was written
 //     88     8  generation of the newest durable superblock
 //     96     8  prepared blocks
 //    104     4  number of entries
-//    108     4  flags: 1 last record of its chain; 2 settling (no entries)
-//    112     …  entries, each a multiple of 8 bytes:
-//               u16 type, u16 a, u32 b, then
+//    108     2  flags: 1 last record of its chain; 2 settling (no entries); 4 a fold that an opening made
+//    110     2  number of earlier commits that the record repeats, below 256
+//    112    96  extents of lanes, in which recovery looks for lane records behind this one (extent/lane_extents.h)
+//    208     …  entries, each a multiple of 8 bytes:
+//               u8 type, u8 low byte of the LSN of its commit, u16 a, u32 b, then
 //      1 map          a: state (1 written, 2 unwritten) | 0x8000 if the blocks were mapped before, unwritten;
 //                     b: blocks
 //                     u64 object, u64 logical, u64 physical; if written, u64 check of the data, and 8 bytes of
@@ -38,6 +45,7 @@
 #include "absl/status/statusor.h"
 #include "extent/block_header.h"
 #include "extent/checksums.h"
+#include "extent/lane_extents.h"
 #include "extent/types.h"
 
 namespace untorn {
@@ -63,6 +71,7 @@ struct LogEntry {
   uint64_t size_bytes = 0;      // kInode
   bool preallocated = false;    // kInode
   std::string name;             // kInode, kName, kNameGone
+  Lsn lsn;                      // of its commit's record. Decoding sets it.
 
   // `data` may be filled in later.
   static LogEntry Map(ObjectId object, BlockRange logical, BlockNumber physical, DataChecksums data,
@@ -78,8 +87,10 @@ struct LogEntry {
 };
 
 struct LogRecord {
-  LogPosition position;
+  LogPosition position;    // of a record in the ring
+  BlockNumber lane_block;  // of a lane record; else 0
   LogEpoch epoch;
+  Lsn first_lsn;  // of the oldest commit that the record has; `lsn` in a record that does not repeat
   Lsn lsn;
   uint64_t previous_checksum = 0;
   Lsn claim;
@@ -87,6 +98,8 @@ struct LogRecord {
   BlockCount prepared_blocks;
   bool last = true;
   bool settling = false;
+  bool by_opening = false;  // so the fold never equals one that was torn, and that records follow
+  LaneExtents lanes;
   std::vector<LogEntry> entries;
 
   // Decoding sets these two.
@@ -95,8 +108,10 @@ struct LogRecord {
 };
 
 inline constexpr BlockCount kRecordBlocksMax = 64;
-inline constexpr size_t kRecordHeaderBytes = 112;
+inline constexpr size_t kRecordHeaderBytes = 208;
 inline constexpr size_t kRecordEntryBytesMax = Bytes(kRecordBlocksMax) - kRecordHeaderBytes;
+inline constexpr size_t kLaneEntryBytesMax = kBlockBytes - kRecordHeaderBytes;
+inline constexpr uint64_t kCommitsInRecordMax = 256;
 // The largest written extent of one entry has 1 MiB, so an entry is small beside a record.
 inline constexpr BlockCount kMapEntryBlocksMax = 256;
 
@@ -110,10 +125,17 @@ size_t EncodedBytes(const LogEntry& entry);
 // Counts the blocks of a record whose entries have this many encoded bytes in all.
 inline BlockCount RecordBlocks(size_t entry_bytes) { return BlocksFor(kRecordHeaderBytes + entry_bytes); }
 
-// Encodes and seals a record into `out`, which has RecordBlocks() blocks. Returns the checksum of the
-// record.
-uint64_t EncodeRecord(const LogRecord& record, const Uuid& uuid, std::span<std::byte> out);
-// Does the same, with `entries` in place of the record's own entries.
+// Encodes one entry of the commit with this LSN. `out` has EncodedBytes() bytes.
+void EncodeEntry(const LogEntry& entry, Lsn lsn, std::byte* out);
+// Encodes the header of a record in front of `entry_count` encoded entries of `entry_bytes` bytes, clears the rest, and
+// seals the record. `out` has RecordBlocks() blocks. Returns the checksum of the record.
+uint64_t SealRecord(const LogRecord& record, uint32_t entry_count, size_t entry_bytes, const Uuid& uuid,
+                    uint64_t data_key, std::span<std::byte> out);
+// Encodes and seals a record with its own entries. The entries of a record that repeats must say their LSN; `first_lsn`
+// is 0 in one that does not. Only a lane record needs the key of the store. Returns the checksum of the record.
+uint64_t EncodeRecord(const LogRecord& record, const Uuid& uuid, std::span<std::byte> out,
+                      uint64_t data_key = 0);
+// Does the same for a record of the ring that does not repeat, with `entries` in place of the record's own entries.
 uint64_t EncodeRecord(const LogRecord& record, std::span<const LogEntry> entries, const Uuid& uuid,
                       std::span<std::byte> out);
 
@@ -126,6 +148,9 @@ BlockCount PeekRecordBlocks(std::span<const std::byte> first_block, const Uuid& 
 //  kUnimplemented  the record is sound, but has another format version
 absl::StatusOr<LogRecord> DecodeRecord(std::span<const std::byte> bytes, const Uuid& uuid,
                                        LogPosition position, Extent data_area);
+// Does the same for the lane record in a block of the data area. The block may hold anything.
+absl::StatusOr<LogRecord> DecodeLaneRecord(std::span<const std::byte> block, const Uuid& uuid,
+                                           uint64_t data_key, BlockNumber at, Extent data_area);
 
 }  // namespace untorn
 

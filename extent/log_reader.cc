@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <cstring>
+#include <tuple>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "base/aligned_buffer.h"
+#include "base/status_macros.h"
 #include "extent/rules.h"
 
 namespace untorn {
@@ -81,32 +84,80 @@ class TailReader {
     return DecodeRecord({bytes_.data(), Bytes(blocks)}, sb_.uuid, position, sb_.geometry.data_area());
   }
 
+  // Returns the record that has the commit.
+  absl::StatusOr<LogRecord> RecordOf(const LogTail::Summary& commit) {
+    if (commit.lane_block == 0) return Record(commit.position);
+    RETURN_IF_ERROR(ReadOrMissing(device_, {commit.lane_block, 1}, bytes_.data()));
+    return LaneRecordIn(bytes_.span().first(kBlockBytes), commit.lane_block);
+  }
+
+  // Calls `record` for each lane record in the extent.
+  absl::Status ForEachLaneRecord(Extent extent, absl::FunctionRef<void(const LogRecord&)> record) {
+    AlignedBuffer bytes(Bytes(extent.count));
+    const absl::Status read =
+        ReadBlocking(device_, ByteOffset(extent.start), bytes.data(), Bytes(extent.count));
+    if (!read.ok() && !absl::IsDataLoss(read)) return read;
+    for (BlockCount i; i < extent.count; ++i) {
+      const std::span<std::byte> block = bytes.span().subspan(Bytes(i), kBlockBytes);
+      if (!read.ok()) {
+        // One block that a power cut left unreadable hides nothing else.
+        const absl::Status again = ReadOrMissing(device_, {extent.start + i, 1}, block.data());
+        if (absl::IsDataLoss(again)) continue;
+        RETURN_IF_ERROR(again);
+      }
+      // Anything but a sound record of this format version is data, or was never finished.
+      const absl::StatusOr<LogRecord> found = LaneRecordIn(block, extent.start + i);
+      if (found.ok()) record(*found);
+    }
+    return absl::OkStatus();
+  }
+
   static bool DeviceFailed(const absl::Status& s) { return !absl::IsNotFound(s) && !absl::IsDataLoss(s); }
 
   absl::StatusOr<LogTail> Read() {
-    tail_.lsn = sb_.checkpoint_lsn;
+    tail_.lsn = tail_.ring_lsn = sb_.checkpoint_lsn;
     tail_.position = sb_.checkpoint_position;
     tail_.checksum = sb_.checkpoint_checksum;
     tail_.prepared_blocks = sb_.prepared_blocks;
-    if (absl::Status s = WalkLog(); !s.ok()) return s;
-    if (tail_.damage.ok()) {
-      if (absl::Status s = LookForVouchers(); !s.ok()) return s;
-    }
+    RETURN_IF_ERROR(WalkRing());
+    if (tail_.damage.ok()) RETURN_IF_ERROR(LookBehindTheRing());
+    if (tail_.damage.ok()) RETURN_IF_ERROR(WalkLanes());
+    if (tail_.damage.ok()) TellWhatIsMissing();
     // Hashes are compared last, because only the highest claim says which records need them.
-    if (absl::Status s = CutAtFirstWrongHash(); !s.ok()) return s;
+    RETURN_IF_ERROR(CutAtFirstWrongHash());
     return std::move(tail_);
   }
 
  private:
   struct Walked {
     LogTail::Summary summary;
+    Lsn record_lsn;  // of the last commit that the record has
     uint64_t checksum;
     BlockCount prepared_blocks;
     Generation superblock_generation;
   };
 
-  absl::Status WalkLog() {
+  absl::StatusOr<LogRecord> LaneRecordIn(std::span<const std::byte> block, BlockNumber at) const {
+    return DecodeLaneRecord(block, sb_.uuid, sb_.data_key, at, sb_.geometry.data_area());
+  }
+
+  // Adds the commits of the record that are not known yet.
+  void Add(const LogRecord& record) {
+    while (end_lsn_ < record.lsn) {
+      ++end_lsn_;
+      records_.push_back({{record.position, record.lane_block, record.blocks, end_lsn_, 0,
+                           end_lsn_ < record.lsn || record.last},
+                          record.lsn,
+                          record.checksum,
+                          record.prepared_blocks,
+                          record.superblock_generation});
+    }
+    claim_ = std::max(claim_, record.claim);
+  }
+
+  absl::Status WalkRing() {
     claim_ = sb_.durable_lsn;
+    tail_.lanes.assign(sb_.lanes.begin(), sb_.lanes.end());
     end_lsn_ = sb_.checkpoint_lsn;
     end_position_ = sb_.checkpoint_position;
     uint64_t previous = sb_.checkpoint_checksum;
@@ -116,7 +167,7 @@ class TailReader {
       if (!record.ok() && DeviceFailed(record.status())) return record.status();
       // No record follows here. Claims tell below, and in LookForVouchers(), whether the log ends here or is
       // damaged.
-      if (!record.ok() || record->lsn != end_lsn_ + 1 || record->previous_checksum != previous ||
+      if (!record.ok() || !FollowsInRing(*record, end_lsn_) || record->previous_checksum != previous ||
           end_position_ + record->blocks > limit) {
         break;
       }
@@ -124,22 +175,45 @@ class TailReader {
       // silently.
       if (SuperblockIsLost(*record)) return absl::OkStatus();
       if (EndsLog(*record, sb_)) break;
-      records_.push_back({{record->position, record->blocks, record->lsn, 0, record->last},
-                          record->checksum,
-                          record->prepared_blocks,
-                          record->superblock_generation});
-      claim_ = std::max(claim_, record->claim);
+      Add(*record);
+      // The lanes of an earlier log epoch are given up, and opening has brought what they held into the ring.
+      if (record->epoch == sb_.epoch) tail_.lanes.assign(record->lanes.begin(), record->lanes.end());
       previous = record->checksum;
-      end_lsn_ = record->lsn;
       end_position_ += record->blocks;
     }
-    // A claim vouches for a record that is missing here, so this is damage and not the end of the log.
-    if (claim_ > end_lsn_) {
-      tail_.damage = absl::DataLossError(
-          absl::StrCat("log record ", (end_lsn_ + 1).value(), " at position ", end_position_.value(),
-                       " is unreadable, but the log is known to be durable up to record ", claim_.value()));
-    }
     return absl::OkStatus();
+  }
+
+  // Goes on behind the end of the ring, with the newest lane record.
+  absl::Status WalkLanes() {
+    LogRecord newest;
+    const auto look = [&](const LogRecord& record) {
+      if (!tail_.damage.ok() || SuperblockIsLost(record) || !LaneRecordCounts(record, sb_)) return;
+      claim_ = std::max(claim_, record.claim);
+      if (record.first_lsn <= end_lsn_ + 1 && record.lsn > std::max(end_lsn_, newest.lsn)) newest = record;
+    };
+    for (Extent extent : tail_.lanes) RETURN_IF_ERROR(ForEachLaneRecord(extent, look));
+    if (tail_.damage.ok() && newest.lsn > 0) Add(newest);
+    return absl::OkStatus();
+  }
+
+  // A claim may vouch for a record that is missing. Then this is damage and not the end of the log.
+  void TellWhatIsMissing() {
+    for (const Behind& behind : behind_) {
+      if (!VouchesFor(behind.lsn, behind.claim, end_lsn_)) continue;
+      claim_ = behind.claim;
+      tail_.damage = Missing(absl::StrCat("record ", behind.lsn.value(), " vouches for the log"));
+      return;
+    }
+    if (claim_ > end_lsn_) tail_.damage = Missing("the log is known to be durable");
+    // A record whose place is behind a damaged one still says what was durable when it was made.
+    for (const Behind& behind : behind_) claim_ = std::max(claim_, std::min(behind.claim, end_lsn_));
+  }
+
+  absl::Status Missing(const std::string& how) const {
+    return absl::DataLossError(absl::StrCat("log record ", (end_lsn_ + 1).value(), " at position ",
+                                            end_position_.value(), " is unreadable, but ", how,
+                                            " up to record ", claim_.value()));
   }
 
   bool SuperblockIsLost(const LogRecord& record) {
@@ -157,10 +231,10 @@ class TailReader {
     return true;
   }
 
-  // Looks at every record in the ring behind the end of the log. If newer superblocks are lost, the log may
+  // Looks at every record in the ring behind its end. If newer superblocks are lost, the log may
   // have gone on beyond the limit that this superblock knows. So log positions are taken from the blocks
   // themselves.
-  absl::Status LookForVouchers() {
+  absl::Status LookBehindTheRing() {
     const LogPosition limit = sb_.checkpoint_position + sb_.geometry.log_blocks;
     for (LogPosition at = end_position_; at < limit;) {
       absl::StatusOr<LogRecord> record = RecordInRing(at);
@@ -172,25 +246,24 @@ class TailReader {
       }
       if (SuperblockIsLost(*record)) return absl::OkStatus();
       // A record of another round of the ring vouches for nothing.
-      if (record->position == at && VouchesFor(*record, sb_, end_lsn_)) {
-        claim_ = record->claim;
-        tail_.damage = absl::DataLossError(
-            absl::StrCat("log record ", (end_lsn_ + 1).value(), " at position ", end_position_.value(),
-                         " is unreadable, but record ", record->lsn.value(),
-                         " vouches for the log up to record ", record->claim.value()));
-        return absl::OkStatus();
-      }
-      // A record whose place is behind a damaged one still says what was durable when it was made.
       if (record->position == at && record->epoch == sb_.epoch && record->lsn > end_lsn_) {
-        claim_ = std::max(claim_, std::min(record->claim, end_lsn_));
+        behind_.push_back({record->lsn, record->claim});
+        // The record before may be the one that is damaged, and this one names lanes too. A record that claims more
+        // vouches for commits that the lanes at the end hold.
+        for (Extent e : record->claim <= end_lsn_ ? record->lanes : LaneExtents()) {
+          if (std::find(tail_.lanes.begin(), tail_.lanes.end(), e) == tail_.lanes.end())
+            tail_.lanes.push_back(e);
+        }
       }
       at += record->blocks;
     }
     return absl::OkStatus();
   }
 
-  absl::StatusOr<bool> AllDataIsThere(const LogRecord& record) {
+  // Looks for the data of one commit that the record has.
+  absl::StatusOr<bool> AllDataIsThere(const LogRecord& record, Lsn lsn) {
     for (const LogEntry& e : record.entries) {
+      if (e.lsn != lsn) continue;
       absl::StatusOr<bool> there = DataIsThere(device_, e, sb_.data_key, &data_);
       if (!there.ok() || !*there) return there;
     }
@@ -202,11 +275,9 @@ class TailReader {
     for (; keep < records_.size(); ++keep) {
       // Settled records need no hash: their data may have been overwritten in place since.
       if (records_[keep].summary.lsn <= claim_) continue;
-      absl::StatusOr<LogRecord> record = Record(records_[keep].summary.position);
-      if (!record.ok()) return record.status();
-      absl::StatusOr<bool> there = AllDataIsThere(*record);
-      if (!there.ok()) return there.status();
-      if (!*there) break;
+      ASSIGN_OR_RETURN(const LogRecord record, RecordOf(records_[keep].summary));
+      ASSIGN_OR_RETURN(const bool there, AllDataIsThere(record, records_[keep].summary.lsn));
+      if (!there) break;
     }
     // The records of a chain count only with the last of them.
     while (keep > 0 && !LogMayEndAfter(records_[keep - 1].summary.last)) --keep;
@@ -221,8 +292,11 @@ class TailReader {
       const Walked& c = records_[i];
       tail_.kept.push_back(c.summary);
       tail_.lsn = c.summary.lsn;
-      tail_.position = c.summary.position + c.summary.blocks;
-      tail_.checksum = c.checksum;
+      if (c.summary.lane_block == 0 && c.summary.lsn == c.record_lsn) {
+        tail_.ring_lsn = c.summary.lsn;
+        tail_.position = c.summary.position + c.summary.blocks;
+        tail_.checksum = c.checksum;
+      }
       tail_.prepared_blocks = std::max(tail_.prepared_blocks, c.prepared_blocks);
       tail_.superblock_generation = std::max(tail_.superblock_generation, c.superblock_generation);
     }
@@ -234,10 +308,14 @@ class TailReader {
   RingReader ring_;
   AlignedBuffer bytes_, data_;
   LogTail tail_;
+  struct Behind {
+    Lsn lsn, claim;
+  };
   std::vector<Walked> records_;
+  std::vector<Behind> behind_;  // records of this log epoch in the ring, behind its end
   Lsn claim_;
   Lsn end_lsn_;
-  LogPosition end_position_;
+  LogPosition end_position_;  // of the ring
 };
 
 }  // namespace
@@ -277,6 +355,11 @@ absl::StatusOr<bool> DataIsThere(Device& device, const LogEntry& e, uint64_t dat
 absl::StatusOr<LogNewest> NewestInLog(Device& device, const Superblock& superblock) {
   TailReader reader(device, superblock);
   LogNewest newest;
+  const auto note = [&](const LogRecord& record) {
+    newest.epoch = std::max(newest.epoch, record.epoch);
+    newest.superblock_generation = std::max(newest.superblock_generation, record.superblock_generation);
+  };
+  LogRecord last;  // of the ring
   const LogPosition end = LogPosition(0) + superblock.geometry.log_blocks;
   for (LogPosition at = 0; at < end;) {
     absl::StatusOr<LogRecord> record = reader.RecordInRing(at);
@@ -287,10 +370,12 @@ absl::StatusOr<LogNewest> NewestInLog(Device& device, const Superblock& superblo
       ++at;
       continue;
     }
-    newest.epoch = std::max(newest.epoch, record->epoch);
-    newest.superblock_generation = std::max(newest.superblock_generation, record->superblock_generation);
+    note(*record);
     at += record->blocks;
+    if (std::tie(record->epoch, record->lsn) > std::tie(last.epoch, last.lsn)) last = *std::move(record);
   }
+  for (Extent e : superblock.lanes) RETURN_IF_ERROR(reader.ForEachLaneRecord(e, note));
+  for (Extent e : last.lanes) RETURN_IF_ERROR(reader.ForEachLaneRecord(e, note));
   return newest;
 }
 
@@ -302,9 +387,10 @@ absl::Status ForEachRecord(Device& device, const Superblock& superblock, const L
                            absl::FunctionRef<void(const LogRecord&, Lsn chain_lsn)> fn) {
   TailReader reader(device, superblock);
   for (const LogTail::Summary& s : tail.kept) {
-    absl::StatusOr<LogRecord> record = reader.Record(s.position);
-    if (!record.ok()) return record.status();
-    fn(*record, s.chain_lsn);
+    ASSIGN_OR_RETURN(LogRecord record, reader.RecordOf(s));
+    std::erase_if(record.entries, [&](const LogEntry& e) { return e.lsn != s.lsn; });
+    record.first_lsn = record.lsn = s.lsn;
+    fn(record, s.chain_lsn);
   }
   return absl::OkStatus();
 }

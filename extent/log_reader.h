@@ -1,7 +1,8 @@
 // Reads the log when a store is opened. Says which records count, and where the log ends.
 //
 // The rules (docs/design.md has the argument)
-//  1. From the checkpoint on, each record has the next LSN and names the checksum of the record before.
+//  1. From the checkpoint on, each record has the next LSN and names the checksum of the record before. A fold may
+//     repeat only what the checkpoint has.
 //  2. Beyond the superblock's durable LSN, a record of another log epoch ends the log. Up to that LSN,
 //     records of earlier log epochs count and must be there.
 //  3. The highest claim of the records found, or the superblock's durable LSN, vouches for every record up
@@ -12,6 +13,10 @@
 //     and not the end of the log. A record anywhere in the ring is kDataLoss too, if the record names a
 //     newer superblock or log epoch than the one in use. Records name only superblocks that are durable, so
 //     the newer superblock is lost.
+//  6. A record that repeats counts from the first commit on that is not known yet. The log may end in the middle of
+//     such a record.
+//  7. The log goes on in the lanes that the last record of the ring names, or the superblock if that is of an earlier
+//     log epoch, and in those that readable records behind the end of the ring name. A lane record counts only in the superblock's log epoch. It vouches for all before its own commit.
 #ifndef UNTORN_EXTENT_LOG_READER_H_
 #define UNTORN_EXTENT_LOG_READER_H_
 
@@ -35,20 +40,24 @@ namespace untorn {
 absl::Status ReadOrMissing(Device& device, Extent extent, std::byte* buffer);
 
 struct LogTail {
+  // One commit's record. A record that repeats has several.
   struct Summary {
-    LogPosition position;
+    LogPosition position;    // of the record that has the commit
+    BlockNumber lane_block;  // or its block in a lane; else 0
     BlockCount blocks;
     Lsn lsn;
     Lsn chain_lsn;  // of the last record of its chain
     bool last = true;
   };
   std::vector<Summary> kept;
-  uint64_t dropped = 0;              // readable records behind the last one kept
-  Lsn lsn;                           // of the last kept record, or of the checkpoint
-  LogPosition position;              // behind that record
-  uint64_t checksum = 0;             // of that record
-  BlockCount prepared_blocks;        // the most that the superblock or a kept record names
+  uint64_t dropped = 0;        // readable records behind the last one kept
+  Lsn lsn;                     // of the last kept record, or of the checkpoint
+  Lsn ring_lsn;                // of the last record in the ring of which all is kept, or of the checkpoint
+  LogPosition position;        // behind that record
+  uint64_t checksum = 0;       // of that record
+  BlockCount prepared_blocks;  // the most that the superblock or a kept record names
   Generation superblock_generation;  // the newest that a kept record names
+  std::vector<Extent> lanes;         // where lane records were looked for
   absl::Status damage;               // by rule 5; `kept` is then all that can be read
   bool superblock_lost = false;      // `damage` is that a record names a newer superblock
 };

@@ -1,6 +1,7 @@
 #include "extent/log_writer.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
@@ -43,6 +44,7 @@ void LogWriter::Resume(const LogTail& tail) {
   next_position_ = durable_position_ = encoded_position_ = tail.position;
   previous_checksum_ = durable_checksum_ = tail.checksum;
   next_lsn_ = tail.lsn + 1;
+  ring_lsn_ = tail.lsn;
   // Recovery makes all that it keeps durable, and so settled, before anything relies on the log.
   state_.durable_lsn = tail.lsn;
   state_.settled = {tail.lsn, tail.lsn};
@@ -65,6 +67,21 @@ std::optional<LogReservation> LogWriter::TryReserve(BlockCount blocks) {
   return LogReservation(this, blocks);
 }
 
+// All that the records say of the store is fixed here, with the lock held.
+void LogWriter::FixWhatRecordsSay(LogAppend* out) {
+  out->first = next_lsn_;
+  out->claim = state_.durable_lsn;
+  out->start_position = out->end_position = next_position_;
+  out->epoch = state_.superblock.epoch;
+  out->superblock_generation = state_.superblock.generation;
+  out->prepared_blocks = space_.prepared_blocks();
+  UNTORN_CHECK(out->claim < out->first && out->claim >= state_.settled.once,
+               "a claim of what is not durable");
+  UNTORN_CHECK(out->start_position >= durable_position_, "a record begins before what is durable ends");
+  UNTORN_CHECK(out->requests.empty(), "an append is begun twice");
+  out->lane_record = {};
+}
+
 void LogWriter::Begin(LogReservation reservation, std::vector<LogEntry> entries, LogAppend* out) {
   out->records = 0;
   BlockCount blocks;
@@ -74,42 +91,101 @@ void LogWriter::Begin(LogReservation reservation, std::vector<LogEntry> entries,
   });
   UNTORN_CHECK(reservation.writer_ == this && reservation.blocks() >= blocks,
                "a commit takes more of the log than was reserved");
+  FixWhatRecordsSay(out);
   out->entries = std::move(entries);
-  // All that the records say of the store is fixed here, with the lock held.
-  out->first = next_lsn_;
-  out->claim = state_.durable_lsn;
-  out->start_position = next_position_;
-  out->epoch = state_.superblock.epoch;
-  out->superblock_generation = state_.superblock.generation;
-  out->prepared_blocks = space_.prepared_blocks();
-  UNTORN_CHECK(out->claim < out->first && out->claim >= state_.settled.once,
-               "a claim of what is not durable");
-  UNTORN_CHECK(out->start_position >= durable_position_, "a record begins before what is durable ends");
-  UNTORN_CHECK(out->requests.empty(), "an append is begun twice");
+  out->lanes = lanes_.extents();
+  out->lane_block = BlockNumber();
+  out->folds = HasUnfolded();
+  out->unfolded = unfolded_;
   out->bytes = std::exchange(spare_, AlignedBuffer());
-  // What was reserved is now in use, and the rest of the reservation goes back.
+  // What was reserved is now in use, and the rest of the reservation goes back. The block for the fold was in use.
   reservation.Release();
   next_lsn_ += out->records;
-  next_position_ += blocks;
-  out->last = next_lsn_ - 1;
+  next_position_ += blocks + BlockCount(uint64_t{out->folds});
+  out->last = ring_lsn_ = next_lsn_ - 1;
   out->end_position = next_position_;
   UNTORN_CHECK(HasRoom(0), "the log since the last checkpoint is overwritten");
 }
 
+bool LogWriter::LaneRecordHasRoom(size_t entry_bytes) const {
+  if (!HasUnfolded()) return entry_bytes <= kLaneEntryBytesMax;
+  return unfolded_.bytes + entry_bytes <= kLaneEntryBytesMax &&
+         next_lsn_.value() - unfolded_.first.value() < kCommitsInRecordMax;
+}
+
+void LogWriter::BeginInLane(LogReservation reservation, std::vector<LogEntry> entries, BlockNumber lane_block,
+                            LogAppend* out) {
+  UNTORN_CHECK(reservation.writer_ == this && reservation.blocks() > 0, "there is no room for the fold");
+  FixWhatRecordsSay(out);
+  UNTORN_CHECK(out->claim == next_lsn_ - 1, "a commit goes to a lane that is not alone");
+  if (!HasUnfolded()) unfolded_ = {next_lsn_, next_lsn_, 0, 0};
+  unfolded_.last = next_lsn_;
+  unfolded_.entries += static_cast<uint32_t>(entries.size());
+  for (const LogEntry& e : entries) unfolded_.bytes += EncodedBytes(e);
+  UNTORN_CHECK(unfolded_.bytes <= kLaneEntryBytesMax, "a lane record says more than it has room for");
+  out->entries = std::move(entries);
+  out->lanes.clear();
+  out->folds = false;
+  out->unfolded = unfolded_;
+  out->lane_block = lane_block;
+  out->records = 1;
+  out->last = next_lsn_;
+  reservation.Release();
+  ++next_lsn_;
+  UNTORN_CHECK(HasRoom(0), "the log has no room for the fold");
+}
+
+LogRecord LogWriter::RecordOf(const LogAppend& append) const {
+  LogRecord record;
+  record.epoch = append.epoch;
+  record.first_lsn = append.first;
+  record.lsn = append.first;
+  record.claim = append.claim;
+  record.superblock_generation = append.superblock_generation;
+  record.prepared_blocks = append.prepared_blocks;
+  record.lanes = append.lanes;
+  return record;
+}
+
+// Adds the entries of the commit to those that the lane record had before.
+void LogWriter::EncodeLaneRecord(LogAppend* out) {
+  size_t bytes = 0;
+  for (const LogEntry& e : out->entries) bytes += EncodedBytes(e);
+  std::byte* at = lane_record_.data() + kRecordHeaderBytes + (out->unfolded.bytes - bytes);
+  for (const LogEntry& e : out->entries) {
+    EncodeEntry(e, out->last, at);
+    at += EncodedBytes(e);
+  }
+  LogRecord record = RecordOf(*out);
+  record.lane_block = out->lane_block;
+  record.first_lsn = out->unfolded.first;
+  SealRecord(record, out->unfolded.entries, out->unfolded.bytes, uuid_, data_key_, lane_record_.span());
+  out->lane_record = lane_record_.span();
+}
+
 void LogWriter::Encode(LogAppend* out) {
+  if (out->in_lane()) return EncodeLaneRecord(out);
   UNTORN_CHECK(out->start_position == encoded_position_, "commits are encoded out of order");
   const BlockCount blocks = out->blocks();
   UNTORN_CHECK(blocks > 0 && blocks <= geometry_.log_blocks, "a commit is longer than the log");
   if (out->bytes.size() != Bytes(blocks)) out->bytes = AlignedBuffer(Bytes(blocks));
-  LogRecord record;
+  LogRecord record = RecordOf(*out);
   record.position = out->start_position;
-  record.epoch = out->epoch;
-  record.lsn = out->first;
-  record.claim = out->claim;
-  record.superblock_generation = out->superblock_generation;
-  record.prepared_blocks = out->prepared_blocks;
-  record.settling = out->entries.empty();
   BlockCount done;
+  if (out->folds) {
+    LogRecord fold = record;
+    fold.first_lsn = out->unfolded.first;
+    fold.lsn = out->unfolded.last;
+    fold.claim = std::min(fold.claim, fold.lsn - 1);
+    fold.previous_checksum = previous_checksum_;
+    const std::span<std::byte> block = out->bytes.span().first(kBlockBytes);
+    std::memcpy(block.data(), lane_record_.data(), kRecordHeaderBytes + out->unfolded.bytes);
+    previous_checksum_ =
+        SealRecord(fold, out->unfolded.entries, out->unfolded.bytes, uuid_, data_key_, block);
+    done = 1;
+    ++record.position;
+  }
+  record.settling = out->entries.empty();
   ForEachRecordOf(out->entries, [&](std::span<const LogEntry> entries, BlockCount n) {
     record.last = record.lsn == out->last;
     // Every record names the checksum of the record before, so records can only be encoded in their order.
@@ -142,13 +218,15 @@ void LogWriter::NoteDurable(LogAppend& append) {
   UNTORN_CHECK(append.claim < append.first, "a record claims itself");
   UNTORN_CHECK(append.last < next_lsn_ && append.end_position <= next_position_,
                "a record becomes durable that was never begun");
-  UNTORN_CHECK(append.bytes.size() == Bytes(append.blocks()),
+  UNTORN_CHECK(append.in_lane() ? !append.lane_record.empty() : append.bytes.size() == Bytes(append.blocks()),
                "a record becomes durable that was never encoded");
   // What is durable never becomes less.
   if (append.last > state_.durable_lsn) {
     state_.durable_lsn = append.last;
-    durable_position_ = append.end_position;
-    durable_checksum_ = append.end_checksum;
+    if (!append.in_lane()) {
+      durable_position_ = append.end_position;
+      durable_checksum_ = append.end_checksum;
+    }
   }
   // The claim is in a record that is durable together with all records before. So everything that is claimed
   // is settled.
@@ -173,8 +251,11 @@ absl::Status LogWriter::CheckInvariants() const {
   if (superblock.checkpoint_lsn > state_.durable_lsn)
     return broken(3, "a checkpoint holds what is not durable");
   const bool all_durable = state_.durable_lsn == last_lsn();
-  if (all_durable != (durable_position_ == next_position_)) {
+  if (all_durable && durable_position_ != next_position_) {
     return broken(4, "the durable record is not where the log says");
+  }
+  if (!all_durable && durable_position_ == next_position_ && !HasUnfolded()) {
+    return broken(4, "a record is nowhere that is not durable");
   }
   // Only the checksum of the record that was encoded last is at hand here.
   if (encoded_position_ == durable_position_ && previous_checksum_ != durable_checksum_) {

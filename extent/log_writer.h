@@ -2,24 +2,31 @@
 // encodes the records.
 //
 //     TryReserve   reserves room
-//     Begin        gives LSNs, log positions and the claim, with the lock held
+//     Begin        gives LSNs, log positions and the claim, with the lock held; or BeginInLane
 //     Encode       makes the bytes of the records, without the lock
 //     the caller   submits the requests, flushes, and calls Volume::RecordsDurable()
 //
+// A commit in a lane has a lane record, which is not in the ring. Such a commit is unfolded as long as neither the ring
+// nor a checkpoint holds it. Each lane record repeats all unfolded commits. The next commit of the ring begins with a
+// fold, a record that repeats them too.
+//
 // Invariants
 //  1. Log blocks since the last durable checkpoint are not overwritten: the blocks used and reserved fit the
-//     ring.
+//     ring. While there are unfolded commits, a block for the fold counts as used.
 //  2. Records get their LSNs and log positions in the order of Begin(), without gaps.
 //  3. A record claims nothing beyond what was durable, together with everything before it, when Begin() was
 //     called.
-//  4. durable_position() and durable_checksum() belong to the record durable_lsn().
+//  4. durable_position() and durable_checksum() belong to the newest durable record of the ring. Later durable
+//     commits are unfolded.
 //
 // Threading: the volume's mutex guards all methods except Encode().
 #ifndef UNTORN_EXTENT_LOG_WRITER_H_
 #define UNTORN_EXTENT_LOG_WRITER_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -27,6 +34,7 @@
 #include "base/aligned_buffer.h"
 #include "base/lock.h"
 #include "device/device.h"
+#include "extent/lanes.h"
 #include "extent/log_format.h"
 #include "extent/log_reader.h"
 #include "extent/space_ledger.h"
@@ -46,11 +54,25 @@ struct LogAppend {
   LogEpoch epoch;
   Generation superblock_generation;
   BlockCount prepared_blocks;
+  LaneExtents lanes;
+  // The unfolded commits, with this one if it goes to a lane.
+  struct Unfolded {
+    Lsn first, last;
+    uint32_t entries = 0;
+    size_t bytes = 0;
+  };
+  Unfolded unfolded;
+  bool folds = false;      // the first record in the ring is a fold
+  BlockNumber lane_block;  // of the record of a commit in a lane; else 0
   // ---- Set by Encode() ----
   AlignedBuffer bytes;
-  std::vector<IoRequest> requests;  // one, or two where the ring wraps
+  std::vector<IoRequest> requests;  // one, or two where the ring wraps; none for a lane
+  // The record of a commit in a lane. The writer owns it, and does not change it before the commit is durable.
+  std::span<std::byte> lane_record;
   uint64_t end_checksum = 0;
 
+  bool in_lane() const { return lane_block > 0; }
+  // Counts the blocks in the ring.
   BlockCount blocks() const { return end_position - start_position; }
 };
 
@@ -84,9 +106,14 @@ class LogReservation {
 
 class LogWriter {
  public:
-  // `state` and `space` must outlive the writer.
-  LogWriter(VolumeState& state, const SpaceLedger& space)
-      : state_(state), space_(space), uuid_(state.superblock.uuid), geometry_(state.superblock.geometry) {}
+  // `state`, `space` and `lanes` must outlive the writer.
+  LogWriter(VolumeState& state, const SpaceLedger& space, const Lanes& lanes)
+      : state_(state),
+        space_(space),
+        lanes_(lanes),
+        uuid_(state.superblock.uuid),
+        geometry_(state.superblock.geometry),
+        data_key_(state.superblock.data_key) {}
   LogWriter(const LogWriter&) = delete;
   // Continues the log where recovery has found its end.
   void Resume(const LogTail& tail) REQUIRES_STORE_LOCK;
@@ -96,13 +123,20 @@ class LogWriter {
   bool HasRoom(BlockCount blocks) const REQUIRES_STORE_LOCK;
   // Counts reserved blocks as used.
   BlockCount blocks_used() const REQUIRES_STORE_LOCK {
-    return next_position_ - state_.superblock.checkpoint_position + reserved_blocks_;
+    return next_position_ - state_.superblock.checkpoint_position + reserved_blocks_ +
+           BlockCount(uint64_t{HasUnfolded()});
   }
   std::optional<LogReservation> TryReserve(BlockCount blocks) REQUIRES_STORE_LOCK;
 
-  // Puts the entries at the end of the log, as one chain. A commit without entries is a settling record. The
+  // Puts the entries at the end of the ring, as one chain. A commit without entries is a settling record. The
   // rest of the reservation goes back.
   void Begin(LogReservation reservation, std::vector<LogEntry> entries, LogAppend* out) REQUIRES_STORE_LOCK;
+  // Says whether a lane record has room for entries of so many bytes.
+  bool LaneRecordHasRoom(size_t entry_bytes) const REQUIRES_STORE_LOCK;
+  // Does the same for a commit of one record, which goes to `lane_block`. All earlier records must be durable. The
+  // reservation must have one block, for the fold. All of the rest goes back.
+  void BeginInLane(LogReservation reservation, std::vector<LogEntry> entries, BlockNumber lane_block,
+                   LogAppend* out) REQUIRES_STORE_LOCK;
   // Makes the bytes and the requests. The one thread that sends commits makes this call, without the lock,
   // in the order of Begin(). The hashes in out->entries may be filled in between Begin() and Encode().
   void Encode(LogAppend* out);
@@ -124,19 +158,31 @@ class LogWriter {
  private:
   friend class LogReservation;
 
+  bool HasUnfolded() const REQUIRES_STORE_LOCK {
+    return unfolded_.last > std::max(ring_lsn_, state_.superblock.checkpoint_lsn);
+  }
+  void FixWhatRecordsSay(LogAppend* out) REQUIRES_STORE_LOCK;
+  LogRecord RecordOf(const LogAppend& append) const;
+  void EncodeLaneRecord(LogAppend* out);
+
   VolumeState& state_ GUARDED_BY_STORE_LOCK;
   const SpaceLedger& space_ GUARDED_BY_STORE_LOCK;
-  // The UUID and the geometry never change, so Encode() needs no lock for them.
+  const Lanes& lanes_ GUARDED_BY_STORE_LOCK;
+  // These never change, so Encode() needs no lock for them.
   const Uuid uuid_;
   const Geometry geometry_;
+  const uint64_t data_key_;
   LogPosition next_position_ GUARDED_BY_STORE_LOCK;
   Lsn next_lsn_ GUARDED_BY_STORE_LOCK = 1;
+  Lsn ring_lsn_ GUARDED_BY_STORE_LOCK;  // of the last record in the ring
+  LogAppend::Unfolded unfolded_ GUARDED_BY_STORE_LOCK;
   BlockCount reserved_blocks_ GUARDED_BY_STORE_LOCK;
   LogPosition durable_position_ GUARDED_BY_STORE_LOCK;
   uint64_t durable_checksum_ GUARDED_BY_STORE_LOCK = 0;
   AlignedBuffer spare_ GUARDED_BY_STORE_LOCK;  // from a durable commit, for the next one
-  // previous_checksum_ and encoded_position_ describe the last record that was encoded, and belong to the
-  // sending thread.
+  // These belong to the sending thread. previous_checksum_ and encoded_position_ describe the last record of the ring
+  // that was encoded. lane_record_ has the newest lane record.
+  AlignedBuffer lane_record_{kBlockBytes};
   uint64_t previous_checksum_ = 0;
   LogPosition encoded_position_;
 };

@@ -14,9 +14,23 @@ bool LogHasRoom(BlockCount used, BlockCount more, BlockCount log) {
   return used <= log && more <= log - used;
 }
 
+size_t LanesInUse() { return kLanes; }
+
+bool MayOverwriteLaneRecord(Lsn lsn, Lsn durable_lsn) { return lsn + 2 <= durable_lsn; }
+
+bool MayUseLaneExtent(bool named_by_last, bool named_by_one_before) {
+  return named_by_last && named_by_one_before;
+}
+
 bool OpenFlushesFirst(bool read_only) { return !read_only; }
 
 LogEpoch NextEpoch(LogEpoch epoch) { return epoch + 1; }
+
+bool FollowsInRing(const LogRecord& record, Lsn end_lsn) { return record.first_lsn <= end_lsn + 1; }
+
+bool LaneRecordCounts(const LogRecord& record, const Superblock& superblock) {
+  return record.epoch == superblock.epoch;
+}
 
 bool EndsLog(const LogRecord& record, const Superblock& superblock) {
   return record.lsn > superblock.durable_lsn && record.epoch != superblock.epoch;
@@ -28,9 +42,7 @@ bool NamesNewerSuperblock(const LogRecord& record, const Superblock& superblock)
   return record.superblock_generation > superblock.generation || record.epoch > superblock.epoch;
 }
 
-bool VouchesFor(const LogRecord& record, const Superblock& superblock, Lsn end_lsn) {
-  return record.epoch == superblock.epoch && record.lsn > end_lsn && record.claim > end_lsn;
-}
+bool VouchesFor(Lsn lsn, Lsn claim, Lsn end_lsn) { return lsn > end_lsn && claim > end_lsn; }
 
 bool DataMatches(const DataChecksums& found, const DataChecksums& recorded) { return found == recorded; }
 

@@ -11,6 +11,7 @@
 #include <cstdint>
 
 #include "extent/checksums.h"
+#include "extent/lane_extents.h"
 #include "extent/log_format.h"
 #include "extent/superblock.h"
 #include "extent/types.h"
@@ -42,6 +43,20 @@ bool MayBecomeDurable(Lsn first, Lsn durable_lsn);
 // Without the rule the log that recovery needs would be overwritten.
 bool LogHasRoom(BlockCount used, BlockCount more, BlockCount log);
 
+// ---- Lanes ----
+
+// Returns how many lanes are used in turn. With one lane, a torn commit would take the commit before it along. With two,
+// a block that rots beside a power cut would cost all commits since the last record of the ring.
+size_t LanesInUse();
+
+// Says whether the lane record of a commit may be overwritten, because two newer commits are durable. Each of their
+// records repeats what it says, or the ring has it. What breaks without the rule is the same.
+bool MayOverwriteLaneRecord(Lsn lsn, Lsn durable_lsn);
+
+// Says whether a lane record may go to an extent. The last durable write to the ring must name the extent, and the one
+// before that too. Without the rule, damage to the last record of the ring would hide the lane records behind it.
+bool MayUseLaneExtent(bool named_by_last, bool named_by_one_before);
+
 // ---- Opening ----
 
 // Says whether opening flushes before it reads. Without the flush recovery would build on what a dead owner
@@ -53,6 +68,14 @@ bool OpenFlushesFirst(bool read_only);
 LogEpoch NextEpoch(LogEpoch epoch);
 
 // ---- Which records count ----
+
+// Says whether a record of the ring follows where the log is known up to `end_lsn`. A fold may repeat only what is known:
+// a checkpoint was made between its commits and the superblock. Then it adds nothing, and the records behind it count.
+bool FollowsInRing(const LogRecord& record, Lsn end_lsn);
+
+// Says whether a lane record counts. A lane record of an earlier log epoch may be one that a recovery has dropped, and
+// that comes back. Each opening brings what it keeps into the ring.
+bool LaneRecordCounts(const LogRecord& record, const Superblock& superblock);
 
 // Says whether the log ends before this record. Beyond the superblock's durable LSN, a record of another log
 // epoch is an old one that comes back. Up to that LSN, records of earlier log epochs count. If they did not
@@ -66,7 +89,7 @@ bool NamesNewerSuperblock(const LogRecord& record, const Superblock& superblock)
 // Says whether a record that was found behind the end of the log vouches for what is missing at the end.
 // What is unreadable is then damage, and not the end of the log. Without the rule acknowledged records would
 // vanish silently.
-bool VouchesFor(const LogRecord& record, const Superblock& superblock, Lsn end_lsn);
+bool VouchesFor(Lsn lsn, Lsn claim, Lsn end_lsn);
 
 // Says whether the data that a record names is there. Without the rule recovery would take the record's word
 // for data that a power cut has kept from the disk.

@@ -85,12 +85,17 @@ BlockCount SpaceLedger::BlocksOf(SpaceCost cost) const {
   return cost.blocks + MetadataReserve(cost.tree_entries) - MetadataReserve(0);
 }
 
+BlockCount SpaceLedger::Untaken(BlockCount free) const {
+  const BlockCount taken = reserved_.blocks + MetadataReserve(0) + kReserveBlocks;
+  return free > taken ? free - taken : 0;
+}
+
+BlockCount SpaceLedger::SpareBlocks() const { return Untaken(free_.free_blocks()); }
+
 BlockCount SpaceLedger::ReservableBlocks() const {
   // Blocks still to be prepared count, because the store prepares more before it refuses a write.
   const BlockCount unprepared = state_.superblock.geometry.total_blocks - free_.prepared_blocks();
-  const BlockCount taken = reserved_.blocks + MetadataReserve(0) + kReserveBlocks;
-  const BlockCount free = free_.free_blocks() + unprepared;
-  return free > taken ? free - taken : 0;
+  return Untaken(free_.free_blocks() + unprepared);
 }
 
 // ---- Blocks ----

@@ -133,6 +133,8 @@ class SpaceLedger {
   SpaceCost reserved() const REQUIRES_STORE_LOCK { return reserved_; }
   // Counts the blocks that writes could reserve, including blocks that are still to be prepared.
   BlockCount ReservableBlocks() const REQUIRES_STORE_LOCK;
+  // Counts the prepared free blocks that are promised to nobody.
+  BlockCount SpareBlocks() const REQUIRES_STORE_LOCK;
   // Counts the blocks that a reservation takes in all, its share of tree nodes included.
   BlockCount BlocksOf(SpaceCost cost) const REQUIRES_STORE_LOCK;
 
@@ -193,6 +195,8 @@ class SpaceLedger {
   };
 
   void Unreserve(SpaceCost cost) REQUIRES_STORE_LOCK;
+  // Returns what is left of so many free blocks besides all that is promised.
+  BlockCount Untaken(BlockCount free) const REQUIRES_STORE_LOCK;
   // Counts the blocks that are kept for checkpoints, with that many changes of the tree more.
   BlockCount MetadataReserve(uint64_t extra_entries) const REQUIRES_STORE_LOCK;
   absl::Status LoadGroup(Lock& lock, uint64_t group) REQUIRES_STORE_LOCK;

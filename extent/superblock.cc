@@ -33,8 +33,9 @@ struct Payload {
   uint64_t map_checksum;
   BlockCount used_blocks;
   uint64_t leaf_bytes, tree_levels, data_key;
+  PackedLaneExtents lanes;
 };
-static_assert(sizeof(Payload) == 24 * 8);
+static_assert(sizeof(Payload) == 24 * 8 + sizeof(PackedLaneExtents));
 static_assert(kHeaderBytes + offsetof(Payload, epoch) == 128);
 static_assert(kHeaderBytes + offsetof(Payload, root_block) == 184);
 static_assert(kHeaderBytes + offsetof(Payload, used_blocks) == 224);
@@ -82,7 +83,8 @@ void EncodeSuperblock(const Superblock& s, int slot, std::span<std::byte> block)
                   s.used_blocks,
                   s.tree.leaf_bytes,
                   static_cast<uint64_t>(s.tree.levels),
-                  s.data_key};
+                  s.data_key,
+                  PackLaneExtents(s.lanes)};
   std::memcpy(block.data(), &header, sizeof(header));
   std::memcpy(block.data() + sizeof(header), &p, sizeof(p));
   SealBlock(block);
@@ -132,6 +134,9 @@ absl::StatusOr<Superblock> DecodeSuperblock(std::span<const std::byte> block, in
       g != Geometry::ForSize(g.total_blocks) || g.data_start >= g.end()) {
     return absl::DataLossError(
         absl::StrCat(what, ": the layout makes no sense for ", g.total_blocks.value(), " blocks"));
+  }
+  if (!UnpackLaneExtents(p.lanes, g.data_area(), &s.lanes)) {
+    return absl::DataLossError(absl::StrCat(what, ": a lane lies outside of the data area"));
   }
   // A checksum does not say that the writer was right, so the fields are compared with each other.
   if (s.prepared_blocks > g.total_blocks || BlockAfterFirst(s.prepared_blocks) < g.data_start ||

@@ -32,7 +32,8 @@
 //    232     8  mapping tree: bytes of the entries of all leaves
 //    240     8  mapping tree: levels
 //    248     8  key of the checksums of data, drawn when the store was created
-//    256     …  zero
+//    256    96  extents of lanes, in which recovery looks for records behind the checkpoint's (extent/lane_extents.h)
+//    352     …  zero
 #ifndef UNTORN_EXTENT_SUPERBLOCK_H_
 #define UNTORN_EXTENT_SUPERBLOCK_H_
 
@@ -43,6 +44,7 @@
 #include "absl/status/statusor.h"
 #include "device/device.h"
 #include "extent/block_header.h"
+#include "extent/lane_extents.h"
 #include "extent/tree.h"
 #include "extent/types.h"
 
@@ -97,6 +99,7 @@ struct Superblock {
   BlockPointer free_map;
   BlockCount used_blocks;
   uint64_t data_key = 0;  // extent/checksums.h
+  LaneExtents lanes;
   bool operator==(const Superblock&) const = default;
 };
 

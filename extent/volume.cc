@@ -1,9 +1,11 @@
 #include "extent/volume.h"
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/aligned_buffer.h"
 #include "base/check.h"
 #include "base/status_macros.h"
 #include "extent/checkpoint.h"
@@ -17,7 +19,8 @@ Volume::Volume(IoPump& pump, const Superblock& superblock, int slot, size_t node
       state_{.superblock = superblock},
       space_(pump, state_),
       mappings_(pump, state_, space_, node_cache_nodes),
-      log_(state_, space_),
+      lanes_(space_, state_),
+      log_(state_, space_, lanes_),
       superblocks_(pump, state_, slot),
       next_object_(superblock.next_object) {}
 
@@ -27,14 +30,22 @@ absl::StatusOr<std::unique_ptr<Volume>> Volume::Open(IoPump& pump, bool read_onl
   if (OpenFlushesFirst(read_only)) RETURN_IF_ERROR(FlushBlocking(device));
   const SuperblockSlots slots = ReadSuperblocks(device);
   ASSIGN_OR_RETURN(const Superblock superblock, UsableSuperblock(slots, device.info(), !read_only));
-  ASSIGN_OR_RETURN(const LogTail tail, ReadLogTail(device, superblock));
+  ASSIGN_OR_RETURN(LogTail tail, ReadLogTail(device, superblock));
   // A damaged log is not cut where the damage begins, because acknowledged records would be lost.
   if (!tail.damage.ok()) {
     return absl::DataLossError(absl::StrCat(device.info().path, ": ", std::string(tail.damage.message())));
   }
   std::unique_ptr<Volume> volume(new Volume(pump, superblock, slots.current, node_cache_nodes));
   Lock lock(pump.mutex());
-  RETURN_IF_ERROR(volume->Recover(tail));
+  std::vector<LogEntry> outside;
+  RETURN_IF_ERROR(volume->Recover(tail, &outside));
+  if (!read_only && tail.lsn > tail.ring_lsn) {
+    // What the fold names must be in both slots. Else damage to one slot would look like the loss of a superblock.
+    const auto& spare = slots.slots[1 - slots.current];
+    const Generation in_both = spare.ok() ? spare->generation : Generation();
+    RETURN_IF_ERROR(volume->WriteFold(lock, std::move(outside), in_both, &tail));
+  }
+  volume->log_.Resume(tail);
   if (const auto& spare = slots.slots[1 - slots.current]; !spare.ok()) {
     volume->open_warnings_.push_back(absl::StrCat(
         "superblock slot ", 1 - slots.current, " is unusable (", std::string(spare.status().message()),
@@ -44,7 +55,7 @@ absl::StatusOr<std::unique_ptr<Volume>> Volume::Open(IoPump& pump, bool read_onl
   return volume;
 }
 
-absl::Status Volume::Recover(const LogTail& tail) {
+absl::Status Volume::Recover(const LogTail& tail, std::vector<LogEntry>* outside) {
   FreeSpace& free = space_.free_space();
   free.SetPrepared(tail.prepared_blocks);
   absl::Status contradiction;
@@ -54,6 +65,8 @@ absl::Status Volume::Recover(const LogTail& tail) {
   // Nobody reads yet, and no kept record is in doubt. So the extents that the records displace are free at
   // once.
   const auto apply = [&](const LogRecord& record, Lsn chain_lsn) REQUIRES_STORE_LOCK {
+    if (record.lsn > tail.ring_lsn)
+      outside->insert(outside->end(), record.entries.begin(), record.entries.end());
     for (const LogEntry& e : record.entries) {
       note(state_.active->Apply(e, chain_lsn, [&](Extent extent, Lsn) { note(free.MarkFree(extent)); }));
       // Blocks that were mapped as unwritten are busy already.
@@ -68,7 +81,52 @@ absl::Status Volume::Recover(const LogTail& tail) {
   RETURN_IF_ERROR(contradiction);
   counters_.recovered_records = tail.kept.size();
   counters_.dropped_records = tail.dropped;
-  log_.Resume(tail);
+  return absl::OkStatus();
+}
+
+// The fold has the log epoch in which its commits were made. Until it is durable, the lanes still hold all of them:
+// nothing has been written there.
+absl::Status Volume::WriteFold(Lock& lock, std::vector<LogEntry> outside, Generation superblock_generation,
+                               LogTail* tail) {
+  const Superblock& superblock = state_.superblock;
+  size_t entry_bytes = 0;
+  for (const LogEntry& e : outside) entry_bytes += EncodedBytes(e);
+  const uint64_t commits = tail->lsn.value() - tail->ring_lsn.value();
+  if (!LogHasRoom(tail->position - superblock.checkpoint_position, 1, superblock.geometry.log_blocks) ||
+      entry_bytes > kLaneEntryBytesMax || commits > kCommitsInRecordMax) {
+    return absl::DataLossError(absl::StrCat(pump_.device().info().path,
+                                            ": the log leaves no room for the records up to ",
+                                            tail->lsn.value(), "; run untorn fsck"));
+  }
+  LogRecord fold;
+  fold.position = tail->position;
+  fold.by_opening = true;
+  fold.epoch = superblock.epoch;
+  fold.first_lsn = tail->ring_lsn + 1;
+  fold.lsn = tail->lsn;
+  fold.previous_checksum = tail->checksum;
+  // Opening has flushed, so all of them are durable.
+  fold.claim = tail->lsn - 1;
+  fold.superblock_generation = superblock_generation;
+  fold.prepared_blocks = tail->prepared_blocks;
+  fold.entries = std::move(outside);
+  AlignedBuffer block(kBlockBytes);
+  const auto write_block = [&]() REQUIRES_STORE_LOCK {
+    IoRequest write;
+    write.op = IoOp::kWrite;
+    write.durable = true;
+    write.offset_bytes = ByteOffset(superblock.geometry.LogBlock(tail->position));
+    write.iov = {{block.data(), kBlockBytes}};
+    return pump_.Run(lock, &write);
+  };
+  // The block may hold a torn fold, with sectors that are equal. A cut could make that one whole, and bring back what
+  // was recorded behind it. So something goes between that no record has.
+  std::memset(block.data(), 0xff, kBlockBytes);
+  RETURN_IF_ERROR(write_block());
+  tail->checksum = EncodeRecord(fold, superblock.uuid, block.span());
+  RETURN_IF_ERROR(write_block());
+  ++tail->position;
+  tail->ring_lsn = tail->lsn;
   return absl::OkStatus();
 }
 
@@ -86,6 +144,7 @@ absl::Status Volume::BeginEpoch(Lock& lock, const LogTail& tail) {
   next.durable_lsn = tail.lsn;
   next.prepared_blocks = tail.prepared_blocks;
   next.next_object = next_object_;
+  next.lanes.clear();
   RETURN_IF_ERROR(superblocks_.Write(lock, next));
   state_.session = next.epoch;
   return absl::OkStatus();
@@ -96,7 +155,9 @@ absl::Status Volume::RecordsDurable(LogAppend& append) {
   // mapped.
   log_.NoteDurable(append);
   counters_.log_records += append.records;
-  counters_.log_bytes += Bytes(append.blocks());
+  counters_.log_bytes += Bytes(append.in_lane() ? BlockCount(1) : append.blocks());
+  if (!append.in_lane()) lanes_.RingNames(append.lanes);
+  RETURN_IF_ERROR(lanes_.ReleaseRecords());
   for (const LogEntry& e : append.entries) {
     const absl::Status applied =
         state_.active->Apply(e, append.last, [&](Extent extent, Lsn mapped_by) REQUIRES_STORE_LOCK {
@@ -123,7 +184,8 @@ bool Volume::ExcusesMismatch(const Mapping& mapping) const {
 void Volume::CloseNewestMappings() { state_.open.CloseNewest(state_.session, state_.active.get()); }
 
 absl::Status Volume::RunCheckpoint(Lock& lock) {
-  RETURN_IF_ERROR(MakeCheckpoint(lock, {pump_, state_, space_, mappings_, log_, superblocks_}, next_object_));
+  RETURN_IF_ERROR(
+      MakeCheckpoint(lock, {pump_, state_, space_, mappings_, log_, lanes_, superblocks_}, next_object_));
   ++counters_.checkpoints;
   return absl::OkStatus();
 }

@@ -27,6 +27,7 @@
 #include "base/lock.h"
 #include "device/io_pump.h"
 #include "extent/delta.h"
+#include "extent/lanes.h"
 #include "extent/log_reader.h"
 #include "extent/log_writer.h"
 #include "extent/mapping_reader.h"
@@ -64,6 +65,8 @@ class Volume {
   const SpaceLedger& space() const { return space_; }
   LogWriter& log() { return log_; }
   const LogWriter& log() const { return log_; }
+  Lanes& lanes() { return lanes_; }
+  const Lanes& lanes() const { return lanes_; }
 
   // Must be called in the order of LogWriter::Begin(), when the commit, its data and everything before are
   // flushed. The mappings of the commit take effect.
@@ -98,7 +101,11 @@ class Volume {
 
  private:
   Volume(IoPump& pump, const Superblock& superblock, int slot, size_t node_cache_nodes);
-  absl::Status Recover(const LogTail& tail) REQUIRES_STORE_LOCK;
+  // Applies what the log says. `outside` gets the entries of what is in no record of the ring as a whole.
+  absl::Status Recover(const LogTail& tail, std::vector<LogEntry>* outside) REQUIRES_STORE_LOCK;
+  // Brings into the ring what recovery has found outside of it, durably.
+  absl::Status WriteFold(Lock& lock, std::vector<LogEntry> outside, Generation superblock_generation,
+                         LogTail* tail) REQUIRES_STORE_LOCK;
   // Ends recovery: makes a superblock durable that begins a new log epoch.
   absl::Status BeginEpoch(Lock& lock, const LogTail& tail) REQUIRES_STORE_LOCK;
 
@@ -107,6 +114,7 @@ class Volume {
   VolumeState state_ GUARDED_BY_STORE_LOCK;
   SpaceLedger space_;
   MappingReader mappings_;
+  Lanes lanes_;
   LogWriter log_;
   SuperblockWriter superblocks_ GUARDED_BY_STORE_LOCK;
   uint64_t next_object_ GUARDED_BY_STORE_LOCK;

@@ -100,7 +100,10 @@ Json EntryJson(const LogEntry& e) {
 Json RecordJson(const LogRecord& r) {
   Json entries = Json::array();
   for (const LogEntry& e : r.entries) entries.push_back(EntryJson(e));
-  return {{"position", r.position},
+  Json lanes = Json::array();
+  for (Extent e : r.lanes) lanes.push_back({{"start", e.start}, {"count", e.count}});
+  const bool in_lane = r.lane_block > 0;
+  return {{in_lane ? "lane_block" : "position", in_lane ? r.lane_block.value() : r.position.value()},
           {"blocks", r.blocks},
           {"lsn", r.lsn},
           {"log_epoch", r.epoch},
@@ -109,6 +112,8 @@ Json RecordJson(const LogRecord& r) {
           {"prepared_blocks", r.prepared_blocks},
           {"last", r.last},
           {"settling", r.settling},
+          {"by_opening", r.by_opening},
+          {"lanes", std::move(lanes)},
           {"checksum", Hex(r.checksum)},
           {"previous_checksum", Hex(r.previous_checksum)},
           {"entries", std::move(entries)}};

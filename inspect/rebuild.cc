@@ -160,6 +160,7 @@ absl::Status Rebuild(Device& device, const Superblock& superblock, int current, 
   next.checkpoint_lsn = next.durable_lsn = tail.lsn;
   next.checkpoint_position = tail.position;
   next.checkpoint_checksum = tail.checksum;
+  next.lanes.clear();
   next.prepared_blocks = std::max(tail.prepared_blocks, BlocksBefore(salvage.used_end()));
   next.next_object = salvage.next_object();
 

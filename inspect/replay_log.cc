@@ -17,10 +17,11 @@ bool IsDamage(const absl::Status& status) {
 // The tail of a log of which no record counts.
 LogTail EmptyTail(const Superblock& superblock, absl::Status damage) {
   LogTail tail;
-  tail.lsn = superblock.checkpoint_lsn;
+  tail.lsn = tail.ring_lsn = superblock.checkpoint_lsn;
   tail.position = superblock.checkpoint_position;
   tail.checksum = superblock.checkpoint_checksum;
   tail.prepared_blocks = superblock.prepared_blocks;
+  tail.lanes.assign(superblock.lanes.begin(), superblock.lanes.end());
   tail.damage = std::move(damage);
   return tail;
 }

@@ -71,6 +71,8 @@ absl::Status Salvage::ReadNodes() {
   untouchable_.Add({0, BlocksBefore(sb_.geometry.data_start)});
   nodes_.ForEachRun([&](Extent run) { untouchable_.Add(run); });
   delta_.ForEachExtent([&](Extent e) { untouchable_.Add(e); });
+  // Lane records may lie there. A repair that is interrupted must not have overwritten them.
+  for (Extent e : tail_.lanes) untouchable_.Add(e);
   return absl::OkStatus();
 }
 

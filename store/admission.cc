@@ -110,7 +110,13 @@ Readiness Admission::AwaitSpace(Lock& lock, SpaceCost cost, EmergencyReserve res
   lock.AssertHeld();
   UNTORN_CHECK(space->empty(), "space is reserved twice for one change");
   SpaceLedger& ledger = parts_.volume.space();
-  if (std::optional<Reservation> reserved = ledger.TryReserve(cost, reserve)) {
+  std::optional<Reservation> reserved = ledger.TryReserve(cost, reserve);
+  if (!reserved && parts_.volume.lanes().blocks() > 0) {
+    // What the lanes of the log have is the first to be given back. Without lanes, a commit is two writes.
+    RETURN_IF_ERROR(parts_.volume.lanes().GiveBack());
+    reserved = ledger.TryReserve(cost, reserve);
+  }
+  if (reserved) {
     *space = *std::move(reserved);
     return Readiness::Ready();
   }
@@ -136,14 +142,16 @@ Readiness Admission::AwaitSpace(Lock& lock, SpaceCost cost, EmergencyReserve res
   for (int round = 0; round < 2; ++round) {
     RETURN_IF_ERROR(committer_.SyncAll(lock));
     RETURN_IF_ERROR(checkpointer_.Checkpoint(lock));
+    RETURN_IF_ERROR(parts_.volume.lanes().GiveBack());
     // The reservation only tests whether the space is there, and goes back at once. The caller reserves after
     // a new look.
     if (ledger.TryReserve(cost, reserve)) return Readiness::Retry();
   }
   return absl::ResourceExhaustedError(absl::StrCat(
       "no space: ", Bytes(ledger.BlocksOf(cost)), " bytes are needed, metadata included, and ",
-      Bytes(ledger.ReservableBlocks()), " are free in ", parts_.pump.device().info().path, ", a store of ",
-      Bytes(parts_.volume.geometry().total_blocks), below_full, "; remove or truncate objects to free some"));
+      Bytes(ledger.ReservableBlocks() + parts_.volume.lanes().blocks()), " are free in ",
+      parts_.pump.device().info().path, ", a store of ", Bytes(parts_.volume.geometry().total_blocks),
+      below_full, "; remove or truncate objects to free some"));
 }
 
 // ---- Joining ----

@@ -96,8 +96,12 @@ absl::Status Preallocate(const Front& front, const std::shared_ptr<ObjectState>&
   reserved.ReleaseBlocks(blocks);
   // In fragmented space one hole may take several mappings.
   if (const uint64_t needed = placed.size() + 1; status.ok() && needed > reserved.tree_entries()) {
-    std::optional<Reservation> more =
-        volume.space().TryReserve({0, needed - reserved.tree_entries()}, EmergencyReserve::kKept);
+    const SpaceCost missing = {0, needed - reserved.tree_entries()};
+    std::optional<Reservation> more = volume.space().TryReserve(missing, EmergencyReserve::kKept);
+    if (!more) {
+      status = volume.lanes().GiveBack();
+      more = volume.space().TryReserve(missing, EmergencyReserve::kKept);
+    }
     if (more) {
       reserved.Add(*std::move(more));
     } else {

@@ -240,7 +240,7 @@ Stats StoreImpl::stats() const {
   s.recovered_records = v.recovered_records;
   s.dropped_records = v.dropped_records;
   s.space_total = Bytes(volume.geometry().total_blocks);
-  s.space_free = Bytes(volume.space().ReservableBlocks());
+  s.space_free = Bytes(volume.space().ReservableBlocks() + volume.lanes().blocks());
   s.space_prepared = Bytes(volume.space().prepared_blocks());
   s.space_reserved = Bytes(volume.space().reserved().blocks);
   s.space_pending = Bytes(volume.space().pending_blocks());

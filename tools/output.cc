@@ -132,6 +132,7 @@ constexpr Counter kCounters[] = {
     {"log_bytes", &Stats::log_bytes, true},
     {"flushes", &Stats::flushes},
     {"durable_writes", &Stats::durable_writes},
+    {"commits_in_lanes", &Stats::commits_in_lanes},
     {"settling_records", &Stats::settling_records},
     {"checkpoints", &Stats::checkpoints},
     {"device_writes", &Stats::device_writes},

@@ -160,6 +160,7 @@ struct Stats {
   uint64_t log_bytes = 0;
   uint64_t flushes = 0;
   uint64_t durable_writes = 0;    // durable by themselves, without a flush (RWF_DSYNC)
+  uint64_t commits_in_lanes = 0;  // data and record went in one write
   uint64_t settling_records = 0;  // that open blocks, or claim such a record
   uint64_t checkpoints = 0;
   uint64_t device_writes = 0;  // requests

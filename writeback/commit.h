@@ -68,6 +68,7 @@ struct Commit {
     has_record = in_place = durable_write = false;
     log.entries.clear();
     log.requests.clear();
+    log.lane_block = BlockNumber();
     log.bytes = AlignedBuffer();  // the log writer keeps a block of its own for the next commit
     data_writes.clear();
     log_writes.clear();

@@ -83,11 +83,24 @@ void CommitQueue::QueueData(Commit& commit) {
 void CommitQueue::Send(Commit& commit) {
   UNTORN_CHECK(commit.log_writes.empty(), "a commit is sent twice");
   UNTORN_CHECK(!commit.sets.empty() || commit.has_record, "a commit is sent with nothing in it");
-  UNTORN_CHECK(commit.has_record == !commit.log.requests.empty(), "a commit is sent without its record");
+  const bool in_lane = commit.has_record && commit.log.in_lane();
+  UNTORN_CHECK(commit.has_record == (in_lane || !commit.log.requests.empty()),
+               "a commit is sent without its record");
   UNTORN_CHECK(commit.outstanding > 0, "a commit counts as written before it is sent");
   commit.durable_write = NeedsNoFlush(commit);
+  if (in_lane) {
+    UNTORN_CHECK(
+        commit.durable_write && commit.data_writes.size() == 1 && commit.data_writes[0].commit == nullptr,
+        "invariant 1: a commit in a lane is not one write");
+    IoRequest& write = commit.data_writes.front().request;
+    write.iov.push_back({commit.log.lane_record.data(), commit.log.lane_record.size()});
+    UNTORN_CHECK(write.offset_bytes + write.length_bytes() == ByteOffset(commit.log.lane_block + 1),
+                 "a lane record does not follow its data");
+    ++parts_.stats.commits_in_lanes;
+  }
   if (commit.durable_write) {
-    (commit.has_record ? commit.log.requests.front() : commit.data_writes.front().request).durable = true;
+    (commit.log.requests.empty() ? commit.data_writes.front().request : commit.log.requests.front()).durable =
+        true;
   }
   QueueData(commit);
   // All log writes are made before the first is queued: the vector must not move them afterwards.
@@ -100,7 +113,7 @@ void CommitQueue::Send(Commit& commit) {
 
 bool CommitQueue::NeedsNoFlush(const Commit& commit) const {
   if (commits_.size() != 1) return false;
-  if (commit.has_record) {
+  if (commit.has_record && !commit.log.in_lane()) {
     if (!commit.data_writes.empty() || commit.log.requests.size() != 1) return false;
     // Data that is not the commit's own was written before, and no flush since then has covered it.
     return std::none_of(commit.log.entries.begin(), commit.log.entries.end(), [](const LogEntry& e) {

@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -33,6 +34,8 @@ constexpr BlockCount kOldBatchBlocks = BlocksFor(8 << 20);
 // From so much data on, the device works on the data while the record is made. With less data, one
 // submission is cheaper.
 constexpr BlockCount kDataFirstBlocks = BlocksFor(256 << 10);
+// With more data in one write, the hashing takes longer than a second write.
+constexpr BlockCount kLaneBlocksMax = BlocksFor(256 << 10);
 constexpr BlockCount kAlignBlocksMin = BlocksFor(64 << 10);
 constexpr int64_t kWritebackAgeMs = 1000;  // how long accepted data may stay in memory only
 // Two commits in flight let changes that come meanwhile go together. After a full batch the device is to have
@@ -261,8 +264,7 @@ Readiness Committer::AwaitOpenings(Lock& lock, const ChangeSet& set, std::vector
         ++count;
       if (count > 0) {
         entries->push_back(LogEntry::Open(id, m.Part({at, count}), parts_.volume.session()));
-        // The opening may cut a mapping in three.
-        cost.tree_entries += TreeEntriesOfBlocks(count) + 2;
+        cost.tree_entries += TreeEntriesOfCut(count);
         at += count;
       } else {
         ++at;
@@ -373,12 +375,34 @@ Commit& Committer::FreezeBatch(const Plan& plan) {
   return queue_.Begin(std::move(commit));
 }
 
-// Gives every block of the plan's copy-on-write change sets its place.
-absl::StatusOr<CowPieces> Committer::Place(Lock& lock, const Plan& plan) {
+bool Committer::MayGoToLane(const Plan& plan) const {
+  if (!queue_.empty() || !plan.in_place.empty()) return false;
+  BlockCount blocks;
+  for (const Plan::SetPlan& own : plan.sets) {
+    blocks += own.set->data_blocks;
+    if (!own.unwritten.empty()) return false;
+    // Data that was written before needs a flush.
+    for (const auto& [id, change] : own.set->changes) {
+      if (!change.placed.empty()) return false;
+    }
+  }
+  return blocks > 0 && blocks <= kLaneBlocksMax;
+}
+
+absl::StatusOr<CowPieces> Committer::Place(Lock& lock, const Plan& plan, std::optional<Extent>* lane) {
   DataToPlace data = FindDataToPlace(plan);
   const BlockCount align_max = std::max(kAlignBlocksMin, WholeBlocks(options_.limits.unit_max_bytes));
   SpaceLedger& space = parts_.volume.space();
-  const auto allocate = [&](AllocationRequest request) REQUIRES_STORE_LOCK {
+  if (lane != nullptr) {
+    BlockCount blocks;
+    for (const LayoutItem& item : data.items) blocks += item.blocks.count;
+    const BlockCount alignment = AlignmentOf(absl::MakeSpan(data.items), align_max);
+    ASSIGN_OR_RETURN(*lane,
+                     parts_.volume.lanes().Place(blocks, alignment, parts_.volume.log().last_lsn() + 1));
+  }
+  std::optional<Extent> in_lane = lane != nullptr ? *lane : std::nullopt;
+  const auto allocate = [&](AllocationRequest request) REQUIRES_STORE_LOCK -> absl::StatusOr<Extent> {
+    if (in_lane) return *std::exchange(in_lane, std::nullopt);
     request.enough_blocks = std::min(request.want_blocks / 2, kContiguousBlocks);
     return space.Allocate(lock, request);
   };
@@ -401,6 +425,22 @@ absl::StatusOr<CowPieces> Committer::Place(Lock& lock, const Plan& plan) {
   return pieces;
 }
 
+void Committer::BeginRecord(LogReservation room, std::vector<LogEntry> entries, bool lane_wanted,
+                            std::optional<Extent> lane, Commit* commit) {
+  LogWriter& log = parts_.volume.log();
+  Lanes& lanes = parts_.volume.lanes();
+  if (lane) {
+    size_t bytes = 0;
+    for (const LogEntry& e : entries) bytes += EncodedBytes(e);
+    if (log.LaneRecordHasRoom(bytes)) {
+      return log.BeginInLane(std::move(room), std::move(entries), lane->end(), &commit->log);
+    }
+    lanes.RecordGoesToRing();
+  }
+  if (lane_wanted) lanes.TakeExtents();
+  log.Begin(std::move(room), std::move(entries), &commit->log);
+}
+
 Committer::Sent Committer::SendBatch(Lock& lock, Take take) {
   Plan plan;
   LogReservation log;
@@ -419,8 +459,10 @@ Committer::Sent Committer::SendBatch(Lock& lock, Take take) {
     }
   }
   if (plan.sets.empty()) return Sent::kNothing;
+  const bool lane_wanted = MayGoToLane(plan);
+  std::optional<Extent> lane;
   Commit& commit = FreezeBatch(plan);
-  absl::StatusOr<CowPieces> pieces = Place(lock, plan);
+  absl::StatusOr<CowPieces> pieces = Place(lock, plan, lane_wanted ? &lane : nullptr);
   if (!pieces.ok()) {
     parts_.health.Fail(absl::InternalError(
         absl::StrCat("reserved space could not be allocated: ", pieces.status().ToString())));
@@ -432,7 +474,7 @@ Committer::Sent Committer::SendBatch(Lock& lock, Take take) {
   if (commit.has_record) {
     BuiltEntries built = BuildEntries(plan, *pieces, std::move(commit.log.entries));
     entry_of = std::move(built.of_piece);
-    parts_.volume.log().Begin(std::move(log), std::move(built.entries), &commit.log);
+    BeginRecord(std::move(log), std::move(built.entries), lane_wanted, lane, &commit);
   }
   LogWriter& log_writer = parts_.volume.log();
   const auto make_record = [&] {
@@ -443,7 +485,7 @@ Committer::Sent Committer::SendBatch(Lock& lock, Take take) {
   };
   BlockCount blocks;
   for (const CowPiece& piece : *pieces) blocks += piece.blocks.count;
-  const bool data_first = blocks >= kDataFirstBlocks;
+  const bool data_first = blocks >= kDataFirstBlocks && !commit.log.in_lane();
   // From here on the commit is frozen, so the writes and the record are built without the lock.
   absl::Status built;
   {

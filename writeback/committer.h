@@ -99,7 +99,15 @@ class Committer {
                           AllMappings* found) REQUIRES_STORE_LOCK;
   Readiness AwaitLogRoom(Lock& lock, BlockCount blocks, LogReservation* log) REQUIRES_STORE_LOCK;
   Commit& FreezeBatch(const Plan& plan) REQUIRES_STORE_LOCK;
-  absl::StatusOr<CowPieces> Place(Lock& lock, const Plan& plan) REQUIRES_STORE_LOCK;
+  // Says whether the plan may be one write of data and record, in a lane. Its entries may still be too many.
+  bool MayGoToLane(const Plan& plan) const REQUIRES_STORE_LOCK;
+  // Gives every block of the plan's copy-on-write change sets its place. With `lane`, the data goes to a lane if there is
+  // room, and `lane` gets its extent.
+  absl::StatusOr<CowPieces> Place(Lock& lock, const Plan& plan,
+                                  std::optional<Extent>* lane) REQUIRES_STORE_LOCK;
+  // Gives the commit's record its place: behind its data in the lane, or in the ring.
+  void BeginRecord(LogReservation room, std::vector<LogEntry> entries, bool lane_wanted,
+                   std::optional<Extent> lane, Commit* commit) REQUIRES_STORE_LOCK;
   // Finds the entries that open the blocks of the only set of the plan, and closed blocks near them. Finds none if there
   // is no space for them in the tree. `room` gets that space.
   Readiness AwaitOpenings(Lock& lock, const ChangeSet& set, std::vector<LogEntry>* entries,

@@ -128,6 +128,10 @@ class Placer {
 
 }  // namespace
 
+BlockCount AlignmentOf(absl::Span<LayoutItem> items, BlockCount align_max) {
+  return MakeRuns(items, align_max).front().alignment;
+}
+
 absl::StatusOr<PlacedPieces> PlaceItems(absl::Span<LayoutItem> items, BlockCount align_max,
                                         AllocateFn allocate, ReturnFn give_back) {
   UNTORN_CHECK(std::has_single_bit(align_max.value()), "the largest alignment is no power of two");

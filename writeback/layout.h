@@ -38,6 +38,9 @@ using AllocateFn = absl::FunctionRef<absl::StatusOr<Extent>(const AllocationRequ
 // Takes back what was allocated and not used.
 using ReturnFn = absl::FunctionRef<absl::Status(Extent)>;
 
+// Returns the alignment at which an extent must begin so that all items fit it without a gap. Sorts `items`.
+BlockCount AlignmentOf(absl::Span<LayoutItem> items, BlockCount align_max);
+
 // Places every block of every item, and sorts `items`. `align_max` is the largest alignment worth having, and
 // a power of two.
 absl::StatusOr<PlacedPieces> PlaceItems(absl::Span<LayoutItem> items, BlockCount align_max,

@@ -23,6 +23,7 @@ enum class Canary : int {
   kDurableCoversOthers,  // a write that is durable by itself is taken for a flush
   kOpenWithoutFlush,     // what a dead owner left in the disk's cache is built on
   kOpenWithoutEpoch,     // a dropped record of the log may chain on again
+  kOneLane,              // a commit in a lane overwrites the lane record of the commit before it
   kSuperblocksTogether,  // both slots are written at once
   kCanaries,
 };

@@ -26,9 +26,29 @@ bool LogHasRoom(BlockCount used, BlockCount more, BlockCount log) {
   return used <= log && more <= log - used;
 }
 
+// Without lanes, what is freed is used again at once.
+size_t LanesInUse() {
+  if (Broken(Canary::kReuseUnsettled) || Broken(Canary::kReuseUnderRead)) return 0;
+  return Broken(Canary::kOneLane) ? 1 : kLanes;
+}
+
+bool MayOverwriteLaneRecord(Lsn lsn, Lsn durable_lsn) {
+  return lsn + 2 <= durable_lsn || Broken(Canary::kOneLane);
+}
+
+bool MayUseLaneExtent(bool named_by_last, bool named_by_one_before) {
+  return named_by_last && named_by_one_before;
+}
+
 bool OpenFlushesFirst(bool read_only) { return !read_only && !Broken(Canary::kOpenWithoutFlush); }
 
 LogEpoch NextEpoch(LogEpoch epoch) { return Broken(Canary::kOpenWithoutEpoch) ? epoch : epoch + 1; }
+
+bool FollowsInRing(const LogRecord& record, Lsn end_lsn) { return record.first_lsn <= end_lsn + 1; }
+
+bool LaneRecordCounts(const LogRecord& record, const Superblock& superblock) {
+  return record.epoch == superblock.epoch;
+}
 
 bool EndsLog(const LogRecord& record, const Superblock& superblock) {
   return record.lsn > superblock.durable_lsn && record.epoch != superblock.epoch;
@@ -38,9 +58,7 @@ bool NamesNewerSuperblock(const LogRecord& record, const Superblock& superblock)
   return record.superblock_generation > superblock.generation || record.epoch > superblock.epoch;
 }
 
-bool VouchesFor(const LogRecord& record, const Superblock& superblock, Lsn end_lsn) {
-  return record.epoch == superblock.epoch && record.lsn > end_lsn && record.claim > end_lsn;
-}
+bool VouchesFor(Lsn lsn, Lsn claim, Lsn end_lsn) { return lsn > end_lsn && claim > end_lsn; }
 
 bool DataMatches(const DataChecksums& found, const DataChecksums& recorded) {
   return found == recorded || Broken(Canary::kNoDataHash);

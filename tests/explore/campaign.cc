@@ -90,9 +90,11 @@ std::vector<std::string> Campaign::violations() const {
 }
 
 Exploration SequenceExploration(const ExploreBase& base, uint64_t index, int length, size_t images_per_cut) {
-  Exploration exploration{.base = &base, .steps = SequenceOf(index, length)};
+  Exploration exploration{.base = &base, .steps = base.first_steps};
+  const std::vector<Step> sequence = SequenceOf(index, length);
+  exploration.steps.insert(exploration.steps.end(), sequence.begin(), sequence.end());
   // The cuts in what comes before are those of a shorter sequence.
-  exploration.explore_from = length - 1;
+  exploration.explore_from = base.first_steps.size() + length - 1;
   exploration.options = {.seed = index + 1, .images_per_cut = images_per_cut};
   return exploration;
 }

@@ -35,7 +35,8 @@ struct ExploreBase {
   Model model;
   uint64_t next_stamp = 1;
   AtomicLimits atomic;
-  bool may_refuse = false;  // it is nearly full
+  bool may_refuse = false;        // it is nearly full
+  std::vector<Step> first_steps;  // come before every sequence, with no cuts in them
 };
 
 struct ExploreOptions {

@@ -92,7 +92,7 @@ std::vector<ExploreBase> MakeBases() {
   bases.push_back(MakeBase("tail", kStated64K,
                            Steps("write a 0 16384 sync; write b 4000 9000 sync; write a 4096 4096 sync"),
                            false));
-  bases.push_back(MakeBase("wrap", {}, Repeated("write a 0 4096 sync", 254), true));
+  bases.push_back(MakeBase("wrap", {}, Repeated("rename a z sync; rename z a sync", 127), true));
   if (const BlockCount left = BlocksToRingEnd(bases.back()); left != 1)
     Must(absl::StrCat("wrap: ", left.value(), " blocks are left in the log's ring, not one"));
   std::vector<Step> fill = Steps("create fill");
@@ -111,6 +111,11 @@ std::vector<ExploreBase> MakeBases() {
   for (const Step& step : Steps(tight)) fill.push_back(step);
   bases.push_back(MakeBase("tight", kHardware16K, fill, false));
   bases.back().may_refuse = true;
+  ExploreBase lanes = bases.front();
+  lanes.name = "lanes";
+  // Two go to the ring, which names the lanes.
+  lanes.first_steps = Repeated("write b 0 4096 sync; write b 4096 4096 sync", 2);
+  bases.push_back(std::move(lanes));
   return bases;
 }
 
@@ -185,7 +190,9 @@ const std::vector<Scenario>& Scenarios() {
       {"a read that outlives its blocks", "tight",
        "read a 40000 4096; hold-read a 16384 16384; write a 16384 16384 as 500 sync; write b 100 9000 sync; "
        "checkpoint; write b 0 16384 sync; write b 300 16000 sync; checkpoint; write b 0 16384 sync;"
-       "write b 500 16000 sync; write b 0 16384 sync; write b 700 16000 sync; release"},
+       "write b 500 16000 sync; write b 0 16384 sync; write b 700 16000 sync; create c;"
+       "write c 0 65536 sync; write c 65536 16384 sync; write c 81920 16384 sync; write c 98304 16384 sync;"
+       "write c 114688 16384 sync; write c 131072 16384 sync; release"},
       {"a write in place that outlives what came after it", "tight",
        "hold-write; async a 16384 16384 sync; async a 16484 16000; write b 0 4096 sync; write b 0 16384 sync;"
        "write b 100 16000 sync; checkpoint; write b 300 16000 sync; write b 100 16000 sync; checkpoint;"
@@ -213,6 +220,14 @@ const std::vector<Scenario>& Scenarios() {
        "write a 0 4096 sync; write a 100 9000; write b 0 100 sync; tx { write a 0 30000; write b 0 20000 } "
        "sync;"
        "write b 200 100 sync; checkpoint; write b 300 100 sync; write a 0 4096 sync; write b 400 9000 sync"},
+      {"commits in lanes, and a fold beside one that is in flight", "clean",
+       "write b 0 4096 sync; write b 4096 4096 sync; write b 0 4096 sync; write b 8192 9000 sync;"
+       "async b 100 4096 sync; async a 40000 3000 sync; sync-all; write b 0 4096 sync; write b 4096 4096 "
+       "sync"},
+      {"lanes, a fold that is one write with a record, and checkpoints", "tail",
+       "write b 0 4096 sync; write b 4096 4096 sync; create c sync; write c 0 4096 sync; checkpoint;"
+       "write b 0 4096 sync; write b 4096 4096 sync; checkpoint; write c 0 8192 sync; checkpoint; create d "
+       "sync"},
       // What it zeroes lies beyond the size that is durable.
       {"a transaction that punches a hole behind a pending write", "clean",
        "create c sync; write c 47238 10093; tx { write b 57344 4096; punch c 12353 50 } sync"},

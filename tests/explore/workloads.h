@@ -19,6 +19,7 @@ namespace untorn {
 //   wrap   one block is left before the end of the log's ring; no unit
 //   full   hardly any space left; a hardware unit of 16 KiB
 //   tight  some 170 KiB left, so that what is freed is soon used again; "a" is open; a hardware unit of 16 KiB
+//   lanes  as clean; sequences begin when two commits have gone to lanes
 const std::vector<ExploreBase>& ExploreBases();
 const ExploreBase& ExploreBaseNamed(const std::string& name);
 

@@ -130,22 +130,25 @@ TEST(LogFormatTest, FieldsAreWhereTheTableSaysAndTheRestIsZero) {
   EXPECT_EQ(At<uint64_t>(bytes, 88), 17u);
   EXPECT_EQ(At<uint64_t>(bytes, 96), 2000u);
   EXPECT_EQ(At<uint32_t>(bytes, 104), 2u);
-  EXPECT_EQ(At<uint32_t>(bytes, 108), 1u);
-  EXPECT_EQ(At<uint16_t>(bytes, 112), 1);
-  EXPECT_EQ(At<uint16_t>(bytes, 114), 0x8001);
-  EXPECT_EQ(At<uint32_t>(bytes, 116), 2u);
-  EXPECT_EQ(At<uint64_t>(bytes, 120), 3u);
-  EXPECT_EQ(At<uint64_t>(bytes, 128), 100u);
-  EXPECT_EQ(At<uint64_t>(bytes, 136), 300u);
-  EXPECT_EQ(At<uint64_t>(bytes, 144), 13u) << "check";
-  EXPECT_EQ(At<uint64_t>(bytes, 152), 11u);
-  EXPECT_EQ(At<uint64_t>(bytes, 160), 12u);
-  EXPECT_EQ(At<uint16_t>(bytes, 168), 3);
-  EXPECT_EQ(At<uint16_t>(bytes, 170), 3) << "name length";
-  EXPECT_EQ(At<uint64_t>(bytes, 176), 5u);
-  EXPECT_EQ(At<uint64_t>(bytes, 184), 77u);
-  EXPECT_EQ(At<uint64_t>(bytes, 192), 0x636261u) << "name, padded";
-  for (size_t i = 200; i < bytes.size(); ++i) ASSERT_EQ(bytes[i], std::byte{0}) << i;
+  EXPECT_EQ(At<uint16_t>(bytes, 108), 1u);
+  EXPECT_EQ(At<uint16_t>(bytes, 110), 0u) << "repeats nothing";
+  for (size_t i = 112; i < 208; ++i) ASSERT_EQ(bytes[i], std::byte{0}) << "names no lane: " << i;
+  EXPECT_EQ(At<uint8_t>(bytes, 208), 1);
+  EXPECT_EQ(At<uint8_t>(bytes, 209), 40) << "low byte of the LSN";
+  EXPECT_EQ(At<uint16_t>(bytes, 210), 0x8001);
+  EXPECT_EQ(At<uint32_t>(bytes, 212), 2u);
+  EXPECT_EQ(At<uint64_t>(bytes, 216), 3u);
+  EXPECT_EQ(At<uint64_t>(bytes, 224), 100u);
+  EXPECT_EQ(At<uint64_t>(bytes, 232), 300u);
+  EXPECT_EQ(At<uint64_t>(bytes, 240), 13u) << "check";
+  EXPECT_EQ(At<uint64_t>(bytes, 248), 11u);
+  EXPECT_EQ(At<uint64_t>(bytes, 256), 12u);
+  EXPECT_EQ(At<uint8_t>(bytes, 264), 3);
+  EXPECT_EQ(At<uint16_t>(bytes, 266), 3) << "name length";
+  EXPECT_EQ(At<uint64_t>(bytes, 272), 5u);
+  EXPECT_EQ(At<uint64_t>(bytes, 280), 77u);
+  EXPECT_EQ(At<uint64_t>(bytes, 288), 0x636261u) << "name, padded";
+  for (size_t i = 296; i < bytes.size(); ++i) ASSERT_EQ(bytes[i], std::byte{0}) << i;
 }
 
 TEST(LogFormatTest, RandomRecordsOfAnyLengthComeBackAsTheyWere) {
@@ -287,18 +290,14 @@ TEST(LogFormatTest, SoundRecordWhoseFieldsMakeNoSenseIsDataLoss) {
   }
 
   const std::tuple<const char*, size_t, uint32_t> kBytes[] = {
-      {"fewer entries than bytes", 104, 9},
-      {"more entries than bytes", 104, 11},
-      {"absurdly many entries", 104, ~0u},
-      {"entry type 0", 112, 0},
-      {"entry type 8", 112, 8},
-      {"payload beyond the record", 48, kBlockBytes},
-      {"payload too short", 48, 16},
-      {"payload cuts an entry", 48, 48 + 44},
+      {"fewer entries than bytes", 104, 9},    {"more entries than bytes", 104, 11},
+      {"absurdly many entries", 104, ~0u},     {"entry type 0", kRecordHeaderBytes, 0},
+      {"entry type 8", kRecordHeaderBytes, 8}, {"payload beyond the record", 48, kBlockBytes},
+      {"payload too short", 48, 16},           {"payload cuts an entry", 48, kRecordHeaderBytes - 64 + 44},
   };
   for (const auto& [what, offset, value] : kBytes) {
     std::vector<std::byte> bytes = Encode(Record(OneOfEach()));
-    std::memcpy(bytes.data() + offset, &value, offset == 112 ? 2 : 4);
+    std::memcpy(bytes.data() + offset, &value, offset == kRecordHeaderBytes ? 1 : 4);
     SealBlock(bytes);
     EXPECT_TRUE(absl::IsDataLoss(Decode(bytes).status())) << what;
   }

@@ -19,9 +19,8 @@ using BlockBytes = std::array<std::byte, kBlockBytes>;
 struct BaseImage {
   std::shared_ptr<SimulatedDisk> disk;
   Superblock superblock;  // in both slots
-  Lsn first_lsn;
-  // Both slots, then kLogBlocks of the log from the checkpoint on, the records first, then the tree and the
-  // free-space map.
+  // Both slots, then kLogBlocks of the log's ring from the checkpoint on, the records first, then the tree and the
+  // free-space map, then the lane records in lanes.
   std::vector<BlockNumber> blocks;
   std::vector<BlockBytes> contents;
 };

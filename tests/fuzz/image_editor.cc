@@ -42,6 +42,10 @@ BlockBytes& ImageEditor::Change(size_t index) {
   return *edited_[index];
 }
 
+bool ImageEditor::InRing(size_t index) {
+  return index >= kFirstLogBlock && index < kFirstLogBlock + kLogBlocks;
+}
+
 std::optional<size_t> ImageEditor::IndexOf(BlockNumber block) const {
   const auto it = std::find(base_.blocks.begin(), base_.blocks.end(), block);
   if (it == base_.blocks.end()) return std::nullopt;
@@ -63,10 +67,12 @@ void ImageEditor::Edit(std::span<const uint8_t> bytes) {
       return EditTable(edit, index);
     case BlockType::kFreeMapBitmap:
       return EditBitmap(edit, index);
+    case BlockType::kLaneRecord:
+      return EditRecord(edit, index);
     case BlockType::kLogRecord:
       break;
   }
-  if (index >= kFirstLogBlock && index < kFirstLogBlock + kLogBlocks) EditRecord(edit, index);
+  if (InRing(index)) EditRecord(edit, index);
 }
 
 uint64_t ImageEditor::NewValue(const Parts& edit, uint64_t old) const {
@@ -346,18 +352,22 @@ void ImageEditor::PutNode(size_t index, int level, Entries entries) {
 
 std::optional<LogRecord> ImageEditor::RecordIn(size_t index) const {
   BlockBytes block = Block(index);
-  if (TypeOf(block) != BlockType::kLogRecord) return std::nullopt;
-  SealBlock(block);
-  const Geometry& g = base_.superblock.geometry;
-  absl::StatusOr<LogRecord> record =
-      DecodeRecord(block, base_.superblock.uuid,
-                   LogPosition(Load<uint64_t>(block, offsetof(BlockHeader, address))), g.data_area());
+  const Superblock& sb = base_.superblock;
+  absl::StatusOr<LogRecord> record = absl::NotFoundError("");
+  if (TypeOf(block) == BlockType::kLogRecord) {
+    SealBlock(block);
+    record = DecodeRecord(block, sb.uuid, LogPosition(Load<uint64_t>(block, offsetof(BlockHeader, address))),
+                          sb.geometry.data_area());
+  } else if (TypeOf(block) == BlockType::kLaneRecord) {
+    SealBlock(block, sb.data_key);
+    record = DecodeLaneRecord(block, sb.uuid, sb.data_key, base_.blocks[index], sb.geometry.data_area());
+  }
   if (!record.ok()) return std::nullopt;
   return *std::move(record);
 }
 
 void ImageEditor::PutRecord(size_t index, LogRecord record) {
-  if (index < kFirstLogBlock || index >= kFirstLogBlock + kLogBlocks) return;
+  if (!InRing(index) && record.lane_block == 0) return;
   size_t bytes = kRecordHeaderBytes;
   for (LogEntry& e : record.entries) {
     bytes += EncodedBytes(e);
@@ -376,14 +386,27 @@ void ImageEditor::PutRecord(size_t index, LogRecord record) {
     const iovec piece{data.data(), data.size()};
     e.data = DataChecksums::Of({&piece, 1}, base_.superblock.data_key);
   }
-  const size_t place = index - kFirstLogBlock;
-  record.position = base_.superblock.checkpoint_position + BlockCount(place);
-  record.lsn = base_.first_lsn + place;
   if (record.epoch == 0) record.epoch = base_.superblock.epoch;
-  EncodeRecord(record, base_.superblock.uuid, Change(index));
+  if (record.lane_block == 0) {
+    // The record follows the one before it, and repeats as many commits as it did.
+    const std::optional<LogRecord> before = index > kFirstLogBlock ? RecordIn(index - 1) : std::nullopt;
+    const Lsn repeated = record.lsn - record.first_lsn.value();
+    record.position = base_.superblock.checkpoint_position + BlockCount(index - kFirstLogBlock);
+    record.first_lsn = (before ? before->lsn : base_.superblock.checkpoint_lsn) + 1;
+    record.lsn = record.first_lsn + repeated.value();
+  }
+  for (LogEntry& e : record.entries) e.lsn = std::clamp(e.lsn, record.first_lsn, record.lsn);
+  EncodeRecord(record, base_.superblock.uuid, Change(index), base_.superblock.data_key);
 }
 
 // ---- Finishing ----
+
+void ImageEditor::SealLanes() {
+  for (size_t i = 0; i < edited_.size(); ++i) {
+    if (edited_[i] && TypeOf(Block(i)) == BlockType::kLaneRecord)
+      SealBlock(*edited_[i], base_.superblock.data_key);
+  }
+}
 
 void ImageEditor::SealTree(BlockNumber block) {
   const std::optional<size_t> index = IndexOf(block);
@@ -491,6 +514,7 @@ std::shared_ptr<SimulatedDisk> ImageEditor::FinishedDisk(Finish finish) {
   if (finish != Finish::kNot) {
     SealTree(Load<BlockNumber>(Block(0), kTreeRootAt));
     SealLog();
+    SealLanes();
     if (finish == Finish::kTotals) CorrectTotals();
     SealMap();
     SealSuperblocks(finish != Finish::kSeal);

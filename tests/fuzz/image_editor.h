@@ -52,6 +52,7 @@ class ImageEditor {
     return edited_[index] ? *edited_[index] : base_.contents[index];
   }
   BlockBytes& Change(size_t index);
+  static bool InRing(size_t index);
   std::optional<size_t> IndexOf(BlockNumber block) const;
   // What the edit makes of a number.
   uint64_t NewValue(const Parts& edit, uint64_t old) const;
@@ -83,6 +84,7 @@ class ImageEditor {
 
   void SealTree(BlockNumber block);
   void SealLog();
+  void SealLanes();
   void SealMap();
   void SealSuperblocks(bool mirror);
   void CorrectTotals();

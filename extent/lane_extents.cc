@@ -1,0 +1,33 @@
+#include "extent/lane_extents.h"
+
+#include "base/check.h"
+
+namespace untorn {
+namespace {
+
+constexpr int kCountBits = 16;
+
+}  // namespace
+
+PackedLaneExtents PackLaneExtents(const LaneExtents& extents) {
+  PackedLaneExtents packed{};
+  size_t i = 0;
+  for (Extent e : extents) packed[i++] = e.start.value() << kCountBits | e.count.value();
+  return packed;
+}
+
+bool UnpackLaneExtents(const PackedLaneExtents& packed, Extent data_area, LaneExtents* extents) {
+  UNTORN_CHECK(extents->empty(), "extents of lanes are unpacked where others are");
+  for (uint64_t word : packed) {
+    if (word == 0) continue;
+    const Extent e{BlockNumber(word >> kCountBits), BlockCount(word & ((1 << kCountBits) - 1))};
+    if (e.count == 0 || e.count > kLaneExtentBlocksMax || e.start < data_area.start ||
+        e.start >= data_area.end() || e.count > data_area.end() - e.start) {
+      return false;
+    }
+    extents->push_back(e);
+  }
+  return true;
+}
+
+}  // namespace untorn

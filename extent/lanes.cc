@@ -1,0 +1,139 @@
+#include "extent/lanes.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "base/status_macros.h"
+#include "extent/rules.h"
+
+namespace untorn {
+namespace {
+
+// The lanes take at most this share of the data area. Twice as many extents as lanes let every lane move on.
+constexpr uint64_t kShareOfDataArea = 32;
+constexpr size_t kExtentsForEachLane = 2, kExtentsWanted = kExtentsForEachLane * kLanes;
+// Lanes never take the last free space.
+constexpr uint64_t kFreeForEachTaken = 4;
+// Data in a lane is aligned for later overwrites in place, if its extent is.
+constexpr BlockCount kExtentAlignment{16};
+constexpr BlockCount kExtentBlocksMin{8};
+// A search for free runs takes long where there are none.
+constexpr int kTriesLeftOut = 16;
+
+}  // namespace
+
+void Lanes::TakeExtents() {
+  if (tries_left_out_ > 0 && --tries_left_out_ > 0) return;
+  const BlockCount in_all = std::min(state_.superblock.geometry.data_area().count / kShareOfDataArea,
+                                     kLaneExtentBlocksMax * (kExtentsForEachLane * LanesInUse()));
+  const BlockCount each = in_all / kExtentsWanted;
+  BlockCount have;
+  for (Extent e : extents()) have += e.count;
+  while (each >= kExtentBlocksMin && have + kExtentBlocksMin <= in_all &&
+         extents().size() < kLaneExtentsMax) {
+    const BlockCount want = std::min(each, in_all - have);
+    if (space_.SpareBlocks() < want * kFreeForEachTaken) return;
+    const std::optional<Extent> extent = space_.free_space().Allocate(
+        want, std::min(want, kExtentBlocksMin), kExtentAlignment, /*enough=*/want, /*settle=*/true);
+    if (!extent) {
+      tries_left_out_ = kTriesLeftOut;
+      return;
+    }
+    next_.push_back(*extent);
+    have += extent->count;
+  }
+}
+
+LaneExtents Lanes::extents() const {
+  LaneExtents all;
+  for (const Lane& lane : lanes_) {
+    if (lane.extent.count > 0) all.push_back(lane.extent);
+  }
+  for (Extent e : next_) all.push_back(e);
+  return all;
+}
+
+void Lanes::RingNames(const LaneExtents& extents) {
+  named_before_ = named_;
+  named_ = extents;
+}
+
+bool Lanes::MayUse(Extent extent) const {
+  return MayUseLaneExtent(named_.contains(extent), named_before_.contains(extent));
+}
+
+bool Lanes::MayOverwrite(Lsn record) const {
+  return record == 0 || MayOverwriteLaneRecord(record, state_.durable_lsn);
+}
+
+std::optional<BlockNumber> Lanes::RoomIn(Extent extent, BlockNumber next, BlockCount data_blocks,
+                                         BlockCount alignment) const {
+  if (extent.count == 0 || !MayUse(extent)) return std::nullopt;
+  const BlockNumber start = next.RoundUp(alignment);
+  return start + data_blocks + 1 <= extent.end() ? std::optional(start) : std::nullopt;
+}
+
+absl::StatusOr<std::optional<Extent>> Lanes::Place(BlockCount data_blocks, BlockCount alignment, Lsn lsn) {
+  UNTORN_CHECK(data_blocks > 0 && lsn > state_.durable_lsn, "a commit goes to a lane that is none");
+  size_t oldest = 0;
+  for (size_t i = 1; i < LanesInUse(); ++i) {
+    if (lanes_[i].record < lanes_[oldest].record) oldest = i;
+  }
+  Lane& lane = lanes_[oldest];
+  if (!MayOverwrite(lane.record)) return std::nullopt;
+  std::optional<BlockNumber> start = RoomIn(lane.extent, lane.next, data_blocks, alignment);
+  if (!start) {
+    // A next extent that is too short would be in the way for good.
+    for (; !next_.empty() && next_.front().count <= data_blocks; next_.pop_front()) {
+      RETURN_IF_ERROR(Return(next_.front()));
+    }
+    if (next_.empty()) return std::nullopt;
+    start = RoomIn(next_.front(), next_.front().start, data_blocks, alignment);
+    if (!start) return std::nullopt;
+    RETURN_IF_ERROR(Return({lane.next, lane.left()}));
+    lane = {next_.front(), next_.front().start, Lsn()};
+    next_.pop_front();
+  }
+  // What the alignment leaves out serves others.
+  RETURN_IF_ERROR(Return({lane.next, *start - lane.next}));
+  lane.next = *start + data_blocks;
+  lane.record = lsn;
+  turn_ = oldest;
+  UNTORN_CHECK(lane.next < lane.extent.end(), "a record leaves its lane");
+  return std::optional<Extent>({*start, data_blocks});
+}
+
+BlockCount Lanes::blocks() const {
+  BlockCount blocks;
+  for (const Lane& lane : lanes_) blocks += lane.left();
+  for (Extent e : next_) blocks += e.count;
+  return blocks;
+}
+
+absl::Status Lanes::GiveBack() {
+  absl::Status status;
+  for (Lane& lane : lanes_) {
+    Extent rest{lane.next, lane.left()};
+    if (rest.count > 0 && !MayOverwrite(lane.record)) {
+      kept_.push_back({rest.start, lane.record});
+      rest = {rest.start + 1, rest.count - 1};
+    }
+    status.Update(Return(rest));
+    lane = Lane();
+  }
+  for (Extent e : next_) status.Update(Return(e));
+  next_.clear();
+  return status;
+}
+
+absl::Status Lanes::ReleaseRecords() {
+  absl::Status status;
+  std::erase_if(kept_, [&](const KeptRecord& kept) REQUIRES_STORE_LOCK {
+    if (!MayOverwrite(kept.lsn)) return false;
+    status.Update(Return({kept.block, 1}));
+    return true;
+  });
+  return status;
+}
+
+}  // namespace untorn
