@@ -42,7 +42,7 @@ constexpr Operation kOperations[] = {
     {"first-write", "4 KiB buffered atomic write, clean before; with its writeback, in batches of 256",
      10000},
     {"read", "4 KiB cached read", 1300},
-    {"commit", "4 KiB durable write by copy-on-write, with its share of the checkpoint", 30000},
+    {"commit", "4 KiB durable write by copy-on-write, with its share of the checkpoint", 20000},
     {"transaction", "a page of a durable transaction of 64 random pages, with its share of the checkpoint",
      10000, 4096, 36864},
 };

@@ -41,9 +41,7 @@ absl::Status DurableWorks(const Setting& setting, Results* results) {
       const std::string work = name(pages, kib);
       const Load load{.page_bytes = kib << 10, .pages = pages};
       std::vector<Entrant> entrants = WithPeers(load);
-      // A transaction of several pages goes by copy-on-write whatever the policy is.
-      const WritePolicy policy = pages == 1 ? WritePolicy::kHardwareOnly : WritePolicy::kAutomatic;
-      entrants.push_back({UntornSubject(kInPlace, policy, kUnit), load});
+      entrants.push_back({UntornSubject(kInPlace, WritePolicy::kAutomatic, kUnit), load});
       if (pages == 1) {
         entrants.push_back({RawOverwriteSubject(), load});
         entrants.push_back({RawOverwriteByRingSubject(), load});
