@@ -22,11 +22,14 @@ constexpr int kTriesLeftOut = 16;
 
 }  // namespace
 
+BlockCount Lanes::BlocksInAll() const {
+  return std::min(state_.superblock.geometry.data_area().count / kShareOfDataArea,
+                  kLaneExtentBlocksMax * (kExtentsForEachLane * LanesInUse()));
+}
+
 void Lanes::TakeExtents() {
   if (tries_left_out_ > 0 && --tries_left_out_ > 0) return;
-  const BlockCount in_all = std::min(state_.superblock.geometry.data_area().count / kShareOfDataArea,
-                                     kLaneExtentBlocksMax * (kExtentsForEachLane * LanesInUse()));
-  const BlockCount each = in_all / kExtentsWanted;
+  const BlockCount in_all = BlocksInAll(), each = in_all / kExtentsWanted;
   BlockCount have;
   for (Extent e : extents()) have += e.count;
   while (each >= kExtentBlocksMin && have + kExtentBlocksMin <= in_all &&
@@ -63,7 +66,7 @@ bool Lanes::MayUse(Extent extent) const {
 }
 
 bool Lanes::MayOverwrite(Lsn record) const {
-  return record == 0 || MayOverwriteLaneRecord(record, state_.durable_lsn);
+  return record == 0 || MayOverwriteLaneRecord(record, state_.settled.once);
 }
 
 std::optional<BlockNumber> Lanes::RoomIn(Extent extent, BlockNumber next, BlockCount data_blocks,
@@ -83,9 +86,13 @@ absl::StatusOr<std::optional<Extent>> Lanes::Place(BlockCount data_blocks, Block
   if (!MayOverwrite(lane.record)) return std::nullopt;
   std::optional<BlockNumber> start = RoomIn(lane.extent, lane.next, data_blocks, alignment);
   if (!start) {
+    // No extent is long enough for so much data. An extent may begin beside the alignment.
+    const BlockCount left_out = alignment > kExtentAlignment ? alignment - kExtentAlignment : BlockCount();
+    if (left_out + data_blocks >= BlocksInAll() / kExtentsWanted) return std::nullopt;
     // A next extent that is too short would be in the way for good.
-    for (; !next_.empty() && next_.front().count <= data_blocks; next_.pop_front()) {
+    while (!next_.empty() && next_.front().start.RoundUp(alignment) + data_blocks >= next_.front().end()) {
       RETURN_IF_ERROR(Return(next_.front()));
+      next_.pop_front();
     }
     if (next_.empty()) return std::nullopt;
     start = RoomIn(next_.front(), next_.front().start, data_blocks, alignment);

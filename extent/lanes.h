@@ -5,8 +5,8 @@
 //     lane after commit 4:   d1 d4 R4
 //     lane after commit 7:   d1 d4 d7 R7
 //
-// A lane record repeats all commits since the last record of the ring (extent/log_format.h). The lanes are used in turn,
-// so two newer lane records are durable when one is overwritten. docs/design.md has the crash states.
+// A lane record repeats all commits that neither the ring nor a checkpoint holds (extent/log_format.h). The lanes are used
+// in turn, so two newer lane records are durable when one is overwritten. docs/design.md has the crash states.
 //
 // Recovery looks for lane records in the extents that the last record of the ring names, or the superblock. So a lane
 // uses an extent only when two writes of the ring name it, the newest durable one and the one before. The superblock of a
@@ -64,9 +64,9 @@ class Lanes {
   // Says that the commit placed last has its record in the ring.
   void RecordGoesToRing() REQUIRES_STORE_LOCK { lanes_[turn_].record = Lsn(); }
 
-  // Counts the blocks that GiveBack() would give back.
+  // Counts the blocks that GiveBack() gives back, at once or when the newest lane records are not needed any more.
   BlockCount blocks() const REQUIRES_STORE_LOCK;
-  // Gives all blocks back: other data needs them. Lane records stay until two newer commits are durable.
+  // Gives all blocks back: other data needs them. Lane records stay until MayOverwriteLaneRecord() allows to overwrite them.
   absl::Status GiveBack() REQUIRES_STORE_LOCK;
   // Gives back the lane records that nobody needs any more.
   absl::Status ReleaseRecords() REQUIRES_STORE_LOCK;
@@ -82,6 +82,8 @@ class Lanes {
     BlockNumber block;
     Lsn lsn;
   };
+  // Counts the blocks that the lanes may have.
+  BlockCount BlocksInAll() const REQUIRES_STORE_LOCK;
   bool MayUse(Extent extent) const REQUIRES_STORE_LOCK;
   bool MayOverwrite(Lsn record) const REQUIRES_STORE_LOCK;
   // Returns where the data goes if it has room in the extent from `next` on.

@@ -3,8 +3,8 @@
 // Most of the log is a ring of blocks. A log position counts the blocks since the store was made. Position p is at
 // block log_start + p % log_blocks. A record takes whole blocks, and may wrap at the end of the ring.
 //
-// A lane record lies outside of the ring, in a lane (extent/lanes.h), and has one block. It repeats all commits since
-// the last record of the ring. A fold is a record of the ring that repeats what a lane record says. A record that
+// A lane record lies outside of the ring, in a lane (extent/lanes.h), and has one block. It repeats all commits
+// that neither the ring nor a checkpoint holds. A fold is a record of the ring that repeats what a lane record says. A record that
 // repeats has the commits of several LSNs; `LSN` is the last of them.
 //
 // OFFSET  SIZE  DESCRIPTION
@@ -98,7 +98,8 @@ struct LogRecord {
   BlockCount prepared_blocks;
   bool last = true;
   bool settling = false;
-  bool by_opening = false;  // so the fold never equals one that was torn, and that records follow
+  bool by_opening =
+      false;  // an opening's fold has another checksum than a torn one, which records may follow
   LaneExtents lanes;
   std::vector<LogEntry> entries;
 
@@ -131,8 +132,8 @@ void EncodeEntry(const LogEntry& entry, Lsn lsn, std::byte* out);
 // seals the record. `out` has RecordBlocks() blocks. Returns the checksum of the record.
 uint64_t SealRecord(const LogRecord& record, uint32_t entry_count, size_t entry_bytes, const Uuid& uuid,
                     uint64_t data_key, std::span<std::byte> out);
-// Encodes and seals a record with its own entries. The entries of a record that repeats must say their LSN; `first_lsn`
-// is 0 in one that does not. Only a lane record needs the key of the store. Returns the checksum of the record.
+// Encodes and seals a record with its own entries. The entries of a record that repeats must say their LSN. In one
+// that does not, `first_lsn` is 0 or `lsn`. Only a lane record needs the key of the store. Returns the checksum of the record.
 uint64_t EncodeRecord(const LogRecord& record, const Uuid& uuid, std::span<std::byte> out,
                       uint64_t data_key = 0);
 // Does the same for a record of the ring that does not repeat, with `entries` in place of the record's own entries.

@@ -165,7 +165,7 @@ class TailReader {
     while (end_position_ < limit) {
       absl::StatusOr<LogRecord> record = Record(end_position_);
       if (!record.ok() && DeviceFailed(record.status())) return record.status();
-      // No record follows here. Claims tell below, and in LookForVouchers(), whether the log ends here or is
+      // No record follows here. Claims tell below, and in TellWhatIsMissing(), whether the log ends here or is
       // damaged.
       if (!record.ok() || !FollowsInRing(*record, end_lsn_) || record->previous_checksum != previous ||
           end_position_ + record->blocks > limit) {

@@ -1,8 +1,8 @@
 // Reads the log when a store is opened. Says which records count, and where the log ends.
 //
 // The rules (docs/design.md has the argument)
-//  1. From the checkpoint on, each record has the next LSN and names the checksum of the record before. A fold may
-//     repeat only what the checkpoint has.
+//  1. From the checkpoint on, each record has the next LSN and names the checksum of the record before. A fold
+//     that repeats only what the checkpoint has follows too.
 //  2. Beyond the superblock's durable LSN, a record of another log epoch ends the log. Up to that LSN,
 //     records of earlier log epochs count and must be there.
 //  3. The highest claim of the records found, or the superblock's durable LSN, vouches for every record up
@@ -10,13 +10,14 @@
 //     right.
 //  4. The records of a chain count only with the last of them.
 //  5. An unreadable record that the superblock or a later record of this log epoch vouches for is kDataLoss,
-//     and not the end of the log. A record anywhere in the ring is kDataLoss too, if the record names a
+//     and not the end of the log. A record anywhere in the ring, or in a lane, is kDataLoss too, if the record names a
 //     newer superblock or log epoch than the one in use. Records name only superblocks that are durable, so
 //     the newer superblock is lost.
 //  6. A record that repeats counts from the first commit on that is not known yet. The log may end in the middle of
 //     such a record.
 //  7. The log goes on in the lanes that the last record of the ring names, or the superblock if that is of an earlier
-//     log epoch, and in those that readable records behind the end of the ring name. A lane record counts only in the superblock's log epoch. It vouches for all before its own commit.
+//     log epoch, and in those that readable records behind the end of the ring name. A lane record counts only in the
+//     superblock's log epoch. It vouches for all before its own commit.
 #ifndef UNTORN_EXTENT_LOG_READER_H_
 #define UNTORN_EXTENT_LOG_READER_H_
 
@@ -66,7 +67,7 @@ struct LogTail {
 // format version. Damage that rule 5 finds is in `damage` and is not an error of the call.
 absl::StatusOr<LogTail> ReadLogTail(Device& device, const Superblock& superblock);
 
-// Holds the highest log epoch and superblock generation that any record in the ring names. A repair has to
+// Holds the highest log epoch and superblock generation that any record in the ring or in a lane names. A repair has to
 // go beyond both.
 struct LogNewest {
   LogEpoch epoch;

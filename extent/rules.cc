@@ -1,5 +1,7 @@
 #include "extent/rules.h"
 
+#include "extent/lane_extents.h"
+
 namespace untorn {
 
 bool MayReuse(Lsn mapped_by, Lsn displaced_by, const Settled& settled, bool read_outstanding) {
@@ -16,7 +18,7 @@ bool LogHasRoom(BlockCount used, BlockCount more, BlockCount log) {
 
 size_t LanesInUse() { return kLanes; }
 
-bool MayOverwriteLaneRecord(Lsn lsn, Lsn durable_lsn) { return lsn + 2 <= durable_lsn; }
+bool MayOverwriteLaneRecord(Lsn lsn, Lsn settled_once) { return lsn < settled_once; }
 
 bool MayUseLaneExtent(bool named_by_last, bool named_by_one_before) {
   return named_by_last && named_by_one_before;

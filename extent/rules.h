@@ -1,6 +1,6 @@
 // Holds the rules of the protocol for the log, the superblocks and the reuse of space, as code
-// (docs/design.md has the table). Each rule is a pure predicate that is called in one place, and its comment
-// says what breaks without the rule.
+// (docs/design.md has the table). Each rule is a pure predicate, and its comment says what breaks without the
+// rule.
 //
 // The rules are a library of their own. So tests can link a store with one rule broken, and see that the
 // broken rule is caught (tests/canaries).
@@ -11,7 +11,6 @@
 #include <cstdint>
 
 #include "extent/checksums.h"
-#include "extent/lane_extents.h"
 #include "extent/log_format.h"
 #include "extent/superblock.h"
 #include "extent/types.h"
@@ -49,9 +48,10 @@ bool LogHasRoom(BlockCount used, BlockCount more, BlockCount log);
 // a block that rots beside a power cut would cost all commits since the last record of the ring.
 size_t LanesInUse();
 
-// Says whether the lane record of a commit may be overwritten, because two newer commits are durable. Each of their
-// records repeats what it says, or the ring has it. What breaks without the rule is the same.
-bool MayOverwriteLaneRecord(Lsn lsn, Lsn durable_lsn);
+// Says whether the lane record of a commit may be overwritten. A durable record must claim a newer commit. Then the
+// commit is in two newer records, one of which was durable before the other was made. What breaks without the rule is
+// the same.
+bool MayOverwriteLaneRecord(Lsn lsn, Lsn settled_once);
 
 // Says whether a lane record may go to an extent. The last durable write to the ring must name the extent, and the one
 // before that too. Without the rule, damage to the last record of the ring would hide the lane records behind it.

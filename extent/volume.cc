@@ -85,7 +85,8 @@ absl::Status Volume::Recover(const LogTail& tail, std::vector<LogEntry>* outside
 }
 
 // The fold has the log epoch in which its commits were made. Until it is durable, the lanes still hold all of them:
-// nothing has been written there.
+// nothing has been written there. If a lane record has rotted, a fold that is kept in part may be the only other copy. A
+// second cut then shows as damage.
 absl::Status Volume::WriteFold(Lock& lock, std::vector<LogEntry> outside, Generation superblock_generation,
                                LogTail* tail) {
   const Superblock& superblock = state_.superblock;

@@ -22,6 +22,12 @@ namespace untorn {
 namespace internal {
 namespace {
 
+Json LanesJson(const LaneExtents& lanes) {
+  Json json = Json::array();
+  for (Extent e : lanes) json.push_back({{"start", e.start}, {"count", e.count}});
+  return json;
+}
+
 Json SuperblockJson(const Superblock& s) {
   return {{"uuid", UuidString(s.uuid)},
           {"generation", s.generation},
@@ -42,7 +48,8 @@ Json SuperblockJson(const Superblock& s) {
           {"tree_leaf_bytes", s.tree.leaf_bytes},
           {"tree_levels", s.tree.levels},
           {"free_map", PointerJson(s.free_map)},
-          {"used_blocks", s.used_blocks}};
+          {"used_blocks", s.used_blocks},
+          {"lanes", LanesJson(s.lanes)}};
 }
 
 void PutChecksums(Json& json, const DataChecksums& data) {
@@ -100,8 +107,6 @@ Json EntryJson(const LogEntry& e) {
 Json RecordJson(const LogRecord& r) {
   Json entries = Json::array();
   for (const LogEntry& e : r.entries) entries.push_back(EntryJson(e));
-  Json lanes = Json::array();
-  for (Extent e : r.lanes) lanes.push_back({{"start", e.start}, {"count", e.count}});
   const bool in_lane = r.lane_block > 0;
   return {{in_lane ? "lane_block" : "position", in_lane ? r.lane_block.value() : r.position.value()},
           {"blocks", r.blocks},
@@ -113,7 +118,7 @@ Json RecordJson(const LogRecord& r) {
           {"last", r.last},
           {"settling", r.settling},
           {"by_opening", r.by_opening},
-          {"lanes", std::move(lanes)},
+          {"lanes", LanesJson(r.lanes)},
           {"checksum", Hex(r.checksum)},
           {"previous_checksum", Hex(r.previous_checksum)},
           {"entries", std::move(entries)}};

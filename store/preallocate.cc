@@ -100,11 +100,11 @@ absl::Status Preallocate(const Front& front, const std::shared_ptr<ObjectState>&
     std::optional<Reservation> more = volume.space().TryReserve(missing, EmergencyReserve::kKept);
     if (!more) {
       status = volume.lanes().GiveBack();
-      more = volume.space().TryReserve(missing, EmergencyReserve::kKept);
+      if (status.ok()) more = volume.space().TryReserve(missing, EmergencyReserve::kKept);
     }
     if (more) {
       reserved.Add(*std::move(more));
-    } else {
+    } else if (status.ok()) {
       status = absl::ResourceExhaustedError(
           absl::StrCat("no space: the free space is in ", placed.size(), " pieces, too many to be mapped"));
     }

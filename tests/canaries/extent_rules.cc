@@ -2,6 +2,7 @@
 // canary breaks is as it is there.
 #include <algorithm>
 
+#include "extent/lane_extents.h"
 #include "extent/rules.h"
 #include "tests/canaries/canary.h"
 
@@ -32,8 +33,8 @@ size_t LanesInUse() {
   return Broken(Canary::kOneLane) ? 1 : kLanes;
 }
 
-bool MayOverwriteLaneRecord(Lsn lsn, Lsn durable_lsn) {
-  return lsn + 2 <= durable_lsn || Broken(Canary::kOneLane);
+bool MayOverwriteLaneRecord(Lsn lsn, Lsn settled_once) {
+  return lsn < settled_once || Broken(Canary::kOneLane);
 }
 
 bool MayUseLaneExtent(bool named_by_last, bool named_by_one_before) {

@@ -303,6 +303,68 @@ TEST(LogFormatTest, SoundRecordWhoseFieldsMakeNoSenseIsDataLoss) {
   }
 }
 
+// A record of the commits 45 to 300, which are the most that a record can have.
+LogRecord Repeating() {
+  LogRecord record = Record({LogEntry::Hole(ObjectId{4}, {1, 1}), LogEntry::Hole(ObjectId{4}, {2, 1}),
+                             LogEntry::Hole(ObjectId{4}, {3, 1})});
+  record.first_lsn = 45;
+  record.lsn = 300;
+  record.entries[0].lsn = 45;
+  record.entries[1].lsn = 255;
+  record.entries[2].lsn = 300;
+  record.by_opening = true;
+  record.lanes.push_back({kDataStart, 9});
+  record.lanes.push_back({kDataStart + 16, kLaneExtentBlocksMax});
+  return record;
+}
+
+TEST(LogFormatTest, RecordThatRepeatsTellsTheCommitOfEachEntryAndNamesLanes) {
+  const LogRecord record = Repeating();
+  const auto decoded = Decode(Encode(record));
+  ASSERT_TRUE(decoded.ok()) << decoded.status();
+  EXPECT_EQ(decoded->first_lsn, 45);
+  EXPECT_EQ(decoded->lsn, 300);
+  ASSERT_EQ(decoded->entries.size(), 3u);
+  for (size_t i = 0; i < 3; ++i) EXPECT_EQ(decoded->entries[i].lsn, record.entries[i].lsn) << i;
+  EXPECT_TRUE(decoded->by_opening);
+  EXPECT_EQ(decoded->lanes, record.lanes);
+}
+
+TEST(LogFormatTest, LaneRecordNeedsTheKeyAndItsBlock) {
+  LogRecord record = Repeating();
+  record.lane_block = kDataStart + 5;
+  std::vector<std::byte> bytes(kBlockBytes);
+  EncodeRecord(record, kUuid, bytes, /*data_key=*/77);
+  const auto decode = [&](uint64_t key, BlockNumber at) {
+    return DecodeLaneRecord(bytes, kUuid, key, at, kDataArea);
+  };
+  const auto decoded = decode(77, kDataStart + 5);
+  ASSERT_TRUE(decoded.ok()) << decoded.status();
+  EXPECT_EQ(decoded->first_lsn, 45);
+  EXPECT_EQ(decoded->lane_block, kDataStart + 5);
+  EXPECT_TRUE(absl::IsDataLoss(decode(78, kDataStart + 5).status()));
+  EXPECT_TRUE(absl::IsDataLoss(decode(77, kDataStart + 6).status()));
+  EXPECT_TRUE(absl::IsDataLoss(Decode(bytes).status())) << "it is no record of the ring";
+}
+
+TEST(LogFormatTest, RepeatedCommitsAndLanesThatMakeNoSenseAreDataLoss) {
+  const std::tuple<const char*, size_t, uint16_t> kBytes[] = {
+      {"more commits than a record can have", 110, 256},
+      {"as many commits as LSNs", 64, 255},
+      {"the first entry is of the last commit", kRecordHeaderBytes + 1, 44},
+      {"the last entry is of the first commit", kRecordHeaderBytes + 64 + 1, 45},
+      {"a lane without blocks", 112, 0},
+      {"a lane that is too long", 112, 257},
+      {"a lane outside of the data area", 118, 0xffff},
+  };
+  for (const auto& [what, offset, value] : kBytes) {
+    std::vector<std::byte> bytes = Encode(Repeating());
+    std::memcpy(bytes.data() + offset, &value, offset > kRecordHeaderBytes ? 1 : 2);
+    SealBlock(bytes);
+    EXPECT_TRUE(absl::IsDataLoss(Decode(bytes).status())) << what;
+  }
+}
+
 TEST(LogFormatTest, RandomPayloadUnderAValidChecksumNeverDecodesToNonsense) {
   for (uint64_t seed = 1; seed <= 3000; ++seed) {
     std::mt19937_64 random(seed);

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -49,6 +50,78 @@ TEST_F(LogWriterTest, ReservedRoomCountsAsUsedAndComesBackIfItIsNotUsed) {
   }
   { const LogReservation unused = *log.TryReserve(5); }
   EXPECT_EQ(log.blocks_used(), 1);
+}
+
+class LogWriterLanesTest : public VolumeTest {
+ protected:
+  // A commit in a lane, whose record the test does not write.
+  void CommitInLane(uint64_t number) {
+    LogAppend append;
+    {
+      Lock lock(open_->mutex());
+      LogWriter& log = volume().log();
+      log.BeginInLane(*log.TryReserve(1), {LogEntry::Hole(kObject, {ObjectBlock(number), 1})},
+                      volume().geometry().data_start, &append);
+      log.Encode(&append);
+    }
+    open_->Durable(append);
+    open_->CheckInvariants();
+  }
+};
+
+TEST_F(LogWriterLanesTest, NextCommitOfTheRingBeginsWithAFold) {
+  LogWriter& log = volume().log();
+  CommitInLane(1);
+  CommitInLane(2);
+  EXPECT_EQ(log.blocks_used(), 1) << "kept for the fold";
+  EXPECT_EQ(log.durable_lsn(), 2);
+  LogAppend& append = open_->Send({LogEntry::Hole(kObject, {3, 1})});
+  EXPECT_EQ(append.blocks(), 2);
+  EXPECT_EQ(log.blocks_used(), 2);
+  const Superblock sb = volume().superblock();
+  const auto fold = DecodeRecord(append.bytes.span().first(kBlockBytes), sb.uuid, append.start_position,
+                                 sb.geometry.data_area());
+  ASSERT_TRUE(fold.ok()) << fold.status();
+  EXPECT_EQ(fold->first_lsn, 1);
+  EXPECT_EQ(fold->lsn, 2);
+  EXPECT_EQ(fold->claim, 1);
+  ASSERT_EQ(fold->entries.size(), 2u);
+  EXPECT_EQ(fold->entries[1].lsn, 2);
+  open_->Flush();
+  open_->Durable(append);
+  CommitInLane(4);
+  EXPECT_EQ(log.blocks_used(), 3);
+  PowerCut();
+  EXPECT_EQ(volume().counters().recovered_records, 3u)
+      << "of the fold and the record; the test wrote no other";
+}
+
+TEST_F(LogWriterLanesTest, CheckpointMakesAFoldNeedless) {
+  CommitInLane(1);
+  ASSERT_TRUE(open_->Checkpoint().ok());
+  EXPECT_EQ(volume().log().blocks_used(), 0);
+  EXPECT_EQ(open_->Send({LogEntry::Hole(kObject, {3, 1})}).blocks(), 1);
+}
+
+TEST_F(LogWriterLanesTest, BlockOfTheRingIsKeptForTheFold) {
+  LogWriter& log = volume().log();
+  CommitInLane(1);
+  std::optional<LogReservation> rest = log.TryReserve(volume().geometry().log_blocks - 1);
+  ASSERT_TRUE(rest.has_value());
+  EXPECT_FALSE(log.HasRoom(1));
+  LogAppend append;
+  log.Begin(*std::move(rest), {}, &append);
+  EXPECT_EQ(append.blocks(), 2);
+}
+
+TEST_F(LogWriterLanesTest, LaneRecordHasRoomForSoManyCommits) {
+  LogWriter& log = volume().log();
+  const size_t bytes = EncodedBytes(LogEntry::Hole(kObject, {0, 1}));
+  uint64_t commits = 0;
+  for (; log.LaneRecordHasRoom(bytes); ++commits) CommitInLane(commits);
+  EXPECT_EQ(commits, kLaneEntryBytesMax / bytes);
+  open_->Commit({LogEntry::Hole(kObject, {0, 1})});
+  EXPECT_TRUE(log.LaneRecordHasRoom(bytes)) << "the fold has them";
 }
 
 TEST_F(LogWriterTest, LogSinceTheLastCheckpointIsNotOverwritten) {

@@ -68,6 +68,17 @@ void ExpectEqual(const Superblock& a, const Superblock& b) {
   EXPECT_EQ(a.used_blocks, b.used_blocks);
 }
 
+TEST(SuperblockTest, LanesComeBackAndMustLieInTheDataArea) {
+  Superblock s = Full();
+  s.lanes.push_back({s.geometry.data_start, 9});
+  s.lanes.push_back({s.geometry.end() - 5, 5});
+  const auto decoded = DecodeSuperblock(Encode(s), 0);
+  ASSERT_TRUE(decoded.ok()) << decoded.status();
+  EXPECT_EQ(decoded->lanes, s.lanes);
+  s.lanes.push_back({s.geometry.end() - 5, 6});
+  EXPECT_TRUE(absl::IsDataLoss(DecodeSuperblock(Encode(s), 0).status()));
+}
+
 TEST(SuperblockTest, ComesBackAsItWasFromEitherSlot) {
   for (const int slot : {0, 1}) {
     const auto decoded = DecodeSuperblock(Encode(Full(), slot), slot);

@@ -11,7 +11,7 @@ namespace untorn::protocol {
 
 bool Searcher::MayOverwrite(const State& s, int lsn) const {
   if (!Holds(Rule::kOverwriteRepeated)) return lsn <= s.durable;
-  return s.durable >= lsn + (Holds(Rule::kOverwriteTwiceRepeated) ? 2 : 1);
+  return Holds(Rule::kOverwriteTwiceRepeated) ? lsn < s.settled : lsn < s.durable;
 }
 
 bool Searcher::InUse(const State& s, int block) const {

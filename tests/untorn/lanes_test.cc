@@ -192,24 +192,18 @@ TEST_F(LanesTest, LastRecordOfTheRingThatRotsIsDamage) {
   EXPECT_NE(store_->Fsck(), "");
 }
 
-TEST_F(LanesTest, DataThatLooksLikeALaneRecordIsNone) {
+// This is why there are three lanes.
+TEST_F(LanesTest, TornCommitBesideARottenRecordOfTheOneBeforeCostsOneMore) {
   Make(64 << 20);
   for (uint64_t i = 0; i < 20; ++i) Write(i);
   a_ = Object();
   store_->Kill();
   std::vector<FoundRecord> found;
   ReadStore(&found);
-  std::vector<std::byte> copy(kBlockBytes);
-  store_->disk()->Peek(ByteOffset(found.back().block), copy.data(), copy.size());
+  Damage(found.back().block);
+  Damage(found[found.size() - 2].block);
   ASSERT_TRUE(IsOk(store_->Open()));
-  a_ = *(*store_)->OpenObject("a");
-  // An application writes the block back, as data, wherever the store puts it.
-  for (uint64_t i = 0; i < 20; ++i) {
-    ASSERT_TRUE(IsOk(a_.Write(i * kPage, copy, kSync)));
-    std::memcpy(expected_.data() + i * kPage, copy.data(), copy.size());
-  }
-  a_ = Object();
-  store_->KillAndOpen();
+  expected_.resize(18 * kPage);
   ExpectContent();
 }
 
