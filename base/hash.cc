@@ -16,6 +16,7 @@ Hash128 HashData(std::span<const iovec> pieces, uint64_t seed) {
     h = XXH3_128bits_withSeed(pieces[0].iov_base, pieces[0].iov_len, seed);
   } else {
     XXH3_state_t state;
+    XXH3_INITSTATE(&state);  // else the reset takes what the stack holds for a state with this seed
     XXH3_128bits_reset_withSeed(&state, seed);
     for (const iovec& piece : pieces) XXH3_128bits_update(&state, piece.iov_base, piece.iov_len);
     h = XXH3_128bits_digest(&state);
@@ -29,6 +30,7 @@ uint64_t Hash64(std::span<const std::byte> bytes, uint64_t seed) {
 
 uint64_t Hash64(std::span<const std::span<const std::byte>> parts, uint64_t seed) {
   XXH3_state_t state;
+  XXH3_INITSTATE(&state);  // else the reset takes what the stack holds for a state with this seed
   XXH3_64bits_reset_withSeed(&state, seed);
   for (std::span<const std::byte> part : parts) XXH3_64bits_update(&state, part.data(), part.size());
   return XXH3_64bits_digest(&state);
