@@ -87,8 +87,12 @@ class TailReader {
   // Returns the record that has the commit.
   absl::StatusOr<LogRecord> RecordOf(const LogTail::Summary& commit) {
     if (commit.lane_block == 0) return Record(commit.position);
-    RETURN_IF_ERROR(ReadOrMissing(device_, {commit.lane_block, 1}, bytes_.data()));
-    return LaneRecordIn(bytes_.span().first(kBlockBytes), commit.lane_block);
+    // A lane record has many commits, and is read once for all.
+    if (lane_record_.lane_block != commit.lane_block) {
+      RETURN_IF_ERROR(ReadOrMissing(device_, {commit.lane_block, 1}, bytes_.data()));
+      ASSIGN_OR_RETURN(lane_record_, LaneRecordIn(bytes_.span().first(kBlockBytes), commit.lane_block));
+    }
+    return lane_record_;
   }
 
   // Calls `record` for each lane record in the extent.
@@ -307,6 +311,7 @@ class TailReader {
   const Superblock& sb_;
   RingReader ring_;
   AlignedBuffer bytes_, data_;
+  LogRecord lane_record_;  // that RecordOf() has read last
   LogTail tail_;
   struct Behind {
     Lsn lsn, claim;

@@ -1,9 +1,9 @@
 // These are the crash states of the two ways.
 //
 // By copy-on-write, the data of a commit goes to blocks that nothing durable refers to, or to unwritten
-// blocks, which read as zeros. In a lane, one of the blocks may hold a lane record that nobody needs any more. So until the record counts, every block is as before, however far the data is.
-// The record counts only with all its data, by checksum or because a claim covers the record. A chain counts only
-// with its last record. The result is old or new.
+// blocks, which read as zeros. In a lane, one of the blocks may hold a lane record that nobody needs any more. So until
+// the record counts, every block is as before, however far the data is. The record counts only with all its data, by
+// checksum or because a claim covers the record. A chain counts only with its last record. The result is old or new.
 //
 // In place, the data is one write that the device keeps whole. The record of the blocks under the write is
 // settled, so recovery compares no hash with those blocks. A settled record says that the blocks are open, so a read

@@ -48,6 +48,16 @@ class LanesTest : public testing::Test {
     ASSERT_EQ(*a_.Size(), expected_.size());
     EXPECT_TRUE(ReadAll(a_, 0, expected_.size()) == expected_);
   }
+  // Makes a store, 20 durable writes and a kill. Returns the lane records, the oldest first.
+  std::vector<FoundRecord> MakeTwentyWritesAndKill() {
+    std::vector<FoundRecord> found;
+    Make(64 << 20);
+    for (uint64_t i = 0; i < 20; ++i) Write(i);
+    a_ = Object();
+    store_->Kill();
+    ReadStore(&found);
+    return found;
+  }
   // Reads the superblock and all lane records of the newest log epoch, the oldest first. The store must be closed.
   Superblock ReadStore(std::vector<FoundRecord>* found) {
     SimulatedDevice device(store_->disk()->Clone(), {.size_bytes = store_->disk()->size_bytes()});
@@ -140,12 +150,7 @@ TEST_F(LanesTest, CommitsOfManySizesSurviveKillsCutsAndCheckpoints) {
 }
 
 TEST_F(LanesTest, OlderLaneRecordThatRotsCostsNothing) {
-  Make(64 << 20);
-  for (uint64_t i = 0; i < 20; ++i) Write(i);
-  a_ = Object();
-  store_->Kill();
-  std::vector<FoundRecord> found;
-  ReadStore(&found);
+  const std::vector<FoundRecord> found = MakeTwentyWritesAndKill();
   ASSERT_GE(found.size(), 3u);
   Damage(found[found.size() - 2].block);
   Damage(found[found.size() - 3].block);
@@ -154,12 +159,8 @@ TEST_F(LanesTest, OlderLaneRecordThatRotsCostsNothing) {
 }
 
 TEST_F(LanesTest, NewestLaneRecordThatRotsCostsOnlyItsOwnCommit) {
-  Make(64 << 20);
-  for (uint64_t i = 0; i < 20; ++i) Write(i);
-  a_ = Object();
-  store_->Kill();
-  std::vector<FoundRecord> found;
-  ReadStore(&found);
+  const std::vector<FoundRecord> found = MakeTwentyWritesAndKill();
+  ASSERT_GE(found.size(), 3u);
   Damage(found.back().block);
   ASSERT_TRUE(IsOk(store_->Open()));
   expected_.resize(19 * kPage);
@@ -194,12 +195,8 @@ TEST_F(LanesTest, LastRecordOfTheRingThatRotsIsDamage) {
 
 // This is why there are three lanes.
 TEST_F(LanesTest, TornCommitBesideARottenRecordOfTheOneBeforeCostsOneMore) {
-  Make(64 << 20);
-  for (uint64_t i = 0; i < 20; ++i) Write(i);
-  a_ = Object();
-  store_->Kill();
-  std::vector<FoundRecord> found;
-  ReadStore(&found);
+  const std::vector<FoundRecord> found = MakeTwentyWritesAndKill();
+  ASSERT_GE(found.size(), 3u);
   Damage(found.back().block);
   Damage(found[found.size() - 2].block);
   ASSERT_TRUE(IsOk(store_->Open()));
