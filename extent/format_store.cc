@@ -18,13 +18,13 @@ constexpr BlockCount kInitiallyPreparedBlocks = BlocksFor(32 << 20);
 absl::Status FormatStore(Device& device, uint64_t size_bytes, bool prepare_all,
                          const std::function<void(uint64_t, uint64_t)>& progress) {
   if (size_bytes == 0) size_bytes = device.info().size_bytes;
-  const BlockCount total = WholeBlocks(size_bytes);
-  if (total < kStoreBlocksMin || total > kStoreBlocksMax) {
+  const BlockCount asked = WholeBlocks(size_bytes);
+  if (asked < kStoreBlocksMin || asked > kStoreBlocksMax) {
     return absl::InvalidArgumentError(absl::StrCat(device.info().path, ": a store has ",
                                                    Bytes(kStoreBlocksMin), " to ", Bytes(kStoreBlocksMax),
                                                    " bytes, not ", size_bytes));
   }
-  if (Bytes(total) > device.info().size_bytes) {
+  if (Bytes(asked) > device.info().size_bytes) {
     return absl::InvalidArgumentError(absl::StrCat(device.info().path, ": has ", device.info().size_bytes,
                                                    " bytes, fewer than the ", size_bytes, " asked for"));
   }
@@ -33,23 +33,21 @@ absl::Status FormatStore(Device& device, uint64_t size_bytes, bool prepare_all,
       getrandom(&sb.data_key, sizeof(sb.data_key), 0) != static_cast<ssize_t>(sizeof(sb.data_key))) {
     return absl::InternalError("no random numbers for the store's UUID and key");
   }
-  sb.geometry = Geometry::ForSize(total);
+  sb.geometry = Geometry::ForSize(asked);
   const Geometry& g = sb.geometry;
-  const BlockCount fixed_areas = BlocksBefore(g.data_start);
+  const BlockCount total = g.total_blocks;
+  const BlockCount fixed_areas = BlocksBefore(g.log.end());
   sb.prepared_blocks = device.info().needs_preparing && !prepare_all
                            ? std::min(total, fixed_areas + kInitiallyPreparedBlocks)
                            : total;
-  sb.used_blocks = fixed_areas;
+  sb.used_blocks = g.FixedBlocks(sb.prepared_blocks);
   sb.epoch = 1;
 
   // A device that needs no preparing gets no zeros in its data area.
   const bool zero_data = device.info().needs_preparing;
-  const Extent data{g.data_start, zero_data ? sb.prepared_blocks - fixed_areas : 0};
-  // The map blocks of a file are written when they are needed, unless the whole file is prepared now.
-  const BlockNumber fixed_end = data.count > 0 && prepare_all ? g.data_start : g.map_start;
-  const Extent head{0, BlocksBefore(g.log_start)};
-  const Extent fixed{g.log_start, fixed_end - g.log_start};
-  const uint64_t all_bytes = Bytes(head.count + fixed.count + data.count);
+  const Extent data{g.log.end(), zero_data ? sb.prepared_blocks - fixed_areas : 0};
+  const Extent before_log{0, BlocksBefore(g.log.start)};
+  const uint64_t all_bytes = Bytes(before_log.count + g.log.count + data.count);
   uint64_t before_bytes = 0;
   const auto zero = [&](Extent extent) {
     const ByteRange range{ByteOffset(extent.start), Bytes(extent.count)};
@@ -61,9 +59,9 @@ absl::Status FormatStore(Device& device, uint64_t size_bytes, bool prepare_all,
   };
   // Old superblocks are erased and flushed first. A power cut after that leaves no store, rather than half
   // of two.
-  RETURN_IF_ERROR(zero(head));
+  RETURN_IF_ERROR(zero(before_log));
   RETURN_IF_ERROR(FlushBlocking(device));
-  RETURN_IF_ERROR(zero(fixed));
+  RETURN_IF_ERROR(zero(g.log));
   RETURN_IF_ERROR(zero(data));
   RETURN_IF_ERROR(FlushBlocking(device));
   // The store exists from the first slot on, so everything else is flushed already.

@@ -22,7 +22,7 @@ BlockPointer EncodeFreeMapNode(BlockType type, const Uuid& uuid, BlockNumber pla
 }
 
 absl::Status VerifyFreeMapNode(std::span<const std::byte> block, const Uuid& uuid, const FreeMapShape& shape,
-                               BlockNumber map_start, int level, uint64_t index, BlockPointer pointer) {
+                               int level, uint64_t index, BlockPointer pointer) {
   const bool bitmap = level == 0;
   const char* what = bitmap ? "free-space bitmap" : "free-space table";
   RETURN_IF_ERROR(VerifyBlock(block, bitmap ? BlockType::kFreeMapBitmap : BlockType::kFreeMapTable, uuid,
@@ -41,7 +41,7 @@ absl::Status VerifyFreeMapNode(std::span<const std::byte> block, const Uuid& uui
     const BlockNumber place = entries[i].block;
     // A pointer that leads elsewhere is damage, even if a sound node is there.
     if (place == 0) continue;
-    if (child < shape.nodes[level - 1] && shape.IsSlot(level - 1, child, map_start, place)) continue;
+    if (child < shape.nodes[level - 1] && IsMapSlot(level - 1, child, place)) continue;
     return absl::DataLossError(absl::StrCat(what, " at block ", pointer.block.value(), ": entry ", i,
                                             " points to block ", place.value(),
                                             ", which is not a slot of its child"));

@@ -5,7 +5,7 @@
 //                 │         └─ bitmap
 //                 └─ table ── …
 //
-// Every node has two slots at fixed places. A checkpoint writes a changed node to the slot that is not in
+// Every node has two slots, in the head of the first group below it (extent/geometry.h). A checkpoint writes a changed node to the slot that is not in
 // use. The entry of the parent then points to this slot. So writing the map allocates nothing.
 //
 // If a pointer is null, only blocks of the fixed areas are in use below the pointer.
@@ -26,12 +26,11 @@
 
 #include "absl/status/status.h"
 #include "extent/block_header.h"
+#include "extent/geometry.h"
 #include "extent/types.h"
 
 namespace untorn {
 
-inline constexpr uint64_t kGroupBits = (kBlockBytes - kHeaderBytes) * 8;
-inline constexpr BlockCount kGroupBlocks{kGroupBits};  // 32256: 126 MiB
 struct FreeMapEntry {
   BlockNumber block;
   uint64_t checksum = 0;
@@ -41,38 +40,39 @@ struct FreeMapEntry {
 static_assert(sizeof(FreeMapEntry) == 24);
 inline constexpr uint64_t kTableFanout = (kBlockBytes - kHeaderBytes) / sizeof(FreeMapEntry);  // 168
 
+// A head has two slots for each level that a map can have.
+inline constexpr int kMapLevelsMax = static_cast<int>(kHeadBlocks.value() / 2);
+
+// Counts the groups below a node of this level.
+inline uint64_t GroupsBelow(int level) {
+  uint64_t groups = 1;
+  for (int l = 0; l < level; ++l) groups *= kTableFanout;
+  return groups;
+}
+
+// Returns a slot (0 or 1) of a node. It is in the head of the first group below the node.
+inline BlockNumber MapSlot(int level, uint64_t index, int slot) {
+  return HeadOf(index * GroupsBelow(level)) + BlockCount(static_cast<uint64_t>(2 * level + slot));
+}
+// Says whether the block is one of the node's two slots.
+inline bool IsMapSlot(int level, uint64_t index, BlockNumber block) {
+  return block == MapSlot(level, index, 0) || block == MapSlot(level, index, 1);
+}
+
 // Says how many nodes each level has. Level 0 holds the bitmaps, and the last level holds the root table.
 struct FreeMapShape {
   std::vector<uint64_t> nodes;  // by level
 
-  static FreeMapShape ForBlocks(BlockCount total_blocks) {
+  static FreeMapShape ForGroups(uint64_t groups) {
     FreeMapShape shape;
-    uint64_t n = total_blocks.RoundUp(kGroupBlocks) / kGroupBlocks;
-    shape.nodes.push_back(n);
+    shape.nodes.push_back(groups);
     do {
-      n = (n + kTableFanout - 1) / kTableFanout;
-      shape.nodes.push_back(n);
-    } while (n > 1);
+      groups = (groups + kTableFanout - 1) / kTableFanout;
+      shape.nodes.push_back(groups);
+    } while (groups > 1);
     return shape;
   }
   int root_level() const { return static_cast<int>(nodes.size()) - 1; }
-  // Counts the slots of all levels.
-  BlockCount blocks() const {
-    uint64_t n = 0;
-    for (uint64_t level : nodes) n += 2 * level;
-    return BlockCount(n);
-  }
-  // Returns the distance of a node's slot (0 or 1) from the start of the map.
-  BlockCount Slot(int level, uint64_t index, int slot) const {
-    uint64_t n = 0;
-    for (int l = 0; l < level; ++l) n += 2 * nodes[l];
-    return BlockCount(n + 2 * index + slot);
-  }
-  // Says whether `block` is one of the node's two slots in a map that starts at `map_start`.
-  bool IsSlot(int level, uint64_t index, BlockNumber map_start, BlockNumber block) const {
-    const BlockNumber slot0 = map_start + Slot(level, index, 0);
-    return block == slot0 || block == slot0 + 1;
-  }
 };
 
 // Seals a node with this payload into `out` (kBlockBytes), for block `place`. Returns the pointer to the
@@ -84,7 +84,7 @@ BlockPointer EncodeFreeMapNode(BlockType type, const Uuid& uuid, BlockNumber pla
 // and the one that the parent points to. Every pointer of a table must lead to a slot of the child.
 //  kUnimplemented  the block is sound, but has another format version
 absl::Status VerifyFreeMapNode(std::span<const std::byte> block, const Uuid& uuid, const FreeMapShape& shape,
-                               BlockNumber map_start, int level, uint64_t index, BlockPointer pointer);
+                               int level, uint64_t index, BlockPointer pointer);
 
 // Returns the kTableFanout entries of a table block.
 std::vector<FreeMapEntry> TableEntries(std::span<const std::byte> block);

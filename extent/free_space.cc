@@ -24,7 +24,7 @@ void FreeSpace::ForEachGroup(Extent extent, Fn fn) {
 }
 
 absl::Status FreeSpace::Contradiction(uint64_t group, BitRun bits, bool used) {
-  const uint64_t first = FirstBlock(group).value();
+  const uint64_t first = FirstBlockOf(group).value();
   return absl::DataLossError(absl::StrCat("free-space map: blocks ", first + bits.from, " to ",
                                           first + bits.to - 1, " are partly ",
                                           used ? "in use already" : "free already"));
@@ -32,12 +32,12 @@ absl::Status FreeSpace::Contradiction(uint64_t group, BitRun bits, bool used) {
 
 FreeSpace::FreeSpace(const Superblock& superblock)
     : geometry_(superblock.geometry),
-      shape_(FreeMapShape::ForBlocks(geometry_.total_blocks)),
+      shape_(FreeMapShape::ForGroups(geometry_.groups())),
       root_(superblock.free_map),
       prepared_blocks_(superblock.prepared_blocks),
       busy_blocks_(superblock.used_blocks),
       base_blocks_(superblock.used_blocks),
-      cursor_(geometry_.data_start),
+      cursor_(geometry_.log.end()),
       groups_(shape_.nodes[0]) {
   for (int level = 1; level <= shape_.root_level(); ++level) tables_.emplace_back(shape_.nodes[level]);
 }
@@ -49,11 +49,15 @@ void FreeSpace::SetPrepared(BlockCount blocks) {
   const BlockNumber end = prepared_end();
   if (Group& group = groups_[GroupOf(end)]; group.busy)
     NoteRun(group, RunStart(group.busy->data(), BitOf(end)));
+  UNTORN_CHECK(!Geometry::EndsInHead(blocks), "a part of a head is prepared");
+  const BlockCount fixed = geometry_.FixedBlocks(blocks) - geometry_.FixedBlocks(prepared_blocks_);
+  busy_blocks_ += fixed;
+  base_blocks_ += fixed;
   prepared_blocks_ = blocks;
 }
 
 uint64_t FreeSpace::PreparedBits(uint64_t group) const {
-  const BlockNumber first = FirstBlock(group);
+  const BlockNumber first = FirstBlockOf(group);
   return prepared_end() > first ? std::min(kGroupBlocks, prepared_end() - first).value() : 0;
 }
 
@@ -92,7 +96,7 @@ BlockCount FreeSpace::FreeIn(uint64_t index) const {
 std::optional<Extent> FreeSpace::Search(uint64_t index, BlockNumber from, BlockCount enough, BlockCount want,
                                         BlockCount alignment, Extent* longest) {
   Group& group = groups_[index];
-  const BlockNumber first = FirstBlock(index);
+  const BlockNumber first = FirstBlockOf(index);
   const uint64_t from_bit = BitOf(from), limit = PreparedBits(index);
   const uint64_t needed = std::max(enough, want).value();
   const uint64_t* words = group.busy->data();
@@ -138,7 +142,7 @@ std::optional<Extent> FreeSpace::Allocate(BlockCount want, BlockCount min, Block
   for (uint64_t i = 0; i <= limit_group && !found; ++i) {
     const uint64_t index = (start_group + i) % limit_group;
     if (!groups_[index].busy || FreeIn(index) < min) continue;
-    const BlockNumber from = i == 0 ? FirstBlock(index) + cursor_ % kGroupBlocks : FirstBlock(index);
+    const BlockNumber from = i == 0 ? FirstBlockOf(index) + cursor_ % kGroupBlocks : FirstBlockOf(index);
     found = Search(index, from, enough, want, alignment, &longest);
     if (++searched >= kGroupsBeforeShorter && longest.count >= min) break;
   }
@@ -186,14 +190,11 @@ std::optional<FreeSpace::NodeAddress> FreeSpace::NextToLoad(uint64_t group) cons
   if (groups_[group].busy) return std::nullopt;
   // The way begins at the root, because only a loaded parent says where its child is.
   NodeAddress at{shape_.root_level(), 0, root_};
-  uint64_t span = 1;  // groups below one entry of the table at this level
-  for (int level = 1; level < at.level; ++level) span *= kTableFanout;
   while (at.level > 0) {
     const Table& table = tables_[at.level - 1][at.index];
     if (!table.loaded) return at;
-    const uint64_t child = group / span;
+    const uint64_t child = group / GroupsBelow(at.level - 1);
     at = {at.level - 1, child, table.entries[child % kTableFanout].pointer()};
-    span /= kTableFanout;
   }
   return at;
 }
@@ -204,8 +205,7 @@ absl::Status FreeSpace::LoadNode(const NodeAddress& at, std::span<const std::byt
     return absl::OkStatus();
   }
   if (at.pointer) {
-    RETURN_IF_ERROR(
-        VerifyFreeMapNode(block, uuid, shape_, geometry_.map_start, at.level, at.index, at.pointer));
+    RETURN_IF_ERROR(VerifyFreeMapNode(block, uuid, shape_, at.level, at.index, at.pointer));
   }
   if (at.level > 0) {
     Table& table = tables_[at.level - 1][at.index];
@@ -215,21 +215,22 @@ absl::Status FreeSpace::LoadNode(const NodeAddress& at, std::span<const std::byt
   }
   Group& group = groups_[at.index];
   group.base = std::make_unique<Bits>();
-  const BlockNumber first = FirstBlock(at.index);
   if (at.pointer) {
     std::memcpy(group.base->data(), block.data() + kHeaderBytes, sizeof(Bits));
   } else {
     group.base->fill(0);
   }
   // The fixed areas are always in use. A null pointer does not say so, but a bitmap must.
-  if (first < geometry_.data_start) {
-    const BlockCount fixed = std::min(kGroupBlocks, geometry_.data_start - first);
-    const uint64_t marked = ChangeBits(group.base->data(), 0, fixed.value(), true);
-    if (at.pointer && marked > 0) {
-      group.base.reset();
-      return absl::DataLossError(absl::StrCat("free-space bitmap at block ", at.pointer.block.value(), ": ",
-                                              marked, " blocks outside the data area are marked free"));
-    }
+  uint64_t marked = 0;
+  for (Extent fixed : geometry_.FixedAreas(at.index)) {
+    ForEachGroup(fixed, [&](uint64_t, BitRun bits) {
+      marked += ChangeBits(group.base->data(), bits.from, bits.to, true);
+    });
+  }
+  if (at.pointer && marked > 0) {
+    group.base.reset();
+    return absl::DataLossError(absl::StrCat("free-space bitmap at block ", at.pointer.block.value(), ": ",
+                                            marked, " blocks outside the data area are marked free"));
   }
   group.busy = std::make_unique<Bits>(*group.base);
   group.longest.fill(kUnknown);
@@ -278,10 +279,9 @@ absl::StatusOr<BlockPointer> FreeSpace::WriteChanges(
     }
     const BlockNumber in_use = parent ? parent->block : root_.block;
     // The slot in use stays as it is for the last durable checkpoint.
-    const BlockNumber slot0 = geometry_.map_start + shape_.Slot(level, index, 0);
-    const BlockNumber place = in_use == slot0 ? slot0 + 1 : slot0;
-    UNTORN_CHECK(place >= geometry_.map_start && place < geometry_.data_start,
-                 "a node of the map is written outside of the map");
+    const BlockNumber place = MapSlot(level, index, in_use == MapSlot(level, index, 0) ? 1 : 0);
+    UNTORN_CHECK(place < prepared_end() && !geometry_.InDataArea({place, 1}),
+                 "a node of the map is written to the data area");
     const BlockPointer node = EncodeFreeMapNode(type, uuid, place, generation, payload, block.span());
     if (parent) {
       *parent = {node.block, node.checksum, used};
@@ -331,7 +331,7 @@ void FreeSpace::Install(absl::FunctionRef<void(Extent)> freed) {
       const uint64_t start = FindBit(gone.data(), from, kGroupBits, true);
       if (start == kGroupBits) break;
       const uint64_t end = FindBit(gone.data(), start, kGroupBits, false);
-      freed({FirstBlock(i) + BlockCount(start), BlockCount(end - start)});
+      freed({FirstBlockOf(i) + BlockCount(start), BlockCount(end - start)});
       from = end;
     }
   }
@@ -371,7 +371,7 @@ absl::Status FreeSpace::CheckGroup(uint64_t index) const {
 absl::Status FreeSpace::CheckInvariants() const {
   uint64_t busy = 0;
   bool all_loaded = true;
-  for (uint64_t index = 0; index < groups_.size(); ++index) {
+  for (uint64_t index = 0; index < PreparedGroups(); ++index) {
     if (!groups_[index].busy) {
       all_loaded = false;
       continue;

@@ -9,7 +9,7 @@
 //  1. A block with its base bit set has its busy bit set.
 //  2. A block with its base bit set becomes allocatable only when a checkpoint without the block is
 //     installed. So no allocation overwrites what the last durable checkpoint refers to.
-//  3. Only blocks in [data start, prepared) are ever allocated.
+//  3. Only prepared blocks of the data area are ever allocated.
 //  4. Every chunk has a bound. No free run that begins in the chunk is longer than the bound.
 //  5. The counts of busy and base bits are exact, once the groups that changed are loaded.
 //
@@ -86,7 +86,6 @@ class FreeSpace {
   std::optional<NodeAddress> NextToLoad(uint64_t group) const;
   // Verifies and takes in the node that the caller has read from `address`.
   absl::Status LoadNode(const NodeAddress& address, std::span<const std::byte> block, const Uuid& uuid);
-  static uint64_t GroupOf(BlockNumber block) { return block / kGroupBlocks; }
   // Returns a group that is not loaded and may have free blocks. Returns nullopt if all such groups are
   // loaded.
   std::optional<uint64_t> UnloadedGroupWithSpace() const;
@@ -144,7 +143,6 @@ class FreeSpace {
   template <typename Fn>
   static void ForEachGroup(Extent extent, Fn fn);
   static absl::Status Contradiction(uint64_t group, BitRun bits, bool used);
-  static BlockNumber FirstBlock(uint64_t group) { return BlockAfterFirst(kGroupBlocks * group); }
   static uint64_t BitOf(BlockNumber block) { return (block % kGroupBlocks).value(); }
   // Counts the bits of the group whose blocks are prepared.
   uint64_t PreparedBits(uint64_t group) const;

@@ -16,15 +16,12 @@ PackedLaneExtents PackLaneExtents(const LaneExtents& extents) {
   return packed;
 }
 
-bool UnpackLaneExtents(const PackedLaneExtents& packed, Extent data_area, LaneExtents* extents) {
+bool UnpackLaneExtents(const PackedLaneExtents& packed, const Geometry& geometry, LaneExtents* extents) {
   UNTORN_CHECK(extents->empty(), "extents of lanes are unpacked where others are");
   for (uint64_t word : packed) {
     if (word == 0) continue;
     const Extent e{BlockNumber(word >> kCountBits), BlockCount(word & ((1 << kCountBits) - 1))};
-    if (e.count == 0 || e.count > kLaneExtentBlocksMax || e.start < data_area.start ||
-        e.start >= data_area.end() || e.count > data_area.end() - e.start) {
-      return false;
-    }
+    if (e.count == 0 || e.count > kLaneExtentBlocksMax || !geometry.InDataArea(e)) return false;
     extents->push_back(e);
   }
   return true;

@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "extent/geometry.h"
 #include "extent/types.h"
 
 namespace untorn {
@@ -48,7 +49,7 @@ using PackedLaneExtents = std::array<uint64_t, kLaneExtentsMax>;
 
 PackedLaneExtents PackLaneExtents(const LaneExtents& extents);
 // Returns false if an extent is too long, or reaches out of the data area. `extents` must be empty.
-bool UnpackLaneExtents(const PackedLaneExtents& packed, Extent data_area, LaneExtents* extents);
+bool UnpackLaneExtents(const PackedLaneExtents& packed, const Geometry& geometry, LaneExtents* extents);
 
 }  // namespace untorn
 

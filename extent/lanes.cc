@@ -9,7 +9,7 @@
 namespace untorn {
 namespace {
 
-// The lanes take at most this share of the data area. Twice as many extents as lanes let every lane move on.
+// The lanes take at most this share of the prepared data area. Twice as many extents as lanes let every lane move on.
 constexpr uint64_t kShareOfDataArea = 32;
 constexpr size_t kExtentsForEachLane = 2, kExtentsWanted = kExtentsForEachLane * kLanes;
 // Lanes never take the last free space.
@@ -23,7 +23,8 @@ constexpr int kTriesLeftOut = 16;
 }  // namespace
 
 BlockCount Lanes::BlocksInAll() const {
-  return std::min(state_.superblock.geometry.data_area().count / kShareOfDataArea,
+  const BlockCount prepared = space_.prepared_blocks();
+  return std::min((prepared - state_.superblock.geometry.FixedBlocks(prepared)) / kShareOfDataArea,
                   kLaneExtentBlocksMax * (kExtentsForEachLane * LanesInUse()));
 }
 

@@ -94,12 +94,6 @@ bool RangeMakesSense(const BlockRange& r) {
   return r.count > 0 && r.start < kObjectEnd && r.count <= kObjectEnd - r.start;
 }
 
-// Says whether the extent lies where data may be. A mapping elsewhere would let data overwrite metadata.
-bool ExtentMakesSense(const LogEntry& e, Extent data_area) {
-  return e.physical >= data_area.start && e.physical < data_area.end() &&
-         e.logical.count <= data_area.end() - e.physical;
-}
-
 bool GetChecksums(Reader& in, LogEntry* e) {
   if (e->logical.count > kMapEntryBlocksMax) return false;
   e->data.blocks.resize(e->logical.count.value());
@@ -116,7 +110,7 @@ Lsn LsnWithLowByte(uint8_t low, Lsn last) {
 }
 
 // Decodes an entry of a record with the LSN `last`.
-bool DecodeEntry(Reader& in, Extent data_area, Lsn last, LogEntry* e) {
+bool DecodeEntry(Reader& in, const Geometry& geometry, Lsn last, LogEntry* e) {
   EntryHead head;
   uint64_t object = 0;
   if (!in.Get(&head)) return false;
@@ -132,7 +126,7 @@ bool DecodeEntry(Reader& in, Extent data_area, Lsn last, LogEntry* e) {
       e->into_unwritten = (head.a & kIntoUnwritten) != 0;
       e->logical.count = BlockCount(head.b);
       if (!in.Get(&e->logical.start) || !in.Get(&e->physical) || !RangeMakesSense(e->logical) ||
-          !ExtentMakesSense(*e, data_area)) {
+          !geometry.InDataArea({e->physical, e->logical.count})) {
         return false;
       }
       if (e->state == MappingState::kUnwritten) return !e->into_unwritten;
@@ -140,7 +134,8 @@ bool DecodeEntry(Reader& in, Extent data_area, Lsn last, LogEntry* e) {
     case LogEntry::Type::kOpen:
       e->logical.count = BlockCount(head.b);
       return head.a == 0 && in.Get(&e->logical.start) && in.Get(&e->physical) &&
-             RangeMakesSense(e->logical) && ExtentMakesSense(*e, data_area) && GetChecksums(in, e);
+             RangeMakesSense(e->logical) && geometry.InDataArea({e->physical, e->logical.count}) &&
+             GetChecksums(in, e);
     case LogEntry::Type::kHole:
       return in.Get(&e->logical.start) && in.Get(&e->logical.count) && RangeMakesSense(e->logical);
     case LogEntry::Type::kInode:
@@ -359,7 +354,8 @@ BlockCount PeekRecordBlocks(std::span<const std::byte> first_block, const Uuid& 
 namespace {
 
 // Decodes a record whose header is right. `r` says where the record is.
-absl::StatusOr<LogRecord> DecodeVerified(std::span<const std::byte> bytes, Extent data_area, LogRecord r) {
+absl::StatusOr<LogRecord> DecodeVerified(std::span<const std::byte> bytes, const Geometry& geometry,
+                                         LogRecord r) {
   BlockHeader header;
   RecordFields fields;
   std::memcpy(&header, bytes.data(), sizeof(header));
@@ -381,9 +377,9 @@ absl::StatusOr<LogRecord> DecodeVerified(std::span<const std::byte> bytes, Exten
   r.blocks = WholeBlocks(bytes.size());
   r.checksum = header.checksum;
   // No record vouches for itself, and every entry takes 8 bytes or more.
-  if (r.claim >= r.lsn || r.lsn == 0 || BlockAfterFirst(r.prepared_blocks) > data_area.end() ||
+  if (r.claim >= r.lsn || r.lsn == 0 || BlockAfterFirst(r.prepared_blocks) > geometry.end() ||
       fields.entry_count > header.payload_bytes / 8 || fields.repeated >= r.lsn.value() ||
-      fields.repeated >= kCommitsInRecordMax || !UnpackLaneExtents(fields.lanes, data_area, &r.lanes)) {
+      fields.repeated >= kCommitsInRecordMax || !UnpackLaneExtents(fields.lanes, geometry, &r.lanes)) {
     return absl::DataLossError(
         absl::StrCat("log record ", r.lsn.value(), ": its fields contradict each other"));
   }
@@ -393,7 +389,7 @@ absl::StatusOr<LogRecord> DecodeVerified(std::span<const std::byte> bytes, Exten
   for (uint32_t i = 0; i < fields.entry_count; ++i) {
     LogEntry& entry = r.entries[i];
     // The entries are in the order of their commits.
-    if (!DecodeEntry(in, data_area, r.lsn, &entry) || entry.lsn < lsn) {
+    if (!DecodeEntry(in, geometry, r.lsn, &entry) || entry.lsn < lsn) {
       return absl::DataLossError(
           absl::StrCat("log record ", r.lsn.value(), ": entry ", i, " makes no sense"));
     }
@@ -408,19 +404,19 @@ absl::StatusOr<LogRecord> DecodeVerified(std::span<const std::byte> bytes, Exten
 }  // namespace
 
 absl::StatusOr<LogRecord> DecodeRecord(std::span<const std::byte> bytes, const Uuid& uuid,
-                                       LogPosition position, Extent data_area) {
+                                       LogPosition position, const Geometry& geometry) {
   RETURN_IF_ERROR(VerifyBlock(bytes, BlockType::kLogRecord, uuid, position.value(), "log record"));
   LogRecord r;
   r.position = position;
-  return DecodeVerified(bytes, data_area, std::move(r));
+  return DecodeVerified(bytes, geometry, std::move(r));
 }
 
 absl::StatusOr<LogRecord> DecodeLaneRecord(std::span<const std::byte> block, const Uuid& uuid,
-                                           uint64_t data_key, BlockNumber at, Extent data_area) {
+                                           uint64_t data_key, BlockNumber at, const Geometry& geometry) {
   RETURN_IF_ERROR(VerifyBlock(block, BlockType::kLaneRecord, uuid, at.value(), "lane record", data_key));
   LogRecord r;
   r.lane_block = at;
-  return DecodeVerified(block, data_area, std::move(r));
+  return DecodeVerified(block, geometry, std::move(r));
 }
 
 }  // namespace untorn

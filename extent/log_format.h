@@ -1,7 +1,7 @@
 // A log record says what a commit changes, and carries what proves that the data of the commit arrived.
 //
 // Most of the log is a ring of blocks. A log position counts the blocks since the store was made. Position p is at
-// block log_start + p % log_blocks. A record takes whole blocks, and may wrap at the end of the ring.
+// block `log start + p mod log blocks`. A record takes whole blocks, and may wrap at the end of the ring.
 //
 // A lane record lies outside of the ring, in a lane (extent/lanes.h), and has one block. It repeats all commits
 // that neither the ring nor a checkpoint holds. A fold is a record of the ring that repeats what a lane record says. A record that
@@ -148,10 +148,10 @@ BlockCount PeekRecordBlocks(std::span<const std::byte> first_block, const Uuid& 
 //  kDataLoss       the record is damaged or makes no sense
 //  kUnimplemented  the record is sound, but has another format version
 absl::StatusOr<LogRecord> DecodeRecord(std::span<const std::byte> bytes, const Uuid& uuid,
-                                       LogPosition position, Extent data_area);
+                                       LogPosition position, const Geometry& geometry);
 // Does the same for the lane record in a block of the data area. The block may hold anything.
 absl::StatusOr<LogRecord> DecodeLaneRecord(std::span<const std::byte> block, const Uuid& uuid,
-                                           uint64_t data_key, BlockNumber at, Extent data_area);
+                                           uint64_t data_key, BlockNumber at, const Geometry& geometry);
 
 }  // namespace untorn
 

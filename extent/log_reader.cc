@@ -22,18 +22,18 @@ class RingReader {
 
   absl::Status Read(LogPosition position, BlockCount blocks, std::byte* out) {
     for (BlockCount i; i < blocks; ++i) {
-      const BlockCount ring = (position + i) % geometry_.log_blocks;
+      const BlockCount ring = (position + i) % geometry_.log.count;
       const BlockCount start = ring.RoundDown(kChunkBlocks);
       if (start != chunk_start_) {
-        const BlockCount n = std::min(kChunkBlocks, geometry_.log_blocks - start);
+        const BlockCount n = std::min(kChunkBlocks, geometry_.log.count - start);
         chunk_status_ =
-            ReadBlocking(device_, ByteOffset(geometry_.log_start + start), chunk_.data(), Bytes(n));
+            ReadBlocking(device_, ByteOffset(geometry_.log.start + start), chunk_.data(), Bytes(n));
         chunk_start_ = start;
       }
       BlockCount at = ring - start;
       if (absl::IsDataLoss(chunk_status_)) {
         // The buffer of the chunk is free for the one block, because the chunk holds nothing.
-        absl::Status s = ReadOrMissing(device_, {geometry_.log_start + ring, 1}, chunk_.data());
+        absl::Status s = ReadOrMissing(device_, {geometry_.log.start + ring, 1}, chunk_.data());
         if (!s.ok()) return s;
         at = 0;
       } else if (!chunk_status_.ok()) {
@@ -81,7 +81,7 @@ class TailReader {
     const BlockCount blocks = PeekRecordBlocks({bytes_.data(), kBlockBytes}, sb_.uuid, position);
     if (blocks == 0) return absl::NotFoundError("");
     if (absl::Status s = ring_.Read(position, blocks, bytes_.data()); !s.ok()) return s;
-    return DecodeRecord({bytes_.data(), Bytes(blocks)}, sb_.uuid, position, sb_.geometry.data_area());
+    return DecodeRecord({bytes_.data(), Bytes(blocks)}, sb_.uuid, position, sb_.geometry);
   }
 
   // Returns the record that has the commit.
@@ -142,7 +142,7 @@ class TailReader {
   };
 
   absl::StatusOr<LogRecord> LaneRecordIn(std::span<const std::byte> block, BlockNumber at) const {
-    return DecodeLaneRecord(block, sb_.uuid, sb_.data_key, at, sb_.geometry.data_area());
+    return DecodeLaneRecord(block, sb_.uuid, sb_.data_key, at, sb_.geometry);
   }
 
   // Adds the commits of the record that are not known yet.
@@ -165,7 +165,7 @@ class TailReader {
     end_lsn_ = sb_.checkpoint_lsn;
     end_position_ = sb_.checkpoint_position;
     uint64_t previous = sb_.checkpoint_checksum;
-    const LogPosition limit = sb_.checkpoint_position + sb_.geometry.log_blocks;
+    const LogPosition limit = sb_.checkpoint_position + sb_.geometry.log.count;
     while (end_position_ < limit) {
       absl::StatusOr<LogRecord> record = Record(end_position_);
       if (!record.ok() && DeviceFailed(record.status())) return record.status();
@@ -239,7 +239,7 @@ class TailReader {
   // have gone on beyond the limit that this superblock knows. So log positions are taken from the blocks
   // themselves.
   absl::Status LookBehindTheRing() {
-    const LogPosition limit = sb_.checkpoint_position + sb_.geometry.log_blocks;
+    const LogPosition limit = sb_.checkpoint_position + sb_.geometry.log.count;
     for (LogPosition at = end_position_; at < limit;) {
       absl::StatusOr<LogRecord> record = RecordInRing(at);
       if (!record.ok()) {
@@ -365,7 +365,7 @@ absl::StatusOr<LogNewest> NewestInLog(Device& device, const Superblock& superblo
     newest.superblock_generation = std::max(newest.superblock_generation, record.superblock_generation);
   };
   LogRecord last;  // of the ring
-  const LogPosition end = LogPosition(0) + superblock.geometry.log_blocks;
+  const LogPosition end = LogPosition(0) + superblock.geometry.log.count;
   for (LogPosition at = 0; at < end;) {
     absl::StatusOr<LogRecord> record = reader.RecordInRing(at);
     if (!record.ok()) {

@@ -125,8 +125,8 @@ absl::Status SpaceLedger::LoadGroup(Lock& lock, uint64_t group) {
 absl::Status SpaceLedger::LoadGroups(Lock& lock, Extent extent) {
   if (extent.count == 0) return absl::OkStatus();
   RETURN_IF_ERROR(CheckPlace(extent));
-  const uint64_t last = FreeSpace::GroupOf(extent.end() - 1);
-  for (uint64_t g = FreeSpace::GroupOf(extent.start); g <= last; ++g) RETURN_IF_ERROR(LoadGroup(lock, g));
+  const uint64_t last = GroupOf(extent.end() - 1);
+  for (uint64_t g = GroupOf(extent.start); g <= last; ++g) RETURN_IF_ERROR(LoadGroup(lock, g));
   return absl::OkStatus();
 }
 
@@ -197,7 +197,8 @@ absl::StatusOr<SpaceLedger::Prepared> SpaceLedger::PrepareMore(Lock& lock, Block
     return Prepared::kMore;
   }
   const BlockNumber start = free_.prepared_end();
-  const Extent more{start, std::min(state_.superblock.geometry.end() - start, blocks)};
+  Extent more{start, std::min(state_.superblock.geometry.end() - start, blocks)};
+  if (Geometry::EndsInHead(BlocksBefore(more.end()))) more.count += kHeadBlocks - more.end() % kGroupBlocks;
   if (more.count == 0) return Prepared::kAllPrepared;
   preparing_ = true;
   const absl::Status written = WriteZeros(lock, more);

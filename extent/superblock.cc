@@ -7,7 +7,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "base/aligned_buffer.h"
-#include "extent/free_map_format.h"
 
 namespace untorn {
 namespace {
@@ -18,7 +17,6 @@ struct Payload {
   BlockCount total_blocks;
   BlockNumber log_start;
   BlockCount log_blocks;
-  BlockNumber map_start, data_start;
   LogEpoch epoch;
   Lsn checkpoint_lsn;
   LogPosition checkpoint_position;
@@ -35,22 +33,12 @@ struct Payload {
   uint64_t leaf_bytes, tree_levels, data_key;
   PackedLaneExtents lanes;
 };
-static_assert(sizeof(Payload) == 24 * 8 + sizeof(PackedLaneExtents));
-static_assert(kHeaderBytes + offsetof(Payload, epoch) == 128);
-static_assert(kHeaderBytes + offsetof(Payload, root_block) == 184);
-static_assert(kHeaderBytes + offsetof(Payload, used_blocks) == 224);
+static_assert(sizeof(Payload) == 22 * 8 + sizeof(PackedLaneExtents));
+static_assert(kHeaderBytes + offsetof(Payload, epoch) == 112);
+static_assert(kHeaderBytes + offsetof(Payload, root_block) == 168);
+static_assert(kHeaderBytes + offsetof(Payload, used_blocks) == 208);
 
 }  // namespace
-
-Geometry Geometry::ForSize(BlockCount total_blocks) {
-  Geometry g;
-  g.total_blocks = total_blocks;
-  g.log_start = 16;
-  g.log_blocks = std::clamp(total_blocks / 64, kLogBlocksMin, kLogBlocksMax);
-  g.map_start = g.log_start + g.log_blocks;
-  g.data_start = (g.map_start + FreeMapShape::ForBlocks(total_blocks).blocks()).RoundUp(16);
-  return g;
-}
 
 void EncodeSuperblock(const Superblock& s, int slot, std::span<std::byte> block) {
   std::memset(block.data(), 0, block.size());
@@ -64,10 +52,8 @@ void EncodeSuperblock(const Superblock& s, int slot, std::span<std::byte> block)
                   s.features.read_only_compatible,
                   s.features.incompatible,
                   s.geometry.total_blocks,
-                  s.geometry.log_start,
-                  s.geometry.log_blocks,
-                  s.geometry.map_start,
-                  s.geometry.data_start,
+                  s.geometry.log.start,
+                  s.geometry.log.count,
                   s.epoch,
                   s.checkpoint_lsn,
                   s.checkpoint_position,
@@ -116,7 +102,7 @@ absl::StatusOr<Superblock> DecodeSuperblock(std::span<const std::byte> block, in
   s.features = {.compatible = p.compatible,
                 .read_only_compatible = p.read_only_compatible,
                 .incompatible = p.incompatible};
-  s.geometry = {p.total_blocks, p.log_start, p.log_blocks, p.map_start, p.data_start};
+  s.geometry = {p.total_blocks, {p.log_start, p.log_blocks}};
   s.epoch = p.epoch;
   s.data_key = p.data_key;
   s.checkpoint_lsn = p.checkpoint_lsn;
@@ -129,19 +115,18 @@ absl::StatusOr<Superblock> DecodeSuperblock(std::span<const std::byte> block, in
   s.free_map = {p.map_block, p.map_checksum};
   s.used_blocks = p.used_blocks;
   const Geometry& g = s.geometry;
-  // The geometry depends on the size alone, so every other geometry is damage.
-  if (g.total_blocks < kStoreBlocksMin || g.total_blocks > kStoreBlocksMax ||
-      g != Geometry::ForSize(g.total_blocks) || g.data_start >= g.end()) {
+  if (!g.MakesSense()) {
     return absl::DataLossError(
         absl::StrCat(what, ": the layout makes no sense for ", g.total_blocks.value(), " blocks"));
   }
-  if (!UnpackLaneExtents(p.lanes, g.data_area(), &s.lanes)) {
+  if (!UnpackLaneExtents(p.lanes, g, &s.lanes)) {
     return absl::DataLossError(absl::StrCat(what, ": a lane lies outside of the data area"));
   }
   // A checksum does not say that the writer was right, so the fields are compared with each other.
-  if (s.prepared_blocks > g.total_blocks || BlockAfterFirst(s.prepared_blocks) < g.data_start ||
-      s.used_blocks > s.prepared_blocks || s.durable_lsn < s.checkpoint_lsn || s.generation == 0 ||
-      s.tree.root.block >= g.end() || s.tree.node_count > g.total_blocks ||
+  if (s.prepared_blocks > g.total_blocks || g.EndsInHead(s.prepared_blocks) ||
+      BlockAfterFirst(s.prepared_blocks) < g.log.end() || s.used_blocks > s.prepared_blocks ||
+      s.used_blocks < g.FixedBlocks(s.prepared_blocks) || s.durable_lsn < s.checkpoint_lsn ||
+      s.generation == 0 || s.tree.root.block >= g.end() || s.tree.node_count > g.total_blocks ||
       s.tree.leaf_bytes > Bytes(s.tree.node_count) || p.tree_levels > kTreeLevelMax + 1 ||
       (s.tree.root && p.tree_levels == 0) || s.free_map.block >= g.end() || s.next_object == 0) {
     return absl::DataLossError(absl::StrCat(what, ": its fields contradict each other"));

@@ -14,26 +14,24 @@
 //     88     8  blocks in all
 //     96     8  log: first block
 //    104     8  log: blocks
-//    112     8  free-space map: first block
-//    120     8  data area: first block
-//    128     8  log epoch
-//    136     8  checkpoint: LSN of the last record it holds
-//    144     8  checkpoint: log position after that record, in blocks since the store was made
-//    152     8  checkpoint: checksum of that record (0 before the first)
-//    160     8  LSN up to which the log was durable when this superblock was written
-//    168     8  prepared blocks, from the beginning of the device on: only these are ever allocated
-//    176     8  next object number
-//    184     8  mapping tree: root block (0: empty)
-//    192     8  mapping tree: root checksum
-//    200     8  mapping tree: nodes
-//    208     8  free-space map: root table block (0: nothing in use but the fixed areas)
-//    216     8  free-space map: root table checksum
-//    224     8  blocks in use, the fixed areas among them
-//    232     8  mapping tree: bytes of the entries of all leaves
-//    240     8  mapping tree: levels
-//    248     8  key of the checksums of data, drawn when the store was created
-//    256    96  extents of lanes, in which recovery looks for records behind the checkpoint's (extent/lane_extents.h)
-//    352     …  zero
+//    112     8  log epoch
+//    120     8  checkpoint: LSN of the last record it holds
+//    128     8  checkpoint: log position after that record, in blocks since the store was made
+//    136     8  checkpoint: checksum of that record (0 before the first)
+//    144     8  LSN up to which the log was durable when this superblock was written
+//    152     8  prepared blocks, from the beginning of the device on: only these are ever allocated
+//    160     8  next object number
+//    168     8  mapping tree: root block (0: empty)
+//    176     8  mapping tree: root checksum
+//    184     8  mapping tree: nodes
+//    192     8  free-space map: root table block (0: nothing in use but the fixed areas)
+//    200     8  free-space map: root table checksum
+//    208     8  prepared blocks in use, the fixed areas among them
+//    216     8  mapping tree: bytes of the entries of all leaves
+//    224     8  mapping tree: levels
+//    232     8  key of the checksums of data, drawn when the store was created
+//    240    96  extents of lanes, in which recovery looks for records behind the checkpoint's (extent/lane_extents.h)
+//    336     …  zero
 #ifndef UNTORN_EXTENT_SUPERBLOCK_H_
 #define UNTORN_EXTENT_SUPERBLOCK_H_
 
@@ -44,38 +42,12 @@
 #include "absl/status/statusor.h"
 #include "device/device.h"
 #include "extent/block_header.h"
+#include "extent/geometry.h"
 #include "extent/lane_extents.h"
 #include "extent/tree.h"
 #include "extent/types.h"
 
 namespace untorn {
-
-inline constexpr std::array<BlockNumber, 2> kSuperblockSlots = {0, 8};
-inline constexpr BlockCount kStoreBlocksMin = BlocksFor(8 << 20);
-inline constexpr BlockCount kStoreBlocksMax{uint64_t{1} << 48};
-inline constexpr BlockCount kLogBlocksMin = BlocksFor(1 << 20);
-inline constexpr BlockCount kLogBlocksMax = BlocksFor(32 << 20);
-
-// Says where the fixed areas are. The geometry depends on the size of the store alone.
-struct Geometry {
-  BlockCount total_blocks;
-  BlockNumber log_start;
-  BlockCount log_blocks;
-  BlockNumber map_start;
-  BlockNumber data_start;
-
-  static Geometry ForSize(BlockCount total_blocks);
-  Extent data_area() const { return {data_start, end() - data_start}; }
-  BlockNumber end() const { return BlockAfterFirst(total_blocks); }
-  // Returns the block of the device that belongs to a log position.
-  BlockNumber LogBlock(LogPosition position) const { return log_start + position % log_blocks; }
-  // Says whether the extent lies where mapped extents and tree nodes lie. Takes any value, also one from a
-  // damaged block.
-  bool InDataArea(Extent extent) const {
-    return extent.start >= data_start && extent.start <= end() && extent.count <= end() - extent.start;
-  }
-  bool operator==(const Geometry&) const = default;
-};
 
 struct FeatureBits {
   uint64_t compatible = 0, read_only_compatible = 0, incompatible = 0;

@@ -93,7 +93,7 @@ absl::Status Volume::WriteFold(Lock& lock, std::vector<LogEntry> outside, Genera
   size_t entry_bytes = 0;
   for (const LogEntry& e : outside) entry_bytes += EncodedBytes(e);
   const uint64_t commits = tail->lsn.value() - tail->ring_lsn.value();
-  if (!LogHasRoom(tail->position - superblock.checkpoint_position, 1, superblock.geometry.log_blocks) ||
+  if (!LogHasRoom(tail->position - superblock.checkpoint_position, 1, superblock.geometry.log.count) ||
       entry_bytes > kLaneEntryBytesMax || commits > kCommitsInRecordMax) {
     return absl::DataLossError(absl::StrCat(pump_.device().info().path,
                                             ": the log leaves no room for the records up to ",

@@ -47,8 +47,6 @@ Words Full() {
   return words;
 }
 
-BlockNumber FirstBlock(uint64_t group) { return BlockAfterFirst(kGroupBlocks * group); }
-
 // Calls fn(group, from, to) for the bits [from, to) of each group that are the extent's.
 template <typename Fn>
 void ForEachPart(Extent extent, Fn fn) {
@@ -66,7 +64,7 @@ class Joiner {
   explicit Joiner(BlockSet::RunFn run) : run_(run) {}
   ~Joiner() { Flush(); }
   void Add(uint64_t group, uint64_t from, uint64_t to) {
-    const Extent run{FirstBlock(group) + BlockCount(from), BlockCount(to - from)};
+    const Extent run{FirstBlockOf(group) + BlockCount(from), BlockCount(to - from)};
     if (held_.count > 0 && held_.end() == run.start) {
       held_.count += run.count;
       return;
@@ -161,14 +159,15 @@ void BlockSet::Difference(uint64_t group, const Words& a, const Words& b, RunFn 
   Words only;
   for (size_t i = 0; i < only.size(); ++i) only[i] = a[i] & ~b[i];
   ForEachBitRun(only, 0, kGroupBits, true, [&](uint64_t from, uint64_t to) {
-    run({FirstBlock(group) + BlockCount(from), BlockCount(to - from)});
+    run({FirstBlockOf(group) + BlockCount(from), BlockCount(to - from)});
   });
 }
 
-Words BlockSet::Below(uint64_t group, BlockNumber limit) {
+Words BlockSet::Fixed(const Geometry& geometry, uint64_t group) {
   Words words{};
-  const BlockNumber first = FirstBlock(group);
-  if (first < limit) ChangeBits(words, 0, std::min(kGroupBlocks, limit - first).value(), true);
+  for (Extent area : geometry.FixedAreas(group)) {
+    ForEachPart(area, [&](uint64_t, uint64_t from, uint64_t to) { ChangeBits(words, from, to, true); });
+  }
   return words;
 }
 

@@ -41,8 +41,8 @@ class BlockSet {
 
   // Calls `run` for the blocks of `group` that are set in `a` and not in `b`.
   static void Difference(uint64_t group, const Words& a, const Words& b, RunFn run);
-  // Returns the bits of `group` with those of the blocks before `limit` set.
-  static Words Below(uint64_t group, BlockNumber limit);
+  // Returns the bits of the fixed areas in `group`.
+  static Words Fixed(const Geometry& geometry, uint64_t group);
 
  private:
   absl::btree_map<uint64_t, std::unique_ptr<Words>> pages_;  // by group; null: all blocks of it

@@ -168,10 +168,10 @@ class Dump {
     const Geometry& g = sb.geometry;
     out_.Member("geometry", {{"block_bytes", kBlockBytes},
                              {"total_blocks", g.total_blocks},
-                             {"log_start", g.log_start},
-                             {"log_blocks", g.log_blocks},
-                             {"map_start", g.map_start},
-                             {"data_start", g.data_start}});
+                             {"group_blocks", kGroupBlocks},
+                             {"head_blocks", kHeadBlocks},
+                             {"log_start", g.log.start},
+                             {"log_blocks", g.log.count}});
     Delta delta;
     const absl::Status log = DumpLog(sb, &delta);
     if (!log.ok() && !options_.log) out_.Member("log_error", ErrorJson(log));
@@ -198,7 +198,6 @@ class Dump {
       out_.Key("free_map");
       out_.Begin('{');
       out_.Member("root", PointerJson(sb.free_map));
-      out_.Member("group_blocks", kGroupBlocks);
       out_.Key("nodes");
       out_.Begin('[');
       FreeMapDump map(out_);

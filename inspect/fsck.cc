@@ -117,11 +117,10 @@ class Fsck {
 
   absl::Status CheckStore(const Superblock& sb) {
     BlockCount map_nodes;
-    for (uint64_t nodes : FreeMapShape::ForBlocks(sb.geometry.total_blocks).nodes)
-      map_nodes += BlockCount(nodes);
+    for (uint64_t nodes : FreeMapShape::ForGroups(sb.geometry.groups()).nodes) map_nodes += BlockCount(nodes);
     const BlockCount data_blocks = options_.data ? sb.used_blocks : BlockCount(0);
     Progress progress(options_.progress,
-                      sb.geometry.log_blocks + sb.tree.node_count + map_nodes + data_blocks);
+                      sb.geometry.log.count + sb.tree.node_count + map_nodes + data_blocks);
 
     Delta delta;
     ASSIGN_OR_RETURN(const LogTail tail, ReplayLog(device_, sb, &delta, [](const LogRecord&) {}));
@@ -140,7 +139,7 @@ class Fsck {
     result_.log_records = tail.kept.size();
     result_.log_records_dropped = tail.dropped;
     result_.lsn_recovered = tail.lsn.value();
-    progress.Add(sb.geometry.log_blocks);
+    progress.Add(sb.geometry.log.count);
 
     DataCheck data(device_, sb, result_, progress);
     TreeCheck tree(sb, delta, result_, progress, options_.data ? &data : nullptr);
@@ -228,7 +227,8 @@ class Fsck {
         });
       });
     }
-    result_.blocks_used = (tree.base().count() + used.count()).value();
+    result_.blocks_used =
+        (sb.geometry.FixedBlocks(tail.prepared_blocks) + tree.base().count() + used.count()).value();
   }
 
   Device& device_;

@@ -9,8 +9,7 @@ namespace {
 
 // The blocks that the node describes, and those behind the store's end that its last group has.
 Extent GroupsOf(const FreeMapNode& node) {
-  return {BlockAfterFirst(kGroupBlocks * node.first_group),
-          kGroupBlocks * (node.last_group - node.first_group)};
+  return {FirstBlockOf(node.first_group), kGroupBlocks * (node.last_group - node.first_group)};
 }
 
 }  // namespace
@@ -22,13 +21,14 @@ void FreeMapCheck::Bitmap(const FreeMapNode& node, const BlockSet::Words& bits, 
 }
 
 void FreeMapCheck::Null(const FreeMapNode& node) {
-  // Of the groups below, only the fixed areas at the start of the store are in use.
+  // Of the groups below, only the fixed areas are in use.
+  const auto fixed_before = [&](BlockNumber end) {
+    return sb_.geometry.FixedBlocks(std::min(BlocksBefore(end), sb_.prepared_blocks));
+  };
   const Extent groups = GroupsOf(node);
-  if (sb_.geometry.data_start > groups.start)
-    used_ += std::min(sb_.geometry.data_start - groups.start, groups.count);
-  base_.ForEachGroup(node.first_group, node.last_group, [&](uint64_t group) {
-    Compare(group, BlockSet::Below(group, sb_.geometry.data_start));
-  });
+  used_ += fixed_before(groups.end()) - fixed_before(groups.start);
+  base_.ForEachGroup(node.first_group, node.last_group,
+                     [&](uint64_t group) { Compare(group, BlockSet::Fixed(sb_.geometry, group)); });
 }
 
 void FreeMapCheck::Damaged(const FreeMapNode& node, const absl::Status& why) {
@@ -55,7 +55,9 @@ void FreeMapCheck::Finish() {
 }
 
 void FreeMapCheck::Compare(uint64_t group, const BlockSet::Words& on_disk) {
-  const BlockSet::Words in_use = base_.Group(group);
+  BlockSet::Words in_use = BlockSet::Fixed(sb_.geometry, group);
+  const BlockSet::Words base = base_.Group(group);
+  for (size_t i = 0; i < in_use.size(); ++i) in_use[i] |= base[i];
   BlockSet::Difference(group, in_use, on_disk, [&](Extent run) { marked_free_.Add(run); });
   if (leaks_) BlockSet::Difference(group, on_disk, in_use, [&](Extent run) { leaked_.Add(run); });
 }

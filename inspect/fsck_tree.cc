@@ -7,6 +7,21 @@
 #include "inspect/printable.h"
 
 namespace untorn::internal {
+namespace {
+
+// Calls `run` for the parts of the extent that lie in the data area.
+void ForEachDataRun(const Geometry& geometry, Extent extent, BlockSet::RunFn run) {
+  const BlockNumber end = std::min(extent.end(), geometry.end());
+  if (extent.start >= end) return;
+  BlockSet data;
+  data.Add({extent.start, end - extent.start});
+  for (uint64_t group = GroupOf(extent.start); group <= GroupOf(end - 1); ++group) {
+    for (Extent area : geometry.FixedAreas(group)) data.Remove(area);
+  }
+  data.ForEachRun(run);
+}
+
+}  // namespace
 
 TreeCheck::TreeCheck(const Superblock& superblock, const Delta& delta, FsckResult& result, Progress& progress,
                      DataCheck* data)
@@ -17,7 +32,6 @@ TreeCheck::TreeCheck(const Superblock& superblock, const Delta& delta, FsckResul
       progress_(progress),
       data_(data),
       final_(delta) {
-  base_.Add({0, BlocksBefore(sb_.geometry.data_start)});
   for (const auto& [id, inode] : delta.inodes()) {
     if (inode) SetInode(*inode);
   }
@@ -85,17 +99,19 @@ void TreeCheck::TreeMapping(const MappingEntry& entry) {
                         DescribeRun(m.extent()));
   };
   if (!g.InDataArea(m.extent())) {
-    findings_.Add(FindingCode::kMappingOutOfBounds, what(), ": outside the data area, ",
-                  DescribeRun(g.data_area()));
+    findings_.Add(FindingCode::kMappingOutOfBounds, what(), ": outside the data area");
   }
-  // The part of a mapping that lies in the data area counts as in use, whatever the rest leads to.
-  const BlockNumber start = std::max(m.physical, g.data_start);
-  const BlockNumber end = std::min(m.extent().end(), g.end());
-  if (start < end) {
-    base_.Add({start, end - start}, [&](Extent run) {
+  const auto use = [&](Extent extent) {
+    base_.Add(extent, [&](Extent run) {
       findings_.Add(FindingCode::kMappingOverlap, what(), ": ", DescribeRun(run),
                     " mapped or used by the tree already");
     });
+  };
+  if (g.InDataArea(m.extent())) {
+    use(m.extent());
+  } else {
+    // The part of a mapping that lies in the data area counts as in use, whatever the rest leads to.
+    ForEachDataRun(g, m.extent(), use);
   }
   // The log may write into blocks that the checkpoint has reserved for the object, and may open written ones.
   delta_.Visit(
@@ -104,8 +120,7 @@ void TreeCheck::TreeMapping(const MappingEntry& entry) {
         const BlockNumber place = m.physical + (piece.logical.start - m.logical.start);
         if (piece.state == MappingState::kHole || piece.physical != place) return;
         const bool keeps_place = m.state == MappingState::kUnwritten || piece.opened > 0;
-        if (keeps_place && place >= start && place + piece.logical.count <= end)
-          reserved_.Add(piece.extent());
+        if (keeps_place && g.InDataArea(piece.extent())) reserved_.Add(piece.extent());
       },
       [](BlockRange) {});
   final_.Tree(&entry, [this](ObjectId id, const Mapping& part, bool) { FinalMapping(id, part); });

@@ -18,8 +18,9 @@ namespace {
 // Writes nodes in runs, to blocks that the old store does not refer to.
 class NodeWriter : public TreeNodeSink {
  public:
-  NodeWriter(Device& device, const BlockSet& untouchable, BlockNumber start, BlockNumber end)
-      : device_(device), untouchable_(untouchable), next_(start), end_(end) {}
+  // Nodes may lie before `end`.
+  NodeWriter(Device& device, const BlockSet& untouchable, BlockNumber end)
+      : device_(device), untouchable_(untouchable), end_(end) {}
 
   absl::StatusOr<BlockNumber> AllocateNode() override {
     if (taken_ == run_.count) {
@@ -72,7 +73,7 @@ class NodeWriter : public TreeNodeSink {
 
   Device& device_;
   const BlockSet& untouchable_;
-  BlockNumber next_;
+  BlockNumber next_{0};
   const BlockNumber end_;
   Extent run_;
   BlockCount taken_;
@@ -84,15 +85,15 @@ class NodeWriter : public TreeNodeSink {
 // areas. Returns the pointer to the map's root.
 absl::StatusOr<BlockPointer> WriteMap(Device& device, const Superblock& sb, Generation generation,
                                       const Salvage& salvage, const BlockSet& used) {
-  const FreeMapShape shape = FreeMapShape::ForBlocks(sb.geometry.total_blocks);
+  const FreeMapShape shape = FreeMapShape::ForGroups(sb.geometry.groups());
   AlignedBuffer block(kBlockBytes);
   const auto write = [&](int level, uint64_t index, BlockType type,
                          std::span<const std::byte> payload) -> absl::StatusOr<BlockPointer> {
-    const BlockNumber slot0 = sb.geometry.map_start + shape.Slot(level, index, 0);
+    const BlockNumber slot0 = MapSlot(level, index, 0);
     const auto in_use = salvage.map_slots().find({level, index});
     const bool first_in_use = in_use != salvage.map_slots().end() && in_use->second == slot0;
-    const BlockPointer node =
-        EncodeFreeMapNode(type, sb.uuid, first_in_use ? slot0 + 1 : slot0, generation, payload, block.span());
+    const BlockPointer node = EncodeFreeMapNode(type, sb.uuid, MapSlot(level, index, first_in_use ? 1 : 0),
+                                                generation, payload, block.span());
     RETURN_IF_ERROR(WriteBlocking(device, ByteOffset(node.block), block.data(), kBlockBytes));
     return node;
   };
@@ -102,7 +103,7 @@ absl::StatusOr<BlockPointer> WriteMap(Device& device, const Superblock& sb, Gene
   absl::Status failed;
   used.ForEachGroup(0, shape.nodes[0], [&](uint64_t group) {
     const BlockSet::Words bits = used.Group(group);
-    if (!failed.ok() || bits == BlockSet::Below(group, sb.geometry.data_start)) return;
+    if (!failed.ok() || bits == BlockSet::Fixed(sb.geometry, group)) return;
     FreeMapEntry& entry = level[group];
     uint64_t used_bits = 0;
     for (uint64_t word : bits) used_bits += std::popcount(word);
@@ -164,7 +165,7 @@ absl::Status Rebuild(Device& device, const Superblock& superblock, int current, 
   next.prepared_blocks = std::max(tail.prepared_blocks, BlocksBefore(salvage.used_end()));
   next.next_object = salvage.next_object();
 
-  NodeWriter nodes(device, salvage.untouchable(), g.data_start, BlockAfterFirst(next.prepared_blocks));
+  NodeWriter nodes(device, salvage.untouchable(), BlockAfterFirst(next.prepared_blocks));
   TreePacker packer(next.uuid, next.generation, nodes);
   TreeLeafWriter leaf(packer);
   RETURN_IF_ERROR(salvage.WriteEntries(leaf));
@@ -174,7 +175,7 @@ absl::Status Rebuild(Device& device, const Superblock& superblock, int current, 
 
   BlockSet used;
   const auto add = [&](Extent run) { used.Add(run); };
-  add({0, BlocksBefore(g.data_start)});
+  g.ForEachFixedArea(next.prepared_blocks, add);
   for (const BlockSet* part : {&salvage.used(), &nodes.written()}) part->ForEachRun(add);
   next.used_blocks = used.count();
   ASSIGN_OR_RETURN(next.free_map, WriteMap(device, superblock, next.generation, salvage, used));
@@ -192,7 +193,7 @@ absl::Status Rebuild(Device& device, const Superblock& superblock, int current, 
   RETURN_IF_ERROR(WriteSuperblockSlot(device, next, current));
   if (tail.damage.ok()) return absl::OkStatus();
   // No record in the log counts any more. But the next reader of the log would meet the damage again.
-  RETURN_IF_ERROR(WriteZerosBlocking(device, {ByteOffset(g.log_start), Bytes(g.log_blocks)}));
+  RETURN_IF_ERROR(WriteZerosBlocking(device, {ByteOffset(g.log.start), Bytes(g.log.count)}));
   return FlushBlocking(device);
 }
 

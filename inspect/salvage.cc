@@ -36,6 +36,8 @@ absl::Status Salvage::Read() {
   // The log may replace the part of a mapping that leads outside the data area. Then the rest of the mapping
   // is kept, and its blocks become untouchable here.
   used_.ForEachRun([&](Extent run) { untouchable_.Add(run); });
+  sb_.geometry.ForEachFixedArea(std::max(tail_.prepared_blocks, BlocksBefore(used_end_)),
+                                [&](Extent area) { untouchable_.Add(area); });
   for (const auto& [id, why] : doubtful_) {
     const auto object = objects_.find(id);
     if (object != objects_.end()) Doubt(object->second, why);
@@ -68,7 +70,6 @@ absl::Status Salvage::ReadNodes() {
     if (id) names_[name] = *id;
   }
   for (const auto& [id, inode] : delta_.inodes()) next_object_ = std::max(next_object_, Value(id) + 1);
-  untouchable_.Add({0, BlocksBefore(sb_.geometry.data_start)});
   nodes_.ForEachRun([&](Extent run) { untouchable_.Add(run); });
   delta_.ForEachExtent([&](Extent e) { untouchable_.Add(e); });
   // Lane records may lie there. A repair that is interrupted must not have overwritten them.

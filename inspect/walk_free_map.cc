@@ -20,7 +20,7 @@ class FreeMapWalker {
   FreeMapWalker(Device& device, const Superblock& superblock, FreeMapVisitor& visitor)
       : device_(device),
         superblock_(superblock),
-        shape_(FreeMapShape::ForBlocks(superblock.geometry.total_blocks)),
+        shape_(FreeMapShape::ForGroups(superblock.geometry.groups())),
         visitor_(visitor) {}
 
   absl::Status Run() {
@@ -33,8 +33,7 @@ class FreeMapWalker {
   std::optional<BlockCount> Walk(int level, uint64_t index, BlockPointer pointer) {
     if (!failed_.ok()) return std::nullopt;
     FreeMapNode node{level, index, pointer};
-    uint64_t span = 1;
-    for (int l = 0; l < level; ++l) span *= kTableFanout;
+    const uint64_t span = GroupsBelow(level);
     node.first_group = index * span;
     node.last_group = std::min(node.first_group + span, shape_.nodes[0]);
     if (!pointer) {
@@ -78,15 +77,14 @@ class FreeMapWalker {
   absl::Status Load(const FreeMapNode& node) {
     // A table was verified to point to slots of its children. Only the superblock's pointer can still lead
     // elsewhere.
-    if (!shape_.IsSlot(node.level, node.index, superblock_.geometry.map_start, node.pointer.block)) {
+    if (!IsMapSlot(node.level, node.index, node.pointer.block)) {
       return absl::DataLossError(absl::StrCat("the pointer to the root of the free-space map leads to block ",
                                               node.pointer.block.value(), ", which is none of its places"));
     }
     absl::Status read = ReadOrMissing(device_, {node.pointer.block, 1}, block_.data());
     if (!read.ok() && !absl::IsDataLoss(read)) failed_ = read;
     RETURN_IF_ERROR(read);
-    return VerifyFreeMapNode(block_.span(), superblock_.uuid, shape_, superblock_.geometry.map_start,
-                             node.level, node.index, node.pointer);
+    return VerifyFreeMapNode(block_.span(), superblock_.uuid, shape_, node.level, node.index, node.pointer);
   }
 
   Device& device_;

@@ -169,7 +169,7 @@ Readiness Admission::AwaitJoin(Lock& lock, const ChangeSetsFound& sets) {
   }
   // One commit may take half of the log. The sets to be joined may take half of that; the rest is for the
   // change.
-  if (largest == nullptr || LogBlocksMax(bytes) <= parts_.volume.geometry().log_blocks / 4)
+  if (largest == nullptr || LogBlocksMax(bytes) <= parts_.volume.geometry().log.count / 4)
     return Readiness::Ready();
   return Readiness::RetryIfOk(committer_.Sync(lock, {largest->shared_from_this()}));
 }

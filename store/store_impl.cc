@@ -26,7 +26,7 @@ CommitterOptions CommittingOptions(const Storage& storage, const OpenOptions& op
 // Returns the largest change set that is staged: a quarter of the page cache, and of the log. A change set
 // keeps within its share of the log even if each of its blocks takes an entry of its own.
 BlockCount SetBlocksMax(const Geometry& geometry, const OpenOptions& options) {
-  const uint64_t entries = Bytes(geometry.log_blocks) / 4 / kMapEntryBytes;
+  const uint64_t entries = Bytes(geometry.log.count) / 4 / kMapEntryBytes;
   return std::min(WholeBlocks(PageBytes(options) / 4), BlockCount(entries));
 }
 
@@ -204,7 +204,7 @@ StoreInfo StoreImpl::info() const {
   info.format_version = kFormatVersion;
   info.size_bytes = Bytes(sb.geometry.total_blocks);
   info.block_bytes = kBlockBytes;
-  info.log_bytes = Bytes(sb.geometry.log_blocks);
+  info.log_bytes = Bytes(sb.geometry.log.count);
   info.engine = device.engine;
   info.engine_reason = device.engine_reason;
   info.direct_io = device.direct_io;

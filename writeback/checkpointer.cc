@@ -55,7 +55,7 @@ bool Checkpointer::CheckpointDue() const {
   const BlockCount blocks_max =
       std::max({kDeltaBlocksMin, volume.space().prepared_blocks() / kDeltaShareOfPrepared,
                 volume.space().free_blocks() / kDeltaShareOfFree});
-  return volume.log().blocks_used() > volume.geometry().log_blocks / 2 ||
+  return volume.log().blocks_used() > volume.geometry().log.count / 2 ||
          volume.active().entries() > kDeltaEntriesMax || volume.active().mapped_blocks() > blocks_max;
 }
 

@@ -211,7 +211,7 @@ Readiness Committer::AwaitLogRoom(Lock& lock, BlockCount blocks, LogReservation*
     UNTORN_CHECK(log->blocks() == blocks, "the log reserved other room than was asked for");
     return Readiness::Ready();
   }
-  const BlockCount log_blocks = parts_.volume.geometry().log_blocks;
+  const BlockCount log_blocks = parts_.volume.geometry().log.count;
   if (blocks > log_blocks) {
     return absl::ResourceExhaustedError(absl::StrCat("one commit would take ", blocks.value(),
                                                      " blocks of the log, which has ", log_blocks.value(),
@@ -316,7 +316,7 @@ Readiness Committer::SelectAndPlan(Lock& lock, Take take, Attempt* attempt, Plan
     return MustWait(set, parts_.fork.pages()) || queue_.InPlaceBefore(set.epoch);
   };
   const Batch batch =
-      SelectBatch(candidates, {blocks_max, parts_.volume.geometry().log_blocks / 4}, must_wait);
+      SelectBatch(candidates, {blocks_max, parts_.volume.geometry().log.count / 4}, must_wait);
   batch_was_full_ = batch.full;
   if (batch.sets.empty() || parts_.health.failed()) return Readiness::Ready();
   AllMappings mappings;

@@ -71,7 +71,7 @@ class Committer {
   }
   const CommitterOptions& options() const { return options_; }
   // Returns the largest number of log blocks that one commit may take.
-  BlockCount log_blocks_max() const REQUIRES_STORE_LOCK { return parts_.volume.geometry().log_blocks / 2; }
+  BlockCount log_blocks_max() const REQUIRES_STORE_LOCK { return parts_.volume.geometry().log.count / 2; }
 
   // Stops the process if a numbered invariant of this class or of the commit queue does not hold.
   void CheckInvariants() const REQUIRES_STORE_LOCK;

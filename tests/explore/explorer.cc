@@ -155,7 +155,7 @@ void Explorer::Remember(const Image& image, BlockList blocks_read, const Outcome
   if (image.cached || !outcome->wrong.empty()) return;
   std::sort(blocks_read.begin(), blocks_read.end());
   const auto middle =
-      std::lower_bound(blocks_read.begin(), blocks_read.end(), GeometryOf(*image.disk).map_start);
+      std::lower_bound(blocks_read.begin(), blocks_read.end(), GeometryOf(*image.disk).log.end());
   const BlockList head(blocks_read.begin(), middle), tail(middle, blocks_read.end());
   const uint64_t fingerprint = image.disk->Fingerprint(head);
   by_reads_[fingerprint + image.disk->Fingerprint(tail)] = outcome;
@@ -176,7 +176,9 @@ void Explorer::Forget() {
 std::string Explorer::FsckOnce(const SimulatedDisk& disk, uint64_t recovery_reads) {
   const Geometry geometry = GeometryOf(disk);
   BlockList map;
-  for (BlockNumber b = geometry.map_start; b < geometry.data_start; ++b) map.push_back(b);
+  for (uint64_t group = 0; group < geometry.groups(); ++group) {
+    for (BlockCount i; i < kHeadBlocks; ++i) map.push_back(HeadOf(group) + i);
+  }
   if (!states_->InsertFscked(recovery_reads + disk.Fingerprint(map))) return "";
   const std::string found = FsckFindings(disk, ShornSlot::kIsNoFinding);
   return found.empty() ? "" : "fsck of what the cut left: " + found;

@@ -73,7 +73,7 @@ BlockCount BlocksToRingEnd(const ExploreBase& base) {
   SimulatedDevice device(base.disk->Clone(), {});
   const SuperblockSlots slots = ReadSuperblocks(device);
   const Superblock& current = *slots.slots[slots.current];
-  return current.geometry.log_blocks - current.checkpoint_position % current.geometry.log_blocks;
+  return current.geometry.log.count - current.checkpoint_position % current.geometry.log.count;
 }
 
 std::vector<Step> Repeated(std::string_view text, int times) {

@@ -52,8 +52,8 @@ TEST_F(FormatStoreTest, NewStoreIsEmptyAndHasAllItsDataAreaFree) {
   ASSERT_EQ(mappings.size(), 1u);
   EXPECT_EQ(mappings[0].state, MappingState::kHole);
   const Geometry g = volume().geometry();
-  EXPECT_EQ(volume().space().free_blocks(), g.data_area().count);
-  EXPECT_EQ(BlockCount(open_->Allocatable().size()), g.data_area().count);
+  EXPECT_EQ(volume().space().free_blocks(), g.DataBlocks());
+  EXPECT_EQ(BlockCount(open_->Allocatable().size()), g.DataBlocks());
 }
 
 TEST(PrepareTest, PreparedAtFormatAllOfItIsAllocatable) {
@@ -63,7 +63,7 @@ TEST(PrepareTest, PreparedAtFormatAllOfItIsAllocatable) {
   ASSERT_NE(open, nullptr);
   const Geometry& g = open->volume().geometry();
   EXPECT_EQ(open->volume().space().prepared_blocks(), g.total_blocks);
-  EXPECT_EQ(open->volume().space().free_blocks(), g.data_area().count);
+  EXPECT_EQ(open->volume().space().free_blocks(), g.DataBlocks());
   Lock lock(open->mutex());
   EXPECT_EQ(open->volume().space().PrepareMore(lock, 1).value(), SpaceLedger::Prepared::kAllPrepared);
 }

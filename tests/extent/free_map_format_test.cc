@@ -12,27 +12,22 @@
 namespace untorn {
 namespace {
 
-constexpr BlockNumber kMapStart = 100;
-
 class FreeMapNodeTest : public testing::Test {
  protected:
   // Three bitmaps under one table.
-  const FreeMapShape shape_ = FreeMapShape::ForBlocks(2 * kGroupBlocks + 1);
+  const FreeMapShape shape_ = FreeMapShape::ForGroups(3);
   std::vector<std::byte> block_ = std::vector<std::byte>(kBlockBytes);
 
-  BlockNumber Slot(int level, uint64_t index, int slot) const {
-    return kMapStart + shape_.Slot(level, index, slot);
-  }
   BlockPointer Table(const std::vector<FreeMapEntry>& entries) {
-    return EncodeFreeMapNode(BlockType::kFreeMapTable, kTestUuid, Slot(1, 0, 0), 1,
+    return EncodeFreeMapNode(BlockType::kFreeMapTable, kTestUuid, MapSlot(1, 0, 0), 1,
                              std::as_bytes(std::span(entries)), block_);
   }
   BlockPointer Bitmap() {
     const std::vector<std::byte> bits(kBlockBytes - kHeaderBytes);
-    return EncodeFreeMapNode(BlockType::kFreeMapBitmap, kTestUuid, Slot(0, 1, 1), 1, bits, block_);
+    return EncodeFreeMapNode(BlockType::kFreeMapBitmap, kTestUuid, MapSlot(0, 1, 1), 1, bits, block_);
   }
   absl::Status Verify(int level, uint64_t index, BlockPointer pointer) const {
-    return VerifyFreeMapNode(block_, kTestUuid, shape_, kMapStart, level, index, pointer);
+    return VerifyFreeMapNode(block_, kTestUuid, shape_, level, index, pointer);
   }
 };
 
@@ -45,8 +40,8 @@ bool Says(const absl::Status& status, const std::string& words) {
 TEST_F(FreeMapNodeTest, SoundNodesAreAccepted) {
   EXPECT_TRUE(Verify(0, 1, Bitmap()).ok());
   std::vector<FreeMapEntry> entries = NoChildren();
-  entries[0] = {Slot(0, 0, 1), 7, 5};
-  entries[2] = {Slot(0, 2, 0), 8, 6};
+  entries[0] = {MapSlot(0, 0, 1), 7, 5};
+  entries[2] = {MapSlot(0, 2, 0), 8, 6};
   EXPECT_TRUE(Verify(1, 0, Table(entries)).ok());
   EXPECT_EQ(TableEntries(block_)[2].used_blocks, 6);
 }
@@ -68,7 +63,7 @@ TEST_F(FreeMapNodeTest, NodeOfAnotherKindOrPlaceIsRefused) {
 TEST_F(FreeMapNodeTest, TablePointsOnlyToSlotsOfItsChildren) {
   // The slot of another child, a block outside the map, and a child that the store has not.
   for (const auto& [index, place] : std::vector<std::pair<uint64_t, BlockNumber>>{
-           {0, Slot(0, 1, 0)}, {1, kMapStart - 1}, {3, Slot(0, 2, 1) + 1}}) {
+           {0, MapSlot(0, 1, 0)}, {1, MapSlot(0, 1, 0) - 1}, {3, MapSlot(0, 2, 1) + 1}}) {
     std::vector<FreeMapEntry> entries = NoChildren();
     entries[index] = {place, 7, 5};
     EXPECT_TRUE(Says(Verify(1, 0, Table(entries)), "entry " + std::to_string(index) + " points to block"))

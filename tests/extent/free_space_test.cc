@@ -23,7 +23,7 @@ Superblock EmptyStore(BlockCount total_blocks) {
   s.generation = 1;
   s.geometry = Geometry::ForSize(total_blocks);
   s.prepared_blocks = total_blocks;
-  s.used_blocks = BlocksBefore(s.geometry.data_start);
+  s.used_blocks = s.geometry.FixedBlocks(s.prepared_blocks);
   return s;
 }
 
@@ -43,7 +43,7 @@ class MapBlocks {
     return absl::OkStatus();
   }
   absl::Status LoadAll(FreeSpace& space, BlockCount total_blocks) {
-    for (uint64_t g = 0; g <= FreeSpace::GroupOf(BlockAfterFirst(total_blocks) - 1); ++g) {
+    for (uint64_t g = 0; g <= GroupOf(BlockAfterFirst(total_blocks) - 1); ++g) {
       if (absl::Status s = Load(space, g); !s.ok()) return s;
     }
     return absl::OkStatus();
@@ -56,8 +56,8 @@ class MapBlocks {
         kTestUuid, ++generation_, [&](BlockNumber place, std::span<const std::byte> bytes) {
           EXPECT_FALSE(needed.contains(place))
               << "block " << place << " of the last checkpoint is overwritten";
-          EXPECT_GE(place, before.geometry.map_start);
-          EXPECT_LT(place, before.geometry.data_start);
+          EXPECT_GE(place, HeadOf(GroupOf(place)));
+          EXPECT_LT(place, HeadOf(GroupOf(place)) + kHeadBlocks);
           blocks[place].assign(bytes.begin(), bytes.end());
           return absl::OkStatus();
         });
@@ -110,12 +110,12 @@ TEST_F(FreeSpaceTest, NothingIsAllocatedFromAGroupThatIsNotLoaded) {
   ASSERT_TRUE(map_.Load(space_, 1).ok());
   const auto extent = space_.Allocate(8, 8, 8);
   ASSERT_TRUE(extent.has_value());
-  EXPECT_EQ(FreeSpace::GroupOf(extent->start), 1u);
+  EXPECT_EQ(GroupOf(extent->start), 1u);
 }
 
 TEST_F(FreeSpaceTest, ShortRunIsNotTakenWhileAGroupWithSpaceIsNotLoaded) {
   ASSERT_TRUE(map_.Load(space_, 0).ok());
-  Take(kGroupBlocks - BlocksBefore(superblock_.geometry.data_start));
+  Take(kGroupBlocks - BlocksBefore(superblock_.geometry.log.end()));
   ASSERT_TRUE(space_.MarkFree({20000, 8}).ok());
   EXPECT_EQ(space_.Allocate(64, 1, 1), std::nullopt);
   EXPECT_EQ(space_.Allocate(64, 1, 1, 64, /*settle=*/true), (Extent{20000, 8}));
@@ -123,7 +123,7 @@ TEST_F(FreeSpaceTest, ShortRunIsNotTakenWhileAGroupWithSpaceIsNotLoaded) {
   EXPECT_EQ(space_.Allocate(8, 8, 8), (Extent{20000, 8}));
   ASSERT_TRUE(space_.MarkFree({20000, 8}).ok());
   ASSERT_TRUE(map_.Load(space_, 1).ok());
-  EXPECT_EQ(space_.Allocate(64, 1, 1), (Extent{BlockAfterFirst(kGroupBlocks), 64}));
+  EXPECT_EQ(space_.Allocate(64, 1, 1), (Extent{FirstBlockOf(1) + kHeadBlocks, 64}));
 }
 
 TEST_F(FreeSpaceTest, WhatIsLeftOfALongRunIsFoundAfterAllOfItWasLookedAt) {
@@ -134,31 +134,32 @@ TEST_F(FreeSpaceTest, WhatIsLeftOfALongRunIsFoundAfterAllOfItWasLookedAt) {
   const auto far = space_.Allocate(1, 1, 1 << 16);  // the next search begins behind it
   ASSERT_TRUE(far.has_value());
   for (++blocks; const auto extent = space_.Allocate(1 << 20, 1, 1);) blocks += extent->count;
-  EXPECT_EQ(blocks, superblock_.geometry.data_area().count);
+  EXPECT_EQ(blocks, superblock_.geometry.DataBlocks());
 }
 
 TEST_F(FreeSpaceTest, EmptyStoreHasAllButTheFixedAreasFree) {
-  EXPECT_EQ(space_.free_blocks(), superblock_.geometry.data_area().count);
+  EXPECT_EQ(space_.free_blocks(), superblock_.geometry.DataBlocks());
   LoadAll();
-  EXPECT_EQ(space_.free_blocks(), superblock_.geometry.data_area().count);
+  EXPECT_EQ(space_.free_blocks(), superblock_.geometry.DataBlocks());
   EXPECT_EQ(space_.UnloadedGroupWithSpace(), std::nullopt);
   BlockCount blocks;
   while (const auto extent = space_.Allocate(1 << 20, 1, 1)) {
-    EXPECT_GE(extent->start, superblock_.geometry.data_start);
+    EXPECT_GE(extent->start, superblock_.geometry.log.end());
     EXPECT_LE(extent->end(), BlockAfterFirst(kTotal));
     blocks += extent->count;
   }
-  EXPECT_EQ(blocks, superblock_.geometry.data_area().count);
+  EXPECT_EQ(blocks, superblock_.geometry.DataBlocks());
   EXPECT_EQ(space_.free_blocks(), 0);
 }
 
 TEST_F(FreeSpaceTest, OnlyPreparedBlocksAreAllocated) {
-  superblock_.prepared_blocks = BlocksBefore(superblock_.geometry.data_start) + 100;
+  superblock_.prepared_blocks = BlocksBefore(superblock_.geometry.log.end()) + 100;
+  superblock_.used_blocks = superblock_.geometry.FixedBlocks(superblock_.prepared_blocks);
   FreeSpace space(superblock_);
   ASSERT_TRUE(map_.LoadAll(space, kTotal).ok());
   const auto first = space.Allocate(1000, 1, 1);
   ASSERT_TRUE(first.has_value());
-  EXPECT_EQ(*first, (Extent{superblock_.geometry.data_start, 100}));
+  EXPECT_EQ(*first, (Extent{superblock_.geometry.log.end(), 100}));
   EXPECT_EQ(space.Allocate(1, 1, 1), std::nullopt);
   space.SetPrepared(superblock_.prepared_blocks + 50);
   EXPECT_EQ(space.free_blocks(), 50);
@@ -251,31 +252,31 @@ TEST_F(FreeSpaceTest, ContradictionsAreDataLossAndTheTotalsStayExact) {
   ASSERT_TRUE(space_.SetBase({extent.start, 4}).ok());
   EXPECT_TRUE(absl::IsDataLoss(space_.SetBase({extent.start + 3, 2})));
   EXPECT_TRUE(absl::IsDataLoss(space_.ClearBase({extent.start + 4, 2})));
-  EXPECT_EQ(space_.used_base_blocks(), BlocksBefore(superblock_.geometry.data_start) + 4);
+  EXPECT_EQ(space_.used_base_blocks(), superblock_.used_blocks + 4);
 }
 
 // ---- Loading ----
 
 TEST_F(FreeSpaceTest, ChangesToAGroupThatIsNotLoadedTakeEffectWhenItIs) {
-  const BlockNumber start = superblock_.geometry.data_start, border = BlockAfterFirst(kGroupBlocks);
+  const BlockNumber start = superblock_.geometry.log.end(), border = BlockAfterFirst(kGroupBlocks);
   const BlockCount before = space_.free_blocks();
   ASSERT_TRUE(space_.MarkBusy({start, 50}).ok());
   ASSERT_TRUE(space_.MarkFree({start + 10, 5}).ok());
-  ASSERT_TRUE(space_.MarkBusy({border - 3, 6}).ok());  // over the border of two groups
-  EXPECT_EQ(space_.free_blocks(), before - 51);
+  ASSERT_TRUE(space_.MarkBusy({border - 3, 3}).ok());  // to the end of a group
+  EXPECT_EQ(space_.free_blocks(), before - 48);
   LoadAll();
-  EXPECT_EQ(space_.free_blocks(), before - 51);
+  EXPECT_EQ(space_.free_blocks(), before - 48);
   EXPECT_EQ(space_.Allocate(100, 100, 1), (Extent{start + 50, 100}));
-  EXPECT_EQ(space_.free_blocks(), before - 151);
+  EXPECT_EQ(space_.free_blocks(), before - 148);
   std::set<BlockNumber> allocated;
   while (const auto extent = space_.Allocate(1 << 20, 1, 1)) {
     for (BlockNumber b = extent->start; b < extent->end(); ++b) allocated.insert(b);
   }
-  EXPECT_EQ(BlockCount(allocated.size()), before - 151);
+  EXPECT_EQ(BlockCount(allocated.size()), before - 148);
   for (BlockNumber b = start; b < start + 50; ++b) {
     EXPECT_EQ(allocated.contains(b), b >= start + 10 && b < start + 15) << b;
   }
-  for (BlockNumber b = border - 3; b < border + 3; ++b) EXPECT_FALSE(allocated.contains(b));
+  for (BlockNumber b = border - 3; b < border + kHeadBlocks; ++b) EXPECT_FALSE(allocated.contains(b));
 }
 
 TEST_F(FreeSpaceTest, ContradictionInAGroupThatIsNotLoadedLeavesTheTotalExact) {
@@ -292,7 +293,7 @@ TEST_F(FreeSpaceTest, ContradictionInAGroupThatIsNotLoadedLeavesTheTotalExact) {
 
 TEST_F(FreeSpaceTest, FullGroupIsNotLoadedToAllocate) {
   LoadAll();
-  const Extent full{BlockAfterFirst(kGroupBlocks), kGroupBlocks};
+  const Extent full{FirstBlockOf(1) + kHeadBlocks, kGroupBlocks - kHeadBlocks};
   ASSERT_TRUE(space_.MarkBusy(full).ok());
   ASSERT_TRUE(space_.SetBase(full).ok());
   Checkpoint();
@@ -308,21 +309,20 @@ TEST_F(FreeSpaceTest, FullGroupIsNotLoadedToAllocate) {
 TEST_F(FreeSpaceTest, AStoreOfMillionsOfBlocksIsReloadedThroughTwoLevelsOfTables) {
   constexpr BlockCount kHuge = 400 * kGroupBlocks + 77;
   Superblock superblock = EmptyStore(kHuge);
-  ASSERT_EQ(FreeMapShape::ForBlocks(kHuge).root_level(), 2);
+  ASSERT_EQ(FreeMapShape::ForGroups(Geometry::ForSize(kHuge).groups()).root_level(), 2);
   FreeSpace space(superblock);
-  const std::vector<Extent> used = {{BlockAfterFirst(kGroupBlocks) - 1, 2},
-                                    {BlockAfterFirst(200 * kGroupBlocks), 30},
-                                    {BlockAfterFirst(kHuge) - 5, 5}};
+  const std::vector<Extent> used = {
+      {FirstBlockOf(1) - 2, 2}, {FirstBlockOf(200) + kHeadBlocks + 1, 30}, {BlockAfterFirst(kHuge) - 5, 5}};
   for (const Extent& extent : used) {
     for (BlockNumber b = extent.start; b < extent.end(); ++b) {
-      ASSERT_TRUE(map_.Load(space, FreeSpace::GroupOf(b)).ok());
+      ASSERT_TRUE(map_.Load(space, GroupOf(b)).ok());
     }
     ASSERT_TRUE(space.MarkBusy(extent).ok());
     ASSERT_TRUE(space.SetBase(extent).ok());
   }
   superblock.free_map = map_.Write(space, superblock);
   superblock.used_blocks = space.used_base_blocks();
-  EXPECT_EQ(superblock.used_blocks, BlocksBefore(superblock.geometry.data_start) + 37);
+  EXPECT_EQ(superblock.used_blocks, superblock.geometry.FixedBlocks(kHuge) + 37);
 
   FreeSpace reloaded(superblock);
   for (const uint64_t group :
@@ -392,7 +392,7 @@ TEST_F(FreeSpaceDamageTest, ABitmapThatMarksFixedAreasFreeIsDataLoss) {
   FreeMapEntry entry;
   std::memcpy(&entry, root.data() + kHeaderBytes, sizeof(entry));
   auto& bitmap = map_.blocks.at(entry.block);
-  const uint64_t data_start = superblock_.geometry.data_start.value();
+  const uint64_t data_start = superblock_.geometry.log.end().value();
   for (const auto& [block, outside] :
        {std::pair{uint64_t{0}, true}, {data_start - 1, true}, {data_start, false}}) {
     const auto flip_and_seal = [&, block = block] {
@@ -413,9 +413,11 @@ TEST_F(FreeSpaceDamageTest, ABitmapThatMarksFixedAreasFreeIsDataLoss) {
 class Model {
  public:
   explicit Model(uint64_t seed) : random_(seed) {
-    superblock_.prepared_blocks = kTotal - BlockCount(random_() % 30000);
+    superblock_.prepared_blocks = Geometry::ForSize(kTotal - BlockCount(random_() % 30000)).total_blocks;
+    superblock_.used_blocks = superblock_.geometry.FixedBlocks(superblock_.prepared_blocks);
     busy_.assign(kTotal.value(), false);
-    for (uint64_t b = 0; b < superblock_.geometry.data_start.value(); ++b) busy_[b] = true;
+    superblock_.geometry.ForEachFixedArea(
+        kTotal, [&](Extent area) { ForEachBlock(area, [&](uint64_t b) { busy_[b] = true; }); });
     base_ = installed_ = busy_;
     Reopen();
   }
@@ -438,7 +440,9 @@ class Model {
     } else if (kind < 94) {
       Checkpoint();
     } else if (kind < 97) {
-      space_->SetPrepared(std::min(kTotal, space_->prepared_blocks() + BlockCount(random_() % 2000)));
+      const BlockCount more = std::min(kTotal, space_->prepared_blocks() + BlockCount(random_() % 2000));
+      if (!Geometry::EndsInHead(more)) space_->SetPrepared(more);
+      superblock_.used_blocks = space_->used_base_blocks();
       superblock_.prepared_blocks = space_->prepared_blocks();
     } else {
       CheckTotals();
@@ -449,8 +453,9 @@ class Model {
   void CheckTotals() {
     BlockCount busy, base;
     for (uint64_t b = 0; b < kTotal.value(); ++b) {
-      busy += BlockCount(busy_[b]);
-      base += BlockCount(base_[b]);
+      const bool prepared = BlockNumber(b) < space_->prepared_end();
+      busy += BlockCount(busy_[b] && prepared);
+      base += BlockCount(base_[b] && prepared);
       ASSERT_EQ(space_->InBase(BlockNumber(b)), base_[b]) << "block " << b;
     }
     ASSERT_EQ(space_->free_blocks(), space_->prepared_blocks() - busy);
@@ -498,7 +503,7 @@ class Model {
     const uint64_t prepared = space_->prepared_blocks().value();
     for (uint64_t start = 0; start < prepared; start += alignment) {
       if (busy_[start]) continue;
-      const uint64_t group_end = (FreeSpace::GroupOf(BlockNumber(start)) + 1) * kGroupBits;
+      const uint64_t group_end = (GroupOf(BlockNumber(start)) + 1) * kGroupBits;
       const uint64_t end = std::min({start + want, group_end, prepared});
       uint64_t n = 1;
       while (start + n < end && !busy_[start + n]) ++n;
@@ -518,7 +523,7 @@ class Model {
     ASSERT_LE(count, longest);
     ASSERT_GE(count, min);
     ASSERT_EQ(extent->start % BlockCount(alignment), 0);
-    ASSERT_GE(extent->start, superblock_.geometry.data_start);
+    ASSERT_GE(extent->start, superblock_.geometry.log.end());
     ASSERT_LE(extent->end(), space_->prepared_end());
     ForEachBlock(*extent, [&](uint64_t b) {
       ASSERT_FALSE(installed_[b] || base_[b]) << "block " << b << " is in base";
@@ -535,7 +540,7 @@ class Model {
   // A run of data blocks for which `good` holds.
   template <typename Fn>
   Extent Find(Fn good) {
-    const uint64_t data = superblock_.geometry.data_start.value(), total = kTotal.value();
+    const uint64_t data = superblock_.geometry.log.end().value(), total = kTotal.value();
     uint64_t start = data + random_() % (total - data), steps = 0;
     while (!good(start) && ++steps < total) start = start + 1 < total ? start + 1 : data;
     const uint64_t most = 1 + random_() % 300;
@@ -552,7 +557,9 @@ class Model {
   }
 
   void ChangeBase(bool set) {
-    const Extent extent = Find([&](uint64_t b) { return busy_[b] && base_[b] != set; });
+    const Extent extent = Find([&](uint64_t b) {
+      return busy_[b] && base_[b] != set && superblock_.geometry.InDataArea({BlockNumber(b), 1});
+    });
     if (extent.count == 0) return;
     ASSERT_TRUE((set ? space_->SetBase(extent) : space_->ClearBase(extent)).ok());
     ForEachBlock(extent, [&](uint64_t b) { base_[b] = set; });

@@ -17,7 +17,7 @@ class LanesTest : public VolumeTest {
   void SetUp() override {
     VolumeTest::SetUp();
     Lock lock(open_->mutex());
-    ASSERT_TRUE(volume().space().LoadGroups(lock, volume().geometry().data_area()).ok());
+    ASSERT_TRUE(volume().space().LoadGroups(lock, {volume().geometry().log.end(), 1}).ok());
   }
   // Says that two writes to the ring name the extents.
   void NameTwice() {
@@ -57,7 +57,7 @@ TEST_F(LanesTest, ExtentsHaveASmallShareOfTheStore) {
   for (Extent e : lanes().extents()) taken += e.count;
   EXPECT_EQ(lanes().extents().size(), 2 * kLanes);
   EXPECT_EQ(before - Free(), taken);
-  EXPECT_LE(taken * 32, volume().geometry().data_area().count);
+  EXPECT_LE(taken * 32, volume().geometry().DataBlocks());
   EXPECT_EQ(lanes().blocks(), taken);
   Take();
   EXPECT_EQ(before - Free(), taken) << "nothing is missing";

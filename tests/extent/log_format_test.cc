@@ -19,6 +19,7 @@ constexpr Uuid kUuid = {9, 8, 7};
 constexpr BlockNumber kDataStart = 288;
 constexpr BlockCount kTotal = 4096;
 constexpr Extent kDataArea{kDataStart, BlockAfterFirst(kTotal) - kDataStart};
+const Geometry kGeometry = Geometry::ForSize(kTotal);
 
 LogRecord Record(std::vector<LogEntry> entries) {
   LogRecord r;
@@ -42,7 +43,7 @@ std::vector<std::byte> Encode(const LogRecord& record) {
 }
 
 absl::StatusOr<LogRecord> Decode(std::span<const std::byte> bytes, LogPosition position = 1234) {
-  return DecodeRecord(bytes, kUuid, position, kDataArea);
+  return DecodeRecord(bytes, kUuid, position, kGeometry);
 }
 
 template <typename T>
@@ -225,7 +226,7 @@ TEST(LogFormatTest, RecordOfAnotherStoreOrPlaceIsDataLossAndNoBeginning) {
   const std::vector<std::byte> bytes = Encode(Record(OneOfEach()));
   EXPECT_TRUE(absl::IsDataLoss(Decode(bytes, 1235).status()));
   EXPECT_EQ(PeekRecordBlocks({bytes.data(), kBlockBytes}, kUuid, 1235), 0);
-  EXPECT_TRUE(absl::IsDataLoss(DecodeRecord(bytes, Uuid{1}, 1234, kDataArea).status()));
+  EXPECT_TRUE(absl::IsDataLoss(DecodeRecord(bytes, Uuid{1}, 1234, kGeometry).status()));
   EXPECT_EQ(PeekRecordBlocks({bytes.data(), kBlockBytes}, Uuid{1}, 1234), 0);
 }
 
@@ -336,7 +337,7 @@ TEST(LogFormatTest, LaneRecordNeedsTheKeyAndItsBlock) {
   std::vector<std::byte> bytes(kBlockBytes);
   EncodeRecord(record, kUuid, bytes, /*data_key=*/77);
   const auto decode = [&](uint64_t key, BlockNumber at) {
-    return DecodeLaneRecord(bytes, kUuid, key, at, kDataArea);
+    return DecodeLaneRecord(bytes, kUuid, key, at, kGeometry);
   };
   const auto decoded = decode(77, kDataStart + 5);
   ASSERT_TRUE(decoded.ok()) << decoded.status();

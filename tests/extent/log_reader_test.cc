@@ -28,8 +28,8 @@ Superblock FreshSuperblock(BlockCount total_blocks) {
   s.generation = 20;
   s.geometry = Geometry::ForSize(total_blocks);
   s.epoch = kEpoch;
-  s.prepared_blocks = BlocksBefore(s.geometry.data_start) + 100;
-  s.used_blocks = BlocksBefore(s.geometry.data_start);
+  s.prepared_blocks = BlocksBefore(s.geometry.log.end()) + 100;
+  s.used_blocks = BlocksBefore(s.geometry.log.end());
   return s;
 }
 
@@ -238,7 +238,7 @@ TEST_F(LogReaderTest, TornRecordEndsTheLog) {
 }
 
 TEST_F(LogReaderTest, RecordsOfTheLapBeforeEndTheLog) {
-  const BlockCount ring = superblock_.geometry.log_blocks;
+  const BlockCount ring = superblock_.geometry.log.count;
   for (BlockCount i; i < ring; ++i) Append({});
   StartAt(Lsn(ring.value()), LogPosition(0) + ring);
   Append({Data()});
@@ -246,7 +246,7 @@ TEST_F(LogReaderTest, RecordsOfTheLapBeforeEndTheLog) {
 }
 
 TEST_F(LogReaderTest, RingIsReadOverItsEndUpToAFullLap) {
-  const BlockCount ring = superblock_.geometry.log_blocks;
+  const BlockCount ring = superblock_.geometry.log.count;
   StartAt(9, LogPosition(0) + 3 * ring - 3);
   Append({Data()});
   Append(Filler(5));  // two blocks before the ring's end, three behind it
@@ -271,9 +271,9 @@ TEST_F(LogReaderTest, RingLongerThanTheReadersChunkIsReadOverItsEnd) {
   constexpr BlockCount kLarge = 64 * 700;
   disk_ = std::make_shared<SimulatedDisk>(Bytes(kLarge));
   superblock_ = FreshSuperblock(kLarge);
-  const BlockCount ring = superblock_.geometry.log_blocks;
+  const BlockCount ring = superblock_.geometry.log.count;
   ASSERT_EQ(ring, 700);
-  next_data_ = superblock_.geometry.data_start;
+  next_data_ = superblock_.geometry.log.end();
   StartAt(9, LogPosition(0) + 5 * ring - 190);
   for (int i = 0; i < 11; ++i) Append(Filler(60));
   ExpectKept(11);
@@ -505,7 +505,7 @@ TEST_F(LogReaderTest, RecordOfANewerEpochThatNamesTheSameSuperblockIsDamage) {
 // With the superblock a checkpoint is lost, and the log went on over what was before it.
 TEST_F(LogReaderTest, RecordOnALaterRoundOfTheRingThatNamesANewerSuperblockIsDamage) {
   const Superblock before = superblock_;
-  StartAt(50, before.checkpoint_position + before.geometry.log_blocks);
+  StartAt(50, before.checkpoint_position + before.geometry.log.count);
   Append({Data()}, {.epoch = kEpoch + 1, .generation = before.generation + 1});
   superblock_ = before;
   ExpectDamage(0);

@@ -35,7 +35,7 @@ TEST_F(LogWriterTest, TransactionOfSeveralRecordsSettlesWithItsLast) {
 
 TEST_F(LogWriterTest, ReservedRoomCountsAsUsedAndComesBackIfItIsNotUsed) {
   LogWriter& log = volume().log();
-  const BlockCount all = volume().geometry().log_blocks;
+  const BlockCount all = volume().geometry().log.count;
   {
     LogReservation rest = *log.TryReserve(all);
     EXPECT_EQ(log.blocks_used(), all);
@@ -61,7 +61,7 @@ class LogWriterLanesTest : public VolumeTest {
       Lock lock(open_->mutex());
       LogWriter& log = volume().log();
       log.BeginInLane(*log.TryReserve(1), {LogEntry::Hole(kObject, {ObjectBlock(number), 1})},
-                      volume().geometry().data_start, &append);
+                      volume().geometry().log.end(), &append);
       log.Encode(&append);
     }
     open_->Durable(append);
@@ -79,8 +79,8 @@ TEST_F(LogWriterLanesTest, NextCommitOfTheRingBeginsWithAFold) {
   EXPECT_EQ(append.blocks(), 2);
   EXPECT_EQ(log.blocks_used(), 2);
   const Superblock sb = volume().superblock();
-  const auto fold = DecodeRecord(append.bytes.span().first(kBlockBytes), sb.uuid, append.start_position,
-                                 sb.geometry.data_area());
+  const auto fold =
+      DecodeRecord(append.bytes.span().first(kBlockBytes), sb.uuid, append.start_position, sb.geometry);
   ASSERT_TRUE(fold.ok()) << fold.status();
   EXPECT_EQ(fold->first_lsn, 1);
   EXPECT_EQ(fold->lsn, 2);
@@ -106,7 +106,7 @@ TEST_F(LogWriterLanesTest, CheckpointMakesAFoldNeedless) {
 TEST_F(LogWriterLanesTest, BlockOfTheRingIsKeptForTheFold) {
   LogWriter& log = volume().log();
   CommitInLane(1);
-  std::optional<LogReservation> rest = log.TryReserve(volume().geometry().log_blocks - 1);
+  std::optional<LogReservation> rest = log.TryReserve(volume().geometry().log.count - 1);
   ASSERT_TRUE(rest.has_value());
   EXPECT_FALSE(log.HasRoom(1));
   LogAppend append;
@@ -130,11 +130,11 @@ TEST_F(LogWriterTest, LogSinceTheLastCheckpointIsNotOverwritten) {
     open_->Commit({LogEntry::SetInode({ObjectId{1 + commits}, commits, "o"})});
     ++commits;
   }
-  EXPECT_EQ(BlockCount(commits), volume().geometry().log_blocks);
+  EXPECT_EQ(BlockCount(commits), volume().geometry().log.count);
   PowerCut();
   EXPECT_EQ(volume().counters().recovered_records, commits);
   ASSERT_TRUE(open_->Checkpoint().ok());
-  EXPECT_TRUE(volume().log().HasRoom(volume().geometry().log_blocks));
+  EXPECT_TRUE(volume().log().HasRoom(volume().geometry().log.count));
   for (uint64_t i = 0; i < 10; ++i) open_->Commit({LogEntry::InodeGone(ObjectId{1 + i})});
   PowerCut();
   EXPECT_EQ(volume().counters().recovered_records, 10u);

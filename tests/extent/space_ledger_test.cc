@@ -256,9 +256,9 @@ TEST_F(SpaceLedgerTest, AStoreFilledByItsClaimsCanStillBeCheckpointedAndEmptied)
   }
   ASSERT_TRUE(open_->Checkpoint().ok());
   const Geometry g = volume().geometry();
-  EXPECT_EQ(volume().space().free_blocks(), g.data_area().count);
+  EXPECT_EQ(volume().space().free_blocks(), g.DataBlocks());
   PowerCut();
-  EXPECT_EQ(BlockCount(open_->Allocatable().size()), g.data_area().count);
+  EXPECT_EQ(BlockCount(open_->Allocatable().size()), g.DataBlocks());
 }
 
 TEST(PrepareTest, PreparedSpaceGrowsAndIsNotForgotten) {

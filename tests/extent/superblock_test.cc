@@ -70,7 +70,7 @@ void ExpectEqual(const Superblock& a, const Superblock& b) {
 
 TEST(SuperblockTest, LanesComeBackAndMustLieInTheDataArea) {
   Superblock s = Full();
-  s.lanes.push_back({s.geometry.data_start, 9});
+  s.lanes.push_back({s.geometry.log.end(), 9});
   s.lanes.push_back({s.geometry.end() - 5, 5});
   const auto decoded = DecodeSuperblock(Encode(s), 0);
   ASSERT_TRUE(decoded.ok()) << decoded.status();
@@ -97,10 +97,8 @@ TEST(SuperblockTest, FieldsAreWhereTheTableSaysAndTheRestIsZero) {
                               0x200,
                               0x300,
                               kTotal.value(),
-                              s.geometry.log_start.value(),
-                              s.geometry.log_blocks.value(),
-                              s.geometry.map_start.value(),
-                              s.geometry.data_start.value(),
+                              s.geometry.log.start.value(),
+                              s.geometry.log.count.value(),
                               7,
                               1000,
                               2000,
@@ -121,23 +119,8 @@ TEST(SuperblockTest, FieldsAreWhereTheTableSaysAndTheRestIsZero) {
     EXPECT_EQ(At(block, offset), field) << "offset " << offset;
     offset += 8;
   }
-  EXPECT_EQ(offset, 248u);
+  EXPECT_EQ(offset, 232u);
   for (; offset < kBlockBytes; ++offset) ASSERT_EQ(block[offset], std::byte{0}) << offset;
-}
-
-TEST(SuperblockTest, AreasFollowOneAnotherForEverySize) {
-  for (const BlockCount total : {kStoreBlocksMin, kTotal, BlockCount(80000), BlockCount(1 << 24),
-                                 BlockCount(uint64_t{1} << 36), BlockCount(uint64_t{1} << 48)}) {
-    const Geometry g = Geometry::ForSize(total);
-    EXPECT_GT(g.log_start, kSuperblockSlots[1]);
-    EXPECT_GE(g.log_blocks, kLogBlocksMin);
-    EXPECT_LE(g.log_blocks, kLogBlocksMax);
-    EXPECT_EQ(g.map_start, g.log_start + g.log_blocks);
-    EXPECT_GE(g.data_start, g.map_start + FreeMapShape::ForBlocks(total).blocks());
-    EXPECT_EQ(g.data_start % 16, 0);
-    EXPECT_LT(g.data_start, g.end());
-    EXPECT_LT(g.data_start - g.map_start, total / 1000 + 100) << "the map is small";
-  }
 }
 
 // ---- Damage ----
@@ -172,14 +155,16 @@ TEST(SuperblockTest, FieldsThatContradictEachOtherAreDataLoss) {
       {"generation 0", [](Superblock& s) { s.generation = 0; }},
       {"too small", [](Superblock& s) { s.geometry = Geometry::ForSize(kStoreBlocksMin - 1); }},
       {"too large", [](Superblock& s) { s.geometry.total_blocks = BlockCount::Max(); }},
-      {"size and layout", [](Superblock& s) { s.geometry.total_blocks += 100000; }},
-      {"log elsewhere", [](Superblock& s) { ++s.geometry.log_start; }},
-      {"log longer", [](Superblock& s) { ++s.geometry.log_blocks; }},
-      {"map elsewhere", [](Superblock& s) { ++s.geometry.map_start; }},
-      {"data elsewhere", [](Superblock& s) { ++s.geometry.data_start; }},
+      {"log in a head", [](Superblock& s) { --s.geometry.log.start; }},
+      {"log beyond the end", [](Superblock& s) { s.geometry.log.start = BlockAfterFirst(kTotal); }},
+      {"log too short", [](Superblock& s) { s.geometry.log.count = kLogBlocksMin - 1; }},
+      {"log too long", [](Superblock& s) { s.geometry.log.count = kLogBlocksMax + 1; }},
+      {"store ends in a head", [](Superblock& s) { s.geometry.total_blocks = kGroupBlocks + 1; }},
+      {"prepared end in a head", [](Superblock& s) { s.prepared_blocks = kGroupBlocks + 1; }},
+      {"less used than the fixed areas", [](Superblock& s) { s.used_blocks = 31; }},
       {"prepared beyond the end", [](Superblock& s) { s.prepared_blocks = kTotal + 1; }},
       {"fixed areas not prepared",
-       [](Superblock& s) { s.prepared_blocks = BlocksBefore(s.geometry.data_start) - 1; }},
+       [](Superblock& s) { s.prepared_blocks = BlocksBefore(s.geometry.log.end()) - 1; }},
       {"more used than prepared", [](Superblock& s) { s.used_blocks = s.prepared_blocks + 1; }},
       {"checkpoint not durable", [](Superblock& s) { s.durable_lsn = s.checkpoint_lsn - 1; }},
       {"root beyond the end", [](Superblock& s) { s.tree.root.block = BlockAfterFirst(kTotal); }},

@@ -229,7 +229,7 @@ class VolumeModel {
     ASSERT_TRUE(open_->Checkpoint().ok());
     const Volume& v = open_->volume();
     ASSERT_EQ(v.space().free_blocks() + BlockCount(used.size()) + v.superblock().tree.node_count,
-              v.geometry().data_area().count);
+              v.geometry().DataBlocks());
   }
 
   const size_t node_cache_nodes_;

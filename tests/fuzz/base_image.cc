@@ -98,7 +98,7 @@ BaseImage Make(const BaseShape& shape) {
       if (node.count("block")) base.blocks.emplace_back(node["block"].get<uint64_t>());
     }
   }
-  for (BlockNumber at = geometry.data_start; at < geometry.end(); ++at) {
+  for (BlockNumber at = geometry.log.end(); at < geometry.end(); ++at) {
     BlockHeader header;
     base.disk->Peek(ByteOffset(at), &header, sizeof(header));
     if (header.magic == kMagic && header.type == static_cast<uint16_t>(BlockType::kLaneRecord))

@@ -86,7 +86,7 @@ uint64_t ImageEditor::NewValue(const Parts& edit, uint64_t old) const {
     case 3:
       return base_.blocks[edit.value % base_.blocks.size()].value();
     default:  // a block of the data area
-      return base_.superblock.geometry.data_start.value() + edit.value % 512;
+      return base_.superblock.geometry.log.end().value() + edit.value % 512;
   }
 }
 
@@ -357,10 +357,10 @@ std::optional<LogRecord> ImageEditor::RecordIn(size_t index) const {
   if (TypeOf(block) == BlockType::kLogRecord) {
     SealBlock(block);
     record = DecodeRecord(block, sb.uuid, LogPosition(Load<uint64_t>(block, offsetof(BlockHeader, address))),
-                          sb.geometry.data_area());
+                          sb.geometry);
   } else if (TypeOf(block) == BlockType::kLaneRecord) {
     SealBlock(block, sb.data_key);
-    record = DecodeLaneRecord(block, sb.uuid, sb.data_key, base_.blocks[index], sb.geometry.data_area());
+    record = DecodeLaneRecord(block, sb.uuid, sb.data_key, base_.blocks[index], sb.geometry);
   }
   if (!record.ok()) return std::nullopt;
   return *std::move(record);
@@ -488,7 +488,7 @@ void ImageEditor::CorrectTotals() {
     for (BlockNumber b = extent.start; b < std::min(extent.end(), g.end()); ++b)
       bits[b.value() / 64] |= uint64_t{1} << b.value() % 64;
   };
-  mark({0, BlocksBefore(g.data_start)});
+  g.ForEachFixedArea(g.total_blocks, mark);
   sb->tree.node_count = BlockCount(visited_.size());
   sb->tree.levels = 0;
   sb->tree.leaf_bytes = 0;

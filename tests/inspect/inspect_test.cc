@@ -77,7 +77,7 @@ TEST(RandomDamageTest, FlippedBytes) {
   std::mt19937_64 rng(TestSeed(20));
   for (const auto& disk : {SmallStore(true), LargeStore(true)}) {
     const std::vector<BlockNumber> in_use = BlocksInUse(disk);
-    const uint64_t fixed = BlocksBefore(StoreEditor(disk).superblock().geometry.data_start).value();
+    const uint64_t fixed = BlocksBefore(StoreEditor(disk).superblock().geometry.log.end()).value();
     for (int i = 0; i < Rounds(200); ++i) {
       auto damaged = disk->Clone();
       const bool used = i % 2 == 0;

@@ -64,10 +64,10 @@ class LanesTest : public testing::Test {
     const SuperblockSlots slots = ReadSuperblocks(device);
     const Superblock sb = *slots.slots[slots.current];
     AlignedBuffer block(kBlockBytes);
-    const Extent area = sb.geometry.data_area();
-    for (BlockNumber at = area.start; at < area.end(); ++at) {
+    for (BlockNumber at = sb.geometry.log.end(); at < sb.geometry.end(); ++at) {
       EXPECT_TRUE(IsOk(ReadBlocking(device, ByteOffset(at), block.data(), kBlockBytes)));
-      absl::StatusOr<LogRecord> record = DecodeLaneRecord(block.span(), sb.uuid, sb.data_key, at, area);
+      absl::StatusOr<LogRecord> record =
+          DecodeLaneRecord(block.span(), sb.uuid, sb.data_key, at, sb.geometry);
       if (record.ok() && record->epoch == sb.epoch) found->push_back({at, *std::move(record)});
     }
     std::sort(found->begin(), found->end(),
@@ -184,7 +184,7 @@ TEST_F(LanesTest, LastRecordOfTheRingThatRotsIsDamage) {
   AlignedBuffer block(kBlockBytes);
   for (LogPosition at = sb.checkpoint_position; at < sb.checkpoint_position + 60; ++at) {
     ASSERT_TRUE(IsOk(ReadBlocking(device, ByteOffset(sb.geometry.LogBlock(at)), block.data(), kBlockBytes)));
-    const absl::StatusOr<LogRecord> record = DecodeRecord(block.span(), sb.uuid, at, sb.geometry.data_area());
+    const absl::StatusOr<LogRecord> record = DecodeRecord(block.span(), sb.uuid, at, sb.geometry);
     if (record.ok() && record->lsn == ring_lsn) ring_block = sb.geometry.LogBlock(at);
   }
   ASSERT_TRUE(ring_block.has_value());

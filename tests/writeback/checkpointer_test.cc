@@ -47,7 +47,7 @@ TEST_F(CheckpointerTest, NothingIsDueInAFreshStore) {
 }
 
 TEST_F(CheckpointerTest, CheckpointIsDueOnceMoreThanHalfTheLogIsUsed) {
-  const BlockCount half = volume().geometry().log_blocks / 2;
+  const BlockCount half = volume().geometry().log.count / 2;
   while (volume().log().blocks_used() < half) Commit({0, 1});
   EXPECT_FALSE(checkpointer_->StepDue());
   Commit({0, 1});
@@ -60,7 +60,7 @@ TEST_F(CheckpointerTest, CheckpointIsDueOnceMoreThanHalfTheLogIsUsed) {
 
 TEST_F(CheckpointerTest, LogBlocksReservedForACommitCountAsUsed) {
   const std::optional<LogReservation> room =
-      volume().log().TryReserve(volume().geometry().log_blocks / 2 + 1);
+      volume().log().TryReserve(volume().geometry().log.count / 2 + 1);
   EXPECT_TRUE(checkpointer_->StepDue());
 }
 
@@ -74,7 +74,7 @@ TEST_F(CheckpointerTest, CheckpointIsDueOnceTheChangesMapHalfOfWhatIsFree) {
   }
   EXPECT_GT(mapped - ObjectBlock(0), volume().space().free_blocks() / 2);
   EXPECT_LE(mapped - ObjectBlock(512), (volume().space().free_blocks() + 512) / 2) << "not earlier";
-  EXPECT_LT(volume().log().blocks_used(), volume().geometry().log_blocks / 2);
+  EXPECT_LT(volume().log().blocks_used(), volume().geometry().log.count / 2);
   EXPECT_TRUE(checkpointer_->Step(lock_));
   EXPECT_EQ(checkpoints(), 1u);
 }

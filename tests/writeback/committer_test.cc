@@ -212,7 +212,7 @@ TEST_F(CommitterTest, LargeOneIsSeenAtOnceWhenItIsDurable) {
 // ---- The log ----
 
 TEST_F(CommitterTest, FullLogIsEmptiedByACheckpoint) {
-  const uint64_t log_blocks = volume().geometry().log_blocks.value();
+  const uint64_t log_blocks = volume().geometry().log.count.value();
   for (uint64_t i = 0; i < log_blocks + 20; ++i) {
     EXPECT_TRUE(volume().lanes().GiveBack().ok());  // so the commit takes a block of the ring
     WriteDurably({ObjectBlock(i % 7), 1}, static_cast<char>('a' + i % 26));
