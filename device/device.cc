@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "absl/strings/str_cat.h"
 #include "base/aligned_buffer.h"
 
 namespace untorn {
@@ -29,6 +30,12 @@ const char* AtomicSourceName(AtomicSource source) {
       return "stated";
   }
   return "unknown";
+}
+
+absl::Status Device::Extend(uint64_t size_bytes) {
+  if (size_bytes <= this->size_bytes()) return absl::OkStatus();
+  return absl::OutOfRangeError(absl::StrCat(info_.path, ": has ", this->size_bytes(),
+                                            " bytes, fewer than the ", size_bytes, " that are needed"));
 }
 
 bool LosesCachedWrites(const IoRequest& request) {

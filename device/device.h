@@ -70,7 +70,7 @@ struct DeviceInfo {
   bool needs_preparing = false;
   // True if Submit() does the requests itself, and returns when they are done.
   bool submit_blocks = false;
-  uint64_t size_bytes = 0;
+  uint64_t size_bytes = 0;  // when the device was opened; Device::size_bytes() has the present size
   AtomicLimits atomic;      // the writes that may go in place
   std::string atomic_note;  // where the limits come from, or why there are none
 };
@@ -115,6 +115,14 @@ class Device {
   virtual ~Device() = default;
 
   const DeviceInfo& info() const { return info_; }
+
+  // Returns where the device ends. Any thread may call it.
+  virtual uint64_t size_bytes() const { return info_.size_bytes; }
+  // Makes the device at least so large. What is new reads as zeros, and takes no space of the file system below until it
+  // is written. The next flush makes the new size durable. One thread at a time may call it.
+  //  kResourceExhausted  a file cannot become so large
+  //  kOutOfRange         the block device is smaller
+  virtual absl::Status Extend(uint64_t size_bytes);
 
   // Starts the requests. The call may carry them out before it returns, as the system-call device does, but
   // only Reap() hands them back. Each pointer must stay valid until then.

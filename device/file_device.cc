@@ -6,6 +6,7 @@
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -18,7 +19,9 @@
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
 #include "device/atomic_limits.h"
+#include "device/file_backed_device.h"
 #include "device/lock_holder.h"
 #include "device/open_file.h"
 #include "device/syscall_device.h"
@@ -120,31 +123,27 @@ absl::StatusOr<DirectOpen> OpenLocked(const std::string& path, bool block_device
   }
 }
 
-absl::Status ReadSize(int fd, DeviceInfo* info) {
-  struct stat st;
-  if (fstat(fd, &st) != 0) return ErrnoStatus(errno, absl::StrCat(info->path, ": cannot be examined"));
-  uint64_t size_bytes = static_cast<uint64_t>(st.st_size);
-  if (info->block_device) {
-    if (ioctl(fd, BLKGETSIZE64, &size_bytes) != 0) {
-      return ErrnoStatus(errno, absl::StrCat(info->path, ": its size cannot be read"));
-    }
-    int sector_bytes = 0;
-    if (ioctl(fd, BLKSSZGET, &sector_bytes) == 0 && static_cast<uint64_t>(sector_bytes) > kBlockBytes) {
-      return absl::InvalidArgumentError(absl::StrCat(info->path, ": its logical blocks have ", sector_bytes,
-                                                     " bytes; at most ", kBlockBytes, " are supported"));
-    }
-    int write_protected = 0;
-    if (!info->read_only && ioctl(fd, BLKROGET, &write_protected) == 0 && write_protected != 0) {
-      return absl::PermissionDeniedError(absl::StrCat(info->path, ": the block device is write-protected"));
-    }
+// A block device must have sectors that the store can write, and no write protection.
+absl::Status CheckBlockDevice(int fd, const DeviceInfo& info) {
+  int sector_bytes = 0;
+  if (ioctl(fd, BLKSSZGET, &sector_bytes) == 0 && static_cast<uint64_t>(sector_bytes) > kBlockBytes) {
+    return absl::InvalidArgumentError(absl::StrCat(info.path, ": its logical blocks have ", sector_bytes,
+                                                   " bytes; at most ", kBlockBytes, " are supported"));
   }
-  info->size_bytes = size_bytes / kBlockBytes * kBlockBytes;
+  int write_protected = 0;
+  if (!info.read_only && ioctl(fd, BLKROGET, &write_protected) == 0 && write_protected != 0) {
+    return absl::PermissionDeniedError(absl::StrCat(info.path, ": the block device is write-protected"));
+  }
   return absl::OkStatus();
 }
 
-absl::Status SyncDirectoryOf(const std::string& path) {
+std::string DirectoryOf(const std::string& path) {
   const size_t slash = path.rfind('/');
-  const std::string directory = slash == std::string::npos ? "." : path.substr(0, slash + 1);
+  return slash == std::string::npos ? "." : path.substr(0, slash + 1);
+}
+
+absl::Status SyncDirectoryOf(const std::string& path) {
+  const std::string directory = DirectoryOf(path);
   OpenFile file(open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!file.is_open() || fsync(file.fd()) != 0) {
     return ErrnoStatus(errno, absl::StrCat(directory, ": cannot be synced"));
@@ -170,7 +169,8 @@ absl::StatusOr<std::unique_ptr<Device>> OpenFileDevice(const std::string& path,
   info.block_device = S_ISBLK(st.st_mode);
   info.needs_preparing = !info.block_device;
   info.direct_io = opened->buffered_reason.empty();
-  if (absl::Status status = ReadSize(opened->file.fd(), &info); !status.ok()) return status;
+  ASSIGN_OR_RETURN(info.size_bytes, SizeOfFile(opened->file.fd(), info));
+  if (info.block_device) RETURN_IF_ERROR(CheckBlockDevice(opened->file.fd(), info));
 
   AtomicFacts facts = GatherAtomicFacts(opened->file.fd(), path);
   facts.stated_unit_bytes = options.stated_unit_bytes;
@@ -193,16 +193,19 @@ absl::StatusOr<std::unique_ptr<Device>> OpenFileDevice(const std::string& path,
   return std::make_unique<SyscallDevice>(std::move(opened->file), std::move(info));
 }
 
-absl::Status CreateStoreFile(const std::string& path, uint64_t size_bytes) {
+absl::Status CreateStoreFile(const std::string& path) {
   OpenFile file(open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
   if (!file.is_open()) return ErrnoStatus(errno, absl::StrCat(path, ": cannot be created"));
-  if (ftruncate(file.fd(), static_cast<off_t>(size_bytes)) != 0 || fsync(file.fd()) != 0) {
-    const absl::Status status =
-        ErrnoStatus(errno, absl::StrCat(path, ": cannot be given a size of ", size_bytes, " bytes"));
-    unlink(path.c_str());
-    return status;
-  }
   return SyncDirectoryOf(path);
+}
+
+absl::StatusOr<uint64_t> SizeOfFileSystem(const std::string& path) {
+  struct statvfs fs;
+  if (statvfs(DirectoryOf(path).c_str(), &fs) != 0) {
+    return ErrnoStatus(errno,
+                       absl::StrCat(DirectoryOf(path), ": the size of its file system cannot be read"));
+  }
+  return uint64_t{fs.f_blocks} * fs.f_frsize;
 }
 
 absl::Status ReplaceStoreFile(const std::string& from, const std::string& to) {

@@ -36,8 +36,10 @@ struct FileDeviceOptions {
 absl::StatusOr<std::unique_ptr<Device>> OpenFileDevice(const std::string& path,
                                                        const FileDeviceOptions& options);
 
-// Creates a sparse regular file of `size_bytes`. kAlreadyExists: `path` exists.
-absl::Status CreateStoreFile(const std::string& path, uint64_t size_bytes);
+// Creates an empty regular file, durably. kAlreadyExists: `path` exists.
+absl::Status CreateStoreFile(const std::string& path);
+// Returns the size of the file system that has or would have `path`, free or not.
+absl::StatusOr<uint64_t> SizeOfFileSystem(const std::string& path);
 // Durably renames `from` to `to`, which may exist.
 absl::Status ReplaceStoreFile(const std::string& from, const std::string& to);
 

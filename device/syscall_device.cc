@@ -29,14 +29,14 @@ int64_t Call(int fd, Transfer* transfer) {
 
 }  // namespace
 
-SyscallDevice::SyscallDevice(OpenFile file, DeviceInfo info) : file_(std::move(file)) {
-  info_ = std::move(info);
+SyscallDevice::SyscallDevice(OpenFile file, DeviceInfo info) : FileBackedDevice(std::move(info)) {
+  file_ = std::move(file);
   info_.engine = "system calls";
   info_.submit_blocks = true;
 }
 
 void SyscallDevice::Execute(IoRequest* request) {
-  request->status = CheckRequest(info_, *request);
+  request->status = CheckRequest(info_, size_bytes(), *request);
   if (!request->status.ok()) return;
   if (request->op == IoOp::kFlush || request->durable) return MakeDurable(request);
   Transfer transfer(&info_, request);

@@ -17,11 +17,11 @@
 #include "absl/base/thread_annotations.h"
 #include "base/mutex.h"
 #include "device/device.h"
-#include "device/open_file.h"
+#include "device/file_backed_device.h"
 
 namespace untorn {
 
-class SyscallDevice : public Device {
+class SyscallDevice : public FileBackedDevice {
  public:
   SyscallDevice(OpenFile file, DeviceInfo info);
   ~SyscallDevice() override { file_.Unlock(); }
@@ -33,7 +33,6 @@ class SyscallDevice : public Device {
   void Execute(IoRequest* request);
   void MakeDurable(IoRequest* request);  // a flush, or a write that is to be durable
 
-  const OpenFile file_;
   Mutex mu_;
   std::condition_variable some_done_;
   std::vector<IoRequest*> done_ ABSL_GUARDED_BY(mu_);

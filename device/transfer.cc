@@ -55,7 +55,7 @@ bool WithinAtomicLimits(const AtomicLimits& limits, ByteRange range) {
   return range.offset_bytes / limits.boundary_bytes == last_byte / limits.boundary_bytes;
 }
 
-absl::Status CheckRequest(const DeviceInfo& info, const IoRequest& request) {
+absl::Status CheckRequest(const DeviceInfo& info, uint64_t size_bytes, const IoRequest& request) {
   if (request.op != IoOp::kRead && info.read_only) {
     AbortOnMisuse(info, request, "the device is open for reading only");
   }
@@ -68,9 +68,8 @@ absl::Status CheckRequest(const DeviceInfo& info, const IoRequest& request) {
   if (!aligned) AbortOnMisuse(info, request, "offset, length or buffer is not a multiple of the block size");
 
   const uint64_t length_bytes = request.length_bytes();
-  if (request.offset_bytes > info.size_bytes || length_bytes > info.size_bytes - request.offset_bytes) {
-    return absl::OutOfRangeError(
-        absl::StrCat(Describe(info, request), ": the device ends at ", info.size_bytes));
+  if (request.offset_bytes > size_bytes || length_bytes > size_bytes - request.offset_bytes) {
+    return absl::OutOfRangeError(absl::StrCat(Describe(info, request), ": the device ends at ", size_bytes));
   }
   if (request.op != IoOp::kAtomicWrite) return absl::OkStatus();
   if (!WithinAtomicLimits(info.atomic, {request.offset_bytes, length_bytes})) {

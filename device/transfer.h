@@ -18,11 +18,11 @@ namespace untorn {
 // True if the device keeps a write of this range whole.
 bool WithinAtomicLimits(const AtomicLimits& limits, ByteRange range);
 
-// Checks whether the request can be tried at all. Errors of the program abort the process: a
+// Checks whether the request can be tried at all, on a device of that size. Errors of the program abort the process: a
 // misaligned offset, length or buffer, and a write to a device that is open for reading only.
 //  kOutOfRange     the range reaches beyond the device
 //  kUnimplemented  the limits do not cover this atomic write
-absl::Status CheckRequest(const DeviceInfo& info, const IoRequest& request);
+absl::Status CheckRequest(const DeviceInfo& info, uint64_t size_bytes, const IoRequest& request);
 
 // One read or write under way. It splits lists longer than IOV_MAX, and continues after a call that was cut
 // short. An atomic write is one system call or fails.

@@ -23,10 +23,7 @@ constexpr unsigned kReapBatch = 64;
 
 }  // namespace
 
-UringDevice::UringDevice(const DeviceInfo& info) {
-  info_ = info;
-  info_.engine = "io_uring";
-}
+UringDevice::UringDevice(const DeviceInfo& info) : FileBackedDevice(info) { info_.engine = "io_uring"; }
 
 absl::StatusOr<std::unique_ptr<Device>> UringDevice::Create(OpenFile& file, const DeviceInfo& info) {
   auto device = std::unique_ptr<UringDevice>(new UringDevice(info));
@@ -118,7 +115,7 @@ void UringDevice::FillRing() {
 void UringDevice::Submit(absl::Span<IoRequest* const> requests) {
   const MutexLock lock(mu_);
   for (IoRequest* request : requests) {
-    request->status = CheckRequest(info_, *request);
+    request->status = CheckRequest(info_, size_bytes(), *request);
     Operation* operation = NewOperation();
     operation->request = request;
     operation->transfer.reset();

@@ -23,12 +23,12 @@
 #include "absl/status/statusor.h"
 #include "base/mutex.h"
 #include "device/device.h"
-#include "device/open_file.h"
+#include "device/file_backed_device.h"
 #include "device/transfer.h"
 
 namespace untorn {
 
-class UringDevice : public Device {
+class UringDevice : public FileBackedDevice {
  public:
   // kUnavailable: the system refuses io_uring. `file` is then left as it was.
   static absl::StatusOr<std::unique_ptr<Device>> Create(OpenFile& file, const DeviceInfo& info);
@@ -55,7 +55,6 @@ class UringDevice : public Device {
   void Prepare(io_uring_sqe* sqe, Operation* operation);
   void FillRing() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
-  OpenFile file_;
   io_uring ring_;
 
   Mutex mu_;

@@ -11,10 +11,10 @@
 namespace untorn {
 namespace {
 
-// Merges the frozen delta into the tree, and writes the free-space map that goes with the new tree. All
-// writes are sent, and some may still be in flight. Fills in the roots of `next`.
-absl::Status WriteTreeAndMap(Lock& lock, const CheckpointParts& parts, CheckpointSink& sink,
-                             Superblock* next) REQUIRES_STORE_LOCK {
+// Merges the frozen delta into the tree. All writes are sent, and some may still be in flight. Fills in the root of
+// `next`.
+absl::Status WriteTree(Lock& lock, const CheckpointParts& parts, CheckpointSink& sink,
+                       Superblock* next) REQUIRES_STORE_LOCK {
   const std::unique_ptr<TreeEditSource> edits = parts.state.frozen->Edits();
   const std::unique_ptr<TreeEditSource> ahead = parts.state.frozen->Edits();
   absl::StatusOr<TreeRoot> root;
@@ -26,7 +26,12 @@ absl::Status WriteTreeAndMap(Lock& lock, const CheckpointParts& parts, Checkpoin
   }
   RETURN_IF_ERROR(root.status());
   next->tree = *root;
-  RETURN_IF_ERROR(sink.Finish(lock, *parts.state.frozen));
+  return sink.Finish(lock, *parts.state.frozen);
+}
+
+// Writes the free-space map, as WriteTree() writes the tree.
+absl::Status WriteMap(const CheckpointParts& parts, CheckpointSink& sink,
+                      Superblock* next) REQUIRES_STORE_LOCK {
   const auto write = [&](BlockNumber block, std::span<const std::byte> bytes) REQUIRES_STORE_LOCK {
     sink.Write(block, bytes);
     return absl::OkStatus();
@@ -57,6 +62,7 @@ absl::Status MakeCheckpoint(Lock& lock, const CheckpointParts& parts, const uint
   state.active = std::make_unique<Delta>();
   Superblock next = state.superblock;
   ++next.generation;
+  if (state.next_geometry) next.geometry = *state.next_geometry;
   // The next superblock names exactly what the frozen delta holds.
   next.checkpoint_lsn = parts.log.durable_lsn();
   next.checkpoint_position = parts.log.durable_position();
@@ -67,8 +73,10 @@ absl::Status MakeCheckpoint(Lock& lock, const CheckpointParts& parts, const uint
   UNTORN_CHECK(next.checkpoint_position >= state.superblock.checkpoint_position,
                "a checkpoint's log position goes back");
   CheckpointSink sink(parts.pump, state, parts.space, parts.mappings);
-  if (!state.frozen->empty()) {
-    const absl::Status written = WriteTreeAndMap(lock, parts, sink, &next);
+  if (!state.frozen->empty() || state.next_geometry) {
+    absl::Status written;
+    if (!state.frozen->empty()) written = WriteTree(lock, parts, sink, &next);
+    if (written.ok()) written = WriteMap(parts, sink, &next);
     // The writes are awaited also after an error, because their buffers belong to the sink.
     const absl::Status drained = sink.Drain(lock, 0);
     RETURN_IF_ERROR(written);
@@ -90,6 +98,7 @@ absl::Status MakeCheckpoint(Lock& lock, const CheckpointParts& parts, const uint
     return absl::DataLossError("free-space map: more blocks are in use than may be allocated");
   }
   RETURN_IF_ERROR(parts.superblocks.Write(lock, next));
+  state.next_geometry.reset();
 
   if (parts.log.durable_position() == next.checkpoint_position) parts.lanes.SuperblockNames();
   // Lookups find in the new tree what the frozen delta held.

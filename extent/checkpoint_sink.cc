@@ -99,8 +99,8 @@ void CheckpointSink::MappingRemoved(Extent extent) { Clear(extent); }
 
 void CheckpointSink::Clear(Extent extent) {
   Lock lock(pump_.mutex());
-  // A damaged mapping may lead outside the data area, where nothing is ever freed.
-  if (!state_.superblock.geometry.InDataArea(extent)) return;
+  // A damaged mapping may lead elsewhere, where nothing is ever freed.
+  if (!space_.CheckPlace(extent).ok()) return;
   absl::Status s = space_.LoadGroups(lock, extent);
   if (s.ok()) s = space_.free_space().ClearBase(extent);
   if (error_.ok()) error_ = s;

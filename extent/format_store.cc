@@ -17,15 +17,15 @@ constexpr BlockCount kInitiallyPreparedBlocks = BlocksFor(32 << 20);
 
 absl::Status FormatStore(Device& device, uint64_t size_bytes, bool prepare_all,
                          const std::function<void(uint64_t, uint64_t)>& progress) {
-  if (size_bytes == 0) size_bytes = device.info().size_bytes;
+  if (size_bytes == 0) size_bytes = device.size_bytes();
   const BlockCount asked = WholeBlocks(size_bytes);
   if (asked < kStoreBlocksMin || asked > kStoreBlocksMax) {
     return absl::InvalidArgumentError(absl::StrCat(device.info().path, ": a store has ",
                                                    Bytes(kStoreBlocksMin), " to ", Bytes(kStoreBlocksMax),
                                                    " bytes, not ", size_bytes));
   }
-  if (Bytes(asked) > device.info().size_bytes) {
-    return absl::InvalidArgumentError(absl::StrCat(device.info().path, ": has ", device.info().size_bytes,
+  if (!device.info().needs_preparing && Bytes(asked) > device.size_bytes()) {
+    return absl::InvalidArgumentError(absl::StrCat(device.info().path, ": has ", device.size_bytes(),
                                                    " bytes, fewer than the ", size_bytes, " asked for"));
   }
   Superblock sb;
@@ -42,6 +42,8 @@ absl::Status FormatStore(Device& device, uint64_t size_bytes, bool prepare_all,
                            : total;
   sb.used_blocks = g.FixedBlocks(sb.prepared_blocks);
   sb.epoch = 1;
+
+  RETURN_IF_ERROR(device.Extend(Bytes(sb.prepared_blocks)));
 
   // A device that needs no preparing gets no zeros in its data area.
   const bool zero_data = device.info().needs_preparing;

@@ -38,8 +38,23 @@ FreeSpace::FreeSpace(const Superblock& superblock)
       busy_blocks_(superblock.used_blocks),
       base_blocks_(superblock.used_blocks),
       cursor_(geometry_.log.end()),
-      groups_(shape_.nodes[0]) {
-  for (int level = 1; level <= shape_.root_level(); ++level) tables_.emplace_back(shape_.nodes[level]);
+      tables_(shape_.root_level()) {
+  MakeGroups();
+}
+
+void FreeSpace::MakeGroups() {
+  groups_.resize(PreparedGroups());
+  for (int level = 1; level <= shape_.root_level(); ++level) {
+    const uint64_t below = GroupsBelow(level);
+    tables_[level - 1].resize((groups_.size() + below - 1) / below);
+  }
+}
+
+absl::Status FreeSpace::CheckPrepared(Extent extent) const {
+  if (extent.start < prepared_end() && extent.count <= prepared_end() - extent.start) return absl::OkStatus();
+  return absl::DataLossError(absl::StrCat("free-space map: blocks ", extent.start.value(), " to ",
+                                          (extent.end() - 1).value(), " are in use, but only the ",
+                                          prepared_blocks_.value(), " before may be"));
 }
 
 void FreeSpace::SetPrepared(BlockCount blocks) {
@@ -47,13 +62,39 @@ void FreeSpace::SetPrepared(BlockCount blocks) {
   if (blocks <= prepared_blocks_) return;
   // A free run at the old end may go on into the new blocks, so its bound is not known any more.
   const BlockNumber end = prepared_end();
-  if (Group& group = groups_[GroupOf(end)]; group.busy)
-    NoteRun(group, RunStart(group.busy->data(), BitOf(end)));
+  if (GroupOf(end) < groups_.size()) {
+    if (Group& group = groups_[GroupOf(end)]; group.busy)
+      NoteRun(group, RunStart(group.busy->data(), BitOf(end)));
+  }
   UNTORN_CHECK(!Geometry::EndsInHead(blocks), "a part of a head is prepared");
   const BlockCount fixed = geometry_.FixedBlocks(blocks) - geometry_.FixedBlocks(prepared_blocks_);
   busy_blocks_ += fixed;
   base_blocks_ += fixed;
   prepared_blocks_ = blocks;
+  MakeGroups();
+}
+
+void FreeSpace::Resize(BlockCount total_blocks) {
+  UNTORN_CHECK(total_blocks >= prepared_blocks_, "a store becomes smaller than what is prepared");
+  UNTORN_CHECK(!NextToLoad(0), "the root of the map is not loaded");
+  geometry_.total_blocks = total_blocks;
+  shape_ = FreeMapShape::ForGroups(geometry_.groups());
+  // A root that is not needed any more has one child.
+  while (static_cast<int>(tables_.size()) > shape_.root_level()) {
+    root_ = tables_.back()[0].entries[0].pointer();
+    tables_.pop_back();
+  }
+  while (static_cast<int>(tables_.size()) < shape_.root_level()) {
+    // The root becomes the first child of a new root.
+    BlockCount used;
+    for (const FreeMapEntry& e : tables_.back()[0].entries) used += e.used_blocks;
+    Table& root = tables_.emplace_back(1)[0];
+    root.loaded = true;
+    root.dirty = static_cast<bool>(root_);
+    root.entries.resize(kTableFanout);
+    if (root_) root.entries[0] = {root_.block, root_.checksum, used};
+    root_ = BlockPointer();
+  }
 }
 
 uint64_t FreeSpace::PreparedBits(uint64_t group) const {
@@ -71,8 +112,8 @@ uint32_t FreeSpace::ApplyToGroup(Group& group, BitRun bits, bool busy) {
 }
 
 absl::Status FreeSpace::Mark(Extent extent, bool busy) {
-  UNTORN_CHECK(extent.end() <= geometry_.end(), "blocks are marked that the store does not have");
-  absl::Status status;
+  absl::Status status = CheckPrepared(extent);
+  if (!status.ok()) return status;
   ForEachGroup(extent, [&](uint64_t index, BitRun bits) {
     Group& group = groups_[index];
     uint64_t changed = bits.size();
@@ -159,8 +200,8 @@ std::optional<Extent> FreeSpace::Allocate(BlockCount want, BlockCount min, Block
 }
 
 absl::Status FreeSpace::ChangeBase(Extent extent, bool used) {
-  UNTORN_CHECK(extent.end() <= geometry_.end(), "a checkpoint changes blocks that the store does not have");
-  absl::Status status;
+  absl::Status status = CheckPrepared(extent);
+  if (!status.ok()) return status;
   ForEachGroup(extent, [&](uint64_t index, BitRun bits) {
     Group& group = groups_[index];
     UNTORN_CHECK(group.base != nullptr, "a group is changed before it is loaded");
@@ -187,6 +228,7 @@ bool FreeSpace::Allocatable(BlockNumber block) const {
 }
 
 std::optional<FreeSpace::NodeAddress> FreeSpace::NextToLoad(uint64_t group) const {
+  UNTORN_CHECK(group < groups_.size(), "invariant 6: a group is loaded that is not prepared");
   if (groups_[group].busy) return std::nullopt;
   // The way begins at the root, because only a loaded parent says where its child is.
   NodeAddress at{shape_.root_level(), 0, root_};

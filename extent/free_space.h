@@ -12,6 +12,7 @@
 //  3. Only prepared blocks of the data area are ever allocated.
 //  4. Every chunk has a bound. No free run that begins in the chunk is longer than the bound.
 //  5. The counts of busy and base bits are exact, once the groups that changed are loaded.
+//  6. There are groups and tables in memory for what is prepared, and not for the rest of the store.
 //
 // Changes to a group that is not loaded are remembered, and applied when the group is loaded. The caller
 // reads the blocks that this class names, and hands the content in. So nothing in this class does I/O.
@@ -49,6 +50,10 @@ class FreeSpace {
   // Counts the prepared blocks that are not busy.
   BlockCount free_blocks() const { return prepared_blocks_ - busy_blocks_; }
   BlockCount used_base_blocks() const { return base_blocks_; }
+
+  // Gives the map the shape for a store of another size, which the next superblock must have. Group 0 must be loaded, and
+  // all prepared blocks must stay.
+  void Resize(BlockCount total_blocks);
 
   // Allocates a run of at least `min` and at most `want` blocks, at a multiple of `alignment`. Takes the
   // first run behind the last allocation that has `enough` blocks, else the longest run that the search saw.
@@ -132,6 +137,10 @@ class FreeSpace {
     bool loaded = false, dirty = false;
     std::vector<FreeMapEntry> entries;
   };
+  // Makes groups and tables for what is prepared.
+  void MakeGroups();
+  // Returns kDataLoss unless all blocks of the extent are prepared.
+  absl::Status CheckPrepared(Extent extent) const;
   absl::Status Mark(Extent extent, bool busy);
   absl::Status CheckGroup(uint64_t index) const;
   static uint32_t ApplyToGroup(Group& group, BitRun bits, bool busy);
@@ -156,8 +165,8 @@ class FreeSpace {
                                BlockCount alignment, Extent* longest);
   BlockCount FreeIn(uint64_t group) const;
 
-  const Geometry geometry_;
-  const FreeMapShape shape_;
+  Geometry geometry_;
+  FreeMapShape shape_;
   BlockPointer root_;
   BlockCount prepared_blocks_;
   BlockCount busy_blocks_;

@@ -94,16 +94,19 @@ BlockCount SpaceLedger::SpareBlocks() const { return Untaken(free_.free_blocks()
 
 BlockCount SpaceLedger::ReservableBlocks() const {
   // Blocks still to be prepared count, because the store prepares more before it refuses a write.
-  const BlockCount unprepared = state_.superblock.geometry.total_blocks - free_.prepared_blocks();
+  const BlockCount unprepared = state_.end() - free_.prepared_end();
   return Untaken(free_.free_blocks() + unprepared);
 }
 
 // ---- Blocks ----
 
 absl::Status SpaceLedger::CheckPlace(Extent extent) const {
-  if (state_.superblock.geometry.InDataArea(extent)) return absl::OkStatus();
+  if (state_.superblock.geometry.InDataArea(extent) && extent.end() <= free_.prepared_end()) {
+    return absl::OkStatus();
+  }
   return absl::DataLossError(absl::StrCat("mapping tree: a mapping leads to blocks ", extent.start.value(),
-                                          " to ", (extent.end() - 1).value(), ", outside the data area"));
+                                          " to ", (extent.end() - 1).value(),
+                                          ", outside the prepared data area"));
 }
 
 absl::Status SpaceLedger::LoadGroup(Lock& lock, uint64_t group) {
@@ -171,7 +174,11 @@ absl::StatusOr<Extent> SpaceLedger::AllocateAlignedOrAnywhere(Lock& lock, BlockC
 absl::Status SpaceLedger::WriteZeros(Lock& lock, Extent extent) {
   UNTORN_CHECK(extent.start >= free_.prepared_end() && extent.count > 0,
                "blocks in use are overwritten with zeros");
-  UNTORN_CHECK(extent.end() <= state_.superblock.geometry.end(), "zeros beyond the store");
+  UNTORN_CHECK(extent.end() <= state_.end(), "zeros beyond the store");
+  {
+    const Unlocked unlocked(lock);
+    RETURN_IF_ERROR(pump_.device().Extend(ByteOffset(extent.end())));
+  }
   // The writes go one after another, so a commit on its way waits for one of them at most.
   for (BlockNumber at = extent.start; at < extent.end();) {
     const BlockCount count = std::min(extent.end() - at, BlocksFor(kZeroBytes));
@@ -197,11 +204,13 @@ absl::StatusOr<SpaceLedger::Prepared> SpaceLedger::PrepareMore(Lock& lock, Block
     return Prepared::kMore;
   }
   const BlockNumber start = free_.prepared_end();
-  Extent more{start, std::min(state_.superblock.geometry.end() - start, blocks)};
+  Extent more{start, std::min(state_.end() - start, blocks)};
   if (Geometry::EndsInHead(BlocksBefore(more.end()))) more.count += kHeadBlocks - more.end() % kGroupBlocks;
   if (more.count == 0) return Prepared::kAllPrepared;
   preparing_ = true;
-  const absl::Status written = WriteZeros(lock, more);
+  // A block device that has grown needs no zeros.
+  const absl::Status written =
+      pump_.device().info().needs_preparing ? WriteZeros(lock, more) : absl::OkStatus();
   UNTORN_CHECK(free_.prepared_end() == more.start, "two prepare at once");
   preparing_ = false;
   pump_.Notify();
@@ -210,7 +219,7 @@ absl::StatusOr<SpaceLedger::Prepared> SpaceLedger::PrepareMore(Lock& lock, Block
   free_.SetPrepared(free_.prepared_blocks() + more.count);
   fragmented_ = false;
   // The groups are loaded ahead of need. Whoever needs a group that cannot be read gets the error.
-  LoadGroups(lock, more).IgnoreError();
+  for (uint64_t g = GroupOf(more.start); g <= GroupOf(more.end() - 1); ++g) LoadGroup(lock, g).IgnoreError();
   return Prepared::kMore;
 }
 

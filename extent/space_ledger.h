@@ -179,9 +179,13 @@ class SpaceLedger {
   // ---- For recovery and checkpoints ----
   FreeSpace& free_space() { return free_; }
   const FreeSpace& free_space() const { return free_; }
-  // Returns kDataLoss unless the extent lies in the data area. Only the data area is ever mapped, so nothing
+  // Returns kDataLoss unless the extent lies in the data area, and is prepared. Nothing else is ever mapped, so nothing
   // else may be read, written or freed.
   absl::Status CheckPlace(Extent extent) const REQUIRES_STORE_LOCK;
+  // Loads the root of the map, for FreeSpace::Resize().
+  absl::Status LoadRoot(Lock& lock) REQUIRES_STORE_LOCK { return LoadGroup(lock, 0); }
+  // True while a thread prepares blocks.
+  bool preparing() const REQUIRES_STORE_LOCK { return preparing_; }
   // Loads the parts of the map that the extent touches.
   absl::Status LoadGroups(Lock& lock, Extent extent) REQUIRES_STORE_LOCK;
 

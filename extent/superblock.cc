@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "base/aligned_buffer.h"
+#include "base/status_macros.h"
 
 namespace untorn {
 namespace {
@@ -148,12 +149,13 @@ SuperblockSlots ReadSuperblocks(Device& device) {
   return result;
 }
 
-absl::StatusOr<Superblock> UsableSuperblock(const SuperblockSlots& slots, const DeviceInfo& device,
+absl::StatusOr<Superblock> UsableSuperblock(const SuperblockSlots& slots, const Device& device,
                                             bool for_writing) {
   // Another format version in either slot forbids opening, because that superblock may be the newer one.
   for (const auto& slot : slots.slots) {
     if (!slot.ok() && absl::IsUnimplemented(slot.status())) {
-      return absl::UnimplementedError(absl::StrCat(device.path, ": ", std::string(slot.status().message())));
+      return absl::UnimplementedError(
+          absl::StrCat(device.info().path, ": ", std::string(slot.status().message())));
     }
   }
   if (slots.current < 0) {
@@ -161,28 +163,33 @@ absl::StatusOr<Superblock> UsableSuperblock(const SuperblockSlots& slots, const 
     // Only a device without any superblock is foreign. A slot that is damaged means a damaged store.
     const auto foreign = [](const absl::Status& s) { return absl::IsNotFound(s) || absl::IsOutOfRange(s); };
     if (foreign(a) && foreign(b)) {
-      return absl::InvalidArgumentError(absl::StrCat(device.path, ": not an untorn store (no superblock)"));
+      return absl::InvalidArgumentError(
+          absl::StrCat(device.info().path, ": not an untorn store (no superblock)"));
     }
-    return absl::DataLossError(absl::StrCat(device.path, ": no usable superblock: ", std::string(a.message()),
-                                            "; ", std::string(b.message())));
+    return absl::DataLossError(absl::StrCat(device.info().path, ": no usable superblock: ",
+                                            std::string(a.message()), "; ", std::string(b.message())));
   }
   const Superblock& s = *slots.slots[slots.current];
   if (const uint64_t unknown = s.features.incompatible & ~kKnownFeatures.incompatible) {
-    return absl::UnimplementedError(absl::StrFormat(
-        "%s: uses features this version does not know (incompatible bits 0x%x)", device.path, unknown));
+    return absl::UnimplementedError(
+        absl::StrFormat("%s: uses features this version does not know (incompatible bits 0x%x)",
+                        device.info().path, unknown));
   }
   if (const uint64_t unknown = s.features.read_only_compatible & ~kKnownFeatures.read_only_compatible;
       unknown && for_writing) {
     return absl::UnimplementedError(absl::StrFormat(
         "%s: uses features this version can only read (read-only compatible bits 0x%x); open it read-only",
-        device.path, unknown));
+        device.info().path, unknown));
   }
-  if (WholeBlocks(device.size_bytes) < s.geometry.total_blocks) {
-    return absl::DataLossError(absl::StrCat(device.path, ": cut short: the store has ",
-                                            Bytes(s.geometry.total_blocks), " bytes, the device ",
-                                            device.size_bytes));
-  }
+  RETURN_IF_ERROR(
+      CheckNotCutShort(device, device.info().needs_preparing ? s.prepared_blocks : s.geometry.total_blocks));
   return s;
+}
+
+absl::Status CheckNotCutShort(const Device& device, BlockCount blocks) {
+  if (WholeBlocks(device.size_bytes()) >= blocks) return absl::OkStatus();
+  return absl::DataLossError(absl::StrCat(device.info().path, ": cut short: the store has used ",
+                                          Bytes(blocks), " bytes, and the device has ", device.size_bytes()));
 }
 
 }  // namespace untorn

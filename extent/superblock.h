@@ -95,9 +95,11 @@ SuperblockSlots ReadSuperblocks(Device& device);
 // Returns the superblock in use, or the reason that forbids opening.
 //  kInvalidArgument  the device is not an untorn store
 //  kUnimplemented    another format version, or unknown feature bits that forbid this way of opening
-//  kDataLoss         both slots are damaged, or the device is smaller than the store
-absl::StatusOr<Superblock> UsableSuperblock(const SuperblockSlots& slots, const DeviceInfo& device,
+//  kDataLoss         both slots are damaged, or the device ends before what it must have
+absl::StatusOr<Superblock> UsableSuperblock(const SuperblockSlots& slots, const Device& device,
                                             bool for_writing);
+// Returns kDataLoss if the device ends before so many blocks. A file has all blocks that were ever prepared.
+absl::Status CheckNotCutShort(const Device& device, BlockCount blocks);
 
 }  // namespace untorn
 

@@ -29,8 +29,9 @@ absl::StatusOr<std::unique_ptr<Volume>> Volume::Open(IoPump& pump, bool read_onl
   // What a dead owner left in the disk's cache must be durable before anything is built on it.
   if (OpenFlushesFirst(read_only)) RETURN_IF_ERROR(FlushBlocking(device));
   const SuperblockSlots slots = ReadSuperblocks(device);
-  ASSIGN_OR_RETURN(const Superblock superblock, UsableSuperblock(slots, device.info(), !read_only));
+  ASSIGN_OR_RETURN(const Superblock superblock, UsableSuperblock(slots, device, !read_only));
   ASSIGN_OR_RETURN(LogTail tail, ReadLogTail(device, superblock));
+  RETURN_IF_ERROR(CheckNotCutShort(device, tail.prepared_blocks));
   // A damaged log is not cut where the damage begins, because acknowledged records would be lost.
   if (!tail.damage.ok()) {
     return absl::DataLossError(absl::StrCat(device.info().path, ": ", std::string(tail.damage.message())));
@@ -183,6 +184,12 @@ bool Volume::ExcusesMismatch(const Mapping& mapping) const {
 }
 
 void Volume::CloseNewestMappings() { state_.open.CloseNewest(state_.session, state_.active.get()); }
+
+void Volume::Resize(BlockCount total_blocks) {
+  UNTORN_CHECK(!resizing() && !checkpoint_running() && !space_.preparing(), "a store is resized out of turn");
+  space_.free_space().Resize(total_blocks);
+  state_.next_geometry = Geometry{total_blocks, geometry().log};
+}
 
 absl::Status Volume::RunCheckpoint(Lock& lock) {
   RETURN_IF_ERROR(

@@ -81,6 +81,12 @@ class Volume {
   bool ExcusesMismatch(const Mapping& mapping) const REQUIRES_STORE_LOCK;
   LogEpoch session() const REQUIRES_STORE_LOCK { return state_.session; }
 
+  // Asks the next checkpoint to give the store another size. The root of the map must be loaded, and nobody may be
+  // preparing blocks or making a checkpoint. All prepared blocks must stay.
+  void Resize(BlockCount total_blocks) REQUIRES_STORE_LOCK;
+  // True until the checkpoint is durable that Resize() has asked for.
+  bool resizing() const REQUIRES_STORE_LOCK { return state_.next_geometry.has_value(); }
+
   // Makes a checkpoint. The caller makes sure that no other checkpoint is running. After an error the volume
   // must not be written any more.
   absl::Status RunCheckpoint(Lock& lock) REQUIRES_STORE_LOCK;

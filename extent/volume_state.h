@@ -8,7 +8,9 @@
 #ifndef UNTORN_EXTENT_VOLUME_STATE_H_
 #define UNTORN_EXTENT_VOLUME_STATE_H_
 
+#include <algorithm>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "extent/delta.h"
@@ -19,12 +21,20 @@ namespace untorn {
 
 struct VolumeState {
   Superblock superblock;  // the newest durable one
+  // Is what the next checkpoint makes the geometry. The free-space map has its shape already.
+  std::optional<Geometry> next_geometry;
   std::unique_ptr<Delta> active = std::make_unique<Delta>();
   std::unique_ptr<Delta> frozen;  // while a checkpoint merges it into the tree
   LogEpoch session;               // the log epoch of this opening; 0 if the store is open for reading alone
   OpenMappings open;              // those in the tree that this session has opened
   Lsn durable_lsn;                // every record up to it is durable
   Settled settled;
+
+  // Returns where the store may end, before and after the next checkpoint.
+  BlockNumber end() const {
+    const BlockNumber now = superblock.geometry.end();
+    return next_geometry ? std::min(now, next_geometry->end()) : now;
+  }
 };
 
 }  // namespace untorn

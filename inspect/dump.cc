@@ -130,10 +130,10 @@ class Dump {
 
   absl::StatusOr<std::string> Run() {
     const SuperblockSlots slots = ReadSuperblocks(device_);
-    const absl::StatusOr<Superblock> usable = UsableSuperblock(slots, device_.info(), /*for_writing=*/false);
+    const absl::StatusOr<Superblock> usable = UsableSuperblock(slots, device_, /*for_writing=*/false);
     out_.Begin('{');
     out_.Member("path", Printable(device_.info().path));
-    out_.Member("device_bytes", device_.info().size_bytes);
+    out_.Member("device_bytes", device_.size_bytes());
     if (!usable.ok()) out_.Member("error", ErrorJson(usable.status()));
     DumpSlots(slots);
     if (slots.current >= 0) {

@@ -81,7 +81,7 @@ class Fsck {
   // Returns the superblock in use, or nothing where no further check makes sense.
   std::optional<Superblock> CheckSuperblocks() {
     const SuperblockSlots slots = ReadSuperblocks(device_);
-    absl::StatusOr<Superblock> usable = UsableSuperblock(slots, device_.info(), /*for_writing=*/false);
+    absl::StatusOr<Superblock> usable = UsableSuperblock(slots, device_, /*for_writing=*/false);
     const bool cut_short = !usable.ok() && absl::IsDataLoss(usable.status()) && slots.current >= 0;
     if (!usable.ok() && !cut_short) {
       findings_.Add(FindingCode::kNoSuperblock, Message(usable.status()));
@@ -92,7 +92,7 @@ class Fsck {
     current_slot_ = slots.current;
     if (!spare.ok()) {
       SpareIsDamaged(current, Message(spare.status()));
-    } else if (spare->uuid != current.uuid || spare->geometry != current.geometry) {
+    } else if (spare->uuid != current.uuid) {
       SpareIsDamaged(current, "belongs to another store, " + UuidString(spare->uuid));
     } else if (spare->generation == current.generation && *spare != current) {
       SpareIsDamaged(current, "has the same generation and other contents");
@@ -124,6 +124,8 @@ class Fsck {
 
     Delta delta;
     ASSIGN_OR_RETURN(const LogTail tail, ReplayLog(device_, sb, &delta, [](const LogRecord&) {}));
+    if (absl::Status s = CheckNotCutShort(device_, tail.prepared_blocks); !s.ok())
+      findings_.Add(FindingCode::kStoreCutShort, Message(s));
     if (!tail.damage.ok()) {
       findings_.Add(FindingCode::kLogDamaged, Message(tail.damage), "; the log counts up to record ",
                     tail.lsn);
@@ -157,13 +159,13 @@ class Fsck {
                     " levels and ", sb.tree.leaf_bytes, " bytes in its leaves, it has ", tree.levels(),
                     " and ", tree.leaf_bytes());
     }
-    const auto not_prepared = [&](Extent run) {
-      findings_.Add(FindingCode::kMappingOutOfBounds, DescribeRun(run), " in use, but only the ",
-                    sb.prepared_blocks, " before may be: a store open for writing zeroes those behind");
-    };
-    tree.base().ForEachRun(
-        {BlockAfterFirst(sb.prepared_blocks), sb.geometry.total_blocks - sb.prepared_blocks}, true,
-        not_prepared);
+    tree.base().ForEachRun([&](Extent run) {
+      const BlockNumber start = std::max(run.start, BlockAfterFirst(sb.prepared_blocks));
+      if (start >= run.end()) return;
+      findings_.Add(FindingCode::kMappingOutOfBounds, DescribeRun(Extent{start, run.end() - start}),
+                    " in use, but only the ", sb.prepared_blocks,
+                    " before may be: a store open for writing zeroes those behind");
+    });
     CheckLogSpace(sb, tail, delta, tree);
 
     const bool all_known = tree.nodes_lost() == 0;

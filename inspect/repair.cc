@@ -30,7 +30,7 @@ class Repair {
     if (result_.found.findings_total == 0) return std::move(result_);
 
     slots_ = ReadSuperblocks(device_);
-    absl::StatusOr<Superblock> usable = UsableSuperblock(slots_, device_.info(), /*for_writing=*/true);
+    absl::StatusOr<Superblock> usable = UsableSuperblock(slots_, device_, /*for_writing=*/true);
     if (!usable.ok()) {
       return absl::FailedPreconditionError(
           absl::StrCat("this cannot be repaired: ", Message(usable.status())));

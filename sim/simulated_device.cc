@@ -23,9 +23,10 @@ struct Pending {
   bool refused = false;  // fails without an effect
   bool held = false;
   std::optional<SimulatedFault::Kind> fault;
-  DiskWrite write;            // for a write: its content at Submit()
-  uint64_t flush_covers = 0;  // for a flush: covers unflushed writes before this number
-  uint64_t done_ns = 0;       // in virtual time
+  DiskWrite write;                  // for a write: its content at Submit()
+  uint64_t flush_covers = 0;        // for a flush: covers unflushed writes before this number
+  uint64_t flush_length_bytes = 0;  // and the length that the file had
+  uint64_t done_ns = 0;             // in virtual time
 };
 
 bool IsWrite(IoOp op) { return op == IoOp::kWrite || op == IoOp::kAtomicWrite; }
@@ -229,6 +230,7 @@ void SimulatedDevice::Impl::Complete(Pending p) {
       if (options.lies.ignore_flush) break;
       if (p.status.ok()) {
         state().FlushBefore(p.flush_covers);
+        state().durable_length_bytes = std::max(state().durable_length_bytes, p.flush_length_bytes);
       } else {
         state().FailFlushBefore(p.flush_covers, rng);
       }
@@ -250,10 +252,11 @@ SimulatedDevice::SimulatedDevice(std::shared_ptr<SimulatedDisk> disk, const Simu
   info_.engine = "memory";
   info_.direct_io = true;
   info_.needs_preparing = options.needs_preparing;
-  info_.size_bytes = state.size_bytes;
+  info_.size_bytes = state.length_bytes;
   info_.atomic = options.atomic;
   info_.atomic_note = options.atomic.usable() ? "simulated" : "none: the simulated disk has no atomic writes";
   if (options.track_reads) impl_->read_blocks.resize(state.size_bytes / kBlockBytes);
+  impl_->reads_fingerprint = state.LengthFingerprint();
   std::lock_guard<std::mutex> lock(state.mu);
   state.keep_previous |= options.keep_previous;
   // What the last device left in flight has landed by now, or never lands (fault model 4).
@@ -271,6 +274,22 @@ SimulatedDevice::~SimulatedDevice() {
   for (const DiskWrite* write : impl_->InFlight()) state.orphans.push_back(*write);
 }
 
+uint64_t SimulatedDevice::size_bytes() const { return impl_->state().length_bytes; }
+
+absl::Status SimulatedDevice::Extend(uint64_t size_bytes) {
+  if (!info_.needs_preparing) return Device::Extend(size_bytes);
+  SimulatedDisk::State& state = impl_->state();
+  std::unique_lock<std::mutex> lock(state.mu);
+  if (size_bytes > state.size_bytes) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("memory: cannot be given a size of ", size_bytes, " bytes: the file system is full"));
+  }
+  if (impl_->disconnected || size_bytes <= state.length_bytes) return absl::OkStatus();
+  state.length_bytes = size_bytes;
+  impl_->Observe(std::move(lock));
+  return absl::OkStatus();
+}
+
 void SimulatedDevice::Submit(absl::Span<IoRequest* const> requests) {
   SimulatedDisk::State& state = impl_->state();
   std::unique_lock<std::mutex> lock(state.mu);
@@ -279,7 +298,7 @@ void SimulatedDevice::Submit(absl::Span<IoRequest* const> requests) {
     Pending pending;
     pending.request = request;
     pending.op = request->op;
-    pending.status = CheckRequest(info_, *request);
+    pending.status = CheckRequest(info_, state.length_bytes, *request);
     pending.refused = !pending.status.ok();
     if (pending.status.ok() && request->op == IoOp::kAtomicWrite &&
         impl_->options.refuse_atomic_per_mille > 0 &&
@@ -304,6 +323,7 @@ void SimulatedDevice::Submit(absl::Span<IoRequest* const> requests) {
         ++counts_.flushes;
         // Only writes that Reap() has handed back by now have a number (fault model 1).
         pending.flush_covers = state.unflushed_end();
+        pending.flush_length_bytes = state.length_bytes;
         break;
       case IoOp::kWrite:
       case IoOp::kAtomicWrite:

@@ -88,6 +88,8 @@ class SimulatedDevice : public Device {
   SimulatedDevice(std::shared_ptr<SimulatedDisk> disk, const SimulatedDeviceOptions& options);
   ~SimulatedDevice() override;
 
+  uint64_t size_bytes() const override;
+  absl::Status Extend(uint64_t size_bytes) override;
   void Submit(absl::Span<IoRequest* const> requests) override;
   void Reap(bool wait, std::vector<IoRequest*>* completed) override;
 

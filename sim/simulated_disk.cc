@@ -176,6 +176,14 @@ void SimulatedDisk::State::FlushBefore(uint64_t end) {
   }
 }
 
+void SimulatedDisk::State::CutToDurableLength() {
+  for (BlockNumber b = DeviceBlockAt(durable_length_bytes); b < DeviceBlockAt(length_bytes); ++b) {
+    static const char kZeros[kBlockBytes] = {};
+    if (medium.Share(b) != nullptr) medium.Set(b, MakeDiskBlock(kZeros));
+  }
+  length_bytes = durable_length_bytes;
+}
+
 void SimulatedDisk::State::FailFlushBefore(uint64_t end, std::mt19937_64& rng) {
   for (size_t i = 0; i < unflushed.size() && unflushed_first + i < end; ++i) {
     DiskWrite& write = unflushed[i];
@@ -206,12 +214,15 @@ std::vector<DiskWrite> SimulatedDisk::State::TakeInFlight(std::mt19937_64& rng) 
   return writes;
 }
 
-SimulatedDisk::SimulatedDisk(uint64_t size_bytes)
-    : state_(std::make_unique<State>(size_bytes / kBlockBytes * kBlockBytes)) {}
+SimulatedDisk::SimulatedDisk(uint64_t size_bytes, uint64_t length_bytes)
+    : state_(std::make_unique<State>(size_bytes / kBlockBytes * kBlockBytes,
+                                     length_bytes / kBlockBytes * kBlockBytes)) {}
 
 SimulatedDisk::~SimulatedDisk() = default;
 
 uint64_t SimulatedDisk::size_bytes() const { return state_->size_bytes; }
+uint64_t SimulatedDisk::length_bytes() const { return state_->length_bytes; }
+void SimulatedDisk::SetSize(uint64_t size_bytes) { state_->size_bytes = size_bytes; }
 
 void SimulatedDisk::Crash(std::mt19937_64& rng, int keep_per_mille) {
   std::lock_guard<std::mutex> lock(state_->mu);
@@ -226,6 +237,8 @@ void SimulatedDisk::Crash(std::mt19937_64& rng, int keep_per_mille) {
   for (DiskWrite& write : in_flight) land(std::move(write));
   state_->unflushed_first += state_->unflushed.size();
   state_->unflushed.clear();
+  if (rng() % 2 == 0) state_->CutToDurableLength();
+  state_->durable_length_bytes = state_->length_bytes;
   state_->current = state_->medium;
 }
 
@@ -255,8 +268,9 @@ std::vector<SimulatedDisk::Unflushed> SimulatedDisk::unflushed() const {
 
 std::shared_ptr<SimulatedDisk> SimulatedDisk::AfterCut(std::span<const Landing> landings) const {
   std::lock_guard<std::mutex> lock(state_->mu);
-  auto after = std::make_shared<SimulatedDisk>(state_->size_bytes);
+  auto after = std::make_shared<SimulatedDisk>(state_->size_bytes, state_->length_bytes);
   after->state_->medium = state_->medium;
+  after->state_->durable_length_bytes = state_->durable_length_bytes;
   size_t i = 0;
   const auto land = [&](DiskWrite write) {
     if (Lands(landings[i++], &write)) write.ApplyTo(&after->state_->medium);
@@ -266,6 +280,7 @@ std::shared_ptr<SimulatedDisk> SimulatedDisk::AfterCut(std::span<const Landing> 
   }
   for (DiskWrite& write : state_->CopyInFlight()) land(std::move(write));
   UNTORN_CHECK(i == landings.size(), "AfterCut needs a landing for each unflushed write");
+  after->state_->CutToDurableLength();
   // The power cut empties the cache.
   after->state_->current = after->state_->medium;
   return after;
@@ -273,8 +288,9 @@ std::shared_ptr<SimulatedDisk> SimulatedDisk::AfterCut(std::span<const Landing> 
 
 std::shared_ptr<SimulatedDisk> SimulatedDisk::AfterKill(std::span<const Landing> landings) const {
   std::lock_guard<std::mutex> lock(state_->mu);
-  auto after = std::make_shared<SimulatedDisk>(state_->size_bytes);
+  auto after = std::make_shared<SimulatedDisk>(state_->size_bytes, state_->length_bytes);
   after->state_->medium = state_->medium;
+  after->state_->durable_length_bytes = state_->durable_length_bytes;
   after->state_->current = state_->current;
   after->state_->unflushed = state_->unflushed;
   // The landings of completed writes do not count, because the cache survives.
@@ -294,7 +310,7 @@ void SimulatedDisk::SetObserver(std::function<void()> observer) {
 
 uint64_t SimulatedDisk::Fingerprint() const {
   std::lock_guard<std::mutex> lock(state_->mu);
-  uint64_t all = state_->medium.fingerprint();
+  uint64_t all = state_->medium.fingerprint() + state_->LengthFingerprint();
   // What is cached counts in the order of writing: a later power cut depends on that order.
   for (const DiskWrite& write : state_->unflushed) {
     for (size_t i = 0; i < write.blocks.size(); ++i) {
@@ -307,7 +323,7 @@ uint64_t SimulatedDisk::Fingerprint() const {
 
 uint64_t SimulatedDisk::Fingerprint(std::span<const BlockNumber> blocks) const {
   std::lock_guard<std::mutex> lock(state_->mu);
-  uint64_t all = 0;
+  uint64_t all = state_->LengthFingerprint();
   for (BlockNumber block : blocks) all += state_->current.Fingerprint(block);
   return all;
 }
@@ -353,8 +369,9 @@ bool SimulatedDisk::IsReadable(BlockNumber block) const {
 
 std::shared_ptr<SimulatedDisk> SimulatedDisk::Clone() const {
   std::lock_guard<std::mutex> lock(state_->mu);
-  auto clone = std::make_shared<SimulatedDisk>(state_->size_bytes);
+  auto clone = std::make_shared<SimulatedDisk>(state_->size_bytes, state_->length_bytes);
   clone->state_->medium = state_->medium;
+  clone->state_->durable_length_bytes = state_->durable_length_bytes;
   clone->state_->current = state_->current;
   clone->state_->unflushed = state_->unflushed;
   clone->state_->unflushed_first = state_->unflushed_first;

@@ -21,10 +21,16 @@ namespace untorn {
 // until the block is written.
 class SimulatedDisk {
  public:
-  explicit SimulatedDisk(uint64_t size_bytes);
+  explicit SimulatedDisk(uint64_t size_bytes) : SimulatedDisk(size_bytes, size_bytes) {}
+  // A file of `length_bytes`, which Device::Extend() makes longer, on a file system that lets it have `size_bytes`. A
+  // power cut leaves the length that the last flush found.
+  SimulatedDisk(uint64_t size_bytes, uint64_t length_bytes);
   ~SimulatedDisk();
 
   uint64_t size_bytes() const;
+  uint64_t length_bytes() const;
+  // Lets a file become so long from now on.
+  void SetSize(uint64_t size_bytes);
 
   // ---- Power cuts and kills, drawn at random ----
   // Cuts the power. Each unflushed write lands wholly, partly or not, by `rng`. Unflushed are completed

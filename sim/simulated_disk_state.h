@@ -106,10 +106,13 @@ struct DiskUser {
 };
 
 struct SimulatedDisk::State {
-  explicit State(uint64_t size) : size_bytes(size) {}
+  State(uint64_t size, uint64_t length)
+      : size_bytes(size), length_bytes(length), durable_length_bytes(length) {}
 
   mutable std::mutex mu;
-  const uint64_t size_bytes;
+  std::atomic<uint64_t> size_bytes;
+  std::atomic<uint64_t> length_bytes;
+  uint64_t durable_length_bytes;  // as the last flush found it
   DiskBlocks medium;
   DiskBlocks current;  // the medium with the cache over it
   bool keep_previous = false;
@@ -120,6 +123,13 @@ struct SimulatedDisk::State {
   std::vector<DiskUser*> users;
   std::vector<DiskWrite> orphans;  // in flight on the device that was destroyed last
   std::function<void()> observer;
+
+  // Ends a file where the last flush found its end.
+  void CutToDurableLength();
+  // Returns what the length adds to fingerprints.
+  uint64_t LengthFingerprint() const {
+    return length_bytes == size_bytes ? 0 : length_bytes * 0x9e3779b97f4a7c15;
+  }
 
   uint64_t unflushed_end() const { return unflushed_first + unflushed.size(); }
   void Cache(DiskWrite write);

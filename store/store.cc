@@ -239,7 +239,7 @@ absl::StatusOr<std::unique_ptr<Store>> OpenOnDevice(std::unique_ptr<Device> devi
 namespace {
 
 absl::Status CreateInFile(const std::string& path, const CreateOptions& options) {
-  RETURN_IF_ERROR(CreateStoreFile(path, Bytes(WholeBlocks(options.size_bytes))));
+  RETURN_IF_ERROR(CreateStoreFile(path));
   absl::StatusOr<std::unique_ptr<Device>> device = OpenFileDevice(path, {});
   absl::Status status = device.ok() ? internal::CreateOnDevice(**device, options) : device.status();
   // A file without a complete store must not stay behind.
@@ -295,13 +295,17 @@ absl::Status Store::Create(const std::string& path, const CreateOptions& options
     return absl::AlreadyExistsError(absl::StrCat(path, ": the file exists already"));
   }
   // The size of a file is checked before anything is created or replaced.
-  const BlockCount blocks = WholeBlocks(options.size_bytes);
+  CreateOptions of_file = options;
+  if (options.size_bytes == 0) {
+    ASSIGN_OR_RETURN(of_file.size_bytes, SizeOfFileSystem(path));
+  }
+  const BlockCount blocks = WholeBlocks(of_file.size_bytes);
   if (blocks < kStoreBlocksMin || blocks > kStoreBlocksMax) {
     return absl::InvalidArgumentError(absl::StrCat(path, ": a store has ", Bytes(kStoreBlocksMin), " to ",
                                                    Bytes(kStoreBlocksMax), " bytes, not ",
-                                                   options.size_bytes));
+                                                   of_file.size_bytes));
   }
-  return exists ? ReplaceFile(path, options) : CreateInFile(path, options);
+  return exists ? ReplaceFile(path, of_file) : CreateInFile(path, of_file);
 }
 
 absl::StatusOr<std::unique_ptr<Store>> Store::Open(const std::string& path, const OpenOptions& options) {
@@ -346,6 +350,7 @@ absl::StatusOr<std::vector<ObjectInfo>> Store::List(std::string_view after, size
 absl::Status Store::Barrier() { return impl_->Barrier(); }
 absl::Status Store::Sync() { return impl_->Sync(); }
 absl::Status Store::Checkpoint() { return impl_->Checkpoint(); }
+absl::Status Store::Resize(uint64_t size_bytes) { return impl_->Resize(size_bytes); }
 
 absl::StatusOr<ScrubResult> Store::Scrub(const ScrubOptions& options) {
   return internal::Scrub(*impl_, options);

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "device/file_device.h"
 
 namespace untorn::internal {
 namespace {
@@ -181,6 +182,47 @@ absl::Status StoreImpl::Checkpoint() {
   RETURN_IF_ERROR(CheckProcess());
   Lock lock(storage_->mu);
   RETURN_IF_ERROR(front_.parts.health.CheckWritable());
+  return writeback_.checkpointer().Checkpoint(lock);
+}
+
+absl::StatusOr<uint64_t> StoreImpl::LargestSize() const {
+  const DeviceInfo& info = storage_->info;
+  if (!info.block_device) return SizeOfFileSystem(info.path);
+  const Lock lock(storage_->mu);
+  RETURN_IF_ERROR(front_.parts.health.CheckOpen());
+  RETURN_IF_ERROR(storage_->device->Extend(0));
+  return storage_->device->size_bytes();
+}
+
+absl::Status StoreImpl::Resize(uint64_t size_bytes) {
+  RETURN_IF_ERROR(CheckProcess());
+  const std::string& path = storage_->info.path;
+  if (size_bytes == 0) {
+    ASSIGN_OR_RETURN(size_bytes, LargestSize());
+  }
+  // A head that would be cut short is left out.
+  const BlockCount total = Geometry::ForSize(WholeBlocks(size_bytes)).total_blocks;
+  if (total < kStoreBlocksMin || total > kStoreBlocksMax) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": a store has ", Bytes(kStoreBlocksMin), " to ",
+                                                   Bytes(kStoreBlocksMax), " bytes, not ", size_bytes));
+  }
+  Lock lock(storage_->mu);
+  RETURN_IF_ERROR(front_.parts.health.CheckWritable());
+  Volume& volume = *storage_->volume;
+  if (!storage_->info.needs_preparing) RETURN_IF_ERROR(storage_->device->Extend(Bytes(total)));
+  // Loading releases the lock, so the rest is looked at after it.
+  RETURN_IF_ERROR(volume.space().LoadRoot(lock));
+  front_.parts.WaitUntil(lock, [&]() REQUIRES_STORE_LOCK {
+    return !volume.resizing() && !volume.checkpoint_running() && !volume.space().preparing();
+  });
+  RETURN_IF_ERROR(front_.parts.health.CheckWritable());
+  if (total == volume.geometry().total_blocks) return absl::OkStatus();
+  if (total < volume.space().prepared_blocks()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(path, ": cannot be limited to ", size_bytes, " bytes: it has grown to ",
+                     Bytes(volume.space().prepared_blocks()), " bytes already, and does not become smaller"));
+  }
+  volume.Resize(total);
   return writeback_.checkpointer().Checkpoint(lock);
 }
 

@@ -69,6 +69,7 @@ class StoreImpl : public std::enable_shared_from_this<StoreImpl> {
   absl::Status Barrier() EXCLUDES_STORE_LOCK;
   absl::Status Sync() EXCLUDES_STORE_LOCK;
   absl::Status Checkpoint() EXCLUDES_STORE_LOCK;
+  absl::Status Resize(uint64_t size_bytes) EXCLUDES_STORE_LOCK;
 
   StoreInfo info() const EXCLUDES_STORE_LOCK;
   Stats stats() const EXCLUDES_STORE_LOCK;
@@ -78,6 +79,8 @@ class StoreImpl : public std::enable_shared_from_this<StoreImpl> {
  private:
   StoreImpl(std::unique_ptr<Storage> storage, const OpenOptions& options, bool background);
   void LogOpen() const EXCLUDES_STORE_LOCK;
+  // Returns the size of the block device, or of the file system.
+  absl::StatusOr<uint64_t> LargestSize() const EXCLUDES_STORE_LOCK;
 
   const OpenOptions options_;
   const ForkGuard fork_guard_;

@@ -1,6 +1,4 @@
 // create, info, stats, scrub.
-#include <sys/stat.h>
-
 #include <cstdio>
 #include <memory>
 #include <string>
@@ -20,9 +18,6 @@ int RunCreate(const Invocation& invocation) {
   const std::string& path = invocation.arguments[0];
   const bool quiet = absl::GetFlag(FLAGS_quiet);
   const ByteSize size = absl::GetFlag(FLAGS_size);
-  struct stat status;
-  const bool block_device = stat(path.c_str(), &status) == 0 && S_ISBLK(status.st_mode);
-  if (!block_device && !size.given()) return invocation.Misuse("a store in a file needs --size");
   CreateOptions options;
   options.size_bytes = size.given() ? size.bytes : 0;
   options.force = absl::GetFlag(FLAGS_force);
@@ -38,8 +33,26 @@ int RunCreate(const Invocation& invocation) {
   absl::StatusOr<std::unique_ptr<Store>> store = Store::Open(path, open_options);
   if (!store.ok()) return invocation.Fail(store.status());
   if (!quiet) {
-    std::fprintf(stderr, "created %s: %s, store %s\n", Printable(path).c_str(),
+    std::fprintf(stderr, "created %s: at most %s, store %s\n", Printable(path).c_str(),
                  HumanBytes((*store)->info().size_bytes).c_str(), (*store)->info().uuid.c_str());
+  }
+  return kExitOk;
+}
+
+int RunResize(const Invocation& invocation) {
+  const std::string& path = invocation.arguments[0];
+  const ByteSize size = absl::GetFlag(FLAGS_size);
+  auto store = Store::Open(path, OpenOptionsFromFlags(/*read_only=*/false));
+  if (!store.ok()) return invocation.Fail(store.status());
+  const uint64_t before_bytes = (*store)->info().size_bytes;
+  if (absl::Status resized = (*store)->Resize(size.given() ? size.bytes : 0); !resized.ok()) {
+    return invocation.Fail(resized);
+  }
+  const uint64_t after_bytes = (*store)->info().size_bytes;
+  if (absl::Status closed = (*store)->Close(); !closed.ok()) return invocation.Fail(closed);
+  if (!absl::GetFlag(FLAGS_quiet)) {
+    std::fprintf(stderr, "%s: at most %s, before %s\n", Printable(path).c_str(),
+                 HumanBytes(after_bytes).c_str(), HumanBytes(before_bytes).c_str());
   }
   return kExitOk;
 }
@@ -90,20 +103,35 @@ std::vector<Command> StoreCommands() {
        .arguments = "STORE",
        .summary = "Makes a store in a new file or on a block device",
        .description =
-           "The size is fixed for the store's life; 8M is the least. A file is sparse at first, "
-           "and takes space as the store grows, unless --prepare is given. A block device is used whole "
-           "unless "
-           "--size says less.\n\n"
+           "A file begins small and grows by itself. --size limits it; without --size, the size of the file "
+           "system does. "
+           "The least is 8M. With --prepare, the file has its full size at once. A block device is used "
+           "whole unless "
+           "--size says less. 'untorn resize' changes the limit.\n\n"
            "Refuses to overwrite an existing file, and a device that holds anything recognisable, unless "
            "--force is given: then everything there is lost.",
        .options = WithCommonOptions(
-           {{"size", "SIZE", "size of the store; needed for a file"},
+           {{"size", "SIZE", "the most that the store may take"},
             {"prepare", "", "write all of the file once now, so that growing costs nothing later"},
             {"force", "", "overwrite an existing file or whatever the device holds"}}),
        .examples = "untorn create app.untorn --size=4G\nuntorn create /dev/sdx1",
        .min_arguments = 1,
        .max_arguments = 1,
        .run = RunCreate},
+      {.name = "resize",
+       .arguments = "STORE",
+       .summary = "Sets the most that a store may take",
+       .description =
+           "Raises the limit, or lowers it as far as the store has not grown yet. Copies nothing, and takes "
+           "no time. "
+           "A block device must have grown before. An application resizes a store in use by Store::Resize.",
+       .options = WithOpenOptions(
+           {{"size", "SIZE",
+             "the most that the store may take; without it, all of the block device or file system"}}),
+       .examples = "untorn resize app.untorn --size=100G\nuntorn resize /dev/sdx1",
+       .min_arguments = 1,
+       .max_arguments = 1,
+       .run = RunResize},
       {.name = "info",
        .arguments = "STORE",
        .summary = "Shows what a store is, and how atomic writes reach its device",

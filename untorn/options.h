@@ -58,8 +58,8 @@ enum class LogLevel { kInfo, kWarning, kError };
 using LogCallback = std::function<void(LogLevel, std::string_view)>;
 
 struct CreateOptions {
-  // Is the size of the store, at least 8 MiB, and fixed for the life of the store. 0 takes all of a block
-  // device; a file needs a size. A file is sparse at first.
+  // Is the most that the store may take, at least 8 MiB. 0 takes all of a block device, and as much as the file system
+  // has for a file. A file begins small and grows by itself. The limit can be raised later (Store::Resize).
   uint64_t size_bytes = 0;
   // Replaces an existing file, or overwrites a device that seems to hold a file system or a store.
   bool force = false;

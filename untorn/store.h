@@ -238,6 +238,14 @@ class Store {
   // Writes a checkpoint. A checkpoint shortens the next recovery, and gives pending space back.
   absl::Status Checkpoint();
 
+  // Sets the most that the store may take, while it is in use. 0 stands for the size of the file system or block device
+  // below. Writes a checkpoint. A crash leaves the old limit or the
+  // new one. A block device must have grown before, and a file needs no space yet.
+  //  kInvalidArgument     no store can have the size
+  //  kFailedPrecondition  the store has grown beyond the size; the message says how far
+  //  kOutOfRange          the block device is smaller
+  absl::Status Resize(uint64_t size_bytes);
+
   // Reads all data from the device, past the cache, and compares it with its checksums, object by object. Other calls go
   // on meanwhile, other scrubs too. What is wrong is in the result: object, range and cause. An object that is renamed
   // meanwhile may be left out, or be read twice. What is on its way to the device is left out. Changes no content. Blocks

@@ -80,7 +80,9 @@ absl::StatusOr<std::unique_ptr<Device>> MakeDevice(DeviceKind kind, const TempPa
     }
     return std::make_unique<SimulatedDevice>(std::make_shared<SimulatedDisk>(size_bytes), options);
   }
-  if (absl::Status status = CreateStoreFile(path.str(), size_bytes); !status.ok()) return status;
+  if (absl::Status status = CreateStoreFile(path.str()); !status.ok()) return status;
+  if (truncate(path.str().c_str(), static_cast<off_t>(size_bytes)) != 0)
+    return absl::InternalError("truncate");
   if (kind == DeviceKind::kBuffered) {
     // As where the file system refuses direct I/O, which those at hand do not.
     DeviceInfo info;

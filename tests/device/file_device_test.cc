@@ -12,6 +12,7 @@
 #include <cstring>
 #include <fstream>
 
+#include "base/aligned_buffer.h"
 #include "device/open_file.h"
 #include "device/syscall_device.h"
 #include "device/uring_device.h"
@@ -57,7 +58,10 @@ class Holder {
 
 class FileDeviceTest : public testing::Test {
  protected:
-  void SetUp() override { ASSERT_TRUE(CreateStoreFile(path_.str(), kFileBytes).ok()); }
+  void SetUp() override {
+    ASSERT_TRUE(CreateStoreFile(path_.str()).ok());
+    ASSERT_EQ(truncate(path_.str().c_str(), kFileBytes), 0);
+  }
   TempPath path_;
 };
 
@@ -112,7 +116,32 @@ TEST_F(FileDeviceTest, WrongPathsAreToldApart) {
   EXPECT_EQ(OpenFileDevice(path_.str() + ".missing", {}).status().code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(OpenFileDevice(testing::TempDir(), {}).status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(OpenFileDevice("/dev/null", {}).status().code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(CreateStoreFile(path_.str(), kFileBytes).code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_EQ(CreateStoreFile(path_.str()).code(), absl::StatusCode::kAlreadyExists);
+}
+
+TEST_F(FileDeviceTest, FileThatIsExtendedReadsAsZerosAndNeverBecomesShorter) {
+  auto device = OpenFileDevice(path_.str(), {});
+  ASSERT_TRUE(device.ok()) << device.status();
+  AlignedBuffer block(kBlockBytes);
+  EXPECT_TRUE(absl::IsOutOfRange(ReadBlocking(**device, kFileBytes, block.data(), kBlockBytes)));
+  for (const uint64_t bytes : {2 * kFileBytes, kFileBytes}) {
+    ASSERT_TRUE((*device)->Extend(bytes).ok());
+    EXPECT_EQ((*device)->size_bytes(), 2 * kFileBytes);
+  }
+  ASSERT_TRUE(ReadBlocking(**device, 2 * kFileBytes - kBlockBytes, block.data(), kBlockBytes).ok());
+  EXPECT_EQ(block.data()[0], std::byte{0});
+  struct stat st;
+  ASSERT_EQ(stat(path_.str().c_str(), &st), 0);
+  EXPECT_EQ(static_cast<uint64_t>(st.st_size), 2 * kFileBytes);
+  EXPECT_TRUE(absl::IsResourceExhausted((*device)->Extend(uint64_t{1} << 62))) << "no file may be so large";
+  EXPECT_EQ((*device)->size_bytes(), 2 * kFileBytes);
+}
+
+TEST_F(FileDeviceTest, FileSystemHasASize) {
+  const auto bytes = SizeOfFileSystem(path_.str());
+  ASSERT_TRUE(bytes.ok()) << bytes.status();
+  EXPECT_GT(*bytes, kFileBytes);
+  EXPECT_FALSE(SizeOfFileSystem("/missing/store").ok());
 }
 
 TEST_F(FileDeviceTest, SizeIsRoundedDownToBlocks) {

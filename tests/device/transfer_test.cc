@@ -131,9 +131,9 @@ TEST_F(TransferTest, HardwareAtomicWriteOfTwoBuffersIsRefused) {
   AlignedBuffer half = Filled(8192, 'x');
   IoRequest request = Request(IoOp::kAtomicWrite, 65536, half);
   request.iov.push_back({half.data(), half.size()});
-  EXPECT_EQ(CheckRequest(InfoWith(AtomicSource::kHardware), request).code(),
+  EXPECT_EQ(CheckRequest(InfoWith(AtomicSource::kHardware), 1 << 20, request).code(),
             absl::StatusCode::kUnimplemented);
-  EXPECT_TRUE(CheckRequest(InfoWith(AtomicSource::kStated), request).ok());
+  EXPECT_TRUE(CheckRequest(InfoWith(AtomicSource::kStated), 1 << 20, request).ok());
 }
 
 TEST(WithinAtomicLimitsTest, CountsSizeAlignmentAndBoundary) {

@@ -338,6 +338,9 @@ std::string Driver::Call(const Step& step) {
       wrong = Judge(store_.Barrier(), step, &done);
       model_.Barrier();
       break;
+    case Step::kResize:
+      wrong = Judge(store_.Resize(step.length), step, &done);
+      break;
     case Step::kCheckpoint:
       wrong = Judge(store_.Checkpoint(), step, &done);
       break;

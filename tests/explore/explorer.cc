@@ -78,6 +78,7 @@ absl::StatusOr<std::unique_ptr<StoreProcess>> Explorer::Open(const ExploreBase& 
   SimulatedDeviceOptions options;
   options.seed = rng_();
   options.atomic = base.atomic;
+  options.needs_preparing = base.grows;
   options.lies = options_.lies;
   options.track_reads = true;
   return StoreProcess::Open(std::move(disk), options);
@@ -174,9 +175,8 @@ void Explorer::Forget() {
 
 // fsck looks at what recovery reads, at the tree, whose blocks follow from that, and at the free-space map.
 std::string Explorer::FsckOnce(const SimulatedDisk& disk, uint64_t recovery_reads) {
-  const Geometry geometry = GeometryOf(disk);
   BlockList map;
-  for (uint64_t group = 0; group < geometry.groups(); ++group) {
+  for (uint64_t group = 0; ByteOffset(HeadOf(group)) < disk.length_bytes(); ++group) {
     for (BlockCount i; i < kHeadBlocks; ++i) map.push_back(HeadOf(group) + i);
   }
   if (!states_->InsertFscked(recovery_reads + disk.Fingerprint(map))) return "";

@@ -36,6 +36,7 @@ struct ExploreBase {
   uint64_t next_stamp = 1;
   AtomicLimits atomic;
   bool may_refuse = false;        // it is nearly full
+  bool grows = false;             // it is in a file
   std::vector<Step> first_steps;  // come before every sequence, with no cuts in them
 };
 

@@ -26,6 +26,7 @@ struct Step {
     kSyncRange,
     kBarrier,
     kCheckpoint,
+    kResize,      // the store may take `length` bytes
     kCreate,
     kRemove,
     kRename,       // to `to`

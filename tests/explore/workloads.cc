@@ -17,6 +17,7 @@ namespace untorn {
 namespace {
 
 constexpr uint64_t kStoreBytes = 8 << 20;
+constexpr uint64_t kGrownBytes = 256 << 20;
 constexpr AtomicLimits kHardware16K = {AtomicSource::kHardware, 4096, 16384, 0};
 constexpr AtomicLimits kStated64K = {AtomicSource::kStated, 4096, 65536, 0};
 
@@ -32,17 +33,20 @@ constexpr char kOpenA[] =
     "sync-all; write a 0 16384 sync; write a 0 16384 sync; write a 0 16384 sync; write a 0 16384 sync";
 
 // Makes a store by these steps, which end with a clean close, or with a kill once all is synced.
-ExploreBase MakeBase(std::string name, const AtomicLimits& atomic, const std::vector<Step>& steps,
-                     bool close) {
+ExploreBase MakeBase(std::string name, const AtomicLimits& atomic, const std::vector<Step>& steps, bool close,
+                     bool grows = false) {
   ExploreBase base;
   base.name = std::move(name);
   base.atomic = atomic;
-  base.disk = std::make_shared<SimulatedDisk>(kStoreBytes);
+  base.grows = grows;
+  base.disk = grows ? std::make_shared<SimulatedDisk>(2 * kGrownBytes, 0)
+                    : std::make_shared<SimulatedDisk>(kStoreBytes);
   SimulatedDeviceOptions options;
   options.atomic = atomic;
+  options.needs_preparing = grows;
   {
     SimulatedDevice device(base.disk, options);
-    Must(internal::CreateOnDevice(device, {}));
+    Must(internal::CreateOnDevice(device, {.size_bytes = grows ? kGrownBytes : kStoreBytes}));
   }
   auto device = std::make_unique<SimulatedDevice>(base.disk, options);
   SimulatedDevice* simulated = device.get();
@@ -111,6 +115,8 @@ std::vector<ExploreBase> MakeBases() {
   for (const Step& step : Steps(tight)) fill.push_back(step);
   bases.push_back(MakeBase("tight", kHardware16K, fill, false));
   bases.back().may_refuse = true;
+  bases.push_back(
+      MakeBase("growing", {}, Steps("create fill; preallocate fill 0 120000000 sync"), true, /*grows=*/true));
   ExploreBase lanes = bases.front();
   lanes.name = "lanes";
   // Two go to the ring, which names the lanes.
@@ -228,6 +234,15 @@ const std::vector<Scenario>& Scenarios() {
        "write b 0 4096 sync; write b 4096 4096 sync; create c sync; write c 0 4096 sync; checkpoint;"
        "write b 0 4096 sync; write b 4096 4096 sync; checkpoint; write c 0 8192 sync; checkpoint; create d "
        "sync"},
+      {"a store that grows into another group, and is resized", "growing",
+       "write a 100 9000 sync; preallocate fill 120000000 9000000; write fill 128980000 16384 sync; write b "
+       "0 4096 sync;"
+       "resize 1000000000; write fill 128990000 9000 sync; checkpoint; resize 200000000; write b 4096 9000 "
+       "sync"},
+      {"limits with more and with fewer levels of the free-space map", "growing",
+       "resize 34359738368; write a 0 16384 sync; resize 8796093022208; write b 100 9000 sync; resize "
+       "200000000;"
+       "write a 100 9000 sync; resize 34359738368; create c sync; checkpoint; write c 0 9000 sync"},
       // What it zeroes lies beyond the size that is durable.
       {"a transaction that punches a hole behind a pending write", "clean",
        "create c sync; write c 47238 10093; tx { write b 57344 4096; punch c 12353 50 } sync"},

@@ -35,7 +35,7 @@ TEST(FormatTest, CutWhileFormattingLeavesAStoreOrNone) {
     }
     disk->Crash(random);
     SimulatedDevice device(disk, {.size_bytes = kSmallest});
-    const auto usable = UsableSuperblock(ReadSuperblocks(device), device.info(), true);
+    const auto usable = UsableSuperblock(ReadSuperblocks(device), device, true);
     if (usable.ok()) {
       EXPECT_NE(OpenVolume::Open(disk), nullptr);
     } else {

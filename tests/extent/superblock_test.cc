@@ -201,7 +201,7 @@ class SuperblockSlotsTest : public testing::Test {
   }
   absl::StatusOr<Superblock> Usable(bool for_writing = true) {
     SimulatedDevice device(disk_, {.size_bytes = disk_->size_bytes()});
-    return UsableSuperblock(ReadSuperblocks(device), device.info(), for_writing);
+    return UsableSuperblock(ReadSuperblocks(device), device, for_writing);
   }
   int Current() {
     SimulatedDevice device(disk_, {.size_bytes = disk_->size_bytes()});

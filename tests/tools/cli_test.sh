@@ -26,7 +26,7 @@ same() { cmp "$1" "$2" || fail "$1 and $2 differ"; }
 
 json() { python3 -c 'import json,sys; d=json.load(open("out")); print(eval(sys.argv[1]))' "$1" || fail "no JSON: $1"; }
 
-commands='create info stats scrub ls rm mv truncate put get write read dump fsck'
+commands='create resize info stats scrub ls rm mv truncate put get write read dump fsck'
 echo "== help"
 expect 0 'Usage: untorn COMMAND' help
 expect 0 'Usage: untorn COMMAND' --help
@@ -56,7 +56,6 @@ expect 2 'takes no value' put s f --no-sync=1
 expect 2 'not a policy' put s f --policy=maybe
 expect 2 'not an engine' info s --engine=steam
 expect 2 'too many arguments' info s t
-expect 2 'needs --size' create s
 expect 2 'unknown option .-x' info s -x
 expect 2 'no part' dump s --parts=log,soul
 expect 2 'needs a NAME' put s -
@@ -66,7 +65,7 @@ expect 2 "leaves out" dump s --parts=log --object=a
 expect 0 'Usage: untorn COMMAND' help help
 
 echo "== create"
-expect 0 'created s.untorn: 64.0 MiB' create s.untorn --size=64M
+expect 0 'created s.untorn: at most 64.0 MiB' create s.untorn --size=64M
 expect 1 'untorn: create: .*exist' create s.untorn --size=64M
 (($(stat -c %b s.untorn) < 100000)) || fail "a new store is not sparse"
 # Prepared, so that what the statistics of a command count is its own.
@@ -80,16 +79,24 @@ expect 0 '' create kept.untorn --size=16M
 ln -s kept.untorn link.untorn
 cp kept.untorn kept.before
 expect 1 'untorn: create: ' create kept.untorn --size=2000000T --force
-if ! truncate -s 1000000T huge 2>/dev/null; then
-  expect 1 'untorn: create: .*large' create kept.untorn --size=1000000T --force
-fi
-rm -f huge
 expect 1 'untorn: create: ' create kept.untorn --size=1M --force
 same kept.untorn kept.before
 chmod 600 kept.untorn
 expect 0 '' create link.untorn --size=8M --force
 [[ $(stat -c %a kept.untorn) == 600 ]] || fail "create --force keeps the permissions"
 [[ -L link.untorn && $(stat -c %s kept.untorn) == 8388608 ]] || fail "create --force through a link"
+# Without a size, and with one that no file can have: the file begins small all the same.
+expect 0 'at most' create growing.untorn
+expect 0 '' create huge.untorn --size=1000000T
+expect 0 '' put huge.untorn kept.before kept --quiet
+expect 0 'huge.untorn: clean' fsck huge.untorn
+(($(stat -c %s huge.untorn) < 200000000 && $(stat -c %s growing.untorn) < 100000000)) || fail "a store begins large"
+expect 0 'at most 128.0 GiB, before' resize huge.untorn --size=128G
+expect 1 'has grown to' resize huge.untorn --size=8M
+expect 2 'is not a size' resize huge.untorn --size=more
+expect 0 '' resize huge.untorn --quiet
+expect 0 'huge.untorn: clean' fsck huge.untorn
+rm huge.untorn
 compgen -G '*.new-*' >/dev/null && fail "create left something: $(ls)"
 
 echo "== put, get"

@@ -26,6 +26,8 @@ class CutDevice : public Device {
   explicit CutDevice(std::unique_ptr<SimulatedDevice> inner);
   ~CutDevice() override;
 
+  uint64_t size_bytes() const override { return inner_->size_bytes(); }
+  absl::Status Extend(uint64_t size_bytes) override { return inner_->Extend(size_bytes); }
   void Submit(absl::Span<IoRequest* const> requests) override;
   void Reap(bool wait, std::vector<IoRequest*>* completed) override;
 

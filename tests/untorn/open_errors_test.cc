@@ -196,7 +196,6 @@ TEST_F(FileErrorsTest, StoreCutShort) {
 }
 
 TEST_F(FileErrorsTest, CreateRefusesWhatIsThereAndWhatIsTooSmall) {
-  EXPECT_TRUE(Fails(Store::Create(path_, {}), StatusCode::kInvalidArgument));
   EXPECT_TRUE(Fails(Store::Create(path_, {.size_bytes = 1 << 20}), StatusCode::kInvalidArgument));
   EXPECT_FALSE(std::filesystem::exists(path_));
   MakeStore();

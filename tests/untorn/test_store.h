@@ -36,6 +36,8 @@ struct TestStoreOptions {
   AtomicLimits atomic;  // none by default
   int refuse_atomic_per_mille = 0;
   bool needs_preparing = false;
+  // Is the most that the store may take, if it is not the size of the disk. The disk is then a file that grows.
+  uint64_t limit_bytes = 0;
   bool shuffle = true;
   bool background = false;
   OpenOptions open = {.cache_bytes = 4 << 20};

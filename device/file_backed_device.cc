@@ -1,0 +1,46 @@
+#include "device/file_backed_device.h"
+
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+
+namespace untorn {
+
+absl::StatusOr<uint64_t> SizeOfFile(int fd, const DeviceInfo& info) {
+  uint64_t size_bytes = 0;
+  struct stat st;
+  const bool known = info.block_device ? ioctl(fd, BLKGETSIZE64, &size_bytes) == 0 : fstat(fd, &st) == 0;
+  if (!known) return absl::ErrnoToStatus(errno, absl::StrCat(info.path, ": its size cannot be read"));
+  if (!info.block_device) size_bytes = static_cast<uint64_t>(st.st_size);
+  return size_bytes / kBlockBytes * kBlockBytes;
+}
+
+FileBackedDevice::FileBackedDevice(DeviceInfo info) : size_bytes_(info.size_bytes) {
+  info_ = std::move(info);
+}
+
+absl::Status FileBackedDevice::Extend(uint64_t size_bytes) {
+  // A block device may have grown since it was opened.
+  ASSIGN_OR_RETURN(uint64_t now_bytes, SizeOfFile(file_.fd(), info_));
+  if (now_bytes < size_bytes && !info_.block_device) {
+    if (ftruncate(file_.fd(), static_cast<off_t>(size_bytes)) != 0) {
+      const std::string what = absl::StrCat(info_.path, ": cannot be given a size of ", size_bytes,
+                                            " bytes: ", std::strerror(errno));
+      const bool full = errno == ENOSPC || errno == EDQUOT || errno == EFBIG;
+      return full ? absl::ResourceExhaustedError(what) : absl::InternalError(what);
+    }
+    now_bytes = size_bytes;
+  }
+  size_bytes_.store(now_bytes, std::memory_order_release);
+  return now_bytes >= size_bytes ? absl::OkStatus() : Device::Extend(size_bytes);
+}
+
+}  // namespace untorn

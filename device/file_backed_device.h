@@ -1,0 +1,33 @@
+// What the devices of a file or a block device have in common: the open file, its lock, and its size.
+#ifndef UNTORN_DEVICE_FILE_BACKED_DEVICE_H_
+#define UNTORN_DEVICE_FILE_BACKED_DEVICE_H_
+
+#include <atomic>
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "device/device.h"
+#include "device/open_file.h"
+
+namespace untorn {
+
+class FileBackedDevice : public Device {
+ public:
+  uint64_t size_bytes() const override { return size_bytes_.load(std::memory_order_acquire); }
+  absl::Status Extend(uint64_t size_bytes) override;
+
+ protected:
+  explicit FileBackedDevice(DeviceInfo info);
+
+  OpenFile file_;
+
+ private:
+  std::atomic<uint64_t> size_bytes_;
+};
+
+// Reads the size of an open file or block device, in whole blocks. Returns the error of the system.
+absl::StatusOr<uint64_t> SizeOfFile(int fd, const DeviceInfo& info);
+
+}  // namespace untorn
+
+#endif  // UNTORN_DEVICE_FILE_BACKED_DEVICE_H_
