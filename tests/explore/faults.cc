@@ -65,8 +65,10 @@ FaultOutcome RunWithFault(const ExploreBase& base, const std::vector<Step>& step
     const bool synced = (*process)->store().Sync().ok();
     outcome.came = (*process)->device().faults_seen() > 0;
     outcome.reported = driver.told_of_failure() || !synced;
-    // Every write and flush is of what was accepted, or of a checkpoint that the store relies on.
-    if (outcome.wrong.empty() && outcome.came && !outcome.reported && fault.op != IoOp::kRead &&
+    // Every write and flush is of what was accepted, or of a checkpoint that the store relies on. But a store that cannot
+    // grow may find space elsewhere.
+    const bool mended = base.grows && absl::IsResourceExhausted(fault.status);
+    if (outcome.wrong.empty() && outcome.came && !outcome.reported && !mended && fault.op != IoOp::kRead &&
         fault.kind == SimulatedFault::kError) {
       outcome.wrong = "nobody was told of the failure";
     }
