@@ -63,6 +63,9 @@ absl::Status MakeCheckpoint(Lock& lock, const CheckpointParts& parts, const uint
   Superblock next = state.superblock;
   ++next.generation;
   if (state.next_geometry) next.geometry = *state.next_geometry;
+  // Recovery would look for other records where they are not.
+  UNTORN_CHECK(next.geometry.log == state.superblock.geometry.log || parts.log.AllDurable(),
+               "the log moves with a record on its way");
   // The next superblock names exactly what the frozen delta holds.
   next.checkpoint_lsn = parts.log.durable_lsn();
   next.checkpoint_position = parts.log.durable_position();
@@ -72,10 +75,12 @@ absl::Status MakeCheckpoint(Lock& lock, const CheckpointParts& parts, const uint
 
   UNTORN_CHECK(next.checkpoint_position >= state.superblock.checkpoint_position,
                "a checkpoint's log position goes back");
-  CheckpointSink sink(parts.pump, state, parts.space, parts.mappings);
+  CheckpointSink sink(parts.pump, parts.space, parts.mappings);
   if (!state.frozen->empty() || state.next_geometry) {
     absl::Status written;
     if (!state.frozen->empty()) written = WriteTree(lock, parts, sink, &next);
+    const Extent log = state.superblock.geometry.log;
+    if (written.ok() && next.geometry.log != log) written = parts.space.MoveLog(lock, log, next.geometry.log);
     if (written.ok()) written = WriteMap(parts, sink, &next);
     // The writes are awaited also after an error, because their buffers belong to the sink.
     const absl::Status drained = sink.Drain(lock, 0);

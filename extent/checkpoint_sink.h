@@ -24,14 +24,13 @@
 #include "extent/mapping_reader.h"
 #include "extent/space_ledger.h"
 #include "extent/tree_merge.h"
-#include "extent/volume_state.h"
 
 namespace untorn {
 
 class CheckpointSink : public TreeMergeSink {
  public:
-  CheckpointSink(IoPump& pump, const VolumeState& state, SpaceLedger& space, MappingReader& mappings)
-      : pump_(pump), state_(state), space_(space), mappings_(mappings) {}
+  CheckpointSink(IoPump& pump, SpaceLedger& space, MappingReader& mappings)
+      : pump_(pump), space_(space), mappings_(mappings) {}
 
   // ---- Without the lock ----
   absl::StatusOr<std::shared_ptr<const TreeNode>> Load(BlockPointer pointer) override EXCLUDES_STORE_LOCK;
@@ -68,7 +67,6 @@ class CheckpointSink : public TreeMergeSink {
   void Send(PendingWrite& write, BlockNumber block, size_t bytes) REQUIRES_STORE_LOCK;
 
   IoPump& pump_;
-  const VolumeState& state_ GUARDED_BY_STORE_LOCK;
   SpaceLedger& space_ GUARDED_BY_STORE_LOCK;
   MappingReader& mappings_ GUARDED_BY_STORE_LOCK;
   absl::Status error_ GUARDED_BY_STORE_LOCK;  // the first error

@@ -11,7 +11,7 @@
 namespace untorn {
 namespace {
 
-constexpr BlockCount kInitiallyPreparedBlocks = BlocksFor(32 << 20);
+constexpr BlockCount kInitiallyPreparedBlocks = BlocksFor(8 << 20);
 
 }  // namespace
 
@@ -36,10 +36,10 @@ absl::Status FormatStore(Device& device, uint64_t size_bytes, bool prepare_all,
   sb.geometry = Geometry::ForSize(asked);
   const Geometry& g = sb.geometry;
   const BlockCount total = g.total_blocks;
+  const bool grows = device.info().needs_preparing && !prepare_all;
+  if (grows) sb.geometry.log.count = Geometry::LogBlocksFor(total, kInitiallyPreparedBlocks);
   const BlockCount fixed_areas = BlocksBefore(g.log.end());
-  sb.prepared_blocks = device.info().needs_preparing && !prepare_all
-                           ? std::min(total, fixed_areas + kInitiallyPreparedBlocks)
-                           : total;
+  sb.prepared_blocks = grows ? std::min(total, fixed_areas + kInitiallyPreparedBlocks) : total;
   sb.used_blocks = g.FixedBlocks(sb.prepared_blocks);
   sb.epoch = 1;
 

@@ -55,6 +55,9 @@ class FreeSpace {
   // all prepared blocks must stay.
   void Resize(BlockCount total_blocks);
 
+  // Gives the log another place. Its base bits are the caller's to change.
+  void MoveLog(Extent log) { geometry_.log = log; }
+
   // Allocates a run of at least `min` and at most `want` blocks, at a multiple of `alignment`. Takes the
   // first run behind the last allocation that has `enough` blocks, else the longest run that the search saw.
   // `enough` counts as `want` if it is larger. If `enough` is less than `want`, space is used again in the

@@ -1,6 +1,7 @@
 #include "extent/geometry.h"
 
 #include <algorithm>
+#include <bit>
 
 namespace untorn {
 namespace {
@@ -16,7 +17,14 @@ BlockCount CountBelow(Extent extent, BlockNumber end) {
 
 Geometry Geometry::ForSize(BlockCount total_blocks) {
   if (EndsInHead(total_blocks)) total_blocks -= total_blocks % kGroupBlocks;
-  return {total_blocks, {HeadEnd(0), std::clamp(total_blocks / 64, kLogBlocksMin, kLogBlocksMax)}};
+  return {total_blocks, {HeadEnd(0), LogBlocksFor(total_blocks, total_blocks)}};
+}
+
+BlockCount Geometry::LogBlocksFor(BlockCount total_blocks, BlockCount prepared_blocks) {
+  const BlockCount most = std::clamp(total_blocks / 64, kLogBlocksMin, kLogBlocksMax);
+  // Powers of two, so that the log moves seldom.
+  const BlockCount grown(std::bit_floor((prepared_blocks / 8).value()));
+  return std::min(most, std::max(grown, kLogBlocksMin));
 }
 
 bool Geometry::MakesSense() const {

@@ -5,7 +5,8 @@
 //
 // The blocks of the device are divided into groups. The head of a group has places for nodes of the free-space map. So
 // each place depends on the number of its group alone, and a store of another size has the same places. The log is one
-// run of blocks, which the superblock names. It begins behind the head of group 0 when the store is created.
+// run of blocks, which the superblock names. It lies behind the head of group 0 when the store is created. It moves to a
+// longer run when the store has grown.
 #ifndef UNTORN_EXTENT_GEOMETRY_H_
 #define UNTORN_EXTENT_GEOMETRY_H_
 
@@ -41,8 +42,11 @@ struct Geometry {
   BlockCount total_blocks;
   Extent log;
 
-  // Returns the geometry of a new store, which may be a few blocks smaller.
+  // Returns the geometry of a new store of which all blocks are prepared. The store may be a few blocks smaller.
   static Geometry ForSize(BlockCount total_blocks);
+  // Returns how long the log of a store should be. The entries of a commit take up to a 64th of its data, and a commit
+  // may take a quarter of the log.
+  static BlockCount LogBlocksFor(BlockCount total_blocks, BlockCount prepared_blocks);
   // Says whether a store can have this geometry.
   bool MakesSense() const;
 

@@ -57,7 +57,7 @@ BlockCount LogWriter::BlocksFor(const std::vector<LogEntry>& entries) {
 }
 
 bool LogWriter::HasRoom(BlockCount blocks) const {
-  return LogHasRoom(blocks_used(), blocks, geometry_.log.count);
+  return LogHasRoom(blocks_used(), blocks, state_.superblock.geometry.log.count);
 }
 
 std::optional<LogReservation> LogWriter::TryReserve(BlockCount blocks) {
@@ -75,6 +75,7 @@ void LogWriter::FixWhatRecordsSay(LogAppend* out) {
   out->epoch = state_.superblock.epoch;
   out->superblock_generation = state_.superblock.generation;
   out->prepared_blocks = space_.prepared_blocks();
+  out->log = state_.superblock.geometry.log;
   UNTORN_CHECK(out->claim < out->first && out->claim >= state_.settled.once,
                "a claim of what is not durable");
   UNTORN_CHECK(out->start_position >= durable_position_, "a record begins before what is durable ends");
@@ -167,7 +168,7 @@ void LogWriter::Encode(LogAppend* out) {
   if (out->in_lane()) return EncodeLaneRecord(out);
   UNTORN_CHECK(out->start_position == encoded_position_, "commits are encoded out of order");
   const BlockCount blocks = out->blocks();
-  UNTORN_CHECK(blocks > 0 && blocks <= geometry_.log.count, "a commit is longer than the log");
+  UNTORN_CHECK(blocks > 0 && blocks <= out->log.count, "a commit is longer than the log");
   if (out->bytes.size() != Bytes(blocks)) out->bytes = AlignedBuffer(Bytes(blocks));
   LogRecord record = RecordOf(*out);
   record.position = out->start_position;
@@ -201,16 +202,16 @@ void LogWriter::Encode(LogAppend* out) {
   out->end_checksum = previous_checksum_;
 
   // If the ring wraps inside the records, the rest goes to the beginning of the ring with a second request.
-  const BlockCount ring = out->start_position % geometry_.log.count;
-  const BlockCount before_wrap = std::min(blocks, geometry_.log.count - ring);
+  const BlockCount ring = out->start_position % out->log.count;
+  const BlockCount before_wrap = std::min(blocks, out->log.count - ring);
   out->requests.resize(before_wrap < blocks ? 2 : 1);
   const auto fill = [&](IoRequest& r, BlockNumber block, BlockCount from, BlockCount n) {
     r.op = IoOp::kWrite;
     r.offset_bytes = ByteOffset(block);
     r.iov = {{out->bytes.data() + Bytes(from), Bytes(n)}};
   };
-  fill(out->requests[0], geometry_.log.start + ring, 0, before_wrap);
-  if (before_wrap < blocks) fill(out->requests[1], geometry_.log.start, before_wrap, blocks - before_wrap);
+  fill(out->requests[0], out->log.start + ring, 0, before_wrap);
+  if (before_wrap < blocks) fill(out->requests[1], out->log.start, before_wrap, blocks - before_wrap);
 }
 
 void LogWriter::NoteDurable(LogAppend& append) {
@@ -241,7 +242,8 @@ absl::Status LogWriter::CheckInvariants() const {
     return absl::InternalError(absl::StrCat("log writer, invariant ", invariant, ": ", what));
   };
   const Superblock& superblock = state_.superblock;
-  if (blocks_used() > geometry_.log.count) return broken(1, "more blocks are used than the ring has");
+  if (blocks_used() > superblock.geometry.log.count)
+    return broken(1, "more blocks are used than the ring has");
   if (superblock.checkpoint_position > durable_position_) return broken(1, "a checkpoint is beyond the log");
   if (state_.durable_lsn > last_lsn() || durable_position_ > next_position_) {
     return broken(2, "more records are durable than there are");

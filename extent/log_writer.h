@@ -54,6 +54,7 @@ struct LogAppend {
   LogEpoch epoch;
   Generation superblock_generation;
   BlockCount prepared_blocks;
+  Extent log;
   LaneExtents lanes;
   // The unfolded commits, with this one if it goes to a lane.
   struct Unfolded {
@@ -112,7 +113,6 @@ class LogWriter {
         space_(space),
         lanes_(lanes),
         uuid_(state.superblock.uuid),
-        geometry_(state.superblock.geometry),
         data_key_(state.superblock.data_key) {}
   LogWriter(const LogWriter&) = delete;
   // Continues the log where recovery has found its end.
@@ -149,6 +149,7 @@ class LogWriter {
 
   Lsn last_lsn() const REQUIRES_STORE_LOCK { return next_lsn_ - 1; }
   Lsn durable_lsn() const REQUIRES_STORE_LOCK { return state_.durable_lsn; }
+  bool AllDurable() const REQUIRES_STORE_LOCK { return durable_lsn() == last_lsn(); }
   const Settled& settled() const REQUIRES_STORE_LOCK { return state_.settled; }
   // The log goes on at durable_position() after the record durable_lsn(). durable_checksum() is the checksum
   // of this record.
@@ -170,7 +171,6 @@ class LogWriter {
   const Lanes& lanes_ GUARDED_BY_STORE_LOCK;
   // These never change, so Encode() needs no lock for them.
   const Uuid uuid_;
-  const Geometry geometry_;
   const uint64_t data_key_;
   LogPosition next_position_ GUARDED_BY_STORE_LOCK;
   Lsn next_lsn_ GUARDED_BY_STORE_LOCK = 1;

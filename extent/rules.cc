@@ -10,6 +10,8 @@ bool MayReuse(Lsn mapped_by, Lsn displaced_by, const Settled& settled, bool read
 
 BlockNumber CursorAfterFree(BlockNumber cursor, Extent) { return cursor; }
 
+bool PreparingFlushes() { return true; }
+
 bool MayBecomeDurable(Lsn first, Lsn durable_lsn) { return first == durable_lsn + 1; }
 
 bool LogHasRoom(BlockCount used, BlockCount more, BlockCount log) {

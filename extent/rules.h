@@ -32,6 +32,10 @@ bool MayReuse(Lsn mapped_by, Lsn displaced_by, const Settled& settled, bool read
 // again in the order in which it was written. No correctness depends on this rule.
 BlockNumber CursorAfterFree(BlockNumber cursor, Extent freed);
 
+// Says whether blocks are flushed when they have been prepared, before any record says so. Without the rule a cut could
+// leave a file that is shorter than its records say.
+bool PreparingFlushes();
+
 // ---- The log's end ----
 
 // Says whether a commit's first record may count as durable now, because no record before it is missing.

@@ -172,8 +172,8 @@ absl::StatusOr<Extent> SpaceLedger::AllocateAlignedOrAnywhere(Lock& lock, BlockC
 }
 
 absl::Status SpaceLedger::WriteZeros(Lock& lock, Extent extent) {
-  UNTORN_CHECK(extent.start >= free_.prepared_end() && extent.count > 0,
-               "blocks in use are overwritten with zeros");
+  UNTORN_CHECK(extent.count > 0 && !free_.Allocatable(extent.start),
+               "zeros go to blocks that others may take");
   UNTORN_CHECK(extent.end() <= state_.end(), "zeros beyond the store");
   {
     const Unlocked unlocked(lock);
@@ -189,11 +189,27 @@ absl::Status SpaceLedger::WriteZeros(Lock& lock, Extent extent) {
     RETURN_IF_ERROR(pump_.Run(lock, &write));
     at += count;
   }
+  if (!PreparingFlushes()) return absl::OkStatus();
   IoRequest flush;
   flush.op = IoOp::kFlush;
   const absl::Status flushed = pump_.Run(lock, &flush);
   // A flush that fails is never "no space", because what the flush covered may be lost.
   return absl::IsResourceExhausted(flushed) ? absl::InternalError(flushed.message()) : flushed;
+}
+
+std::optional<Extent> SpaceLedger::TakeLog(BlockCount blocks) {
+  // What the log has had comes back.
+  if (SpareBlocks() < blocks) return std::nullopt;
+  // Loading more of the map would release the lock, and others could take what is spare.
+  return free_.Allocate(blocks, blocks, kHeadBlocks, BlockCount::Max(), /*settle=*/true);
+}
+
+absl::Status SpaceLedger::MoveLog(Lock& lock, Extent from, Extent to) {
+  RETURN_IF_ERROR(LoadGroup(lock, GroupOf(from.start)));
+  RETURN_IF_ERROR(LoadGroup(lock, GroupOf(to.start)));
+  RETURN_IF_ERROR(free_.SetBase(to));
+  free_.MoveLog(to);
+  return free_.ClearBase(from);
 }
 
 absl::StatusOr<SpaceLedger::Prepared> SpaceLedger::PrepareMore(Lock& lock, BlockCount blocks) {

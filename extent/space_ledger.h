@@ -155,6 +155,13 @@ class SpaceLedger {
   // Gives back, at once, an extent that no record ever named. No I/O on the extent may be outstanding.
   absl::Status ReturnUnused(Extent extent) REQUIRES_STORE_LOCK { return free_.MarkFree(extent); }
 
+  // Takes a run for the log. Returns nullopt if there is no such run in memory, or if it is promised to others.
+  std::optional<Extent> TakeLog(BlockCount blocks) REQUIRES_STORE_LOCK;
+  // Writes zeros to the extent, and flushes.
+  absl::Status WriteZeros(Lock& lock, Extent extent) REQUIRES_STORE_LOCK;
+  // Changes the base bits for a log that moves, as a checkpoint's changes. Takes the log's new place as fixed.
+  absl::Status MoveLog(Lock& lock, Extent from, Extent to) REQUIRES_STORE_LOCK;
+
   // Writes zeros to the next blocks ahead of use, so that later writes cost one I/O. If another thread is
   // preparing already, the call waits for that thread instead.
   enum class Prepared { kMore, kAllPrepared };
@@ -204,8 +211,6 @@ class SpaceLedger {
   // Counts the blocks that are kept for checkpoints, with that many changes of the tree more.
   BlockCount MetadataReserve(uint64_t extra_entries) const REQUIRES_STORE_LOCK;
   absl::Status LoadGroup(Lock& lock, uint64_t group) REQUIRES_STORE_LOCK;
-  // Writes zeros to the extent, and flushes.
-  absl::Status WriteZeros(Lock& lock, Extent extent) REQUIRES_STORE_LOCK;
 
   IoPump& pump_;
   const VolumeState& state_ GUARDED_BY_STORE_LOCK;

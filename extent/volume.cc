@@ -191,6 +191,11 @@ void Volume::Resize(BlockCount total_blocks) {
   state_.next_geometry = Geometry{total_blocks, geometry().log};
 }
 
+void Volume::MoveLog(Extent log) {
+  UNTORN_CHECK(!resizing() && !checkpoint_running(), "a log moves out of turn");
+  state_.next_geometry = Geometry{geometry().total_blocks, log};
+}
+
 absl::Status Volume::RunCheckpoint(Lock& lock) {
   RETURN_IF_ERROR(
       MakeCheckpoint(lock, {pump_, state_, space_, mappings_, log_, lanes_, superblocks_}, next_object_));

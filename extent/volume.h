@@ -84,7 +84,10 @@ class Volume {
   // Asks the next checkpoint to give the store another size. The root of the map must be loaded, and nobody may be
   // preparing blocks or making a checkpoint. All prepared blocks must stay.
   void Resize(BlockCount total_blocks) REQUIRES_STORE_LOCK;
-  // True until the checkpoint is durable that Resize() has asked for.
+  // Asks the next checkpoint to move the log to a run that TakeLog() has taken, and that is zero durably. No record may be
+  // begun until that checkpoint is made.
+  void MoveLog(Extent log) REQUIRES_STORE_LOCK;
+  // True until the checkpoint is durable that Resize() or MoveLog() has asked for.
   bool resizing() const REQUIRES_STORE_LOCK { return state_.next_geometry.has_value(); }
 
   // Makes a checkpoint. The caller makes sure that no other checkpoint is running. After an error the volume

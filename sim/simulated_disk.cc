@@ -177,9 +177,10 @@ void SimulatedDisk::State::FlushBefore(uint64_t end) {
 }
 
 void SimulatedDisk::State::CutToDurableLength() {
+  static const char kZeros[kBlockBytes] = {};
+  static const DiskBlockPtr zeros = MakeDiskBlock(kZeros);
   for (BlockNumber b = DeviceBlockAt(durable_length_bytes); b < DeviceBlockAt(length_bytes); ++b) {
-    static const char kZeros[kBlockBytes] = {};
-    if (medium.Share(b) != nullptr) medium.Set(b, MakeDiskBlock(kZeros));
+    if (medium.Share(b) != nullptr) medium.Set(b, zeros);
   }
   length_bytes = durable_length_bytes;
 }

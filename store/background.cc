@@ -38,13 +38,18 @@ void Background::AfterChange(Lock& lock) {
   if (started_) {
     // The first thread sees by itself which changes have become old.
     if (committer_.DirtyDue()) Wake();
-    if (checkpointer_.StepDue()) WakeMaintenance();
+    if (checkpointer_.StepDue() || committer_.LogGrowthDue()) WakeMaintenance();
     parts_.pump.Attend();
     return;
   }
-  while (checkpointer_.Step(lock) || committer_.WriteBack(lock)) {
+  while (MaintenanceStep(lock) || committer_.WriteBack(lock)) {
   }
   parts_.callbacks.Run(lock);
+}
+
+bool Background::MaintenanceStep(Lock& lock) {
+  if (checkpointer_.Step(lock)) return true;
+  return committer_.LogGrowthDue() && committer_.GrowLog(lock).ok();
 }
 
 void Background::Wake() {
@@ -93,7 +98,7 @@ void Background::WritebackLoop() {
 void Background::MaintenanceLoop() {
   Lock lock(mu_);
   while (!stop_) {
-    if (checkpointer_.Step(lock)) continue;
+    if (MaintenanceStep(lock)) continue;
     parts_.fork.objects().ForgetIdle();
     const uint64_t wakes = wakes_;
     maintenance_cv_.wait_for(lock.unique_lock(), std::chrono::milliseconds(kWakeMs),

@@ -52,6 +52,8 @@ class Background {
   void MaintenanceLoop() EXCLUDES_STORE_LOCK;
   void RunLoop() EXCLUDES_STORE_LOCK;
   void Serve() REQUIRES_STORE_LOCK;
+  // Does what is due of checkpoints and growth. Returns false if nothing was.
+  bool MaintenanceStep(Lock& lock) REQUIRES_STORE_LOCK;
   void WakeMaintenance() REQUIRES_STORE_LOCK {
     ++wakes_;
     maintenance_cv_.notify_one();

@@ -20,7 +20,9 @@ constexpr uint64_t kGrowthForRuns = 4;
 // The store grows by a step for every so many steps' worth of other writes. So the other writes keep most of
 // the bandwidth of the device.
 constexpr uint64_t kWritesPerGrowth = 4;
+// A store has so much prepared ahead, and no more than a share of what it has: it begins small.
 constexpr BlockCount kPrepareAheadBlocks = BlocksFor(32 << 20);
+constexpr uint64_t kPrepareAheadShare = 4;
 
 }  // namespace
 
@@ -67,7 +69,9 @@ bool Checkpointer::PrepareDue() const {
   if (prepare_failed_ || prepared == volume.geometry().total_blocks) return false;
   // Writes must find prepared blocks, so the first case does not wait. The second case only makes runs
   // longer, and so leaves the disk to other writes most of the time.
-  if (free < space.reserved().blocks + kPrepareAheadBlocks) return true;
+  const BlockCount ahead =
+      std::min(kPrepareAheadBlocks, std::max(kPrepareStepBlocks, prepared / kPrepareAheadShare));
+  if (free < space.reserved().blocks + ahead) return true;
   return space.fragmented() && prepared < kGrowthForRuns * (prepared - free) &&
          parts_.pump.counts().bytes_written >= grow_at_bytes_written_;
 }

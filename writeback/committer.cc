@@ -82,7 +82,7 @@ int64_t Committer::NowMs() const {
 // ---- What is due ----
 
 bool Committer::CanSend() const {
-  return !sending_ && queue_.size() < (batch_was_full_ ? kFullCommitsInFlight : kCommitsInFlight);
+  return !sending_ && !hold_ && queue_.size() < (batch_was_full_ ? kFullCommitsInFlight : kCommitsInFlight);
 }
 
 bool Committer::DirtyDue() const {
@@ -516,11 +516,77 @@ bool Committer::Send(Lock& lock, Take take) {
   sending_ = false;
   if (!sent && take == Take::kWanted) nothing_to_send_at_ = parts_.progress.count();
   // A send that found nothing at once tells nobody: else the waiting threads would wake one another for ever.
-  if (sent || parts_.progress.count() != progress_before) {
+  if (sent || hold_ || parts_.progress.count() != progress_before) {
     parts_.progress.Tell();
     serve_background_();
   }
   return sent;
+}
+
+// ---- The log's place ----
+
+bool Committer::LogGrowthDue() const {
+  const Volume& volume = parts_.volume;
+  const BlockCount prepared = volume.space().prepared_blocks();
+  const Geometry& geometry = volume.geometry();
+  return !growing_log_ && prepared != no_longer_log_at_ && !parts_.health.failed() &&
+         !parts_.health.closed() &&
+         Geometry::LogBlocksFor(geometry.total_blocks, prepared) >= 2 * geometry.log.count;
+}
+
+absl::StatusOr<std::optional<Extent>> Committer::TakeLongerLog(Lock& lock) {
+  SpaceLedger& space = parts_.volume.space();
+  const BlockCount blocks =
+      Geometry::LogBlocksFor(parts_.volume.geometry().total_blocks, space.prepared_blocks());
+  std::optional<Extent> run = space.TakeLog(blocks);
+  // What is prepared may be promised to others.
+  while (!run) {
+    const absl::StatusOr<SpaceLedger::Prepared> more = space.PrepareMore(lock, blocks);
+    if (absl::IsResourceExhausted(more.status())) return std::nullopt;
+    RETURN_IF_ERROR(more.status());
+    if (*more == SpaceLedger::Prepared::kAllPrepared) return std::nullopt;
+    run = space.TakeLog(blocks);
+  }
+  // The bytes of the run could look like records.
+  const absl::Status zeroed = space.WriteZeros(lock, *run);
+  if (zeroed.ok()) return run;
+  if (!absl::IsResourceExhausted(zeroed)) return zeroed;
+  RETURN_IF_ERROR(space.ReturnUnused(*run));
+  return std::nullopt;
+}
+
+absl::Status Committer::MoveLog(Lock& lock, Extent run) {
+  hold_ = true;
+  parts_.WaitUntil(lock, [&]() REQUIRES_STORE_LOCK { return !sending_; });
+  hold_ = false;
+  if (parts_.health.failed()) return parts_.health.failure();
+  sending_ = true;
+  Volume& volume = parts_.volume;
+  parts_.WaitUntil(lock, [&]() REQUIRES_STORE_LOCK {
+    return volume.log().AllDurable() && !checkpointer_.running() && !volume.resizing();
+  });
+  absl::Status status = parts_.health.failure();
+  if (status.ok()) {
+    volume.MoveLog(run);
+    status = checkpointer_.Checkpoint(lock);
+  }
+  sending_ = false;
+  return status;
+}
+
+absl::Status Committer::GrowLog(Lock& lock) {
+  parts_.WaitUntil(lock, [&]() REQUIRES_STORE_LOCK { return !growing_log_; });
+  if (!LogGrowthDue()) return parts_.health.failure();
+  growing_log_ = true;
+  const absl::StatusOr<std::optional<Extent>> run = TakeLongerLog(lock);
+  absl::Status status = run.status();
+  if (status.ok() && *run) status = MoveLog(lock, **run);
+  if (status.ok() && !*run) no_longer_log_at_ = parts_.volume.space().prepared_blocks();
+  growing_log_ = false;
+  if (!status.ok()) parts_.health.Fail(status);
+  parts_.progress.Tell();
+  serve_background_();
+  return parts_.health.failure();
 }
 
 void Committer::CheckInvariants() const {

@@ -15,6 +15,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
@@ -61,6 +62,12 @@ class Committer {
   bool WantedDue() const REQUIRES_STORE_LOCK { return async_wanted_ && CanSend(); }
   // Waits while more than the dirty limit is dirty. Sends commits meanwhile.
   Readiness AwaitCleanSpace(Lock& lock) REQUIRES_STORE_LOCK;
+
+  // True if the log is much shorter than it should be in a store that has grown.
+  bool LogGrowthDue() const REQUIRES_STORE_LOCK;
+  // Moves the log to a longer run, if that is due and there is space. Releases the lock. Nothing is sent meanwhile. An error
+  // is the failure of the store.
+  absl::Status GrowLog(Lock& lock) REQUIRES_STORE_LOCK;
 
   // Returns milliseconds of a steady clock. Returns 0 if there is no background thread that looks at ages.
   int64_t NowMs() const;
@@ -114,6 +121,10 @@ class Committer {
                           Reservation* room) REQUIRES_STORE_LOCK;
   // Sends a record of these entries, or a settling record without entries. Waits until the record is durable.
   absl::Status Settle(Lock& lock, std::vector<LogEntry> entries) REQUIRES_STORE_LOCK;
+  // Takes a longer run for the log, and zeros it durably. Returns nullopt if there is none.
+  absl::StatusOr<std::optional<Extent>> TakeLongerLog(Lock& lock) REQUIRES_STORE_LOCK;
+  // Moves the log to a run that TakeLongerLog() has returned.
+  absl::Status MoveLog(Lock& lock, Extent run) REQUIRES_STORE_LOCK;
   void TellFailure(const absl::Status& failure) REQUIRES_STORE_LOCK;
 
   const Parts parts_;
@@ -122,6 +133,11 @@ class Committer {
   CommitQueue queue_ GUARDED_BY_STORE_LOCK;
   std::function<void()> serve_background_ GUARDED_BY_STORE_LOCK = [] {};
   bool sending_ GUARDED_BY_STORE_LOCK = false;
+  // A thread gives the log another place. With hold_ set, it waits for its turn to send.
+  bool growing_log_ GUARDED_BY_STORE_LOCK = false;
+  bool hold_ GUARDED_BY_STORE_LOCK = false;
+  // Holds how many blocks were prepared when there was no run for a longer log.
+  BlockCount no_longer_log_at_ GUARDED_BY_STORE_LOCK;
   bool batch_was_full_ GUARDED_BY_STORE_LOCK = false;  // the last commit left candidates behind
   // Holds the progress count at which none of the wanted change sets could be sent.
   uint64_t nothing_to_send_at_ GUARDED_BY_STORE_LOCK = UINT64_MAX;

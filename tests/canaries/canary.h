@@ -24,6 +24,7 @@ enum class Canary : int {
   kOpenWithoutFlush,     // what a dead owner left in the disk's cache is built on
   kOpenWithoutEpoch,     // a dropped record of the log may chain on again
   kOneLane,              // a commit in a lane overwrites the lane record of the commit before it
+  kPrepareWithoutFlush,  // records name prepared blocks before the file's length is durable
   kSuperblocksTogether,  // both slots are written at once
   kCanaries,
 };

@@ -19,6 +19,8 @@ BlockNumber CursorAfterFree(BlockNumber cursor, Extent freed) {
   return broken ? std::min(cursor, freed.start) : cursor;
 }
 
+bool PreparingFlushes() { return !Broken(Canary::kPrepareWithoutFlush); }
+
 bool MayBecomeDurable(Lsn first, Lsn durable_lsn) {
   return first == durable_lsn + 1 || Broken(Canary::kClaimPastGap);
 }

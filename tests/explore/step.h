@@ -26,7 +26,7 @@ struct Step {
     kSyncRange,
     kBarrier,
     kCheckpoint,
-    kResize,      // the store may take `length` bytes
+    kResize,  // the store may take `length` bytes
     kCreate,
     kRemove,
     kRename,       // to `to`

@@ -50,6 +50,9 @@ class Filler {
   void Reopen() {
     Drop();
     store_.CloseAndOpen();
+    Find();
+  }
+  void Find() {
     auto object = store_->OpenObject("fill");
     ASSERT_TRUE(IsOk(object));
     object_ = *object;
@@ -73,6 +76,45 @@ TEST(ResizeTest, FileBeginsSmallAndGrowsWithWhatIsWritten) {
   EXPECT_LT(store.disk()->length_bytes(), 300 * kMiB);
   EXPECT_EQ(store->info().size_bytes, 400 * kMiB);
   fill.Reopen();
+}
+
+TEST(ResizeTest, LogGrowsWithTheStoreAndStays) {
+  TestStore store(Growing(1024 * kMiB, 1024 * kMiB));
+  EXPECT_EQ(store->info().log_bytes, kMiB);
+  Filler fill(store);
+  uint64_t log_bytes = kMiB;
+  while (fill.count() < 300) {
+    ASSERT_TRUE(IsOk(fill.WriteOne()));
+    const uint64_t now_bytes = store->info().log_bytes;
+    if (now_bytes == log_bytes) continue;
+    EXPECT_GE(now_bytes, 2 * log_bytes);
+    log_bytes = now_bytes;
+    // What is in the new log is found there, after a cut too.
+    fill.Drop();
+    store.CrashAndOpen();
+    fill.Find();
+    EXPECT_EQ(store->info().log_bytes, log_bytes);
+  }
+  EXPECT_EQ(log_bytes, 16 * kMiB) << "a 64th of the limit";
+  fill.Reopen();
+}
+
+// What a young store has for a log is no limit for its first large transaction.
+TEST(ResizeTest, LargeTransactionOfAYoungStoreGetsALongerLog) {
+  TestStore store(Growing(1024 * kMiB, 1024 * kMiB));
+  auto object = store->CreateObject("o", Durability::kSync);
+  ASSERT_TRUE(IsOk(object));
+  Transaction transaction = store->Begin();
+  constexpr uint64_t kPages = 20000;
+  // Every second block, so that each takes an entry of its own.
+  for (uint64_t i = 0; i < kPages; ++i) {
+    ASSERT_TRUE(IsOk(transaction.Write(*object, i * 8192, Stamped(i, 4096))));
+  }
+  ASSERT_TRUE(IsOk(transaction.Commit(Durability::kSync)));
+  for (uint64_t i = 0; i < kPages; i += 1999)
+    EXPECT_TRUE(ReadAll(*object, i * 8192, 4096) == Stamped(i, 4096));
+  *object = Object();
+  ASSERT_TRUE(IsOk(store.Close()));
 }
 
 TEST(ResizeTest, RaisedLimitIsUsedAtOnceAndAfterOpening) {
@@ -145,7 +187,8 @@ TEST(ResizeTest, StoreOnAFullFileSystemRefusesAndGoesOnWhenRoomIsMade) {
 // After a cut at any event, the store opens, has what was acknowledged, and is clean.
 TEST(ResizeTest, PowerCutsWhileTheStoreGrowsAndIsResizedLoseNothing) {
   const uint64_t seed = TestSeed(1);
-  for (uint64_t cut = 1; cut <= 90; ++cut) {
+  uint64_t moved_logs = 0;
+  for (uint64_t cut = 1; cut <= 260; ++cut) {
     SCOPED_TRACE(absl::StrCat("cut at event ", cut));
     TestStoreOptions options = Growing(512 * kMiB, 8 * kMiB);
     options.seed = seed + cut;
@@ -169,6 +212,7 @@ TEST(ResizeTest, PowerCutsWhileTheStoreGrowsAndIsResizedLoseNothing) {
     store.CrashAndOpen();
     ASSERT_TRUE(store.is_open());
     const uint64_t found = store->info().size_bytes;
+    moved_logs += store->info().log_bytes > kMiB;
     EXPECT_TRUE(found == limit || found == limit + 140 * kMiB) << found;
     {
       auto object = store->OpenObject("o");
@@ -180,6 +224,8 @@ TEST(ResizeTest, PowerCutsWhileTheStoreGrowsAndIsResizedLoseNothing) {
     }
     ASSERT_TRUE(IsOk(store.Close()));
   }
+  EXPECT_GT(moved_logs, 20u);
+  EXPECT_LT(moved_logs, 240u);
 }
 
 }  // namespace
