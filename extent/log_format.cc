@@ -378,8 +378,9 @@ absl::StatusOr<LogRecord> DecodeVerified(std::span<const std::byte> bytes, const
   r.checksum = header.checksum;
   // No record vouches for itself, and every entry takes 8 bytes or more.
   if (r.claim >= r.lsn || r.lsn == 0 || BlockAfterFirst(r.prepared_blocks) > geometry.end() ||
-      fields.entry_count > header.payload_bytes / 8 || fields.repeated >= r.lsn.value() ||
-      fields.repeated >= kCommitsInRecordMax || !UnpackLaneExtents(fields.lanes, geometry, &r.lanes)) {
+      Geometry::EndsInHead(r.prepared_blocks) || fields.entry_count > header.payload_bytes / 8 ||
+      fields.repeated >= r.lsn.value() || fields.repeated >= kCommitsInRecordMax ||
+      !UnpackLaneExtents(fields.lanes, geometry, &r.lanes)) {
     return absl::DataLossError(
         absl::StrCat("log record ", r.lsn.value(), ": its fields contradict each other"));
   }

@@ -144,6 +144,9 @@ absl::Status Volume::BeginEpoch(Lock& lock, const LogTail& tail) {
   ++next.generation;
   next.epoch = NextEpoch(superblock.epoch);
   next.durable_lsn = tail.lsn;
+  // The heads of groups that were prepared since the checkpoint are in use.
+  next.used_blocks += superblock.geometry.FixedBlocks(tail.prepared_blocks) -
+                      superblock.geometry.FixedBlocks(superblock.prepared_blocks);
   next.prepared_blocks = tail.prepared_blocks;
   next.next_object = next_object_;
   next.lanes.clear();

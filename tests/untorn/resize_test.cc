@@ -78,6 +78,29 @@ TEST(ResizeTest, FileBeginsSmallAndGrowsWithWhatIsWritten) {
   fill.Reopen();
 }
 
+// The head of a group is in use from the moment that it is prepared, whatever the checkpoint knew.
+TEST(ResizeTest, CutAfterTheStoreHasGrownIntoAnotherGroupLeavesTheCountsExact) {
+  constexpr uint64_t kGroup = 122 * kMiB;
+  for (const uint64_t keep_per_mille : {0, 500, 1000}) {
+    TestStore store(Growing(512 * kMiB, 400 * kMiB));
+    auto object = store->CreateObject("o", Durability::kSync);
+    ASSERT_TRUE(IsOk(object));
+    for (uint64_t i = 0; store.disk()->length_bytes() <= kGroup + kMiB; ++i) {
+      ASSERT_TRUE(IsOk(store->Checkpoint())) << "none comes by itself after the border";
+      ASSERT_TRUE(IsOk(object->Preallocate(0, (i + 1) * 8 * kMiB)));
+    }
+    ASSERT_TRUE(IsOk(object->Write(0, Stamped(1, 4096), {.durability = Durability::kSync})));
+    *object = Object();
+    // The second time, only the superblock of the first opening says what is prepared.
+    store.CrashAndOpen(static_cast<int>(keep_per_mille));
+    store.CrashAndOpen();
+    ASSERT_TRUE(IsOk(store.Close()));
+    ASSERT_TRUE(IsOk(store.Open()));
+    EXPECT_TRUE(ReadAll(*store->OpenObject("o"), 0, 4096) == Stamped(1, 4096));
+    ASSERT_TRUE(IsOk(store.Close()));
+  }
+}
+
 TEST(ResizeTest, LogGrowsWithTheStoreAndStays) {
   TestStore store(Growing(1024 * kMiB, 1024 * kMiB));
   EXPECT_EQ(store->info().log_bytes, kMiB);
