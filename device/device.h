@@ -87,9 +87,9 @@ struct IoRequest {
   absl::InlinedVector<iovec, 2> iov;
 
   // The device sets the status before Reap() hands the request back.
-  //  kDataLoss           a read failed (EIO) or ended before the device's stated size
+  //  kDataLoss           a read failed (EIO), ended before the device's stated size, or lies outside the device
   //  kInvalidArgument    the memory of a read cannot be written to
-  //  kOutOfRange         the range lies outside the device
+  //  kOutOfRange         the range of a write lies outside the device
   //  kUnimplemented      the device refuses to do this write atomically; it wrote nothing
   //  kInternal           a write or flush failed; the contents of the medium are unknown
   //  kResourceExhausted  the file system below has no space (ENOSPC, EDQUOT)

@@ -69,7 +69,9 @@ absl::Status CheckRequest(const DeviceInfo& info, uint64_t size_bytes, const IoR
 
   const uint64_t length_bytes = request.length_bytes();
   if (request.offset_bytes > size_bytes || length_bytes > size_bytes - request.offset_bytes) {
-    return absl::OutOfRangeError(absl::StrCat(Describe(info, request), ": the device ends at ", size_bytes));
+    // A pointer that leads there is damaged.
+    const auto code = request.op == IoOp::kRead ? absl::StatusCode::kDataLoss : absl::StatusCode::kOutOfRange;
+    return absl::Status(code, absl::StrCat(Describe(info, request), ": the device ends at ", size_bytes));
   }
   if (request.op != IoOp::kAtomicWrite) return absl::OkStatus();
   if (!WithinAtomicLimits(info.atomic, {request.offset_bytes, length_bytes})) {

@@ -20,7 +20,8 @@ bool WithinAtomicLimits(const AtomicLimits& limits, ByteRange range);
 
 // Checks whether the request can be tried at all, on a device of that size. Errors of the program abort the process: a
 // misaligned offset, length or buffer, and a write to a device that is open for reading only.
-//  kOutOfRange     the range reaches beyond the device
+//  kDataLoss       a read reaches beyond the device
+//  kOutOfRange     a write does
 //  kUnimplemented  the limits do not cover this atomic write
 absl::Status CheckRequest(const DeviceInfo& info, uint64_t size_bytes, const IoRequest& request);
 

@@ -63,14 +63,19 @@ absl::Status MakeCheckpoint(Lock& lock, const CheckpointParts& parts, const uint
   Superblock next = state.superblock;
   ++next.generation;
   if (state.next_geometry) next.geometry = *state.next_geometry;
-  // Recovery would look for other records where they are not.
-  UNTORN_CHECK(next.geometry.log == state.superblock.geometry.log || parts.log.AllDurable(),
-               "the log moves with a record on its way");
   // The next superblock names exactly what the frozen delta holds.
   next.checkpoint_lsn = parts.log.durable_lsn();
   next.checkpoint_position = parts.log.durable_position();
   next.checkpoint_checksum = parts.log.durable_checksum();
-  next.lanes = parts.lanes.named();
+  // A checkpoint that moves the log holds all commits in lanes.
+  const bool moves_log = next.geometry.log != state.superblock.geometry.log;
+  if (moves_log) {
+    // Recovery would look for other records where they are not.
+    UNTORN_CHECK(parts.log.AllDurable(), "the log moves with a record on its way");
+    next.lanes.clear();
+  } else {
+    next.lanes = parts.lanes.named();
+  }
   UNTORN_CHECK(next.checkpoint_lsn >= state.superblock.checkpoint_lsn, "a checkpoint goes back");
 
   UNTORN_CHECK(next.checkpoint_position >= state.superblock.checkpoint_position,
@@ -80,7 +85,7 @@ absl::Status MakeCheckpoint(Lock& lock, const CheckpointParts& parts, const uint
     absl::Status written;
     if (!state.frozen->empty()) written = WriteTree(lock, parts, sink, &next);
     const Extent log = state.superblock.geometry.log;
-    if (written.ok() && next.geometry.log != log) written = parts.space.MoveLog(lock, log, next.geometry.log);
+    if (written.ok() && moves_log) written = parts.space.MoveLog(lock, log, next.geometry.log);
     if (written.ok()) written = WriteMap(parts, sink, &next);
     // The writes are awaited also after an error, because their buffers belong to the sink.
     const absl::Status drained = sink.Drain(lock, 0);
@@ -104,6 +109,7 @@ absl::Status MakeCheckpoint(Lock& lock, const CheckpointParts& parts, const uint
   }
   RETURN_IF_ERROR(parts.superblocks.Write(lock, next));
   state.next_geometry.reset();
+  if (moves_log) parts.lanes.ForgetNamed();
 
   if (parts.log.durable_position() == next.checkpoint_position) parts.lanes.SuperblockNames();
   // Lookups find in the new tree what the frozen delta held.

@@ -222,9 +222,10 @@ bool FreeSpace::InBase(BlockNumber block) const {
 }
 
 bool FreeSpace::Allocatable(BlockNumber block) const {
+  if (block >= prepared_end()) return false;
   const Group& group = groups_[GroupOf(block)];
   const uint64_t bit = BitOf(block);
-  return group.busy && block < prepared_end() && ((*group.busy)[bit / 64] >> (bit % 64) & 1) == 0;
+  return group.busy && ((*group.busy)[bit / 64] >> (bit % 64) & 1) == 0;
 }
 
 std::optional<FreeSpace::NodeAddress> FreeSpace::NextToLoad(uint64_t group) const {
@@ -243,6 +244,8 @@ std::optional<FreeSpace::NodeAddress> FreeSpace::NextToLoad(uint64_t group) cons
 
 absl::Status FreeSpace::LoadNode(const NodeAddress& at, std::span<const std::byte> block, const Uuid& uuid) {
   // Another thread may have loaded the node meanwhile, and a checkpoint may have written the slot again.
+  // The map may have lost the level.
+  if (at.level > static_cast<int>(tables_.size())) return absl::OkStatus();
   if (at.level > 0 ? tables_[at.level - 1][at.index].loaded : groups_[at.index].busy != nullptr) {
     return absl::OkStatus();
   }

@@ -50,6 +50,8 @@ class Lanes {
   LaneExtents extents() const REQUIRES_STORE_LOCK;
   // Must be called when a record of the ring is durable that names these extents.
   void RingNames(const LaneExtents& extents) REQUIRES_STORE_LOCK;
+  // Must be called when a superblock is durable that names none, while the ring has no record behind its checkpoint.
+  void ForgetNamed() REQUIRES_STORE_LOCK { named_ = named_before_ = LaneExtents(); }
   // Returns what the newest durable record of the ring names: what the superblock of a checkpoint names that begins
   // behind this record.
   const LaneExtents& named() const REQUIRES_STORE_LOCK { return named_; }

@@ -94,8 +94,7 @@ BlockCount SpaceLedger::SpareBlocks() const { return Untaken(free_.free_blocks()
 
 BlockCount SpaceLedger::ReservableBlocks() const {
   // Blocks still to be prepared count, because the store prepares more before it refuses a write.
-  const BlockCount unprepared = state_.end() - free_.prepared_end();
-  return Untaken(free_.free_blocks() + unprepared);
+  return Untaken(free_.free_blocks() + unprepared_blocks());
 }
 
 // ---- Blocks ----
@@ -175,7 +174,8 @@ absl::Status SpaceLedger::WriteZeros(Lock& lock, Extent extent) {
   UNTORN_CHECK(extent.count > 0 && !free_.Allocatable(extent.start),
                "zeros go to blocks that others may take");
   UNTORN_CHECK(extent.end() <= state_.end(), "zeros beyond the store");
-  {
+  // One thread prepares at a time, so one thread extends the device.
+  if (extent.end() > free_.prepared_end()) {
     const Unlocked unlocked(lock);
     RETURN_IF_ERROR(pump_.device().Extend(ByteOffset(extent.end())));
   }

@@ -142,6 +142,8 @@ class SpaceLedger {
   BlockCount free_blocks() const REQUIRES_STORE_LOCK { return free_.free_blocks(); }
   BlockCount pending_blocks() const REQUIRES_STORE_LOCK { return pending_blocks_; }
   BlockCount prepared_blocks() const REQUIRES_STORE_LOCK { return free_.prepared_blocks(); }
+  // Counts the blocks that can still be prepared.
+  BlockCount unprepared_blocks() const REQUIRES_STORE_LOCK { return state_.end() - free_.prepared_end(); }
   // Says whether an allocation had to do with a short run since more blocks were prepared.
   bool fragmented() const REQUIRES_STORE_LOCK { return fragmented_; }
 

@@ -139,6 +139,10 @@ SuperblockSlots ReadSuperblocks(Device& device) {
   SuperblockSlots result{{absl::UnknownError(""), absl::UnknownError("")}, -1};
   AlignedBuffer block(kBlockBytes);
   for (int i = 0; i < 2; ++i) {
+    if (ByteOffset(kSuperblockSlots[i] + 1) > device.size_bytes()) {
+      result.slots[i] = absl::NotFoundError("no superblock: the device is too small");
+      continue;
+    }
     absl::Status read = ReadBlocking(device, ByteOffset(kSuperblockSlots[i]), block.data(), kBlockBytes);
     result.slots[i] = read.ok() ? DecodeSuperblock(block.span(), i) : absl::StatusOr<Superblock>(read);
     if (!result.slots[i].ok()) continue;
@@ -161,8 +165,7 @@ absl::StatusOr<Superblock> UsableSuperblock(const SuperblockSlots& slots, const 
   if (slots.current < 0) {
     const absl::Status &a = slots.slots[0].status(), &b = slots.slots[1].status();
     // Only a device without any superblock is foreign. A slot that is damaged means a damaged store.
-    const auto foreign = [](const absl::Status& s) { return absl::IsNotFound(s) || absl::IsOutOfRange(s); };
-    if (foreign(a) && foreign(b)) {
+    if (absl::IsNotFound(a) && absl::IsNotFound(b)) {
       return absl::InvalidArgumentError(
           absl::StrCat(device.info().path, ": not an untorn store (no superblock)"));
     }

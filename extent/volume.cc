@@ -194,9 +194,11 @@ void Volume::Resize(BlockCount total_blocks) {
   state_.next_geometry = Geometry{total_blocks, geometry().log};
 }
 
-void Volume::MoveLog(Extent log) {
+absl::Status Volume::MoveLog(Extent log) {
   UNTORN_CHECK(!resizing() && !checkpoint_running(), "a log moves out of turn");
   state_.next_geometry = Geometry{geometry().total_blocks, log};
+  // An extent of a lane may have blocks before its next record that were freed since, and that are the log's now.
+  return lanes_.GiveBack();
 }
 
 absl::Status Volume::RunCheckpoint(Lock& lock) {

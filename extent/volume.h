@@ -86,7 +86,7 @@ class Volume {
   void Resize(BlockCount total_blocks) REQUIRES_STORE_LOCK;
   // Asks the next checkpoint to move the log to a run that TakeLog() has taken, and that is zero durably. No record may be
   // begun until that checkpoint is made.
-  void MoveLog(Extent log) REQUIRES_STORE_LOCK;
+  absl::Status MoveLog(Extent log) REQUIRES_STORE_LOCK;
   // True until the checkpoint is durable that Resize() or MoveLog() has asked for.
   bool resizing() const REQUIRES_STORE_LOCK { return state_.next_geometry.has_value(); }
 

@@ -11,7 +11,7 @@ namespace {
 // damage. So is a record that no version of the program wrote in a store of this version. All else is a
 // failure of the device.
 bool IsDamage(const absl::Status& status) {
-  return absl::IsDataLoss(status) || absl::IsOutOfRange(status) || absl::IsUnimplemented(status);
+  return absl::IsDataLoss(status) || absl::IsUnimplemented(status);
 }
 
 // The tail of a log of which no record counts.

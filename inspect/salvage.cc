@@ -54,6 +54,7 @@ absl::Status Salvage::ReadLog() {
   uint64_t replayed = 0;
   ASSIGN_OR_RETURN(tail_, ReplayLog(device_, sb_, &delta_, [&](const LogRecord&) { ++replayed; }));
   if (replayed != tail_.kept.size()) return ReadsDiffer();
+  RETURN_IF_ERROR(CheckNotCutShort(device_, tail_.prepared_blocks));
   ASSIGN_OR_RETURN(newest_, NewestInLog(device_, sb_));
   return absl::OkStatus();
 }

@@ -79,6 +79,10 @@ class Salvage {
   };
   using KeptFn = absl::FunctionRef<absl::Status(ObjectId, const Mapping&)>;
 
+  // Says whether the extent may hold data: the file need not go on behind what is prepared.
+  bool IsData(Extent extent) const {
+    return sb_.geometry.InDataArea(extent) && extent.end() <= BlockAfterFirst(tail_.prepared_blocks);
+  }
   absl::Status ReadLog();
   absl::Status ReadNodes();
   // Calls `kept` for all kept mappings, in order.

@@ -58,7 +58,7 @@ void Salvage::NodeScan::SetRecord(const Inode& inode) {
 void Salvage::NodeScan::Mapping(const MappingEntry& entry) {
   // No session may take the blocks for its own.
   s_.newest_.epoch = std::max(s_.newest_.epoch, entry.mapping.opened);
-  if (s_.sb_.geometry.InDataArea(entry.mapping.extent())) {
+  if (s_.IsData(entry.mapping.extent())) {
     s_.untouchable_.Add(entry.mapping.extent());
   } else {
     s_.doubtful_.push_back({entry.object, "a mapping that leads outside the data area"});
@@ -96,7 +96,7 @@ void Salvage::MappingScan::Take(ObjectId id, const Mapping& m) {
   const auto of_it = [&](Extent run) {
     return DescribeRun(BlockRange{m.logical.start + (run.start - m.physical), run.count});
   };
-  if (!s_.sb_.geometry.InDataArea(m.extent())) {
+  if (!s_.IsData(m.extent())) {
     s_.Doubt(s_.objects_[id], absl::StrCat(of_it(m.extent()), " of it mapped outside the data area"));
     return;
   }

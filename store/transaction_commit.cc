@@ -359,7 +359,8 @@ absl::Status TransactionImpl::CommitLarge() {
   const ChangeSetRef set = MakeChangeSet();
   // The number of extents, and so of log entries, is known only now.
   const BlockCount log_blocks = LogBlocksMax(LogBytesMax(*set));
-  if (log_blocks > front_.committer.log_blocks_max()) RETURN_IF_ERROR(front_.committer.GrowLog(lock));
+  if (log_blocks > front_.committer.log_blocks_max())
+    RETURN_IF_ERROR(front_.committer.GrowLog(lock, log_blocks));
   if (log_blocks > front_.committer.log_blocks_max()) {
     return absl::ResourceExhaustedError(
         absl::StrCat("one commit would take ", log_blocks.value(), " blocks of the log, more than the ",

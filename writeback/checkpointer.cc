@@ -66,7 +66,7 @@ bool Checkpointer::PrepareDue() const {
   const SpaceLedger& space = volume.space();
   const BlockCount prepared = space.prepared_blocks(), free = space.free_blocks();
   // After a failure only a write that needs the space tries again.
-  if (prepare_failed_ || prepared == volume.geometry().total_blocks) return false;
+  if (prepare_failed_ || space.unprepared_blocks() == 0) return false;
   // Writes must find prepared blocks, so the first case does not wait. The second case only makes runs
   // longer, and so leaves the disk to other writes most of the time.
   const BlockCount ahead =
@@ -82,9 +82,9 @@ bool Checkpointer::PrepareStep(Lock& lock) {
   // Lack of space is no failure here. The write that needs the space is told.
   if (!more.ok() && !absl::IsResourceExhausted(more.status())) parts_.health.Fail(more.status());
   prepare_failed_ = !more.ok();
-  UNTORN_CHECK(!more.ok() || *more == SpaceLedger::Prepared::kMore ||
-                   parts_.volume.space().prepared_blocks() == parts_.volume.geometry().total_blocks,
-               "all of a store is prepared and blocks are left");
+  UNTORN_CHECK(
+      !more.ok() || *more == SpaceLedger::Prepared::kMore || parts_.volume.space().unprepared_blocks() == 0,
+      "all of a store is prepared and blocks are left");
   return more.ok() && *more == SpaceLedger::Prepared::kMore;
 }
 

@@ -45,6 +45,8 @@ constexpr size_t kCommitsInFlight = 2, kFullCommitsInFlight = 32;
 constexpr BlockCount kOpenWindowBlocks{256};
 // One record opens, and one claims it. So one send settles no more often, even if the mapping is unsettled then.
 constexpr int kSettlingsMax = 2;
+// If so many steps leave no run for a longer log, other threads take the space, or the map cannot be read.
+constexpr int kStepsForLogMax = 2;
 
 }  // namespace
 
@@ -525,28 +527,31 @@ bool Committer::Send(Lock& lock, Take take) {
 
 // ---- The log's place ----
 
-bool Committer::LogGrowthDue() const {
+BlockCount Committer::LogBlocksDue(BlockCount commit_blocks) const {
   const Volume& volume = parts_.volume;
-  const BlockCount prepared = volume.space().prepared_blocks();
   const Geometry& geometry = volume.geometry();
-  return !growing_log_ && prepared != no_longer_log_at_ && !parts_.health.failed() &&
-         !parts_.health.closed() &&
-         Geometry::LogBlocksFor(geometry.total_blocks, prepared) >= 2 * geometry.log.count;
+  const BlockCount prepared = volume.space().prepared_blocks();
+  if (growing_log_ || prepared == no_longer_log_at_ || parts_.health.failed() || parts_.health.closed())
+    return 0;
+  // The log of a store in which so much is prepared has room for two such commits at least.
+  constexpr uint64_t kPreparedForEachBlock = 32;
+  const BlockCount blocks = Geometry::LogBlocksFor(geometry.total_blocks,
+                                                   std::max(prepared, commit_blocks * kPreparedForEachBlock));
+  return blocks >= 2 * geometry.log.count ? blocks : BlockCount(0);
 }
 
-absl::StatusOr<std::optional<Extent>> Committer::TakeLongerLog(Lock& lock) {
+absl::StatusOr<std::optional<Extent>> Committer::TakeLongerLog(Lock& lock, BlockCount blocks) {
   SpaceLedger& space = parts_.volume.space();
-  const BlockCount blocks =
-      Geometry::LogBlocksFor(parts_.volume.geometry().total_blocks, space.prepared_blocks());
   std::optional<Extent> run = space.TakeLog(blocks);
   // What is prepared may be promised to others.
-  while (!run) {
+  for (int steps = 0; !run && steps < kStepsForLogMax; ++steps) {
     const absl::StatusOr<SpaceLedger::Prepared> more = space.PrepareMore(lock, blocks);
     if (absl::IsResourceExhausted(more.status())) return std::nullopt;
     RETURN_IF_ERROR(more.status());
     if (*more == SpaceLedger::Prepared::kAllPrepared) return std::nullopt;
     run = space.TakeLog(blocks);
   }
+  if (!run) return std::nullopt;
   // The bytes of the run could look like records.
   const absl::Status zeroed = space.WriteZeros(lock, *run);
   if (zeroed.ok()) return run;
@@ -567,18 +572,19 @@ absl::Status Committer::MoveLog(Lock& lock, Extent run) {
   });
   absl::Status status = parts_.health.failure();
   if (status.ok()) {
-    volume.MoveLog(run);
-    status = checkpointer_.Checkpoint(lock);
+    status = volume.MoveLog(run);
+    if (status.ok()) status = checkpointer_.Checkpoint(lock);
   }
   sending_ = false;
   return status;
 }
 
-absl::Status Committer::GrowLog(Lock& lock) {
+absl::Status Committer::GrowLog(Lock& lock, BlockCount commit_blocks) {
   parts_.WaitUntil(lock, [&]() REQUIRES_STORE_LOCK { return !growing_log_; });
-  if (!LogGrowthDue()) return parts_.health.failure();
+  const BlockCount blocks = LogBlocksDue(commit_blocks);
+  if (blocks == 0) return parts_.health.failure();
   growing_log_ = true;
-  const absl::StatusOr<std::optional<Extent>> run = TakeLongerLog(lock);
+  const absl::StatusOr<std::optional<Extent>> run = TakeLongerLog(lock, blocks);
   absl::Status status = run.status();
   if (status.ok() && *run) status = MoveLog(lock, **run);
   if (status.ok() && !*run) no_longer_log_at_ = parts_.volume.space().prepared_blocks();
@@ -586,6 +592,8 @@ absl::Status Committer::GrowLog(Lock& lock) {
   if (!status.ok()) parts_.health.Fail(status);
   parts_.progress.Tell();
   serve_background_();
+  // Threads may wait for their turn to send.
+  parts_.pump.Attend();
   return parts_.health.failure();
 }
 

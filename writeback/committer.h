@@ -64,10 +64,10 @@ class Committer {
   Readiness AwaitCleanSpace(Lock& lock) REQUIRES_STORE_LOCK;
 
   // True if the log is much shorter than it should be in a store that has grown.
-  bool LogGrowthDue() const REQUIRES_STORE_LOCK;
-  // Moves the log to a longer run, if that is due and there is space. Releases the lock. Nothing is sent meanwhile. An error
-  // is the failure of the store.
-  absl::Status GrowLog(Lock& lock) REQUIRES_STORE_LOCK;
+  bool LogGrowthDue() const REQUIRES_STORE_LOCK { return LogBlocksDue(0) > 0; }
+  // Moves the log to a longer run, if that is due or needed for a commit of so many blocks, and if there is space. Releases
+  // the lock. Nothing is sent meanwhile. An error is the failure of the store.
+  absl::Status GrowLog(Lock& lock, BlockCount commit_blocks = 0) REQUIRES_STORE_LOCK;
 
   // Returns milliseconds of a steady clock. Returns 0 if there is no background thread that looks at ages.
   int64_t NowMs() const;
@@ -121,8 +121,10 @@ class Committer {
                           Reservation* room) REQUIRES_STORE_LOCK;
   // Sends a record of these entries, or a settling record without entries. Waits until the record is durable.
   absl::Status Settle(Lock& lock, std::vector<LogEntry> entries) REQUIRES_STORE_LOCK;
+  // Returns how long the log should become, or 0.
+  BlockCount LogBlocksDue(BlockCount commit_blocks) const REQUIRES_STORE_LOCK;
   // Takes a longer run for the log, and zeros it durably. Returns nullopt if there is none.
-  absl::StatusOr<std::optional<Extent>> TakeLongerLog(Lock& lock) REQUIRES_STORE_LOCK;
+  absl::StatusOr<std::optional<Extent>> TakeLongerLog(Lock& lock, BlockCount blocks) REQUIRES_STORE_LOCK;
   // Moves the log to a run that TakeLongerLog() has returned.
   absl::Status MoveLog(Lock& lock, Extent run) REQUIRES_STORE_LOCK;
   void TellFailure(const absl::Status& failure) REQUIRES_STORE_LOCK;

