@@ -278,8 +278,7 @@ absl::Status CreateOnBlockDevice(const std::string& path, const CreateOptions& o
   if (!options.force) {
     // A store that this version cannot open counts too.
     for (const auto& slot : ReadSuperblocks(**device).slots) {
-      if (!absl::IsNotFound(slot.status()))
-        return holds("untorn store");
+      if (!absl::IsNotFound(slot.status())) return holds("untorn store");
     }
   }
   return internal::CreateOnDevice(**device, options);
