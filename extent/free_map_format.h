@@ -5,8 +5,9 @@
 //                 │         └─ bitmap
 //                 └─ table ── …
 //
-// Every node has two slots, in the head of the first group below it (extent/geometry.h). A checkpoint writes a changed node to the slot that is not in
-// use. The entry of the parent then points to this slot. So writing the map allocates nothing.
+// Every node has two slots, in the head of the first group below it (extent/geometry.h). A checkpoint writes a changed
+// node to the slot that is not in use. The entry of the parent then points to this slot. So writing the map allocates
+// nothing.
 //
 // If a pointer is null, only blocks of the fixed areas are in use below the pointer.
 //

@@ -416,7 +416,7 @@ absl::Status FreeSpace::CheckGroup(uint64_t index) const {
 absl::Status FreeSpace::CheckInvariants() const {
   uint64_t busy = 0;
   bool all_loaded = true;
-  for (uint64_t index = 0; index < PreparedGroups(); ++index) {
+  for (uint64_t index = 0; index < groups_.size(); ++index) {
     if (!groups_[index].busy) {
       all_loaded = false;
       continue;

@@ -251,7 +251,7 @@ SimulatedDevice::SimulatedDevice(std::shared_ptr<SimulatedDisk> disk, const Simu
   info_.path = "memory";
   info_.engine = "memory";
   info_.direct_io = true;
-  info_.needs_preparing = options.needs_preparing;
+  info_.needs_preparing = options.needs_preparing || state.is_file;
   info_.size_bytes = state.length_bytes;
   info_.atomic = options.atomic;
   info_.atomic_note = options.atomic.usable() ? "simulated" : "none: the simulated disk has no atomic writes";

@@ -177,8 +177,7 @@ void SimulatedDisk::State::FlushBefore(uint64_t end) {
 }
 
 void SimulatedDisk::State::CutToDurableLength() {
-  static const char kZeros[kBlockBytes] = {};
-  static const DiskBlockPtr zeros = MakeDiskBlock(kZeros);
+  static const DiskBlockPtr zeros = MakeDiskBlock(ZeroBlock().bytes);
   for (BlockNumber b = DeviceBlockAt(durable_length_bytes); b < DeviceBlockAt(length_bytes); ++b) {
     if (medium.Share(b) != nullptr) medium.Set(b, zeros);
   }
@@ -215,9 +214,17 @@ std::vector<DiskWrite> SimulatedDisk::State::TakeInFlight(std::mt19937_64& rng) 
   return writes;
 }
 
-SimulatedDisk::SimulatedDisk(uint64_t size_bytes, uint64_t length_bytes)
+SimulatedDisk::SimulatedDisk(uint64_t size_bytes, uint64_t length_bytes, bool is_file)
     : state_(std::make_unique<State>(size_bytes / kBlockBytes * kBlockBytes,
-                                     length_bytes / kBlockBytes * kBlockBytes)) {}
+                                     length_bytes / kBlockBytes * kBlockBytes, is_file)) {}
+
+std::shared_ptr<SimulatedDisk> SimulatedDisk::CopyOfMedium() const {
+  std::shared_ptr<SimulatedDisk> copy(
+      new SimulatedDisk(state_->size_bytes, state_->length_bytes, state_->is_file));
+  copy->state_->medium = state_->medium;
+  copy->state_->durable_length_bytes = state_->durable_length_bytes;
+  return copy;
+}
 
 SimulatedDisk::~SimulatedDisk() = default;
 
@@ -269,9 +276,7 @@ std::vector<SimulatedDisk::Unflushed> SimulatedDisk::unflushed() const {
 
 std::shared_ptr<SimulatedDisk> SimulatedDisk::AfterCut(std::span<const Landing> landings) const {
   std::lock_guard<std::mutex> lock(state_->mu);
-  auto after = std::make_shared<SimulatedDisk>(state_->size_bytes, state_->length_bytes);
-  after->state_->medium = state_->medium;
-  after->state_->durable_length_bytes = state_->durable_length_bytes;
+  std::shared_ptr<SimulatedDisk> after = CopyOfMedium();
   size_t i = 0;
   const auto land = [&](DiskWrite write) {
     if (Lands(landings[i++], &write)) write.ApplyTo(&after->state_->medium);
@@ -289,9 +294,7 @@ std::shared_ptr<SimulatedDisk> SimulatedDisk::AfterCut(std::span<const Landing> 
 
 std::shared_ptr<SimulatedDisk> SimulatedDisk::AfterKill(std::span<const Landing> landings) const {
   std::lock_guard<std::mutex> lock(state_->mu);
-  auto after = std::make_shared<SimulatedDisk>(state_->size_bytes, state_->length_bytes);
-  after->state_->medium = state_->medium;
-  after->state_->durable_length_bytes = state_->durable_length_bytes;
+  std::shared_ptr<SimulatedDisk> after = CopyOfMedium();
   after->state_->current = state_->current;
   after->state_->unflushed = state_->unflushed;
   // The landings of completed writes do not count, because the cache survives.
@@ -370,9 +373,7 @@ bool SimulatedDisk::IsReadable(BlockNumber block) const {
 
 std::shared_ptr<SimulatedDisk> SimulatedDisk::Clone() const {
   std::lock_guard<std::mutex> lock(state_->mu);
-  auto clone = std::make_shared<SimulatedDisk>(state_->size_bytes, state_->length_bytes);
-  clone->state_->medium = state_->medium;
-  clone->state_->durable_length_bytes = state_->durable_length_bytes;
+  std::shared_ptr<SimulatedDisk> clone = CopyOfMedium();
   clone->state_->current = state_->current;
   clone->state_->unflushed = state_->unflushed;
   clone->state_->unflushed_first = state_->unflushed_first;

@@ -21,10 +21,10 @@ namespace untorn {
 // until the block is written.
 class SimulatedDisk {
  public:
-  explicit SimulatedDisk(uint64_t size_bytes) : SimulatedDisk(size_bytes, size_bytes) {}
+  explicit SimulatedDisk(uint64_t size_bytes) : SimulatedDisk(size_bytes, size_bytes, false) {}
   // A file of `length_bytes`, which Device::Extend() makes longer, on a file system that lets it have `size_bytes`. A
-  // power cut leaves the length that the last flush found.
-  SimulatedDisk(uint64_t size_bytes, uint64_t length_bytes);
+  // power cut leaves the length that the last flush found. Devices of it need preparing.
+  SimulatedDisk(uint64_t size_bytes, uint64_t length_bytes) : SimulatedDisk(size_bytes, length_bytes, true) {}
   ~SimulatedDisk();
 
   uint64_t size_bytes() const;
@@ -86,6 +86,9 @@ class SimulatedDisk {
  private:
   friend class SimulatedDevice;
   struct State;
+  SimulatedDisk(uint64_t size_bytes, uint64_t length_bytes, bool is_file);
+  // Returns a disk of the same kind, sizes and medium, with an empty cache. State::mu must be held.
+  std::shared_ptr<SimulatedDisk> CopyOfMedium() const;
   std::unique_ptr<State> state_;
 };
 

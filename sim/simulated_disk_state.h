@@ -106,10 +106,11 @@ struct DiskUser {
 };
 
 struct SimulatedDisk::State {
-  State(uint64_t size, uint64_t length)
-      : size_bytes(size), length_bytes(length), durable_length_bytes(length) {}
+  State(uint64_t size, uint64_t length, bool file)
+      : is_file(file), size_bytes(size), length_bytes(length), durable_length_bytes(length) {}
 
   mutable std::mutex mu;
+  const bool is_file;  // its length may change
   std::atomic<uint64_t> size_bytes;
   std::atomic<uint64_t> length_bytes;
   uint64_t durable_length_bytes;  // as the last flush found it

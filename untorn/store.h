@@ -191,7 +191,7 @@ class Store {
   // only when the new store is complete.
   //  kAlreadyExists       the file exists, or the device holds something recognisable, without options.force;
   //                       the message says what
-  //  kInvalidArgument     the size is too small, too large, or not given for a file
+  //  kInvalidArgument     the size is too small or too large
   //  kResourceExhausted   the file system below has no space
   static absl::Status Create(const std::string& path, const CreateOptions& options);
 

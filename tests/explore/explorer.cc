@@ -78,7 +78,6 @@ absl::StatusOr<std::unique_ptr<StoreProcess>> Explorer::Open(const ExploreBase& 
   SimulatedDeviceOptions options;
   options.seed = rng_();
   options.atomic = base.atomic;
-  options.needs_preparing = base.grows;
   options.lies = options_.lies;
   options.track_reads = true;
   return StoreProcess::Open(std::move(disk), options);

@@ -19,7 +19,6 @@ absl::StatusOr<std::unique_ptr<StoreProcess>> Open(const ExploreBase& base,
   SimulatedDeviceOptions options;
   options.seed = seed;
   options.atomic = base.atomic;
-  options.needs_preparing = base.grows;
   options.keep_previous = true;
   return StoreProcess::Open(std::move(disk), options, fault);
 }

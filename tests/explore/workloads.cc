@@ -43,7 +43,6 @@ ExploreBase MakeBase(std::string name, const AtomicLimits& atomic, const std::ve
                     : std::make_shared<SimulatedDisk>(kStoreBytes);
   SimulatedDeviceOptions options;
   options.atomic = atomic;
-  options.needs_preparing = grows;
   {
     SimulatedDevice device(base.disk, options);
     Must(internal::CreateOnDevice(device, {.size_bytes = grows ? kGrownBytes : kStoreBytes}));

@@ -11,7 +11,6 @@ namespace untorn {
 std::string FsckFindings(const SimulatedDisk& disk, ShornSlot shorn) {
   SimulatedDeviceOptions options;
   options.shuffle = false;
-  options.needs_preparing = disk.length_bytes() < disk.size_bytes();  // a file that grows
   SimulatedDevice device(disk.Clone(), options);
   absl::StatusOr<FsckResult> result = FsckDevice(device, {.data = true});
   if (!result.ok()) return result.status().ToString();

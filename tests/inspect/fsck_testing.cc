@@ -10,7 +10,6 @@ namespace untorn {
 
 std::unique_ptr<SimulatedDevice> OpenDisk(const std::shared_ptr<SimulatedDisk>& disk) {
   SimulatedDeviceOptions options;
-  options.needs_preparing = disk->length_bytes() < disk->size_bytes();  // a file that grows
   options.size_bytes = disk->size_bytes();
   options.shuffle = false;
   return std::make_unique<SimulatedDevice>(disk, options);

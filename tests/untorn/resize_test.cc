@@ -17,7 +17,7 @@ constexpr uint64_t kMiB = 1 << 20;
 
 // A file that may become `size_bytes` long, and a store in it that may take `limit_bytes`.
 TestStoreOptions Growing(uint64_t size_bytes, uint64_t limit_bytes) {
-  return {.size_bytes = size_bytes, .needs_preparing = true, .limit_bytes = limit_bytes};
+  return {.size_bytes = size_bytes, .limit_bytes = limit_bytes};
 }
 
 // Writes pieces of 1 MiB behind one another, and knows which of them were accepted.

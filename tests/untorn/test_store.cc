@@ -30,8 +30,8 @@ std::map<std::string, std::vector<std::byte>> Contents(Store& store) {
 TestStore::TestStore(const TestStoreOptions& options)
     : options_(options),
       rng_(options.seed),
-      disk_(std::make_shared<SimulatedDisk>(options.size_bytes,
-                                            options.limit_bytes > 0 ? 0 : options.size_bytes)) {
+      disk_(options.limit_bytes > 0 ? std::make_shared<SimulatedDisk>(options.size_bytes, /*length_bytes=*/0)
+                                    : std::make_shared<SimulatedDisk>(options.size_bytes)) {
   auto device = NewDevice(disk_);
   EXPECT_TRUE(IsOk(internal::CreateOnDevice(
       *device, {.size_bytes = options.limit_bytes > 0 ? options.limit_bytes : options.size_bytes})));
