@@ -11,7 +11,8 @@
 namespace untorn {
 namespace {
 
-constexpr BlockCount kInitiallyPreparedBlocks = BlocksFor(8 << 20);
+// As much as an opening for writing would prepare ahead at once.
+constexpr BlockCount kInitiallyPreparedBlocks = BlocksFor(16 << 20);
 
 }  // namespace
 

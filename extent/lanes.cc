@@ -9,7 +9,8 @@
 namespace untorn {
 namespace {
 
-// The lanes take at most this share of the prepared data area. Twice as many extents as lanes let every lane move on.
+// The lanes take at most this share of the data area, whether it is prepared or not: those of a young store must not be
+// used up after a few commits. Twice as many extents as lanes let every lane move on.
 constexpr uint64_t kShareOfDataArea = 32;
 constexpr size_t kExtentsForEachLane = 2, kExtentsWanted = kExtentsForEachLane * kLanes;
 // Lanes never take the last free space.
@@ -23,8 +24,7 @@ constexpr int kTriesLeftOut = 16;
 }  // namespace
 
 BlockCount Lanes::BlocksInAll() const {
-  const BlockCount prepared = space_.prepared_blocks();
-  return std::min((prepared - state_.superblock.geometry.FixedBlocks(prepared)) / kShareOfDataArea,
+  return std::min(state_.superblock.geometry.DataBlocks() / kShareOfDataArea,
                   kLaneExtentBlocksMax * (kExtentsForEachLane * LanesInUse()));
 }
 

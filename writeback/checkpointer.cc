@@ -20,8 +20,10 @@ constexpr uint64_t kGrowthForRuns = 4;
 // The store grows by a step for every so many steps' worth of other writes. So the other writes keep most of
 // the bandwidth of the device.
 constexpr uint64_t kWritesPerGrowth = 4;
-// A store has so much prepared ahead, and no more than a share of what it has: it begins small.
-constexpr BlockCount kPrepareAheadBlocks = BlocksFor(32 << 20);
+// A store has a share of what is prepared prepared ahead, within these bounds. With less, a small store that is overwritten
+// has short runs: 4 MiB cost a durable write of 4 KiB a tenth more instructions.
+constexpr BlockCount kPrepareAheadBlocksMin = BlocksFor(16 << 20),
+                     kPrepareAheadBlocksMax = BlocksFor(32 << 20);
 constexpr uint64_t kPrepareAheadShare = 4;
 
 }  // namespace
@@ -70,7 +72,7 @@ bool Checkpointer::PrepareDue() const {
   // Writes must find prepared blocks, so the first case does not wait. The second case only makes runs
   // longer, and so leaves the disk to other writes most of the time.
   const BlockCount ahead =
-      std::min(kPrepareAheadBlocks, std::max(kPrepareStepBlocks, prepared / kPrepareAheadShare));
+      std::clamp(prepared / kPrepareAheadShare, kPrepareAheadBlocksMin, kPrepareAheadBlocksMax);
   if (free < space.reserved().blocks + ahead) return true;
   return space.fragmented() && prepared < kGrowthForRuns * (prepared - free) &&
          parts_.pump.counts().bytes_written >= grow_at_bytes_written_;

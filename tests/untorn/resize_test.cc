@@ -103,9 +103,9 @@ TEST(ResizeTest, CutAfterTheStoreHasGrownIntoAnotherGroupLeavesTheCountsExact) {
 
 TEST(ResizeTest, LogGrowsWithTheStoreAndStays) {
   TestStore store(Growing(1024 * kMiB, 1024 * kMiB));
-  EXPECT_EQ(store->info().log_bytes, kMiB);
+  EXPECT_EQ(store->info().log_bytes, 2 * kMiB);
   Filler fill(store);
-  uint64_t log_bytes = kMiB;
+  uint64_t log_bytes = 2 * kMiB;
   while (fill.count() < 300) {
     ASSERT_TRUE(IsOk(fill.WriteOne()));
     const uint64_t now_bytes = store->info().log_bytes;
