@@ -124,6 +124,11 @@ class Device {
   //  kOutOfRange         the block device is smaller
   virtual absl::Status Extend(uint64_t size_bytes);
 
+  // Cuts a file to so many bytes, at once or when the power fails. Gives the space behind them to the file system. Nothing
+  // may be in flight there. A file that is not longer stays as it is, and so does a block device. Of Extend() and
+  // Shorten(), one thread at a time may call one.
+  virtual absl::Status Shorten(uint64_t) { return absl::OkStatus(); }
+
   // Starts the requests. The call may carry them out before it returns, as the system-call device does, but
   // only Reap() hands them back. Each pointer must stay valid until then.
   virtual void Submit(absl::Span<IoRequest* const> requests) = 0;

@@ -27,20 +27,30 @@ FileBackedDevice::FileBackedDevice(DeviceInfo info) : size_bytes_(info.size_byte
   info_ = std::move(info);
 }
 
+absl::Status FileBackedDevice::SetSize(uint64_t size_bytes) {
+  if (ftruncate(file_.fd(), static_cast<off_t>(size_bytes)) == 0) return absl::OkStatus();
+  const std::string what =
+      absl::StrCat(info_.path, ": cannot be given a size of ", size_bytes, " bytes: ", std::strerror(errno));
+  const bool full = errno == ENOSPC || errno == EDQUOT || errno == EFBIG;
+  return full ? absl::ResourceExhaustedError(what) : absl::InternalError(what);
+}
+
 absl::Status FileBackedDevice::Extend(uint64_t size_bytes) {
   // A block device may have grown since it was opened.
   ASSIGN_OR_RETURN(uint64_t now_bytes, SizeOfFile(file_.fd(), info_));
   if (now_bytes < size_bytes && !info_.block_device) {
-    if (ftruncate(file_.fd(), static_cast<off_t>(size_bytes)) != 0) {
-      const std::string what = absl::StrCat(info_.path, ": cannot be given a size of ", size_bytes,
-                                            " bytes: ", std::strerror(errno));
-      const bool full = errno == ENOSPC || errno == EDQUOT || errno == EFBIG;
-      return full ? absl::ResourceExhaustedError(what) : absl::InternalError(what);
-    }
+    RETURN_IF_ERROR(SetSize(size_bytes));
     now_bytes = size_bytes;
   }
   size_bytes_.store(now_bytes, std::memory_order_release);
   return now_bytes >= size_bytes ? absl::OkStatus() : Device::Extend(size_bytes);
+}
+
+absl::Status FileBackedDevice::Shorten(uint64_t size_bytes) {
+  if (info_.block_device || this->size_bytes() <= size_bytes) return absl::OkStatus();
+  RETURN_IF_ERROR(SetSize(size_bytes));
+  size_bytes_.store(size_bytes, std::memory_order_release);
+  return absl::OkStatus();
 }
 
 }  // namespace untorn

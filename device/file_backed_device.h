@@ -15,6 +15,7 @@ class FileBackedDevice : public Device {
  public:
   uint64_t size_bytes() const override { return size_bytes_.load(std::memory_order_acquire); }
   absl::Status Extend(uint64_t size_bytes) override;
+  absl::Status Shorten(uint64_t size_bytes) override;
 
  protected:
   explicit FileBackedDevice(DeviceInfo info);
@@ -22,6 +23,8 @@ class FileBackedDevice : public Device {
   OpenFile file_;
 
  private:
+  absl::Status SetSize(uint64_t size_bytes);
+
   std::atomic<uint64_t> size_bytes_;
 };
 

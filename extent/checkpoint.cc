@@ -67,11 +67,12 @@ absl::Status MakeCheckpoint(Lock& lock, const CheckpointParts& parts, const uint
   next.checkpoint_lsn = parts.log.durable_lsn();
   next.checkpoint_position = parts.log.durable_position();
   next.checkpoint_checksum = parts.log.durable_checksum();
-  // A checkpoint that moves the log holds all commits in lanes.
   const bool moves_log = next.geometry.log != state.superblock.geometry.log;
-  if (moves_log) {
+  const bool holds_all = state.next_holds_all;
+  UNTORN_CHECK(holds_all || !moves_log, "the log moves, and records may be begun");
+  if (holds_all) {
     // Recovery would look for other records where they are not.
-    UNTORN_CHECK(parts.log.AllDurable(), "the log moves with a record on its way");
+    UNTORN_CHECK(parts.log.AllDurable(), "a checkpoint that holds all is made with a record on its way");
     next.lanes.clear();
   } else {
     next.lanes = parts.lanes.named();
@@ -81,9 +82,9 @@ absl::Status MakeCheckpoint(Lock& lock, const CheckpointParts& parts, const uint
   UNTORN_CHECK(next.checkpoint_position >= state.superblock.checkpoint_position,
                "a checkpoint's log position goes back");
   CheckpointSink sink(parts.pump, parts.space, parts.mappings);
-  if (!state.frozen->empty() || state.next_geometry) {
+  if (!state.frozen->empty() || sink.MovesNodes() || state.next_geometry) {
     absl::Status written;
-    if (!state.frozen->empty()) written = WriteTree(lock, parts, sink, &next);
+    if (!state.frozen->empty() || sink.MovesNodes()) written = WriteTree(lock, parts, sink, &next);
     const Extent log = state.superblock.geometry.log;
     if (written.ok() && moves_log) written = parts.space.MoveLog(lock, log, next.geometry.log);
     if (written.ok()) written = WriteMap(parts, sink, &next);
@@ -109,7 +110,8 @@ absl::Status MakeCheckpoint(Lock& lock, const CheckpointParts& parts, const uint
   }
   RETURN_IF_ERROR(parts.superblocks.Write(lock, next));
   state.next_geometry.reset();
-  if (moves_log) parts.lanes.ForgetNamed();
+  state.next_holds_all = false;
+  if (holds_all) parts.lanes.ForgetNamed();
 
   if (parts.log.durable_position() == next.checkpoint_position) parts.lanes.SuperblockNames();
   // Lookups find in the new tree what the frozen delta held.

@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -29,8 +30,13 @@ namespace untorn {
 
 class CheckpointSink : public TreeMergeSink {
  public:
-  CheckpointSink(IoPump& pump, SpaceLedger& space, MappingReader& mappings)
-      : pump_(pump), space_(space), mappings_(mappings) {}
+  // The merge moves the nodes that are in withdrawn blocks.
+  CheckpointSink(IoPump& pump, SpaceLedger& space, MappingReader& mappings) REQUIRES_STORE_LOCK
+      : pump_(pump),
+        space_(space),
+        mappings_(mappings) {
+    if (space.withdrawn()) moves_from_ = space.usable_end();
+  }
 
   // ---- Without the lock ----
   absl::StatusOr<std::shared_ptr<const TreeNode>> Load(BlockPointer pointer) override EXCLUDES_STORE_LOCK;
@@ -39,6 +45,8 @@ class CheckpointSink : public TreeMergeSink {
   absl::Status WriteNode(std::shared_ptr<const TreeNode> node) override EXCLUDES_STORE_LOCK;
   void NodeRetired(BlockNumber block) override EXCLUDES_STORE_LOCK;
   void MappingRemoved(Extent extent) override EXCLUDES_STORE_LOCK;
+  bool MovesNodes() const override { return moves_from_.has_value(); }
+  bool MustMove(BlockNumber block) const override { return moves_from_ && block >= *moves_from_; }
 
   // ---- With the lock ----
   // Must be called after the merge. Sends what is left, and sets the base bits of the extents that `merged`
@@ -69,6 +77,7 @@ class CheckpointSink : public TreeMergeSink {
   IoPump& pump_;
   SpaceLedger& space_ GUARDED_BY_STORE_LOCK;
   MappingReader& mappings_ GUARDED_BY_STORE_LOCK;
+  std::optional<BlockNumber> moves_from_;
   absl::Status error_ GUARDED_BY_STORE_LOCK;  // the first error
   Extent run_ GUARDED_BY_STORE_LOCK;          // where new nodes go
   BlockCount run_used_ GUARDED_BY_STORE_LOCK;

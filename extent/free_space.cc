@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "base/aligned_buffer.h"
@@ -35,6 +36,7 @@ FreeSpace::FreeSpace(const Superblock& superblock)
       shape_(FreeMapShape::ForGroups(geometry_.groups())),
       root_(superblock.free_map),
       prepared_blocks_(superblock.prepared_blocks),
+      usable_blocks_(superblock.prepared_blocks),
       busy_blocks_(superblock.used_blocks),
       base_blocks_(superblock.used_blocks),
       cursor_(geometry_.log.end()),
@@ -43,7 +45,7 @@ FreeSpace::FreeSpace(const Superblock& superblock)
 }
 
 void FreeSpace::MakeGroups() {
-  groups_.resize(PreparedGroups());
+  groups_.resize(GroupsOf(prepared_blocks_));
   for (int level = 1; level <= shape_.root_level(); ++level) {
     const uint64_t below = GroupsBelow(level);
     tables_[level - 1].resize((groups_.size() + below - 1) / below);
@@ -59,19 +61,73 @@ absl::Status FreeSpace::CheckPrepared(Extent extent) const {
 
 void FreeSpace::SetPrepared(BlockCount blocks) {
   UNTORN_CHECK(blocks <= geometry_.total_blocks, "more blocks are prepared than the store has");
+  UNTORN_CHECK(!withdrawn(), "blocks are prepared while others are withdrawn");
   if (blocks <= prepared_blocks_) return;
-  // A free run at the old end may go on into the new blocks, so its bound is not known any more.
-  const BlockNumber end = prepared_end();
-  if (GroupOf(end) < groups_.size()) {
-    if (Group& group = groups_[GroupOf(end)]; group.busy)
-      NoteRun(group, RunStart(group.busy->data(), BitOf(end)));
-  }
   UNTORN_CHECK(!Geometry::EndsInHead(blocks), "a part of a head is prepared");
   const BlockCount fixed = geometry_.FixedBlocks(blocks) - geometry_.FixedBlocks(prepared_blocks_);
   busy_blocks_ += fixed;
   base_blocks_ += fixed;
   prepared_blocks_ = blocks;
   MakeGroups();
+  SetUsable(blocks);
+}
+
+void FreeSpace::SetUsable(BlockCount blocks) {
+  // A free run at the old end may go on behind it. Other runs may begin behind it, in the same chunk.
+  const BlockNumber end = usable_end();
+  if (GroupOf(end) < groups_.size()) {
+    if (Group& group = groups_[GroupOf(end)]; group.busy) {
+      NoteRun(group, BitOf(end));
+      NoteRun(group, RunStart(group.busy->data(), BitOf(end)));
+    }
+  }
+  usable_blocks_ = blocks;
+}
+
+void FreeSpace::Withdraw(BlockNumber end) {
+  UNTORN_CHECK(!withdrawn() && end <= prepared_end(), "blocks are withdrawn that are not there");
+  UNTORN_CHECK(!Geometry::EndsInHead(BlocksBefore(end)), "a part of a head is withdrawn");
+  ForEachGroup({end, prepared_end() - end}, [&](uint64_t index, BitRun bits) {
+    const Group& group = groups_[index];
+    UNTORN_CHECK(group.busy != nullptr, "invariant 7: blocks are withdrawn whose group is not loaded");
+    for (uint64_t at = bits.from; at < bits.to;) {
+      const uint64_t start = FindBit(group.busy->data(), at, bits.to, true);
+      at = FindBit(group.busy->data(), start, bits.to, false);
+      withdrawn_busy_blocks_ += BlockCount(at - start);
+    }
+  });
+  busy_blocks_ -= withdrawn_busy_blocks_;
+  SetUsable(BlocksBefore(end));
+}
+
+void FreeSpace::RestoreWithdrawn() {
+  busy_blocks_ += std::exchange(withdrawn_busy_blocks_, BlockCount());
+  SetUsable(prepared_blocks_);
+}
+
+BlockCount FreeSpace::WithdrawnInUse() const {
+  BlockCount heads;
+  for (uint64_t group = GroupsOf(usable_blocks_); group < groups_.size(); ++group) heads += kHeadBlocks;
+  return withdrawn_busy_blocks_ - heads;
+}
+
+void FreeSpace::DropWithdrawn() {
+  UNTORN_CHECK(WithdrawnInUse() == 0, "blocks are dropped that are in use");
+  base_blocks_ -= std::exchange(withdrawn_busy_blocks_, BlockCount());
+  prepared_blocks_ = usable_blocks_;
+  groups_.resize(GroupsOf(prepared_blocks_));
+  uint64_t below = groups_.size();
+  for (std::vector<Table>& level : tables_) {
+    level.resize((below + kTableFanout - 1) / kTableFanout);
+    // A table that is not loaded never had a child behind the last group.
+    Table& last = level.back();
+    for (uint64_t i = below - (level.size() - 1) * kTableFanout; last.loaded && i < kTableFanout; ++i) {
+      if (!last.entries[i].pointer()) continue;
+      last.entries[i] = FreeMapEntry();
+      last.dirty = true;
+    }
+    below = level.size();
+  }
 }
 
 void FreeSpace::Resize(BlockCount total_blocks) {
@@ -97,9 +153,9 @@ void FreeSpace::Resize(BlockCount total_blocks) {
   }
 }
 
-uint64_t FreeSpace::PreparedBits(uint64_t group) const {
+uint64_t FreeSpace::BitsBelow(BlockNumber end, uint64_t group) {
   const BlockNumber first = FirstBlockOf(group);
-  return prepared_end() > first ? std::min(kGroupBlocks, prepared_end() - first).value() : 0;
+  return end > first ? std::min(kGroupBlocks, end - first).value() : 0;
 }
 
 uint32_t FreeSpace::ApplyToGroup(Group& group, BitRun bits, bool busy) {
@@ -114,6 +170,13 @@ uint32_t FreeSpace::ApplyToGroup(Group& group, BitRun bits, bool busy) {
 absl::Status FreeSpace::Mark(Extent extent, bool busy) {
   absl::Status status = CheckPrepared(extent);
   if (!status.ok()) return status;
+  if (extent.start < usable_end() && extent.end() > usable_end()) {
+    const BlockCount usable = usable_end() - extent.start;
+    status.Update(Mark({extent.start, usable}, busy));
+    status.Update(Mark({usable_end(), extent.count - usable}, busy));
+    return status;
+  }
+  BlockCount& counted = extent.start < usable_end() ? busy_blocks_ : withdrawn_busy_blocks_;
   ForEachGroup(extent, [&](uint64_t index, BitRun bits) {
     Group& group = groups_[index];
     uint64_t changed = bits.size();
@@ -123,22 +186,24 @@ absl::Status FreeSpace::Mark(Extent extent, bool busy) {
       // Every bit counts as changed until the group is loaded. LoadNode() then corrects the count.
       group.pending.push_back({bits, busy});
     }
-    busy_blocks_ = busy ? busy_blocks_ + BlockCount(changed) : busy_blocks_ - BlockCount(changed);
+    counted = busy ? counted + BlockCount(changed) : counted - BlockCount(changed);
     if (changed != bits.size()) status = Contradiction(index, bits, busy);
   });
   return status;
 }
 
 BlockCount FreeSpace::FreeIn(uint64_t index) const {
-  const uint64_t prepared = PreparedBits(index);
-  return BlockCount(prepared > 0 ? prepared - std::min<uint64_t>(groups_[index].busy_count, kGroupBits) : 0);
+  const uint64_t usable = BitsBelow(usable_end(), index);
+  // The busy blocks of a group that is partly withdrawn may be anywhere in it.
+  const uint64_t busy = std::min<uint64_t>(groups_[index].busy_count, kGroupBits);
+  return BlockCount(usable == BitsBelow(prepared_end(), index) ? usable - std::min(usable, busy) : usable);
 }
 
 std::optional<Extent> FreeSpace::Search(uint64_t index, BlockNumber from, BlockCount enough, BlockCount want,
                                         BlockCount alignment, Extent* longest) {
   Group& group = groups_[index];
   const BlockNumber first = FirstBlockOf(index);
-  const uint64_t from_bit = BitOf(from), limit = PreparedBits(index);
+  const uint64_t from_bit = BitOf(from), limit = BitsBelow(usable_end(), index);
   const uint64_t needed = std::max(enough, want).value();
   const uint64_t* words = group.busy->data();
   for (uint64_t chunk = from_bit / kChunkBits; chunk * kChunkBits < limit; ++chunk) {
@@ -174,10 +239,10 @@ std::optional<Extent> FreeSpace::Allocate(BlockCount want, BlockCount min, Block
   // After so many groups without a long enough run, a shorter run will do.
   constexpr int kGroupsBeforeShorter = 16;
   enough = std::clamp(enough, min, std::max(min, want));
-  const uint64_t limit_group = PreparedGroups();
+  const uint64_t limit_group = GroupsOf(usable_blocks_);
   Extent longest;
   std::optional<Extent> found;
-  const uint64_t start_group = GroupOf(std::min(cursor_, prepared_end() - 1));
+  const uint64_t start_group = GroupOf(std::min(cursor_, usable_end() - 1));
   int searched = 0;
   // The first group comes once more at the end, for the blocks before the cursor.
   for (uint64_t i = 0; i <= limit_group && !found; ++i) {
@@ -222,7 +287,7 @@ bool FreeSpace::InBase(BlockNumber block) const {
 }
 
 bool FreeSpace::Allocatable(BlockNumber block) const {
-  if (block >= prepared_end()) return false;
+  if (block >= usable_end()) return false;
   const Group& group = groups_[GroupOf(block)];
   const uint64_t bit = BitOf(block);
   return group.busy && ((*group.busy)[bit / 64] >> (bit % 64) & 1) == 0;
@@ -293,8 +358,8 @@ absl::Status FreeSpace::LoadNode(const NodeAddress& at, std::span<const std::byt
 }
 
 std::optional<uint64_t> FreeSpace::UnloadedGroupWithSpace() const {
-  const uint64_t limit_group = PreparedGroups();
-  const uint64_t start = GroupOf(std::min(cursor_, prepared_end() - 1));
+  const uint64_t limit_group = GroupsOf(usable_blocks_);
+  const uint64_t start = GroupOf(std::min(cursor_, usable_end() - 1));
   for (uint64_t i = 0; i < limit_group; ++i) {
     const uint64_t index = (start + i) % limit_group;
     if (groups_[index].busy) continue;
@@ -398,10 +463,10 @@ absl::Status FreeSpace::CheckGroup(uint64_t index) const {
     }
   }
   if (busy != group.busy_count) return broken(5, "the count of busy blocks is wrong");
-  const uint64_t limit = PreparedBits(index);
-  if (FindBit(group.busy->data(), limit, kGroupBits, true) != kGroupBits) {
+  if (FindBit(group.busy->data(), BitsBelow(prepared_end(), index), kGroupBits, true) != kGroupBits) {
     return broken(3, "a block that is not prepared is in use");
   }
+  const uint64_t limit = BitsBelow(usable_end(), index);
   // A run belongs to the chunk in which it begins, even if the run ends in a later chunk.
   for (uint64_t at = 0; at < limit;) {
     const uint64_t start = FindBit(group.busy->data(), at, limit, false);
@@ -424,9 +489,9 @@ absl::Status FreeSpace::CheckInvariants() const {
     RETURN_IF_ERROR(CheckGroup(index));
     busy += groups_[index].busy_count;
   }
-  if (all_loaded && BlockCount(busy) != busy_blocks_) {
+  if (all_loaded && BlockCount(busy) != busy_blocks_ + withdrawn_busy_blocks_) {
     return absl::InternalError(absl::StrCat("free space, invariant 5: ", busy, " blocks are busy, ",
-                                            busy_blocks_.value(), " are counted"));
+                                            (busy_blocks_ + withdrawn_busy_blocks_).value(), " are counted"));
   }
   return absl::OkStatus();
 }

@@ -9,10 +9,11 @@
 //  1. A block with its base bit set has its busy bit set.
 //  2. A block with its base bit set becomes allocatable only when a checkpoint without the block is
 //     installed. So no allocation overwrites what the last durable checkpoint refers to.
-//  3. Only prepared blocks of the data area are ever allocated.
+//  3. Only usable blocks of the data area are ever allocated: the prepared ones, without those that are withdrawn.
 //  4. Every chunk has a bound. No free run that begins in the chunk is longer than the bound.
 //  5. The counts of busy and base bits are exact, once the groups that changed are loaded.
 //  6. There are groups and tables in memory for what is prepared, and not for the rest of the store.
+//  7. The groups of withdrawn blocks are loaded.
 //
 // Changes to a group that is not loaded are remembered, and applied when the group is loaded. The caller
 // reads the blocks that this class names, and hands the content in. So nothing in this class does I/O.
@@ -47,9 +48,23 @@ class FreeSpace {
   BlockNumber prepared_end() const { return BlockAfterFirst(prepared_blocks_); }
   // Makes newly prepared blocks allocatable. `blocks` counts all prepared blocks.
   void SetPrepared(BlockCount blocks);
-  // Counts the prepared blocks that are not busy.
-  BlockCount free_blocks() const { return prepared_blocks_ - busy_blocks_; }
+  // Counts the usable blocks that are not busy.
+  BlockCount free_blocks() const { return usable_blocks_ - busy_blocks_; }
   BlockCount used_base_blocks() const { return base_blocks_; }
+
+  // Withdraws the prepared blocks from `end` on, so that the store can end there: they are not allocated any more. What is
+  // in use there stays in use. Their groups must be loaded, and no head may be cut short.
+  void Withdraw(BlockNumber end);
+  // Makes all prepared blocks usable again.
+  void RestoreWithdrawn();
+  bool withdrawn() const { return usable_blocks_ < prepared_blocks_; }
+  BlockNumber usable_end() const { return BlockAfterFirst(usable_blocks_); }
+  // Counts the withdrawn blocks that are busy, without the heads of groups.
+  BlockCount WithdrawnInUse() const;
+  // Counts the withdrawn blocks that are not busy.
+  BlockCount WithdrawnFree() const { return prepared_blocks_ - usable_blocks_ - withdrawn_busy_blocks_; }
+  // Makes the withdrawn blocks unprepared. None of them may be in use.
+  void DropWithdrawn();
 
   // Gives the map the shape for a store of another size, which the next superblock must have. Group 0 must be loaded, and
   // all prepared blocks must stay.
@@ -156,10 +171,12 @@ class FreeSpace {
   static void ForEachGroup(Extent extent, Fn fn);
   static absl::Status Contradiction(uint64_t group, BitRun bits, bool used);
   static uint64_t BitOf(BlockNumber block) { return (block % kGroupBlocks).value(); }
-  // Counts the bits of the group whose blocks are prepared.
-  uint64_t PreparedBits(uint64_t group) const;
-  // Counts the groups with prepared blocks.
-  uint64_t PreparedGroups() const { return prepared_blocks_.RoundUp(kGroupBlocks) / kGroupBlocks; }
+  // Counts the bits of the group whose blocks are among the first ones of the device.
+  static uint64_t BitsBelow(BlockNumber end, uint64_t group);
+  // Makes the first blocks of the device usable, and the other prepared ones withdrawn.
+  void SetUsable(BlockCount blocks);
+  // Counts the groups that have some of the first blocks of the device.
+  static uint64_t GroupsOf(BlockCount first) { return first.RoundUp(kGroupBlocks) / kGroupBlocks; }
   absl::Status ChangeBase(Extent extent, bool used);
   // Returns the first run of at least `enough` blocks that begins at or after `from`. The length is exact
   // only up to what `want` needs. `longest` is the longest run seen so far, and the search replaces it by
@@ -172,7 +189,9 @@ class FreeSpace {
   FreeMapShape shape_;
   BlockPointer root_;
   BlockCount prepared_blocks_;
-  BlockCount busy_blocks_;
+  BlockCount usable_blocks_;
+  BlockCount busy_blocks_;            // of the usable ones
+  BlockCount withdrawn_busy_blocks_;  // of the others
   BlockCount base_blocks_;
   BlockNumber cursor_;  // where the next search begins
   std::vector<Group> groups_;

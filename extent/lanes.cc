@@ -134,6 +134,21 @@ absl::Status Lanes::GiveBack() {
   return status;
 }
 
+BlockCount Lanes::KeptFrom(BlockNumber block) const {
+  const auto from = [&](const KeptRecord& kept) { return kept.block >= block; };
+  return BlockCount(static_cast<uint64_t>(std::count_if(kept_.begin(), kept_.end(), from)));
+}
+
+absl::Status Lanes::DropFrom(BlockNumber block) {
+  absl::Status status;
+  std::erase_if(kept_, [&](const KeptRecord& kept) REQUIRES_STORE_LOCK {
+    if (kept.block < block) return false;
+    status.Update(Return({kept.block, 1}));
+    return true;
+  });
+  return status;
+}
+
 absl::Status Lanes::ReleaseRecords() {
   absl::Status status;
   std::erase_if(kept_, [&](const KeptRecord& kept) REQUIRES_STORE_LOCK {

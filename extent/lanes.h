@@ -70,6 +70,10 @@ class Lanes {
   BlockCount blocks() const REQUIRES_STORE_LOCK;
   // Gives all blocks back: other data needs them. Lane records stay until MayOverwriteLaneRecord() allows to overwrite them.
   absl::Status GiveBack() REQUIRES_STORE_LOCK;
+  // Counts the lane records from a block on that are kept outside of any lane.
+  BlockCount KeptFrom(BlockNumber block) const REQUIRES_STORE_LOCK;
+  // Gives them back. Until the next checkpoint is durable, their blocks must not be overwritten.
+  absl::Status DropFrom(BlockNumber block) REQUIRES_STORE_LOCK;
   // Gives back the lane records that nobody needs any more.
   absl::Status ReleaseRecords() REQUIRES_STORE_LOCK;
 

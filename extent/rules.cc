@@ -12,6 +12,10 @@ BlockNumber CursorAfterFree(BlockNumber cursor, Extent) { return cursor; }
 
 bool PreparingFlushes() { return true; }
 
+bool ShorteningIsLast() { return true; }
+
+bool MayMove(bool matches, bool excused) { return matches || excused; }
+
 bool MayBecomeDurable(Lsn first, Lsn durable_lsn) { return first == durable_lsn + 1; }
 
 bool LogHasRoom(BlockCount used, BlockCount more, BlockCount log) {

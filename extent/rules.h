@@ -36,6 +36,14 @@ BlockNumber CursorAfterFree(BlockNumber cursor, Extent freed);
 // leave a file that is shorter than its records say.
 bool PreparingFlushes();
 
+// Says whether a file is cut only when both slots hold the superblock that ends the store there. Without the rule a power
+// cut leaves a superblock or a record that names blocks behind the end of the file.
+bool ShorteningIsLast();
+
+// Says whether the content of a block may be written to another place, with a checksum of its own. It must match the
+// checksum that it has, or be excused (MayExcuseMismatch). Without the rule rot gets a checksum that makes it valid.
+bool MayMove(bool matches, bool excused);
+
 // ---- The log's end ----
 
 // Says whether a commit's first record may count as durable now, because no record before it is missing.

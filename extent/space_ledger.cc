@@ -94,7 +94,7 @@ BlockCount SpaceLedger::SpareBlocks() const { return Untaken(free_.free_blocks()
 
 BlockCount SpaceLedger::ReservableBlocks() const {
   // Blocks still to be prepared count, because the store prepares more before it refuses a write.
-  return Untaken(free_.free_blocks() + unprepared_blocks());
+  return Untaken(free_.free_blocks() + free_.WithdrawnFree() + unprepared_blocks());
 }
 
 // ---- Blocks ----
@@ -214,6 +214,11 @@ absl::Status SpaceLedger::MoveLog(Lock& lock, Extent from, Extent to) {
 
 absl::StatusOr<SpaceLedger::Prepared> SpaceLedger::PrepareMore(Lock& lock, BlockCount blocks) {
   UNTORN_CHECK(blocks > 0, "no blocks are to be prepared");
+  // What others need goes before a smaller store.
+  if (withdrawn()) {
+    RestoreWithdrawn();
+    return Prepared::kMore;
+  }
   // Prepared blocks have no gaps, so one thread prepares at a time.
   if (preparing_) {
     pump_.Wait(lock, [&]() REQUIRES_STORE_LOCK { return !preparing_; });
@@ -237,6 +242,48 @@ absl::StatusOr<SpaceLedger::Prepared> SpaceLedger::PrepareMore(Lock& lock, Block
   // The groups are loaded ahead of need. Whoever needs a group that cannot be read gets the error.
   for (uint64_t g = GroupOf(more.start); g <= GroupOf(more.end() - 1); ++g) LoadGroup(lock, g).IgnoreError();
   return Prepared::kMore;
+}
+
+// ---- A store that becomes smaller ----
+
+absl::Status SpaceLedger::Withdraw(Lock& lock, BlockNumber end) {
+  UNTORN_CHECK(!withdrawn(), "two withdraw at once");
+  // Loading releases the lock, and others may prepare more meanwhile.
+  const auto unloaded = [&]() REQUIRES_STORE_LOCK -> std::optional<uint64_t> {
+    for (uint64_t g = GroupOf(end); g <= GroupOf(free_.prepared_end() - 1); ++g) {
+      if (free_.NextToLoad(g)) return g;
+    }
+    return std::nullopt;
+  };
+  for (;;) {
+    pump_.Wait(lock, [&]() REQUIRES_STORE_LOCK { return !preparing_; });
+    const std::optional<uint64_t> group = unloaded();
+    if (!group) break;
+    RETURN_IF_ERROR(LoadGroup(lock, *group));
+  }
+  UNTORN_CHECK(end < free_.prepared_end(), "nothing is withdrawn");
+  free_.Withdraw(end);
+  const BlockCount needed = reserved_.blocks + MetadataReserve(0) + kReserveBlocks + free_.WithdrawnInUse();
+  const BlockCount free = free_.free_blocks();
+  if (free >= needed) return absl::OkStatus();
+  RestoreWithdrawn();
+  return absl::ResourceExhaustedError(absl::StrCat("the store does not fit ", ByteOffset(end), " bytes: ",
+                                                   Bytes(needed - free), " bytes more are in use"));
+}
+
+void SpaceLedger::DropWithdrawn() {
+  free_.DropWithdrawn();
+  fragmented_ = false;
+}
+
+void SpaceLedger::HoldPreparing() {
+  UNTORN_CHECK(!preparing_, "preparing is held while blocks are prepared");
+  preparing_ = true;
+}
+
+void SpaceLedger::EndHold() {
+  preparing_ = false;
+  pump_.Notify();
 }
 
 // ---- Reuse ----

@@ -144,6 +144,8 @@ class SpaceLedger {
   BlockCount prepared_blocks() const REQUIRES_STORE_LOCK { return free_.prepared_blocks(); }
   // Counts the blocks that can still be prepared.
   BlockCount unprepared_blocks() const REQUIRES_STORE_LOCK { return state_.end() - free_.prepared_end(); }
+  // Returns where blocks to be allocated end. Withdrawn blocks lie behind.
+  BlockNumber usable_end() const REQUIRES_STORE_LOCK { return free_.usable_end(); }
   // Says whether an allocation had to do with a short run since more blocks were prepared.
   bool fragmented() const REQUIRES_STORE_LOCK { return fragmented_; }
 
@@ -168,6 +170,18 @@ class SpaceLedger {
   // preparing already, the call waits for that thread instead.
   enum class Prepared { kMore, kAllPrepared };
   absl::StatusOr<Prepared> PrepareMore(Lock& lock, BlockCount blocks) REQUIRES_STORE_LOCK;
+
+  // ---- A store that becomes smaller ----
+  // Withdraws the prepared blocks from `end` on (FreeSpace::Withdraw). PrepareMore() makes them usable again.
+  //  kResourceExhausted  what is in use there, and what is promised, has no room before `end`
+  absl::Status Withdraw(Lock& lock, BlockNumber end) REQUIRES_STORE_LOCK;
+  void RestoreWithdrawn() REQUIRES_STORE_LOCK { free_.RestoreWithdrawn(); }
+  bool withdrawn() const REQUIRES_STORE_LOCK { return free_.withdrawn(); }
+  // Makes the withdrawn blocks unprepared.
+  void DropWithdrawn() REQUIRES_STORE_LOCK;
+  // Keeps others from preparing blocks, which must not be under way. The file may be cut then.
+  void HoldPreparing() REQUIRES_STORE_LOCK;
+  void EndHold() REQUIRES_STORE_LOCK;
 
   // ---- Reuse ----
   // Makes a pending free of an extent that is no longer mapped. The records are the one that had mapped the

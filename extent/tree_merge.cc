@@ -29,7 +29,7 @@ class Merger {
 
   absl::StatusOr<TreeRoot> Run(const TreeRoot& old_root) {
     Advance();
-    if (edit_ == nullptr) return old_root;
+    if (edit_ == nullptr && !sink_.MovesNodes()) return old_root;
     if (old_root.root) {
       absl::StatusOr<std::shared_ptr<const TreeNode>> root = sink_.Load(old_root.root);
       if (absl::IsDataLoss(root.status())) {
@@ -134,12 +134,12 @@ class Merger {
   // Asks for the leaves below `node` in which edits fall, all at once.
   void Prefetch(const TreeNode& node, const Limit& limit) {
     std::vector<BlockPointer> leaves;
-    for (NodeReader at = node.reader(); next_ahead_ != nullptr && at.Next();) {
+    for (NodeReader at = node.reader(); (next_ahead_ != nullptr || sink_.MovesNodes()) && at.Next();) {
       const NodeKey key = at.entry().key();
       const Limit end = LimitOf(at, limit);
       while (next_ahead_ != nullptr && EndsBefore(*next_ahead_, key)) next_ahead_ = ahead_->Next();
-      if (next_ahead_ != nullptr && (!end || BeginsBefore(*next_ahead_, *end)))
-        leaves.push_back(at.entry().child());
+      const bool touched = next_ahead_ != nullptr && (!end || BeginsBefore(*next_ahead_, *end));
+      if (touched || sink_.MustMove(at.entry().child().block)) leaves.push_back(at.entry().child());
     }
     if (leaves.size() > 1) sink_.Prefetch(leaves);
   }
@@ -194,6 +194,7 @@ class Merger {
     // An old entry that reaches into an edit starts at or before the edit, in the same child. No old entry
     // reaches beyond the beginning of the following child.
     const bool touched = edit_ != nullptr && (!limit || CompareKeys(edit_key_, *limit) < 0);
+    const bool moved = parent.level() > 1 ? sink_.MovesNodes() : sink_.MustMove(pointer.block);
     const auto keep = [&](bool underfull) -> absl::StatusOr<bool> {
       RETURN_IF_ERROR(leaf_.Flush());
       absl::StatusOr<bool> settled = packer_.Settle(parent.level() - 1, underfull);
@@ -210,7 +211,7 @@ class Merger {
       RETURN_IF_ERROR(packer_.AddKept(parent.level() - 1, from, limit, pointer));
       return true;
     };
-    if (!touched) {
+    if (!touched && !moved) {
       // A child without edits stays, unread, unless a pending node needs its entries to be full enough.
       absl::StatusOr<bool> kept = keep(/*underfull=*/false);
       if (!kept.ok() || *kept) return kept.status();

@@ -73,6 +73,11 @@ class TreeMergeSink : public TreeNodeSink {
  public:
   // Reads and verifies a node of the old tree.
   virtual absl::StatusOr<std::shared_ptr<const TreeNode>> Load(BlockPointer pointer) = 0;
+  // Says whether some nodes of the old tree must be written anew, even if no edit falls in them.
+  virtual bool MovesNodes() const { return false; }
+  // Says whether the node at the block is one of them. A merge that moves nodes reads all nodes above the leaves, and
+  // writes these anew too. A damaged node stays where it is.
+  virtual bool MustMove(BlockNumber) const { return false; }
   // Says that the merge loads these leaves soon, in this order, as long as nothing fails.
   virtual void Prefetch(std::span<const BlockPointer>) {}
   // Says that the old node is not part of the new tree.

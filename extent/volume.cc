@@ -197,8 +197,51 @@ void Volume::Resize(BlockCount total_blocks) {
 absl::Status Volume::MoveLog(Extent log) {
   UNTORN_CHECK(!resizing() && !checkpoint_running(), "a log moves out of turn");
   state_.next_geometry = Geometry{geometry().total_blocks, log};
+  state_.next_holds_all = true;
   // An extent of a lane may have blocks before its next record that were freed since, and that are the log's now.
   return lanes_.GiveBack();
+}
+
+BlockCount Volume::WithdrawnInUse() const {
+  // The checkpoint that ends the store holds the commits of all lane records.
+  return space_.free_space().WithdrawnInUse() - lanes_.KeptFrom(space_.usable_end());
+}
+
+absl::Status Volume::Shrink(Lock& lock, BlockCount total_blocks) {
+  UNTORN_CHECK(!resizing() && !checkpoint_running() && !space_.preparing(), "a store is shrunk out of turn");
+  RETURN_IF_ERROR(lanes_.GiveBack());
+  if (!space_.withdrawn() || WithdrawnInUse() > 0) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat(pump_.device().info().path, ": others use the space that was to be given back"));
+  }
+  RETURN_IF_ERROR(lanes_.DropFrom(space_.usable_end()));
+  space_.HoldPreparing();
+  space_.DropWithdrawn();
+  space_.free_space().Resize(total_blocks);
+  state_.next_geometry = Geometry{total_blocks, geometry().log};
+  state_.next_holds_all = true;
+  return ShorteningIsLast() ? absl::OkStatus() : CutFileHeld(lock);
+}
+
+absl::Status Volume::EndShrink(Lock& lock, bool durable) {
+  absl::Status cut;
+  if (durable) cut = CutFileHeld(lock);
+  space_.EndHold();
+  return cut;
+}
+
+absl::Status Volume::CutFile(Lock& lock) {
+  pump_.Wait(lock, [&]() REQUIRES_STORE_LOCK { return !space_.preparing(); });
+  space_.HoldPreparing();
+  const absl::Status cut = CutFileHeld(lock);
+  space_.EndHold();
+  return cut;
+}
+
+absl::Status Volume::CutFileHeld(Lock& lock) {
+  const uint64_t end_bytes = Bytes(space_.prepared_blocks());
+  const Unlocked unlocked(lock);
+  return pump_.device().Shorten(end_bytes);
 }
 
 absl::Status Volume::RunCheckpoint(Lock& lock) {

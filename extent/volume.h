@@ -87,7 +87,17 @@ class Volume {
   // Asks the next checkpoint to move the log to a run that TakeLog() has taken, and that is zero durably. No record may be
   // begun until that checkpoint is made.
   absl::Status MoveLog(Extent log) REQUIRES_STORE_LOCK;
-  // True until the checkpoint is durable that Resize() or MoveLog() has asked for.
+  // Asks the next checkpoint to end the store before the withdrawn blocks, and to give it another limit. No record may be
+  // begun until that checkpoint is made, and EndShrink() must be called then.
+  //  kResourceExhausted  blocks are not withdrawn any more, or are in use
+  absl::Status Shrink(Lock& lock, BlockCount total_blocks) REQUIRES_STORE_LOCK;
+  // Cuts the file behind the prepared blocks if the checkpoint is durable.
+  absl::Status EndShrink(Lock& lock, bool durable) REQUIRES_STORE_LOCK;
+  // Cuts the file behind the prepared blocks. It may be longer after a crash.
+  absl::Status CutFile(Lock& lock) REQUIRES_STORE_LOCK;
+  // Counts the withdrawn blocks that must be moved, or given back by others, before Shrink().
+  BlockCount WithdrawnInUse() const REQUIRES_STORE_LOCK;
+  // True until the checkpoint is durable that Resize(), MoveLog() or Shrink() has asked for.
   bool resizing() const REQUIRES_STORE_LOCK { return state_.next_geometry.has_value(); }
 
   // Makes a checkpoint. The caller makes sure that no other checkpoint is running. After an error the volume
@@ -115,6 +125,7 @@ class Volume {
   // Brings into the ring what recovery has found outside of it, durably.
   absl::Status WriteFold(Lock& lock, std::vector<LogEntry> outside, Generation superblock_generation,
                          LogTail* tail) REQUIRES_STORE_LOCK;
+  absl::Status CutFileHeld(Lock& lock) REQUIRES_STORE_LOCK;
   // Ends recovery: makes a superblock durable that begins a new log epoch.
   absl::Status BeginEpoch(Lock& lock, const LogTail& tail) REQUIRES_STORE_LOCK;
 

@@ -23,6 +23,8 @@ struct VolumeState {
   Superblock superblock;  // the newest durable one
   // Is what the next checkpoint makes the geometry. The free-space map has its shape already.
   std::optional<Geometry> next_geometry;
+  // No record is begun until the next checkpoint is made. So the checkpoint holds all records, and names no lanes.
+  bool next_holds_all = false;
   std::unique_ptr<Delta> active = std::make_unique<Delta>();
   std::unique_ptr<Delta> frozen;  // while a checkpoint merges it into the tree
   LogEpoch session;               // the log epoch of this opening; 0 if the store is open for reading alone

@@ -290,6 +290,15 @@ absl::Status SimulatedDevice::Extend(uint64_t size_bytes) {
   return absl::OkStatus();
 }
 
+absl::Status SimulatedDevice::Shorten(uint64_t size_bytes) {
+  SimulatedDisk::State& state = impl_->state();
+  std::unique_lock<std::mutex> lock(state.mu);
+  if (impl_->disconnected || !state.is_file || size_bytes >= state.length_bytes) return absl::OkStatus();
+  state.CutTo(size_bytes);
+  impl_->Observe(std::move(lock));
+  return absl::OkStatus();
+}
+
 void SimulatedDevice::Submit(absl::Span<IoRequest* const> requests) {
   SimulatedDisk::State& state = impl_->state();
   std::unique_lock<std::mutex> lock(state.mu);

@@ -90,6 +90,7 @@ class SimulatedDevice : public Device {
 
   uint64_t size_bytes() const override;
   absl::Status Extend(uint64_t size_bytes) override;
+  absl::Status Shorten(uint64_t size_bytes) override;
   void Submit(absl::Span<IoRequest* const> requests) override;
   void Reap(bool wait, std::vector<IoRequest*>* completed) override;
 

@@ -184,6 +184,23 @@ void SimulatedDisk::State::CutToDurableLength() {
   length_bytes = durable_length_bytes;
 }
 
+void SimulatedDisk::State::CutTo(uint64_t end_bytes) {
+  const BlockNumber end = DeviceBlockAt(end_bytes);
+  for (DiskWrite& write : unflushed) {
+    for (BlockCount i; i < BlockCount(write.blocks.size()); ++i) {
+      if (write.first_block + i >= end) write.blocks[i.value()] = nullptr;
+    }
+  }
+  durable_length_bytes = std::min(durable_length_bytes, end_bytes);
+  static const DiskBlockPtr zeros = MakeDiskBlock(ZeroBlock().bytes);
+  for (BlockNumber b = end; b < DeviceBlockAt(length_bytes); ++b) {
+    for (DiskBlocks* blocks : {&medium, &current}) {
+      if (blocks->Share(b) != nullptr) blocks->Set(b, zeros);
+    }
+  }
+  length_bytes = end_bytes;
+}
+
 void SimulatedDisk::State::FailFlushBefore(uint64_t end, std::mt19937_64& rng) {
   for (size_t i = 0; i < unflushed.size() && unflushed_first + i < end; ++i) {
     DiskWrite& write = unflushed[i];

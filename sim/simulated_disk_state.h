@@ -127,6 +127,8 @@ struct SimulatedDisk::State {
 
   // Ends a file where the last flush found its end.
   void CutToDurableLength();
+  // Ends a file there, durably. What was behind is gone.
+  void CutTo(uint64_t end_bytes);
   // Returns what the length adds to fingerprints.
   uint64_t LengthFingerprint() const {
     return length_bytes == size_bytes ? 0 : length_bytes * 0x9e3779b97f4a7c15;

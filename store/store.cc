@@ -16,6 +16,7 @@
 #include "store/on_device.h"
 #include "store/preallocate.h"
 #include "store/scrub.h"
+#include "store/shrink.h"
 #include "store/store_impl.h"
 #include "store/transaction_impl.h"
 
@@ -349,7 +350,14 @@ absl::StatusOr<std::vector<ObjectInfo>> Store::List(std::string_view after, size
 absl::Status Store::Barrier() { return impl_->Barrier(); }
 absl::Status Store::Sync() { return impl_->Sync(); }
 absl::Status Store::Checkpoint() { return impl_->Checkpoint(); }
-absl::Status Store::Resize(uint64_t size_bytes) { return impl_->Resize(size_bytes); }
+
+absl::Status Store::Resize(uint64_t size_bytes, const ShrinkOptions& options) {
+  return impl_->Resize(size_bytes, options);
+}
+
+absl::StatusOr<TrimResult> Store::Trim(const ShrinkOptions& options) {
+  return internal::Trim(*impl_, options);
+}
 
 absl::StatusOr<ScrubResult> Store::Scrub(const ScrubOptions& options) {
   return internal::Scrub(*impl_, options);

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "device/file_device.h"
+#include "store/shrink.h"
 
 namespace untorn::internal {
 namespace {
@@ -194,7 +195,19 @@ absl::StatusOr<uint64_t> StoreImpl::LargestSize() const {
   return storage_->device->size_bytes();
 }
 
-absl::Status StoreImpl::Resize(uint64_t size_bytes) {
+StoreImpl::ResizeTurn::ResizeTurn(StoreImpl& store) : store_(store) {
+  Lock lock(store_.storage_->mu);
+  store_.storage_->pump.Wait(lock, [&]() REQUIRES_STORE_LOCK { return !store_.resizing_; });
+  store_.resizing_ = true;
+}
+
+StoreImpl::ResizeTurn::~ResizeTurn() {
+  const Lock lock(store_.storage_->mu);
+  store_.resizing_ = false;
+  store_.storage_->pump.Notify();
+}
+
+absl::Status StoreImpl::Resize(uint64_t size_bytes, const ShrinkOptions& options) {
   RETURN_IF_ERROR(CheckProcess());
   const std::string& path = storage_->info.path;
   if (size_bytes == 0) {
@@ -206,6 +219,7 @@ absl::Status StoreImpl::Resize(uint64_t size_bytes) {
     return absl::InvalidArgumentError(absl::StrCat(path, ": a store has ", Bytes(kStoreBlocksMin), " to ",
                                                    Bytes(kStoreBlocksMax), " bytes, not ", size_bytes));
   }
+  const ResizeTurn turn(*this);
   Lock lock(storage_->mu);
   RETURN_IF_ERROR(front_.parts.health.CheckWritable());
   Volume& volume = *storage_->volume;
@@ -218,9 +232,8 @@ absl::Status StoreImpl::Resize(uint64_t size_bytes) {
   RETURN_IF_ERROR(front_.parts.health.CheckWritable());
   if (total == volume.geometry().total_blocks) return absl::OkStatus();
   if (total < volume.space().prepared_blocks()) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(path, ": cannot be limited to ", size_bytes, " bytes: it has grown to ",
-                     Bytes(volume.space().prepared_blocks()), " bytes already, and does not become smaller"));
+    lock.unlock();
+    return ShrinkTo(*this, total, options);
   }
   volume.Resize(total);
   return writeback_.checkpointer().Checkpoint(lock);

@@ -63,18 +63,30 @@ class StoreImpl : public std::enable_shared_from_this<StoreImpl> {
   ObjectWriter& writer() { return writer_; }
   Namespace& names() { return names_; }
   PageReader& reader() { return reader_; }
+  Checkpointer& checkpointer() { return writeback_.checkpointer(); }
 
   absl::StatusOr<std::string> NameOf(const ObjectState& object) const EXCLUDES_STORE_LOCK;
   absl::StatusOr<uint64_t> SizeOf(const ObjectState& object) const EXCLUDES_STORE_LOCK;
   absl::Status Barrier() EXCLUDES_STORE_LOCK;
   absl::Status Sync() EXCLUDES_STORE_LOCK;
   absl::Status Checkpoint() EXCLUDES_STORE_LOCK;
-  absl::Status Resize(uint64_t size_bytes) EXCLUDES_STORE_LOCK;
+  absl::Status Resize(uint64_t size_bytes, const ShrinkOptions& options) EXCLUDES_STORE_LOCK;
 
   StoreInfo info() const EXCLUDES_STORE_LOCK;
   Stats stats() const EXCLUDES_STORE_LOCK;
   // Is for tests. Stops the process if a numbered invariant of a part does not hold.
   void CheckInvariants() const EXCLUDES_STORE_LOCK;
+
+  // While it lives, no other thread makes the store smaller, or gives it another limit.
+  class ResizeTurn {
+   public:
+    explicit ResizeTurn(StoreImpl& store) EXCLUDES_STORE_LOCK;
+    ~ResizeTurn() EXCLUDES_STORE_LOCK;
+    ResizeTurn(const ResizeTurn&) = delete;
+
+   private:
+    StoreImpl& store_;
+  };
 
  private:
   StoreImpl(std::unique_ptr<Storage> storage, const OpenOptions& options, bool background);
@@ -92,6 +104,7 @@ class StoreImpl : public std::enable_shared_from_this<StoreImpl> {
   ObjectWriter writer_;
   Namespace names_;
   PageReader reader_;
+  bool resizing_ GUARDED_BY_STORE_LOCK = false;  // a ResizeTurn lives
 };
 
 }  // namespace untorn::internal

@@ -104,6 +104,17 @@ struct ObjectInfo {
   uint64_t size_bytes = 0;
 };
 
+struct ShrinkOptions {
+  // Is called with (done, total) bytes of the data that is in the way, by the calling thread and without a lock. If it
+  // returns false, the store stays as large as it is. What was moved stays where it is.
+  std::function<bool(uint64_t, uint64_t)> progress = nullptr;
+};
+
+struct TrimResult {
+  uint64_t before_bytes = 0, after_bytes = 0;  // of the file
+  uint64_t moved_bytes = 0;                    // data that was in the way
+};
+
 struct ScrubOptions {
   uint64_t bytes_per_second_max = 0;  // 0: as fast as the device reads
   // Is called with (done, total) bytes after each piece of data, by the thread of the scrub and without a lock. `total` is

@@ -239,12 +239,22 @@ class Store {
   absl::Status Checkpoint();
 
   // Sets the most that the store may take, while it is in use. 0 stands for the size of the file system or block device
-  // below. Writes a checkpoint. A crash leaves the old limit or the
-  // new one. A block device must have grown before, and a file needs no space yet.
+  // below. Writes a checkpoint. A crash leaves the old limit or the new one. A block device must have grown before, and a
+  // file needs no space yet. If the store has grown beyond the size, Resize moves what is in the way, and cuts the file.
+  // Other calls go on meanwhile; changes of an object wait while a part of it is moved. The limit stays, and all content,
+  // after every error.
   //  kInvalidArgument     no store can have the size
-  //  kFailedPrecondition  the store has grown beyond the size; the message says how far
   //  kOutOfRange          the block device is smaller
-  absl::Status Resize(uint64_t size_bytes);
+  //  kResourceExhausted   the store has more than the size in use, or others have needed the space meanwhile
+  //  kDataLoss            what is in the way is damaged; the message names it
+  //  kFailedPrecondition  an open transaction has written ahead to what is in the way
+  //  kCancelled           options.progress has returned false
+  absl::Status Resize(uint64_t size_bytes, const ShrinkOptions& options = {});
+
+  // Gives back to the file system what the store can do without for now, as Resize does for a lower limit. The limit stays,
+  // so the store grows again as it needs. Some space stays prepared. The errors are those of Resize.
+  //  kFailedPrecondition  also: the store is on a block device
+  absl::StatusOr<TrimResult> Trim(const ShrinkOptions& options = {});
 
   // Reads all data from the device, past the cache, and compares it with its checksums, object by object. Other calls go
   // on meanwhile, other scrubs too. What is wrong is in the result: object, range and cause. An object that is renamed

@@ -63,17 +63,19 @@ bool Checkpointer::CheckpointDue() const {
          volume.active().entries() > kDeltaEntriesMax || volume.active().mapped_blocks() > blocks_max;
 }
 
+BlockCount Checkpointer::PrepareAhead(BlockCount prepared) {
+  return std::clamp(prepared / kPrepareAheadShare, kPrepareAheadBlocksMin, kPrepareAheadBlocksMax);
+}
+
 bool Checkpointer::PrepareDue() const {
   Volume& volume = parts_.volume;
   const SpaceLedger& space = volume.space();
   const BlockCount prepared = space.prepared_blocks(), free = space.free_blocks();
   // After a failure only a write that needs the space tries again.
-  if (prepare_failed_ || space.unprepared_blocks() == 0) return false;
+  if (prepare_failed_ || space.unprepared_blocks() == 0 || space.withdrawn()) return false;
   // Writes must find prepared blocks, so the first case does not wait. The second case only makes runs
   // longer, and so leaves the disk to other writes most of the time.
-  const BlockCount ahead =
-      std::clamp(prepared / kPrepareAheadShare, kPrepareAheadBlocksMin, kPrepareAheadBlocksMax);
-  if (free < space.reserved().blocks + ahead) return true;
+  if (free < space.reserved().blocks + PrepareAhead(prepared)) return true;
   return space.fragmented() && prepared < kGrowthForRuns * (prepared - free) &&
          parts_.pump.counts().bytes_written >= grow_at_bytes_written_;
 }

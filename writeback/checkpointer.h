@@ -21,6 +21,8 @@ class Checkpointer {
   absl::Status Checkpoint(Lock& lock) REQUIRES_STORE_LOCK;
   // True while a checkpoint is being made.
   bool running() const REQUIRES_STORE_LOCK { return running_; }
+  // Returns how many free blocks a store has prepared ahead of use, if so many are prepared in all.
+  static BlockCount PrepareAhead(BlockCount prepared);
   // True if Step() has something to do.
   bool StepDue() const REQUIRES_STORE_LOCK { return CheckpointDue() || PrepareDue(); }
   // Makes a checkpoint or prepares a step of space, if one of them is due. Returns false if neither is due,

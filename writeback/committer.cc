@@ -531,7 +531,8 @@ BlockCount Committer::LogBlocksDue(BlockCount commit_blocks) const {
   const Volume& volume = parts_.volume;
   const Geometry& geometry = volume.geometry();
   const BlockCount prepared = volume.space().prepared_blocks();
-  if (growing_log_ || prepared == no_longer_log_at_ || parts_.health.failed() || parts_.health.closed())
+  if (growing_log_ || volume.space().withdrawn() || prepared == no_longer_log_at_ || parts_.health.failed() ||
+      parts_.health.closed())
     return 0;
   // The log of a store in which so much is prepared has room for two such commits at least.
   constexpr uint64_t kPreparedForEachBlock = 32;
@@ -552,15 +553,21 @@ absl::StatusOr<std::optional<Extent>> Committer::TakeLongerLog(Lock& lock, Block
     run = space.TakeLog(blocks);
   }
   if (!run) return std::nullopt;
-  // The bytes of the run could look like records.
-  const absl::Status zeroed = space.WriteZeros(lock, *run);
-  if (zeroed.ok()) return run;
-  if (!absl::IsResourceExhausted(zeroed)) return zeroed;
-  RETURN_IF_ERROR(space.ReturnUnused(*run));
-  return std::nullopt;
+  ASSIGN_OR_RETURN(const bool zero, ZeroLog(lock, *run));
+  return zero ? run : std::nullopt;
 }
 
-absl::Status Committer::MoveLog(Lock& lock, Extent run) {
+absl::StatusOr<bool> Committer::ZeroLog(Lock& lock, Extent run) {
+  // The bytes of the run could look like records.
+  SpaceLedger& space = parts_.volume.space();
+  const absl::Status zeroed = space.WriteZeros(lock, run);
+  if (zeroed.ok()) return true;
+  if (!absl::IsResourceExhausted(zeroed)) return zeroed;
+  RETURN_IF_ERROR(space.ReturnUnused(run));
+  return false;
+}
+
+absl::Status Committer::HoldAndCheckpoint(Lock& lock, absl::FunctionRef<absl::Status()> ask) {
   hold_ = true;
   parts_.WaitUntil(lock, [&]() REQUIRES_STORE_LOCK { return !sending_; });
   hold_ = false;
@@ -568,15 +575,62 @@ absl::Status Committer::MoveLog(Lock& lock, Extent run) {
   sending_ = true;
   Volume& volume = parts_.volume;
   parts_.WaitUntil(lock, [&]() REQUIRES_STORE_LOCK {
-    return volume.log().AllDurable() && !checkpointer_.running() && !volume.resizing();
+    return volume.log().AllDurable() && !checkpointer_.running() && !volume.resizing() &&
+           !volume.space().preparing();
   });
   absl::Status status = parts_.health.failure();
-  if (status.ok()) {
-    status = volume.MoveLog(run);
-    if (status.ok()) status = checkpointer_.Checkpoint(lock);
-  }
+  if (status.ok()) status = ask();
+  if (status.ok()) status = checkpointer_.Checkpoint(lock);
   sending_ = false;
   return status;
+}
+
+absl::Status Committer::MoveLog(Lock& lock, Extent run) {
+  return HoldAndCheckpoint(lock, [&]() REQUIRES_STORE_LOCK { return parts_.volume.MoveLog(run); });
+}
+
+absl::Status Committer::MoveLogOutOfWithdrawn(Lock& lock) {
+  SpaceLedger& space = parts_.volume.space();
+  parts_.WaitUntil(lock, [&]() REQUIRES_STORE_LOCK { return !growing_log_; });
+  RETURN_IF_ERROR(parts_.health.failure());
+  const Extent log = parts_.volume.geometry().log;
+  if (!space.withdrawn() || log.end() <= space.usable_end()) return absl::OkStatus();
+  const std::optional<Extent> run = space.TakeLog(log.count);
+  if (!run) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat(parts_.pump.device().info().path, ": there is no free run of ", Bytes(log.count),
+                     " bytes for the log before offset ", ByteOffset(space.usable_end())));
+  }
+  growing_log_ = true;
+  const absl::StatusOr<bool> zero = ZeroLog(lock, *run);
+  absl::Status status = zero.status();
+  if (status.ok() && *zero) status = MoveLog(lock, *run);
+  growing_log_ = false;
+  if (!status.ok()) parts_.health.Fail(status);
+  EndHold();
+  RETURN_IF_ERROR(parts_.health.failure());
+  if (*zero) return absl::OkStatus();
+  return absl::ResourceExhaustedError(absl::StrCat(parts_.pump.device().info().path,
+                                                   ": the file system has no space for the log to move to"));
+}
+
+absl::Status Committer::Shrink(Lock& lock, BlockCount total_blocks) {
+  bool asked = false;
+  absl::Status status = HoldAndCheckpoint(lock, [&]() REQUIRES_STORE_LOCK {
+    const absl::Status ready = parts_.volume.Shrink(lock, total_blocks);
+    asked = ready.ok();
+    return ready;
+  });
+  if (asked) status.Update(parts_.volume.EndShrink(lock, status.ok()));
+  EndHold();
+  return status;
+}
+
+void Committer::EndHold() {
+  parts_.progress.Tell();
+  serve_background_();
+  // Threads may wait for their turn to send.
+  parts_.pump.Attend();
 }
 
 absl::Status Committer::GrowLog(Lock& lock, BlockCount commit_blocks) {
@@ -590,10 +644,7 @@ absl::Status Committer::GrowLog(Lock& lock, BlockCount commit_blocks) {
   if (status.ok() && !*run) no_longer_log_at_ = parts_.volume.space().prepared_blocks();
   growing_log_ = false;
   if (!status.ok()) parts_.health.Fail(status);
-  parts_.progress.Tell();
-  serve_background_();
-  // Threads may wait for their turn to send.
-  parts_.pump.Attend();
+  EndHold();
   return parts_.health.failure();
 }
 

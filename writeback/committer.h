@@ -69,6 +69,13 @@ class Committer {
   // the lock. Nothing is sent meanwhile. An error is the failure of the store.
   absl::Status GrowLog(Lock& lock, BlockCount commit_blocks = 0) REQUIRES_STORE_LOCK;
 
+  // Moves the log to a run of the same length before the withdrawn blocks, if it lies in these.
+  //  kResourceExhausted  there is no such run
+  absl::Status MoveLogOutOfWithdrawn(Lock& lock) REQUIRES_STORE_LOCK;
+  // Ends the store before the withdrawn blocks (Volume::Shrink). Releases the lock. Nothing is sent meanwhile.
+  //  kResourceExhausted  others use the blocks, or need them
+  absl::Status Shrink(Lock& lock, BlockCount total_blocks) REQUIRES_STORE_LOCK;
+
   // Returns milliseconds of a steady clock. Returns 0 if there is no background thread that looks at ages.
   int64_t NowMs() const;
   // The committer calls `serve` when the background thread may have something to do that could not be done
@@ -125,8 +132,14 @@ class Committer {
   BlockCount LogBlocksDue(BlockCount commit_blocks) const REQUIRES_STORE_LOCK;
   // Takes a longer run for the log, and zeros it durably. Returns nullopt if there is none.
   absl::StatusOr<std::optional<Extent>> TakeLongerLog(Lock& lock, BlockCount blocks) REQUIRES_STORE_LOCK;
-  // Moves the log to a run that TakeLongerLog() has returned.
+  // Zeros a run that TakeLog() has taken. Gives it back, and returns false, if the file system below has no space.
+  absl::StatusOr<bool> ZeroLog(Lock& lock, Extent run) REQUIRES_STORE_LOCK;
+  // Moves the log to a run that is zero. An error is the failure of the store.
   absl::Status MoveLog(Lock& lock, Extent run) REQUIRES_STORE_LOCK;
+  // Makes a checkpoint that holds all records: none is on its way. `ask` says what else the checkpoint does.
+  absl::Status HoldAndCheckpoint(Lock& lock, absl::FunctionRef<absl::Status()> ask) REQUIRES_STORE_LOCK;
+  // Lets others send again.
+  void EndHold() REQUIRES_STORE_LOCK;
   void TellFailure(const absl::Status& failure) REQUIRES_STORE_LOCK;
 
   const Parts parts_;

@@ -19,6 +19,10 @@ BlockNumber CursorAfterFree(BlockNumber cursor, Extent freed) {
   return broken ? std::min(cursor, freed.start) : cursor;
 }
 
+bool ShorteningIsLast() { return !Broken(Canary::kShortenFirst); }
+
+bool MayMove(bool matches, bool excused) { return matches || excused; }
+
 bool PreparingFlushes() { return !Broken(Canary::kPrepareWithoutFlush); }
 
 bool MayBecomeDurable(Lsn first, Lsn durable_lsn) {

@@ -341,6 +341,9 @@ std::string Driver::Call(const Step& step) {
     case Step::kResize:
       wrong = Judge(store_.Resize(step.length), step, &done);
       break;
+    case Step::kTrim:
+      wrong = Judge(store_.Trim().status(), step, &done);
+      break;
     case Step::kCheckpoint:
       wrong = Judge(store_.Checkpoint(), step, &done);
       break;

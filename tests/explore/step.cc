@@ -28,7 +28,7 @@ constexpr Form kForms[] = {
     {Step::kTransaction, "tx", ""},          {Step::kHoldRead, "hold-read", "ofn"},
     {Step::kHoldWrite, "hold-write", ""},    {Step::kRelease, "release", ""},
     {Step::kHoldData, "hold-data", ""},      {Step::kRead, "read", "ofn"},
-    {Step::kResize, "resize", "n"},
+    {Step::kResize, "resize", "n"},          {Step::kTrim, "trim", ""},
 };
 
 std::string OneToString(const Step& step) {

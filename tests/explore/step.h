@@ -27,6 +27,7 @@ struct Step {
     kBarrier,
     kCheckpoint,
     kResize,  // the store may take `length` bytes
+    kTrim,
     kCreate,
     kRemove,
     kRename,       // to `to`

@@ -238,6 +238,10 @@ const std::vector<Scenario>& Scenarios() {
        "0 4096 sync;"
        "resize 500000000; write fill 128990000 9000 sync; checkpoint; resize 200000000; write b 4096 9000 "
        "sync"},
+      {"a store that is trimmed, with data and nodes in the way", "growing",
+       "create c sync; write c 0 9000 sync; write b 0 4096 sync; checkpoint; write b 4096 4096 sync; remove "
+       "fill "
+       "sync; trim; write a 0 4096 sync; write c 4096 9000 sync; resize 20000000; write b 4096 9000 sync"},
       // What it zeroes lies beyond the size that is durable.
       {"a transaction that punches a hole behind a pending write", "clean",
        "create c sync; write c 47238 10093; tx { write b 57344 4096; punch c 12353 50 } sync"},

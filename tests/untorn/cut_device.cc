@@ -65,6 +65,11 @@ bool CutDevice::cut() const {
   return cut_;
 }
 
+absl::Status CutDevice::Shorten(uint64_t size_bytes) {
+  std::lock_guard lock(mu_);
+  return CountEventLocked() ? absl::InternalError("power cut") : inner_->Shorten(size_bytes);
+}
+
 void CutDevice::CutAfter(uint64_t events) {
   std::lock_guard lock(mu_);
   events_left_ = events;

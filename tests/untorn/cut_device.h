@@ -28,6 +28,8 @@ class CutDevice : public Device {
 
   uint64_t size_bytes() const override { return inner_->size_bytes(); }
   absl::Status Extend(uint64_t size_bytes) override { return inner_->Extend(size_bytes); }
+  // Is an event too, and does nothing once the power is gone.
+  absl::Status Shorten(uint64_t size_bytes) override;
   void Submit(absl::Span<IoRequest* const> requests) override;
   void Reap(bool wait, std::vector<IoRequest*>* completed) override;
 

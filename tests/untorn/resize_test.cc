@@ -179,11 +179,12 @@ TEST(ResizeTest, LimitGoesUpAndDownOverTheLevelsOfTheFreeSpaceMap) {
   }
 }
 
-TEST(ResizeTest, LimitIsNotLoweredBelowWhatTheStoreHasGrownTo) {
+TEST(ResizeTest, LimitThatIsTooLowOrTooHighIsRefusedAndAnyOtherHolds) {
   TestStore store(Growing(512 * kMiB, 400 * kMiB));
   Filler fill(store);
   while (fill.count() < 100) ASSERT_TRUE(IsOk(fill.WriteOne()));
-  EXPECT_TRUE(Fails(store->Resize(100 * kMiB), StatusCode::kFailedPrecondition));
+  EXPECT_TRUE(Fails(store->Resize(100 * kMiB), StatusCode::kResourceExhausted));
+  EXPECT_EQ(store->info().size_bytes, 400 * kMiB);
   EXPECT_TRUE(Fails(store->Resize(kMiB), StatusCode::kInvalidArgument));
   EXPECT_TRUE(Fails(store->Resize(uint64_t{1} << 62), StatusCode::kInvalidArgument));
   ASSERT_TRUE(IsOk(store->Resize(250 * kMiB)));
