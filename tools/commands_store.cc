@@ -1,4 +1,4 @@
-// create, info, stats, scrub.
+// create, resize, trim, info, stats, scrub.
 #include <cstdio>
 #include <memory>
 #include <string>
@@ -39,14 +39,25 @@ int RunCreate(const Invocation& invocation) {
   return kExitOk;
 }
 
+ShrinkOptions Showing(Progress& progress) {
+  ShrinkOptions options;
+  options.progress = [&progress](uint64_t done, uint64_t total) {
+    progress.Update(done, total);
+    return true;
+  };
+  return options;
+}
+
 int RunResize(const Invocation& invocation) {
   const std::string& path = invocation.arguments[0];
   const ByteSize size = absl::GetFlag(FLAGS_size);
   auto store = Store::Open(path, OpenOptionsFromFlags(/*read_only=*/false));
   if (!store.ok()) return invocation.Fail(store.status());
   const uint64_t before_bytes = (*store)->info().size_bytes;
-  if (absl::Status resized = (*store)->Resize(size.given() ? size.bytes : 0); !resized.ok()) {
-    return invocation.Fail(resized);
+  {
+    Progress progress("resize", !absl::GetFlag(FLAGS_quiet));
+    const absl::Status resized = (*store)->Resize(size.given() ? size.bytes : 0, Showing(progress));
+    if (!resized.ok()) return invocation.Fail(resized);
   }
   const uint64_t after_bytes = (*store)->info().size_bytes;
   if (absl::Status closed = (*store)->Close(); !closed.ok()) return invocation.Fail(closed);
@@ -54,6 +65,22 @@ int RunResize(const Invocation& invocation) {
     std::fprintf(stderr, "%s: at most %s, before %s\n", Printable(path).c_str(),
                  HumanBytes(after_bytes).c_str(), HumanBytes(before_bytes).c_str());
   }
+  return kExitOk;
+}
+
+int RunTrim(const Invocation& invocation) {
+  const std::string& path = invocation.arguments[0];
+  const bool as_json = absl::GetFlag(FLAGS_json);
+  auto store = Store::Open(path, OpenOptionsFromFlags(/*read_only=*/false));
+  if (!store.ok()) return invocation.Fail(store.status());
+  absl::StatusOr<TrimResult> result;
+  {
+    Progress progress("trim", !as_json && !absl::GetFlag(FLAGS_quiet));
+    result = (*store)->Trim(Showing(progress));
+  }
+  if (!result.ok()) return invocation.Fail(result.status());
+  if (absl::Status closed = (*store)->Close(); !closed.ok()) return invocation.Fail(closed);
+  as_json ? PrintJson(TrimJson(path, *result)) : PrintText(TrimText(path, *result));
   return kExitOk;
 }
 
@@ -122,16 +149,31 @@ std::vector<Command> StoreCommands() {
        .arguments = "STORE",
        .summary = "Sets the most that a store may take",
        .description =
-           "Raises the limit, or lowers it as far as the store has not grown yet. Copies nothing, and takes "
-           "no time. "
+           "Raises the limit, or lowers it. Copies nothing, unless the store has grown beyond the new limit "
+           "already. Then what lies there moves, and the file is cut. An interrupted resize leaves the old "
+           "limit, and loses nothing. "
            "A block device must have grown before. An application resizes a store in use by Store::Resize.",
        .options = WithOpenOptions(
            {{"size", "SIZE",
-             "the most that the store may take; without it, all of the block device or file system"}}),
+             "the most that the store may take; without it, all of the block device or file system"},
+            {"quiet"}}),
        .examples = "untorn resize app.untorn --size=100G\nuntorn resize /dev/sdx1",
        .min_arguments = 1,
        .max_arguments = 1,
        .run = RunResize},
+      {.name = "trim",
+       .arguments = "STORE",
+       .summary = "Gives back to the file system what a store can do without",
+       .description =
+           "Moves what lies at the end of the file to free places before, and cuts the file. Takes a pass over "
+           "the metadata, and copies at most as much as it gives back. The store keeps 16 to 32 MiB prepared "
+           "for what comes, and grows again by itself. An interrupted trim loses nothing. An application trims "
+           "a store in use by Store::Trim. A block device has no file system to give space to.",
+       .options = WithOpenOptions({{"json"}, {"quiet"}}),
+       .examples = "untorn trim app.untorn\nuntorn trim app.untorn --json",
+       .min_arguments = 1,
+       .max_arguments = 1,
+       .run = RunTrim},
       {.name = "info",
        .arguments = "STORE",
        .summary = "Shows what a store is, and how atomic writes reach its device",

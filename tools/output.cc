@@ -288,6 +288,18 @@ Json FsckJson(const std::string& path, const FsckResult& result) {
           {"data_blocks_excused", result.data_blocks_excused}};
 }
 
+Json TrimJson(const std::string& path, const TrimResult& result) {
+  return {{"path", NameJson(path)["name"]},
+          {"before_bytes", result.before_bytes},
+          {"after_bytes", result.after_bytes},
+          {"moved_bytes", result.moved_bytes}};
+}
+
+std::string TrimText(const std::string& path, const TrimResult& result) {
+  return absl::StrCat(Printable(path), ": ", Size(result.after_bytes), ", before ", Size(result.before_bytes), "; ",
+                      Size(result.moved_bytes), " moved\n");
+}
+
 Json ScrubJson(const std::string& path, const ScrubResult& result) {
   Json damaged = Json::array();
   for (const DamagedRange& range : result.damaged) {

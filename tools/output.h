@@ -20,9 +20,11 @@ Json StatsJson(const Stats& stats);
 Json FsckJson(const std::string& path, const FsckResult& result);
 Json RepairJson(const std::string& path, const RepairResult& result, bool dry_run);
 
+Json TrimJson(const std::string& path, const TrimResult& result);
 Json ScrubJson(const std::string& path, const ScrubResult& result);
 
 std::string InfoText(const StoreInfo& info);
+std::string TrimText(const std::string& path, const TrimResult& result);
 std::string ScrubText(const std::string& path, const ScrubResult& result);
 std::string StatsText(const Stats& stats);
 std::string FsckText(const std::string& path, const FsckResult& result);

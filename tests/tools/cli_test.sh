@@ -26,7 +26,7 @@ same() { cmp "$1" "$2" || fail "$1 and $2 differ"; }
 
 json() { python3 -c 'import json,sys; d=json.load(open("out")); print(eval(sys.argv[1]))' "$1" || fail "no JSON: $1"; }
 
-commands='create resize info stats scrub ls rm mv truncate put get write read dump fsck'
+commands='create resize trim info stats scrub ls rm mv truncate put get write read dump fsck'
 echo "== help"
 expect 0 'Usage: untorn COMMAND' help
 expect 0 'Usage: untorn COMMAND' --help
@@ -92,12 +92,32 @@ expect 0 '' put huge.untorn kept.before kept --quiet
 expect 0 'huge.untorn: clean' fsck huge.untorn
 (($(stat -c %s huge.untorn) < 200000000 && $(stat -c %s growing.untorn) < 100000000)) || fail "a store begins large"
 expect 0 'at most 128.0 GiB, before' resize huge.untorn --size=128G
-expect 1 'has grown to' resize huge.untorn --size=8M
+expect 1 'does not fit' resize huge.untorn --size=8M
+expect 0 'at most 24.0 MiB, before' resize huge.untorn --size=24M
+(($(stat -c %s huge.untorn) <= 25165824)) || fail "resize to less does not cut the file"
+expect 0 'huge.untorn: clean' fsck huge.untorn
 expect 2 'is not a size' resize huge.untorn --size=more
 expect 0 '' resize huge.untorn --quiet
 expect 0 'huge.untorn: clean' fsck huge.untorn
 rm huge.untorn
 compgen -G '*.new-*' >/dev/null && fail "create left something: $(ls)"
+
+echo "== trim"
+expect 0 '' create trim.untorn
+for i in 1 2 3; do head -c 40000000 /dev/urandom | "$untorn" put trim.untorn - "t $i" --quiet || fail "put $i"; done
+"$untorn" get trim.untorn 't 3' t3 --quiet
+expect 0 '' rm trim.untorn 't 1' --quiet
+expect 0 '' rm trim.untorn 't 2' --quiet
+expect 1 'does not fit' resize trim.untorn --size=30M
+length=$(stat -c %s trim.untorn)
+expect 0 'before .* moved' trim trim.untorn
+(($(stat -c %s trim.untorn) < length * 2 / 3)) || fail "trim cuts nothing: $(stat -c %s trim.untorn) of $length"
+expect 0 'trim.untorn: clean' fsck trim.untorn --data
+expect 0 '' get trim.untorn 't 3' t3.after
+same t3 t3.after
+expect 0 '' trim trim.untorn --json
+[[ $(json 'd["after_bytes"] <= d["before_bytes"]') == True ]] || fail "trim --json: $(cat out)"
+rm trim.untorn
 
 echo "== put, get"
 real=$untorn
