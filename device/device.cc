@@ -46,6 +46,11 @@ bool LosesCachedWrites(const IoRequest& request) {
          !absl::IsOutOfRange(request.status);
 }
 
+bool FoundNoSpace(const IoRequest& request, bool direct_io) {
+  const bool is_write = request.op == IoOp::kWrite || request.op == IoOp::kAtomicWrite;
+  return is_write && absl::IsResourceExhausted(request.status) && (direct_io || !request.durable);
+}
+
 absl::Status ReadBlocking(Device& device, uint64_t offset_bytes, void* buffer, uint64_t length_bytes) {
   IoRequest request;
   request.op = IoOp::kRead;

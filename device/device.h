@@ -83,6 +83,8 @@ struct IoRequest {
   IoOp op = IoOp::kRead;
   // For a write: it is durable when it is over (invariant 5). As RWF_DSYNC of pwritev2(2).
   bool durable = false;
+  // For a write: its sender can do without it. So IoPump does not send it again if the file system below has no space.
+  bool optional = false;
   uint64_t offset_bytes = 0;
   absl::InlinedVector<iovec, 2> iov;
 
@@ -109,6 +111,11 @@ struct IoRequest {
 // Says whether the request failed and may have lost what the device's cache held: a flush, or a write that was
 // to be durable, since a device may flush for such a write.
 bool LosesCachedWrites(const IoRequest& request);
+
+// Says whether the request is a write that failed only because the file system below has no space, and lost nothing else.
+// The same bytes may be written to the same place later. A file system that copies on write may refuse even an overwrite.
+// Without direct I/O, a write that was to be durable may have been refused for what the page cache held.
+bool FoundNoSpace(const IoRequest& request, bool direct_io);
 
 class Device {
  public:

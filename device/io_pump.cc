@@ -2,9 +2,18 @@
 
 #include <algorithm>
 #include <chrono>
+#include <thread>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+
 namespace untorn {
+
+namespace {
+
+constexpr int kSpacePauseMsMax = 64;
+
+}  // namespace
 
 void IoPump::Queue(IoRequest* request) {
   outbox_.push_back(request);
@@ -99,6 +108,9 @@ void IoPump::Wait(Lock& lock, absl::FunctionRef<bool()> ready, absl::FunctionRef
     } else if (!outbox_.empty() && (reaping_ || device_.info().submit_blocks)) {
       // Others reap while this thread submits.
       Kick(lock);
+    } else if (kept_.size() > kept_sent_ && !pausing_) {
+      // Comes before the reaping, which may take long.
+      PauseForSpace(lock);
     } else if (!reaping_ && in_flight_ > 0) {
       Reap(lock);
     } else {
@@ -112,6 +124,7 @@ void IoPump::Wait(Lock& lock, absl::FunctionRef<bool()> ready, absl::FunctionRef
 
 void IoPump::StandBy(Lock& lock, int timeout_ms, absl::FunctionRef<bool()> ready) {
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(timeout_ms);
+  if (kept_.size() > kept_sent_ && !pausing_) PauseForSpace(lock);
   while (true) {
     while (!outbox_.empty()) Kick(lock);
     if (ready()) break;
@@ -141,6 +154,7 @@ void IoPump::Reap(Lock& lock) {
   spare_ = std::move(batch);
   reaping_ = false;
   in_flight_ -= completed_.size();
+  KeepWrites();
   // The failure of one flush becomes the failure of every flush that completes with it or later. The
   // completion functions run only after all statuses are final.
   for (IoRequest* request : completed_) {
@@ -158,6 +172,87 @@ void IoPump::Reap(Lock& lock) {
   lock.unlock();
   for (Seat* seat : ready) seat->Wake();
   lock.lock();
+}
+
+void IoPump::KeepWritesWithoutSpace(std::function<void(const absl::Status&)> tell) {
+  keeps_ = true;
+  tell_ = std::move(tell);
+}
+
+void IoPump::KeepWrites() {
+  if (!keeps_) return;
+  const bool was_short = short_of_space();
+  const bool direct_io = device_.info().direct_io;
+  std::erase_if(completed_, [&](IoRequest* request) {
+    const auto kept =
+        std::find_if(kept_.begin(), kept_.end(), [&](const Kept& k) { return k.request == request; });
+    kept_sent_ -= kept != kept_.end();
+    if (request->optional || !FoundNoSpace(*request, direct_io)) {
+      if (kept != kept_.end()) kept_.erase(kept);
+      return false;
+    }
+    if (kept == kept_.end()) {
+      kept_.push_back({request});
+    } else {
+      kept->sent = false;
+    }
+    return true;
+  });
+  if (!short_of_space()) pause_ms_ = 1;
+  if (short_of_space() != was_short) tell_(CheckSpaceBelow());
+}
+
+void IoPump::SendKeptAgain() {
+  for (Kept& kept : kept_) {
+    if (std::exchange(kept.sent, true)) continue;
+    ++kept_sent_;
+    ++in_flight_;
+    outbox_.push_back(kept.request);
+  }
+}
+
+void IoPump::PauseForSpace(Lock& lock) {
+  pausing_ = true;
+  // Another thread reaps meanwhile.
+  HandOver();
+  {
+    const Unlocked unlocked(lock);
+    std::this_thread::sleep_for(std::chrono::milliseconds(pause_ms_));
+  }
+  pausing_ = false;
+  pause_ms_ = std::min(2 * pause_ms_, kSpacePauseMsMax);
+  SendKeptAgain();
+}
+
+void IoPump::GiveUpKeptWrites() {
+  keeps_ = false;
+  // What is sent again completes by itself.
+  std::vector<IoRequest*> over;
+  for (const Kept& kept : kept_) {
+    if (!kept.sent) over.push_back(kept.request);
+  }
+  kept_.clear();
+  kept_sent_ = 0;
+  for (IoRequest* request : over) {
+    if (request->done != nullptr) request->done(request);
+  }
+  Notify();
+}
+
+absl::Status IoPump::CheckSpaceBelow() const {
+  if (kept_.empty()) return absl::OkStatus();
+  return absl::ResourceExhaustedError(
+      absl::StrCat(device_.info().path,
+                   ": the file system has no space, even to overwrite; nothing is changed until "
+                   "there is room: ",
+                   kept_.front().request->status.message()));
+}
+
+absl::Status IoPump::TrySpaceBelow(Lock& lock) {
+  if (kept_.empty()) return absl::OkStatus();
+  SendKeptAgain();
+  Wait(lock, [&]() REQUIRES_STORE_LOCK { return kept_sent_ == 0; });
+  return CheckSpaceBelow();
 }
 
 absl::Status IoPump::Run(Lock& lock, IoRequest* request) {

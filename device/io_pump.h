@@ -10,6 +10,10 @@
 // that completes later fails too. A write that was to be durable counts as a flush here: the device may have
 // flushed for it.
 //
+// A write may find no space in the file system below (FoundNoSpace). The pump then keeps it, and sends the same bytes to
+// the same place again until there is room. For its sender the write is in flight all the time. So everything that must
+// come later waits, and no record of the log is ever written twice.
+//
 // Threading: the owner's mutex guards the pump and all that the completion functions touch. The caller of
 // every method holds the mutex. Methods that take the Lock release it around calls of the device.
 // Completion functions (IoRequest::done) run with the mutex held and must not block.
@@ -20,6 +24,7 @@
 
 #include <condition_variable>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -76,7 +81,19 @@ class IoPump {
   absl::Status Run(Lock& lock, IoRequest* request) REQUIRES_STORE_LOCK;
   absl::Status RunAll(Lock& lock, absl::Span<IoRequest* const> requests) REQUIRES_STORE_LOCK;
 
-  uint64_t in_flight() const REQUIRES_STORE_LOCK { return in_flight_; }
+  uint64_t in_flight() const REQUIRES_STORE_LOCK { return in_flight_ + kept_.size() - kept_sent_; }
+
+  // ---- Writes that found no space below ----
+  // The pump keeps such writes from now on. Before, they fail. Calls `tell` with the error when the first write is kept, and
+  // with OK when none is kept any more. `tell` runs with the mutex held.
+  void KeepWritesWithoutSpace(std::function<void(const absl::Status&)> tell) REQUIRES_STORE_LOCK;
+  // Completes the kept writes with their errors, and keeps no more.
+  void GiveUpKeptWrites() REQUIRES_STORE_LOCK;
+  bool short_of_space() const REQUIRES_STORE_LOCK { return !kept_.empty(); }
+  // Returns kResourceExhausted while a write is kept.
+  absl::Status CheckSpaceBelow() const REQUIRES_STORE_LOCK;
+  // As CheckSpaceBelow(), but sends the kept writes again before.
+  absl::Status TrySpaceBelow(Lock& lock) REQUIRES_STORE_LOCK;
   const IoCounts& counts() const REQUIRES_STORE_LOCK { return counts_; }
 
  private:
@@ -104,7 +121,17 @@ class IoPump {
     bool leads = false;
   };
 
+  struct Kept {
+    IoRequest* request;
+    bool sent = false;  // again
+  };
+
   std::vector<IoRequest*> TakeOutbox() REQUIRES_STORE_LOCK;
+  // Takes the completed requests that are not over yet off the list.
+  void KeepWrites() REQUIRES_STORE_LOCK;
+  void SendKeptAgain() REQUIRES_STORE_LOCK;
+  // Waits for a moment, and sends the kept writes again.
+  void PauseForSpace(Lock& lock) REQUIRES_STORE_LOCK;
   // Sends the outbox, then waits for completions.
   void Reap(Lock& lock) REQUIRES_STORE_LOCK;
   void Sleep(Lock& lock, absl::FunctionRef<bool()> ready, absl::FunctionRef<bool()> work) REQUIRES_STORE_LOCK;
@@ -125,6 +152,12 @@ class IoPump {
   uint64_t in_flight_ GUARDED_BY_STORE_LOCK = 0;  // requests that are queued or submitted, and not completed
   bool reaping_ GUARDED_BY_STORE_LOCK = false;
   IoCounts counts_ GUARDED_BY_STORE_LOCK;
+  bool keeps_ GUARDED_BY_STORE_LOCK = false;
+  std::function<void(const absl::Status&)> tell_ GUARDED_BY_STORE_LOCK;
+  int pause_ms_ GUARDED_BY_STORE_LOCK = 1;
+  bool pausing_ GUARDED_BY_STORE_LOCK = false;        // a thread is in PauseForSpace()
+  std::vector<Kept> kept_ GUARDED_BY_STORE_LOCK;      // writes that found no space, and are not over
+  size_t kept_sent_ GUARDED_BY_STORE_LOCK = 0;        // those that are sent again
   absl::Status flush_failure_ GUARDED_BY_STORE_LOCK;  // the first failure of a flush
   int waiting_ GUARDED_BY_STORE_LOCK = 0;             // threads in Wait()
   std::vector<Sleeper*> sleepers_

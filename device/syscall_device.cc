@@ -51,7 +51,8 @@ void SyscallDevice::MakeDurable(IoRequest* request) {
   Transfer transfer(&info_, request);
   while (!transfer.Finished(Call(file_.fd(), &transfer))) {
   }
-  if (LosesCachedWrites(*request)) flush_failed_ = request->status;
+  if (LosesCachedWrites(*request) && !FoundNoSpace(*request, info_.direct_io))
+    flush_failed_ = request->status;
 }
 
 void SyscallDevice::Submit(absl::Span<IoRequest* const> requests) {

@@ -309,8 +309,9 @@ std::optional<FreeSpace::NodeAddress> FreeSpace::NextToLoad(uint64_t group) cons
 
 absl::Status FreeSpace::LoadNode(const NodeAddress& at, std::span<const std::byte> block, const Uuid& uuid) {
   // Another thread may have loaded the node meanwhile, and a checkpoint may have written the slot again.
-  // The map may have lost the level.
+  // The map may have lost the level, or the group.
   if (at.level > static_cast<int>(tables_.size())) return absl::OkStatus();
+  if (at.index >= (at.level > 0 ? tables_[at.level - 1].size() : groups_.size())) return absl::OkStatus();
   if (at.level > 0 ? tables_[at.level - 1][at.index].loaded : groups_[at.index].busy != nullptr) {
     return absl::OkStatus();
   }

@@ -110,7 +110,11 @@ absl::Status SpaceLedger::CheckPlace(Extent extent) const {
 
 absl::Status SpaceLedger::LoadGroup(Lock& lock, uint64_t group) {
   // Every read releases the lock, so each round asks again what is to be loaded.
-  while (const std::optional<FreeSpace::NodeAddress> at = free_.NextToLoad(group)) {
+  while (true) {
+    // The store may have become smaller meanwhile.
+    if (FirstBlockOf(group) >= free_.prepared_end()) return absl::OkStatus();
+    const std::optional<FreeSpace::NodeAddress> at = free_.NextToLoad(group);
+    if (!at) return absl::OkStatus();
     AlignedBuffer block(kBlockBytes);
     if (at->pointer) {
       IoRequest request;
@@ -121,7 +125,6 @@ absl::Status SpaceLedger::LoadGroup(Lock& lock, uint64_t group) {
     }
     RETURN_IF_ERROR(free_.LoadNode(*at, block.span(), state_.superblock.uuid));
   }
-  return absl::OkStatus();
 }
 
 absl::Status SpaceLedger::LoadGroups(Lock& lock, Extent extent) {
@@ -184,6 +187,7 @@ absl::Status SpaceLedger::WriteZeros(Lock& lock, Extent extent) {
     const BlockCount count = std::min(extent.end() - at, BlocksFor(kZeroBytes));
     IoRequest write;
     write.op = IoOp::kWrite;
+    write.optional = true;
     write.offset_bytes = ByteOffset(at);
     write.iov = {{const_cast<std::byte*>(Zeros()), Bytes(count)}};
     RETURN_IF_ERROR(pump_.Run(lock, &write));
@@ -248,27 +252,34 @@ absl::StatusOr<SpaceLedger::Prepared> SpaceLedger::PrepareMore(Lock& lock, Block
 
 absl::Status SpaceLedger::Withdraw(Lock& lock, BlockNumber end) {
   UNTORN_CHECK(!withdrawn(), "two withdraw at once");
-  // Loading releases the lock, and others may prepare more meanwhile.
-  const auto unloaded = [&]() REQUIRES_STORE_LOCK -> std::optional<uint64_t> {
-    for (uint64_t g = GroupOf(end); g <= GroupOf(free_.prepared_end() - 1); ++g) {
-      if (free_.NextToLoad(g)) return g;
-    }
-    return std::nullopt;
-  };
-  for (;;) {
+  // What is moved needs room in the other groups, and a part of the map that cannot be read must be known before anything
+  // changes. Loading releases the lock, and others may prepare more meanwhile.
+  for (uint64_t group = 0;;) {
     pump_.Wait(lock, [&]() REQUIRES_STORE_LOCK { return !preparing_; });
-    const std::optional<uint64_t> group = unloaded();
-    if (!group) break;
-    RETURN_IF_ERROR(LoadGroup(lock, *group));
+    if (group > GroupOf(free_.prepared_end() - 1)) break;
+    RETURN_IF_ERROR(LoadGroup(lock, group));
+    ++group;
   }
   UNTORN_CHECK(end < free_.prepared_end(), "nothing is withdrawn");
   free_.Withdraw(end);
-  const BlockCount needed = reserved_.blocks + MetadataReserve(0) + kReserveBlocks + free_.WithdrawnInUse();
+  absl::Status fits = CheckFits(free_.WithdrawnInUse());
+  if (!fits.ok()) RestoreWithdrawn();
+  return fits;
+}
+
+absl::Status SpaceLedger::CheckFits(BlockCount more) const {
+  const BlockCount needed = reserved_.blocks + MetadataReserve(0) + kReserveBlocks + more;
   const BlockCount free = free_.free_blocks();
   if (free >= needed) return absl::OkStatus();
-  RestoreWithdrawn();
-  return absl::ResourceExhaustedError(absl::StrCat("the store does not fit ", ByteOffset(end), " bytes: ",
-                                                   Bytes(needed - free), " bytes more are in use"));
+  return absl::ResourceExhaustedError(absl::StrCat("the store does not fit ", ByteOffset(free_.usable_end()),
+                                                   " bytes: ", Bytes(needed - free),
+                                                   " bytes more are in use"));
+}
+
+bool SpaceLedger::PendingUnderRead(BlockNumber from) const {
+  return std::any_of(pending_.begin(), pending_.end(), [&](const PendingFree& p) REQUIRES_STORE_LOCK {
+    return p.extent.end() > from && ReadOutstanding(p.extent);
+  });
 }
 
 void SpaceLedger::DropWithdrawn() {

@@ -172,10 +172,15 @@ class SpaceLedger {
   absl::StatusOr<Prepared> PrepareMore(Lock& lock, BlockCount blocks) REQUIRES_STORE_LOCK;
 
   // ---- A store that becomes smaller ----
-  // Withdraws the prepared blocks from `end` on (FreeSpace::Withdraw). PrepareMore() makes them usable again.
+  // Withdraws the prepared blocks from `end` on (FreeSpace::Withdraw), and loads all of the map before. PrepareMore() makes
+  // them usable again.
   //  kResourceExhausted  what is in use there, and what is promised, has no room before `end`
   absl::Status Withdraw(Lock& lock, BlockNumber end) REQUIRES_STORE_LOCK;
   void RestoreWithdrawn() REQUIRES_STORE_LOCK { free_.RestoreWithdrawn(); }
+  // Returns kResourceExhausted if the usable blocks are too few for what is promised and `more` blocks.
+  absl::Status CheckFits(BlockCount more) const REQUIRES_STORE_LOCK;
+  // Says whether a displaced extent that ends behind `from` waits for a read.
+  bool PendingUnderRead(BlockNumber from) const REQUIRES_STORE_LOCK;
   bool withdrawn() const REQUIRES_STORE_LOCK { return free_.withdrawn(); }
   // Makes the withdrawn blocks unprepared.
   void DropWithdrawn() REQUIRES_STORE_LOCK;

@@ -32,6 +32,8 @@ class Merger {
     if (edit_ == nullptr && !sink_.MovesNodes()) return old_root;
     if (old_root.root) {
       absl::StatusOr<std::shared_ptr<const TreeNode>> root = sink_.Load(old_root.root);
+      // Damage stays where it is.
+      if (absl::IsDataLoss(root.status()) && edit_ == nullptr) return old_root;
       if (absl::IsDataLoss(root.status())) {
         const MappingKeyBytes first(ObjectId{1}, 0);
         RETURN_IF_ERROR(MergeDamaged(first, std::nullopt, old_root.root));

@@ -210,9 +210,14 @@ BlockCount Volume::WithdrawnInUse() const {
 absl::Status Volume::Shrink(Lock& lock, BlockCount total_blocks) {
   UNTORN_CHECK(!resizing() && !checkpoint_running() && !space_.preparing(), "a store is shrunk out of turn");
   RETURN_IF_ERROR(lanes_.GiveBack());
+  const std::string& path = pump_.device().info().path;
   if (!space_.withdrawn() || WithdrawnInUse() > 0) {
     return absl::ResourceExhaustedError(
-        absl::StrCat(pump_.device().info().path, ": others use the space that was to be given back"));
+        absl::StrCat(path, ": others use the space that was to be given back"));
+  }
+  // Since the blocks were withdrawn, others may have taken what the nodes of the tree take now.
+  if (absl::Status fits = space_.CheckFits(0); !fits.ok()) {
+    return absl::ResourceExhaustedError(absl::StrCat(path, ": ", fits.message()));
   }
   RETURN_IF_ERROR(lanes_.DropFrom(space_.usable_end()));
   space_.HoldPreparing();

@@ -186,6 +186,13 @@ absl::Status SimulatedDevice::Impl::Read(const IoRequest& request,
 
 void SimulatedDevice::Impl::Write(Pending p) {
   CheckUnchanged(p);
+  if (state().full && p.status.ok()) {
+    p.request->status = absl::ResourceExhaustedError(
+        absl::StrCat("memory: write at offset ", p.request->offset_bytes, ": no space left"));
+    if (p.write.atomic || rng() % 2 == 0) return;
+    p.write.Tear(rng);
+    return state().Cache(std::move(p.write));
+  }
   if (p.fault == SimulatedFault::kLostWrite) return;
   if (p.fault == SimulatedFault::kMisdirectedWrite) {
     // The write goes to any other place where it fits.
@@ -289,6 +296,8 @@ absl::Status SimulatedDevice::Extend(uint64_t size_bytes) {
   impl_->Observe(std::move(lock));
   return absl::OkStatus();
 }
+
+SimulatedDisk& SimulatedDevice::disk() { return *impl_->disk; }
 
 absl::Status SimulatedDevice::Shorten(uint64_t size_bytes) {
   SimulatedDisk::State& state = impl_->state();

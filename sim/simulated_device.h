@@ -26,6 +26,7 @@
 //  9. The n-th read finds a rotten bit, on the medium and for good, or returns what a block held before its
 //     last write.
 // 10. The disk ignores flushes, or tears the atomic writes that it promised to keep whole.
+// 11. The disk is full (SimulatedDisk::SetFull): no write has space, and a part of it may land all the same.
 // Every decision comes from the seed.
 //
 // Threading: as for Device. SimulatedDisk::Crash and Kill, and the accessors, must not run concurrently with
@@ -91,6 +92,7 @@ class SimulatedDevice : public Device {
   uint64_t size_bytes() const override;
   absl::Status Extend(uint64_t size_bytes) override;
   absl::Status Shorten(uint64_t size_bytes) override;
+  SimulatedDisk& disk();
   void Submit(absl::Span<IoRequest* const> requests) override;
   void Reap(bool wait, std::vector<IoRequest*>* completed) override;
 

@@ -247,6 +247,11 @@ SimulatedDisk::~SimulatedDisk() = default;
 
 uint64_t SimulatedDisk::size_bytes() const { return state_->size_bytes; }
 uint64_t SimulatedDisk::length_bytes() const { return state_->length_bytes; }
+void SimulatedDisk::SetFull(bool full) {
+  std::lock_guard<std::mutex> lock(state_->mu);
+  state_->full = full;
+}
+
 void SimulatedDisk::SetSize(uint64_t size_bytes) { state_->size_bytes = size_bytes; }
 
 void SimulatedDisk::Crash(std::mt19937_64& rng, int keep_per_mille) {

@@ -31,6 +31,9 @@ class SimulatedDisk {
   uint64_t length_bytes() const;
   // Lets a file become so long from now on.
   void SetSize(uint64_t size_bytes);
+  // While it is full, every write fails for lack of space, also one over what was written before: the file system copies on
+  // write. A part of such a write may land. Copies of the disk are not full.
+  void SetFull(bool full);
 
   // ---- Power cuts and kills, drawn at random ----
   // Cuts the power. Each unflushed write lands wholly, partly or not, by `rng`. Unflushed are completed

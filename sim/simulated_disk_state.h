@@ -114,6 +114,7 @@ struct SimulatedDisk::State {
   std::atomic<uint64_t> size_bytes;
   std::atomic<uint64_t> length_bytes;
   uint64_t durable_length_bytes;  // as the last flush found it
+  bool full = false;              // no write has space
   DiskBlocks medium;
   DiskBlocks current;  // the medium with the cache over it
   bool keep_previous = false;

@@ -55,7 +55,7 @@ Readiness Admission::AwaitObject(Lock& lock, const ObjectState& object) {
 Readiness Admission::AwaitNames(Lock& lock) {
   if (!names_exclusive_) return Readiness::Ready();
   parts_.WaitUntil(lock, [&]() REQUIRES_STORE_LOCK { return !names_exclusive_; });
-  return Readiness::RetryIfOk(parts_.health.CheckWritable());
+  return Readiness::RetryIfOk(parts_.CheckChangeable());
 }
 
 // ---- Metadata that can be read ----

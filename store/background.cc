@@ -48,6 +48,8 @@ void Background::AfterChange(Lock& lock) {
 }
 
 bool Background::MaintenanceStep(Lock& lock) {
+  // A checkpoint would wait for space.
+  if (parts_.pump.short_of_space()) return false;
   if (checkpointer_.Step(lock)) return true;
   return committer_.LogGrowthDue() && committer_.GrowLog(lock).ok();
 }

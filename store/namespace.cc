@@ -98,7 +98,7 @@ absl::StatusOr<std::shared_ptr<ObjectState>> Namespace::Create(std::string_view 
   Lock lock(front_.mu);
   Reservation space;
   RETURN_IF_ERROR(UntilReady([&]() REQUIRES_STORE_LOCK -> Readiness {
-    RETURN_IF_ERROR(front_.parts.health.CheckWritable());
+    RETURN_IF_ERROR(front_.parts.CheckChangeable());
     RETURN_UNLESS_READY(front_.admission.AwaitNames(lock));
     std::shared_ptr<ObjectState> existing;
     RETURN_UNLESS_READY(AwaitFound(lock, name, &existing));
@@ -139,7 +139,7 @@ absl::Status Namespace::Rename(std::string_view from_view, std::string_view to_v
   Lock lock(front_.mu);
   Reservation space;
   RETURN_IF_ERROR(UntilReady([&]() REQUIRES_STORE_LOCK -> Readiness {
-    RETURN_IF_ERROR(front_.parts.health.CheckWritable());
+    RETURN_IF_ERROR(front_.parts.CheckChangeable());
     RETURN_UNLESS_READY(front_.admission.AwaitNames(lock));
     RETURN_UNLESS_READY(AwaitFound(lock, from, &object));
     if (!object) return NoSuchObject(from);
@@ -166,7 +166,7 @@ absl::Status Namespace::Remove(std::string_view name_view, Durability durability
   Lock lock(front_.mu);
   Reservation space;
   RETURN_IF_ERROR(UntilReady([&]() REQUIRES_STORE_LOCK -> Readiness {
-    RETURN_IF_ERROR(front_.parts.health.CheckWritable());
+    RETURN_IF_ERROR(front_.parts.CheckChangeable());
     RETURN_UNLESS_READY(front_.admission.AwaitNames(lock));
     RETURN_UNLESS_READY(AwaitFound(lock, name, &object));
     if (!object) return NoSuchObject(name);

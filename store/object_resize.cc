@@ -41,7 +41,7 @@ absl::Status Truncate(const Front& front, const std::shared_ptr<ObjectState>& ob
   Lock lock(front.mu);
   Reservation space;
   RETURN_IF_ERROR(UntilReady([&]() REQUIRES_STORE_LOCK -> Readiness {
-    RETURN_IF_ERROR(front.parts.health.CheckWritable());
+    RETURN_IF_ERROR(front.parts.CheckChangeable());
     const bool shrinks = size < object->size_bytes;
     // The size may have changed since the last turn. A truncate that shrinks needs a check of the hole, too.
     if (!looked || (shrinks && !*looked)) {
@@ -84,7 +84,7 @@ absl::Status PunchHole(const Front& front, const std::shared_ptr<ObjectState>& o
   Lock lock(front.mu);
   Reservation space;
   RETURN_IF_ERROR(UntilReady([&]() REQUIRES_STORE_LOCK -> Readiness {
-    RETURN_IF_ERROR(front.parts.health.CheckWritable());
+    RETURN_IF_ERROR(front.parts.CheckChangeable());
     if (offset < object->size_bytes && !std::exchange(looked, true)) {
       const bool partial = offset % kBlockBytes != 0 || range.end_bytes() % kBlockBytes != 0;
       RETURN_UNLESS_READY(front.admission.AwaitHole(lock, *object, BlocksOf(range), partial));

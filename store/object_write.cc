@@ -21,8 +21,18 @@ constexpr uint64_t kPlainPartBytes = 1 << 20;  // largest part of a plain write 
 }  // namespace
 
 absl::Status FinishChange(const Front& front, Lock& lock, ChangeSetRefs sets, Durability durability) {
-  absl::Status status;
-  if (durability == Durability::kSync) status = front.committer.Sync(lock, std::move(sets));
+  if (durability == Durability::kBuffered) {
+    front.background.AfterChange(lock);
+    return absl::OkStatus();
+  }
+  const absl::Status status = FinishSync(front, lock, std::move(sets));
+  if (!absl::IsResourceExhausted(status)) return status;
+  return absl::UnavailableError(
+      absl::StrCat("the change is accepted, and becomes durable when there is room: ", status.message()));
+}
+
+absl::Status FinishSync(const Front& front, Lock& lock, ChangeSetRefs sets) {
+  absl::Status status = front.committer.SyncWithSpace(lock, std::move(sets));
   front.background.AfterChange(lock);
   return status;
 }
@@ -114,8 +124,7 @@ bool ObjectWriter::Restage(const Request& request, Buffers& buffers, ChangeSetRe
   const ObjectState& object = *request.object;
   // Everything that may wait or fail takes the long way, which also tells the error.
   if (!request.options.atomic || request.options.bypass_cache || request.head_partial() ||
-      request.tail_partial() || object.removed || object.exclusive ||
-      !front_.parts.health.CheckWritable().ok()) {
+      request.tail_partial() || object.removed || object.exclusive || !front_.parts.CheckChangeable().ok()) {
     return false;
   }
   ChangeSet* set =
@@ -132,7 +141,7 @@ absl::Status ObjectWriter::AwaitAdmission(Lock& lock, const Request& request, Re
   const BlockRange blocks = request.blocks();
   bool looked = false;
   return UntilReady([&]() REQUIRES_STORE_LOCK -> Readiness {
-    RETURN_IF_ERROR(front_.parts.health.CheckWritable());
+    RETURN_IF_ERROR(front_.parts.CheckChangeable());
     RETURN_UNLESS_READY(admission.AwaitObject(lock, object));
     if (!std::exchange(looked, true)) {
       RETURN_UNLESS_READY(admission.AwaitWritable(lock, object, request.end()));
@@ -234,7 +243,7 @@ absl::Status ObjectWriter::ReserveForParts(Lock& lock, const std::shared_ptr<Obj
     RETURN_IF_ERROR(front_.admission.AwaitCached(lock, *object, ObjectBlockAt(end)).error());
   }
   return UntilReady([&]() REQUIRES_STORE_LOCK -> Readiness {
-    RETURN_IF_ERROR(front_.parts.health.CheckWritable());
+    RETURN_IF_ERROR(front_.parts.CheckChangeable());
     return front_.admission.AwaitSpace(lock, {blocks, EntriesOfPlain(blocks)}, EmergencyReserve::kKept, held);
   });
 }
@@ -313,7 +322,7 @@ absl::Status ObjectWriter::SyncObject(const ObjectState& object) {
   if (object.removed) return RemovedError(object);
   ChangeSetRefs sets =
       front_.committer.SetsWhere([&](const ChangeSet& set) { return set.changes.contains(object.id); });
-  return FinishChange(front_, lock, std::move(sets), Durability::kSync);
+  return FinishSync(front_, lock, std::move(sets));
 }
 
 absl::Status ObjectWriter::SyncRange(const ObjectState& object, ByteRange bytes) {
@@ -331,7 +340,7 @@ absl::Status ObjectWriter::SyncRange(const ObjectState& object, ByteRange bytes)
         [&](BlockRange r) { found |= r.start < range.end() && range.start < r.end(); });
     return found;
   });
-  return FinishChange(front_, lock, std::move(sets), Durability::kSync);
+  return FinishSync(front_, lock, std::move(sets));
 }
 
 }  // namespace untorn::internal

@@ -58,7 +58,7 @@ absl::Status Preallocate(const Front& front, const std::shared_ptr<ObjectState>&
   CowFork& fork = front.parts.fork;
   Lock lock(front.mu);
   RETURN_IF_ERROR(UntilReady([&]() REQUIRES_STORE_LOCK -> Readiness {
-    RETURN_IF_ERROR(front.parts.health.CheckWritable());
+    RETURN_IF_ERROR(front.parts.CheckChangeable());
     return front.admission.AwaitObject(lock, *object);
   }));
   // The lock is released several times below, and nobody else may change the object meanwhile.

@@ -1,6 +1,7 @@
 #include "store/shrink.h"
 
 #include <algorithm>
+#include <bit>
 #include <chrono>
 #include <memory>
 #include <optional>
@@ -29,6 +30,7 @@ constexpr BlockCount kMoveBlocks{1024};
 constexpr BlockCount kAlignmentBlocks = 16;
 // Renames may hide an object from a round, and a read may hold its blocks. More rounds than that need another reason.
 constexpr int kRoundsMax = 4;
+constexpr std::chrono::microseconds kPause{200};
 
 // Gives back what was displaced, and what the lanes have.
 absl::Status GiveBackDisplaced(StoreImpl& store, Lock& lock) REQUIRES_STORE_LOCK {
@@ -55,8 +57,6 @@ class Shrinker {
       if (end_ >= volume.space().free_space().prepared_end()) return absl::OkStatus();
       const absl::Status withdrawn = volume.space().Withdraw(lock, end_);
       if (!withdrawn.ok()) return OfStore(withdrawn);
-      // The lanes may have taken blocks while the map was read.
-      RETURN_IF_ERROR(volume.lanes().GiveBack());
       in_the_way_ = volume.WithdrawnInUse();
     }
     absl::Status status = MoveAll();
@@ -93,6 +93,8 @@ class Shrinker {
     for (int round = 0;; ++round) {
       {
         Lock lock(front_.mu);
+        // The lanes may have taken blocks while the map was read.
+        RETURN_IF_ERROR(volume.lanes().GiveBack());
         RETURN_IF_ERROR(front_.committer.MoveLogOutOfWithdrawn(lock));
         // What is on its way has its place already, and may be in the way.
         RETURN_IF_ERROR(front_.committer.SyncAll(lock));
@@ -117,12 +119,10 @@ class Shrinker {
 
   // Waits for reads of blocks that were moved.
   absl::Status AwaitReads(Lock& lock) REQUIRES_STORE_LOCK {
-    const SpaceLedger& space = front_.parts.volume.space();
-    const Extent withdrawn{end_, space.free_space().prepared_end() - end_};
-    while (Check().ok() && space.ReadOutstanding(withdrawn)) {
+    while (Check().ok() && front_.parts.volume.space().PendingUnderRead(end_)) {
       // A read that ends tells nobody.
       const Unlocked unlocked(lock);
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      std::this_thread::sleep_for(kPause);
     }
     return Check();
   }
@@ -151,30 +151,46 @@ class Shrinker {
       std::vector<Piece> pieces;
       bool only_holes = false;
       RETURN_IF_ERROR(FindPieces(lock, *object, &range, &pieces, &only_holes));
-      if (!pieces.empty()) RETURN_IF_ERROR(Move(lock, object, range));
+      if (!pieces.empty()) {
+        RETURN_IF_ERROR(Move(lock, object, range));
+        RETURN_IF_ERROR(TellProgress(lock));
+      }
       at = range.end();
       // A sparse object may be all hole.
       window = only_holes ? std::min(2 * window, kObjectBlocksMax) : kMoveBlocks;
+      // Others come first: some may wait for the object.
+      const Unlocked unlocked(lock);
+      if (!pieces.empty()) std::this_thread::sleep_for(kPause);
     }
     return absl::OkStatus();
   }
 
-  // Finds what is in the way, and shortens the range behind kMoveBlocks of it.
+  // Finds what is in the way, and shortens the range behind kMoveBlocks of it, and to what the loaded nodes say.
   absl::Status FindPieces(Lock& lock, const ObjectState& object, BlockRange* range,
                           std::vector<Piece>* pieces, bool* only_holes) REQUIRES_STORE_LOCK {
     MappingReader& reader = front_.parts.volume.mappings();
     const NodeCache::Hold hold(reader.node_cache());
     Mappings mappings;
-    for (MissingNodes missing;;) {
+    for (;;) {
+      MissingNodes missing;
       mappings.clear();
       RETURN_IF_ERROR(reader.Lookup(object.id, *range, &mappings, &missing));
-      if (missing.empty()) break;
+      // Behind a missing node the mappings have a gap.
+      ObjectBlock known = range->start;
+      for (const Mapping& m : mappings) {
+        if (m.logical.start != known) break;
+        known = m.logical.end();
+      }
+      if (known > range->start) {
+        range->count = known - range->start;
+        break;
+      }
       RETURN_IF_ERROR(reader.LoadNodes(lock, missing));
-      missing.clear();
     }
     *only_holes = true;
     BlockCount blocks;
     for (const Mapping& m : mappings) {
+      if (m.logical.start >= range->end()) break;
       if (m.state == MappingState::kHole) continue;
       *only_holes = false;
       if (m.extent().end() <= end_) continue;
@@ -215,9 +231,11 @@ class Shrinker {
     Reservation reserved;
     std::vector<PlacedExtent> placed;
     absl::Status status = Reserve(lock, pieces, &reserved);
+    std::vector<Copy> copies;
     for (const Piece& piece : pieces) {
-      if (status.ok()) status = MovePiece(lock, *object, piece, &reserved, &placed);
+      if (status.ok()) status = Place(lock, piece, &reserved, &placed, &copies);
     }
+    if (status.ok()) status = CopyData(lock, *object, copies, &placed);
     // In fragmented space one piece may take several mappings.
     if (status.ok()) status = ReserveEntries(placed, &reserved);
     if (status.ok()) {
@@ -235,10 +253,10 @@ class Shrinker {
     reserved.Release();
     RETURN_IF_ERROR(status);
     for (const Piece& piece : pieces) moved_ += piece.mapping.logical.count;
-    return TellProgress(lock);
+    return absl::OkStatus();
   }
 
-  absl::Status TellProgress(Lock& lock) REQUIRES_STORE_LOCK {
+  absl::Status TellProgress(Lock& lock) const REQUIRES_STORE_LOCK {
     if (!options_.progress) return absl::OkStatus();
     const Unlocked unlocked(lock);
     if (options_.progress(Bytes(std::min(moved_, in_the_way_)), Bytes(in_the_way_))) return absl::OkStatus();
@@ -288,59 +306,85 @@ class Shrinker {
         absl::StrCat("what is in use has no room in the first ", ByteOffset(end_), " bytes")));
   }
 
-  // Gives the piece another place, and copies its data there.
-  absl::Status MovePiece(Lock& lock, const ObjectState& object, const Piece& piece, Reservation* reserved,
-                         std::vector<PlacedExtent>* placed) REQUIRES_STORE_LOCK {
-    SpaceLedger& space = front_.parts.volume.space();
+  // Data on its way to another place.
+  struct Copy {
+    Mapping from;
+    ChecksumsRef expected;
+    size_t to;  // the index of the placed extent
+    AlignedBuffer bytes;
+    IoRequest request;
+  };
+
+  // Gives the piece another place.
+  absl::Status Place(Lock& lock, const Piece& piece, Reservation* reserved, std::vector<PlacedExtent>* placed,
+                     std::vector<Copy>* copies) REQUIRES_STORE_LOCK {
     const Mapping& m = piece.mapping;
     for (BlockCount at; at < m.logical.count;) {
       const BlockCount left = m.logical.count - at;
-      const BlockCount alignment = left >= kAlignmentBlocks ? kAlignmentBlocks : BlockCount(1);
-      ASSIGN_OR_RETURN(const Extent extent, space.AllocateAlignedOrAnywhere(lock, left, alignment));
+      const BlockCount alignment = std::min(kAlignmentBlocks, BlockCount(std::bit_floor(left.value())));
+      ASSIGN_OR_RETURN(const Extent extent,
+                       front_.parts.volume.space().AllocateAlignedOrAnywhere(lock, left, alignment));
       reserved->ReleaseBlocks(extent.count);
       PlacedExtent& e = placed->emplace_back();
       e.blocks = {m.logical.start + at, extent.count};
       e.physical = extent.start;
       e.state = m.state;
       if (m.state == MappingState::kWritten) {
-        RETURN_IF_ERROR(CopyData(lock, object, m.Part(e.blocks), ChecksumsRef(piece.checksums).From(at), &e));
+        Copy& copy = copies->emplace_back();
+        copy.from = m.Part(e.blocks);
+        copy.expected = ChecksumsRef(piece.checksums).From(at);
+        copy.to = placed->size() - 1;
       }
       at += extent.count;
     }
     return absl::OkStatus();
   }
 
-  absl::Status CopyData(Lock& lock, const ObjectState& object, const Mapping& from, ChecksumsRef expected,
-                        PlacedExtent* to) REQUIRES_STORE_LOCK {
-    AlignedBuffer buffer(Bytes(from.logical.count));
-    const iovec bytes{buffer.data(), buffer.size()};
-    IoRequest read;
-    read.op = IoOp::kRead;
-    read.offset_bytes = ByteOffset(from.physical);
-    read.iov = {bytes};
-    RETURN_IF_ERROR(front_.parts.pump.Run(lock, &read));
+  // Copies the data, and fills in the checksums of the placed extents.
+  absl::Status CopyData(Lock& lock, const ObjectState& object, std::vector<Copy>& copies,
+                        std::vector<PlacedExtent>* placed) REQUIRES_STORE_LOCK {
+    std::vector<IoRequest*> requests;
+    for (Copy& copy : copies) {
+      copy.bytes = AlignedBuffer(Bytes(copy.from.logical.count));
+      copy.request.op = IoOp::kRead;
+      copy.request.offset_bytes = ByteOffset(copy.from.physical);
+      copy.request.iov = {{copy.bytes.data(), copy.bytes.size()}};
+      requests.push_back(&copy.request);
+    }
+    if (requests.empty()) return absl::OkStatus();
+    RETURN_IF_ERROR(front_.parts.pump.RunAll(lock, requests));
     {
       const Unlocked unlocked(lock);
-      to->data = DataChecksums::Of(std::span(&bytes, 1), front_.parts.data_key);
+      for (Copy& copy : copies) {
+        (*placed)[copy.to].data = DataChecksums::Of(copy.request.iov, front_.parts.data_key);
+      }
     }
+    for (Copy& copy : copies) {
+      const PlacedExtent& to = (*placed)[copy.to];
+      RETURN_IF_ERROR(CheckData(object, copy.from, copy.expected, to.data));
+      copy.request.op = IoOp::kWrite;
+      copy.request.optional = true;
+      copy.request.offset_bytes = ByteOffset(to.physical);
+    }
+    const absl::Status written = front_.parts.pump.RunAll(lock, requests);
+    // Nothing refers to the places yet. After another failure nobody knows what is on the medium.
+    if (written.ok() || absl::IsResourceExhausted(written)) return written;
+    front_.parts.health.Fail(written);
+    return front_.parts.health.CheckWritable();
+  }
+
+  absl::Status CheckData(const ObjectState& object, const Mapping& from, ChecksumsRef expected,
+                         const DataChecksums& found) REQUIRES_STORE_LOCK {
     const bool excused = front_.parts.volume.ExcusesMismatch(from);
     for (BlockCount i; i < from.logical.count; ++i) {
-      const bool matches = to->data.blocks[i.value()] == expected.at(i);
+      const bool matches = found.blocks[i.value()] == expected.at(i);
       if (!MayMove(matches, excused)) {
         ++front_.parts.stats.blocks_damaged;
         return DamagedBlockError(front_.parts, object, from.logical.start + i, from.physical + i);
       }
       if (!matches) ++front_.parts.stats.blocks_excused;
     }
-    IoRequest write;
-    write.op = IoOp::kWrite;
-    write.offset_bytes = ByteOffset(to->physical);
-    write.iov = {bytes};
-    const absl::Status written = front_.parts.pump.Run(lock, &write);
-    // Nothing refers to the place yet.
-    if (written.ok() || absl::IsResourceExhausted(written)) return written;
-    front_.parts.health.Fail(written);
-    return front_.parts.health.CheckWritable();
+    return absl::OkStatus();
   }
 
   StoreImpl& store_;
@@ -376,11 +420,6 @@ absl::Status ShrinkTo(StoreImpl& store, BlockCount total_blocks, const ShrinkOpt
 absl::StatusOr<TrimResult> Trim(StoreImpl& store, const ShrinkOptions& options) {
   RETURN_IF_ERROR(store.CheckProcess());
   const Front& front = store.front();
-  const std::string& path = front.parts.pump.device().info().path;
-  if (!front.parts.pump.device().info().needs_preparing) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(path, ": only a store in a file gives space back to a file system"));
-  }
   const StoreImpl::ResizeTurn turn(store);
   Volume& volume = front.parts.volume;
   TrimResult result;
@@ -389,6 +428,12 @@ absl::StatusOr<TrimResult> Trim(StoreImpl& store, const ShrinkOptions& options) 
   {
     Lock lock(front.mu);
     RETURN_IF_ERROR(front.parts.health.CheckWritable());
+    RETURN_IF_ERROR(front.parts.pump.TrySpaceBelow(lock));
+    const DeviceInfo& device = front.parts.pump.device().info();
+    if (!device.needs_preparing) {
+      return absl::FailedPreconditionError(
+          absl::StrCat(device.path, ": only a store in a file gives space back to a file system"));
+    }
     result.before_bytes = front.parts.pump.device().size_bytes();
     ASSIGN_OR_RETURN(end, FindTrimmedEnd(store, lock));
     total = volume.geometry().total_blocks;

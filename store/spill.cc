@@ -130,6 +130,7 @@ absl::Status Spill::WriteExtent(Lock& lock, Extent extent, const BufferRef* buff
   static_assert(kExtentBlocksMax <= BlockCount(1024), "IOV_MAX: one request has an iovec for each block");
   IoRequest request;
   request.op = IoOp::kWrite;
+  request.optional = true;
   request.offset_bytes = ByteOffset(extent.start);
   for (size_t i = 0; i < extent.count.value(); ++i) request.iov.push_back({buffers[i].data(), kBlockBytes});
   {
@@ -138,7 +139,8 @@ absl::Status Spill::WriteExtent(Lock& lock, Extent extent, const BufferRef* buff
     ForEachBlockHash(request.iov, front_.parts.data_key, [&](Hash128 hash) { hashes->push_back(hash); });
   }
   const absl::Status written = front_.parts.pump.Run(lock, &request);
-  if (written.ok()) return written;
+  // Nothing refers to the extent yet. The transaction can only be abandoned then.
+  if (written.ok() || absl::IsResourceExhausted(written)) return written;
   // After a failed write nobody knows what is on the medium, so the store fails.
   front_.parts.health.Fail(written);
   return front_.parts.health.CheckWritable();
@@ -152,7 +154,7 @@ absl::Status Spill::WriteRange(ObjectDraft& draft, BlockRange range, const std::
   Lock lock(front_.mu);
   Reservation reserved;
   RETURN_IF_ERROR(UntilReady([&]() REQUIRES_STORE_LOCK -> Readiness {
-    RETURN_IF_ERROR(front_.parts.health.CheckWritable());
+    RETURN_IF_ERROR(front_.parts.CheckChangeable());
     return front_.admission.AwaitSpace(lock, {range.count, entries_max}, EmergencyReserve::kKept, &reserved);
   }));
   // The reserved entries stay until the commit, whatever happens here.
@@ -166,7 +168,11 @@ absl::Status Spill::WriteRange(ObjectDraft& draft, BlockRange range, const std::
     ASSIGN_OR_RETURN(const Extent extent, volume.space().AllocateAlignedOrAnywhere(lock, left, alignment));
     reserved.ReleaseBlocks(extent.count);
     std::vector<Hash128> hashes;
-    RETURN_IF_ERROR(WriteExtent(lock, extent, buffers.data() + at.value(), &hashes));
+    if (absl::Status written = WriteExtent(lock, extent, buffers.data() + at.value(), &hashes);
+        !written.ok()) {
+      RETURN_IF_ERROR(volume.space().ReturnUnused(extent));
+      return written;
+    }
     front_.parts.stats.cow_bytes += Bytes(extent.count);
     draft.spilled[range.start + at] = {extent.count, extent.start, std::move(hashes)};
     entries_needed += TreeEntriesOfBlocks(extent.count);

@@ -64,6 +64,7 @@ absl::StatusOr<std::shared_ptr<StoreImpl>> StoreImpl::Open(std::unique_ptr<Devic
   };
   std::shared_ptr<StoreImpl> store(new StoreImpl(std::move(storage), options, background), end);
   store->LogOpen();
+  store->KeepGoingWithoutSpace();
   if (store->writeback_.committer().options().background) {
     const Lock lock(store->storage_->mu);
     store->background_.Start();
@@ -95,9 +96,22 @@ void StoreImpl::LogOpen() const {
                             v.dropped_records, " incomplete ones at the log's end dropped"));
 }
 
+void StoreImpl::KeepGoingWithoutSpace() {
+  if (options_.read_only) return;
+  const Lock lock(storage_->mu);
+  storage_->pump.KeepWritesWithoutSpace([this](const absl::Status& status) REQUIRES_STORE_LOCK {
+    front_.parts.callbacks.Log(LogLevel::kWarning,
+                               status.ok() ? absl::StrCat(storage_->info.path, ": there is space again")
+                                           : std::string(status.message()));
+  });
+  front_.parts.health.OnFailure([this](const absl::Status&)
+                                    REQUIRES_STORE_LOCK { storage_->pump.GiveUpKeptWrites(); });
+}
+
 StoreImpl::~StoreImpl() {
   {
     const Lock lock(storage_->mu);
+    storage_->pump.GiveUpKeptWrites();
     background_.Stop();
   }
   background_.Join();
@@ -117,7 +131,13 @@ absl::Status StoreImpl::Close() {
   background_.AwaitRun(lock);
   absl::Status status = health.failure();
   if (status.ok() && !options_.read_only) {
-    status = front_.committer.SyncAll(lock);
+    status = front_.committer.SyncWithSpace(lock, front_.committer.AllSets());
+    if (absl::IsResourceExhausted(status)) {
+      health.Fail(status);
+      status = health.failure();
+    }
+    // A checkpoint that finds no space fails. All that it holds is durable.
+    pump.GiveUpKeptWrites();
     if (status.ok()) storage_->volume->CloseNewestMappings();
     // The last checkpoint may have everything already.
     if (status.ok() && storage_->volume->CheckpointNeeded()) {
@@ -174,15 +194,14 @@ absl::Status StoreImpl::Sync() {
   RETURN_IF_ERROR(CheckProcess());
   Lock lock(storage_->mu);
   RETURN_IF_ERROR(front_.parts.health.CheckWritable());
-  const absl::Status status = front_.committer.SyncAll(lock);
-  background_.AfterChange(lock);
-  return status;
+  return FinishSync(front_, lock, front_.committer.AllSets());
 }
 
 absl::Status StoreImpl::Checkpoint() {
   RETURN_IF_ERROR(CheckProcess());
   Lock lock(storage_->mu);
   RETURN_IF_ERROR(front_.parts.health.CheckWritable());
+  RETURN_IF_ERROR(storage_->pump.TrySpaceBelow(lock));
   return writeback_.checkpointer().Checkpoint(lock);
 }
 
@@ -222,6 +241,7 @@ absl::Status StoreImpl::Resize(uint64_t size_bytes, const ShrinkOptions& options
   const ResizeTurn turn(*this);
   Lock lock(storage_->mu);
   RETURN_IF_ERROR(front_.parts.health.CheckWritable());
+  RETURN_IF_ERROR(storage_->pump.TrySpaceBelow(lock));
   Volume& volume = *storage_->volume;
   if (!storage_->info.needs_preparing) RETURN_IF_ERROR(storage_->device->Extend(Bytes(total)));
   // Loading releases the lock, so the rest is looked at after it.

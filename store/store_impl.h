@@ -91,6 +91,8 @@ class StoreImpl : public std::enable_shared_from_this<StoreImpl> {
  private:
   StoreImpl(std::unique_ptr<Storage> storage, const OpenOptions& options, bool background);
   void LogOpen() const EXCLUDES_STORE_LOCK;
+  // From now on, the store waits for space in the file system below where it can, and does not fail.
+  void KeepGoingWithoutSpace() EXCLUDES_STORE_LOCK;
   // Returns the size of the block device, or of the file system.
   absl::StatusOr<uint64_t> LargestSize() const EXCLUDES_STORE_LOCK;
 

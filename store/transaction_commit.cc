@@ -99,7 +99,7 @@ Readiness TransactionImpl::AwaitTree(Lock& lock, ObjectDraft& draft) {
 // Waits until the transaction may change its objects and names. Fails with kAborted if others have removed
 // one of the objects, or have changed what one of the names refers to.
 Readiness TransactionImpl::AwaitUnchanged(Lock& lock) {
-  RETURN_IF_ERROR(front_.parts.health.CheckWritable());
+  RETURN_IF_ERROR(front_.parts.CheckChangeable());
   for (auto& [id, draft] : drafts_) {
     if (draft.created() || !draft.changed()) continue;
     if (draft.state->removed) {

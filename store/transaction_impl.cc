@@ -114,7 +114,7 @@ absl::StatusOr<std::shared_ptr<ObjectHandle>> TransactionImpl::Create(std::strin
   RETURN_IF_ERROR(CheckName(name_view));
   {
     const Lock lock(front_.mu);
-    RETURN_IF_ERROR(front_.parts.health.CheckWritable());
+    RETURN_IF_ERROR(front_.parts.CheckChangeable());
   }
   const std::string name(name_view);
   ASSIGN_OR_RETURN(const ObjectId existing, Resolve(name));
@@ -248,7 +248,7 @@ absl::Status TransactionImpl::Write(const ObjectHandle& object, uint64_t offset,
   ASSIGN_OR_RETURN(ObjectDraft * draft, Touch(object));
   {
     const Lock lock(front_.mu);
-    RETURN_IF_ERROR(front_.parts.health.CheckWritable());
+    RETURN_IF_ERROR(front_.parts.CheckChangeable());
     ++front_.parts.stats.writes;
     front_.parts.stats.bytes_written += data.bytes;
   }

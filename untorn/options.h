@@ -105,8 +105,9 @@ struct ObjectInfo {
 };
 
 struct ShrinkOptions {
-  // Is called with (done, total) bytes of the data that is in the way, by the calling thread and without a lock. If it
-  // returns false, the store stays as large as it is. What was moved stays where it is.
+  // Is called with (done, total) bytes after each piece of data that was moved, by the calling thread and without a lock.
+  // `total` is all that is in the way, metadata too, so the last call may not reach it. If the function returns false, the
+  // store stays as large as it is. What was moved stays where it is. The function must not resize or trim the store.
   std::function<bool(uint64_t, uint64_t)> progress = nullptr;
 };
 

@@ -246,7 +246,7 @@ class Store {
   //  kInvalidArgument     no store can have the size
   //  kOutOfRange          the block device is smaller
   //  kResourceExhausted   the store has more than the size in use, or others have needed the space meanwhile
-  //  kDataLoss            what is in the way is damaged; the message names it
+  //  kDataLoss            what is in the way is damaged, or metadata that tells what is; the message names it
   //  kFailedPrecondition  an open transaction has written ahead to what is in the way
   //  kCancelled           options.progress has returned false
   absl::Status Resize(uint64_t size_bytes, const ShrinkOptions& options = {});

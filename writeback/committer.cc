@@ -111,12 +111,15 @@ bool Committer::WriteBack(Lock& lock) {
 Readiness Committer::AwaitCleanSpace(Lock& lock) {
   if (!TooMuchDirty()) return Readiness::Ready();
   while (!parts_.health.failed() && TooMuchDirty()) {
+    RETURN_IF_ERROR(parts_.pump.CheckSpaceBelow());
     const uint64_t seen = parts_.progress.count();  // before Send(), which may release the lock
     if (CanSend() && Send(lock, Take::kOldest)) {
       parts_.pump.Kick(lock);
       continue;
     }
-    parts_.WaitUntil(lock, [&]() REQUIRES_STORE_LOCK { return parts_.progress.count() != seen; });
+    parts_.WaitUntil(lock, [&]() REQUIRES_STORE_LOCK {
+      return parts_.progress.count() != seen || parts_.pump.short_of_space();
+    });
   }
   parts_.pump.Attend();
   return Readiness::RetryIfOk(parts_.health.failure());
@@ -136,6 +139,14 @@ ChangeSetRefs Committer::SetsWhere(absl::FunctionRef<bool(const ChangeSet&)> fil
 }
 
 absl::Status Committer::Sync(Lock& lock, ChangeSetRefs sets) {
+  return Sync(lock, std::move(sets), /*waits_for_space=*/true);
+}
+
+absl::Status Committer::SyncWithSpace(Lock& lock, ChangeSetRefs sets) {
+  return Sync(lock, std::move(sets), /*waits_for_space=*/false);
+}
+
+absl::Status Committer::Sync(Lock& lock, ChangeSetRefs sets, bool waits_for_space) {
   lock.AssertHeld();
   // Sets that are done leave the list, so each look is short. A set may be joined to another meanwhile.
   const auto all_done = [&] {
@@ -150,8 +161,15 @@ absl::Status Committer::Sync(Lock& lock, ChangeSetRefs sets) {
     set->wanted = true;
     if (set->state == ChangeSet::State::kPending) wanted_.Add(set);
   }
+  if (!waits_for_space) RETURN_IF_ERROR(parts_.pump.TrySpaceBelow(lock));
+  const auto gives_up = [&]()
+                            REQUIRES_STORE_LOCK { return !waits_for_space && parts_.pump.short_of_space(); };
   while (!all_done()) {
     if (parts_.health.failed()) return parts_.health.failure();
+    if (gives_up()) {
+      parts_.pump.Attend();
+      return parts_.pump.CheckSpaceBelow();
+    }
     if (!wanted_.empty() && CanSend() && Send(lock, Take::kWanted)) {
       // If nothing else is wanted, Wait() below sends the writes to the device, together with its own wait.
       if (!wanted_.empty()) parts_.pump.Kick(lock);
@@ -159,7 +177,7 @@ absl::Status Committer::Sync(Lock& lock, ChangeSetRefs sets) {
     }
     // One waiting thread sends the next commit for all, unless nothing has changed since a try failed.
     parts_.pump.Wait(
-        lock, [&]() REQUIRES_STORE_LOCK { return parts_.health.failed() || all_done(); },
+        lock, [&]() REQUIRES_STORE_LOCK { return parts_.health.failed() || all_done() || gives_up(); },
         [&]() REQUIRES_STORE_LOCK {
           return parts_.progress.count() != nothing_to_send_at_ && !wanted_.empty() && CanSend();
         });
@@ -170,9 +188,7 @@ absl::Status Committer::Sync(Lock& lock, ChangeSetRefs sets) {
   return absl::OkStatus();
 }
 
-absl::Status Committer::SyncAll(Lock& lock) {
-  return Sync(lock, SetsWhere([](const ChangeSet&) { return true; }));
-}
+absl::Status Committer::SyncAll(Lock& lock) { return Sync(lock, AllSets()); }
 
 void Committer::Want(const ChangeSetRef& set) {
   UNTORN_CHECK(set->state == ChangeSet::State::kPending, "a change set is wanted that is on its way");
@@ -531,7 +547,8 @@ BlockCount Committer::LogBlocksDue(BlockCount commit_blocks) const {
   const Volume& volume = parts_.volume;
   const Geometry& geometry = volume.geometry();
   const BlockCount prepared = volume.space().prepared_blocks();
-  if (growing_log_ || volume.space().withdrawn() || prepared == no_longer_log_at_ || parts_.health.failed() ||
+  const bool withdrawn = commit_blocks == 0 && volume.space().withdrawn();
+  if (growing_log_ || withdrawn || prepared == no_longer_log_at_ || parts_.health.failed() ||
       parts_.health.closed())
     return 0;
   // The log of a store in which so much is prepared has room for two such commits at least.
@@ -621,8 +638,11 @@ absl::Status Committer::Shrink(Lock& lock, BlockCount total_blocks) {
     asked = ready.ok();
     return ready;
   });
-  if (asked) status.Update(parts_.volume.EndShrink(lock, status.ok()));
   EndHold();
+  if (!asked) return status;
+  // The store is smaller already, and a file that is too long does no harm.
+  const absl::Status cut = parts_.volume.EndShrink(lock, status.ok());
+  if (!cut.ok()) parts_.callbacks.Log(LogLevel::kWarning, std::string(cut.message()));
   return status;
 }
 
@@ -637,6 +657,8 @@ absl::Status Committer::GrowLog(Lock& lock, BlockCount commit_blocks) {
   parts_.WaitUntil(lock, [&]() REQUIRES_STORE_LOCK { return !growing_log_; });
   const BlockCount blocks = LogBlocksDue(commit_blocks);
   if (blocks == 0) return parts_.health.failure();
+  // What others need goes before a smaller store.
+  if (parts_.volume.space().withdrawn()) parts_.volume.space().RestoreWithdrawn();
   growing_log_ = true;
   const absl::StatusOr<std::optional<Extent>> run = TakeLongerLog(lock, blocks);
   absl::Status status = run.status();

@@ -47,8 +47,14 @@ class Committer {
   // Returns once all these change sets are durable. An error is the failure of the store. Releases the lock.
   absl::Status Sync(Lock& lock, ChangeSetRefs sets) REQUIRES_STORE_LOCK;
   absl::Status SyncAll(Lock& lock) REQUIRES_STORE_LOCK;
+  // Is Sync(), but does not wait for space in the file system below.
+  //  kResourceExhausted  there is none. The sets become durable when there is.
+  absl::Status SyncWithSpace(Lock& lock, ChangeSetRefs sets) REQUIRES_STORE_LOCK;
   // Returns all change sets, pending and committing, that `filter` accepts.
   ChangeSetRefs SetsWhere(absl::FunctionRef<bool(const ChangeSet&)> filter) const REQUIRES_STORE_LOCK;
+  ChangeSetRefs AllSets() const REQUIRES_STORE_LOCK {
+    return SetsWhere([](const ChangeSet&) { return true; });
+  }
   // Asks for a pending change set to be sent soon, without a wait. The caller wakes the background thread.
   void Want(const ChangeSetRef& set) REQUIRES_STORE_LOCK;
 
@@ -140,6 +146,7 @@ class Committer {
   absl::Status HoldAndCheckpoint(Lock& lock, absl::FunctionRef<absl::Status()> ask) REQUIRES_STORE_LOCK;
   // Lets others send again.
   void EndHold() REQUIRES_STORE_LOCK;
+  absl::Status Sync(Lock& lock, ChangeSetRefs sets, bool waits_for_space) REQUIRES_STORE_LOCK;
   void TellFailure(const absl::Status& failure) REQUIRES_STORE_LOCK;
 
   const Parts parts_;

@@ -47,6 +47,11 @@ struct Parts {
   // The key of the checksums of data never changes.
   uint64_t data_key = volume.data_key();
 
+  // Says whether the store takes a change now: it is writable, and the file system below has space.
+  absl::Status CheckChangeable() const REQUIRES_STORE_LOCK {
+    absl::Status status = health.CheckWritable();
+    return status.ok() ? pump.CheckSpaceBelow() : status;
+  }
   // Waits until `ready()` is true, or until the store fails. As IoPump::Wait().
   void WaitUntil(Lock& lock, absl::FunctionRef<bool()> ready) const REQUIRES_STORE_LOCK {
     pump.Wait(lock, [&]() REQUIRES_STORE_LOCK { return ready() || health.failed(); });

@@ -1,11 +1,13 @@
 #include "integrations/sqlite/database_file.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <functional>
 #include <map>
 #include <mutex>
 #include <set>
+#include <thread>
 #include <utility>
 
 #include "absl/status/statusor.h"
@@ -14,6 +16,8 @@
 
 namespace untorn::sqlite {
 namespace {
+
+constexpr std::chrono::milliseconds kSpacePause{100};
 
 constexpr uint64_t kBlockBytes = 4096;
 
@@ -191,6 +195,14 @@ absl::Status DatabaseFile::Sync() {
 absl::Status DatabaseFile::CommitInOrder(Database& database, Transaction& transaction,
                                          Durability durability) {
   absl::Status status = transaction.Commit(durability);
+  // Nothing tells SQLite that a commit is accepted and not durable yet. So the commit waits until the file system below has
+  // space.
+  if (absl::IsUnavailable(status)) {
+    do {
+      std::this_thread::sleep_for(kSpacePause);
+      status = database.store().Sync();
+    } while (absl::IsResourceExhausted(status));
+  }
   if (status.ok() && durability == Durability::kBuffered) status = database.store().Barrier();
   const bool undone = absl::IsResourceExhausted(status) || absl::IsAborted(status);
   if (!status.ok() && !undone) database.shared_store().SetFailed();

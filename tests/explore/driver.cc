@@ -99,6 +99,11 @@ const Object* Driver::Find(const std::string& name) {
 
 std::string Driver::Judge(const absl::Status& status, const Step& step, bool* done) {
   *done = status.ok();
+  // The disk is full, or one of its faults says so.
+  const bool may_be_full = full_ || device_.faults_seen() > 0;
+  accepted_only_ = may_be_full && absl::IsUnavailable(status);
+  if (accepted_only_) *done = true;
+  if (accepted_only_ || (may_be_full && absl::IsResourceExhausted(status))) return "";
   if (status.ok() || (may_refuse_ && NeedsSpace(step) && absl::IsResourceExhausted(status))) return "";
   if (device_.faults_seen() > 0) {
     *done = stopped_ = told_of_failure_ = true;
@@ -113,7 +118,7 @@ void Driver::Tell(const Step& step, const std::function<void()>& change) {
   model_.Begin(Sentence(step));
   change();
   const Model::OpId op = model_.End();
-  if (!stopped_ && (step.sync || step.kind == Step::kPreallocate))
+  if (!stopped_ && !accepted_only_ && (step.sync || step.kind == Step::kPreallocate))
     acknowledge_.push_back([this, op] { model_.SetDurable(op); });
 }
 
@@ -341,6 +346,12 @@ std::string Driver::Call(const Step& step) {
     case Step::kResize:
       wrong = Judge(store_.Resize(step.length), step, &done);
       break;
+    case Step::kFull:
+      device_.disk().SetFull(full_ = true);
+      break;
+    case Step::kRoom:
+      device_.disk().SetFull(full_ = false);
+      return Call({.kind = Step::kSync});
     case Step::kTrim:
       wrong = Judge(store_.Trim().status(), step, &done);
       break;
@@ -351,6 +362,7 @@ std::string Driver::Call(const Step& step) {
       if (there) break;
       absl::StatusOr<Object> object = store_.CreateObject(step.object, durability);
       wrong = Judge(object.status(), step, &done);
+      if (accepted_only_) object = store_.OpenObject(step.object);
       if (done)
         Tell(step, [&] { model_.Create(step.object, object.ok() ? object->id() : Model::kAnyObject); });
       break;

@@ -87,6 +87,8 @@ class Driver {
   Model model_;
   uint64_t next_stamp_;
   const bool may_refuse_;
+  bool full_ = false;           // the disk has no space
+  bool accepted_only_ = false;  // the last call has changed something that is not durable
   std::map<std::string, Object> handles_;
   std::vector<std::shared_ptr<AsyncWrite>> async_;
   std::unique_ptr<HeldRead> held_read_;

@@ -61,13 +61,17 @@ FaultOutcome RunWithFault(const ExploreBase& base, const std::vector<Step>& step
   {
     Driver driver((*process)->store(), (*process)->device(), base.model, base.next_stamp, base.may_refuse);
     outcome.wrong = Run(driver, steps);
-    const bool synced = (*process)->store().Sync().ok();
+    const bool no_space = absl::IsResourceExhausted(fault.status);
+    bool synced = (*process)->store().Sync().ok();
+    // Each call tries again.
+    for (uint64_t i = 0; no_space && !synced && i < fault.count; ++i)
+      synced = (*process)->store().Sync().ok();
     outcome.came = (*process)->device().faults_seen() > 0;
     outcome.reported = driver.told_of_failure() || !synced;
-    // Every write and flush is of what was accepted, or of a checkpoint that the store relies on. But a store that cannot
-    // grow may find space elsewhere.
-    const bool mended = base.grows && absl::IsResourceExhausted(fault.status);
-    if (outcome.wrong.empty() && outcome.came && !outcome.reported && !mended && fault.op != IoOp::kRead &&
+    if (outcome.wrong.empty() && no_space && !synced)
+      outcome.wrong = "the store has space, and is not synced";
+    // Every write and flush is of what was accepted, or of a checkpoint that the store relies on.
+    if (outcome.wrong.empty() && outcome.came && !outcome.reported && !no_space && fault.op != IoOp::kRead &&
         fault.kind == SimulatedFault::kError) {
       outcome.wrong = "nobody was told of the failure";
     }

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <iostream>
 #include <string>
 
@@ -34,6 +35,7 @@ using RunFunction = FaultOutcome (*)(const ExploreBase&, const std::vector<Step>
                                      uint64_t);
 
 constexpr uint64_t kForever = UINT64_MAX;
+constexpr uint64_t kTriesWithoutSpace = 3;
 
 // Every n, each of `counts` times in a row, until it is not reached.
 void Sweep(RunFunction run, const Scenario& scenario, const std::vector<uint64_t>& counts) {
@@ -42,6 +44,9 @@ void Sweep(RunFunction run, const Scenario& scenario, const std::vector<uint64_t
   uint64_t runs = 0, reported = 0;
   for (const Case& c : Cases()) {
     for (uint64_t count : counts) {
+      // An open store tries again until there is space.
+      if (run == &RunWithFault && absl::IsResourceExhausted(c.status))
+        count = std::min(count, kTriesWithoutSpace);
       for (uint64_t n = 1;; ++n) {
         const SimulatedFault fault = {.op = c.op, .first = n, .count = count, .status = c.status};
         const FaultOutcome outcome = run(base, steps, fault, n);

@@ -28,6 +28,8 @@ struct Step {
     kCheckpoint,
     kResize,  // the store may take `length` bytes
     kTrim,
+    kFull,  // the file system below has no space, even to overwrite
+    kRoom,  // it has again, and everything is synced
     kCreate,
     kRemove,
     kRename,       // to `to`

@@ -242,6 +242,18 @@ const std::vector<Scenario>& Scenarios() {
        "create c sync; write c 0 9000 sync; write b 0 4096 sync; checkpoint; write b 4096 4096 sync; remove "
        "fill "
        "sync; trim; write a 0 4096 sync; write c 4096 9000 sync; resize 20000000; write b 4096 9000 sync"},
+      {"overwrites find no space below, and then they do", "lanes",
+       "write b 0 4096 sync; full; write b 0 8192 sync; write b 4096 4096 sync; remove a; room; write a 0 "
+       "4096 sync;"
+       "write a 0 16384; write b 0 9000; full; sync-all; room; checkpoint; write b 0 4096 sync; full; tx { "
+       "write a 0 "
+       "4096; write b 4096 4096 } sync; room; write b 8192 4096 sync"},
+      {"writes in place find no space below, and then they do", "clean",
+       "write a 0 16384 sync; write a 0 16384 sync; write a 0 16384 sync; write a 0 16384 sync; full; write "
+       "a 0 16384 "
+       "sync; sync-object a; room; write a 0 16384 sync; full; write a 0 16384 sync; room; checkpoint; write "
+       "a 0 16384 "
+       "sync"},
       // What it zeroes lies beyond the size that is durable.
       {"a transaction that punches a hole behind a pending write", "clean",
        "create c sync; write c 47238 10093; tx { write b 57344 4096; punch c 12353 50 } sync"},

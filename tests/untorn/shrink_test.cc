@@ -303,6 +303,92 @@ TEST(ShrinkTest, TrimThatIsToldToStopChangesNothing) {
   EXPECT_TRUE(Contents(*store) == contents);
 }
 
+// Right after an opening, little of the free-space map is in memory.
+TEST(ShrinkTest, StoreOfSeveralGroupsIsTrimmedRightAfterItIsOpened) {
+  TestStore store(InAFile(1024 * kMiB));
+  WriteObject(*store, "kept", 1, 150 * kMiB);
+  WriteObject(*store, "gone", 2, 150 * kMiB);
+  WriteObject(*store, "in the way", 3, 2 * kMiB);
+  ASSERT_TRUE(IsOk(store->Remove("gone")));
+  const auto contents = Contents(*store);
+  store.CloseAndOpen();
+  ASSERT_TRUE(IsOk(store->Trim()));
+  EXPECT_LT(store.disk()->length_bytes(), 220 * kMiB);
+  store.CloseAndOpen();
+  ASSERT_TRUE(IsOk(store->Resize(200 * kMiB)));
+  EXPECT_TRUE(Contents(*store) == contents);
+  store.CloseAndOpen();
+  EXPECT_TRUE(Contents(*store) == contents);
+}
+
+// Promise 9: what cannot be read is told before anything changes.
+TEST(ShrinkTest, UnreadableMapRefusesTheTrimAndTheStoreGoesOn) {
+  TestStore store(InAFile(1024 * kMiB));
+  WriteObject(*store, "kept", 1, 150 * kMiB);
+  WriteObject(*store, "gone", 2, 150 * kMiB);
+  ASSERT_TRUE(IsOk(store->Remove("gone")));
+  store.CloseAndOpen();
+  const std::vector<std::byte> zeros(16 * kPage);
+  const uint64_t head = 122 * kMiB;  // of the second group
+  std::vector<std::byte> before(zeros.size());
+  store.disk()->Peek(head, before.data(), before.size());
+  store.disk()->Poke(head, zeros.data(), zeros.size());
+  EXPECT_TRUE(Fails(store->Trim(), StatusCode::kDataLoss));
+  store.disk()->Poke(head, before.data(), before.size());
+  WriteObject(*store, "more", 4, kMiB);
+  ASSERT_TRUE(IsOk(store->Trim()));
+  EXPECT_LT(store.disk()->length_bytes(), 220 * kMiB);
+  store.CloseAndOpen();
+}
+
+TEST(ShrinkTest, ProgressFunctionMayUseTheObjectThatMoves) {
+  TestStore store(InAFile(512 * kMiB));
+  FillAndRemoveHalf(*store, 8, 8 * kMiB);
+  auto object = store->OpenObject("kept 7");
+  int calls = 0;
+  ShrinkOptions options;
+  options.progress = [&](uint64_t, uint64_t) {
+    EXPECT_TRUE(IsOk(object->Write(0, Stamped(++calls, kPage), kSync)));
+    return true;
+  };
+  ASSERT_TRUE(IsOk(store->Trim(options)));
+  EXPECT_GT(calls, 3);
+  EXPECT_TRUE(ReadAll(*object, 0, kPage) == Stamped(calls, kPage));
+  *object = Object();
+  store.CloseAndOpen();
+}
+
+// A commit that needs a longer log goes before a smaller store.
+TEST(ShrinkTest, LargeTransactionDuringATrimGetsItsLog) {
+  TestStore store(InAFile(1024 * kMiB));
+  FillAndRemoveHalf(*store, 3, 8 * kMiB);
+  auto object = store->CreateObject("o", Durability::kSync);
+  bool committed = false;
+  ShrinkOptions options;
+  options.progress = [&](uint64_t, uint64_t) {
+    if (committed) return true;
+    Transaction transaction = store->Begin();
+    for (uint64_t i = 0; i < 20000; ++i) {
+      EXPECT_TRUE(IsOk(transaction.Write(*object, i * 2 * kPage, Stamped(i, kPage))));
+    }
+    EXPECT_TRUE(IsOk(transaction.Commit()));
+    committed = true;
+    return true;
+  };
+  const absl::Status trimmed = store->Trim(options).status();
+  EXPECT_TRUE(committed);
+  EXPECT_TRUE(trimmed.ok() || absl::IsResourceExhausted(trimmed)) << trimmed;
+  *object = Object();
+  store.CloseAndOpen();
+}
+
+TEST(ShrinkTest, ClosedStoreIsNotTrimmed) {
+  TestStore store(InAFile(64 * kMiB));
+  ASSERT_TRUE(IsOk(store->Close()));
+  EXPECT_TRUE(Fails(store->Trim(), StatusCode::kFailedPrecondition));
+  EXPECT_TRUE(Fails(store->Resize(32 * kMiB), StatusCode::kFailedPrecondition));
+}
+
 // Promises 2 and 3: others write and read while the store moves their data.
 TEST(ShrinkTest, ReadersAndWritersGoOnWhileTheirDataMoves) {
   TestStoreOptions options = InAFile(1024 * kMiB);
