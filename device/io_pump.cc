@@ -183,7 +183,7 @@ void IoPump::KeepWrites() {
   if (!keeps_) return;
   const bool was_short = short_of_space();
   const bool direct_io = device_.info().direct_io;
-  std::erase_if(completed_, [&](IoRequest* request) {
+  std::erase_if(completed_, [&](IoRequest* request) REQUIRES_STORE_LOCK {
     const auto kept =
         std::find_if(kept_.begin(), kept_.end(), [&](const Kept& k) { return k.request == request; });
     kept_sent_ -= kept != kept_.end();
@@ -215,9 +215,10 @@ void IoPump::PauseForSpace(Lock& lock) {
   pausing_ = true;
   // Another thread reaps meanwhile.
   HandOver();
+  const std::chrono::milliseconds pause(pause_ms_);
   {
     const Unlocked unlocked(lock);
-    std::this_thread::sleep_for(std::chrono::milliseconds(pause_ms_));
+    std::this_thread::sleep_for(pause);
   }
   pausing_ = false;
   pause_ms_ = std::min(2 * pause_ms_, kSpacePauseMsMax);

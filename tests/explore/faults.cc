@@ -82,6 +82,7 @@ FaultOutcome RunWithFault(const ExploreBase& base, const std::vector<Step>& step
     model = driver.model();
   }
   const std::shared_ptr<SimulatedDisk> disk = (*process)->disk();
+  disk->SetFull(false);
   (*process)->End(rng() % 2 == 0, rng);
   if (!outcome.wrong.empty()) return outcome;
   const bool lies = fault.kind != SimulatedFault::kError;
@@ -117,6 +118,7 @@ FaultOutcome RecoverWithFault(const ExploreBase& base, const std::vector<Step>& 
     model = driver.model();
   }
   const std::shared_ptr<SimulatedDisk> disk = (*process)->disk();
+  disk->SetFull(false);
   (*process)->End(true, rng);
   if (!outcome.wrong.empty()) return outcome;
 
