@@ -108,7 +108,7 @@ void IoPump::Wait(Lock& lock, absl::FunctionRef<bool()> ready, absl::FunctionRef
     } else if (!outbox_.empty() && (reaping_ || device_.info().submit_blocks)) {
       // Others reap while this thread submits.
       Kick(lock);
-    } else if (kept_.size() > kept_sent_ && !pausing_) {
+    } else if (MayPause()) {
       // Comes before the reaping, which may take long.
       PauseForSpace(lock);
     } else if (!reaping_ && in_flight_ > 0) {
@@ -124,7 +124,7 @@ void IoPump::Wait(Lock& lock, absl::FunctionRef<bool()> ready, absl::FunctionRef
 
 void IoPump::StandBy(Lock& lock, int timeout_ms, absl::FunctionRef<bool()> ready) {
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(timeout_ms);
-  if (kept_.size() > kept_sent_ && !pausing_) PauseForSpace(lock);
+  if (MayPause()) PauseForSpace(lock);
   while (true) {
     while (!outbox_.empty()) Kick(lock);
     if (ready()) break;
@@ -252,7 +252,10 @@ absl::Status IoPump::CheckSpaceBelow() const {
 absl::Status IoPump::TrySpaceBelow(Lock& lock) {
   if (kept_.empty()) return absl::OkStatus();
   SendKeptAgain();
+  // All of them are tried once.
+  ++trying_;
   Wait(lock, [&]() REQUIRES_STORE_LOCK { return kept_sent_ == 0; });
+  --trying_;
   return CheckSpaceBelow();
 }
 

@@ -132,6 +132,8 @@ class IoPump {
   void SendKeptAgain() REQUIRES_STORE_LOCK;
   // Waits for a moment, and sends the kept writes again.
   void PauseForSpace(Lock& lock) REQUIRES_STORE_LOCK;
+  // Says whether a thread should do so: a kept write is not sent again, and no other thread sees to that.
+  bool MayPause() const REQUIRES_STORE_LOCK { return kept_.size() > kept_sent_ && !pausing_ && trying_ == 0; }
   // Sends the outbox, then waits for completions.
   void Reap(Lock& lock) REQUIRES_STORE_LOCK;
   void Sleep(Lock& lock, absl::FunctionRef<bool()> ready, absl::FunctionRef<bool()> work) REQUIRES_STORE_LOCK;
@@ -155,6 +157,7 @@ class IoPump {
   bool keeps_ GUARDED_BY_STORE_LOCK = false;
   std::function<void(const absl::Status&)> tell_ GUARDED_BY_STORE_LOCK;
   int pause_ms_ GUARDED_BY_STORE_LOCK = 1;
+  int trying_ GUARDED_BY_STORE_LOCK = 0;              // threads in TrySpaceBelow()
   bool pausing_ GUARDED_BY_STORE_LOCK = false;        // a thread is in PauseForSpace()
   std::vector<Kept> kept_ GUARDED_BY_STORE_LOCK;      // writes that found no space, and are not over
   size_t kept_sent_ GUARDED_BY_STORE_LOCK = 0;        // those that are sent again
