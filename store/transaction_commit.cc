@@ -189,7 +189,7 @@ Readiness TransactionImpl::AwaitStaging(Lock& lock, Reservation* space) {
     return absl::ResourceExhaustedError(
         absl::StrCat("the transaction's changes may take ", log_bytes,
                      " bytes of the log, more than one commit may; commit it in "
-                     "smaller steps, or use a larger store"));
+                     "smaller steps, or raise the limit of the store"));
   }
   return front_.admission.AwaitSpace(lock, cost, ReserveToUse(), space);
 }
@@ -365,7 +365,7 @@ absl::Status TransactionImpl::CommitLarge() {
     return absl::ResourceExhaustedError(
         absl::StrCat("one commit would take ", log_blocks.value(), " blocks of the log, more than the ",
                      front_.committer.log_blocks_max().value(),
-                     " it may; commit it in smaller steps, or use a larger store"));
+                     " it may; commit it in smaller steps, or raise the limit of the store"));
   }
   // The change set owns the spilled extents now, so Finish() must not free them.
   for (auto& [id, draft] : drafts_) draft.spilled.clear();

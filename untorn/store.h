@@ -27,6 +27,10 @@
 //                        read-only; or the process is a fork()ed child of the process that opened the store
 //   kDataLoss            metadata or data on the device is damaged; the message names what
 //   kInvalidArgument     an argument is out of range; nothing was done
+//   kResourceExhausted   the file system below has no space, even to overwrite (docs/decisions/031). A change was not
+//                        made. What a sync was to cover is accepted, and not durable yet.
+//   kUnavailable         for the same reason, the change is accepted, and not durable yet; from changes with kSync
+// While there is no space, a checkpoint and changes that return only when they are durable wait if they have begun.
 //
 // fork(): a child process must not use a store that its parent opened. Every call in the child fails, and
 // destruction in the child is harmless. The store stays locked until the child, too, has exited or called

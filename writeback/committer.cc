@@ -233,7 +233,7 @@ Readiness Committer::AwaitLogRoom(Lock& lock, BlockCount blocks, LogReservation*
   if (blocks > log_blocks) {
     return absl::ResourceExhaustedError(absl::StrCat("one commit would take ", blocks.value(),
                                                      " blocks of the log, which has ", log_blocks.value(),
-                                                     "; split the transaction, or use a larger store"));
+                                                     "; split the transaction, or raise the limit of the store"));
   }
   // The checkpoint that is under way may give back enough.
   if (checkpointer_.running()) {
