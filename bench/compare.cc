@@ -8,7 +8,6 @@
 #include "base/check.h"
 
 namespace untorn::bench {
-namespace {
 
 const Series& Find(const std::vector<Series>& series, const std::string& subject) {
   const auto it =
@@ -17,11 +16,9 @@ const Series& Find(const std::vector<Series>& series, const std::string& subject
   return *it;
 }
 
-}  // namespace
-
 absl::StatusOr<std::vector<Series>> Alternate(const std::vector<Contestant>& contestants, int rounds) {
   std::vector<Series> series;
-  for (const Contestant& c : contestants) series.push_back({c.subject, {}});
+  for (const Contestant& c : contestants) series.push_back({c.subject, {}, {}});
   for (int round = 0; round < rounds; ++round) {
     for (size_t i = 0; i < contestants.size(); ++i) {
       // Another one first each time, so that no one always follows the same.
@@ -55,8 +52,15 @@ absl::StatusOr<std::vector<Series>> CompareStores(const std::string& work,
                              return run->per_second();
                            }});
   }
+  std::vector<CommitCounts> before;
+  for (const auto& driver : drivers) before.push_back(driver->counts());
   absl::StatusOr<std::vector<Series>> series = Alternate(contestants, pace.rounds);
   if (!series.ok()) return series.status();
+  for (size_t i = 0; i < drivers.size(); ++i) {
+    const CommitCounts after = drivers[i]->counts();
+    (*series)[i].counts = {after.commits - before[i].commits, after.in_one_write - before[i].in_one_write,
+                           after.settlings - before[i].settlings};
+  }
   for (size_t i = 0; i < entrants.size(); ++i) {
     if (absl::Status s = drivers[i]->Verify(); !s.ok()) return s;
     const Subject& subject = entrants[i].subject;

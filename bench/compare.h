@@ -24,6 +24,7 @@ struct Pace {
 struct Series {
   std::string subject;
   std::vector<double> per_second;
+  CommitCounts counts;  // of all rounds; only CompareStores() fills them in
 };
 
 // For works of which `per_second` is measured otherwise than by a Driver: one measurement of each subject a round.
@@ -45,6 +46,9 @@ struct Entrant {
 absl::StatusOr<std::vector<Series>> CompareStores(const std::string& work,
                                                   const std::vector<Entrant>& entrants, const Pace& pace,
                                                   const std::string& directory, Results* results);
+
+// Returns the series of a subject, which must be there.
+const Series& Find(const std::vector<Series>& series, const std::string& subject);
 
 // The ratio of two of them; of one to the peer whose median is the best, under the name `as`.
 void AddRatio(const std::string& work, const std::vector<Series>& series, const std::string& subject,

@@ -30,6 +30,13 @@ struct PageStoreOptions {
   uint64_t cache_bytes = 0;
 };
 
+// Of the commits since a store was opened.
+struct CommitCounts {
+  uint64_t commits = 0;
+  uint64_t in_one_write = 0;  // data and record
+  uint64_t settlings = 0;     // records that only settle others, or open ranges for writes in place
+};
+
 // Threading: calls with different `client` may run at once.
 class PageStore {
  public:
@@ -37,6 +44,8 @@ class PageStore {
   // Writes them all or, after a crash, none; durable when it returns.
   virtual absl::Status Commit(int client, std::span<const PageWrite> pages) = 0;
   virtual absl::Status Read(int client, uint32_t object, uint64_t page, std::byte* out) = 0;
+  // All are zero if the store does not count.
+  virtual CommitCounts counts() const { return {}; }
 };
 
 // `exists`: opened again, with all that was committed.

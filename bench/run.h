@@ -47,6 +47,7 @@ class Driver {
   ~Driver();
 
   absl::StatusOr<Run> RunFor(int milliseconds);
+  CommitCounts counts() const { return store_->counts(); }
   // Opens it again (where it can be), reads all pages, and compares them with what was written. kDataLoss
   absl::Status Verify();
 

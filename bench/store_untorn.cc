@@ -58,6 +58,11 @@ class UntornStore : public PageStore {
     return *n == page_bytes_ ? absl::OkStatus() : absl::NotFoundError("never written");
   }
 
+  CommitCounts counts() const override {
+    const Stats stats = store_->stats();
+    return {stats.commits, stats.commits_in_lanes, stats.settling_records};
+  }
+
  private:
   uint64_t page_bytes_ = 0;
   std::unique_ptr<Store> store_;

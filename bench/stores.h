@@ -2,6 +2,9 @@
 #ifndef UNTORN_BENCH_STORES_H_
 #define UNTORN_BENCH_STORES_H_
 
+#include <string>
+#include <vector>
+
 #include "bench/page_store.h"
 #include "bench/sqlite_database.h"
 #include "untorn/options.h"
@@ -17,9 +20,10 @@ Subject SqliteSubject(SqliteKind kind = SqliteKind::kWal);
 Subject LmdbSubject();
 Subject RocksdbSubject();
 
-// Two roads of the kernel to one durable overwrite. Which is faster depends on the disk.
-Subject RawOverwriteSubject();
-Subject RawOverwriteByRingSubject();
+// One durable write for each commit, plain, or with the copy and the hashes that a store has to make. The subjects are the
+// two roads of the kernel to it. Which is faster depends on the disk.
+extern const char kRaw[], kRawHashed[];
+std::vector<Subject> RawWriteSubjects(const std::string& name);
 // The same with RWF_ATOMIC: the file system has to support it.
 Subject RawAtomicSubject(const std::string& name);
 Subject RawPackedSubject();

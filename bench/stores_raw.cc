@@ -13,6 +13,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/aligned_buffer.h"
+#include "base/hash.h"
 #include "bench/raw_file.h"
 #include "bench/stores.h"
 
@@ -23,80 +24,103 @@
 namespace untorn::bench {
 namespace {
 
-// Each page overwritten where it is, by itself. Nothing makes several of them one.
-class RawOverwrite : public PageStore {
+// One durable write for a commit, whatever the number of its pages. A single page is overwritten where it is. Several go
+// to one contiguous place, one behind the other. Nothing of it could be recovered.
+class RawOneWrite : public PageStore {
  public:
-  absl::Status Commit(int, std::span<const PageWrite> pages) override {
-    for (const PageWrite& p : pages) {
-      if (absl::Status s = Overwrite(Place(p.object, p.page), p.data); !s.ok()) return s;
+  struct How {
+    int flags = RWF_DSYNC;
+    bool by_ring = false;  // in the calling thread
+    // Does with the data what a store has to do: copies it, because the caller may change it, and hashes each block.
+    bool copies_and_hashes = false;
+  };
+  static absl::StatusOr<std::unique_ptr<PageStore>> Open(const PageStoreOptions& options, How how) {
+    auto store = std::make_unique<RawOneWrite>();
+    store->options_ = options;
+    store->how_ = how;
+    store->slots_ = 2 * options.pages * options.objects;
+    absl::Status s = store->file_.Open(options.directory + "/raw", store->slots_ * options.page_bytes);
+    if (!s.ok()) return s;
+    store->next_ = options.pages * options.objects;
+    store->page_at_.assign(store->slots_, UINT64_MAX);
+    for (uint64_t page = 0; page < store->next_; ++page) {
+      store->place_of_.push_back(page);
+      store->page_at_[page] = page;
     }
-    return absl::OkStatus();
-  }
-  absl::Status Read(int, uint32_t object, uint64_t page, std::byte* out) override {
-    return file_.Read(Place(object, page), out, options_.page_bytes);
-  }
-
- protected:
-  absl::Status OpenFile(const PageStoreOptions& options) {
-    options_ = options;
-    return file_.Open(options.directory + "/raw", options.page_bytes * options.pages * options.objects);
-  }
-  virtual absl::Status Overwrite(uint64_t offset, const std::byte* data) = 0;
-
-  PageStoreOptions options_;
-  RawFile file_;
-
- private:
-  uint64_t Place(uint32_t object, uint64_t page) const {
-    return (object * options_.pages + page) * options_.page_bytes;
-  }
-};
-
-class RawOverwriteByCall : public RawOverwrite {
- public:
-  static absl::StatusOr<std::unique_ptr<PageStore>> Open(const PageStoreOptions& options, int flags) {
-    auto store = std::make_unique<RawOverwriteByCall>();
-    store->flags_ = flags;
-    if (absl::Status s = store->OpenFile(options); !s.ok()) return s;
-    return store;
-  }
-
- private:
-  absl::Status Overwrite(uint64_t offset, const std::byte* data) override {
-    const iovec iov{const_cast<std::byte*>(data), options_.page_bytes};
-    const ssize_t n = pwritev2(file_.fd(), &iov, 1, offset, flags_);
-    if (n != static_cast<ssize_t>(options_.page_bytes)) return IoError("pwritev2", n < 0 ? -errno : n);
-    return absl::OkStatus();
-  }
-  int flags_ = 0;
-};
-
-// In the calling thread.
-class RawOverwriteByRing : public RawOverwrite {
- public:
-  static absl::StatusOr<std::unique_ptr<PageStore>> Open(const PageStoreOptions& options, bool) {
-    auto store = std::make_unique<RawOverwriteByRing>();
-    if (absl::Status s = store->OpenFile(options); !s.ok()) return s;
+    if (!how.by_ring) return store;
     if (const int e = io_uring_queue_init(8, &store->ring_, 0); e < 0) return IoError("io_uring", e);
     store->ring_made_ = true;
     return store;
   }
-  ~RawOverwriteByRing() override {
+  ~RawOneWrite() override {
     if (ring_made_) io_uring_queue_exit(&ring_);
   }
 
- private:
-  absl::Status Overwrite(uint64_t offset, const std::byte* data) override {
-    io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
-    io_uring_prep_write(sqe, file_.fd(), data, options_.page_bytes, offset);
-    sqe->rw_flags = RWF_DSYNC;
-    if (const int sent = io_uring_submit_and_wait(&ring_, 1); sent < 0) return IoError("io_uring", sent);
-    io_uring_cqe* cqe;
-    if (const int e = io_uring_wait_cqe(&ring_, &cqe); e < 0) return IoError("io_uring", e);
-    const int n = cqe->res;
-    io_uring_cqe_seen(&ring_, cqe);
-    return n == static_cast<int>(options_.page_bytes) ? absl::OkStatus() : IoError("write", n);
+  absl::Status Commit(int, std::span<const PageWrite> pages) override {
+    const uint64_t bytes = pages.size() * options_.page_bytes;
+    uint64_t place = Place(pages);
+    iov_.clear();
+    for (const PageWrite& p : pages) iov_.push_back({const_cast<std::byte*>(p.data), options_.page_bytes});
+    if (how_.copies_and_hashes) {
+      if (copy_.size() < bytes) copy_ = AlignedBuffer(bytes);
+      std::byte* to = copy_.data();
+      for (const iovec& v : iov_) {
+        std::memcpy(to, v.iov_base, v.iov_len);
+        for (uint64_t at = 0; at < v.iov_len; at += kBlockBytes) {
+          const iovec block{to + at, kBlockBytes};
+          hash_ += HashData({&block, 1}, 1).low;
+        }
+        to += v.iov_len;
+      }
+      iov_ = {{copy_.data(), bytes}};
+    }
+    const uint64_t offset = place * options_.page_bytes;
+    const ssize_t n = how_.by_ring ? WriteByRing(offset) : WriteByCall(offset);
+    return n == static_cast<ssize_t>(bytes) ? absl::OkStatus() : IoError("write", n);
   }
+
+  absl::Status Read(int, uint32_t object, uint64_t page, std::byte* out) override {
+    const uint64_t number = object * options_.pages + page, place = place_of_[number];
+    if (page_at_[place] != number) return absl::NotFoundError("overwritten since by another page");
+    return file_.Read(place * options_.page_bytes, out, options_.page_bytes);
+  }
+
+ private:
+  // Returns where the pages go, in pages.
+  uint64_t Place(std::span<const PageWrite> pages) {
+    if (pages.size() == 1) return place_of_[pages[0].object * options_.pages + pages[0].page];
+    if (next_ + pages.size() > slots_) next_ = 0;
+    const uint64_t place = next_;
+    for (const PageWrite& p : pages) {
+      const uint64_t number = p.object * options_.pages + p.page;
+      page_at_[next_] = number;
+      place_of_[number] = next_++;
+    }
+    return place;
+  }
+  ssize_t WriteByCall(uint64_t offset) {
+    const ssize_t n = pwritev2(file_.fd(), iov_.data(), iov_.size(), offset, how_.flags);
+    return n < 0 ? -errno : n;
+  }
+  ssize_t WriteByRing(uint64_t offset) {
+    io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
+    io_uring_prep_writev(sqe, file_.fd(), iov_.data(), iov_.size(), offset);
+    sqe->rw_flags = how_.flags;
+    if (const int sent = io_uring_submit_and_wait(&ring_, 1); sent < 0) return sent;
+    io_uring_cqe* cqe;
+    if (const int e = io_uring_wait_cqe(&ring_, &cqe); e < 0) return e;
+    const ssize_t n = cqe->res;
+    io_uring_cqe_seen(&ring_, cqe);
+    return n;
+  }
+
+  PageStoreOptions options_;
+  How how_;
+  RawFile file_;
+  uint64_t slots_ = 0, next_ = 0, hash_ = 0;
+  std::vector<uint64_t> place_of_, page_at_;
+  std::vector<iovec> iov_;
+  AlignedBuffer copy_;
   io_uring ring_;
   bool ring_made_ = false;
 };
@@ -220,20 +244,31 @@ class RawPacked : public PageStore {
 
 }  // namespace
 
-Subject RawOverwriteSubject() {
-  return {"raw overwrite", "O_DIRECT, RWF_DSYNC, in place, one page after another; not atomic",
-          [](const PageStoreOptions& options, bool) { return RawOverwriteByCall::Open(options, RWF_DSYNC); }};
-}
+const char kRaw[] = "raw write";
+const char kRawHashed[] = "raw write, copied and hashed";
 
-Subject RawOverwriteByRingSubject() {
-  return {"raw overwrite by io_uring", "as raw overwrite, by io_uring", RawOverwriteByRing::Open};
+std::vector<Subject> RawWriteSubjects(const std::string& name) {
+  const bool hashed = name == kRawHashed;
+  const std::string settings = absl::StrCat(
+      "O_DIRECT, RWF_DSYNC; one page in place, several as one contiguous write",
+      hashed ? "; copied before, and hashed block by block" : "", "; not atomic, not recoverable");
+  std::vector<Subject> subjects;
+  for (const bool by_ring : {false, true}) {
+    const RawOneWrite::How how{.by_ring = by_ring, .copies_and_hashes = hashed};
+    subjects.push_back(
+        {name + (by_ring ? ", by io_uring" : ", by pwritev2"), settings,
+         [how](const PageStoreOptions& options, bool) { return RawOneWrite::Open(options, how); },
+         /*reopens=*/false});
+  }
+  return subjects;
 }
 
 Subject RawAtomicSubject(const std::string& name) {
-  return {name, "O_DIRECT, RWF_DSYNC and RWF_ATOMIC, in place, one page after another",
+  return {name, "O_DIRECT, RWF_DSYNC and RWF_ATOMIC, in place",
           [](const PageStoreOptions& options, bool) {
-            return RawOverwriteByCall::Open(options, RWF_DSYNC | RWF_ATOMIC);
-          }};
+            return RawOneWrite::Open(options, {.flags = RWF_DSYNC | RWF_ATOMIC});
+          },
+          /*reopens=*/false};
 }
 
 Subject RawPackedSubject() {

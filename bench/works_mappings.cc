@@ -24,7 +24,6 @@ constexpr uint64_t kCacheBytes = 16 << 20;  // less than the pages of either sto
 // A store with one object, every second block of which is mapped: no two of them by one mapping.
 class ManyMappings {
  public:
-  // The stores that are compared have one size, so their logs have one size too.
   static absl::StatusOr<std::unique_ptr<ManyMappings>> Make(const std::string& path, uint64_t mappings,
                                                             uint64_t size_bytes) {
     auto made = std::unique_ptr<ManyMappings>(new ManyMappings(path, mappings));
@@ -129,10 +128,11 @@ std::string Name(uint64_t mappings) { return absl::StrCat(mappings, " mappings")
 }  // namespace
 
 absl::Status MappingsWorks(const Setting& setting, Results* results) {
-  const std::vector<uint64_t> counts = {10'000, setting.quick ? uint64_t{100'000} : 1'000'000};
+  const std::vector<uint64_t> counts = setting.quick ? std::vector<uint64_t>{10'000, 100'000}
+                                                     : std::vector<uint64_t>{10'000, 1'000'000, 10'000'000};
   std::vector<std::unique_ptr<ManyMappings>> stores;
   for (uint64_t n : counts) {
-    const uint64_t size_bytes = 2 * counts.back() * kPage + (256 << 20);
+    const uint64_t size_bytes = 5 * n * kPage / 4 + (uint64_t{4} << 30);
     auto made = ManyMappings::Make(absl::StrCat(setting.directory, "/mappings-", n), n, size_bytes);
     if (!made.ok()) return made.status();
     stores.push_back(*std::move(made));
@@ -148,6 +148,7 @@ absl::Status MappingsWorks(const Setting& setting, Results* results) {
        [](ManyMappings& m, int ms) { return m.WriteBuffered(ms); }, 0.5},
       {"open", [](ManyMappings& m, int) { return m.Open(); }, 0.5},
   };
+  const std::string few = Name(counts.front()), most = Name(counts.back());
   for (const Work& work : works) {
     std::vector<Contestant> contestants;
     for (size_t i = 0; i < counts.size(); ++i) {
@@ -156,11 +157,11 @@ absl::Status MappingsWorks(const Setting& setting, Results* results) {
     }
     auto series = Alternate(contestants, setting.pace.rounds);
     if (!series.ok()) return series.status();
-    AddRatio(work.name, *series, Name(counts[1]), Name(counts[0]), results);
+    for (size_t i = 1; i < counts.size(); ++i) AddRatio(work.name, *series, Name(counts[i]), few, results);
     for (const Series& s : *series) {
       results->figures.push_back({work.name, s.subject, "", MedianOf(s.per_second)});
     }
-    results->bars.push_back({work.name, Name(counts[1]), Name(counts[0]), work.bar, {}});
+    results->bars.push_back({work.name, most, few, work.bar, {}});
   }
   const std::string many = Name(counts[1]);
   const auto at_most = [&](const char* work, const char* against, std::vector<double> rounds, double bar) {

@@ -44,7 +44,7 @@ absl::Status Updates(const Setting& setting, Results* results) {
     AddRatio(work, *series, kUntorn, kWal, results);
     AddRatio(work, *series, kUntorn, kRollback, results);
     if (rows == 1) AddRatio(work, *series, SqliteKindName(SqliteKind::kOnUntornInPlace), kWal, results);
-    results->bars.push_back({work, kUntorn, kWal, rows == 1 ? 1.3 : 3, {}});
+    results->bars.push_back({work, kUntorn, kWal, rows == 1 ? 1.0 : 1.5, {}});
     if (rows == 1) results->bars.push_back({work, kUntorn, kRollback, 5, {}});
   }
   return absl::OkStatus();

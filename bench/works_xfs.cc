@@ -19,17 +19,18 @@ absl::Status XfsWorks(const Setting& setting, Results* results) {
     std::fprintf(stderr, "  not measured: %s\n", std::string(disk.status().message()).c_str());
     return absl::OkStatus();
   }
+  const Subject raw = RawWriteSubjects(kRaw).front();
   for (uint64_t kib : {4, 16, 64}) {
     // XFS takes half a millisecond for each page, when the file is filled too.
     const Load load{.page_bytes = kib << 10, .set_bytes = (setting.quick ? uint64_t{16} : 64) << 20};
     auto series = CompareStores(name(kib),
                                 {{UntornSubject(kUntorn, WritePolicy::kAutomatic, 0), load},
                                  {RawAtomicSubject(kXfs), load},
-                                 {RawOverwriteSubject(), load}},
+                                 {raw, load}},
                                 setting.pace, mounted, results);
     if (!series.ok()) return series.status();
     AddRatio(name(kib), *series, kUntorn, kXfs, results);
-    AddRatio(name(kib), *series, kUntorn, "raw overwrite", results);
+    AddRatio(name(kib), *series, kUntorn, raw.name, results);
   }
   return absl::OkStatus();
 }
