@@ -19,7 +19,7 @@
 namespace untorn {
 
 inline constexpr size_t kLanes = 3;
-inline constexpr size_t kLaneExtentsMax = 12;
+inline constexpr size_t kLaneExtentsMax = 24;
 inline constexpr BlockCount kLaneExtentBlocksMax{256};
 
 class LaneExtents {

@@ -10,9 +10,9 @@ namespace untorn {
 namespace {
 
 // The lanes take at most this share of the data area, whether it is prepared or not: those of a young store must not be
-// used up after a few commits. Twice as many extents as lanes let every lane move on.
+// used up after a few commits. With so many extents for each lane, lanes can move on where free runs are short.
 constexpr uint64_t kShareOfDataArea = 32;
-constexpr size_t kExtentsForEachLane = 2, kExtentsWanted = kExtentsForEachLane * kLanes;
+constexpr size_t kExtentsForEachLane = 4, kExtentsWanted = kExtentsForEachLane * kLanes;
 // Lanes never take the last free space.
 constexpr uint64_t kFreeForEachTaken = 4;
 // Data in a lane is aligned for later overwrites in place, if its extent is.
@@ -28,17 +28,20 @@ BlockCount Lanes::BlocksInAll() const {
                   kLaneExtentBlocksMax * (kExtentsForEachLane * LanesInUse()));
 }
 
-void Lanes::TakeExtents() {
+void Lanes::TakeExtents(BlockCount blocks) {
   if (tries_left_out_ > 0 && --tries_left_out_ > 0) return;
   const BlockCount in_all = BlocksInAll(), each = in_all / kExtentsWanted;
   BlockCount have;
   for (Extent e : extents()) have += e.count;
-  while (each >= kExtentBlocksMin && have + kExtentBlocksMin <= in_all &&
-         extents().size() < kLaneExtentsMax) {
+  for (size_t count = extents().size();
+       each >= kExtentBlocksMin && have + kExtentBlocksMin <= in_all && count < kLaneExtentsMax; ++count) {
     const BlockCount want = std::min(each, in_all - have);
     if (space_.SpareBlocks() < want * kFreeForEachTaken) return;
-    const std::optional<Extent> extent = space_.free_space().Allocate(
-        want, std::min(want, kExtentBlocksMin), kExtentAlignment, /*enough=*/want, /*settle=*/true);
+    // A run that has room for two such commits is long enough: longer ones may be far away.
+    const BlockCount min = std::max(blocks, kExtentBlocksMin);
+    if (want < min) return;
+    const std::optional<Extent> extent =
+        space_.free_space().Allocate(want, min, kExtentAlignment, /*enough=*/2 * min, /*settle=*/true);
     if (!extent) {
       tries_left_out_ = kTriesLeftOut;
       return;
@@ -71,13 +74,14 @@ bool Lanes::MayOverwrite(Lsn record) const {
 }
 
 std::optional<BlockNumber> Lanes::RoomIn(Extent extent, BlockNumber next, BlockCount data_blocks,
-                                         BlockCount alignment) const {
+                                         BlockCount alignment, BlockCount record_blocks) const {
   if (extent.count == 0 || !MayUse(extent)) return std::nullopt;
   const BlockNumber start = next.RoundUp(alignment);
-  return start + data_blocks + 1 <= extent.end() ? std::optional(start) : std::nullopt;
+  return start + data_blocks + record_blocks <= extent.end() ? std::optional(start) : std::nullopt;
 }
 
-absl::StatusOr<std::optional<Extent>> Lanes::Place(BlockCount data_blocks, BlockCount alignment, Lsn lsn) {
+absl::StatusOr<std::optional<Extent>> Lanes::Place(BlockCount data_blocks, BlockCount alignment,
+                                                   BlockCount record_blocks, Lsn lsn) {
   UNTORN_CHECK(data_blocks > 0 && lsn > state_.durable_lsn, "a commit goes to a lane that is none");
   size_t oldest = 0;
   for (size_t i = 1; i < LanesInUse(); ++i) {
@@ -85,29 +89,31 @@ absl::StatusOr<std::optional<Extent>> Lanes::Place(BlockCount data_blocks, Block
   }
   Lane& lane = lanes_[oldest];
   if (!MayOverwrite(lane.record)) return std::nullopt;
-  std::optional<BlockNumber> start = RoomIn(lane.extent, lane.next, data_blocks, alignment);
+  std::optional<BlockNumber> start = RoomIn(lane.extent, lane.next, data_blocks, alignment, record_blocks);
   if (!start) {
     // No extent is long enough for so much data. An extent may begin beside the alignment.
     const BlockCount left_out = alignment > kExtentAlignment ? alignment - kExtentAlignment : BlockCount();
-    if (left_out + data_blocks >= BlocksInAll() / kExtentsWanted) return std::nullopt;
+    if (left_out + data_blocks + record_blocks > BlocksInAll() / kExtentsWanted) return std::nullopt;
     // A next extent that is too short would be in the way for good.
-    while (!next_.empty() && next_.front().start.RoundUp(alignment) + data_blocks >= next_.front().end()) {
+    while (!next_.empty() &&
+           next_.front().start.RoundUp(alignment) + data_blocks + record_blocks > next_.front().end()) {
       RETURN_IF_ERROR(Return(next_.front()));
       next_.pop_front();
     }
     if (next_.empty()) return std::nullopt;
-    start = RoomIn(next_.front(), next_.front().start, data_blocks, alignment);
+    start = RoomIn(next_.front(), next_.front().start, data_blocks, alignment, record_blocks);
     if (!start) return std::nullopt;
     RETURN_IF_ERROR(Return({lane.next, lane.left()}));
-    lane = {next_.front(), next_.front().start, Lsn()};
+    lane = {next_.front(), next_.front().start, Lsn(), BlockCount()};
     next_.pop_front();
   }
   // What the alignment leaves out serves others.
   RETURN_IF_ERROR(Return({lane.next, *start - lane.next}));
   lane.next = *start + data_blocks;
   lane.record = lsn;
+  lane.record_blocks = record_blocks;
   turn_ = oldest;
-  UNTORN_CHECK(lane.next < lane.extent.end(), "a record leaves its lane");
+  UNTORN_CHECK(lane.next + record_blocks <= lane.extent.end(), "a record leaves its lane");
   return std::optional<Extent>({*start, data_blocks});
 }
 
@@ -123,8 +129,8 @@ absl::Status Lanes::GiveBack() {
   for (Lane& lane : lanes_) {
     Extent rest{lane.next, lane.left()};
     if (rest.count > 0 && !MayOverwrite(lane.record)) {
-      kept_.push_back({rest.start, lane.record});
-      rest = {rest.start + 1, rest.count - 1};
+      kept_.push_back({{rest.start, lane.record_blocks}, lane.record});
+      rest = {rest.start + lane.record_blocks, rest.count - lane.record_blocks};
     }
     status.Update(Return(rest));
     lane = Lane();
@@ -135,16 +141,21 @@ absl::Status Lanes::GiveBack() {
 }
 
 BlockCount Lanes::KeptFrom(BlockNumber block) const {
-  const auto from = [&](const KeptRecord& kept) { return kept.block >= block; };
-  return BlockCount(static_cast<uint64_t>(std::count_if(kept_.begin(), kept_.end(), from)));
+  BlockCount blocks;
+  for (const auto& [extent, lsn] : kept_) {
+    if (extent.end() > block) blocks += extent.end() - std::max(extent.start, block);
+  }
+  return blocks;
 }
 
 absl::Status Lanes::DropFrom(BlockNumber block) {
   absl::Status status;
-  std::erase_if(kept_, [&](const KeptRecord& kept) REQUIRES_STORE_LOCK {
-    if (kept.block < block) return false;
-    status.Update(Return({kept.block, 1}));
-    return true;
+  std::erase_if(kept_, [&](KeptRecord& kept) REQUIRES_STORE_LOCK {
+    if (kept.extent.end() <= block) return false;
+    const BlockNumber start = std::max(kept.extent.start, block);
+    status.Update(Return({start, kept.extent.end() - start}));
+    kept.extent.count = start - kept.extent.start;
+    return kept.extent.count == 0;
   });
   return status;
 }
@@ -153,7 +164,7 @@ absl::Status Lanes::ReleaseRecords() {
   absl::Status status;
   std::erase_if(kept_, [&](const KeptRecord& kept) REQUIRES_STORE_LOCK {
     if (!MayOverwrite(kept.lsn)) return false;
-    status.Update(Return({kept.block, 1}));
+    status.Update(Return(kept.extent));
     return true;
   });
   return status;

@@ -44,8 +44,9 @@ class Lanes {
   Lanes(const Lanes&) = delete;
 
   // Takes extents for lanes to come, as far as there is space to spare in the parts of the free-space map that are in
-  // memory. The next record of the ring names them. Does no I/O.
-  void TakeExtents() REQUIRES_STORE_LOCK;
+  // memory. Each has room for `blocks` blocks of data and record at least. The next record of the ring names them. Does no
+  // I/O.
+  void TakeExtents(BlockCount blocks) REQUIRES_STORE_LOCK;
   // Returns all extents of the lanes: what the next record of the ring names.
   LaneExtents extents() const REQUIRES_STORE_LOCK;
   // Must be called when a record of the ring is durable that names these extents.
@@ -59,10 +60,10 @@ class Lanes {
   // checkpoint. Two slots count as two writes.
   void SuperblockNames() REQUIRES_STORE_LOCK { named_before_ = named_; }
 
-  // Takes blocks for the data of the commit `lsn`, at a multiple of the alignment, and one block behind it for its record.
+  // Takes blocks for the data of the commit `lsn`, at a multiple of the alignment, and blocks behind it for its record.
   // Returns the extent of the data, or nullopt if the lane whose turn it is has no room.
   absl::StatusOr<std::optional<Extent>> Place(BlockCount data_blocks, BlockCount alignment,
-                                              Lsn lsn) REQUIRES_STORE_LOCK;
+                                              BlockCount record_blocks, Lsn lsn) REQUIRES_STORE_LOCK;
   // Says that the commit placed last has its record in the ring.
   void RecordGoesToRing() REQUIRES_STORE_LOCK { lanes_[turn_].record = Lsn(); }
 
@@ -70,7 +71,7 @@ class Lanes {
   BlockCount blocks() const REQUIRES_STORE_LOCK;
   // Gives all blocks back: other data needs them. Lane records stay until MayOverwriteLaneRecord() allows to overwrite them.
   absl::Status GiveBack() REQUIRES_STORE_LOCK;
-  // Counts the lane records from a block on that are kept outside of any lane.
+  // Counts the blocks from a block on that hold lane records outside of any lane.
   BlockCount KeptFrom(BlockNumber block) const REQUIRES_STORE_LOCK;
   // Gives them back. Until the next checkpoint is durable, their blocks must not be overwritten.
   absl::Status DropFrom(BlockNumber block) REQUIRES_STORE_LOCK;
@@ -82,10 +83,11 @@ class Lanes {
     Extent extent;     // has no blocks at first
     BlockNumber next;  // where the next data goes, in `extent`
     Lsn record;        // the commit whose lane record is at `next`; or 0
+    BlockCount record_blocks;
     BlockCount left() const { return extent.count > 0 ? extent.end() - next : BlockCount(); }
   };
   struct KeptRecord {
-    BlockNumber block;
+    Extent extent;
     Lsn lsn;
   };
   // Counts the blocks that the lanes may have.
@@ -94,7 +96,7 @@ class Lanes {
   bool MayOverwrite(Lsn record) const REQUIRES_STORE_LOCK;
   // Returns where the data goes if it has room in the extent from `next` on.
   std::optional<BlockNumber> RoomIn(Extent extent, BlockNumber next, BlockCount data_blocks,
-                                    BlockCount alignment) const REQUIRES_STORE_LOCK;
+                                    BlockCount alignment, BlockCount record_blocks) const REQUIRES_STORE_LOCK;
   absl::Status Return(Extent extent) REQUIRES_STORE_LOCK {
     return extent.count > 0 ? space_.ReturnUnused(extent) : absl::OkStatus();
   }

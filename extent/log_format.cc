@@ -338,17 +338,29 @@ uint64_t EncodeRecord(const LogRecord& record, std::span<const LogEntry> entries
   return SealRecord(alone, static_cast<uint32_t>(entries.size()), entry_bytes, uuid, 0, out);
 }
 
-BlockCount PeekRecordBlocks(std::span<const std::byte> first_block, const Uuid& uuid, LogPosition position) {
+namespace {
+
+BlockCount PeekBlocks(std::span<const std::byte> first_block, const Uuid& uuid, BlockType type,
+                      uint64_t address, BlockCount blocks_max) {
   BlockHeader header;
   std::memcpy(&header, first_block.data(), sizeof(header));
-  if (header.magic != kMagic || header.type != static_cast<uint16_t>(BlockType::kLogRecord) ||
-      header.uuid != uuid || header.address != position.value() ||
-      header.payload_bytes < sizeof(RecordFields)) {
+  if (header.magic != kMagic || header.type != static_cast<uint16_t>(type) || header.uuid != uuid ||
+      header.address != address || header.payload_bytes < sizeof(RecordFields)) {
     return 0;
   }
   // The checksum is not checked here, because it covers blocks that the caller has not read yet.
   const BlockCount blocks = BlocksFor(kHeaderBytes + uint64_t{header.payload_bytes});
-  return blocks <= kRecordBlocksMax ? blocks : 0;
+  return blocks <= blocks_max ? blocks : 0;
+}
+
+}  // namespace
+
+BlockCount PeekRecordBlocks(std::span<const std::byte> first_block, const Uuid& uuid, LogPosition position) {
+  return PeekBlocks(first_block, uuid, BlockType::kLogRecord, position.value(), kRecordBlocksMax);
+}
+
+BlockCount PeekLaneRecordBlocks(std::span<const std::byte> first_block, const Uuid& uuid, BlockNumber at) {
+  return PeekBlocks(first_block, uuid, BlockType::kLaneRecord, at.value(), kLaneRecordBlocksMax);
 }
 
 namespace {
@@ -412,12 +424,12 @@ absl::StatusOr<LogRecord> DecodeRecord(std::span<const std::byte> bytes, const U
   return DecodeVerified(bytes, geometry, std::move(r));
 }
 
-absl::StatusOr<LogRecord> DecodeLaneRecord(std::span<const std::byte> block, const Uuid& uuid,
+absl::StatusOr<LogRecord> DecodeLaneRecord(std::span<const std::byte> bytes, const Uuid& uuid,
                                            uint64_t data_key, BlockNumber at, const Geometry& geometry) {
-  RETURN_IF_ERROR(VerifyBlock(block, BlockType::kLaneRecord, uuid, at.value(), "lane record", data_key));
+  RETURN_IF_ERROR(VerifyBlock(bytes, BlockType::kLaneRecord, uuid, at.value(), "lane record", data_key));
   LogRecord r;
   r.lane_block = at;
-  return DecodeVerified(block, geometry, std::move(r));
+  return DecodeVerified(bytes, geometry, std::move(r));
 }
 
 }  // namespace untorn

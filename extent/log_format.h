@@ -3,7 +3,7 @@
 // Most of the log is a ring of blocks. A log position counts the blocks since the store was made. Position p is at
 // block `log start + p mod log blocks`. A record takes whole blocks, and may wrap at the end of the ring.
 //
-// A lane record lies outside of the ring, in a lane (extent/lanes.h), and has one block. It repeats all commits
+// A lane record lies outside of the ring, in a lane (extent/lanes.h), and has at most 8 blocks. It repeats all commits
 // that neither the ring nor a checkpoint holds. A fold is a record of the ring that repeats what a lane record says. A record that
 // repeats has the commits of several LSNs; `LSN` is the last of them.
 //
@@ -18,8 +18,8 @@
 //    104     4  number of entries
 //    108     2  flags: 1 last record of its chain; 2 settling (no entries); 4 a fold that an opening made
 //    110     2  number of earlier commits that the record repeats, below 256
-//    112    96  extents of lanes, in which recovery looks for lane records behind this one (extent/lane_extents.h)
-//    208     …  entries, each a multiple of 8 bytes:
+//    112   192  extents of lanes, in which recovery looks for lane records behind this one (extent/lane_extents.h)
+//    304     …  entries, each a multiple of 8 bytes:
 //               u8 type, u8 low byte of the LSN of its commit, u16 a, u32 b, then
 //      1 map          a: state (1 written, 2 unwritten) | 0x8000 if the blocks were mapped before, unwritten;
 //                     b: blocks
@@ -109,9 +109,10 @@ struct LogRecord {
 };
 
 inline constexpr BlockCount kRecordBlocksMax = 64;
-inline constexpr size_t kRecordHeaderBytes = 208;
+inline constexpr size_t kRecordHeaderBytes = 304;
 inline constexpr size_t kRecordEntryBytesMax = Bytes(kRecordBlocksMax) - kRecordHeaderBytes;
-inline constexpr size_t kLaneEntryBytesMax = kBlockBytes - kRecordHeaderBytes;
+inline constexpr BlockCount kLaneRecordBlocksMax = 8;
+inline constexpr size_t kLaneEntryBytesMax = Bytes(kLaneRecordBlocksMax) - kRecordHeaderBytes;
 inline constexpr uint64_t kCommitsInRecordMax = 256;
 // The largest written extent of one entry has 1 MiB, so an entry is small beside a record.
 inline constexpr BlockCount kMapEntryBlocksMax = 256;
@@ -143,14 +144,16 @@ uint64_t EncodeRecord(const LogRecord& record, std::span<const LogEntry> entries
 // Returns how many blocks the record that begins with this block takes, judging by the header alone. Returns
 // 0 if the block cannot be the beginning of a record at `position`.
 BlockCount PeekRecordBlocks(std::span<const std::byte> first_block, const Uuid& uuid, LogPosition position);
+// Does the same for the lane record in a block of the data area. The block may hold anything.
+BlockCount PeekLaneRecordBlocks(std::span<const std::byte> first_block, const Uuid& uuid, BlockNumber at);
 // Verifies and decodes a whole record. Every entry is checked for sense: extents against the data area,
 // names, and counts.
 //  kDataLoss       the record is damaged or makes no sense
 //  kUnimplemented  the record is sound, but has another format version
 absl::StatusOr<LogRecord> DecodeRecord(std::span<const std::byte> bytes, const Uuid& uuid,
                                        LogPosition position, const Geometry& geometry);
-// Does the same for the lane record in a block of the data area. The block may hold anything.
-absl::StatusOr<LogRecord> DecodeLaneRecord(std::span<const std::byte> block, const Uuid& uuid,
+// Does the same for a lane record. The bytes may be anything.
+absl::StatusOr<LogRecord> DecodeLaneRecord(std::span<const std::byte> bytes, const Uuid& uuid,
                                            uint64_t data_key, BlockNumber at, const Geometry& geometry);
 
 }  // namespace untorn

@@ -89,8 +89,9 @@ class TailReader {
     if (commit.lane_block == 0) return Record(commit.position);
     // A lane record has many commits, and is read once for all.
     if (lane_record_.lane_block != commit.lane_block) {
-      RETURN_IF_ERROR(ReadOrMissing(device_, {commit.lane_block, 1}, bytes_.data()));
-      ASSIGN_OR_RETURN(lane_record_, LaneRecordIn(bytes_.span().first(kBlockBytes), commit.lane_block));
+      RETURN_IF_ERROR(ReadOrMissing(device_, {commit.lane_block, commit.blocks}, bytes_.data()));
+      ASSIGN_OR_RETURN(lane_record_,
+                       LaneRecordIn(bytes_.span().first(Bytes(commit.blocks)), commit.lane_block));
     }
     return lane_record_;
   }
@@ -101,16 +102,20 @@ class TailReader {
     const absl::Status read =
         ReadBlocking(device_, ByteOffset(extent.start), bytes.data(), Bytes(extent.count));
     if (!read.ok() && !absl::IsDataLoss(read)) return read;
-    for (BlockCount i; i < extent.count; ++i) {
+    for (BlockCount i; !read.ok() && i < extent.count; ++i) {
+      // One block that a power cut left unreadable hides nothing else.
       const std::span<std::byte> block = bytes.span().subspan(Bytes(i), kBlockBytes);
-      if (!read.ok()) {
-        // One block that a power cut left unreadable hides nothing else.
-        const absl::Status again = ReadOrMissing(device_, {extent.start + i, 1}, block.data());
-        if (absl::IsDataLoss(again)) continue;
-        RETURN_IF_ERROR(again);
-      }
+      const absl::Status again = ReadOrMissing(device_, {extent.start + i, 1}, block.data());
+      if (absl::IsDataLoss(again)) std::memset(block.data(), 0, block.size());
+      if (!again.ok() && !absl::IsDataLoss(again)) return again;
+    }
+    for (BlockCount i; i < extent.count; ++i) {
+      const BlockNumber at = extent.start + i;
+      const BlockCount blocks =
+          PeekLaneRecordBlocks(bytes.span().subspan(Bytes(i), kBlockBytes), sb_.uuid, at);
+      if (blocks == 0 || blocks > extent.count - i) continue;
       // Anything but a sound record of this format version is data, or was never finished.
-      const absl::StatusOr<LogRecord> found = LaneRecordIn(block, extent.start + i);
+      const absl::StatusOr<LogRecord> found = LaneRecordIn(bytes.span().subspan(Bytes(i), Bytes(blocks)), at);
       if (found.ok()) record(*found);
     }
     return absl::OkStatus();
@@ -141,8 +146,8 @@ class TailReader {
     Generation superblock_generation;
   };
 
-  absl::StatusOr<LogRecord> LaneRecordIn(std::span<const std::byte> block, BlockNumber at) const {
-    return DecodeLaneRecord(block, sb_.uuid, sb_.data_key, at, sb_.geometry);
+  absl::StatusOr<LogRecord> LaneRecordIn(std::span<const std::byte> bytes, BlockNumber at) const {
+    return DecodeLaneRecord(bytes, sb_.uuid, sb_.data_key, at, sb_.geometry);
   }
 
   // Adds the commits of the record that are not known yet.

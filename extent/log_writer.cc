@@ -99,31 +99,34 @@ void LogWriter::Begin(LogReservation reservation, std::vector<LogEntry> entries,
   out->folds = HasUnfolded();
   out->unfolded = unfolded_;
   out->bytes = std::exchange(spare_, AlignedBuffer());
-  // What was reserved is now in use, and the rest of the reservation goes back. The block for the fold was in use.
+  // What was reserved is now in use, and the rest of the reservation goes back. The blocks of the fold were in use.
   reservation.Release();
+  next_position_ += blocks + FoldBlocks();
   next_lsn_ += out->records;
-  next_position_ += blocks + BlockCount(uint64_t{out->folds});
   out->last = ring_lsn_ = next_lsn_ - 1;
   out->end_position = next_position_;
   UNTORN_CHECK(HasRoom(0), "the log since the last checkpoint is overwritten");
 }
 
-bool LogWriter::LaneRecordHasRoom(size_t entry_bytes) const {
-  if (!HasUnfolded()) return entry_bytes <= kLaneEntryBytesMax;
-  return unfolded_.bytes + entry_bytes <= kLaneEntryBytesMax &&
+bool LogWriter::LaneRecordHasRoom(size_t entry_bytes, BlockCount blocks_max) const {
+  if (!HasUnfolded()) return RecordBlocks(entry_bytes) <= blocks_max;
+  return RecordBlocks(unfolded_.bytes + entry_bytes) <= blocks_max &&
          next_lsn_.value() - unfolded_.first.value() < kCommitsInRecordMax;
 }
 
 void LogWriter::BeginInLane(LogReservation reservation, std::vector<LogEntry> entries, BlockNumber lane_block,
                             LogAppend* out) {
-  UNTORN_CHECK(reservation.writer_ == this && reservation.blocks() > 0, "there is no room for the fold");
+  UNTORN_CHECK(reservation.writer_ == this, "there is no room for the fold");
   FixWhatRecordsSay(out);
+  const BlockCount before = FoldBlocks();
   UNTORN_CHECK(out->claim == next_lsn_ - 1, "a commit goes to a lane that is not alone");
   if (!HasUnfolded()) unfolded_ = {next_lsn_, next_lsn_, 0, 0};
   unfolded_.last = next_lsn_;
   unfolded_.entries += static_cast<uint32_t>(entries.size());
   for (const LogEntry& e : entries) unfolded_.bytes += EncodedBytes(e);
   UNTORN_CHECK(unfolded_.bytes <= kLaneEntryBytesMax, "a lane record says more than it has room for");
+  UNTORN_CHECK(before + reservation.blocks() >= RecordBlocks(unfolded_.bytes),
+               "there is no room for the fold");
   out->entries = std::move(entries);
   out->lanes.clear();
   out->folds = false;
@@ -160,8 +163,8 @@ void LogWriter::EncodeLaneRecord(LogAppend* out) {
   LogRecord record = RecordOf(*out);
   record.lane_block = out->lane_block;
   record.first_lsn = out->unfolded.first;
-  SealRecord(record, out->unfolded.entries, out->unfolded.bytes, uuid_, data_key_, lane_record_.span());
-  out->lane_record = lane_record_.span();
+  out->lane_record = lane_record_.span().first(Bytes(RecordBlocks(out->unfolded.bytes)));
+  SealRecord(record, out->unfolded.entries, out->unfolded.bytes, uuid_, data_key_, out->lane_record);
 }
 
 void LogWriter::Encode(LogAppend* out) {
@@ -179,12 +182,12 @@ void LogWriter::Encode(LogAppend* out) {
     fold.lsn = out->unfolded.last;
     fold.claim = std::min(fold.claim, fold.lsn - 1);
     fold.previous_checksum = previous_checksum_;
-    const std::span<std::byte> block = out->bytes.span().first(kBlockBytes);
-    std::memcpy(block.data(), lane_record_.data(), kRecordHeaderBytes + out->unfolded.bytes);
+    done = RecordBlocks(out->unfolded.bytes);
+    const std::span<std::byte> bytes = out->bytes.span().first(Bytes(done));
+    std::memcpy(bytes.data(), lane_record_.data(), kRecordHeaderBytes + out->unfolded.bytes);
     previous_checksum_ =
-        SealRecord(fold, out->unfolded.entries, out->unfolded.bytes, uuid_, data_key_, block);
-    done = 1;
-    ++record.position;
+        SealRecord(fold, out->unfolded.entries, out->unfolded.bytes, uuid_, data_key_, bytes);
+    record.position += done;
   }
   record.settling = out->entries.empty();
   ForEachRecordOf(out->entries, [&](std::span<const LogEntry> entries, BlockCount n) {

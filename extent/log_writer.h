@@ -12,7 +12,7 @@
 //
 // Invariants
 //  1. Log blocks since the last durable checkpoint are not overwritten: the blocks used and reserved fit the
-//     ring. While there are unfolded commits, a block for the fold counts as used.
+//     ring. While there are unfolded commits, the blocks of the fold count as used.
 //  2. Records get their LSNs and log positions in the order of Begin(), without gaps.
 //  3. A record claims nothing beyond what was durable, together with everything before it, when Begin() was
 //     called.
@@ -123,18 +123,21 @@ class LogWriter {
   bool HasRoom(BlockCount blocks) const REQUIRES_STORE_LOCK;
   // Counts reserved blocks as used.
   BlockCount blocks_used() const REQUIRES_STORE_LOCK {
-    return next_position_ - state_.superblock.checkpoint_position + reserved_blocks_ +
-           BlockCount(uint64_t{HasUnfolded()});
+    return next_position_ - state_.superblock.checkpoint_position + reserved_blocks_ + FoldBlocks();
   }
   std::optional<LogReservation> TryReserve(BlockCount blocks) REQUIRES_STORE_LOCK;
 
   // Puts the entries at the end of the ring, as one chain. A commit without entries is a settling record. The
   // rest of the reservation goes back.
   void Begin(LogReservation reservation, std::vector<LogEntry> entries, LogAppend* out) REQUIRES_STORE_LOCK;
-  // Says whether a lane record has room for entries of so many bytes.
-  bool LaneRecordHasRoom(size_t entry_bytes) const REQUIRES_STORE_LOCK;
-  // Does the same for a commit of one record, which goes to `lane_block`. All earlier records must be durable. The
-  // reservation must have one block, for the fold. All of the rest goes back.
+  // Says whether a lane record of at most so many blocks has room for entries of so many bytes more.
+  bool LaneRecordHasRoom(size_t entry_bytes, BlockCount blocks_max) const REQUIRES_STORE_LOCK;
+  // Counts the blocks of a lane record that has entries of so many bytes more.
+  BlockCount LaneRecordBlocks(size_t entry_bytes) const REQUIRES_STORE_LOCK {
+    return RecordBlocks(entry_bytes + (HasUnfolded() ? unfolded_.bytes : 0));
+  }
+  // Does the same for a commit of one record, which begins at `lane_block`. All earlier records must be durable. The
+  // reservation must have what the fold grows by. All of the rest goes back.
   void BeginInLane(LogReservation reservation, std::vector<LogEntry> entries, BlockNumber lane_block,
                    LogAppend* out) REQUIRES_STORE_LOCK;
   // Makes the bytes and the requests. The one thread that sends commits makes this call, without the lock,
@@ -162,6 +165,10 @@ class LogWriter {
   bool HasUnfolded() const REQUIRES_STORE_LOCK {
     return unfolded_.last > std::max(ring_lsn_, state_.superblock.checkpoint_lsn);
   }
+  // Counts the blocks of the ring that the fold will take.
+  BlockCount FoldBlocks() const REQUIRES_STORE_LOCK {
+    return HasUnfolded() ? RecordBlocks(unfolded_.bytes) : BlockCount(0);
+  }
   void FixWhatRecordsSay(LogAppend* out) REQUIRES_STORE_LOCK;
   LogRecord RecordOf(const LogAppend& append) const;
   void EncodeLaneRecord(LogAppend* out);
@@ -182,7 +189,7 @@ class LogWriter {
   AlignedBuffer spare_ GUARDED_BY_STORE_LOCK;  // from a durable commit, for the next one
   // These belong to the sending thread. previous_checksum_ and encoded_position_ describe the last record of the ring
   // that was encoded. lane_record_ has the newest lane record.
-  AlignedBuffer lane_record_{kBlockBytes};
+  AlignedBuffer lane_record_{Bytes(kLaneRecordBlocksMax)};
   uint64_t previous_checksum_ = 0;
   LogPosition encoded_position_;
 };

@@ -94,7 +94,8 @@ absl::Status Volume::WriteFold(Lock& lock, std::vector<LogEntry> outside, Genera
   size_t entry_bytes = 0;
   for (const LogEntry& e : outside) entry_bytes += EncodedBytes(e);
   const uint64_t commits = tail->lsn.value() - tail->ring_lsn.value();
-  if (!LogHasRoom(tail->position - superblock.checkpoint_position, 1, superblock.geometry.log.count) ||
+  const BlockCount blocks = RecordBlocks(entry_bytes);
+  if (!LogHasRoom(tail->position - superblock.checkpoint_position, blocks, superblock.geometry.log.count) ||
       entry_bytes > kLaneEntryBytesMax || commits > kCommitsInRecordMax) {
     return absl::DataLossError(absl::StrCat(pump_.device().info().path,
                                             ": the log leaves no room for the records up to ",
@@ -112,22 +113,27 @@ absl::Status Volume::WriteFold(Lock& lock, std::vector<LogEntry> outside, Genera
   fold.superblock_generation = superblock_generation;
   fold.prepared_blocks = tail->prepared_blocks;
   fold.entries = std::move(outside);
-  AlignedBuffer block(kBlockBytes);
-  const auto write_block = [&]() REQUIRES_STORE_LOCK {
-    IoRequest write;
-    write.op = IoOp::kWrite;
-    write.durable = true;
-    write.offset_bytes = ByteOffset(superblock.geometry.LogBlock(tail->position));
-    write.iov = {{block.data(), kBlockBytes}};
-    return pump_.Run(lock, &write);
+  AlignedBuffer bytes(Bytes(blocks));
+  const auto write = [&]() REQUIRES_STORE_LOCK {
+    absl::Status status;
+    // The ring may wrap inside the fold.
+    for (BlockCount i; status.ok() && i < blocks; ++i) {
+      IoRequest request;
+      request.op = IoOp::kWrite;
+      request.durable = true;
+      request.offset_bytes = ByteOffset(superblock.geometry.LogBlock(tail->position + i));
+      request.iov = {{bytes.data() + Bytes(i), kBlockBytes}};
+      status = pump_.Run(lock, &request);
+    }
+    return status;
   };
-  // The block may hold a torn fold, with sectors that are equal. A cut could make that one whole, and bring back what
+  // The blocks may hold a torn fold, with sectors that are equal. A cut could make that one whole, and bring back what
   // was recorded behind it. So something goes between that no record has.
-  std::memset(block.data(), 0xff, kBlockBytes);
-  RETURN_IF_ERROR(write_block());
-  tail->checksum = EncodeRecord(fold, superblock.uuid, block.span());
-  RETURN_IF_ERROR(write_block());
-  ++tail->position;
+  std::memset(bytes.data(), 0xff, bytes.size());
+  RETURN_IF_ERROR(write());
+  tail->checksum = EncodeRecord(fold, superblock.uuid, bytes.span());
+  RETURN_IF_ERROR(write());
+  tail->position += blocks;
   tail->ring_lsn = tail->lsn;
   return absl::OkStatus();
 }

@@ -94,7 +94,8 @@ void CommitQueue::Send(Commit& commit) {
         "invariant 1: a commit in a lane is not one write");
     IoRequest& write = commit.data_writes.front().request;
     write.iov.push_back({commit.log.lane_record.data(), commit.log.lane_record.size()});
-    UNTORN_CHECK(write.offset_bytes + write.length_bytes() == ByteOffset(commit.log.lane_block + 1),
+    UNTORN_CHECK(write.offset_bytes + write.length_bytes() ==
+                     ByteOffset(commit.log.lane_block) + commit.log.lane_record.size(),
                  "a lane record does not follow its data");
     ++parts_.stats.commits_in_lanes;
   }

@@ -36,6 +36,11 @@ constexpr BlockCount kOldBatchBlocks = BlocksFor(8 << 20);
 constexpr BlockCount kDataFirstBlocks = BlocksFor(256 << 10);
 // With more data in one write, the hashing takes longer than a second write.
 constexpr BlockCount kLaneBlocksMax = BlocksFor(256 << 10);
+// A longer lane record repeats more commits, so fewer commits go to the ring.
+constexpr uint64_t kDataOfLaneRecord = 4;
+BlockCount LaneRecordBlocksMax(BlockCount data) {
+  return std::clamp(data / kDataOfLaneRecord, BlockCount(1), kLaneRecordBlocksMax);
+}
 constexpr BlockCount kAlignBlocksMin = BlocksFor(64 << 10);
 constexpr int64_t kWritebackAgeMs = 1000;  // how long accepted data may stay in memory only
 // Two commits in flight let changes that come meanwhile go together. After a full batch the device is to have
@@ -231,9 +236,9 @@ Readiness Committer::AwaitLogRoom(Lock& lock, BlockCount blocks, LogReservation*
   }
   const BlockCount log_blocks = parts_.volume.geometry().log.count;
   if (blocks > log_blocks) {
-    return absl::ResourceExhaustedError(absl::StrCat("one commit would take ", blocks.value(),
-                                                     " blocks of the log, which has ", log_blocks.value(),
-                                                     "; split the transaction, or raise the limit of the store"));
+    return absl::ResourceExhaustedError(
+        absl::StrCat("one commit would take ", blocks.value(), " blocks of the log, which has ",
+                     log_blocks.value(), "; split the transaction, or raise the limit of the store"));
   }
   // The checkpoint that is under way may give back enough.
   if (checkpointer_.running()) {
@@ -407,18 +412,23 @@ bool Committer::MayGoToLane(const Plan& plan) const {
   return blocks > 0 && blocks <= kLaneBlocksMax;
 }
 
-absl::StatusOr<CowPieces> Committer::Place(Lock& lock, const Plan& plan, std::optional<Extent>* lane) {
+absl::StatusOr<CowPieces> Committer::Place(Lock& lock, const Plan& plan, InLane* lane) {
   DataToPlace data = FindDataToPlace(plan);
   const BlockCount align_max = std::max(kAlignBlocksMin, WholeBlocks(options_.limits.unit_max_bytes));
   SpaceLedger& space = parts_.volume.space();
   if (lane != nullptr) {
     BlockCount blocks;
     for (const LayoutItem& item : data.items) blocks += item.blocks.count;
+    size_t entry_bytes = 0;
+    for (const Plan::SetPlan& own : plan.sets) entry_bytes += LogBytesMax(*own.set);
+    lane->record_blocks =
+        std::min(parts_.volume.log().LaneRecordBlocks(entry_bytes), LaneRecordBlocksMax(blocks));
+    lane->blocks = blocks + lane->record_blocks;
     const BlockCount alignment = AlignmentOf(absl::MakeSpan(data.items), align_max);
-    ASSIGN_OR_RETURN(*lane,
-                     parts_.volume.lanes().Place(blocks, alignment, parts_.volume.log().last_lsn() + 1));
+    ASSIGN_OR_RETURN(lane->data, parts_.volume.lanes().Place(blocks, alignment, lane->record_blocks,
+                                                             parts_.volume.log().last_lsn() + 1));
   }
-  std::optional<Extent> in_lane = lane != nullptr ? *lane : std::nullopt;
+  std::optional<Extent> in_lane = lane != nullptr ? lane->data : std::nullopt;
   const auto allocate = [&](AllocationRequest request) REQUIRES_STORE_LOCK -> absl::StatusOr<Extent> {
     if (in_lane) return *std::exchange(in_lane, std::nullopt);
     request.enough_blocks = std::min(request.want_blocks / 2, kContiguousBlocks);
@@ -444,18 +454,18 @@ absl::StatusOr<CowPieces> Committer::Place(Lock& lock, const Plan& plan, std::op
 }
 
 void Committer::BeginRecord(LogReservation room, std::vector<LogEntry> entries, bool lane_wanted,
-                            std::optional<Extent> lane, Commit* commit) {
+                            const InLane& lane, Commit* commit) {
   LogWriter& log = parts_.volume.log();
   Lanes& lanes = parts_.volume.lanes();
-  if (lane) {
+  if (lane.data) {
     size_t bytes = 0;
     for (const LogEntry& e : entries) bytes += EncodedBytes(e);
-    if (log.LaneRecordHasRoom(bytes)) {
-      return log.BeginInLane(std::move(room), std::move(entries), lane->end(), &commit->log);
+    if (log.LaneRecordHasRoom(bytes, lane.record_blocks)) {
+      return log.BeginInLane(std::move(room), std::move(entries), lane.data->end(), &commit->log);
     }
     lanes.RecordGoesToRing();
   }
-  if (lane_wanted) lanes.TakeExtents();
+  if (lane_wanted) lanes.TakeExtents(lane.blocks);
   log.Begin(std::move(room), std::move(entries), &commit->log);
 }
 
@@ -478,7 +488,7 @@ Committer::Sent Committer::SendBatch(Lock& lock, Take take) {
   }
   if (plan.sets.empty()) return Sent::kNothing;
   const bool lane_wanted = MayGoToLane(plan);
-  std::optional<Extent> lane;
+  InLane lane;
   Commit& commit = FreezeBatch(plan);
   absl::StatusOr<CowPieces> pieces = Place(lock, plan, lane_wanted ? &lane : nullptr);
   if (!pieces.ok()) {

@@ -121,13 +121,18 @@ class Committer {
   Commit& FreezeBatch(const Plan& plan) REQUIRES_STORE_LOCK;
   // Says whether the plan may be one write of data and record, in a lane. Its entries may still be too many.
   bool MayGoToLane(const Plan& plan) const REQUIRES_STORE_LOCK;
+  // Says where a commit is in a lane.
+  struct InLane {
+    std::optional<Extent> data;  // nullopt: the lane has no room
+    BlockCount record_blocks;    // the room for the record
+    BlockCount blocks;           // of both
+  };
   // Gives every block of the plan's copy-on-write change sets its place. With `lane`, the data goes to a lane if there is
-  // room, and `lane` gets its extent.
-  absl::StatusOr<CowPieces> Place(Lock& lock, const Plan& plan,
-                                  std::optional<Extent>* lane) REQUIRES_STORE_LOCK;
+  // room.
+  absl::StatusOr<CowPieces> Place(Lock& lock, const Plan& plan, InLane* lane) REQUIRES_STORE_LOCK;
   // Gives the commit's record its place: behind its data in the lane, or in the ring.
-  void BeginRecord(LogReservation room, std::vector<LogEntry> entries, bool lane_wanted,
-                   std::optional<Extent> lane, Commit* commit) REQUIRES_STORE_LOCK;
+  void BeginRecord(LogReservation room, std::vector<LogEntry> entries, bool lane_wanted, const InLane& lane,
+                   Commit* commit) REQUIRES_STORE_LOCK;
   // Finds the entries that open the blocks of the only set of the plan, and closed blocks near them. Finds none if there
   // is no space for them in the tree. `room` gets that space.
   Readiness AwaitOpenings(Lock& lock, const ChangeSet& set, std::vector<LogEntry>* entries,

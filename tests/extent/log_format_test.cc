@@ -133,8 +133,8 @@ TEST(LogFormatTest, FieldsAreWhereTheTableSaysAndTheRestIsZero) {
   EXPECT_EQ(At<uint32_t>(bytes, 104), 2u);
   EXPECT_EQ(At<uint16_t>(bytes, 108), 1u);
   EXPECT_EQ(At<uint16_t>(bytes, 110), 0u) << "repeats nothing";
-  for (size_t i = 112; i < 208; ++i) ASSERT_EQ(bytes[i], std::byte{0}) << "names no lane: " << i;
-  EXPECT_EQ(At<uint8_t>(bytes, 208), 1);
+  for (size_t i = 112; i < 304; ++i) ASSERT_EQ(bytes[i], std::byte{0}) << "names no lane: " << i;
+  EXPECT_EQ(At<uint8_t>(bytes, 304), 1);
   EXPECT_EQ(At<uint8_t>(bytes, 209), 40) << "low byte of the LSN";
   EXPECT_EQ(At<uint16_t>(bytes, 210), 0x8001);
   EXPECT_EQ(At<uint32_t>(bytes, 212), 2u);

@@ -118,10 +118,10 @@ TEST_F(LogWriterLanesTest, LaneRecordHasRoomForSoManyCommits) {
   LogWriter& log = volume().log();
   const size_t bytes = EncodedBytes(LogEntry::Hole(kObject, {0, 1}));
   uint64_t commits = 0;
-  for (; log.LaneRecordHasRoom(bytes); ++commits) CommitInLane(commits);
-  EXPECT_EQ(commits, kLaneEntryBytesMax / bytes);
+  for (; log.LaneRecordHasRoom(bytes, kLaneRecordBlocksMax); ++commits) CommitInLane(commits);
+  EXPECT_EQ(commits, std::min<uint64_t>(kLaneEntryBytesMax / bytes, kCommitsInRecordMax));
   open_->Commit({LogEntry::Hole(kObject, {0, 1})});
-  EXPECT_TRUE(log.LaneRecordHasRoom(bytes)) << "the fold has them";
+  EXPECT_TRUE(log.LaneRecordHasRoom(bytes, 1)) << "the fold has them";
 }
 
 TEST_F(LogWriterTest, LogSinceTheLastCheckpointIsNotOverwritten) {
