@@ -12,11 +12,13 @@ namespace {
 // The lanes take at most this share of the data area, whether it is prepared or not: those of a young store must not be
 // used up after a few commits. With so many extents for each lane, lanes can move on where free runs are short.
 constexpr uint64_t kShareOfDataArea = 32;
-constexpr size_t kExtentsForEachLane = 4, kExtentsWanted = kExtentsForEachLane * kLanes;
+constexpr size_t kExtentsForEachLane = 4, kExtentsWanted = kExtentsForEachLane * kLanes,
+                 kExtentsMin = 2 * kLanes;
+constexpr BlockCount kExtentBlocksWanted{32};
 // Lanes never take the last free space.
 constexpr uint64_t kFreeForEachTaken = 4;
 // Data in a lane is aligned for later overwrites in place, if its extent is.
-constexpr BlockCount kExtentAlignment{16};
+constexpr BlockCount kExtentAlignment{4};
 constexpr BlockCount kExtentBlocksMin{8};
 // A search for free runs takes long where there are none.
 constexpr int kTriesLeftOut = 16;
@@ -28,20 +30,26 @@ BlockCount Lanes::BlocksInAll() const {
                   kLaneExtentBlocksMax * (kExtentsForEachLane * LanesInUse()));
 }
 
+// A small store has fewer extents, so that each has room for some commits.
+BlockCount Lanes::ExtentBlocks() const {
+  const BlockCount in_all = BlocksInAll();
+  return std::max(in_all / kExtentsWanted, std::min(in_all / kExtentsMin, kExtentBlocksWanted));
+}
+
 void Lanes::TakeExtents(BlockCount blocks) {
   if (tries_left_out_ > 0 && --tries_left_out_ > 0) return;
-  const BlockCount in_all = BlocksInAll(), each = in_all / kExtentsWanted;
+  const BlockCount in_all = BlocksInAll(), each = ExtentBlocks();
+  const BlockCount min = std::max(blocks, kExtentBlocksMin);
+  if (each < min) return;
   BlockCount have;
   for (Extent e : extents()) have += e.count;
-  for (size_t count = extents().size();
-       each >= kExtentBlocksMin && have + kExtentBlocksMin <= in_all && count < kLaneExtentsMax; ++count) {
-    const BlockCount want = std::min(each, in_all - have);
-    if (space_.SpareBlocks() < want * kFreeForEachTaken) return;
-    // A run that has room for two such commits is long enough: longer ones may be far away.
-    const BlockCount min = std::max(blocks, kExtentBlocksMin);
-    if (want < min) return;
+  for (size_t count = extents().size(); have + each <= in_all && count < kLaneExtentsMax; ++count) {
+    if (space_.SpareBlocks() < each * kFreeForEachTaken) return;
+    // A search in vain goes through all of the map, so a little more is asked for than was found lately.
+    const BlockCount enough = std::clamp(run_length_ + run_length_ / 4, min, each);
     const std::optional<Extent> extent =
-        space_.free_space().Allocate(want, min, kExtentAlignment, /*enough=*/2 * min, /*settle=*/true);
+        space_.free_space().Allocate(each, min, kExtentAlignment, enough, /*settle=*/true);
+    run_length_ = extent ? extent->count : min;
     if (!extent) {
       tries_left_out_ = kTriesLeftOut;
       return;
@@ -93,7 +101,7 @@ absl::StatusOr<std::optional<Extent>> Lanes::Place(BlockCount data_blocks, Block
   if (!start) {
     // No extent is long enough for so much data. An extent may begin beside the alignment.
     const BlockCount left_out = alignment > kExtentAlignment ? alignment - kExtentAlignment : BlockCount();
-    if (left_out + data_blocks + record_blocks > BlocksInAll() / kExtentsWanted) return std::nullopt;
+    if (left_out + data_blocks + record_blocks > ExtentBlocks()) return std::nullopt;
     // A next extent that is too short would be in the way for good.
     while (!next_.empty() &&
            next_.front().start.RoundUp(alignment) + data_blocks + record_blocks > next_.front().end()) {

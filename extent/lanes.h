@@ -47,6 +47,8 @@ class Lanes {
   // memory. Each has room for `blocks` blocks of data and record at least. The next record of the ring names them. Does no
   // I/O.
   void TakeExtents(BlockCount blocks) REQUIRES_STORE_LOCK;
+  // Says whether the last extent that was taken is short. More of the free-space map in memory may have longer runs.
+  bool short_of_runs() const REQUIRES_STORE_LOCK { return run_length_ < kLongRunBlocks; }
   // Returns all extents of the lanes: what the next record of the ring names.
   LaneExtents extents() const REQUIRES_STORE_LOCK;
   // Must be called when a record of the ring is durable that names these extents.
@@ -90,8 +92,10 @@ class Lanes {
     Extent extent;
     Lsn lsn;
   };
+  static constexpr BlockCount kLongRunBlocks = kLaneExtentBlocksMax / 4;
   // Counts the blocks that the lanes may have.
   BlockCount BlocksInAll() const REQUIRES_STORE_LOCK;
+  BlockCount ExtentBlocks() const REQUIRES_STORE_LOCK;
   bool MayUse(Extent extent) const REQUIRES_STORE_LOCK;
   bool MayOverwrite(Lsn record) const REQUIRES_STORE_LOCK;
   // Returns where the data goes if it has room in the extent from `next` on.
@@ -108,6 +112,7 @@ class Lanes {
   LaneExtents next_ GUARDED_BY_STORE_LOCK;   // for lanes to come, in order
   LaneExtents named_ GUARDED_BY_STORE_LOCK;  // by the newest durable record of the ring
   LaneExtents named_before_ GUARDED_BY_STORE_LOCK;
+  BlockCount run_length_ GUARDED_BY_STORE_LOCK = kLaneExtentBlocksMax;  // of the extent that was taken last
   int tries_left_out_ GUARDED_BY_STORE_LOCK = 0;        // after a try of TakeExtents() that was in vain
   std::vector<KeptRecord> kept_ GUARDED_BY_STORE_LOCK;  // in blocks that have left their lane
 };

@@ -135,6 +135,11 @@ absl::Status SpaceLedger::LoadGroups(Lock& lock, Extent extent) {
   return absl::OkStatus();
 }
 
+absl::Status SpaceLedger::LoadMore(Lock& lock) {
+  const std::optional<uint64_t> group = free_.UnloadedGroupWithSpace();
+  return group ? LoadGroup(lock, *group) : absl::OkStatus();
+}
+
 absl::StatusOr<Extent> SpaceLedger::Allocate(Lock& lock, const AllocationRequest& request) {
   UNTORN_CHECK(request.min_blocks > 0 && request.alignment_blocks > 0, "an allocation of nothing");
   UNTORN_CHECK(request.min_blocks <= request.want_blocks, "an allocation of more than is wanted");

@@ -210,6 +210,10 @@ class SpaceLedger {
   // Returns kDataLoss unless the extent lies in the data area, and is prepared. Nothing else is ever mapped, so nothing
   // else may be read, written or freed.
   absl::Status CheckPlace(Extent extent) const REQUIRES_STORE_LOCK;
+  // True if a part of the map that may have free blocks is not in memory.
+  bool CanLoadMore() const REQUIRES_STORE_LOCK { return free_.UnloadedGroupWithSpace().has_value(); }
+  // Loads such a part.
+  absl::Status LoadMore(Lock& lock) REQUIRES_STORE_LOCK;
   // Loads the root of the map, for FreeSpace::Resize().
   absl::Status LoadRoot(Lock& lock) REQUIRES_STORE_LOCK { return LoadGroup(lock, 0); }
   // True while a thread prepares blocks.

@@ -11,8 +11,8 @@ namespace {
 // displace as many others, which the checkpoint gives back. So a store that is overwritten does not grow as
 // far as its log would let it grow. A checkpoint can wait where there is plenty of free space.
 constexpr size_t kDeltaEntriesMax = 64 * 1024;
-constexpr BlockCount kDeltaBlocksMin = BlocksFor(64 << 20);
-constexpr uint64_t kDeltaShareOfPrepared = 8, kDeltaShareOfFree = 2;
+constexpr BlockCount kDeltaBlocksMin = BlocksFor(32 << 20);
+constexpr uint64_t kDeltaShareOfPrepared = 8;
 // A store may grow to so many times what it holds, within its size, where growth gives longer runs. At 4,
 // random overwrites of single pages leave about 5 % of the pages in place by the time that their
 // neighbourhood is used again.
@@ -57,8 +57,7 @@ bool Checkpointer::CheckpointDue() const {
   if (running_) return false;
   Volume& volume = parts_.volume;
   const BlockCount blocks_max =
-      std::max({kDeltaBlocksMin, volume.space().prepared_blocks() / kDeltaShareOfPrepared,
-                volume.space().free_blocks() / kDeltaShareOfFree});
+      std::max(kDeltaBlocksMin, volume.space().prepared_blocks() / kDeltaShareOfPrepared);
   return volume.log().blocks_used() > volume.geometry().log.count / 2 ||
          volume.active().entries() > kDeltaEntriesMax || volume.active().mapped_blocks() > blocks_max;
 }
@@ -80,6 +79,10 @@ bool Checkpointer::PrepareDue() const {
          parts_.pump.counts().bytes_written >= grow_at_bytes_written_;
 }
 
+bool Checkpointer::LoadDue() const {
+  return !load_failed_ && parts_.volume.lanes().short_of_runs() && parts_.volume.space().CanLoadMore();
+}
+
 bool Checkpointer::PrepareStep(Lock& lock) {
   absl::StatusOr<SpaceLedger::Prepared> more = parts_.volume.space().PrepareMore(lock, kPrepareStepBlocks);
   grow_at_bytes_written_ = parts_.pump.counts().bytes_written + kWritesPerGrowth * Bytes(kPrepareStepBlocks);
@@ -96,7 +99,11 @@ bool Checkpointer::Step(Lock& lock) {
   if (parts_.health.failed() || parts_.health.closed()) return false;
   // The checkpoint comes first: space that it gives back need not be prepared.
   if (CheckpointDue()) return Checkpoint(lock).ok();
-  return PrepareDue() && PrepareStep(lock);
+  if (PrepareDue()) return PrepareStep(lock);
+  if (!LoadDue()) return false;
+  // Whoever needs the part gets the error.
+  load_failed_ = !parts_.volume.space().LoadMore(lock).ok();
+  return !load_failed_;
 }
 
 }  // namespace untorn

@@ -24,14 +24,16 @@ class Checkpointer {
   // Returns how many free blocks a store has prepared ahead of use, if so many are prepared in all.
   static BlockCount PrepareAhead(BlockCount prepared);
   // True if Step() has something to do.
-  bool StepDue() const REQUIRES_STORE_LOCK { return CheckpointDue() || PrepareDue(); }
-  // Makes a checkpoint or prepares a step of space, if one of them is due. Returns false if neither is due,
-  // or if the step failed.
+  bool StepDue() const REQUIRES_STORE_LOCK { return CheckpointDue() || PrepareDue() || LoadDue(); }
+  // Makes a checkpoint, prepares a step of space, or loads a part of the free-space map, if one of them is due. Returns
+  // false if none is due, or if the step failed.
   bool Step(Lock& lock) REQUIRES_STORE_LOCK;
 
  private:
   bool CheckpointDue() const REQUIRES_STORE_LOCK;
   bool PrepareDue() const REQUIRES_STORE_LOCK;
+  // True if what is in memory of the free-space map has no long runs for lanes, and more can be loaded.
+  bool LoadDue() const REQUIRES_STORE_LOCK;
   bool PrepareStep(Lock& lock) REQUIRES_STORE_LOCK;
 
   const Parts parts_;
@@ -40,6 +42,7 @@ class Checkpointer {
   uint64_t grow_at_bytes_written_ GUARDED_BY_STORE_LOCK = 0;
   // The file system below is full, so the background does not try again to prepare space.
   bool prepare_failed_ GUARDED_BY_STORE_LOCK = false;
+  bool load_failed_ GUARDED_BY_STORE_LOCK = false;  // a part of the free-space map cannot be read
 };
 
 // The checkpointer prepares space in steps of this many blocks.

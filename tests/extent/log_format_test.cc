@@ -135,20 +135,20 @@ TEST(LogFormatTest, FieldsAreWhereTheTableSaysAndTheRestIsZero) {
   EXPECT_EQ(At<uint16_t>(bytes, 110), 0u) << "repeats nothing";
   for (size_t i = 112; i < 304; ++i) ASSERT_EQ(bytes[i], std::byte{0}) << "names no lane: " << i;
   EXPECT_EQ(At<uint8_t>(bytes, 304), 1);
-  EXPECT_EQ(At<uint8_t>(bytes, 209), 40) << "low byte of the LSN";
-  EXPECT_EQ(At<uint16_t>(bytes, 210), 0x8001);
-  EXPECT_EQ(At<uint32_t>(bytes, 212), 2u);
-  EXPECT_EQ(At<uint64_t>(bytes, 216), 3u);
-  EXPECT_EQ(At<uint64_t>(bytes, 224), 100u);
-  EXPECT_EQ(At<uint64_t>(bytes, 232), 300u);
-  EXPECT_EQ(At<uint64_t>(bytes, 240), 13u) << "check";
-  EXPECT_EQ(At<uint64_t>(bytes, 248), 11u);
-  EXPECT_EQ(At<uint64_t>(bytes, 256), 12u);
-  EXPECT_EQ(At<uint8_t>(bytes, 264), 3);
-  EXPECT_EQ(At<uint16_t>(bytes, 266), 3) << "name length";
-  EXPECT_EQ(At<uint64_t>(bytes, 272), 5u);
-  EXPECT_EQ(At<uint64_t>(bytes, 280), 77u);
-  EXPECT_EQ(At<uint64_t>(bytes, 288), 0x636261u) << "name, padded";
+  EXPECT_EQ(At<uint8_t>(bytes, 305), 40) << "low byte of the LSN";
+  EXPECT_EQ(At<uint16_t>(bytes, 306), 0x8001);
+  EXPECT_EQ(At<uint32_t>(bytes, 308), 2u);
+  EXPECT_EQ(At<uint64_t>(bytes, 312), 3u);
+  EXPECT_EQ(At<uint64_t>(bytes, 320), 100u);
+  EXPECT_EQ(At<uint64_t>(bytes, 328), 300u);
+  EXPECT_EQ(At<uint64_t>(bytes, 336), 13u) << "check";
+  EXPECT_EQ(At<uint64_t>(bytes, 344), 11u);
+  EXPECT_EQ(At<uint64_t>(bytes, 352), 12u);
+  EXPECT_EQ(At<uint8_t>(bytes, 360), 3);
+  EXPECT_EQ(At<uint16_t>(bytes, 362), 3) << "name length";
+  EXPECT_EQ(At<uint64_t>(bytes, 368), 5u);
+  EXPECT_EQ(At<uint64_t>(bytes, 376), 77u);
+  EXPECT_EQ(At<uint64_t>(bytes, 384), 0x636261u) << "name, padded";
   for (size_t i = 296; i < bytes.size(); ++i) ASSERT_EQ(bytes[i], std::byte{0}) << i;
 }
 

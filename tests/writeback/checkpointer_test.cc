@@ -63,7 +63,7 @@ TEST_F(CheckpointerTest, LogBlocksReservedForACommitCountAsUsed) {
   EXPECT_TRUE(checkpointer_->StepDue());
 }
 
-TEST_F(CheckpointerTest, CheckpointIsDueOnceTheChangesMapHalfOfWhatIsFree) {
+TEST_F(CheckpointerTest, CheckpointIsDueOnceTheChangesMapAnEighthOfWhatIsPrepared) {
   MakeStore({.size_bytes = 256 << 20});
   ObjectBlock mapped;
   while (!checkpointer_->StepDue()) {
@@ -71,8 +71,8 @@ TEST_F(CheckpointerTest, CheckpointIsDueOnceTheChangesMapHalfOfWhatIsFree) {
     mapped += 512;
     ASSERT_LT(mapped, ObjectBlockAt(256 << 20));
   }
-  EXPECT_GT(mapped - ObjectBlock(0), volume().space().free_blocks() / 2);
-  EXPECT_LE(mapped - ObjectBlock(512), (volume().space().free_blocks() + 512) / 2) << "not earlier";
+  EXPECT_GT(mapped - ObjectBlock(0), volume().space().prepared_blocks() / 8);
+  EXPECT_LE(mapped - ObjectBlock(512), volume().space().prepared_blocks() / 8) << "not earlier";
   EXPECT_LT(volume().log().blocks_used(), volume().geometry().log.count / 2);
   EXPECT_TRUE(checkpointer_->Step(lock_));
   EXPECT_EQ(checkpoints(), 1u);
