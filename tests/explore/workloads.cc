@@ -166,6 +166,18 @@ std::vector<Step> SequenceOf(uint64_t index, int length) {
   return steps;
 }
 
+// Commits whose entries are long, and whose data lets them go to lanes: 7 of them fill a block of a lane record.
+static const std::string& LongLaneRecords() {
+  static const std::string steps = [] {
+    std::string text = "write b 0 4096 sync; write b 4096 4096 sync";
+    for (char c = 'p'; c < 'p' + 9; ++c) {
+      absl::StrAppend(&text, "; tx { create ", std::string(200, c), "; write b 0 32768 } sync");
+    }
+    return text + "; write a 0 4096 sync; create c sync; checkpoint; write a 0 4096 sync";
+  }();
+  return steps;
+}
+
 const std::vector<Scenario>& Scenarios() {
   static const std::vector<Scenario> scenarios = {
       {"two commits in flight", "clean",
@@ -242,6 +254,7 @@ const std::vector<Scenario>& Scenarios() {
        "create c sync; write c 0 9000 sync; write b 0 4096 sync; checkpoint; write b 4096 4096 sync; remove "
        "fill "
        "sync; trim; write a 0 4096 sync; write c 4096 9000 sync; resize 20000000; write b 4096 9000 sync"},
+      {"lane records of several blocks, and their fold", "growing", LongLaneRecords().c_str()},
       {"overwrites find no space below, and then they do", "lanes",
        "write b 0 4096 sync; full; write b 0 8192 sync; write b 4096 4096 sync; remove a; room; write a 0 "
        "4096 sync;"

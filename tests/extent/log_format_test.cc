@@ -149,7 +149,7 @@ TEST(LogFormatTest, FieldsAreWhereTheTableSaysAndTheRestIsZero) {
   EXPECT_EQ(At<uint64_t>(bytes, 368), 5u);
   EXPECT_EQ(At<uint64_t>(bytes, 376), 77u);
   EXPECT_EQ(At<uint64_t>(bytes, 384), 0x636261u) << "name, padded";
-  for (size_t i = 296; i < bytes.size(); ++i) ASSERT_EQ(bytes[i], std::byte{0}) << i;
+  for (size_t i = 392; i < bytes.size(); ++i) ASSERT_EQ(bytes[i], std::byte{0}) << i;
 }
 
 TEST(LogFormatTest, RandomRecordsOfAnyLengthComeBackAsTheyWere) {

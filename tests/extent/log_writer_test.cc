@@ -124,6 +124,28 @@ TEST_F(LogWriterLanesTest, LaneRecordHasRoomForSoManyCommits) {
   EXPECT_TRUE(log.LaneRecordHasRoom(bytes, 1)) << "the fold has them";
 }
 
+TEST_F(LogWriterLanesTest, FoldHasAsManyBlocksAsTheLaneRecordAndTheyAreKeptForIt) {
+  LogWriter& log = volume().log();
+  const size_t bytes = EncodedBytes(LogEntry::Hole(kObject, {0, 1}));
+  uint64_t commits = 0;
+  while (log.LaneRecordBlocks(bytes) < 3) CommitInLane(commits++);
+  EXPECT_EQ(log.blocks_used(), 2);
+  EXPECT_FALSE(log.LaneRecordHasRoom(bytes, 2));
+  CommitInLane(commits++);
+  EXPECT_EQ(log.blocks_used(), 3);
+  LogAppend& append = open_->Send({LogEntry::Hole(kObject, {3, 1})});
+  EXPECT_EQ(append.blocks(), 4);
+  const Superblock sb = volume().superblock();
+  const auto fold =
+      DecodeRecord(append.bytes.span().first(3 * kBlockBytes), sb.uuid, append.start_position, sb.geometry);
+  ASSERT_TRUE(fold.ok()) << fold.status();
+  EXPECT_EQ(fold->entries.size(), commits);
+  open_->Flush();
+  open_->Durable(append);
+  PowerCut();
+  EXPECT_EQ(volume().counters().recovered_records, commits + 1);
+}
+
 TEST_F(LogWriterTest, LogSinceTheLastCheckpointIsNotOverwritten) {
   uint64_t commits = 0;
   while (volume().log().HasRoom(1)) {
