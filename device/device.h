@@ -63,6 +63,8 @@ struct DeviceInfo {
   std::string engine;         // "io_uring", "system calls" or "memory"
   std::string engine_reason;  // tells an operator why the engine is not the best one; empty if it is
   bool direct_io = false;     // O_DIRECT
+  // True if the file system may take writes through the page cache all the same.
+  bool may_cache_writes = false;
   bool block_device = false;
   bool read_only = false;
   // True if the first write to a block costs more than later writes, as in a file whose blocks the file
@@ -85,6 +87,8 @@ struct IoRequest {
   bool durable = false;
   // For a write: its sender can do without it. So IoPump does not send it again if the file system below has no space.
   bool optional = false;
+  // For a write: it has zeros ahead of use, and nothing relies on them.
+  bool zeros = false;
   uint64_t offset_bytes = 0;
   absl::InlinedVector<iovec, 2> iov;
 

@@ -3,10 +3,12 @@
 #include <blkid/blkid.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -36,6 +38,12 @@ absl::Status ErrnoStatus(int error, const std::string& what) {
   const std::string message = absl::StrCat(what, ": ", std::strerror(error));
   if (error == EROFS) return absl::PermissionDeniedError(message);
   return absl::Status(absl::ErrnoToStatusCode(error), message);
+}
+
+// Since Linux 6.14 btrfs takes writes with O_DIRECT through the page cache if it keeps checksums of the file.
+bool OnBtrfs(int fd) {
+  struct statfs fs;
+  return fstatfs(fd, &fs) == 0 && fs.f_type == BTRFS_SUPER_MAGIC;
 }
 
 struct DirectOpen {
@@ -169,6 +177,7 @@ absl::StatusOr<std::unique_ptr<Device>> OpenFileDevice(const std::string& path,
   info.block_device = S_ISBLK(st.st_mode);
   info.needs_preparing = !info.block_device;
   info.direct_io = opened->buffered_reason.empty();
+  info.may_cache_writes = OnBtrfs(opened->file.fd());
   ASSIGN_OR_RETURN(info.size_bytes, SizeOfFile(opened->file.fd(), info));
   if (info.block_device) RETURN_IF_ERROR(CheckBlockDevice(opened->file.fd(), info));
 

@@ -13,6 +13,12 @@ namespace {
 
 constexpr int kSpacePauseMsMax = 64;
 
+// Says whether a write counts as cached until it is flushed.
+bool Caches(const IoRequest& request) {
+  return (request.op == IoOp::kWrite || request.op == IoOp::kAtomicWrite) && !request.durable &&
+         !request.zeros;
+}
+
 }  // namespace
 
 void IoPump::Queue(IoRequest* request) {
@@ -28,9 +34,12 @@ void IoPump::Queue(IoRequest* request) {
       ++counts_.writes;
       counts_.durable_writes += request->durable;
       counts_.bytes_written += request->length_bytes();
+      cached_writes_ += Caches(*request);
       break;
     case IoOp::kFlush:
       ++counts_.flushes;
+      // A write that is in flight is not covered.
+      if (cached_over_ == cached_writes_) flushes_.push_back({request, cached_writes_});
       break;
   }
 }
@@ -64,7 +73,7 @@ IoPump::Seat* IoPump::TakeLeader() {
   if (led_ || sleepers_.empty()) return nullptr;
   // Any sleeper can reap. If no reaper is needed, only a sleeper with work can lead.
   auto leader = sleepers_.begin();
-  if (reaping_ || in_flight_ == 0)
+  if ((reaping_ || in_flight_ == 0) && !MayPause())
     leader = std::find_if(leader, sleepers_.end(), [](Sleeper* s) { return s->work(); });
   if (leader == sleepers_.end()) return nullptr;
   led_ = (*leader)->leads = true;
@@ -79,7 +88,7 @@ void IoPump::Notify() {
 
 void IoPump::Attend() {
   HandOver();
-  if (Unattended()) standby_.notify_one();
+  if (Unattended() || (waiting_ == 0 && MayPause())) standby_.notify_one();
 }
 
 void IoPump::Sleep(Lock& lock, absl::FunctionRef<bool()> ready, absl::FunctionRef<bool()> work) {
@@ -108,11 +117,10 @@ void IoPump::Wait(Lock& lock, absl::FunctionRef<bool()> ready, absl::FunctionRef
     } else if (!outbox_.empty() && (reaping_ || device_.info().submit_blocks)) {
       // Others reap while this thread submits.
       Kick(lock);
-    } else if (MayPause()) {
-      // Comes before the reaping, which may take long.
-      PauseForSpace(lock);
     } else if (!reaping_ && in_flight_ > 0) {
       Reap(lock);
+    } else if (MayPause()) {
+      PauseForSpace(lock);
     } else {
       Sleep(lock, ready, work);
     }
@@ -124,11 +132,14 @@ void IoPump::Wait(Lock& lock, absl::FunctionRef<bool()> ready, absl::FunctionRef
 
 void IoPump::StandBy(Lock& lock, int timeout_ms, absl::FunctionRef<bool()> ready) {
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(timeout_ms);
-  if (MayPause()) PauseForSpace(lock);
   while (true) {
     while (!outbox_.empty()) Kick(lock);
     if (ready()) break;
     if (!outbox_.empty()) continue;
+    if (MayPause()) {
+      PauseForSpace(lock);
+      continue;
+    }
     if (std::chrono::steady_clock::now() >= deadline) break;
     if (Unattended() && !reaping_) {
       Reap(lock);
@@ -154,7 +165,13 @@ void IoPump::Reap(Lock& lock) {
   spare_ = std::move(batch);
   reaping_ = false;
   in_flight_ -= completed_.size();
-  KeepWrites();
+  bool failed = false;
+  for (const IoRequest* request : completed_) failed |= !request->status.ok();
+  if (failed || short_of_space()) KeepWrites();
+  for (const IoRequest* request : completed_) {
+    cached_over_ += Caches(*request);
+    if (request->op == IoOp::kFlush) NoteFlushed(request);
+  }
   // The failure of one flush becomes the failure of every flush that completes with it or later. The
   // completion functions run only after all statuses are final.
   for (IoRequest* request : completed_) {
@@ -187,10 +204,13 @@ void IoPump::KeepWrites() {
     const auto kept =
         std::find_if(kept_.begin(), kept_.end(), [&](const Kept& k) { return k.request == request; });
     kept_sent_ -= kept != kept_.end();
-    if (request->optional || !FoundNoSpace(*request, direct_io)) {
+    const bool only_own_error =
+        !request->durable || !device_.info().may_cache_writes || cached_flushed_ == cached_writes_;
+    if (request->optional || !FoundNoSpace(*request, direct_io) || !only_own_error) {
       if (kept != kept_.end()) kept_.erase(kept);
       return false;
     }
+    why_kept_ = std::string(request->status.message());
     if (kept == kept_.end()) {
       kept_.push_back({request});
     } else {
@@ -200,6 +220,14 @@ void IoPump::KeepWrites() {
   });
   if (!short_of_space()) pause_ms_ = 1;
   if (short_of_space() != was_short) tell_(CheckSpaceBelow());
+}
+
+void IoPump::NoteFlushed(const IoRequest* request) {
+  const auto flush =
+      std::find_if(flushes_.begin(), flushes_.end(), [&](const Flush& f) { return f.request == request; });
+  if (flush == flushes_.end()) return;
+  if (request->status.ok()) cached_flushed_ = std::max(cached_flushed_, flush->covers);
+  flushes_.erase(flush);
 }
 
 void IoPump::SendKeptAgain() {
@@ -246,7 +274,7 @@ absl::Status IoPump::CheckSpaceBelow() const {
       absl::StrCat(device_.info().path,
                    ": the file system has no space, even to overwrite; nothing is changed until "
                    "there is room: ",
-                   kept_.front().request->status.message()));
+                   why_kept_));
 }
 
 absl::Status IoPump::TrySpaceBelow(Lock& lock) {
@@ -256,6 +284,7 @@ absl::Status IoPump::TrySpaceBelow(Lock& lock) {
   ++trying_;
   Wait(lock, [&]() REQUIRES_STORE_LOCK { return kept_sent_ == 0; });
   --trying_;
+  Attend();
   return CheckSpaceBelow();
 }
 

@@ -11,7 +11,9 @@
 // flushed for it.
 //
 // A write may find no space in the file system below (FoundNoSpace). The pump then keeps it, and sends the same bytes to
-// the same place again until there is room. For its sender the write is in flight all the time. So everything that must
+// the same place again until there is room. Where the file system may
+// write through the page cache all the same, a durable write is kept only if all earlier writes are flushed: the error could
+// be that of an earlier write. For its sender the write is in flight all the time. So everything that must
 // come later waits, and no record of the log is ever written twice.
 //
 // Threading: the owner's mutex guards the pump and all that the completion functions touch. The caller of
@@ -27,6 +29,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
@@ -127,6 +130,12 @@ class IoPump {
   };
 
   std::vector<IoRequest*> TakeOutbox() REQUIRES_STORE_LOCK;
+  // What a flush on its way covers.
+  struct Flush {
+    IoRequest* request;
+    uint64_t covers;  // so many writes, from the first one on
+  };
+  void NoteFlushed(const IoRequest* request) REQUIRES_STORE_LOCK;
   // Takes the completed requests that are not over yet off the list.
   void KeepWrites() REQUIRES_STORE_LOCK;
   void SendKeptAgain() REQUIRES_STORE_LOCK;
@@ -157,10 +166,15 @@ class IoPump {
   bool keeps_ GUARDED_BY_STORE_LOCK = false;
   std::function<void(const absl::Status&)> tell_ GUARDED_BY_STORE_LOCK;
   int pause_ms_ GUARDED_BY_STORE_LOCK = 1;
-  int trying_ GUARDED_BY_STORE_LOCK = 0;              // threads in TrySpaceBelow()
-  bool pausing_ GUARDED_BY_STORE_LOCK = false;        // a thread is in PauseForSpace()
-  std::vector<Kept> kept_ GUARDED_BY_STORE_LOCK;      // writes that found no space, and are not over
-  size_t kept_sent_ GUARDED_BY_STORE_LOCK = 0;        // those that are sent again
+  int trying_ GUARDED_BY_STORE_LOCK = 0;          // threads in TrySpaceBelow()
+  bool pausing_ GUARDED_BY_STORE_LOCK = false;    // a thread is in PauseForSpace()
+  std::vector<Kept> kept_ GUARDED_BY_STORE_LOCK;  // writes that found no space, and are not over
+  size_t kept_sent_ GUARDED_BY_STORE_LOCK = 0;    // those that are sent again
+  std::string why_kept_ GUARDED_BY_STORE_LOCK;    // what the system said last
+  // Of the writes that are not durable by themselves: those that were queued, that are over, and that a flush covers.
+  uint64_t cached_writes_ GUARDED_BY_STORE_LOCK = 0, cached_over_ GUARDED_BY_STORE_LOCK = 0,
+                          cached_flushed_ GUARDED_BY_STORE_LOCK = 0;
+  std::vector<Flush> flushes_ GUARDED_BY_STORE_LOCK;
   absl::Status flush_failure_ GUARDED_BY_STORE_LOCK;  // the first failure of a flush
   int waiting_ GUARDED_BY_STORE_LOCK = 0;             // threads in Wait()
   std::vector<Sleeper*> sleepers_

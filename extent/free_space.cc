@@ -170,13 +170,14 @@ uint32_t FreeSpace::ApplyToGroup(Group& group, BitRun bits, bool busy) {
 absl::Status FreeSpace::Mark(Extent extent, bool busy) {
   absl::Status status = CheckPrepared(extent);
   if (!status.ok()) return status;
-  if (extent.start < usable_end() && extent.end() > usable_end()) {
+  const bool reaches_withdrawn = extent.end() > usable_end();
+  if (reaches_withdrawn && extent.start < usable_end()) {
     const BlockCount usable = usable_end() - extent.start;
     status.Update(Mark({extent.start, usable}, busy));
     status.Update(Mark({usable_end(), extent.count - usable}, busy));
     return status;
   }
-  BlockCount& counted = extent.start < usable_end() ? busy_blocks_ : withdrawn_busy_blocks_;
+  BlockCount& counted = reaches_withdrawn ? withdrawn_busy_blocks_ : busy_blocks_;
   ForEachGroup(extent, [&](uint64_t index, BitRun bits) {
     Group& group = groups_[index];
     uint64_t changed = bits.size();

@@ -23,6 +23,11 @@ constexpr BlockCount kExtentBlocksMin{8};
 // A search for free runs takes long where there are none.
 constexpr int kTriesLeftOut = 16;
 
+// An extent may begin beside the alignment.
+BlockCount LeftOut(BlockCount alignment) {
+  return alignment > kExtentAlignment ? alignment - kExtentAlignment : BlockCount();
+}
+
 }  // namespace
 
 BlockCount Lanes::BlocksInAll() const {
@@ -36,10 +41,10 @@ BlockCount Lanes::ExtentBlocks() const {
   return std::max(in_all / kExtentsWanted, std::min(in_all / kExtentsMin, kExtentBlocksWanted));
 }
 
-void Lanes::TakeExtents(BlockCount blocks) {
+void Lanes::TakeExtents(BlockCount blocks, BlockCount alignment) {
   if (tries_left_out_ > 0 && --tries_left_out_ > 0) return;
   const BlockCount in_all = BlocksInAll(), each = ExtentBlocks();
-  const BlockCount min = std::max(blocks, kExtentBlocksMin);
+  const BlockCount min = std::max(blocks + LeftOut(alignment), kExtentBlocksMin);
   if (each < min) return;
   BlockCount have;
   for (Extent e : extents()) have += e.count;
@@ -50,6 +55,7 @@ void Lanes::TakeExtents(BlockCount blocks) {
     const std::optional<Extent> extent =
         space_.free_space().Allocate(each, min, kExtentAlignment, enough, /*settle=*/true);
     run_length_ = extent ? extent->count : min;
+    short_of_runs_ = run_length_ < each / 2;
     if (!extent) {
       tries_left_out_ = kTriesLeftOut;
       return;
@@ -99,9 +105,8 @@ absl::StatusOr<std::optional<Extent>> Lanes::Place(BlockCount data_blocks, Block
   if (!MayOverwrite(lane.record)) return std::nullopt;
   std::optional<BlockNumber> start = RoomIn(lane.extent, lane.next, data_blocks, alignment, record_blocks);
   if (!start) {
-    // No extent is long enough for so much data. An extent may begin beside the alignment.
-    const BlockCount left_out = alignment > kExtentAlignment ? alignment - kExtentAlignment : BlockCount();
-    if (left_out + data_blocks + record_blocks > ExtentBlocks()) return std::nullopt;
+    // No extent is long enough for so much data.
+    if (LeftOut(alignment) + data_blocks + record_blocks > ExtentBlocks()) return std::nullopt;
     // A next extent that is too short would be in the way for good.
     while (!next_.empty() &&
            next_.front().start.RoundUp(alignment) + data_blocks + record_blocks > next_.front().end()) {

@@ -44,11 +44,11 @@ class Lanes {
   Lanes(const Lanes&) = delete;
 
   // Takes extents for lanes to come, as far as there is space to spare in the parts of the free-space map that are in
-  // memory. Each has room for `blocks` blocks of data and record at least. The next record of the ring names them. Does no
-  // I/O.
-  void TakeExtents(BlockCount blocks) REQUIRES_STORE_LOCK;
+  // memory. Each has room for `blocks` blocks of data and record at least, at a multiple of the alignment. The next record of
+  // the ring names them. Does no I/O.
+  void TakeExtents(BlockCount blocks, BlockCount alignment) REQUIRES_STORE_LOCK;
   // Says whether the last extent that was taken is short. More of the free-space map in memory may have longer runs.
-  bool short_of_runs() const REQUIRES_STORE_LOCK { return run_length_ < kLongRunBlocks; }
+  bool short_of_runs() const REQUIRES_STORE_LOCK { return short_of_runs_; }
   // Returns all extents of the lanes: what the next record of the ring names.
   LaneExtents extents() const REQUIRES_STORE_LOCK;
   // Must be called when a record of the ring is durable that names these extents.
@@ -92,7 +92,6 @@ class Lanes {
     Extent extent;
     Lsn lsn;
   };
-  static constexpr BlockCount kLongRunBlocks = kLaneExtentBlocksMax / 4;
   // Counts the blocks that the lanes may have.
   BlockCount BlocksInAll() const REQUIRES_STORE_LOCK;
   BlockCount ExtentBlocks() const REQUIRES_STORE_LOCK;
@@ -113,6 +112,7 @@ class Lanes {
   LaneExtents named_ GUARDED_BY_STORE_LOCK;  // by the newest durable record of the ring
   LaneExtents named_before_ GUARDED_BY_STORE_LOCK;
   BlockCount run_length_ GUARDED_BY_STORE_LOCK = kLaneExtentBlocksMax;  // of the extent that was taken last
+  bool short_of_runs_ GUARDED_BY_STORE_LOCK = false;
   int tries_left_out_ GUARDED_BY_STORE_LOCK = 0;        // after a try of TakeExtents() that was in vain
   std::vector<KeptRecord> kept_ GUARDED_BY_STORE_LOCK;  // in blocks that have left their lane
 };

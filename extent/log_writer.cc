@@ -123,7 +123,9 @@ void LogWriter::BeginInLane(LogReservation reservation, std::vector<LogEntry> en
   if (!HasUnfolded()) unfolded_ = {next_lsn_, next_lsn_, 0, 0};
   unfolded_.last = next_lsn_;
   unfolded_.entries += static_cast<uint32_t>(entries.size());
-  for (const LogEntry& e : entries) unfolded_.bytes += EncodedBytes(e);
+  out->entry_bytes = 0;
+  for (const LogEntry& e : entries) out->entry_bytes += EncodedBytes(e);
+  unfolded_.bytes += out->entry_bytes;
   UNTORN_CHECK(unfolded_.bytes <= kLaneEntryBytesMax, "a lane record says more than it has room for");
   UNTORN_CHECK(before + reservation.blocks() >= RecordBlocks(unfolded_.bytes),
                "there is no room for the fold");
@@ -147,15 +149,13 @@ LogRecord LogWriter::RecordOf(const LogAppend& append) const {
   record.claim = append.claim;
   record.superblock_generation = append.superblock_generation;
   record.prepared_blocks = append.prepared_blocks;
-  record.lanes = append.lanes;
+  if (!append.in_lane()) record.lanes = append.lanes;
   return record;
 }
 
 // Adds the entries of the commit to those that the lane record had before.
 void LogWriter::EncodeLaneRecord(LogAppend* out) {
-  size_t bytes = 0;
-  for (const LogEntry& e : out->entries) bytes += EncodedBytes(e);
-  std::byte* at = lane_record_.data() + kRecordHeaderBytes + (out->unfolded.bytes - bytes);
+  std::byte* at = lane_record_.data() + kRecordHeaderBytes + (out->unfolded.bytes - out->entry_bytes);
   for (const LogEntry& e : out->entries) {
     EncodeEntry(e, out->last, at);
     at += EncodedBytes(e);

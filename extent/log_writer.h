@@ -63,6 +63,7 @@ struct LogAppend {
     size_t bytes = 0;
   };
   Unfolded unfolded;
+  size_t entry_bytes = 0;  // of a commit in a lane
   bool folds = false;      // the first record in the ring is a fold
   BlockNumber lane_block;  // of the record of a commit in a lane; else 0
   // ---- Set by Encode() ----

@@ -192,7 +192,7 @@ absl::Status SpaceLedger::WriteZeros(Lock& lock, Extent extent) {
     const BlockCount count = std::min(extent.end() - at, BlocksFor(kZeroBytes));
     IoRequest write;
     write.op = IoOp::kWrite;
-    write.optional = true;
+    write.optional = write.zeros = true;
     write.offset_bytes = ByteOffset(at);
     write.iov = {{const_cast<std::byte*>(Zeros()), Bytes(count)}};
     RETURN_IF_ERROR(pump_.Run(lock, &write));

@@ -30,8 +30,8 @@
 //    216     8  mapping tree: bytes of the entries of all leaves
 //    224     8  mapping tree: levels
 //    232     8  key of the checksums of data, drawn when the store was created
-//    240    96  extents of lanes, in which recovery looks for records behind the checkpoint's (extent/lane_extents.h)
-//    336     …  zero
+//    240   192  extents of lanes, in which recovery looks for records behind the checkpoint's (extent/lane_extents.h)
+//    432     …  zero
 #ifndef UNTORN_EXTENT_SUPERBLOCK_H_
 #define UNTORN_EXTENT_SUPERBLOCK_H_
 

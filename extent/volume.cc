@@ -166,7 +166,7 @@ absl::Status Volume::RecordsDurable(LogAppend& append) {
   // mapped.
   log_.NoteDurable(append);
   counters_.log_records += append.records;
-  counters_.log_bytes += Bytes(append.in_lane() ? BlockCount(1) : append.blocks());
+  counters_.log_bytes += append.in_lane() ? append.lane_record.size() : Bytes(append.blocks());
   if (!append.in_lane()) lanes_.RingNames(append.lanes);
   RETURN_IF_ERROR(lanes_.ReleaseRecords());
   for (const LogEntry& e : append.entries) {

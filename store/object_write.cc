@@ -21,17 +21,15 @@ constexpr uint64_t kPlainPartBytes = 1 << 20;  // largest part of a plain write 
 }  // namespace
 
 absl::Status FinishChange(const Front& front, Lock& lock, ChangeSetRefs sets, Durability durability) {
-  if (durability == Durability::kBuffered) {
-    front.background.AfterChange(lock);
-    return absl::OkStatus();
-  }
-  const absl::Status status = FinishSync(front, lock, std::move(sets));
-  if (!absl::IsResourceExhausted(status)) return status;
+  absl::Status status;
+  if (durability == Durability::kSync) status = front.committer.SyncWithSpace(lock, std::move(sets));
+  front.background.AfterChange(lock);
+  if (status.ok() || !absl::IsResourceExhausted(status)) return status;
   return absl::UnavailableError(
       absl::StrCat("the change is accepted, and becomes durable when there is room: ", status.message()));
 }
 
-absl::Status FinishSync(const Front& front, Lock& lock, ChangeSetRefs sets) {
+absl::Status FinishSync(const Front& front, Lock& lock, ChangeSetRefs&& sets) {
   absl::Status status = front.committer.SyncWithSpace(lock, std::move(sets));
   front.background.AfterChange(lock);
   return status;

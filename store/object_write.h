@@ -39,7 +39,7 @@ absl::Status FinishChange(const Front& front, Lock& lock, ChangeSetRefs sets,
                           Durability durability) REQUIRES_STORE_LOCK;
 // Waits until `sets` are durable, and then lets background work happen. Fails with kResourceExhausted if the file system
 // below has no space, even to overwrite.
-absl::Status FinishSync(const Front& front, Lock& lock, ChangeSetRefs sets) REQUIRES_STORE_LOCK;
+absl::Status FinishSync(const Front& front, Lock& lock, ChangeSetRefs&& sets) REQUIRES_STORE_LOCK;
 // Adds `space` to the reservation of the change set. The age of a new change set counts from now.
 void PayWith(const Front& front, ChangeSet& set, Reservation space) REQUIRES_STORE_LOCK;
 // Queues a callback that calls `done` with `status`. Then ends the call by AfterChange(), which runs the

@@ -26,7 +26,16 @@ constexpr BlockCount kPrepareAheadBlocksMin = BlocksFor(16 << 20),
                      kPrepareAheadBlocksMax = BlocksFor(32 << 20);
 constexpr uint64_t kPrepareAheadShare = 4;
 
+// So many parts of the free-space map, of 122 MiB each, are loaded to find long runs for lanes.
+constexpr int kLoadsMax = 64;
+
+inline BlockCount Ahead(BlockCount prepared) {
+  return std::clamp(prepared / kPrepareAheadShare, kPrepareAheadBlocksMin, kPrepareAheadBlocksMax);
+}
+
 }  // namespace
+
+BlockCount Checkpointer::PrepareAhead(BlockCount prepared) { return Ahead(prepared); }
 
 absl::Status Checkpointer::Checkpoint(Lock& lock) {
   // A checkpoint that is under way may have begun before the changes that the caller wants in a checkpoint.
@@ -62,10 +71,6 @@ bool Checkpointer::CheckpointDue() const {
          volume.active().entries() > kDeltaEntriesMax || volume.active().mapped_blocks() > blocks_max;
 }
 
-BlockCount Checkpointer::PrepareAhead(BlockCount prepared) {
-  return std::clamp(prepared / kPrepareAheadShare, kPrepareAheadBlocksMin, kPrepareAheadBlocksMax);
-}
-
 bool Checkpointer::PrepareDue() const {
   Volume& volume = parts_.volume;
   const SpaceLedger& space = volume.space();
@@ -74,13 +79,14 @@ bool Checkpointer::PrepareDue() const {
   if (prepare_failed_ || space.unprepared_blocks() == 0 || space.withdrawn()) return false;
   // Writes must find prepared blocks, so the first case does not wait. The second case only makes runs
   // longer, and so leaves the disk to other writes most of the time.
-  if (free < space.reserved().blocks + PrepareAhead(prepared)) return true;
+  if (free < space.reserved().blocks + Ahead(prepared)) return true;
   return space.fragmented() && prepared < kGrowthForRuns * (prepared - free) &&
          parts_.pump.counts().bytes_written >= grow_at_bytes_written_;
 }
 
 bool Checkpointer::LoadDue() const {
-  return !load_failed_ && parts_.volume.lanes().short_of_runs() && parts_.volume.space().CanLoadMore();
+  return !load_failed_ && loads_ < kLoadsMax && parts_.volume.lanes().short_of_runs() &&
+         parts_.volume.space().CanLoadMore();
 }
 
 bool Checkpointer::PrepareStep(Lock& lock) {
@@ -102,6 +108,7 @@ bool Checkpointer::Step(Lock& lock) {
   if (PrepareDue()) return PrepareStep(lock);
   if (!LoadDue()) return false;
   // Whoever needs the part gets the error.
+  ++loads_;
   load_failed_ = !parts_.volume.space().LoadMore(lock).ok();
   return !load_failed_;
 }

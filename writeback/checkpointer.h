@@ -43,6 +43,7 @@ class Checkpointer {
   // The file system below is full, so the background does not try again to prepare space.
   bool prepare_failed_ GUARDED_BY_STORE_LOCK = false;
   bool load_failed_ GUARDED_BY_STORE_LOCK = false;  // a part of the free-space map cannot be read
+  int loads_ GUARDED_BY_STORE_LOCK = 0;             // of parts that lanes needed
 };
 
 // The checkpointer prepares space in steps of this many blocks.

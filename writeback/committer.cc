@@ -116,7 +116,10 @@ bool Committer::WriteBack(Lock& lock) {
 Readiness Committer::AwaitCleanSpace(Lock& lock) {
   if (!TooMuchDirty()) return Readiness::Ready();
   while (!parts_.health.failed() && TooMuchDirty()) {
-    RETURN_IF_ERROR(parts_.pump.CheckSpaceBelow());
+    if (parts_.pump.short_of_space()) {
+      parts_.pump.Attend();
+      return parts_.pump.CheckSpaceBelow();
+    }
     const uint64_t seen = parts_.progress.count();  // before Send(), which may release the lock
     if (CanSend() && Send(lock, Take::kOldest)) {
       parts_.pump.Kick(lock);
@@ -143,15 +146,7 @@ ChangeSetRefs Committer::SetsWhere(absl::FunctionRef<bool(const ChangeSet&)> fil
   return sets;
 }
 
-absl::Status Committer::Sync(Lock& lock, ChangeSetRefs sets) {
-  return Sync(lock, std::move(sets), /*waits_for_space=*/true);
-}
-
-absl::Status Committer::SyncWithSpace(Lock& lock, ChangeSetRefs sets) {
-  return Sync(lock, std::move(sets), /*waits_for_space=*/false);
-}
-
-absl::Status Committer::Sync(Lock& lock, ChangeSetRefs sets, bool waits_for_space) {
+absl::Status Committer::Sync(Lock& lock, ChangeSetRefs&& sets, bool waits_for_space) {
   lock.AssertHeld();
   // Sets that are done leave the list, so each look is short. A set may be joined to another meanwhile.
   const auto all_done = [&] {
@@ -166,12 +161,10 @@ absl::Status Committer::Sync(Lock& lock, ChangeSetRefs sets, bool waits_for_spac
     set->wanted = true;
     if (set->state == ChangeSet::State::kPending) wanted_.Add(set);
   }
-  if (!waits_for_space) RETURN_IF_ERROR(parts_.pump.TrySpaceBelow(lock));
-  const auto gives_up = [&]()
-                            REQUIRES_STORE_LOCK { return !waits_for_space && parts_.pump.short_of_space(); };
+  if (!waits_for_space && parts_.pump.short_of_space()) RETURN_IF_ERROR(parts_.pump.TrySpaceBelow(lock));
   while (!all_done()) {
     if (parts_.health.failed()) return parts_.health.failure();
-    if (gives_up()) {
+    if (parts_.pump.short_of_space() && !waits_for_space) {
       parts_.pump.Attend();
       return parts_.pump.CheckSpaceBelow();
     }
@@ -182,7 +175,10 @@ absl::Status Committer::Sync(Lock& lock, ChangeSetRefs sets, bool waits_for_spac
     }
     // One waiting thread sends the next commit for all, unless nothing has changed since a try failed.
     parts_.pump.Wait(
-        lock, [&]() REQUIRES_STORE_LOCK { return parts_.health.failed() || all_done() || gives_up(); },
+        lock,
+        [&]() REQUIRES_STORE_LOCK {
+          return all_done() || parts_.health.failed() || (parts_.pump.short_of_space() && !waits_for_space);
+        },
         [&]() REQUIRES_STORE_LOCK {
           return parts_.progress.count() != nothing_to_send_at_ && !wanted_.empty() && CanSend();
         });
@@ -419,12 +415,14 @@ absl::StatusOr<CowPieces> Committer::Place(Lock& lock, const Plan& plan, InLane*
   if (lane != nullptr) {
     BlockCount blocks;
     for (const LayoutItem& item : data.items) blocks += item.blocks.count;
-    size_t entry_bytes = 0;
-    for (const Plan::SetPlan& own : plan.sets) entry_bytes += LogBytesMax(*own.set);
-    lane->record_blocks =
-        std::min(parts_.volume.log().LaneRecordBlocks(entry_bytes), LaneRecordBlocksMax(blocks));
+    lane->record_blocks = LaneRecordBlocksMax(blocks);
+    if (lane->record_blocks > 1) {
+      size_t entry_bytes = 0;
+      for (const Plan::SetPlan& own : plan.sets) entry_bytes += LogBytesMax(*own.set);
+      lane->record_blocks = std::min(lane->record_blocks, parts_.volume.log().LaneRecordBlocks(entry_bytes));
+    }
     lane->blocks = blocks + lane->record_blocks;
-    const BlockCount alignment = AlignmentOf(absl::MakeSpan(data.items), align_max);
+    const BlockCount alignment = lane->alignment = AlignmentOf(absl::MakeSpan(data.items), align_max);
     ASSIGN_OR_RETURN(lane->data, parts_.volume.lanes().Place(blocks, alignment, lane->record_blocks,
                                                              parts_.volume.log().last_lsn() + 1));
   }
@@ -465,7 +463,7 @@ void Committer::BeginRecord(LogReservation room, std::vector<LogEntry> entries, 
     }
     lanes.RecordGoesToRing();
   }
-  if (lane_wanted) lanes.TakeExtents(lane.blocks);
+  if (lane_wanted) lanes.TakeExtents(lane.blocks, lane.alignment);
   log.Begin(std::move(room), std::move(entries), &commit->log);
 }
 

@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
@@ -45,11 +46,15 @@ class Committer {
   Committer(const Committer&) = delete;
 
   // Returns once all these change sets are durable. An error is the failure of the store. Releases the lock.
-  absl::Status Sync(Lock& lock, ChangeSetRefs sets) REQUIRES_STORE_LOCK;
+  absl::Status Sync(Lock& lock, ChangeSetRefs sets) REQUIRES_STORE_LOCK {
+    return Sync(lock, std::move(sets), /*waits_for_space=*/true);
+  }
   absl::Status SyncAll(Lock& lock) REQUIRES_STORE_LOCK;
   // Is Sync(), but does not wait for space in the file system below.
   //  kResourceExhausted  there is none. The sets become durable when there is.
-  absl::Status SyncWithSpace(Lock& lock, ChangeSetRefs sets) REQUIRES_STORE_LOCK;
+  absl::Status SyncWithSpace(Lock& lock, ChangeSetRefs&& sets) REQUIRES_STORE_LOCK {
+    return Sync(lock, std::move(sets), /*waits_for_space=*/false);
+  }
   // Returns all change sets, pending and committing, that `filter` accepts.
   ChangeSetRefs SetsWhere(absl::FunctionRef<bool(const ChangeSet&)> filter) const REQUIRES_STORE_LOCK;
   ChangeSetRefs AllSets() const REQUIRES_STORE_LOCK {
@@ -126,6 +131,7 @@ class Committer {
     std::optional<Extent> data;  // nullopt: the lane has no room
     BlockCount record_blocks;    // the room for the record
     BlockCount blocks;           // of both
+    BlockCount alignment;        // of the data
   };
   // Gives every block of the plan's copy-on-write change sets its place. With `lane`, the data goes to a lane if there is
   // room.
@@ -151,7 +157,7 @@ class Committer {
   absl::Status HoldAndCheckpoint(Lock& lock, absl::FunctionRef<absl::Status()> ask) REQUIRES_STORE_LOCK;
   // Lets others send again.
   void EndHold() REQUIRES_STORE_LOCK;
-  absl::Status Sync(Lock& lock, ChangeSetRefs sets, bool waits_for_space) REQUIRES_STORE_LOCK;
+  absl::Status Sync(Lock& lock, ChangeSetRefs&& sets, bool waits_for_space) REQUIRES_STORE_LOCK;
   void TellFailure(const absl::Status& failure) REQUIRES_STORE_LOCK;
 
   const Parts parts_;

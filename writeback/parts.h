@@ -50,7 +50,8 @@ struct Parts {
   // Says whether the store takes a change now: it is writable, and the file system below has space.
   absl::Status CheckChangeable() const REQUIRES_STORE_LOCK {
     absl::Status status = health.CheckWritable();
-    return status.ok() ? pump.CheckSpaceBelow() : status;
+    if (status.ok() && pump.short_of_space()) status = pump.CheckSpaceBelow();
+    return status;
   }
   // Waits until `ready()` is true, or until the store fails. As IoPump::Wait().
   void WaitUntil(Lock& lock, absl::FunctionRef<bool()> ready) const REQUIRES_STORE_LOCK {

@@ -25,7 +25,7 @@ class LanesTest : public VolumeTest {
   }
   void Take() {
     Lock lock(open_->mutex());
-    lanes().TakeExtents(1);
+    lanes().TakeExtents(1, 1);
     NameTwice();
   }
   std::optional<Extent> Place(BlockCount blocks, BlockCount alignment = 1) {
@@ -92,7 +92,7 @@ TEST_F(LanesTest, NewestLaneRecordsAreNotOverwritten) {
 TEST_F(LanesTest, ExtentIsUsedOnlyWhenTwoWritesOfTheRingNameIt) {
   {
     Lock lock(open_->mutex());
-    lanes().TakeExtents(1);
+    lanes().TakeExtents(1, 1);
     lanes().SuperblockNames();
   }
   EXPECT_FALSE(Place(1).has_value());
@@ -105,7 +105,7 @@ TEST_F(LanesTest, ExtentIsUsedOnlyWhenTwoWritesOfTheRingNameIt) {
 TEST_F(LanesTest, SuperblockOfACheckpointCountsAsTwoWrites) {
   {
     Lock lock(open_->mutex());
-    lanes().TakeExtents(1);
+    lanes().TakeExtents(1, 1);
   }
   Commit();
   {
@@ -120,7 +120,7 @@ TEST_F(LanesTest, CheckpointBeforeAnyRecordOfTheRingAllowsNoLane) {
   ASSERT_TRUE(open_->Checkpoint().ok());
   {
     Lock lock(open_->mutex());
-    lanes().TakeExtents(1);
+    lanes().TakeExtents(1, 1);
   }
   ASSERT_TRUE(open_->Checkpoint().ok());
   EXPECT_FALSE(Place(1).has_value());
@@ -129,7 +129,7 @@ TEST_F(LanesTest, CheckpointBeforeAnyRecordOfTheRingAllowsNoLane) {
 TEST_F(LanesTest, NothingIsTakenWhereTheFreeSpaceMapIsNotInMemory) {
   Reopen();
   Lock lock(open_->mutex());
-  lanes().TakeExtents(1);
+  lanes().TakeExtents(1, 1);
   EXPECT_TRUE(lanes().extents().empty());
 }
 
