@@ -165,9 +165,11 @@ std::vector<Command> StoreCommands() {
        .arguments = "STORE",
        .summary = "Gives back to the file system what a store can do without",
        .description =
-           "Moves what lies at the end of the file to free places before, and cuts the file. Takes a pass over "
+           "Moves what lies at the end of the file to free places before, and cuts the file. Takes a pass "
+           "over "
            "the metadata, and copies at most as much as it gives back. The store keeps 16 to 32 MiB prepared "
-           "for what comes, and grows again by itself. An interrupted trim loses nothing. An application trims "
+           "for what comes, and grows again by itself. An interrupted trim loses nothing. An application "
+           "trims "
            "a store in use by Store::Trim. A block device has no file system to give space to.",
        .options = WithOpenOptions({{"json"}, {"quiet"}}),
        .examples = "untorn trim app.untorn\nuntorn trim app.untorn --json",

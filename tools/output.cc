@@ -296,8 +296,8 @@ Json TrimJson(const std::string& path, const TrimResult& result) {
 }
 
 std::string TrimText(const std::string& path, const TrimResult& result) {
-  return absl::StrCat(Printable(path), ": ", Size(result.after_bytes), ", before ", Size(result.before_bytes), "; ",
-                      Size(result.moved_bytes), " moved\n");
+  return absl::StrCat(Printable(path), ": ", Size(result.after_bytes), ", before ", Size(result.before_bytes),
+                      "; ", Size(result.moved_bytes), " moved\n");
 }
 
 Json ScrubJson(const std::string& path, const ScrubResult& result) {
