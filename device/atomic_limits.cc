@@ -44,6 +44,16 @@ uint32_t ReadNumber32(const std::string& path) {
   return static_cast<uint32_t>(std::min<uint64_t>(ReadNumber(path), std::numeric_limits<uint32_t>::max()));
 }
 
+// Source: Linux Documentation/ABI/stable/sysfs-block, queue/write_cache and queue/fua.
+AtomicFacts::Cache ReadCache(const std::string& queue) {
+  std::ifstream in(queue + "write_cache");
+  std::string line;
+  if (!std::getline(in, line)) return AtomicFacts::Cache::kUnknown;
+  if (line != "write back") return AtomicFacts::Cache::kNone;
+  return ReadNumber(queue + "fua") != 0 ? AtomicFacts::Cache::kVolatileWithFua
+                                        : AtomicFacts::Cache::kVolatile;
+}
+
 // The sysfs directory of the whole disk that holds device number `dev`; empty if there is none.
 std::string DiskDirectory(dev_t dev) {
   const std::string link = absl::StrCat("/sys/dev/block/", major(dev), ":", minor(dev));
@@ -107,9 +117,25 @@ AtomicFacts GatherAtomicFacts(int fd, const std::string& path) {
   facts.disk_unit_max_bytes = ReadNumber32(queue + "atomic_write_unit_max_bytes");
   facts.disk_boundary_bytes = ReadNumber32(queue + "atomic_write_boundary_bytes");
   facts.request_max_bytes = ReadNumber(queue + "max_sectors_kb") * 1024;
+  facts.disk_cache = ReadCache(queue);
   const uint64_t segments_bytes = ReadNumber(queue + "max_segments") * kPageBytes;
   if (segments_bytes != 0) facts.request_max_bytes = std::min(facts.request_max_bytes, segments_bytes);
   return facts;
+}
+
+std::string DurableWriteNote(const AtomicFacts& facts) {
+  switch (facts.disk_cache) {
+    case AtomicFacts::Cache::kUnknown:
+      return "nothing is known of the cache of the disk below, which the kernel flushes if there is one";
+    case AtomicFacts::Cache::kNone:
+      return absl::StrCat("disk ", facts.disk, " has no volatile cache, so nothing is flushed");
+    case AtomicFacts::Cache::kVolatile:
+      return absl::StrCat("disk ", facts.disk,
+                          " has a volatile cache and no forced unit access, so the kernel flushes it");
+    case AtomicFacts::Cache::kVolatileWithFua:
+      return absl::StrCat("disk ", facts.disk, " writes past its volatile cache (forced unit access)");
+  }
+  return "";
 }
 
 absl::StatusOr<AtomicVerdict> DecideAtomicLimits(const AtomicFacts& facts) {

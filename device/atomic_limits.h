@@ -32,6 +32,9 @@ struct AtomicFacts {
   uint32_t disk_unit_max_bytes = 0;
   uint32_t disk_boundary_bytes = 0;
   uint64_t request_max_bytes = 0;  // the kernel splits larger writes, by size or by number of pages
+  // The cache of the disk. kVolatileWithFua: a write may go past it (forced unit access).
+  enum class Cache { kUnknown, kNone, kVolatile, kVolatileWithFua };
+  Cache disk_cache = Cache::kUnknown;
 
   uint64_t stated_unit_bytes = 0;  // the operator's word; 0: none
 };
@@ -43,6 +46,9 @@ struct AtomicVerdict {
 
 // `fd` must be open, and the caller keeps it.
 AtomicFacts GatherAtomicFacts(int fd, const std::string& path);
+
+// Says in words what the kernel does for a write that is to be durable.
+std::string DurableWriteNote(const AtomicFacts& facts);
 
 // kInvalidArgument: the stated unit cannot be used.
 absl::StatusOr<AtomicVerdict> DecideAtomicLimits(const AtomicFacts& facts);

@@ -62,6 +62,7 @@ struct DeviceInfo {
   std::string path;
   std::string engine;         // "io_uring", "system calls" or "memory"
   std::string engine_reason;  // tells an operator why the engine is not the best one; empty if it is
+  std::string durable_note;   // what a durable write is, in words
   bool direct_io = false;     // O_DIRECT
   // True if the file system may take writes through the page cache all the same.
   bool may_cache_writes = false;

@@ -187,6 +187,7 @@ absl::StatusOr<std::unique_ptr<Device>> OpenFileDevice(const std::string& path,
   if (!verdict.ok()) return verdict.status();
   info.atomic = verdict->limits;
   info.atomic_note = verdict->note;
+  info.durable_note = DurableWriteNote(facts);
 
   if (!info.direct_io) {
     info.engine_reason = opened->buffered_reason;

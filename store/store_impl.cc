@@ -25,6 +25,14 @@ CommitterOptions CommittingOptions(const Storage& storage, const OpenOptions& op
           .background = background && !options.read_only};
 }
 
+std::string DurableRoad(const DeviceInfo& device) {
+  const bool by_ring = device.engine == "io_uring";
+  std::string road = absl::StrCat("one write of data and record with RWF_DSYNC, by ",
+                                  by_ring ? "io_uring, which leaves the thread free for others" : "pwritev2");
+  if (!device.durable_note.empty()) absl::StrAppend(&road, "; ", device.durable_note);
+  return absl::StrCat(road, "; commits that come together share a flush");
+}
+
 // Returns the largest change set that is staged: a quarter of the page cache, and of the log. A change set
 // keeps within its share of the log even if each of its blocks takes an entry of its own.
 BlockCount SetBlocksMax(const Geometry& geometry, const OpenOptions& options) {
@@ -282,6 +290,7 @@ StoreInfo StoreImpl::info() const {
   info.log_bytes = Bytes(sb.geometry.log.count);
   info.engine = device.engine;
   info.engine_reason = device.engine_reason;
+  info.durable_road = DurableRoad(device);
   info.direct_io = device.direct_io;
   info.atomic_source = AtomicSourceName(device.atomic.source);
   info.atomic_note = device.atomic_note;

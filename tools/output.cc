@@ -198,6 +198,7 @@ Json InfoJson(const StoreInfo& info) {
           {"log_bytes", info.log_bytes},
           {"engine", info.engine},
           {"engine_reason", info.engine_reason},
+          {"durable_road", info.durable_road},
           {"direct_io", info.direct_io},
           {"atomic_source", info.atomic_source},
           {"atomic_note", info.atomic_note},
@@ -225,6 +226,7 @@ std::string InfoText(const StoreInfo& info) {
   out += Line("engine", info.engine);
   if (!info.engine_reason.empty()) out += Line("", info.engine_reason);
   out += Line("direct I/O", info.direct_io ? "yes" : "no");
+  out += Line("durable commit", info.durable_road);
   return out;
 }
 

@@ -151,6 +151,7 @@ struct StoreInfo {
   uint64_t log_bytes = 0;
   std::string engine;         // "io_uring" or "system calls"
   std::string engine_reason;  // why the engine is not the best one; empty if it is
+  std::string durable_road;   // how a commit that is alone becomes durable, and why so, in words
   bool direct_io = false;
   std::string atomic_source;  // "hardware", "file system" (which is not used), "stated", "none"
   std::string atomic_note;

@@ -96,6 +96,22 @@ TEST(AtomicLimitsTest, EachSituationHasItsSourceAndLimits) {
   }
 }
 
+TEST(AtomicLimitsTest, EachCacheOfADiskIsTold) {
+  using Cache = AtomicFacts::Cache;
+  const std::pair<Cache, const char*> kRows[] = {
+      {Cache::kUnknown, "nothing is known"},
+      {Cache::kNone, "no volatile cache"},
+      {Cache::kVolatile, "no forced unit access"},
+      {Cache::kVolatileWithFua, "(forced unit access)"},
+  };
+  for (const auto& [cache, text] : kRows) {
+    AtomicFacts facts;
+    facts.disk = "sdx";
+    facts.disk_cache = cache;
+    EXPECT_NE(DurableWriteNote(facts).find(text), std::string::npos) << DurableWriteNote(facts);
+  }
+}
+
 TEST(AtomicLimitsTest, UnusableStatedUnitIsRefused) {
   const AtomicFacts file = File(0, 0, 0, 0, 0);
   for (const AtomicFacts& facts : {Stated(file, 2048), Stated(file, 12288), Stated(file, uint64_t{1} << 40),

@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstring>
 #include <fstream>
@@ -135,6 +136,24 @@ TEST_F(FileDeviceTest, FileThatIsExtendedReadsAsZerosAndNeverBecomesShorter) {
   EXPECT_EQ(static_cast<uint64_t>(st.st_size), 2 * kFileBytes);
   EXPECT_TRUE(absl::IsResourceExhausted((*device)->Extend(uint64_t{1} << 62))) << "no file may be so large";
   EXPECT_EQ((*device)->size_bytes(), 2 * kFileBytes);
+}
+
+TEST_F(FileDeviceTest, FileThatIsShortenedGivesItsEndBackAndHasZerosThereLater) {
+  auto device = OpenFileDevice(path_.str(), {});
+  ASSERT_TRUE(device.ok()) << device.status();
+  AlignedBuffer block(kBlockBytes);
+  std::fill(block.span().begin(), block.span().end(), std::byte{7});
+  ASSERT_TRUE(WriteBlocking(**device, kFileBytes - kBlockBytes, block.data(), kBlockBytes).ok());
+  ASSERT_TRUE((*device)->Shorten(kFileBytes * 2).ok()) << "it is not longer";
+  EXPECT_EQ((*device)->size_bytes(), kFileBytes);
+  ASSERT_TRUE((*device)->Shorten(kFileBytes - kBlockBytes).ok());
+  EXPECT_EQ((*device)->size_bytes(), kFileBytes - kBlockBytes);
+  EXPECT_TRUE(absl::IsDataLoss(ReadBlocking(**device, kFileBytes - kBlockBytes, block.data(), kBlockBytes)));
+  EXPECT_EQ(WriteBlocking(**device, kFileBytes - kBlockBytes, block.data(), kBlockBytes).code(),
+            absl::StatusCode::kOutOfRange);
+  ASSERT_TRUE((*device)->Extend(kFileBytes).ok());
+  ASSERT_TRUE(ReadBlocking(**device, kFileBytes - kBlockBytes, block.data(), kBlockBytes).ok());
+  EXPECT_EQ(block.data()[0], std::byte{0});
 }
 
 TEST_F(FileDeviceTest, FileSystemHasASize) {

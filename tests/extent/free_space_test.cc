@@ -168,6 +168,60 @@ TEST_F(FreeSpaceTest, OnlyPreparedBlocksAreAllocated) {
   EXPECT_EQ(space.prepared_blocks(), superblock_.prepared_blocks + 50);
 }
 
+// A store that becomes smaller. Promise 7: what is withdrawn comes back whole.
+TEST_F(FreeSpaceTest, WithdrawnBlocksAreNotAllocatedAndComeBack) {
+  LoadAll();
+  const BlockNumber end(50000);
+  ASSERT_TRUE(space_.MarkBusy({end - 10, 30}).ok()) << "across the end";
+  const BlockCount free = space_.free_blocks();
+  space_.Withdraw(end);
+  EXPECT_EQ(space_.WithdrawnInUse(), 20);
+  EXPECT_EQ(space_.free_blocks() + space_.WithdrawnFree(), free);
+  EXPECT_TRUE(space_.CheckInvariants().ok());
+  BlockCount blocks;
+  while (const auto extent = space_.Allocate(1 << 20, 1, 1)) {
+    EXPECT_LE(extent->end(), end);
+    blocks += extent->count;
+  }
+  EXPECT_EQ(blocks + space_.WithdrawnFree(), free);
+  EXPECT_EQ(space_.free_blocks(), 0);
+  EXPECT_FALSE(space_.Allocatable(end + 100));
+  ASSERT_TRUE(space_.MarkFree({end - 5, 10}).ok());
+  EXPECT_EQ(space_.free_blocks(), 5);
+  EXPECT_EQ(space_.WithdrawnInUse(), 15);
+  EXPECT_TRUE(space_.CheckInvariants().ok());
+  space_.RestoreWithdrawn();
+  EXPECT_TRUE(space_.CheckInvariants().ok());
+  EXPECT_EQ(space_.Allocate(10, 10, 1), (Extent{end - 5, 10})) << "one run across the old end";
+  EXPECT_TRUE(space_.Allocate(12000, 12000, 1).has_value());
+}
+
+TEST_F(FreeSpaceTest, DroppedGroupsAreForgottenByTheMapAndEmptyWhenTheyComeBack) {
+  LoadAll();
+  const BlockNumber end = FirstBlockOf(1) + 1000;
+  ASSERT_TRUE(space_.MarkBusy({end + 40000, 10}).ok());
+  ASSERT_TRUE(space_.SetBase({end + 40000, 10}).ok());
+  Checkpoint();
+  ASSERT_TRUE(space_.ClearBase({end + 40000, 10}).ok());
+  Checkpoint();
+  space_.Withdraw(end);
+  ASSERT_EQ(space_.WithdrawnInUse(), 0);
+  space_.DropWithdrawn();
+  EXPECT_TRUE(space_.CheckInvariants().ok());
+  EXPECT_EQ(space_.prepared_end(), end);
+  Checkpoint();
+  superblock_.prepared_blocks = space_.prepared_blocks();
+  EXPECT_EQ(superblock_.used_blocks, superblock_.geometry.FixedBlocks(superblock_.prepared_blocks));
+  FreeSpace reopened(superblock_);
+  ASSERT_TRUE(map_.LoadAll(reopened).ok());
+  EXPECT_EQ(reopened.free_blocks(), space_.free_blocks());
+  // The slots of the dropped groups hold what they held, and nothing refers to them.
+  reopened.SetPrepared(kTotal);
+  ASSERT_TRUE(map_.LoadAll(reopened).ok());
+  EXPECT_TRUE(reopened.CheckInvariants().ok());
+  EXPECT_EQ(reopened.free_blocks(), superblock_.geometry.DataBlocks());
+}
+
 TEST_F(FreeSpaceTest, RunIsAlignedAndOfAtLeastTheMinimum) {
   LoadAll();
   Take(3);

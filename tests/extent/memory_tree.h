@@ -108,6 +108,8 @@ class MemoryTree : public TreeMergeSink {
     EXPECT_TRUE(retired.insert(block).second) << "retired twice";
   }
   void MappingRemoved(Extent extent) override { removed.push_back(extent); }
+  bool MovesNodes() const override { return moves_from.has_value(); }
+  bool MustMove(BlockNumber block) const override { return moves_from && block >= *moves_from; }
 
   // Merges, and takes the new tree as the current one if that succeeds. Retired nodes are gone then.
   absl::Status Merge(std::vector<TreeEdit> edits) {
@@ -150,6 +152,7 @@ class MemoryTree : public TreeMergeSink {
   uint64_t loads = 0, allocations_left = ~uint64_t{0};
   ObjectId next_object{1000000};
   std::optional<BlockNumber> fails_at;
+  std::optional<BlockNumber> moves_from;  // nodes from there on are written anew
   std::set<BlockNumber> written, retired, prefetched;
   std::vector<Extent> removed;
 

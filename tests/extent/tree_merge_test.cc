@@ -56,6 +56,43 @@ TEST(TreeMergeTest, NoEditsKeepTheRoot) {
   EXPECT_TRUE(tree.retired.empty());
 }
 
+// A store that becomes smaller: nodes behind its new end get another place.
+TEST(TreeMergeTest, NodesThatMustMoveAreWrittenAnewAndOtherLeavesStay) {
+  MemoryTree tree = TreeOfNames(3000);
+  const auto before = tree.Walk();
+  ASSERT_GT(before.height, 2);
+  // About half of the leaves.
+  tree.moves_from = tree.root.root.block - BlockCount(before.nodes.size() / 2);
+  ASSERT_TRUE(tree.Merge({}).ok());
+  const auto after = tree.Walk();
+  EXPECT_TRUE(after.entries == before.entries);
+  const BlockNumber first_new = *tree.written.begin();
+  for (const BlockNumber block : after.nodes)
+    EXPECT_TRUE(block < *tree.moves_from || block >= first_new) << block;
+  uint64_t stayed = 0;
+  for (const BlockNumber block : after.nodes) stayed += before.nodes.contains(block);
+  EXPECT_GT(stayed, before.nodes.size() / 4);
+  EXPECT_EQ(tree.root.node_count.value(), after.nodes.size());
+}
+
+TEST(TreeMergeTest, DamagedNodesThatMustMoveStayWhereTheyAre) {
+  MemoryTree tree = TreeOfNames(300);
+  const BlockNumber leaf = *tree.Walk().nodes.begin();
+  tree.moves_from = leaf;
+  tree.blocks.erase(leaf);
+  tree.cached.erase(leaf);
+  const TreeRoot before = tree.root;
+  ASSERT_TRUE(tree.Merge({}).ok());
+  EXPECT_FALSE(tree.retired.contains(leaf));
+  EXPECT_EQ(tree.root.node_count, before.node_count);
+  // The root itself.
+  tree.blocks.erase(tree.root.root.block);
+  tree.cached.erase(tree.root.root.block);
+  const TreeRoot damaged = tree.root;
+  ASSERT_TRUE(tree.Merge({}).ok());
+  EXPECT_EQ(tree.root, damaged);
+}
+
 TEST(TreeMergeTest, HolesInAnEmptyTreeLeaveItEmpty) {
   MemoryTree tree;
   ASSERT_TRUE(tree.Merge({PunchHole(1, {0, kWhole}), ErasePoint(InodeKey(ObjectId{1}))}).ok());

@@ -224,6 +224,8 @@ expect 0 '' put full.untorn part again
 echo "== info, stats, dump, fsck"
 expect 0 'atomic writes +up to' info s.untorn
 expect 0 '64.0 KiB' info s.untorn --atomic-unit=64K
+expect 0 'durable commit +one write of data and record with RWF_DSYNC, by ' info s.untorn
+expect 0 'by pwritev2; ' info s.untorn --engine=syscalls
 expect 0 '' info s.untorn --json
 [[ $(json 'd["size_bytes"]') == 67108864 ]] || fail "info --json: $(cat out)"
 expect 0 'by this command' stats s.untorn
