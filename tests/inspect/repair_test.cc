@@ -135,6 +135,7 @@ TEST(RepairTest, DamagedLogEndsBeforeTheDamageAndStaysThere) {
 
 // An extent that a lost record displaced may have been given to another object since.
 TEST(RepairTest, WhatTheLogWroteAndIsNoLongerThereIsQuarantined) {
+  constexpr uint64_t kBytes = 512 << 10;
   TestStore store({.size_bytes = 8 << 20, .shuffle = false});
   auto a = store->CreateObject("a"), b = store->CreateObject("b");
   ASSERT_TRUE(IsOk(a) && IsOk(b));
@@ -143,7 +144,8 @@ TEST(RepairTest, WhatTheLogWroteAndIsNoLongerThereIsQuarantined) {
   std::vector<std::byte> seen;
   uint64_t writes = 0;
   // Until something lies where record 1 put its data, and is not a's.
-  ASSERT_TRUE(IsOk(a->Write(0, Stamped(1, 4096), {.durability = Durability::kSync})));
+  // In one run that is long enough to be used again soon.
+  ASSERT_TRUE(IsOk(a->Write(0, Stamped(1, kBytes), {.durability = Durability::kSync})));
   StoreEditor first(store.disk()->Clone());
   const nlohmann::json dump = RunDump(first.disk());
   uint64_t physical = 0;
@@ -152,12 +154,12 @@ TEST(RepairTest, WhatTheLogWroteAndIsNoLongerThereIsQuarantined) {
   }
   ASSERT_GT(physical, 0u);
   do {
-    ASSERT_TRUE(IsOk(a->Write(0, Stamped(2 + writes, 4096), {.durability = Durability::kSync})));
+    ASSERT_TRUE(IsOk(a->Write(0, Stamped(2 + writes, kBytes), {.durability = Durability::kSync})));
     ASSERT_TRUE(IsOk(b->Write(0, Stamped(1000 + writes, 1 << 20), {.durability = Durability::kSync})));
-    seen.resize(4096);
+    seen.resize(kBytes);
     store.disk()->Peek(physical * kBlockBytes, seen.data(), seen.size());
-  } while (++writes < 40 && seen == Stamped(1, 4096));
-  ASSERT_FALSE(seen == Stamped(1, 4096)) << "the extent was never used again";
+  } while (++writes < 40 && seen == Stamped(1, kBytes));
+  ASSERT_FALSE(seen == Stamped(1, kBytes)) << "the extent was never used again";
   *a = Object();
   *b = Object();
   store.Kill();
