@@ -47,8 +47,7 @@ bool LosesCachedWrites(const IoRequest& request) {
 }
 
 bool FoundNoSpace(const IoRequest& request, bool direct_io) {
-  const bool is_write = request.op == IoOp::kWrite || request.op == IoOp::kAtomicWrite;
-  return is_write && absl::IsResourceExhausted(request.status) && (direct_io || !request.durable);
+  return IsWrite(request.op) && absl::IsResourceExhausted(request.status) && (direct_io || !request.durable);
 }
 
 absl::Status ReadBlocking(Device& device, uint64_t offset_bytes, void* buffer, uint64_t length_bytes) {

@@ -80,6 +80,8 @@ struct DeviceInfo {
 
 enum class IoOp : uint8_t { kRead, kWrite, kAtomicWrite, kFlush };
 
+inline bool IsWrite(IoOp op) { return op == IoOp::kWrite || op == IoOp::kAtomicWrite; }
+
 // One request. The caller owns the request and its buffers. The offset, the lengths and the addresses of
 // buffers are multiples of kBlockBytes. A kFlush has none of these.
 struct IoRequest {

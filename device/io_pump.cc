@@ -14,10 +14,7 @@ namespace {
 constexpr int kSpacePauseMsMax = 64;
 
 // Says whether a write counts as cached until it is flushed.
-bool Caches(const IoRequest& request) {
-  return (request.op == IoOp::kWrite || request.op == IoOp::kAtomicWrite) && !request.durable &&
-         !request.zeros;
-}
+bool Caches(const IoRequest& request) { return IsWrite(request.op) && !request.durable && !request.zeros; }
 
 }  // namespace
 

@@ -109,9 +109,8 @@ void LogWriter::Begin(LogReservation reservation, std::vector<LogEntry> entries,
 }
 
 bool LogWriter::LaneRecordHasRoom(size_t entry_bytes, BlockCount blocks_max) const {
-  if (!HasUnfolded()) return RecordBlocks(entry_bytes) <= blocks_max;
-  return RecordBlocks(unfolded_.bytes + entry_bytes) <= blocks_max &&
-         next_lsn_.value() - unfolded_.first.value() < kCommitsInRecordMax;
+  if (LaneRecordBlocks(entry_bytes) > blocks_max) return false;
+  return !HasUnfolded() || next_lsn_.value() - unfolded_.first.value() < kCommitsInRecordMax;
 }
 
 void LogWriter::BeginInLane(LogReservation reservation, std::vector<LogEntry> entries, BlockNumber lane_block,

@@ -1,6 +1,7 @@
 #include "extent/space_ledger.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
@@ -18,6 +19,8 @@ namespace {
 // or a punched hole has edges to write.
 constexpr BlockCount kReserveBlocks = 96;
 constexpr BlockCount kReserveBlocksMin = 16;
+
+constexpr BlockCount kLongRunAlignmentBlocks = 16;
 
 }  // namespace
 
@@ -176,6 +179,11 @@ absl::StatusOr<Extent> SpaceLedger::AllocateAlignedOrAnywhere(Lock& lock, BlockC
                                                    .enough_blocks = alignment_blocks});
   if (!absl::IsResourceExhausted(aligned.status())) return aligned;
   return Allocate(lock, {.want_blocks = want_blocks});
+}
+
+absl::StatusOr<Extent> SpaceLedger::AllocateNextOf(Lock& lock, BlockCount rest) {
+  return AllocateAlignedOrAnywhere(
+      lock, rest, std::min(kLongRunAlignmentBlocks, BlockCount(std::bit_floor(rest.value()))));
 }
 
 absl::Status SpaceLedger::WriteZeros(Lock& lock, Extent extent) {

@@ -156,6 +156,8 @@ class SpaceLedger {
   // the call allocates any run.
   absl::StatusOr<Extent> AllocateAlignedOrAnywhere(Lock& lock, BlockCount want_blocks,
                                                    BlockCount alignment_blocks) REQUIRES_STORE_LOCK;
+  // Allocates the next run for a long range. The alignment is 64 KiB, or what a shorter rest allows.
+  absl::StatusOr<Extent> AllocateNextOf(Lock& lock, BlockCount rest) REQUIRES_STORE_LOCK;
   // Gives back, at once, an extent that no record ever named. No I/O on the extent may be outstanding.
   absl::Status ReturnUnused(Extent extent) REQUIRES_STORE_LOCK { return free_.MarkFree(extent); }
 

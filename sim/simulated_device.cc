@@ -29,8 +29,6 @@ struct Pending {
   uint64_t done_ns = 0;             // in virtual time
 };
 
-bool IsWrite(IoOp op) { return op == IoOp::kWrite || op == IoOp::kAtomicWrite; }
-
 std::vector<DiskBlockPtr> CopyContent(const IoRequest& request) {
   std::vector<DiskBlockPtr> blocks;
   blocks.reserve(request.length_bytes() / kBlockBytes);

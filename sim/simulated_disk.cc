@@ -176,11 +176,20 @@ void SimulatedDisk::State::FlushBefore(uint64_t end) {
   }
 }
 
-void SimulatedDisk::State::CutToDurableLength() {
+namespace {
+
+// What lies beyond the end of a file reads as zeros.
+void Zero(DiskBlocks* blocks, uint64_t from_bytes, uint64_t to_bytes) {
   static const DiskBlockPtr zeros = MakeDiskBlock(ZeroBlock().bytes);
-  for (BlockNumber b = DeviceBlockAt(durable_length_bytes); b < DeviceBlockAt(length_bytes); ++b) {
-    if (medium.Share(b) != nullptr) medium.Set(b, zeros);
+  for (BlockNumber b = DeviceBlockAt(from_bytes); b < DeviceBlockAt(to_bytes); ++b) {
+    if (blocks->Share(b) != nullptr) blocks->Set(b, zeros);
   }
+}
+
+}  // namespace
+
+void SimulatedDisk::State::CutToDurableLength() {
+  Zero(&medium, durable_length_bytes, length_bytes);
   length_bytes = durable_length_bytes;
 }
 
@@ -192,12 +201,8 @@ void SimulatedDisk::State::CutTo(uint64_t end_bytes) {
     }
   }
   durable_length_bytes = std::min(durable_length_bytes, end_bytes);
-  static const DiskBlockPtr zeros = MakeDiskBlock(ZeroBlock().bytes);
-  for (BlockNumber b = end; b < DeviceBlockAt(length_bytes); ++b) {
-    for (DiskBlocks* blocks : {&medium, &current}) {
-      if (blocks->Share(b) != nullptr) blocks->Set(b, zeros);
-    }
-  }
+  Zero(&medium, end_bytes, length_bytes);
+  Zero(&current, end_bytes, length_bytes);
   length_bytes = end_bytes;
 }
 

@@ -1,7 +1,5 @@
 #include "store/preallocate.h"
 
-#include <algorithm>
-#include <bit>
 #include <optional>
 #include <string>
 #include <utility>
@@ -17,8 +15,6 @@
 
 namespace untorn::internal {
 namespace {
-
-constexpr BlockCount kAlignmentBlocks = 16;
 
 // Looks up the mappings of the range, and checks the tree for the change.
 absl::Status LookUp(const Front& front, Lock& lock, const ObjectState& object, BlockRange range,
@@ -40,9 +36,7 @@ absl::Status FillHoles(SpaceLedger& space, Lock& lock, const Mappings& mappings,
   for (const Mapping& m : mappings) {
     if (m.state != MappingState::kHole) continue;
     for (ObjectBlock at = m.logical.start; at < m.logical.end();) {
-      const BlockCount left = m.logical.end() - at;
-      const BlockCount alignment = std::min(kAlignmentBlocks, BlockCount(std::bit_floor(left.value())));
-      ASSIGN_OR_RETURN(const Extent extent, space.AllocateAlignedOrAnywhere(lock, left, alignment));
+      ASSIGN_OR_RETURN(const Extent extent, space.AllocateNextOf(lock, m.logical.end() - at));
       AddUnwritten({at, extent.count}, extent.start, placed);
       at += extent.count;
     }

@@ -1,7 +1,6 @@
 #include "store/shrink.h"
 
 #include <algorithm>
-#include <bit>
 #include <chrono>
 #include <memory>
 #include <optional>
@@ -27,7 +26,6 @@ namespace {
 constexpr size_t kNamesAtOnce = 256;
 // Others wait for the object while one move has it.
 constexpr BlockCount kMoveBlocks{1024};
-constexpr BlockCount kAlignmentBlocks = 16;
 // Renames may hide an object from a round, and a read may hold its blocks. More rounds than that need another reason.
 constexpr int kRoundsMax = 4;
 constexpr std::chrono::microseconds kPause{200};
@@ -320,10 +318,8 @@ class Shrinker {
                      std::vector<Copy>* copies) REQUIRES_STORE_LOCK {
     const Mapping& m = piece.mapping;
     for (BlockCount at; at < m.logical.count;) {
-      const BlockCount left = m.logical.count - at;
-      const BlockCount alignment = std::min(kAlignmentBlocks, BlockCount(std::bit_floor(left.value())));
       ASSIGN_OR_RETURN(const Extent extent,
-                       front_.parts.volume.space().AllocateAlignedOrAnywhere(lock, left, alignment));
+                       front_.parts.volume.space().AllocateNextOf(lock, m.logical.count - at));
       reserved->ReleaseBlocks(extent.count);
       PlacedExtent& e = placed->emplace_back();
       e.blocks = {m.logical.start + at, extent.count};

@@ -21,8 +21,6 @@ constexpr uint64_t kMiB = 1 << 20;
 constexpr uint64_t kPage = 4096;
 constexpr WriteOptions kSync = {.durability = Durability::kSync};
 
-TestStoreOptions InAFile() { return {.size_bytes = 128 * kMiB, .limit_bytes = 128 * kMiB}; }
-
 Object NewObject(TestStore& store, const char* name, uint64_t stamp) {
   auto object = store->CreateObject(name);
   EXPECT_TRUE(IsOk(object));
@@ -31,7 +29,7 @@ Object NewObject(TestStore& store, const char* name, uint64_t stamp) {
 }
 
 TEST(NoSpaceBelowTest, ChangesAreRefusedAndGoOnWhenRoomIsMade) {
-  TestStore store(InAFile());
+  TestStore store(InAFile(128 * kMiB, 128 * kMiB));
   Object object = NewObject(store, "o", 1);
   store.disk()->SetFull(true);
   const absl::Status accepted = object.Write(0, Stamped(2, kPage), kSync);
@@ -80,7 +78,7 @@ TEST(NoSpaceBelowTest, CutWhileThereIsNoSpaceLeavesOldOrNew) {
   int old_found = 0, new_found = 0;
   for (uint64_t round = 0; round < 60; ++round) {
     SCOPED_TRACE(round);
-    TestStoreOptions options = InAFile();
+    TestStoreOptions options = InAFile(128 * kMiB, 128 * kMiB);
     options.seed = seed + round;
     if (round % 2 == 0) options.atomic = HardwareUnit(4096, 65536);
     TestStore store(options);
@@ -114,7 +112,7 @@ TEST(NoSpaceBelowTest, CutWhileThereIsNoSpaceLeavesOldOrNew) {
 }
 
 TEST(NoSpaceBelowTest, LargeTransactionIsRefusedAndLeavesNoSpaceTaken) {
-  TestStore store(InAFile());
+  TestStore store(InAFile(128 * kMiB, 128 * kMiB));
   Object object = NewObject(store, "o", 1);
   ASSERT_TRUE(IsOk(store->Checkpoint()));
   const uint64_t free_bytes = store->stats().space_free;
@@ -138,7 +136,7 @@ TEST(NoSpaceBelowTest, LargeTransactionIsRefusedAndLeavesNoSpaceTaken) {
 }
 
 TEST(NoSpaceBelowTest, CloseSaysThatNotAllIsDurableAndKeepsWhatIs) {
-  TestStore store(InAFile());
+  TestStore store(InAFile(128 * kMiB, 128 * kMiB));
   Object object = NewObject(store, "o", 1);
   ASSERT_TRUE(IsOk(object.Write(kPage, Stamped(2, kPage))));
   store.disk()->SetFull(true);
@@ -154,7 +152,7 @@ TEST(NoSpaceBelowTest, CloseSaysThatNotAllIsDurableAndKeepsWhatIs) {
 }
 
 TEST(NoSpaceBelowTest, StoreWithThreadsGoesOnByItself) {
-  TestStoreOptions options = InAFile();
+  TestStoreOptions options = InAFile(128 * kMiB, 128 * kMiB);
   options.background = true;
   TestStore store(options);
   Object object = NewObject(store, "o", 1);
@@ -178,7 +176,7 @@ TEST(NoSpaceBelowTest, StoreWithThreadsGoesOnByItself) {
 // Promises 3 and 7: with the disk full now and then, everything that was accepted becomes durable. Checkpoints and moves
 // of the log find no space, too.
 TEST(NoSpaceBelowTest, ManyThreadsLoseNothingWhileSpaceComesAndGoes) {
-  TestStoreOptions options = InAFile();
+  TestStoreOptions options = InAFile(128 * kMiB, 128 * kMiB);
   options.background = true;
   options.atomic = HardwareUnit(4096, 65536);
   TestStore store(options);

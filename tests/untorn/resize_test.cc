@@ -15,11 +15,6 @@ using absl::StatusCode;
 
 constexpr uint64_t kMiB = 1 << 20;
 
-// A file that may become `size_bytes` long, and a store in it that may take `limit_bytes`.
-TestStoreOptions Growing(uint64_t size_bytes, uint64_t limit_bytes) {
-  return {.size_bytes = size_bytes, .limit_bytes = limit_bytes};
-}
-
 // Writes pieces of 1 MiB behind one another, and knows which of them were accepted.
 class Filler {
  public:
@@ -67,7 +62,7 @@ class Filler {
 };
 
 TEST(ResizeTest, FileBeginsSmallAndGrowsWithWhatIsWritten) {
-  TestStore store(Growing(512 * kMiB, 400 * kMiB));
+  TestStore store(InAFile(512 * kMiB, 400 * kMiB));
   const uint64_t begun = store.disk()->length_bytes();
   EXPECT_LT(begun, 48 * kMiB);
   Filler fill(store);
@@ -82,7 +77,7 @@ TEST(ResizeTest, FileBeginsSmallAndGrowsWithWhatIsWritten) {
 TEST(ResizeTest, CutAfterTheStoreHasGrownIntoAnotherGroupLeavesTheCountsExact) {
   constexpr uint64_t kGroup = 122 * kMiB;
   for (const uint64_t keep_per_mille : {0, 500, 1000}) {
-    TestStore store(Growing(512 * kMiB, 400 * kMiB));
+    TestStore store(InAFile(512 * kMiB, 400 * kMiB));
     auto object = store->CreateObject("o", Durability::kSync);
     ASSERT_TRUE(IsOk(object));
     for (uint64_t i = 0; store.disk()->length_bytes() <= kGroup + kMiB; ++i) {
@@ -102,7 +97,7 @@ TEST(ResizeTest, CutAfterTheStoreHasGrownIntoAnotherGroupLeavesTheCountsExact) {
 }
 
 TEST(ResizeTest, LogGrowsWithTheStoreAndStays) {
-  TestStore store(Growing(1024 * kMiB, 1024 * kMiB));
+  TestStore store(InAFile(1024 * kMiB, 1024 * kMiB));
   EXPECT_EQ(store->info().log_bytes, 2 * kMiB);
   Filler fill(store);
   uint64_t log_bytes = 2 * kMiB;
@@ -124,7 +119,7 @@ TEST(ResizeTest, LogGrowsWithTheStoreAndStays) {
 
 // What a young store has for a log is no limit for its first large transaction.
 TEST(ResizeTest, LargeTransactionOfAYoungStoreGetsALongerLog) {
-  TestStore store(Growing(1024 * kMiB, 1024 * kMiB));
+  TestStore store(InAFile(1024 * kMiB, 1024 * kMiB));
   auto object = store->CreateObject("o", Durability::kSync);
   ASSERT_TRUE(IsOk(object));
   Transaction transaction = store->Begin();
@@ -141,7 +136,7 @@ TEST(ResizeTest, LargeTransactionOfAYoungStoreGetsALongerLog) {
 }
 
 TEST(ResizeTest, RaisedLimitIsUsedAtOnceAndAfterOpening) {
-  TestStore store(Growing(1024 * kMiB, 8 * kMiB));
+  TestStore store(InAFile(1024 * kMiB, 8 * kMiB));
   Filler fill(store);
   fill.Fill();
   for (const uint64_t limit : {20 * kMiB, 150 * kMiB, 300 * kMiB}) {
@@ -167,7 +162,7 @@ TEST(ResizeTest, BlockDeviceThatHasGrownIsUsedWholeAndOneThatHasNotIsRefused) {
 
 // The map has a second level of tables from 168 groups on, which are 20 GiB.
 TEST(ResizeTest, LimitGoesUpAndDownOverTheLevelsOfTheFreeSpaceMap) {
-  TestStore store(Growing(100 * kMiB, 64 * kMiB));
+  TestStore store(InAFile(100 * kMiB, 64 * kMiB));
   Filler fill(store);
   ASSERT_TRUE(IsOk(fill.WriteOne()));
   for (const uint64_t limit :
@@ -180,7 +175,7 @@ TEST(ResizeTest, LimitGoesUpAndDownOverTheLevelsOfTheFreeSpaceMap) {
 }
 
 TEST(ResizeTest, LimitThatIsTooLowOrTooHighIsRefusedAndAnyOtherHolds) {
-  TestStore store(Growing(512 * kMiB, 400 * kMiB));
+  TestStore store(InAFile(512 * kMiB, 400 * kMiB));
   Filler fill(store);
   while (fill.count() < 100) ASSERT_TRUE(IsOk(fill.WriteOne()));
   EXPECT_TRUE(Fails(store->Resize(100 * kMiB), StatusCode::kResourceExhausted));
@@ -195,7 +190,7 @@ TEST(ResizeTest, LimitThatIsTooLowOrTooHighIsRefusedAndAnyOtherHolds) {
 
 // Promise 7.
 TEST(ResizeTest, StoreOnAFullFileSystemRefusesAndGoesOnWhenRoomIsMade) {
-  TestStore store(Growing(64 * kMiB, 1024 * kMiB));
+  TestStore store(InAFile(64 * kMiB, 1024 * kMiB));
   Filler fill(store);
   fill.Fill();
   const uint64_t full = fill.count();
@@ -214,7 +209,7 @@ TEST(ResizeTest, PowerCutsWhileTheStoreGrowsAndIsResizedLoseNothing) {
   uint64_t moved_logs = 0;
   for (uint64_t cut = 1; cut <= 260; ++cut) {
     SCOPED_TRACE(absl::StrCat("cut at event ", cut));
-    TestStoreOptions options = Growing(512 * kMiB, 8 * kMiB);
+    TestStoreOptions options = InAFile(512 * kMiB, 8 * kMiB);
     options.seed = seed + cut;
     TestStore store(options);
     std::vector<std::vector<std::byte>> written;

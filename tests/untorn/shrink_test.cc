@@ -20,11 +20,6 @@ constexpr uint64_t kMiB = 1 << 20;
 constexpr uint64_t kPage = 4096;
 constexpr WriteOptions kSync = {.durability = Durability::kSync};
 
-// A file that may become `size_bytes` long, and a store in it that may take as much.
-TestStoreOptions InAFile(uint64_t size_bytes) {
-  return {.size_bytes = size_bytes, .limit_bytes = size_bytes};
-}
-
 void WriteObject(Store& store, const std::string& name, uint64_t stamp, uint64_t bytes) {
   auto object = store.CreateObject(name);
   ASSERT_TRUE(IsOk(object));
@@ -44,7 +39,7 @@ void FillAndRemoveHalf(Store& store, int pairs, uint64_t bytes_each) {
 }
 
 TEST(ShrinkTest, TrimCutsTheFileToWhatIsInUseAndKeepsAllContent) {
-  TestStore store(InAFile(1024 * kMiB));
+  TestStore store(InAFile(1024 * kMiB, 1024 * kMiB));
   FillAndRemoveHalf(*store, 20, 8 * kMiB);
   const uint64_t length = store.disk()->length_bytes();
   EXPECT_GT(length, 320 * kMiB);
@@ -66,7 +61,7 @@ TEST(ShrinkTest, TrimCutsTheFileToWhatIsInUseAndKeepsAllContent) {
 }
 
 TEST(ShrinkTest, SecondTrimHasNothingToDo) {
-  TestStore store(InAFile(512 * kMiB));
+  TestStore store(InAFile(512 * kMiB, 512 * kMiB));
   FillAndRemoveHalf(*store, 10, 8 * kMiB);
   ASSERT_TRUE(IsOk(store->Trim()));
   const uint64_t length = store.disk()->length_bytes();
@@ -79,7 +74,7 @@ TEST(ShrinkTest, SecondTrimHasNothingToDo) {
 
 // Promise 4: what is in the way may be of every kind.
 TEST(ShrinkTest, AllKindsOfContentMove) {
-  TestStoreOptions options = InAFile(1024 * kMiB);
+  TestStoreOptions options = InAFile(1024 * kMiB, 1024 * kMiB);
   options.atomic = HardwareUnit(4096, 65536);
   TestStore store(options);
   WriteObject(*store, "filler", 1, 150 * kMiB);
@@ -156,7 +151,7 @@ TEST(ShrinkTest, AllKindsOfContentMove) {
 }
 
 TEST(ShrinkTest, LowerLimitMovesWhatIsInTheWay) {
-  TestStore store(InAFile(1024 * kMiB));
+  TestStore store(InAFile(1024 * kMiB, 1024 * kMiB));
   FillAndRemoveHalf(*store, 12, 8 * kMiB);
   const auto contents = Contents(*store);
   EXPECT_TRUE(Fails(store->Resize(90 * kMiB), StatusCode::kResourceExhausted));
@@ -192,7 +187,7 @@ TEST(ShrinkTest, StoreOnABlockDeviceGetsALowerLimitAndIsNotTrimmed) {
 }
 
 TEST(ShrinkTest, LogThatIsInTheWayMoves) {
-  TestStore store(InAFile(1024 * kMiB));
+  TestStore store(InAFile(1024 * kMiB, 1024 * kMiB));
   // The log has moved far behind by the time that half of the store is removed.
   FillAndRemoveHalf(*store, 40, 8 * kMiB);
   EXPECT_EQ(store->info().log_bytes, 16 * kMiB);
@@ -207,7 +202,7 @@ TEST(ShrinkTest, LogThatIsInTheWayMoves) {
 
 // Promise 9: rot must not become valid by being moved.
 TEST(ShrinkTest, DamagedDataInTheWayIsNamedAndStaysDamaged) {
-  TestStore store(InAFile(512 * kMiB));
+  TestStore store(InAFile(512 * kMiB, 512 * kMiB));
   WriteObject(*store, "filler", 1, 100 * kMiB);
   WriteObject(*store, "rotten", 2, 3 * kMiB);
   const std::vector<std::byte> wanted = Stamped(2 + kMiB, kPage);
@@ -242,7 +237,7 @@ TEST(ShrinkTest, DamagedDataInTheWayIsNamedAndStaysDamaged) {
 }
 
 TEST(ShrinkTest, OpenTransactionThatHasWrittenAheadIsInTheWay) {
-  TestStore store(InAFile(512 * kMiB));
+  TestStore store(InAFile(512 * kMiB, 512 * kMiB));
   WriteObject(*store, "filler", 1, 100 * kMiB);
   auto object = store->CreateObject("o", Durability::kSync);
   {
@@ -263,7 +258,7 @@ TEST(ShrinkTest, OpenTransactionThatHasWrittenAheadIsInTheWay) {
 
 // Promise 7 goes before a smaller store.
 TEST(ShrinkTest, WriterThatNeedsTheSpaceGetsItAndTheTrimGivesUp) {
-  TestStore store(InAFile(512 * kMiB));
+  TestStore store(InAFile(512 * kMiB, 512 * kMiB));
   FillAndRemoveHalf(*store, 10, 8 * kMiB);
   bool wrote = false;
   ShrinkOptions options;
@@ -280,7 +275,7 @@ TEST(ShrinkTest, WriterThatNeedsTheSpaceGetsItAndTheTrimGivesUp) {
 }
 
 TEST(ShrinkTest, TrimThatIsToldToStopChangesNothing) {
-  TestStore store(InAFile(512 * kMiB));
+  TestStore store(InAFile(512 * kMiB, 512 * kMiB));
   FillAndRemoveHalf(*store, 10, 8 * kMiB);
   const auto contents = Contents(*store);
   uint64_t done = 0, total = 0;
@@ -305,7 +300,7 @@ TEST(ShrinkTest, TrimThatIsToldToStopChangesNothing) {
 
 // Right after an opening, little of the free-space map is in memory.
 TEST(ShrinkTest, StoreOfSeveralGroupsIsTrimmedRightAfterItIsOpened) {
-  TestStore store(InAFile(1024 * kMiB));
+  TestStore store(InAFile(1024 * kMiB, 1024 * kMiB));
   WriteObject(*store, "kept", 1, 150 * kMiB);
   WriteObject(*store, "gone", 2, 150 * kMiB);
   WriteObject(*store, "in the way", 3, 2 * kMiB);
@@ -323,7 +318,7 @@ TEST(ShrinkTest, StoreOfSeveralGroupsIsTrimmedRightAfterItIsOpened) {
 
 // Promise 9: what cannot be read is told before anything changes.
 TEST(ShrinkTest, UnreadableMapRefusesTheTrimAndTheStoreGoesOn) {
-  TestStore store(InAFile(1024 * kMiB));
+  TestStore store(InAFile(1024 * kMiB, 1024 * kMiB));
   WriteObject(*store, "kept", 1, 150 * kMiB);
   WriteObject(*store, "gone", 2, 150 * kMiB);
   ASSERT_TRUE(IsOk(store->Remove("gone")));
@@ -342,7 +337,7 @@ TEST(ShrinkTest, UnreadableMapRefusesTheTrimAndTheStoreGoesOn) {
 }
 
 TEST(ShrinkTest, ProgressFunctionMayUseTheObjectThatMoves) {
-  TestStore store(InAFile(512 * kMiB));
+  TestStore store(InAFile(512 * kMiB, 512 * kMiB));
   FillAndRemoveHalf(*store, 8, 8 * kMiB);
   auto object = store->OpenObject("kept 7");
   int calls = 0;
@@ -360,7 +355,7 @@ TEST(ShrinkTest, ProgressFunctionMayUseTheObjectThatMoves) {
 
 // A commit that needs a longer log goes before a smaller store.
 TEST(ShrinkTest, LargeTransactionDuringATrimGetsItsLog) {
-  TestStore store(InAFile(1024 * kMiB));
+  TestStore store(InAFile(1024 * kMiB, 1024 * kMiB));
   FillAndRemoveHalf(*store, 3, 8 * kMiB);
   auto object = store->CreateObject("o", Durability::kSync);
   bool committed = false;
@@ -383,7 +378,7 @@ TEST(ShrinkTest, LargeTransactionDuringATrimGetsItsLog) {
 }
 
 TEST(ShrinkTest, ClosedStoreIsNotTrimmed) {
-  TestStore store(InAFile(64 * kMiB));
+  TestStore store(InAFile(64 * kMiB, 64 * kMiB));
   ASSERT_TRUE(IsOk(store->Close()));
   EXPECT_TRUE(Fails(store->Trim(), StatusCode::kFailedPrecondition));
   EXPECT_TRUE(Fails(store->Resize(32 * kMiB), StatusCode::kFailedPrecondition));
@@ -391,7 +386,7 @@ TEST(ShrinkTest, ClosedStoreIsNotTrimmed) {
 
 // Promises 2 and 3: others write and read while the store moves their data.
 TEST(ShrinkTest, ReadersAndWritersGoOnWhileTheirDataMoves) {
-  TestStoreOptions options = InAFile(1024 * kMiB);
+  TestStoreOptions options = InAFile(1024 * kMiB, 1024 * kMiB);
   options.background = true;
   options.atomic = HardwareUnit(4096, 65536);
   TestStore store(options);
@@ -450,7 +445,7 @@ TEST(ShrinkTest, ReadersAndWritersGoOnWhileTheirDataMoves) {
 // After a cut at any event, the store opens, has what was acknowledged, is clean, and can be trimmed.
 TEST(ShrinkTest, PowerCutsWhileTheStoreBecomesSmallerLoseNothing) {
   const uint64_t seed = TestSeed(1);
-  TestStoreOptions options = InAFile(512 * kMiB);
+  TestStoreOptions options = InAFile(512 * kMiB, 512 * kMiB);
   options.atomic = HardwareUnit(4096, 65536);
   uint64_t before_cut = 0, after_cut = 0, done = 0;
   for (uint64_t cut = 1; done < 5; cut += 3) {

@@ -43,6 +43,11 @@ struct TestStoreOptions {
   OpenOptions open = {.cache_bytes = 4 << 20};
 };
 
+// A file that may become `size_bytes` long, and a store in it that may take `limit_bytes`.
+inline TestStoreOptions InAFile(uint64_t size_bytes, uint64_t limit_bytes) {
+  return {.size_bytes = size_bytes, .limit_bytes = limit_bytes};
+}
+
 class TestStore {
  public:
   // Creates a store and opens it; fails the test if that does not work.
