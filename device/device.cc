@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/aligned_buffer.h"
+#include "base/check.h"
 
 namespace untorn {
 namespace {
@@ -30,6 +31,10 @@ const char* AtomicSourceName(AtomicSource source) {
       return "stated";
   }
   return "unknown";
+}
+
+void Device::Execute(IoRequest*) {
+  UNTORN_CHECK(false, "the device carries nothing out in the calling thread");
 }
 
 absl::Status Device::Extend(uint64_t size_bytes) {

@@ -2,19 +2,19 @@
 // knows blocks and bytes, and nothing of extents.
 //
 // Invariants
-//  1. A request belongs to the device from Submit() until Reap() hands the request back. For that long its
-//     buffers stay valid, and the buffers of a write stay unchanged.
+//  1. A request belongs to the device from Submit() until Reap() hands the request back, or during Execute(). For that
+//     long its buffers stay valid, and the buffers of a write stay unchanged.
 //  2. Reap() hands back every submitted request exactly once, with `status` set.
-//  3. A flush makes durable every write that Reap() handed back before the flush was submitted. It promises
-//     nothing about writes that are still in flight.
+//  3. A flush makes durable every write that Reap() or Execute() handed back before the flush was given to the device. It
+//     promises nothing about writes that are still in flight.
 //  4. Two requests that are in flight together may be carried out in either order.
-//  5. A write that asks to be durable is durable when Reap() hands it back with an OK status. It makes no other
+//  5. A write that asks to be durable is durable when the device hands it back with an OK status. It makes no other
 //     write durable, though some devices flush for it.
 //  6. After a power cut, a kAtomicWrite within `AtomicLimits` is there whole or not at all. A kWrite may be
 //     torn at any 512-byte sector, in any pattern.
 //
-// Threading: any thread may call Submit() at any time. One thread at a time may call Reap(), also while
-// others call Submit().
+// Threading: any thread may call Submit() and Execute() at any time. One thread at a time may call Reap(), also while
+// others call Submit() and Execute().
 #ifndef UNTORN_DEVICE_DEVICE_H_
 #define UNTORN_DEVICE_DEVICE_H_
 
@@ -73,9 +73,10 @@ struct DeviceInfo {
   bool needs_preparing = false;
   // True if Submit() does the requests itself, and returns when they are done.
   bool submit_blocks = false;
-  uint64_t size_bytes = 0;  // when the device was opened; Device::size_bytes() has the present size
-  AtomicLimits atomic;      // the writes that may go in place
-  std::string atomic_note;  // where the limits come from, or why there are none
+  bool can_execute = false;  // Device::Execute() may be called
+  uint64_t size_bytes = 0;   // when the device was opened; Device::size_bytes() has the present size
+  AtomicLimits atomic;       // the writes that may go in place
+  std::string atomic_note;   // where the limits come from, or why there are none
 };
 
 enum class IoOp : uint8_t { kRead, kWrite, kAtomicWrite, kFlush };
@@ -95,7 +96,7 @@ struct IoRequest {
   uint64_t offset_bytes = 0;
   absl::InlinedVector<iovec, 2> iov;
 
-  // The device sets the status before Reap() hands the request back.
+  // The device sets the status before it hands the request back.
   //  kDataLoss           a read failed (EIO), ended before the device's stated size, or lies outside the device
   //  kInvalidArgument    the memory of a read cannot be written to
   //  kOutOfRange         the range of a write lies outside the device
@@ -150,6 +151,10 @@ class Device {
   // Appends completed requests to `completed`. With `wait`, the call blocks until there is at least one. Use
   // `wait` only while a request is submitted or about to be submitted.
   virtual void Reap(bool wait, std::vector<IoRequest*>* completed) = 0;
+
+  // Carries one request out in the calling thread, and returns when the request is over. Reap() does not hand it back.
+  // For a single request that is the fastest way: one system call. May be called only if info() says so.
+  virtual void Execute(IoRequest* request);
 
  protected:
   DeviceInfo info_;

@@ -3,6 +3,7 @@
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -11,8 +12,28 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "device/transfer.h"
 
 namespace untorn {
+namespace {
+
+int64_t Call(int fd, Transfer* transfer) {
+  const IoOp op = transfer->request()->op;
+  const absl::Span<const iovec> iov = transfer->iov();
+  const int count = static_cast<int>(iov.size());
+  const off_t offset = static_cast<off_t>(transfer->offset_bytes());
+  int64_t result = 0;
+  if (op == IoOp::kFlush) {
+    result = fdatasync(fd);
+  } else if (op == IoOp::kRead) {
+    result = preadv2(fd, iov.data(), count, offset, transfer->flags());
+  } else {
+    result = pwritev2(fd, iov.data(), count, offset, transfer->flags());
+  }
+  return result < 0 ? -errno : result;
+}
+
+}  // namespace
 
 absl::StatusOr<uint64_t> SizeOfFile(int fd, const DeviceInfo& info) {
   uint64_t size_bytes = 0;
@@ -25,6 +46,18 @@ absl::StatusOr<uint64_t> SizeOfFile(int fd, const DeviceInfo& info) {
 
 FileBackedDevice::FileBackedDevice(DeviceInfo info) : size_bytes_(info.size_bytes) {
   info_ = std::move(info);
+  info_.can_execute = true;
+}
+
+void FileBackedDevice::CarryOut(IoRequest* request) {
+  Transfer transfer(&info_, request);
+  while (!transfer.Finished(Call(file_.fd(), &transfer))) {
+  }
+}
+
+void FileBackedDevice::Execute(IoRequest* request) {
+  request->status = CheckRequest(info_, size_bytes(), *request);
+  if (request->status.ok()) CarryOut(request);
 }
 
 absl::Status FileBackedDevice::SetSize(uint64_t size_bytes) {

@@ -16,9 +16,13 @@ class FileBackedDevice : public Device {
   uint64_t size_bytes() const override { return size_bytes_.load(std::memory_order_acquire); }
   absl::Status Extend(uint64_t size_bytes) override;
   absl::Status Shorten(uint64_t size_bytes) override;
+  void Execute(IoRequest* request) override;
 
  protected:
   explicit FileBackedDevice(DeviceInfo info);
+
+  // Carries out by system calls a request that has passed its check.
+  void CarryOut(IoRequest* request);
 
   OpenFile file_;
 

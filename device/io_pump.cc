@@ -16,11 +16,19 @@ constexpr int kSpacePauseMsMax = 64;
 // Says whether a write counts as cached until it is flushed.
 bool Caches(const IoRequest& request) { return IsWrite(request.op) && !request.durable && !request.zeros; }
 
+// Says whether the failure of a flush concerns the request.
+bool Promises(const IoRequest& request) { return request.op == IoOp::kFlush || request.durable; }
+
 }  // namespace
 
-void IoPump::Queue(IoRequest* request) {
+void IoPump::PutInOutbox(IoRequest* request) {
   outbox_.push_back(request);
   ++in_flight_;
+  if (executes_flush_ && Promises(*request)) together_.push_back(request);
+}
+
+void IoPump::Queue(IoRequest* request) {
+  PutInOutbox(request);
   switch (request->op) {
     case IoOp::kRead:
       ++counts_.reads;
@@ -70,7 +78,7 @@ IoPump::Seat* IoPump::TakeLeader() {
   if (led_ || sleepers_.empty()) return nullptr;
   // Any sleeper can reap. If no reaper is needed, only a sleeper with work can lead.
   auto leader = sleepers_.begin();
-  if ((reaping_ || in_flight_ == 0) && !MayPause())
+  if ((reaping_ || !Reapable()) && !MayPause())
     leader = std::find_if(leader, sleepers_.end(), [](Sleeper* s) { return s->work(); });
   if (leader == sleepers_.end()) return nullptr;
   led_ = (*leader)->leads = true;
@@ -111,10 +119,12 @@ void IoPump::Wait(Lock& lock, absl::FunctionRef<bool()> ready, absl::FunctionRef
       // Nobody else may come by to send what the completions have queued.
       if (outbox_.empty()) break;
       Kick(lock);
+    } else if (MayExecute()) {
+      Execute(lock);
     } else if (!outbox_.empty() && (reaping_ || device_.info().submit_blocks)) {
       // Others reap while this thread submits.
       Kick(lock);
-    } else if (!reaping_ && in_flight_ > 0) {
+    } else if (!reaping_ && Reapable()) {
       Reap(lock);
     } else if (MayPause()) {
       PauseForSpace(lock);
@@ -161,24 +171,66 @@ void IoPump::Reap(Lock& lock) {
   lock.lock();
   spare_ = std::move(batch);
   reaping_ = false;
-  in_flight_ -= completed_.size();
+  Complete(lock, &completed_);
+}
+
+bool IoPump::MayExecute() const {
+  if (outbox_.size() != 1 || in_flight_ != executing_ + 1 || !device_.info().can_execute) return false;
+  return !executes_flush_ || !Promises(*outbox_.front());
+}
+
+void IoPump::Execute(Lock& lock) {
+  IoRequest* const request = outbox_.front();
+  outbox_.clear();
+  ++executing_;
+  const bool promises = Promises(*request);
+  if (promises) {
+    executes_flush_ = true;
+    together_.push_back(request);
+  }
+  Seat* const leader = TakeLeader();
+  {
+    const Unlocked unlocked(lock);
+    if (leader != nullptr) leader->Wake();
+    device_.Execute(request);
+  }
+  --executing_;
+  if (promises) executes_flush_ = false;
+  executed_.assign(1, request);
+  Complete(lock, &executed_);
+}
+
+void IoPump::CompleteTogether(std::vector<IoRequest*>* completed) {
+  std::erase_if(*completed, [&](IoRequest* request) REQUIRES_STORE_LOCK {
+    if (std::erase(together_, request) == 0) return false;
+    held_.push_back(request);
+    return true;
+  });
+  if (!together_.empty()) return;
+  completed->insert(completed->end(), held_.begin(), held_.end());
+  held_.clear();
+}
+
+void IoPump::Complete(Lock& lock, std::vector<IoRequest*>* completed) {
+  if (!together_.empty()) CompleteTogether(completed);
+  in_flight_ -= completed->size();
   bool failed = false;
-  for (const IoRequest* request : completed_) failed |= !request->status.ok();
-  if (failed || short_of_space()) KeepWrites();
-  for (const IoRequest* request : completed_) {
+  for (const IoRequest* request : *completed) failed |= !request->status.ok();
+  if (failed || short_of_space()) KeepWrites(completed);
+  for (const IoRequest* request : *completed) {
     cached_over_ += Caches(*request);
     if (request->op == IoOp::kFlush) NoteFlushed(request);
   }
   // The failure of one flush becomes the failure of every flush that completes with it or later. The
   // completion functions run only after all statuses are final.
-  for (IoRequest* request : completed_) {
+  for (IoRequest* request : *completed) {
     if (LosesCachedWrites(*request) && flush_failure_.ok()) flush_failure_ = request->status;
   }
-  for (IoRequest* request : completed_) {
+  for (IoRequest* request : *completed) {
     const bool promises = request->op == IoOp::kFlush || (request->durable && request->status.ok());
     if (promises && !flush_failure_.ok()) request->status = flush_failure_;
   }
-  for (IoRequest* request : completed_) {
+  for (IoRequest* request : *completed) {
     if (request->done != nullptr) request->done(request);
   }
   const std::vector<Seat*> ready = TakeReady();
@@ -193,11 +245,11 @@ void IoPump::KeepWritesWithoutSpace(std::function<void(const absl::Status&)> tel
   tell_ = std::move(tell);
 }
 
-void IoPump::KeepWrites() {
+void IoPump::KeepWrites(std::vector<IoRequest*>* completed) {
   if (!keeps_) return;
   const bool was_short = short_of_space();
   const bool direct_io = device_.info().direct_io;
-  std::erase_if(completed_, [&](IoRequest* request) REQUIRES_STORE_LOCK {
+  std::erase_if(*completed, [&](IoRequest* request) REQUIRES_STORE_LOCK {
     const auto kept =
         std::find_if(kept_.begin(), kept_.end(), [&](const Kept& k) { return k.request == request; });
     kept_sent_ -= kept != kept_.end();
@@ -231,8 +283,7 @@ void IoPump::SendKeptAgain() {
   for (Kept& kept : kept_) {
     if (std::exchange(kept.sent, true)) continue;
     ++kept_sent_;
-    ++in_flight_;
-    outbox_.push_back(kept.request);
+    PutInOutbox(kept.request);
   }
 }
 

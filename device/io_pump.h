@@ -5,10 +5,14 @@
 // of I/O that nobody waits for. The pump wakes a thread only if the thread's condition is true,
 // or if the thread is to reap or to do the shared job.
 //
+// A thread that waits for a single request, while the device has no other, carries the request out itself if the device
+// can do so (Device::Execute). That is one system call without a hand-off. Meanwhile others reap what they send.
+//
 // A flush that fails may have lost writes that it covered, and no later flush brings them back. Another
 // thread may wait for the same writes with a flush of its own. So after one flush has failed, every flush
 // that completes later fails too. A write that was to be durable counts as a flush here: the device may have
-// flushed for it.
+// flushed for it. Nobody can tell in which order an executed flush and one that was submitted meanwhile have ended. So
+// the pump completes them together.
 //
 // A write may find no space in the file system below (FoundNoSpace). The pump then keeps it, and sends the same bytes to
 // the same place again until there is room. Where the file system may
@@ -71,7 +75,7 @@ class IoPump {
   void StandBy(Lock& lock, int timeout_ms, absl::FunctionRef<bool()> ready) REQUIRES_STORE_LOCK;
   void WakeStandby() REQUIRES_STORE_LOCK { standby_.notify_one(); }
   // Says whether I/O is under way for which no thread waits.
-  bool Unattended() const REQUIRES_STORE_LOCK { return in_flight_ > 0 && waiting_ == 0; }
+  bool Unattended() const REQUIRES_STORE_LOCK { return Reapable() && waiting_ == 0; }
   // Must be called after a change that may make the `ready` of a waiting thread true, unless a completion
   // made the change.
   void Notify() REQUIRES_STORE_LOCK;
@@ -129,6 +133,7 @@ class IoPump {
     bool sent = false;  // again
   };
 
+  void PutInOutbox(IoRequest* request) REQUIRES_STORE_LOCK;
   std::vector<IoRequest*> TakeOutbox() REQUIRES_STORE_LOCK;
   // What a flush on its way covers.
   struct Flush {
@@ -137,14 +142,23 @@ class IoPump {
   };
   void NoteFlushed(const IoRequest* request) REQUIRES_STORE_LOCK;
   // Takes the completed requests that are not over yet off the list.
-  void KeepWrites() REQUIRES_STORE_LOCK;
+  void KeepWrites(std::vector<IoRequest*>* completed) REQUIRES_STORE_LOCK;
   void SendKeptAgain() REQUIRES_STORE_LOCK;
   // Waits for a moment, and sends the kept writes again.
   void PauseForSpace(Lock& lock) REQUIRES_STORE_LOCK;
   // Says whether a thread should do so: a kept write is not sent again, and no other thread sees to that.
   bool MayPause() const REQUIRES_STORE_LOCK { return kept_.size() > kept_sent_ && !pausing_ && trying_ == 0; }
+  // Says whether the device has requests that Reap() will hand back, or will have with the outbox.
+  bool Reapable() const REQUIRES_STORE_LOCK { return in_flight_ > executing_ + held_.size(); }
   // Sends the outbox, then waits for completions.
   void Reap(Lock& lock) REQUIRES_STORE_LOCK;
+  // Says whether the outbox has a single request, the device has none, and this thread may carry the request out.
+  bool MayExecute() const REQUIRES_STORE_LOCK;
+  void Execute(Lock& lock) REQUIRES_STORE_LOCK;
+  // Holds back the completed flushes that must complete with others, or adds those that were held back.
+  void CompleteTogether(std::vector<IoRequest*>* completed) REQUIRES_STORE_LOCK;
+  // Handles what the device has handed back.
+  void Complete(Lock& lock, std::vector<IoRequest*>* completed) REQUIRES_STORE_LOCK;
   void Sleep(Lock& lock, absl::FunctionRef<bool()> ready, absl::FunctionRef<bool()> work) REQUIRES_STORE_LOCK;
   // TakeReady() and TakeLeader() take sleepers off the list. The caller wakes them, best without the lock.
   // TakeReady() takes all sleepers whose `ready` is true.
@@ -160,8 +174,14 @@ class IoPump {
   std::mutex& mu_;
   std::condition_variable standby_;
   std::vector<IoRequest*> outbox_ GUARDED_BY_STORE_LOCK, spare_ GUARDED_BY_STORE_LOCK;
-  uint64_t in_flight_ GUARDED_BY_STORE_LOCK = 0;  // requests that are queued or submitted, and not completed
+  uint64_t in_flight_ GUARDED_BY_STORE_LOCK =
+      0;  // requests that are queued or given to the device, and not completed
   bool reaping_ GUARDED_BY_STORE_LOCK = false;
+  uint64_t executing_ GUARDED_BY_STORE_LOCK = 0;  // requests that threads carry out themselves
+  // A flush or a durable write that a thread carries out, and those that were queued meanwhile. They complete together.
+  bool executes_flush_ GUARDED_BY_STORE_LOCK = false;
+  std::vector<const IoRequest*> together_ GUARDED_BY_STORE_LOCK;  // those that are not over
+  std::vector<IoRequest*> held_ GUARDED_BY_STORE_LOCK;            // those that are over
   IoCounts counts_ GUARDED_BY_STORE_LOCK;
   bool keeps_ GUARDED_BY_STORE_LOCK = false;
   std::function<void(const absl::Status&)> tell_ GUARDED_BY_STORE_LOCK;
@@ -182,6 +202,7 @@ class IoPump {
   bool led_ GUARDED_BY_STORE_LOCK = false;  // TakeLeader() took a sleeper that has not run yet
   std::vector<std::unique_ptr<Seat>> seats_ GUARDED_BY_STORE_LOCK;  // seats that no thread uses
   std::vector<IoRequest*> completed_;                               // belongs to the thread that reaps
+  std::vector<IoRequest*> executed_ GUARDED_BY_STORE_LOCK;          // a request that a thread has carried out
 };
 
 }  // namespace untorn

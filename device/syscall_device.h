@@ -28,9 +28,9 @@ class SyscallDevice : public FileBackedDevice {
 
   void Submit(absl::Span<IoRequest* const> requests) override;
   void Reap(bool wait, std::vector<IoRequest*>* completed) override;
+  void Execute(IoRequest* request) override;
 
  private:
-  void Execute(IoRequest* request);
   void MakeDurable(IoRequest* request);  // a flush, or a write that is to be durable
 
   Mutex mu_;

@@ -80,6 +80,26 @@ TEST_P(DeviceConformanceTest, DurableWritesAreDone) {
   }
 }
 
+TEST_P(DeviceConformanceTest, ExecuteReturnsWithTheRequestOver) {
+  Open(kUnitBytes);
+  if (!device_->info().can_execute) GTEST_SKIP() << "the device carries nothing out in the calling thread";
+  AlignedBuffer a = Filled(kUnitBytes, 'a'), seen = Filled(kUnitBytes, 0);
+  IoRequest write = Request(IoOp::kAtomicWrite, kUnitBytes, a), read = Request(IoOp::kRead, kUnitBytes, seen);
+  write.durable = true;
+  IoRequest flush, beyond = Request(IoOp::kRead, kDeviceBytes, seen);
+  flush.op = IoOp::kFlush;
+  for (IoRequest* r : {&write, &flush, &read}) {
+    device_->Execute(r);
+    EXPECT_TRUE(r->status.ok()) << r->status;
+  }
+  EXPECT_TRUE(AllAre(seen, 'a'));
+  device_->Execute(&beyond);
+  EXPECT_TRUE(absl::IsDataLoss(beyond.status)) << beyond.status;
+  std::vector<IoRequest*> completed;
+  device_->Reap(/*wait=*/false, &completed);
+  EXPECT_TRUE(completed.empty());
+}
+
 TEST_P(DeviceConformanceTest, BlockingHelpersReadWriteAndFlush) {
   AlignedBuffer a = Filled(4096, 'a');
   AlignedBuffer seen = Filled(4096, 0);

@@ -5,8 +5,10 @@
 
 #include <chrono>
 #include <cstring>
+#include <optional>
 #include <random>
 #include <thread>
+#include <utility>
 
 #include "sim/simulated_device.h"
 #include "tests/device/device_testing.h"
@@ -34,6 +36,25 @@ class ManualDevice : public Device {
     completed->push_back(submitted_.front());
     submitted_.erase(submitted_.begin());
   }
+  // From now on requests may be carried out in the thread that waits.
+  void AllowExecute() { info_.can_execute = true; }
+  void Execute(IoRequest* request) override {
+    std::unique_lock<std::mutex> lock(mu_);
+    ++executing_;
+    changed_.notify_all();
+    changed_.wait(lock, [this] { return end_.has_value(); });
+    --executing_;
+    request->status = *std::exchange(end_, std::nullopt);
+  }
+  void AwaitExecution() {
+    std::unique_lock<std::mutex> lock(mu_);
+    changed_.wait(lock, [this] { return executing_ > 0; });
+  }
+  void EndExecution(absl::Status status) {
+    std::lock_guard<std::mutex> lock(mu_);
+    end_ = std::move(status);
+    changed_.notify_all();
+  }
   std::thread::id last_reaper() {
     std::lock_guard<std::mutex> lock(mu_);
     return last_reaper_;
@@ -59,6 +80,8 @@ class ManualDevice : public Device {
   std::vector<IoRequest*> submitted_;
   int allowed_ = 0;
   int reapers_ = 0;
+  int executing_ = 0;
+  std::optional<absl::Status> end_;  // of an execution
   std::thread::id last_reaper_;
 };
 
@@ -137,6 +160,99 @@ TEST_F(IoPumpTest, AttendWakesASleeperToReap) {
   device_.AwaitReaper();
   device_.CompleteOne();
   sleeper.join();
+}
+
+class IoPumpExecuteTest : public IoPumpTest {
+ protected:
+  void SetUp() override { device_.AllowExecute(); }
+
+  void Queue(FlaggedRequest* r) {
+    Lock lock(mu_);
+    pump_.Queue(&r->request);
+  }
+  bool Done(const FlaggedRequest& r) {
+    Lock lock(mu_);
+    return r.done;
+  }
+};
+
+TEST_F(IoPumpExecuteTest, ThreadThatWaitsForASingleRequestCarriesItOut) {
+  FlaggedRequest single;
+  Queue(&single);
+  std::thread waiter = Waiter(&single.done);
+  device_.AwaitExecution();
+  EXPECT_FALSE(Done(single));
+  device_.EndExecution(absl::OkStatus());
+  waiter.join();
+  EXPECT_TRUE(Done(single));
+  Lock lock(mu_);
+  EXPECT_EQ(pump_.in_flight(), 0u);
+}
+
+TEST_F(IoPumpExecuteTest, SeveralRequestsAreSubmitted) {
+  FlaggedRequest first, second;
+  Queue(&first);
+  Queue(&second);
+  std::thread waiter = Waiter(&second.done);
+  device_.CompleteOne();
+  device_.CompleteOne();
+  waiter.join();
+}
+
+TEST_F(IoPumpExecuteTest, OtherThreadsReadMeanwhile) {
+  FlaggedRequest flush, read, second_read;
+  read.request.op = second_read.request.op = IoOp::kRead;
+  Queue(&flush);
+  std::thread waiter = Waiter(&flush.done);
+  device_.AwaitExecution();
+  Queue(&read);
+  Queue(&second_read);
+  std::thread reader = Waiter(&second_read.done);
+  device_.CompleteOne();
+  device_.CompleteOne();
+  reader.join();
+  EXPECT_TRUE(Done(read));
+  EXPECT_FALSE(Done(flush));
+  device_.EndExecution(absl::OkStatus());
+  waiter.join();
+}
+
+// The failure must reach both. The kernel may tell it only to the one that ended first.
+TEST_F(IoPumpExecuteTest, FlushThatWasQueuedDuringAnExecutedOneCompletesWithIt) {
+  FlaggedRequest executed, submitted;
+  Queue(&executed);
+  std::thread waiter = Waiter(&executed.done);
+  device_.AwaitExecution();
+  Queue(&submitted);
+  std::thread second = Waiter(&submitted.done);
+  device_.CompleteOne();
+  std::this_thread::sleep_for(milliseconds(20));
+  EXPECT_FALSE(Done(submitted));
+  device_.EndExecution(absl::InternalError("asked"));
+  waiter.join();
+  second.join();
+  EXPECT_FALSE(executed.request.status.ok());
+  EXPECT_FALSE(submitted.request.status.ok());
+}
+
+TEST_F(IoPumpExecuteTest, ExecutedFlushCompletesWithOneThatWasQueuedMeanwhile) {
+  FlaggedRequest executed, submitted;
+  submitted.request.status = absl::InternalError("asked");
+  Queue(&executed);
+  std::thread waiter = Waiter(&executed.done);
+  device_.AwaitExecution();
+  Queue(&submitted);
+  std::thread second = Waiter(&submitted.done);
+  device_.AwaitReaper();
+  device_.EndExecution(absl::OkStatus());
+  std::this_thread::sleep_for(milliseconds(20));
+  EXPECT_FALSE(Done(executed));
+  device_.CompleteOne();
+  waiter.join();
+  second.join();
+  EXPECT_FALSE(executed.request.status.ok());
+  Lock lock(mu_);
+  EXPECT_EQ(pump_.in_flight(), 0u);
 }
 
 TEST_F(IoPumpTest, NotifyWakesAWaiterWithoutIo) {
