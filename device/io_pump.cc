@@ -16,15 +16,13 @@ constexpr int kSpacePauseMsMax = 64;
 // Says whether a write counts as cached until it is flushed.
 bool Caches(const IoRequest& request) { return IsWrite(request.op) && !request.durable && !request.zeros; }
 
-// Says whether the failure of a flush concerns the request.
-bool Promises(const IoRequest& request) { return request.op == IoOp::kFlush || request.durable; }
-
 }  // namespace
 
 void IoPump::PutInOutbox(IoRequest* request) {
-  outbox_.push_back(request);
   ++in_flight_;
-  if (executes_flush_ && Promises(*request)) together_.push_back(request);
+  const bool waits = request->op == IoOp::kFlush && !together_.empty();
+  (waits ? after_them_ : outbox_).push_back(request);
+  if (request->durable && !together_.empty()) together_.push_back(request);
 }
 
 void IoPump::Queue(IoRequest* request) {
@@ -120,7 +118,7 @@ void IoPump::Wait(Lock& lock, absl::FunctionRef<bool()> ready, absl::FunctionRef
       if (outbox_.empty()) break;
       Kick(lock);
     } else if (MayExecute()) {
-      Execute(lock);
+      RunSingle(lock);
     } else if (!outbox_.empty() && (reaping_ || device_.info().submit_blocks)) {
       // Others reap while this thread submits.
       Kick(lock);
@@ -175,19 +173,29 @@ void IoPump::Reap(Lock& lock) {
 }
 
 bool IoPump::MayExecute() const {
-  if (outbox_.size() != 1 || in_flight_ != executing_ + 1 || !device_.info().can_execute) return false;
-  return !executes_flush_ || !Promises(*outbox_.front());
+  return outbox_.size() == 1 && in_flight_ == executing_ + 1 && device_.info().can_execute &&
+         outbox_.front()->op != IoOp::kFlush && (together_.empty() || !outbox_.front()->durable);
+}
+
+void IoPump::RunSingle(Lock& lock) {
+  using Clock = std::chrono::steady_clock;
+  RoadChoice& choice = outbox_.front()->op == IoOp::kRead ? read_road_ : write_road_;
+  const Road road = device_.info().submit_blocks ? Road::kExecute : choice.Next();
+  const Clock::time_point start = Clock::now();
+  if (road == Road::kExecute) {
+    Execute(lock);
+  } else {
+    Reap(lock);
+  }
+  choice.Took(road, std::chrono::nanoseconds(Clock::now() - start).count());
 }
 
 void IoPump::Execute(Lock& lock) {
+  ++counts_.executed;
   IoRequest* const request = outbox_.front();
   outbox_.clear();
   ++executing_;
-  const bool promises = Promises(*request);
-  if (promises) {
-    executes_flush_ = true;
-    together_.push_back(request);
-  }
+  if (request->durable) together_.push_back(request);
   Seat* const leader = TakeLeader();
   {
     const Unlocked unlocked(lock);
@@ -195,7 +203,6 @@ void IoPump::Execute(Lock& lock) {
     device_.Execute(request);
   }
   --executing_;
-  if (promises) executes_flush_ = false;
   executed_.assign(1, request);
   Complete(lock, &executed_);
 }
@@ -209,6 +216,8 @@ void IoPump::CompleteTogether(std::vector<IoRequest*>* completed) {
   if (!together_.empty()) return;
   completed->insert(completed->end(), held_.begin(), held_.end());
   held_.clear();
+  outbox_.insert(outbox_.end(), after_them_.begin(), after_them_.end());
+  after_them_.clear();
 }
 
 void IoPump::Complete(Lock& lock, std::vector<IoRequest*>* completed) {

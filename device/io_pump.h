@@ -6,13 +6,13 @@
 // or if the thread is to reap or to do the shared job.
 //
 // A thread that waits for a single request, while the device has no other, carries the request out itself if the device
-// can do so (Device::Execute). That is one system call without a hand-off. Meanwhile others reap what they send.
+// can do so (Device::Execute) and that is the faster road (RoadChoice). Meanwhile others reap what they send.
 //
 // A flush that fails may have lost writes that it covered, and no later flush brings them back. Another
 // thread may wait for the same writes with a flush of its own. So after one flush has failed, every flush
 // that completes later fails too. A write that was to be durable counts as a flush here: the device may have
-// flushed for it. Nobody can tell in which order an executed flush and one that was submitted meanwhile have ended. So
-// the pump completes them together.
+// flushed for it. Nobody can tell in which order a write that a thread carries out and one that was submitted meanwhile
+// have ended. So durable writes that overlap such a write complete together with it, and a flush is sent after them.
 //
 // A write may find no space in the file system below (FoundNoSpace). The pump then keeps it, and sends the same bytes to
 // the same place again until there is room. Where the file system may
@@ -39,6 +39,7 @@
 #include "absl/functional/function_ref.h"
 #include "base/lock.h"
 #include "device/device.h"
+#include "device/road_choice.h"
 
 namespace untorn {
 
@@ -46,6 +47,7 @@ namespace untorn {
 struct IoCounts {
   uint64_t reads = 0, writes = 0, flushes = 0;
   uint64_t durable_writes = 0;  // those of the writes that are durable by themselves
+  uint64_t executed = 0;        // those that the waiting thread carried out itself
   uint64_t bytes_read = 0, bytes_written = 0;
 };
 
@@ -75,7 +77,7 @@ class IoPump {
   void StandBy(Lock& lock, int timeout_ms, absl::FunctionRef<bool()> ready) REQUIRES_STORE_LOCK;
   void WakeStandby() REQUIRES_STORE_LOCK { standby_.notify_one(); }
   // Says whether I/O is under way for which no thread waits.
-  bool Unattended() const REQUIRES_STORE_LOCK { return Reapable() && waiting_ == 0; }
+  bool Unattended() const REQUIRES_STORE_LOCK { return Reapable() && waiting_ == executing_; }
   // Must be called after a change that may make the `ready` of a waiting thread true, unless a completion
   // made the change.
   void Notify() REQUIRES_STORE_LOCK;
@@ -149,13 +151,17 @@ class IoPump {
   // Says whether a thread should do so: a kept write is not sent again, and no other thread sees to that.
   bool MayPause() const REQUIRES_STORE_LOCK { return kept_.size() > kept_sent_ && !pausing_ && trying_ == 0; }
   // Says whether the device has requests that Reap() will hand back, or will have with the outbox.
-  bool Reapable() const REQUIRES_STORE_LOCK { return in_flight_ > executing_ + held_.size(); }
+  bool Reapable() const REQUIRES_STORE_LOCK {
+    return in_flight_ > executing_ + held_.size() + after_them_.size();
+  }
   // Sends the outbox, then waits for completions.
   void Reap(Lock& lock) REQUIRES_STORE_LOCK;
   // Says whether the outbox has a single request, the device has none, and this thread may carry the request out.
   bool MayExecute() const REQUIRES_STORE_LOCK;
+  // Gets that request done on the faster road.
+  void RunSingle(Lock& lock) REQUIRES_STORE_LOCK;
   void Execute(Lock& lock) REQUIRES_STORE_LOCK;
-  // Holds back the completed flushes that must complete with others, or adds those that were held back.
+  // Holds back the durable writes that must complete with others, or adds those that were held back.
   void CompleteTogether(std::vector<IoRequest*>* completed) REQUIRES_STORE_LOCK;
   // Handles what the device has handed back.
   void Complete(Lock& lock, std::vector<IoRequest*>* completed) REQUIRES_STORE_LOCK;
@@ -177,11 +183,12 @@ class IoPump {
   uint64_t in_flight_ GUARDED_BY_STORE_LOCK =
       0;  // requests that are queued or given to the device, and not completed
   bool reaping_ GUARDED_BY_STORE_LOCK = false;
+  RoadChoice read_road_ GUARDED_BY_STORE_LOCK, write_road_ GUARDED_BY_STORE_LOCK;
   uint64_t executing_ GUARDED_BY_STORE_LOCK = 0;  // requests that threads carry out themselves
-  // A flush or a durable write that a thread carries out, and those that were queued meanwhile. They complete together.
-  bool executes_flush_ GUARDED_BY_STORE_LOCK = false;
+  // A durable write that a thread carries out, and those that were queued since. They complete together.
   std::vector<const IoRequest*> together_ GUARDED_BY_STORE_LOCK;  // those that are not over
   std::vector<IoRequest*> held_ GUARDED_BY_STORE_LOCK;            // those that are over
+  std::vector<IoRequest*> after_them_ GUARDED_BY_STORE_LOCK;      // flushes that are sent then
   IoCounts counts_ GUARDED_BY_STORE_LOCK;
   bool keeps_ GUARDED_BY_STORE_LOCK = false;
   std::function<void(const absl::Status&)> tell_ GUARDED_BY_STORE_LOCK;
@@ -196,7 +203,7 @@ class IoPump {
                           cached_flushed_ GUARDED_BY_STORE_LOCK = 0;
   std::vector<Flush> flushes_ GUARDED_BY_STORE_LOCK;
   absl::Status flush_failure_ GUARDED_BY_STORE_LOCK;  // the first failure of a flush
-  int waiting_ GUARDED_BY_STORE_LOCK = 0;             // threads in Wait()
+  uint64_t waiting_ GUARDED_BY_STORE_LOCK = 0;        // threads in Wait()
   std::vector<Sleeper*> sleepers_
       GUARDED_BY_STORE_LOCK;                // threads in Wait() that sleep, the longest sleeper first
   bool led_ GUARDED_BY_STORE_LOCK = false;  // TakeLeader() took a sleeper that has not run yet

@@ -28,7 +28,7 @@ CommitterOptions CommittingOptions(const Storage& storage, const OpenOptions& op
 std::string DurableRoad(const DeviceInfo& device) {
   const bool by_ring = device.engine == "io_uring";
   std::string road = absl::StrCat("one write of data and record with RWF_DSYNC, by ",
-                                  by_ring ? "io_uring, which leaves the thread free for others" : "pwritev2");
+                                  by_ring ? "pwritev2 or io_uring, whichever was faster lately" : "pwritev2");
   if (!device.durable_note.empty()) absl::StrAppend(&road, "; ", device.durable_note);
   return absl::StrCat(road, "; commits that come together share a flush");
 }
@@ -312,6 +312,7 @@ Stats StoreImpl::stats() const {
   const IoCounts& io = storage_->pump.counts();
   s.flushes = io.flushes;
   s.durable_writes = io.durable_writes;
+  s.requests_executed = io.executed;
   s.device_writes = io.writes;
   s.device_reads = io.reads;
   s.device_bytes_written = io.bytes_written;

@@ -139,6 +139,7 @@ constexpr Counter kCounters[] = {
     {"device_bytes_written", &Stats::device_bytes_written, true},
     {"device_reads", &Stats::device_reads},
     {"device_bytes_read", &Stats::device_bytes_read, true},
+    {"requests_executed", &Stats::requests_executed},
     {"in_place_bytes", &Stats::in_place_bytes, true},
     {"cow_bytes", &Stats::cow_bytes, true},
     {"blocks_damaged", &Stats::blocks_damaged},

@@ -178,6 +178,7 @@ struct Stats {
   uint64_t checkpoints = 0;
   uint64_t device_writes = 0;  // requests
   uint64_t device_reads = 0;
+  uint64_t requests_executed = 0;  // system calls of the thread that waited; the others went through io_uring
   uint64_t device_bytes_written = 0;
   uint64_t device_bytes_read = 0;
   uint64_t in_place_bytes = 0;

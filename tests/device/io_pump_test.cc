@@ -162,6 +162,13 @@ TEST_F(IoPumpTest, AttendWakesASleeperToReap) {
   sleeper.join();
 }
 
+struct FlaggedWrite : FlaggedRequest {
+  FlaggedWrite() {
+    request.op = IoOp::kWrite;
+    request.durable = true;
+  }
+};
+
 class IoPumpExecuteTest : public IoPumpTest {
  protected:
   void SetUp() override { device_.AllowExecute(); }
@@ -174,37 +181,50 @@ class IoPumpExecuteTest : public IoPumpTest {
     Lock lock(mu_);
     return r.done;
   }
+  // Queues the write, and returns a thread that carries it out until EndExecution().
+  std::thread Executor(FlaggedWrite* write) {
+    Queue(write);
+    std::thread thread = Waiter(&write->done);
+    device_.AwaitExecution();
+    return thread;
+  }
 };
 
 TEST_F(IoPumpExecuteTest, ThreadThatWaitsForASingleRequestCarriesItOut) {
-  FlaggedRequest single;
-  Queue(&single);
-  std::thread waiter = Waiter(&single.done);
-  device_.AwaitExecution();
+  FlaggedWrite single;
+  std::thread waiter = Executor(&single);
   EXPECT_FALSE(Done(single));
   device_.EndExecution(absl::OkStatus());
   waiter.join();
   EXPECT_TRUE(Done(single));
   Lock lock(mu_);
   EXPECT_EQ(pump_.in_flight(), 0u);
+  EXPECT_EQ(pump_.counts().executed, 1u);
 }
 
-TEST_F(IoPumpExecuteTest, SeveralRequestsAreSubmitted) {
-  FlaggedRequest first, second;
+// A flush may take long, and others may have to wait for it.
+TEST_F(IoPumpExecuteTest, FlushesAndSeveralRequestsAreSubmitted) {
+  FlaggedRequest flush;
+  Queue(&flush);
+  std::thread waiter = Waiter(&flush.done);
+  device_.CompleteOne();
+  waiter.join();
+  FlaggedWrite first, second;
   Queue(&first);
   Queue(&second);
-  std::thread waiter = Waiter(&second.done);
+  waiter = Waiter(&second.done);
   device_.CompleteOne();
   device_.CompleteOne();
   waiter.join();
+  Lock lock(mu_);
+  EXPECT_EQ(pump_.counts().executed, 0u);
 }
 
 TEST_F(IoPumpExecuteTest, OtherThreadsReadMeanwhile) {
-  FlaggedRequest flush, read, second_read;
+  FlaggedWrite write;
+  FlaggedRequest read, second_read;
   read.request.op = second_read.request.op = IoOp::kRead;
-  Queue(&flush);
-  std::thread waiter = Waiter(&flush.done);
-  device_.AwaitExecution();
+  std::thread waiter = Executor(&write);
   Queue(&read);
   Queue(&second_read);
   std::thread reader = Waiter(&second_read.done);
@@ -212,17 +232,35 @@ TEST_F(IoPumpExecuteTest, OtherThreadsReadMeanwhile) {
   device_.CompleteOne();
   reader.join();
   EXPECT_TRUE(Done(read));
-  EXPECT_FALSE(Done(flush));
+  EXPECT_FALSE(Done(write));
+  device_.EndExecution(absl::OkStatus());
+  waiter.join();
+}
+
+TEST_F(IoPumpExecuteTest, StandByReapsMeanwhileWhatNobodyWaitsFor) {
+  FlaggedWrite write;
+  FlaggedRequest read;
+  read.request.op = IoOp::kRead;
+  std::thread waiter = Executor(&write);
+  std::thread background = Background();
+  {
+    Lock lock(mu_);
+    pump_.Queue(&read.request);
+    pump_.Kick(lock);
+    pump_.Attend();
+  }
+  device_.AwaitReaper();
+  device_.CompleteOne();
+  Stop(&background);
+  EXPECT_TRUE(Done(read));
   device_.EndExecution(absl::OkStatus());
   waiter.join();
 }
 
 // The failure must reach both. The kernel may tell it only to the one that ended first.
-TEST_F(IoPumpExecuteTest, FlushThatWasQueuedDuringAnExecutedOneCompletesWithIt) {
-  FlaggedRequest executed, submitted;
-  Queue(&executed);
-  std::thread waiter = Waiter(&executed.done);
-  device_.AwaitExecution();
+TEST_F(IoPumpExecuteTest, DurableWriteThatIsQueuedMeanwhileCompletesTogetherWithIt) {
+  FlaggedWrite executed, submitted;
+  std::thread waiter = Executor(&executed);
   Queue(&submitted);
   std::thread second = Waiter(&submitted.done);
   device_.CompleteOne();
@@ -232,15 +270,18 @@ TEST_F(IoPumpExecuteTest, FlushThatWasQueuedDuringAnExecutedOneCompletesWithIt) 
   waiter.join();
   second.join();
   EXPECT_FALSE(executed.request.status.ok());
-  EXPECT_FALSE(submitted.request.status.ok());
+  Lock lock(mu_);
+  EXPECT_EQ(pump_.in_flight(), 0u);
+  // Both are over, so it is known that cached writes may be lost.
+  FlaggedRequest flush;
+  device_.CompleteOne();
+  EXPECT_FALSE(pump_.Run(lock, &flush.request).ok());
 }
 
-TEST_F(IoPumpExecuteTest, ExecutedFlushCompletesWithOneThatWasQueuedMeanwhile) {
-  FlaggedRequest executed, submitted;
+TEST_F(IoPumpExecuteTest, ExecutedWriteCompletesTogetherWithOneThatIsQueuedMeanwhile) {
+  FlaggedWrite executed, submitted;
   submitted.request.status = absl::InternalError("asked");
-  Queue(&executed);
-  std::thread waiter = Waiter(&executed.done);
-  device_.AwaitExecution();
+  std::thread waiter = Executor(&executed);
   Queue(&submitted);
   std::thread second = Waiter(&submitted.done);
   device_.AwaitReaper();
@@ -250,7 +291,29 @@ TEST_F(IoPumpExecuteTest, ExecutedFlushCompletesWithOneThatWasQueuedMeanwhile) {
   device_.CompleteOne();
   waiter.join();
   second.join();
-  EXPECT_FALSE(executed.request.status.ok());
+  EXPECT_FALSE(executed.request.status.ok()) << "the other one may have lost what this one had written";
+}
+
+TEST_F(IoPumpExecuteTest, FlushIsSentAfterTheWritesThatCompleteTogether) {
+  FlaggedWrite executed, submitted;
+  FlaggedRequest flush;
+  std::thread waiter = Executor(&executed);
+  Queue(&submitted);
+  Queue(&flush);
+  std::thread second = Waiter(&submitted.done);
+  std::thread third = Waiter(&flush.done);
+  device_.AwaitReaper();
+  // The write fails, and waits for the other one.
+  device_.EndExecution(absl::InternalError("asked"));
+  std::this_thread::sleep_for(milliseconds(20));
+  EXPECT_FALSE(Done(executed));
+  device_.CompleteOne();
+  waiter.join();
+  second.join();
+  EXPECT_FALSE(Done(flush));
+  device_.CompleteOne();
+  third.join();
+  EXPECT_FALSE(flush.request.status.ok());
   Lock lock(mu_);
   EXPECT_EQ(pump_.in_flight(), 0u);
 }
