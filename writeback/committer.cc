@@ -517,6 +517,7 @@ Committer::Sent Committer::SendBatch(Lock& lock, Take take) {
   {
     const Unlocked unlocked(lock);
     built = BuildWrites(plan, *pieces, &commit);
+    if (built.ok() && commit.log.in_lane()) GatherData(&commit.data_writes.front().request, &gathered_);
     if (built.ok() && !data_first) make_record();
   }
   if (!built.ok()) parts_.health.Fail(built);

@@ -22,6 +22,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "base/aligned_buffer.h"
 #include "base/lock.h"
 #include "base/readiness.h"
 #include "writeback/batch_selector.h"
@@ -171,6 +172,9 @@ class Committer {
   bool hold_ GUARDED_BY_STORE_LOCK = false;
   // Holds how many blocks were prepared when there was no run for a longer log.
   BlockCount no_longer_log_at_ GUARDED_BY_STORE_LOCK;
+  // Holds the data of the commit that is in a lane. There is one such commit at a time, because it needs no flush only if
+  // it is alone. So its sender is the only one who uses the memory.
+  AlignedBuffer gathered_;
   bool batch_was_full_ GUARDED_BY_STORE_LOCK = false;  // the last commit left candidates behind
   // Holds the progress count at which none of the wanted change sets could be sent.
   uint64_t nothing_to_send_at_ GUARDED_BY_STORE_LOCK = UINT64_MAX;

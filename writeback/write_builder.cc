@@ -84,4 +84,14 @@ absl::Status BuildWrites(const Plan& plan, std::span<const CowPiece> pieces, Com
   return absl::OkStatus();
 }
 
+void GatherData(IoRequest* write, AlignedBuffer* memory) {
+  if (write->iov.size() < kGatherParts) return;
+  UNTORN_CHECK(write->length_bytes() <= kGatherBytes, "more data is gathered than there is memory for");
+  if (memory->size() == 0) *memory = AlignedBuffer(kGatherBytes, kHugePageBytes);
+  std::byte* to = memory->data();
+  for (const iovec& part : write->iov)
+    to = std::copy_n(static_cast<const std::byte*>(part.iov_base), part.iov_len, to);
+  write->iov = {{memory->data(), static_cast<size_t>(to - memory->data())}};
+}
+
 }  // namespace untorn

@@ -156,5 +156,29 @@ TEST_F(WriteBuilderTest, WhatGoesInPlaceAndWhatIsPackedAreNeverOneWrite) {
   EXPECT_EQ(Writes(), (Strings{"62:ab", "65:c", "64:i"}));
 }
 
+TEST_F(WriteBuilderTest, ManyPartsAreGatheredAndFewAreNot) {
+  AlignedBuffer memory;
+  for (size_t parts : {kGatherParts - 1, kGatherParts}) {
+    const bool many = parts == kGatherParts;
+    IoRequest write;
+    std::vector<AlignedBuffer> buffers;
+    for (size_t i = 0; i < parts; ++i) {
+      AlignedBuffer& b = buffers.emplace_back((1 + i % 2) * kBlockBytes);
+      std::fill_n(b.data(), b.size(), std::byte('a' + i));
+      write.iov.push_back({b.data(), b.size()});
+    }
+    const uint64_t length_bytes = write.length_bytes();
+    GatherData(&write, &memory);
+    EXPECT_EQ(write.iov.size(), many ? 1 : parts);
+    EXPECT_EQ(write.length_bytes(), length_bytes);
+    EXPECT_EQ(memory.size() > 0, many) << "memory is made when it is needed";
+    const auto* at = static_cast<const std::byte*>(write.iov[0].iov_base);
+    for (size_t i = 0; many && i < parts; ++i) {
+      EXPECT_TRUE(std::equal(buffers[i].data(), buffers[i].data() + buffers[i].size(), at)) << "part " << i;
+      at += buffers[i].size();
+    }
+  }
+}
+
 }  // namespace
 }  // namespace untorn
