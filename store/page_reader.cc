@@ -15,9 +15,11 @@
 namespace untorn::internal {
 namespace {
 
-constexpr BlockCount kPieceBlocks = 256;  // one device read
-constexpr size_t kPiecesAtOnce = 64;
+constexpr BlockCount kReadBlocks = 256;  // one device read
+constexpr size_t kReadsAtOnce = 64;
 constexpr BlockCount kBlocksAtOnce = 2048;
+// To read so many blocks that nobody wants takes less time than another request.
+constexpr BlockCount kGapBlocksMax = 4;
 constexpr uint64_t kPrefetchBytes = 512;    // behind these bytes the processor prefetches by itself
 constexpr BlockCount kKeepBlocksMax = 256;  // larger reads from the device do not displace the cache
 
@@ -40,7 +42,7 @@ void CopyTo(const IoVector& out, const Overlap& part, const std::byte* blocks) {
 
 }  // namespace
 
-// One device read.
+// Blocks that follow one another in the object and on the device.
 struct PageReader::Piece {
   BlockRange blocks;
   BlockNumber physical;
@@ -52,7 +54,16 @@ struct PageReader::Piece {
   // in `kept`, which have one block each.
   std::vector<BufferRef> kept;
   AlignedBuffer bytes;
-  IoRequest request;
+  IoRequest request;  // reads this piece only
+
+  BlockNumber physical_end() const { return physical + blocks.count; }
+};
+
+// Pieces that one request reads, in the order of the device. The gaps between them go to memory that nobody looks at.
+struct PageReader::DeviceRead {
+  absl::Span<Piece* const> pieces;
+  IoRequest of_several;
+  IoRequest* request() { return pieces.size() == 1 ? &pieces.front()->request : &of_several; }
 };
 
 struct PageReader::Plan {
@@ -138,14 +149,14 @@ void PageReader::PinPieces(ObjectState& object, Plan* plan) {
       // Mappings that follow one another on the device are read as one.
       const bool follows = piece != nullptr && piece->blocks.end() == at &&
                            piece->physical + piece->blocks.count == rest.physical &&
-                           piece->excused == excused && piece->blocks.count < kPieceBlocks;
+                           piece->excused == excused && piece->blocks.count < kReadBlocks;
       if (!follows) {
         piece = &plan->pieces.emplace_back();
         piece->blocks = {at, 0};
         piece->physical = rest.physical;
         piece->excused = excused;
       }
-      const BlockCount n = std::min(kPieceBlocks - piece->blocks.count, rest.logical.count);
+      const BlockCount n = std::min(kReadBlocks - piece->blocks.count, rest.logical.count);
       const BlockChecksums checksums = rest.checksums.Copy(n);
       piece->checksums.insert(piece->checksums.end(), checksums.begin(), checksums.end());
       piece->blocks.count += n;
@@ -215,42 +226,100 @@ void PageReader::FillFromPiece(const Plan& plan, const Piece& piece) {
   }
 }
 
+// Returns the end of the pieces that one request reads from order[first] on.
+size_t PageReader::EndOfRead(absl::Span<Piece* const> order, size_t first) {
+  size_t end = first + 1;
+  for (; end < order.size(); ++end) {
+    const BlockNumber gap_start = order[end - 1]->physical_end();
+    // In a damaged store two pieces may overlap.
+    if (order[end]->physical < gap_start || order[end]->physical - gap_start > kGapBlocksMax) break;
+    if (order[end]->physical_end() - order[first]->physical > kReadBlocks) break;
+  }
+  return end;
+}
+
+PageReader::DeviceRead PageReader::MakeRead(absl::Span<Piece* const> pieces, std::byte* gap_memory) {
+  DeviceRead read;
+  read.pieces = pieces;
+  if (pieces.size() == 1) return read;
+  read.of_several.op = IoOp::kRead;
+  read.of_several.offset_bytes = ByteOffset(pieces.front()->physical);
+  const Piece* before = nullptr;
+  for (const Piece* piece : pieces) {
+    const BlockCount gap = before != nullptr ? piece->physical - before->physical_end() : BlockCount(0);
+    if (gap > 0) read.of_several.iov.push_back({gap_memory, Bytes(gap)});
+    read.of_several.iov.insert(read.of_several.iov.end(), piece->request.iov.begin(),
+                               piece->request.iov.end());
+    before = piece;
+  }
+  return read;
+}
+
+// Reads the pieces from the device. Begins and ends with the lock.
+absl::Status PageReader::RunReads(Lock& lock, std::vector<DeviceRead>& reads) {
+  std::vector<IoRequest*> requests;
+  for (DeviceRead& read : reads) requests.push_back(read.request());
+  if (parts_.pump.RunAll(lock, requests).ok()) return absl::OkStatus();
+  // A read of several pieces may have failed for a gap, so each of its pieces is read alone.
+  requests.clear();
+  absl::Status status;
+  for (DeviceRead& read : reads) {
+    if (read.request()->status.ok()) continue;
+    if (read.pieces.size() == 1) {
+      status.Update(read.request()->status);
+    } else {
+      for (Piece* piece : read.pieces) requests.push_back(&piece->request);
+    }
+  }
+  if (status.ok()) status = parts_.pump.RunAll(lock, requests);
+  return status;
+}
+
 // Reads the pieces, group by group, and fills the caller's memory. Begins and ends without the lock.
 absl::Status PageReader::Fetch(Lock& lock, ObjectState& object, Plan& plan) {
+  std::vector<Piece*> order;
+  for (Piece& piece : plan.pieces) order.push_back(&piece);
+  std::sort(order.begin(), order.end(),
+            [](const Piece* a, const Piece* b) { return a->physical < b->physical; });
+  AlignedBuffer gap_memory;
   absl::Status status;
-  for (size_t from = 0, to = 0; from < plan.pieces.size(); from = to) {
-    std::vector<IoRequest*> requests;
+  for (size_t from = 0, to = 0; from < order.size(); from = to) {
+    std::vector<DeviceRead> reads;
     // A group is bounded, so that a large read does not take memory for all its blocks at once.
-    for (BlockCount blocks; to < plan.pieces.size() && to - from < kPiecesAtOnce; ++to) {
-      Piece& piece = plan.pieces[to];
-      if (blocks > 0 && blocks + piece.blocks.count > kBlocksAtOnce) break;
-      blocks += piece.blocks.count;
-      PrepareFetch(plan, &piece);
-      requests.push_back(&piece.request);
+    for (BlockCount blocks; to < order.size() && reads.size() < kReadsAtOnce;) {
+      const size_t end = EndOfRead(order, to);
+      const BlockCount count = order[end - 1]->physical_end() - order[to]->physical;
+      if (blocks > 0 && blocks + count > kBlocksAtOnce) break;
+      blocks += count;
+      for (size_t i = to; i < end; ++i) PrepareFetch(plan, order[i]);
+      if (end - to > 1 && gap_memory.size() == 0) gap_memory = AlignedBuffer(Bytes(kGapBlocksMax));
+      reads.push_back(MakeRead(absl::MakeSpan(order).subspan(to, end - to), gap_memory.data()));
+      to = end;
     }
+    const absl::Span<Piece* const> group = absl::MakeSpan(order).subspan(from, to - from);
     lock.lock();
     // After an error nothing more is read, but the pages of the other groups must still go.
-    if (status.ok()) status = parts_.pump.RunAll(lock, requests);
+    if (status.ok()) status = RunReads(lock, reads);
     lock.unlock();
-    for (size_t i = from; status.ok() && i < to; ++i) {
-      Verify(plan.pieces[i]);
-      FillFromPiece(plan, plan.pieces[i]);
+    for (Piece* piece : group) {
+      if (!status.ok()) break;
+      Verify(*piece);
+      FillFromPiece(plan, *piece);
     }
     lock.lock();
-    for (size_t i = from; i < to; ++i) {
-      absl::Status told = TellWrong(object, plan.pieces[i]);
+    for (const Piece* piece : group) {
+      absl::Status told = TellWrong(object, *piece);
       if (status.ok()) status = std::move(told);
     }
-    for (size_t i = from; i < to; ++i) {
-      Piece& piece = plan.pieces[i];
+    for (Piece* piece : group) {
       // After a failed read the pages of all pieces go, because nobody knows which piece has failed.
-      ObjectBlock block = piece.blocks.start;
-      for (BufferRef& kept : piece.kept) {
+      ObjectBlock block = piece->blocks.start;
+      for (BufferRef& kept : piece->kept) {
         parts_.fork.pages().FillRead(object, block, plan.token, status.ok() ? std::move(kept) : BufferRef());
         ++block;
       }
-      piece.kept.clear();
-      piece.bytes = AlignedBuffer();
+      piece->kept.clear();
+      piece->bytes = AlignedBuffer();
     }
     lock.unlock();
   }

@@ -8,12 +8,15 @@
 #ifndef UNTORN_STORE_PAGE_READER_H_
 #define UNTORN_STORE_PAGE_READER_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "base/lock.h"
 #include "base/readiness.h"
 #include "cow/object_state.h"
@@ -37,6 +40,7 @@ class PageReader {
  private:
   struct Plan;
   struct Piece;
+  struct DeviceRead;
 
   Readiness MakePlan(Lock& lock, ObjectState& object, Plan* plan) REQUIRES_STORE_LOCK;
   void PinPieces(ObjectState& object, Plan* plan) REQUIRES_STORE_LOCK;
@@ -46,6 +50,9 @@ class PageReader {
   void Verify(Piece& piece) const;
   // Counts the blocks that did not match, and returns kDataLoss if that is damage.
   absl::Status TellWrong(const ObjectState& object, const Piece& piece) REQUIRES_STORE_LOCK;
+  static size_t EndOfRead(absl::Span<Piece* const> order, size_t first);
+  static DeviceRead MakeRead(absl::Span<Piece* const> pieces, std::byte* gap_memory);
+  absl::Status RunReads(Lock& lock, std::vector<DeviceRead>& reads) REQUIRES_STORE_LOCK;
   static void FillFromPiece(const Plan& plan, const Piece& piece);
   absl::Status Fetch(Lock& lock, ObjectState& object, Plan& plan) EXCLUDES_STORE_LOCK;
 

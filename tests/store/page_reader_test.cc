@@ -45,6 +45,11 @@ class PageReaderTest : public StoreTest {
     fork().CheckInvariants();
     return letters;
   }
+  // Each write has a record behind it, so each block lies alone.
+  void WriteApart() {
+    char letter = 'a';
+    for (ObjectBlock b = 0; b < 6; ++b) WriteToDevice({b, 1}, letter++);
+  }
   // Calls `then`, with the lock held, when the next read is on its way to the device.
   void WhenReading(std::function<void()> then) {
     device().OnSubmit([this, then = std::move(then), done = false](const IoRequest& request) mutable {
@@ -216,6 +221,20 @@ TEST_F(PageReaderTest, FailedReadLeavesNoPageAndTheStoreWell) {
   EXPECT_FALSE(parts().health.failed());
   EXPECT_FALSE(volume().space().ReadOutstanding(MappingsOf({0, 2})[0].extent()));
   EXPECT_EQ(Read({0, 2}), "aa");
+}
+
+TEST_F(PageReaderTest, PiecesThatLieCloseOnTheDeviceAreReadByOneRequest) {
+  WriteApart();
+  const uint64_t reads = simulated().counts().reads;
+  EXPECT_EQ(Read({0, 6}), "abcdef");
+  EXPECT_LT(simulated().counts().reads - reads, 6u);
+}
+
+TEST_F(PageReaderTest, BlockThatNobodyWantsMayBeUnreadable) {
+  WriteApart();
+  simulated().FailAfter(IoOp::kRead, 1, absl::DataLossError("the sector is gone"));
+  EXPECT_EQ(Read({0, 6}), "abcdef");
+  EXPECT_EQ(simulated().faults_seen(), 1u);
 }
 
 }  // namespace
