@@ -20,6 +20,7 @@ bool Caches(const IoRequest& request) { return IsWrite(request.op) && !request.d
 
 void IoPump::PutInOutbox(IoRequest* request) {
   ++in_flight_;
+  ++queued_;
   const bool waits = request->op == IoOp::kFlush && !together_.empty();
   (waits ? after_them_ : outbox_).push_back(request);
   if (request->durable && !together_.empty()) together_.push_back(request);
@@ -157,6 +158,11 @@ void IoPump::StandBy(Lock& lock, int timeout_ms, absl::FunctionRef<bool()> ready
 }
 
 void IoPump::Reap(Lock& lock) {
+  AwaitCompletions(lock);
+  Complete(lock, &completed_);
+}
+
+void IoPump::AwaitCompletions(Lock& lock) {
   reaping_ = true;
   // While this thread reaps, a sleeper with work can do the shared job.
   Seat* const leader = TakeLeader();
@@ -169,25 +175,31 @@ void IoPump::Reap(Lock& lock) {
   lock.lock();
   spare_ = std::move(batch);
   reaping_ = false;
-  Complete(lock, &completed_);
 }
 
 bool IoPump::MayExecute() const {
-  return outbox_.size() == 1 && in_flight_ == executing_ + 1 && device_.info().can_execute &&
-         outbox_.front()->op != IoOp::kFlush && (together_.empty() || !outbox_.front()->durable);
+  if (outbox_.size() != 1 || !device_.info().can_execute) return false;
+  const IoRequest& request = *outbox_.front();
+  if (request.op == IoOp::kFlush) return false;
+  if (in_flight_ == executing_ + 1) return together_.empty() || !request.durable;
+  return request.op == IoOp::kRead && reaping_ && read_road_.better() == Road::kExecute;
 }
 
 void IoPump::RunSingle(Lock& lock) {
   using Clock = std::chrono::steady_clock;
   RoadChoice& choice = outbox_.front()->op == IoOp::kRead ? read_road_ : write_road_;
-  const Road road = device_.info().submit_blocks ? Road::kExecute : choice.Next();
+  // Only requests that have the device to themselves can be compared.
+  const bool alone = in_flight_ == 1;
+  const uint64_t queued = queued_;
+  const Road road = alone && !device_.info().submit_blocks ? choice.Next() : choice.better();
   const Clock::time_point start = Clock::now();
   if (road == Road::kExecute) {
     Execute(lock);
   } else {
-    Reap(lock);
+    AwaitCompletions(lock);
   }
-  choice.Took(road, std::chrono::nanoseconds(Clock::now() - start).count());
+  if (alone && queued == queued_) choice.Took(road, std::chrono::nanoseconds(Clock::now() - start).count());
+  Complete(lock, road == Road::kExecute ? &executed_ : &completed_);
 }
 
 void IoPump::Execute(Lock& lock) {
@@ -204,7 +216,6 @@ void IoPump::Execute(Lock& lock) {
   }
   --executing_;
   executed_.assign(1, request);
-  Complete(lock, &executed_);
 }
 
 void IoPump::CompleteTogether(std::vector<IoRequest*>* completed) {

@@ -5,14 +5,15 @@
 // of I/O that nobody waits for. The pump wakes a thread only if the thread's condition is true,
 // or if the thread is to reap or to do the shared job.
 //
-// A thread that waits for a single request, while the device has no other, carries the request out itself if the device
-// can do so (Device::Execute) and that is the faster road (RoadChoice). Meanwhile others reap what they send.
+// A thread may also carry a request out itself, if the device can do so (Device::Execute) and that is the faster road
+// (RoadChoice). A write must be alone for that. A read needs a thread that reaps for the others.
 //
 // A flush that fails may have lost writes that it covered, and no later flush brings them back. Another
 // thread may wait for the same writes with a flush of its own. So after one flush has failed, every flush
 // that completes later fails too. A write that was to be durable counts as a flush here: the device may have
 // flushed for it. Nobody can tell in which order a write that a thread carries out and one that was submitted meanwhile
-// have ended. So durable writes that overlap such a write complete together with it, and a flush is sent after them.
+// have ended. So durable writes that overlap such a write complete together with it, and a flush is sent after them. Of
+// requests that were all submitted, the pump trusts the order of completion.
 //
 // A write may find no space in the file system below (FoundNoSpace). The pump then keeps it, and sends the same bytes to
 // the same place again until there is room. Where the file system may
@@ -154,11 +155,12 @@ class IoPump {
   bool Reapable() const REQUIRES_STORE_LOCK {
     return in_flight_ > executing_ + held_.size() + after_them_.size();
   }
-  // Sends the outbox, then waits for completions.
+  // Sends the outbox, then waits for completions, and handles these.
   void Reap(Lock& lock) REQUIRES_STORE_LOCK;
-  // Says whether the outbox has a single request, the device has none, and this thread may carry the request out.
+  void AwaitCompletions(Lock& lock) REQUIRES_STORE_LOCK;
+  // Says whether this thread may carry out the only request of the outbox.
   bool MayExecute() const REQUIRES_STORE_LOCK;
-  // Gets that request done on the faster road.
+  // Takes that request down the faster road.
   void RunSingle(Lock& lock) REQUIRES_STORE_LOCK;
   void Execute(Lock& lock) REQUIRES_STORE_LOCK;
   // Holds back the durable writes that must complete with others, or adds those that were held back.
@@ -184,11 +186,12 @@ class IoPump {
       0;  // requests that are queued or given to the device, and not completed
   bool reaping_ GUARDED_BY_STORE_LOCK = false;
   RoadChoice read_road_ GUARDED_BY_STORE_LOCK, write_road_ GUARDED_BY_STORE_LOCK;
+  uint64_t queued_ GUARDED_BY_STORE_LOCK = 0;     // requests that were ever queued, those sent again too
   uint64_t executing_ GUARDED_BY_STORE_LOCK = 0;  // requests that threads carry out themselves
   // A durable write that a thread carries out, and those that were queued since. They complete together.
-  std::vector<const IoRequest*> together_ GUARDED_BY_STORE_LOCK;  // those that are not over
-  std::vector<IoRequest*> held_ GUARDED_BY_STORE_LOCK;            // those that are over
-  std::vector<IoRequest*> after_them_ GUARDED_BY_STORE_LOCK;      // flushes that are sent then
+  std::vector<const IoRequest*> together_ GUARDED_BY_STORE_LOCK;  // the device still has these
+  std::vector<IoRequest*> held_ GUARDED_BY_STORE_LOCK;            // the device has handed these back
+  std::vector<IoRequest*> after_them_ GUARDED_BY_STORE_LOCK;      // flushes wait here until all are completed
   IoCounts counts_ GUARDED_BY_STORE_LOCK;
   bool keeps_ GUARDED_BY_STORE_LOCK = false;
   std::function<void(const absl::Status&)> tell_ GUARDED_BY_STORE_LOCK;

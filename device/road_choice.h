@@ -5,7 +5,7 @@
 // the choice compares how long both took lately.
 //
 // Invariants
-//  1. Every kTrial requests of the better road are measured against the next kTrial of the other one, by their medians.
+//  1. A trial measures the last kTrial requests of the better road against the next kTrial of the other one, by their medians.
 //  2. A trial that confirms the choice doubles the number of requests until the next trial, up to kRestMax.
 //
 // Threading: as the owner says.
@@ -25,7 +25,8 @@ class RoadChoice {
   static constexpr size_t kTrial = 32;
   static constexpr uint64_t kRestMin = 256, kRestMax = 16384;
 
-  // Returns the road of the next request.
+  Road better() const { return better_; }
+  // Returns the road of the next request that is measured.
   Road Next() const { return in_trial_ ? Other() : better_; }
   // Takes how long a request took on that road.
   void Took(Road road, int64_t ns);

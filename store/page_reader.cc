@@ -59,9 +59,11 @@ struct PageReader::Piece {
   BlockNumber physical_end() const { return physical + blocks.count; }
 };
 
-// Pieces that one request reads, in the order of the device. The gaps between them go to memory that nobody looks at.
+// Pieces that one request reads, in the order of the device. The gaps between them go to memory that nobody looks at. Each
+// block has memory of its own: layers that check what they read would take two blocks in one place for damage.
 struct PageReader::DeviceRead {
   absl::Span<Piece* const> pieces;
+  std::vector<BufferRef> gaps;
   IoRequest of_several;
   IoRequest* request() { return pieces.size() == 1 ? &pieces.front()->request : &of_several; }
 };
@@ -238,19 +240,23 @@ size_t PageReader::EndOfRead(absl::Span<Piece* const> order, size_t first) {
   return end;
 }
 
-PageReader::DeviceRead PageReader::MakeRead(absl::Span<Piece* const> pieces, std::byte* gap_memory) {
+PageReader::DeviceRead PageReader::MakeRead(absl::Span<Piece* const> pieces) const {
   DeviceRead read;
   read.pieces = pieces;
   if (pieces.size() == 1) return read;
+  BlockCount gap_blocks = pieces.back()->physical_end() - pieces.front()->physical;
+  for (const Piece* piece : pieces) gap_blocks -= piece->blocks.count;
+  read.gaps.resize(gap_blocks.value());
+  if (gap_blocks > 0) parts_.buffers.New(read.gaps);
+  auto gap = read.gaps.begin();
   read.of_several.op = IoOp::kRead;
   read.of_several.offset_bytes = ByteOffset(pieces.front()->physical);
-  const Piece* before = nullptr;
+  auto& iov = read.of_several.iov;
+  BlockNumber at = pieces.front()->physical;
   for (const Piece* piece : pieces) {
-    const BlockCount gap = before != nullptr ? piece->physical - before->physical_end() : BlockCount(0);
-    if (gap > 0) read.of_several.iov.push_back({gap_memory, Bytes(gap)});
-    read.of_several.iov.insert(read.of_several.iov.end(), piece->request.iov.begin(),
-                               piece->request.iov.end());
-    before = piece;
+    for (; at < piece->physical; ++at) iov.push_back({(gap++)->data(), kBlockBytes});
+    iov.insert(iov.end(), piece->request.iov.begin(), piece->request.iov.end());
+    at = piece->physical_end();
   }
   return read;
 }
@@ -281,7 +287,6 @@ absl::Status PageReader::Fetch(Lock& lock, ObjectState& object, Plan& plan) {
   for (Piece& piece : plan.pieces) order.push_back(&piece);
   std::sort(order.begin(), order.end(),
             [](const Piece* a, const Piece* b) { return a->physical < b->physical; });
-  AlignedBuffer gap_memory;
   absl::Status status;
   for (size_t from = 0, to = 0; from < order.size(); from = to) {
     std::vector<DeviceRead> reads;
@@ -292,8 +297,7 @@ absl::Status PageReader::Fetch(Lock& lock, ObjectState& object, Plan& plan) {
       if (blocks > 0 && blocks + count > kBlocksAtOnce) break;
       blocks += count;
       for (size_t i = to; i < end; ++i) PrepareFetch(plan, order[i]);
-      if (end - to > 1 && gap_memory.size() == 0) gap_memory = AlignedBuffer(Bytes(kGapBlocksMax));
-      reads.push_back(MakeRead(absl::MakeSpan(order).subspan(to, end - to), gap_memory.data()));
+      reads.push_back(MakeRead(absl::MakeSpan(order).subspan(to, end - to)));
       to = end;
     }
     const absl::Span<Piece* const> group = absl::MakeSpan(order).subspan(from, to - from);
@@ -312,7 +316,7 @@ absl::Status PageReader::Fetch(Lock& lock, ObjectState& object, Plan& plan) {
       if (status.ok()) status = std::move(told);
     }
     for (Piece* piece : group) {
-      // After a failed read the pages of all pieces go, because nobody knows which piece has failed.
+      // After a failed read the pages of all pieces go.
       ObjectBlock block = piece->blocks.start;
       for (BufferRef& kept : piece->kept) {
         parts_.fork.pages().FillRead(object, block, plan.token, status.ok() ? std::move(kept) : BufferRef());

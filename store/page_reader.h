@@ -51,7 +51,7 @@ class PageReader {
   // Counts the blocks that did not match, and returns kDataLoss if that is damage.
   absl::Status TellWrong(const ObjectState& object, const Piece& piece) REQUIRES_STORE_LOCK;
   static size_t EndOfRead(absl::Span<Piece* const> order, size_t first);
-  static DeviceRead MakeRead(absl::Span<Piece* const> pieces, std::byte* gap_memory);
+  DeviceRead MakeRead(absl::Span<Piece* const> pieces) const;
   absl::Status RunReads(Lock& lock, std::vector<DeviceRead>& reads) REQUIRES_STORE_LOCK;
   static void FillFromPiece(const Plan& plan, const Piece& piece);
   absl::Status Fetch(Lock& lock, ObjectState& object, Plan& plan) EXCLUDES_STORE_LOCK;

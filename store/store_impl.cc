@@ -263,8 +263,11 @@ absl::Status StoreImpl::Resize(uint64_t size_bytes, const ShrinkOptions& options
     lock.unlock();
     return ShrinkTo(*this, total, options);
   }
+  const bool shorter = total < volume.geometry().total_blocks && storage_->info.needs_preparing;
   volume.Resize(total);
-  return writeback_.checkpointer().Checkpoint(lock);
+  RETURN_IF_ERROR(writeback_.checkpointer().Checkpoint(lock));
+  // The file is longer than what is prepared if a process ended while it prepared more.
+  return shorter ? volume.CutFile(lock) : absl::OkStatus();
 }
 
 void StoreImpl::CheckInvariants() const {

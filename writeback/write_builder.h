@@ -20,7 +20,7 @@ absl::Status BuildWrites(const Plan& plan, std::span<const CowPiece> pieces, Com
 
 // Copies the data of a write to one piece of memory, if the write has kGatherParts parts or more. For a disk that takes few
 // long pieces faster than many short ones, the copy costs less than it saves. The write must not be queued yet. `memory` is
-// made when it is first needed. It must stay as it is until the write is over.
+// made when it is first needed. The memory must stay as it is until the write is over.
 inline constexpr size_t kGatherParts = 8;
 inline constexpr size_t kGatherBytes = kHugePageBytes;
 void GatherData(IoRequest* write, AlignedBuffer* memory);

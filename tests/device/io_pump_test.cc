@@ -237,6 +237,27 @@ TEST_F(IoPumpExecuteTest, OtherThreadsReadMeanwhile) {
   waiter.join();
 }
 
+TEST_F(IoPumpExecuteTest, ReadIsCarriedOutWhileAnotherThreadReaps) {
+  FlaggedWrite first, second;
+  FlaggedRequest read;
+  read.request.op = IoOp::kRead;
+  Queue(&first);
+  Queue(&second);
+  std::thread writer = Waiter(&second.done);
+  device_.AwaitReaper();
+  Queue(&read);
+  std::thread reader = Waiter(&read.done);
+  device_.AwaitExecution();
+  device_.EndExecution(absl::OkStatus());
+  reader.join();
+  EXPECT_FALSE(Done(first));
+  device_.CompleteOne();
+  device_.CompleteOne();
+  writer.join();
+  Lock lock(mu_);
+  EXPECT_EQ(pump_.in_flight(), 0u);
+}
+
 TEST_F(IoPumpExecuteTest, StandByReapsMeanwhileWhatNobodyWaitsFor) {
   FlaggedWrite write;
   FlaggedRequest read;

@@ -237,5 +237,14 @@ TEST_F(PageReaderTest, BlockThatNobodyWantsMayBeUnreadable) {
   EXPECT_EQ(simulated().faults_seen(), 1u);
 }
 
+TEST_F(PageReaderTest, PartsOfBlocksThatLieApartAreReadWithoutTheCache) {
+  WriteApart();
+  std::string bytes(4 * kBlockBytes, '?');
+  EXPECT_EQ(ReadBytes(kBlockBytes / 2, bytes, {.bypass_cache = true}).value_or(0), bytes.size());
+  std::string expected(kBlockBytes / 2, 'a');
+  for (char letter : {'b', 'c', 'd'}) expected.append(kBlockBytes, letter);
+  EXPECT_EQ(bytes, expected + std::string(kBlockBytes / 2, 'e'));
+}
+
 }  // namespace
 }  // namespace untorn::internal

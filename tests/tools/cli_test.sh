@@ -91,7 +91,10 @@ expect 0 '' create huge.untorn --size=1000000T
 expect 0 '' put huge.untorn kept.before kept --quiet
 expect 0 'huge.untorn: clean' fsck huge.untorn
 (($(stat -c %s huge.untorn) < 200000000 && $(stat -c %s growing.untorn) < 100000000)) || fail "a store begins large"
+# A process that ended while it prepared more leaves the file too long.
+truncate --size=200M huge.untorn
 expect 0 'at most 128.0 GiB, before' resize huge.untorn --size=128G
+(($(stat -c %s huge.untorn) < 200000000)) || fail "resize to less leaves the file too long"
 expect 1 'does not fit' resize huge.untorn --size=8M
 expect 0 'at most 24.0 MiB, before' resize huge.untorn --size=24M
 (($(stat -c %s huge.untorn) <= 25165824)) || fail "resize to less does not cut the file"
