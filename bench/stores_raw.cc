@@ -56,9 +56,16 @@ class RawOneWrite : public PageStore {
     if (ring_made_) io_uring_queue_exit(&ring_);
   }
 
-  absl::Status Commit(int, std::span<const PageWrite> pages) override {
+  absl::Status Commit(int client, std::span<const PageWrite> pages) override {
+    // RWF_ATOMIC takes one piece of memory.
+    if ((how_.flags & RWF_ATOMIC) != 0 && pages.size() > 1) {
+      for (const PageWrite& page : pages) {
+        if (absl::Status s = Commit(client, {&page, 1}); !s.ok()) return s;
+      }
+      return absl::OkStatus();
+    }
     const uint64_t bytes = pages.size() * options_.page_bytes;
-    uint64_t place = Place(pages);
+    const uint64_t place = Place(pages);
     iov_.clear();
     for (const PageWrite& p : pages) iov_.push_back({const_cast<std::byte*>(p.data), options_.page_bytes});
     if (how_.copies_and_hashes) {

@@ -242,6 +242,12 @@ size_t EncodedBytes(const LogEntry& e) {
   return 0;
 }
 
+size_t EncodedBytes(std::span<const LogEntry> entries) {
+  size_t bytes = 0;
+  for (const LogEntry& e : entries) bytes += EncodedBytes(e);
+  return bytes;
+}
+
 void EncodeEntry(const LogEntry& e, Lsn lsn, std::byte* out) {
   Writer w(out);
   EntryHead head{static_cast<uint8_t>(e.type), static_cast<uint8_t>(lsn.value()),

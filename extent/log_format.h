@@ -124,6 +124,7 @@ constexpr size_t MapEntryBytes(MappingState state, BlockCount blocks) {
 inline constexpr size_t kMapEntryBytes = MapEntryBytes(MappingState::kWritten, 1);
 inline constexpr size_t kEntryBytesMax = MapEntryBytes(MappingState::kWritten, kMapEntryBlocksMax);
 size_t EncodedBytes(const LogEntry& entry);
+size_t EncodedBytes(std::span<const LogEntry> entries);
 // Counts the blocks of a record whose entries have this many encoded bytes in all.
 inline BlockCount RecordBlocks(size_t entry_bytes) { return BlocksFor(kRecordHeaderBytes + entry_bytes); }
 

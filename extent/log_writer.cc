@@ -122,8 +122,7 @@ void LogWriter::BeginInLane(LogReservation reservation, std::vector<LogEntry> en
   if (!HasUnfolded()) unfolded_ = {next_lsn_, next_lsn_, 0, 0};
   unfolded_.last = next_lsn_;
   unfolded_.entries += static_cast<uint32_t>(entries.size());
-  out->entry_bytes = 0;
-  for (const LogEntry& e : entries) out->entry_bytes += EncodedBytes(e);
+  out->entry_bytes = EncodedBytes(entries);
   unfolded_.bytes += out->entry_bytes;
   UNTORN_CHECK(unfolded_.bytes <= kLaneEntryBytesMax, "a lane record says more than it has room for");
   UNTORN_CHECK(before + reservation.blocks() >= RecordBlocks(unfolded_.bytes),

@@ -171,19 +171,14 @@ absl::StatusOr<Extent> SpaceLedger::Allocate(Lock& lock, const AllocationRequest
   }
 }
 
-absl::StatusOr<Extent> SpaceLedger::AllocateAlignedOrAnywhere(Lock& lock, BlockCount want_blocks,
-                                                              BlockCount alignment_blocks) {
-  absl::StatusOr<Extent> aligned = Allocate(lock, {.want_blocks = want_blocks,
-                                                   .min_blocks = alignment_blocks,
-                                                   .alignment_blocks = alignment_blocks,
-                                                   .enough_blocks = alignment_blocks});
-  if (!absl::IsResourceExhausted(aligned.status())) return aligned;
-  return Allocate(lock, {.want_blocks = want_blocks});
-}
-
 absl::StatusOr<Extent> SpaceLedger::AllocateNextOf(Lock& lock, BlockCount rest) {
-  return AllocateAlignedOrAnywhere(
-      lock, rest, std::min(kLongRunAlignmentBlocks, BlockCount(std::bit_floor(rest.value()))));
+  const BlockCount alignment = std::min(kLongRunAlignmentBlocks, BlockCount(std::bit_floor(rest.value())));
+  absl::StatusOr<Extent> aligned = Allocate(lock, {.want_blocks = rest,
+                                                   .min_blocks = alignment,
+                                                   .alignment_blocks = alignment,
+                                                   .enough_blocks = alignment});
+  if (!absl::IsResourceExhausted(aligned.status())) return aligned;
+  return Allocate(lock, {.want_blocks = rest});
 }
 
 absl::Status SpaceLedger::WriteZeros(Lock& lock, Extent extent) {

@@ -152,11 +152,8 @@ class SpaceLedger {
   // Allocates a run, and loads parts of the map as needed. Returns kResourceExhausted if there is no such
   // run.
   absl::StatusOr<Extent> Allocate(Lock& lock, const AllocationRequest& request) REQUIRES_STORE_LOCK;
-  // Allocates a run that begins at a multiple of the alignment and is at least as long. If there is none,
-  // the call allocates any run.
-  absl::StatusOr<Extent> AllocateAlignedOrAnywhere(Lock& lock, BlockCount want_blocks,
-                                                   BlockCount alignment_blocks) REQUIRES_STORE_LOCK;
-  // Allocates the next run for a long range. The alignment is 64 KiB, or what a shorter rest allows.
+  // Allocates the next run for a long range. The run begins at a multiple of 64 KiB, or of what a shorter rest allows, and is
+  // at least as long. If there is none, the call allocates any run.
   absl::StatusOr<Extent> AllocateNextOf(Lock& lock, BlockCount rest) REQUIRES_STORE_LOCK;
   // Gives back, at once, an extent that no record ever named. No I/O on the extent may be outstanding.
   absl::Status ReturnUnused(Extent extent) REQUIRES_STORE_LOCK { return free_.MarkFree(extent); }

@@ -91,8 +91,7 @@ absl::Status Volume::Recover(const LogTail& tail, std::vector<LogEntry>* outside
 absl::Status Volume::WriteFold(Lock& lock, std::vector<LogEntry> outside, Generation superblock_generation,
                                LogTail* tail) {
   const Superblock& superblock = state_.superblock;
-  size_t entry_bytes = 0;
-  for (const LogEntry& e : outside) entry_bytes += EncodedBytes(e);
+  const size_t entry_bytes = EncodedBytes(outside);
   const uint64_t commits = tail->lsn.value() - tail->ring_lsn.value();
   const BlockCount blocks = RecordBlocks(entry_bytes);
   if (!LogHasRoom(tail->position - superblock.checkpoint_position, blocks, superblock.geometry.log.count) ||

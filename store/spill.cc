@@ -17,7 +17,6 @@ namespace untorn::internal {
 namespace {
 
 constexpr BlockCount kExtentBlocksMax = kMapEntryBlocksMax;  // one log entry
-constexpr BlockCount kAlignmentBlocks = 16;
 
 }  // namespace
 
@@ -163,9 +162,7 @@ absl::Status Spill::WriteRange(ObjectDraft& draft, BlockRange range, const std::
   space_.Add(*std::move(entries));
   uint64_t entries_needed = 1;  // for the split
   for (BlockCount at; at < range.count;) {
-    const BlockCount left = range.count - at;
-    const BlockCount alignment = left >= kAlignmentBlocks ? kAlignmentBlocks : BlockCount(1);
-    ASSIGN_OR_RETURN(const Extent extent, volume.space().AllocateAlignedOrAnywhere(lock, left, alignment));
+    ASSIGN_OR_RETURN(const Extent extent, volume.space().AllocateNextOf(lock, range.count - at));
     reserved.ReleaseBlocks(extent.count);
     std::vector<Hash128> hashes;
     if (absl::Status written = WriteExtent(lock, extent, buffers.data() + at.value(), &hashes);

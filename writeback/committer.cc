@@ -456,9 +456,7 @@ void Committer::BeginRecord(LogReservation room, std::vector<LogEntry> entries, 
   LogWriter& log = parts_.volume.log();
   Lanes& lanes = parts_.volume.lanes();
   if (lane.data) {
-    size_t bytes = 0;
-    for (const LogEntry& e : entries) bytes += EncodedBytes(e);
-    if (log.LaneRecordHasRoom(bytes, lane.record_blocks)) {
+    if (log.LaneRecordHasRoom(EncodedBytes(entries), lane.record_blocks)) {
       return log.BeginInLane(std::move(room), std::move(entries), lane.data->end(), &commit->log);
     }
     lanes.RecordGoesToRing();
