@@ -13,21 +13,19 @@ namespace {
 
 constexpr int kSpacePauseMsMax = 64;
 
-// Says whether a write counts as cached until it is flushed.
-bool Caches(const IoRequest& request) { return IsWrite(request.op) && !request.durable && !request.zeros; }
-
 }  // namespace
 
 void IoPump::PutInOutbox(IoRequest* request) {
   ++in_flight_;
   ++queued_;
-  const bool waits = request->op == IoOp::kFlush && !together_.empty();
-  (waits ? after_them_ : outbox_).push_back(request);
-  if (request->durable && !together_.empty()) together_.push_back(request);
+  if (request->op == IoOp::kFlush && overlapping_.under_way()) return overlapping_.SendLater(request);
+  outbox_.push_back(request);
+  if (request->durable && overlapping_.under_way()) overlapping_.Add(request);
 }
 
 void IoPump::Queue(IoRequest* request) {
   PutInOutbox(request);
+  cached_.Queued(*request);
   switch (request->op) {
     case IoOp::kRead:
       ++counts_.reads;
@@ -38,12 +36,9 @@ void IoPump::Queue(IoRequest* request) {
       ++counts_.writes;
       counts_.durable_writes += request->durable;
       counts_.bytes_written += request->length_bytes();
-      cached_writes_ += Caches(*request);
       break;
     case IoOp::kFlush:
       ++counts_.flushes;
-      // A write that is in flight is not covered.
-      if (cached_over_ == cached_writes_) flushes_.push_back({request, cached_writes_});
       break;
   }
 }
@@ -181,7 +176,7 @@ bool IoPump::MayExecute() const {
   if (outbox_.size() != 1 || !device_.info().can_execute) return false;
   const IoRequest& request = *outbox_.front();
   if (request.op == IoOp::kFlush) return false;
-  if (in_flight_ == executing_ + 1) return together_.empty() || !request.durable;
+  if (in_flight_ == executing_ + 1) return !request.durable || !overlapping_.under_way();
   return request.op == IoOp::kRead && reaping_ && read_road_.better() == Road::kExecute;
 }
 
@@ -207,7 +202,7 @@ void IoPump::Execute(Lock& lock) {
   IoRequest* const request = outbox_.front();
   outbox_.clear();
   ++executing_;
-  if (request->durable) together_.push_back(request);
+  if (request->durable) overlapping_.Add(request);
   Seat* const leader = TakeLeader();
   {
     const Unlocked unlocked(lock);
@@ -218,29 +213,13 @@ void IoPump::Execute(Lock& lock) {
   executed_.assign(1, request);
 }
 
-void IoPump::CompleteTogether(std::vector<IoRequest*>* completed) {
-  std::erase_if(*completed, [&](IoRequest* request) REQUIRES_STORE_LOCK {
-    if (std::erase(together_, request) == 0) return false;
-    held_.push_back(request);
-    return true;
-  });
-  if (!together_.empty()) return;
-  completed->insert(completed->end(), held_.begin(), held_.end());
-  held_.clear();
-  outbox_.insert(outbox_.end(), after_them_.begin(), after_them_.end());
-  after_them_.clear();
-}
-
 void IoPump::Complete(Lock& lock, std::vector<IoRequest*>* completed) {
-  if (!together_.empty()) CompleteTogether(completed);
+  overlapping_.Complete(completed, &outbox_);
   in_flight_ -= completed->size();
   bool failed = false;
   for (const IoRequest* request : *completed) failed |= !request->status.ok();
   if (failed || short_of_space()) KeepWrites(completed);
-  for (const IoRequest* request : *completed) {
-    cached_over_ += Caches(*request);
-    if (request->op == IoOp::kFlush) NoteFlushed(request);
-  }
+  for (const IoRequest* request : *completed) cached_.Over(*request);
   // The failure of one flush becomes the failure of every flush that completes with it or later. The
   // completion functions run only after all statuses are final.
   for (IoRequest* request : *completed) {
@@ -274,7 +253,7 @@ void IoPump::KeepWrites(std::vector<IoRequest*>* completed) {
         std::find_if(kept_.begin(), kept_.end(), [&](const Kept& k) { return k.request == request; });
     kept_sent_ -= kept != kept_.end();
     const bool only_own_error =
-        !request->durable || !device_.info().may_cache_writes || cached_flushed_ == cached_writes_;
+        !request->durable || !device_.info().may_cache_writes || cached_.all_flushed();
     if (request->optional || !FoundNoSpace(*request, direct_io) || !only_own_error) {
       if (kept != kept_.end()) kept_.erase(kept);
       return false;
@@ -289,14 +268,6 @@ void IoPump::KeepWrites(std::vector<IoRequest*>* completed) {
   });
   if (!short_of_space()) pause_ms_ = 1;
   if (short_of_space() != was_short) tell_(CheckSpaceBelow());
-}
-
-void IoPump::NoteFlushed(const IoRequest* request) {
-  const auto flush =
-      std::find_if(flushes_.begin(), flushes_.end(), [&](const Flush& f) { return f.request == request; });
-  if (flush == flushes_.end()) return;
-  if (request->status.ok()) cached_flushed_ = std::max(cached_flushed_, flush->covers);
-  flushes_.erase(flush);
 }
 
 void IoPump::SendKeptAgain() {

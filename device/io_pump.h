@@ -11,9 +11,8 @@
 // A flush that fails may have lost writes that it covered, and no later flush brings them back. Another
 // thread may wait for the same writes with a flush of its own. So after one flush has failed, every flush
 // that completes later fails too. A write that was to be durable counts as a flush here: the device may have
-// flushed for it. Nobody can tell in which order a write that a thread carries out and one that was submitted meanwhile
-// have ended. So durable writes that overlap such a write complete together with it, and a flush is sent after them. Of
-// requests that were all submitted, the pump trusts the order of completion.
+// flushed for it. Writes that overlap one which a thread carries out complete together (OverlappingWrites). Of requests
+// that were all submitted, the pump trusts the order of completion.
 //
 // A write may find no space in the file system below (FoundNoSpace). The pump then keeps it, and sends the same bytes to
 // the same place again until there is room. Where the file system may
@@ -39,7 +38,9 @@
 
 #include "absl/functional/function_ref.h"
 #include "base/lock.h"
+#include "device/cached_writes.h"
 #include "device/device.h"
+#include "device/overlapping_writes.h"
 #include "device/road_choice.h"
 
 namespace untorn {
@@ -138,12 +139,6 @@ class IoPump {
 
   void PutInOutbox(IoRequest* request) REQUIRES_STORE_LOCK;
   std::vector<IoRequest*> TakeOutbox() REQUIRES_STORE_LOCK;
-  // What a flush on its way covers.
-  struct Flush {
-    IoRequest* request;
-    uint64_t covers;  // so many writes, from the first one on
-  };
-  void NoteFlushed(const IoRequest* request) REQUIRES_STORE_LOCK;
   // Takes the completed requests that are not over yet off the list.
   void KeepWrites(std::vector<IoRequest*>* completed) REQUIRES_STORE_LOCK;
   void SendKeptAgain() REQUIRES_STORE_LOCK;
@@ -152,9 +147,7 @@ class IoPump {
   // Says whether a thread should do so: a kept write is not sent again, and no other thread sees to that.
   bool MayPause() const REQUIRES_STORE_LOCK { return kept_.size() > kept_sent_ && !pausing_ && trying_ == 0; }
   // Says whether the device has requests that Reap() will hand back, or will have with the outbox.
-  bool Reapable() const REQUIRES_STORE_LOCK {
-    return in_flight_ > executing_ + held_.size() + after_them_.size();
-  }
+  bool Reapable() const REQUIRES_STORE_LOCK { return in_flight_ > executing_ + overlapping_.waiting(); }
   // Sends the outbox, then waits for completions, and handles these.
   void Reap(Lock& lock) REQUIRES_STORE_LOCK;
   void AwaitCompletions(Lock& lock) REQUIRES_STORE_LOCK;
@@ -163,8 +156,6 @@ class IoPump {
   // Takes that request down the faster road.
   void RunSingle(Lock& lock) REQUIRES_STORE_LOCK;
   void Execute(Lock& lock) REQUIRES_STORE_LOCK;
-  // Holds back the durable writes that must complete with others, or adds those that were held back.
-  void CompleteTogether(std::vector<IoRequest*>* completed) REQUIRES_STORE_LOCK;
   // Handles what the device has handed back.
   void Complete(Lock& lock, std::vector<IoRequest*>* completed) REQUIRES_STORE_LOCK;
   void Sleep(Lock& lock, absl::FunctionRef<bool()> ready, absl::FunctionRef<bool()> work) REQUIRES_STORE_LOCK;
@@ -182,16 +173,12 @@ class IoPump {
   std::mutex& mu_;
   std::condition_variable standby_;
   std::vector<IoRequest*> outbox_ GUARDED_BY_STORE_LOCK, spare_ GUARDED_BY_STORE_LOCK;
-  uint64_t in_flight_ GUARDED_BY_STORE_LOCK =
-      0;  // requests that are queued or given to the device, and not completed
+  uint64_t in_flight_ GUARDED_BY_STORE_LOCK = 0;  // requests that are queued, and not completed
   bool reaping_ GUARDED_BY_STORE_LOCK = false;
   RoadChoice read_road_ GUARDED_BY_STORE_LOCK, write_road_ GUARDED_BY_STORE_LOCK;
   uint64_t queued_ GUARDED_BY_STORE_LOCK = 0;     // requests that were ever queued, those sent again too
   uint64_t executing_ GUARDED_BY_STORE_LOCK = 0;  // requests that threads carry out themselves
-  // A durable write that a thread carries out, and those that were queued since. They complete together.
-  std::vector<const IoRequest*> together_ GUARDED_BY_STORE_LOCK;  // the device still has these
-  std::vector<IoRequest*> held_ GUARDED_BY_STORE_LOCK;            // the device has handed these back
-  std::vector<IoRequest*> after_them_ GUARDED_BY_STORE_LOCK;      // flushes wait here until all are completed
+  OverlappingWrites overlapping_ GUARDED_BY_STORE_LOCK;
   IoCounts counts_ GUARDED_BY_STORE_LOCK;
   bool keeps_ GUARDED_BY_STORE_LOCK = false;
   std::function<void(const absl::Status&)> tell_ GUARDED_BY_STORE_LOCK;
@@ -201,10 +188,7 @@ class IoPump {
   std::vector<Kept> kept_ GUARDED_BY_STORE_LOCK;  // writes that found no space, and are not over
   size_t kept_sent_ GUARDED_BY_STORE_LOCK = 0;    // those that are sent again
   std::string why_kept_ GUARDED_BY_STORE_LOCK;    // what the system said last
-  // Of the writes that are not durable by themselves: those that were queued, that are over, and that a flush covers.
-  uint64_t cached_writes_ GUARDED_BY_STORE_LOCK = 0, cached_over_ GUARDED_BY_STORE_LOCK = 0,
-                          cached_flushed_ GUARDED_BY_STORE_LOCK = 0;
-  std::vector<Flush> flushes_ GUARDED_BY_STORE_LOCK;
+  CachedWrites cached_ GUARDED_BY_STORE_LOCK;
   absl::Status flush_failure_ GUARDED_BY_STORE_LOCK;  // the first failure of a flush
   uint64_t waiting_ GUARDED_BY_STORE_LOCK = 0;        // threads in Wait()
   std::vector<Sleeper*> sleepers_
