@@ -12,11 +12,15 @@ void ForEachBlockHash(std::span<const iovec> pieces, uint64_t key, absl::Functio
   for (iovec piece : pieces) {
     auto* at = static_cast<std::byte*>(piece.iov_base);
     for (size_t left = piece.iov_len; left > 0;) {
-      const size_t n = std::min<size_t>(left, kBlockBytes - bytes);
-      block.push_back({at, n});
-      at += n;
-      left -= n;
-      bytes += n;
+      const iovec part{at, std::min<size_t>(left, kBlockBytes - bytes)};
+      at += part.iov_len;
+      left -= part.iov_len;
+      if (part.iov_len == kBlockBytes) {
+        hash(HashData({&part, 1}, key));
+        continue;
+      }
+      block.push_back(part);
+      bytes += part.iov_len;
       if (bytes < kBlockBytes) continue;
       hash(HashData(block, key));
       block.clear();

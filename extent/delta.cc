@@ -63,13 +63,18 @@ void Delta::CountOut(const Entry& entry) {
 }
 
 void Delta::Put(Object& object, const Mapping& m, bool owned) {
+  Put(object, object.lower_bound(m.logical.start), m, owned);
+}
+
+void Delta::Put(Object& object, Object::iterator before, const Mapping& m, bool owned) {
   UNTORN_CHECK(m.logical.count > 0, "an empty mapping");
   UNTORN_CHECK((m.state == MappingState::kWritten) == static_cast<bool>(m.checksums),
                "written blocks have checksums, and no others");
   Entry entry = EntryOf(m, owned);
   CountIn(entry);
-  const auto [it, inserted] = object.try_emplace(m.logical.start, std::move(entry));
-  UNTORN_CHECK(inserted, "two mappings of one block");
+  const size_t entries = object.size();
+  const auto it = object.try_emplace(before, m.logical.start, std::move(entry));
+  UNTORN_CHECK(object.size() == entries + 1, "two mappings of one block");
   UNTORN_CHECK(it == object.begin() || std::prev(it)->first + std::prev(it)->second.count <= m.logical.start,
                "invariant 2: a mapping overlaps the one before it");
   UNTORN_CHECK(std::next(it) == object.end() || m.logical.end() <= std::next(it)->first,
@@ -116,7 +121,7 @@ void Delta::Replace(ObjectId id, const Mapping& mapping, DisplacedFn displaced) 
   const auto it = FirstBeyond(object, mapping.logical.start);
   if (it == object.end() || it->first >= mapping.logical.end()) {
     // The delta says nothing of the range yet.
-    return Put(object, mapping, /*owned=*/true);
+    return Put(object, it, mapping, /*owned=*/true);
   }
   // The usual rewrite of a whole entry changes no keys of the map.
   if (it->first == mapping.logical.start && it->second.count == mapping.logical.count) {

@@ -131,6 +131,8 @@ class Delta {
   // Takes out what the delta says of `range`, in order. What sticks out of the range stays.
   Pieces TakeOut(Object& object, BlockRange range);
   void Put(Object& object, const Mapping& mapping, bool owned);
+  // As above. `before` is the first entry behind the mapping.
+  void Put(Object& object, Object::iterator before, const Mapping& mapping, bool owned);
   void CountIn(const Entry& entry);
   void CountOut(const Entry& entry);
 

@@ -411,10 +411,10 @@ bool Committer::MayGoToLane(const Plan& plan) const {
 absl::StatusOr<CowPieces> Committer::Place(Lock& lock, const Plan& plan, InLane* lane) {
   DataToPlace data = FindDataToPlace(plan);
   const BlockCount align_max = std::max(kAlignBlocksMin, WholeBlocks(options_.limits.unit_max_bytes));
+  const Layout layout(absl::MakeSpan(data.items), align_max);
   SpaceLedger& space = parts_.volume.space();
   if (lane != nullptr) {
-    BlockCount blocks;
-    for (const LayoutItem& item : data.items) blocks += item.blocks.count;
+    const BlockCount blocks = layout.blocks();
     lane->record_blocks = LaneRecordBlocksMax(blocks);
     if (lane->record_blocks > 1) {
       size_t entry_bytes = 0;
@@ -422,8 +422,8 @@ absl::StatusOr<CowPieces> Committer::Place(Lock& lock, const Plan& plan, InLane*
       lane->record_blocks = std::min(lane->record_blocks, parts_.volume.log().LaneRecordBlocks(entry_bytes));
     }
     lane->blocks = blocks + lane->record_blocks;
-    const BlockCount alignment = lane->alignment = AlignmentOf(absl::MakeSpan(data.items), align_max);
-    ASSIGN_OR_RETURN(lane->data, parts_.volume.lanes().Place(blocks, alignment, lane->record_blocks,
+    lane->alignment = layout.alignment();
+    ASSIGN_OR_RETURN(lane->data, parts_.volume.lanes().Place(blocks, lane->alignment, lane->record_blocks,
                                                              parts_.volume.log().last_lsn() + 1));
   }
   std::optional<Extent> in_lane = lane != nullptr ? lane->data : std::nullopt;
@@ -433,8 +433,7 @@ absl::StatusOr<CowPieces> Committer::Place(Lock& lock, const Plan& plan, InLane*
     return space.Allocate(lock, request);
   };
   const auto give_back = [&](Extent extent) REQUIRES_STORE_LOCK { return space.ReturnUnused(extent); };
-  ASSIGN_OR_RETURN(const PlacedPieces placed,
-                   PlaceItems(absl::MakeSpan(data.items), align_max, allocate, give_back));
+  ASSIGN_OR_RETURN(const PlacedPieces placed, layout.Place(allocate, give_back));
   UNTORN_CHECK(placed.size() >= data.items.size(), "a range of a change set has no place");
   CowPieces pieces = std::move(data.into_unwritten);
   pieces.reserve(pieces.size() + placed.size());

@@ -2,25 +2,14 @@
 
 #include <algorithm>
 #include <bit>
-#include <span>
 #include <tuple>
+#include <utility>
 
 #include "base/check.h"
 #include "base/status_macros.h"
 
 namespace untorn {
-namespace {
-
-// A run is items that follow one another in their object. The items of a run are placed as one.
-struct Run {
-  std::span<const LayoutItem> items;
-  BlockCount count;
-  BlockCount alignment = 1;
-};
-
-using Runs = absl::InlinedVector<Run, 1>;
-
-BlockCount AlignmentFor(const Run& run, BlockCount align_max) {
+BlockCount Layout::AlignmentFor(const Run& run, BlockCount align_max) {
   // A lone range whose length is a power of two can go in place later, and needs an alignment of its length.
   if (run.items.size() == 1 && std::has_single_bit(run.count.value())) return std::min(run.count, align_max);
   // The start in the object and the place are multiples of one alignment. So up to that alignment, a range
@@ -32,13 +21,13 @@ BlockCount AlignmentFor(const Run& run, BlockCount align_max) {
   return run.count % alignment == 0 ? alignment : BlockCount(1);
 }
 
-// Makes the runs, and sorts `items`. The runs refer to `items`.
-Runs MakeRuns(absl::Span<LayoutItem> items, BlockCount align_max) {
+Layout::Layout(absl::Span<LayoutItem> items, BlockCount align_max) {
+  UNTORN_CHECK(std::has_single_bit(align_max.value()), "the largest alignment is no power of two");
   const auto order = [](const LayoutItem& a, const LayoutItem& b) {
     return std::tuple(a.epoch, a.object, a.blocks.start) < std::tuple(b.epoch, b.object, b.blocks.start);
   };
   if (!std::is_sorted(items.begin(), items.end(), order)) std::sort(items.begin(), items.end(), order);
-  Runs runs;
+  absl::InlinedVector<Run, 1> runs;
   for (size_t i = 0; i < items.size(); ++i) {
     const LayoutItem& item = items[i];
     UNTORN_CHECK(item.blocks.count > 0, "an empty range is placed");
@@ -50,15 +39,27 @@ Runs MakeRuns(absl::Span<LayoutItem> items, BlockCount align_max) {
     Run& run = runs.back();
     run.items = {run.items.data(), run.items.size() + 1};
     run.count += item.blocks.count;
+    blocks_ += item.blocks.count;
   }
-  for (Run& run : runs) run.alignment = AlignmentFor(run, align_max);
+  uint64_t alignments = 0;  // a sum of different powers of two
+  for (Run& run : runs) {
+    run.alignment = AlignmentFor(run, align_max);
+    alignments |= run.alignment.value();
+  }
+  if (std::has_single_bit(alignments)) {
+    runs_ = std::move(runs);
+    return;
+  }
   // The run with the largest alignment comes first: then no run leaves a gap.
-  const auto larger = [](const Run& a, const Run& b) { return a.alignment > b.alignment; };
-  if (!std::is_sorted(runs.begin(), runs.end(), larger)) std::stable_sort(runs.begin(), runs.end(), larger);
-  return runs;
+  runs_.reserve(runs.size());
+  for (; alignments != 0; alignments -= std::bit_floor(alignments)) {
+    for (const Run& run : runs) {
+      if (run.alignment.value() == std::bit_floor(alignments)) runs_.push_back(run);
+    }
+  }
 }
 
-class Placer {
+class Layout::Placer {
  public:
   Placer(AllocateFn allocate, ReturnFn give_back, BlockCount blocks)
       : allocate_(allocate), give_back_(give_back), left_(blocks) {}
@@ -126,20 +127,9 @@ class Placer {
   PlacedPieces placed_;
 };
 
-}  // namespace
-
-BlockCount AlignmentOf(absl::Span<LayoutItem> items, BlockCount align_max) {
-  return MakeRuns(items, align_max).front().alignment;
-}
-
-absl::StatusOr<PlacedPieces> PlaceItems(absl::Span<LayoutItem> items, BlockCount align_max,
-                                        AllocateFn allocate, ReturnFn give_back) {
-  UNTORN_CHECK(std::has_single_bit(align_max.value()), "the largest alignment is no power of two");
-  const Runs runs = MakeRuns(items, align_max);
-  BlockCount blocks;
-  for (const Run& run : runs) blocks += run.count;
-  Placer placer(allocate, give_back, blocks);
-  for (const Run& run : runs) RETURN_IF_ERROR(placer.Place(run));
+absl::StatusOr<PlacedPieces> Layout::Place(AllocateFn allocate, ReturnFn give_back) const {
+  Placer placer(allocate, give_back, blocks_);
+  for (const Run& run : runs_) RETURN_IF_ERROR(placer.Place(run));
   return placer.Finish();
 }
 

@@ -38,13 +38,32 @@ using AllocateFn = absl::FunctionRef<absl::StatusOr<Extent>(const AllocationRequ
 // Takes back what was allocated and not used.
 using ReturnFn = absl::FunctionRef<absl::Status(Extent)>;
 
-// Returns the alignment at which an extent must begin so that all items fit it without a gap. Sorts `items`.
-BlockCount AlignmentOf(absl::Span<LayoutItem> items, BlockCount align_max);
+class Layout {
+ public:
+  // Sorts `items`, which must stay as they are until they are placed. `align_max` is the largest alignment worth having,
+  // and a power of two.
+  Layout(absl::Span<LayoutItem> items, BlockCount align_max);
 
-// Places every block of every item, and sorts `items`. `align_max` is the largest alignment worth having, and
-// a power of two.
-absl::StatusOr<PlacedPieces> PlaceItems(absl::Span<LayoutItem> items, BlockCount align_max,
-                                        AllocateFn allocate, ReturnFn give_back);
+  BlockCount blocks() const { return blocks_; }
+  // Returns the alignment at which an extent must begin so that all items fit it without a gap.
+  BlockCount alignment() const { return runs_.front().alignment; }
+  // Places every block of every item.
+  absl::StatusOr<PlacedPieces> Place(AllocateFn allocate, ReturnFn give_back) const;
+
+ private:
+  // A run is items that follow one another in their object. The items of a run are placed as one.
+  struct Run {
+    absl::Span<const LayoutItem> items;
+    BlockCount count;
+    BlockCount alignment = 1;
+  };
+  class Placer;
+
+  static BlockCount AlignmentFor(const Run& run, BlockCount align_max);
+
+  absl::InlinedVector<Run, 1> runs_;
+  BlockCount blocks_;  // of all runs
+};
 
 }  // namespace untorn
 

@@ -50,10 +50,9 @@ class FakeSpace {
     return absl::OkStatus();
   }
   absl::StatusOr<PlacedPieces> Place(std::vector<LayoutItem> items, BlockCount align_max) {
-    return PlaceItems(
-        absl::MakeSpan(items), align_max,
-        [this](const AllocationRequest& request) { return Allocate(request); },
-        [this](Extent extent) { return Return(extent); });
+    return Layout(absl::MakeSpan(items), align_max)
+        .Place([this](const AllocationRequest& request) { return Allocate(request); },
+               [this](Extent extent) { return Return(extent); });
   }
 
   uint64_t run_max = UINT64_MAX;  // the longest run it hands out
@@ -187,9 +186,9 @@ TEST(LayoutTest, TheAllocatorsErrorIsHandedOn) {
   FakeSpace full(4);
   EXPECT_TRUE(absl::IsResourceExhausted(full.Place({Item(0, 1, {0, 5})}, 4).status()));
   LayoutItem items[] = {Item(0, 1, {0, 1})};
-  const auto damaged = PlaceItems(
-      absl::MakeSpan(items), 4, [](const AllocationRequest&) { return absl::DataLossError(""); },
-      [](Extent) { return absl::OkStatus(); });
+  const auto damaged = Layout(absl::MakeSpan(items), 4)
+                           .Place([](const AllocationRequest&) { return absl::DataLossError(""); },
+                                  [](Extent) { return absl::OkStatus(); });
   EXPECT_TRUE(absl::IsDataLoss(damaged.status()));
 }
 
