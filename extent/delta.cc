@@ -9,7 +9,8 @@
 namespace untorn {
 
 Mapping Delta::MakeMapping(const Object::value_type& v) {
-  const auto& [start, entry] = v;
+  const ObjectBlock start = v.first;
+  const Entry& entry = *v.second;
   Mapping m;
   m.logical = {start, entry.count};
   m.state = entry.state;
@@ -28,7 +29,7 @@ auto Delta::FirstBeyond(Map& object, ObjectBlock block) {
   // The entry before may reach beyond `block`.
   if (it != object.begin()) {
     const auto before = std::prev(it);
-    if (before->first + before->second.count > block) it = before;
+    if (before->first + before->second->count > block) it = before;
   }
   return it;
 }
@@ -70,12 +71,12 @@ void Delta::Put(Object& object, Object::iterator before, const Mapping& m, bool 
   UNTORN_CHECK(m.logical.count > 0, "an empty mapping");
   UNTORN_CHECK((m.state == MappingState::kWritten) == static_cast<bool>(m.checksums),
                "written blocks have checksums, and no others");
-  Entry entry = EntryOf(m, owned);
-  CountIn(entry);
+  auto entry = std::make_unique<Entry>(EntryOf(m, owned));
+  CountIn(*entry);
   const size_t entries = object.size();
   const auto it = object.try_emplace(before, m.logical.start, std::move(entry));
   UNTORN_CHECK(object.size() == entries + 1, "two mappings of one block");
-  UNTORN_CHECK(it == object.begin() || std::prev(it)->first + std::prev(it)->second.count <= m.logical.start,
+  UNTORN_CHECK(it == object.begin() || std::prev(it)->first + std::prev(it)->second->count <= m.logical.start,
                "invariant 2: a mapping overlaps the one before it");
   UNTORN_CHECK(std::next(it) == object.end() || m.logical.end() <= std::next(it)->first,
                "invariant 2: a mapping overlaps the one behind it");
@@ -102,13 +103,13 @@ Delta::Pieces Delta::TakeOut(Object& object, BlockRange range) {
   Pieces stay;
   for (auto it = FirstBeyond(object, range.start); it != object.end() && it->first < range.end();) {
     const Mapping old = MakeMapping(*it);
-    const bool owned = it->second.owned;
+    const bool owned = it->second->owned;
     const ObjectBlock start = std::max(old.logical.start, range.start);
     const ObjectBlock end = std::min(old.logical.end(), range.end());
     taken.emplace_back(old.Part({start, end - start}), owned);
     if (old.logical.start < start) stay.emplace_back(old.Before(start), owned);
     if (end < old.logical.end()) stay.emplace_back(old.From(end), owned);
-    CountOut(it->second);
+    CountOut(*it->second);
     it = object.erase(it);
   }
   for (const Piece& piece : stay) Put(object, piece.mapping(), piece.owned);
@@ -124,8 +125,8 @@ void Delta::Replace(ObjectId id, const Mapping& mapping, DisplacedFn displaced) 
     return Put(object, it, mapping, /*owned=*/true);
   }
   // The usual rewrite of a whole entry changes no keys of the map.
-  if (it->first == mapping.logical.start && it->second.count == mapping.logical.count) {
-    return ReplaceWhole(it->second, mapping, displaced);
+  if (it->first == mapping.logical.start && it->second->count == mapping.logical.count) {
+    return ReplaceWhole(*it->second, mapping, displaced);
   }
   for (const Piece& piece : TakeOut(object, mapping.logical)) {
     const Mapping& old = piece.without_checksums;
@@ -254,14 +255,14 @@ const std::optional<ObjectId>* Delta::FindName(const std::string& name) const {
 void Delta::ForEachExtent(absl::FunctionRef<void(Extent)> extent) const {
   for (const auto& [id, object] : mappings_) {
     for (const auto& v : object) {
-      if (v.second.has_extent()) extent({v.second.physical, v.second.count});
+      if (v.second->has_extent()) extent({v.second->physical, v.second->count});
     }
   }
 }
 
 void Delta::ForEachMapping(absl::FunctionRef<void(ObjectId, const Mapping&, bool owned)> mapping) const {
   for (const auto& [id, object] : mappings_) {
-    for (const auto& v : object) mapping(id, MakeMapping(v), v.second.owned);
+    for (const auto& v : object) mapping(id, MakeMapping(v), v.second->owned);
   }
 }
 
@@ -271,7 +272,8 @@ absl::Status Delta::CheckInvariants() const {
   uint64_t checksum_entries = 0;
   for (const auto& [id, object] : mappings_) {
     ObjectBlock end;
-    for (const auto& [start, entry] : object) {
+    for (const auto& [start, pointer] : object) {
+      const Entry& entry = *pointer;
       if (start < end || entry.count == 0) {
         return absl::InternalError(absl::StrCat("delta, invariant 2: mappings of object ", Value(id),
                                                 " overlap at block ", start.value()));

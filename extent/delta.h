@@ -99,8 +99,9 @@ class Delta {
       return state == MappingState::kWritten ? TreeEntriesOfBlocks(count) - 1 : 0;
     }
   };
-  // Holds what the delta says of one object, by the first block of each range.
-  using Object = absl::btree_map<ObjectBlock, Entry>;
+  // Holds what the delta says of one object, by the first block of each range. A node of the map has room for many pointers
+  // and for few entries, so a map of entries would be deep.
+  using Object = absl::btree_map<ObjectBlock, std::unique_ptr<Entry>>;
   using Objects = absl::btree_map<ObjectId, Object>;
   // Holds a mapping that was taken out of the delta.
   struct Piece {
