@@ -220,9 +220,9 @@ ChangeSetRef TransactionImpl::StageDraft(const Lock& lock, ChangeSetRef set, Obj
     fork.StageHole(set, object, r);
   });
   for (auto& [number, block] : draft.blocks) {
-    const bool goes_on = number > 0 && draft.blocks.contains(number - 1);
     // Only a canary breaks the rule. The canary begins a new change set at each run of blocks.
-    if (!rules::TransactionIsOneChangeSet() && !goes_on && set->data_blocks > 0) {
+    if (!rules::TransactionIsOneChangeSet() && set->data_blocks > 0 &&
+        (number == 0 || !draft.blocks.contains(number - 1))) {
       earlier->push_back(std::exchange(set, fork.NewChangeSet()));
     }
     set = fork.SetForRange(object, {number, 1}, std::move(set));

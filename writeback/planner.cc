@@ -215,6 +215,12 @@ DataToPlace FindDataToPlace(const Plan& plan) {
     if (own.reason == PathReason::kInPlace) continue;
     for (const FrozenRange& range : own.set->frozen) {
       const ObjectId id = range.object->id;
+      data.sources.push_back({own.set.get(), &range});
+      const size_t source = data.sources.size() - 1;
+      if (own.unwritten.empty()) {
+        data.items.push_back({own.set->epoch, id, range.blocks, source});
+        continue;
+      }
       // The unwritten blocks of the range have their place already.
       RangeSet rest;
       BlockCount found;
@@ -228,11 +234,10 @@ DataToPlace FindDataToPlace(const Plan& plan) {
         AddPiece({own.set.get(), &range, m.logical, m.physical, true}, &data.into_unwritten);
       }
       rest.ForEach([&](BlockRange blocks) {
-        data.items.push_back({own.set->epoch, id, blocks, data.sources.size()});
+        data.items.push_back({own.set->epoch, id, blocks, source});
         found += blocks.count;
       });
       UNTORN_CHECK(found == range.blocks.count, "a block of a change set has two unwritten places");
-      data.sources.push_back({own.set.get(), &range});
     }
   }
   return data;
