@@ -6,7 +6,7 @@
 // or if the thread is to reap or to do the shared job.
 //
 // A thread may also carry a request out itself, if the device can do so (Device::Execute) and that is the faster road
-// (RoadChoice). A write must be alone for that. A read needs a thread that reaps for the others.
+// (RoadChoice). The device must then have no submitted requests. For a read it is enough that another thread reaps these.
 //
 // A flush that fails may have lost writes that it covered, and no later flush brings them back. Another
 // thread may wait for the same writes with a flush of its own. So after one flush has failed, every flush
