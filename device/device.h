@@ -153,7 +153,7 @@ class Device {
   virtual void Reap(bool wait, std::vector<IoRequest*>* completed) = 0;
 
   // Carries one request out in the calling thread, and returns when the request is over. Reap() does not hand it back.
-  // For a single request that is the fastest way: one system call. May be called only if info() says so.
+  // That is one system call, without a hand-off. May be called only if info() says so.
   virtual void Execute(IoRequest* request);
 
  protected:

@@ -9,6 +9,7 @@
 #include "base/status_macros.h"
 
 namespace untorn {
+
 BlockCount Layout::AlignmentFor(const Run& run, BlockCount align_max) {
   // A lone range whose length is a power of two can go in place later, and needs an alignment of its length.
   if (run.items.size() == 1 && std::has_single_bit(run.count.value())) return std::min(run.count, align_max);
@@ -45,10 +46,6 @@ Layout::Layout(absl::Span<LayoutItem> items, BlockCount align_max) {
   for (Run& run : runs) {
     run.alignment = AlignmentFor(run, align_max);
     alignments |= run.alignment.value();
-  }
-  if (std::has_single_bit(alignments)) {
-    runs_ = std::move(runs);
-    return;
   }
   // The run with the largest alignment comes first: then no run leaves a gap.
   runs_.reserve(runs.size());

@@ -13,6 +13,14 @@ namespace {
 
 constexpr size_t kIovecsPerWrite = 1024;
 
+// Copies the parts to `memory`, one behind the other.
+iovec CopyTogether(std::span<const iovec> parts, std::byte* memory) {
+  std::byte* to = memory;
+  for (const iovec& part : parts)
+    to = std::copy_n(static_cast<const std::byte*>(part.iov_base), part.iov_len, to);
+  return {memory, static_cast<size_t>(to - memory)};
+}
+
 absl::Status AddPacked(std::span<const CowPiece> pieces, Commit* commit) {
   absl::InlinedVector<const CowPiece*, 8> by_place;
   by_place.reserve(pieces.size());
@@ -60,10 +68,7 @@ void AddInPlace(const Plan& plan, const InPlaceRun& run, Commit* commit) {
   if (parts.size() > 1) {
     // RWF_ATOMIC takes one iovec, so the data has to be one piece of memory.
     AlignedBuffer& bounce = commit->bounces.emplace_back(Bytes(run.extent.count));
-    std::byte* to = bounce.data();
-    for (const iovec& part : parts)
-      to = std::copy_n(static_cast<const std::byte*>(part.iov_base), part.iov_len, to);
-    parts = {{bounce.data(), bounce.size()}};
+    parts = {CopyTogether(parts, bounce.data())};
   }
   write.request.iov.assign(parts.begin(), parts.end());
   UNTORN_CHECK(write.request.length_bytes() == Bytes(run.extent.count),
@@ -88,10 +93,7 @@ void GatherData(IoRequest* write, AlignedBuffer* memory) {
   if (write->iov.size() < kGatherParts) return;
   UNTORN_CHECK(write->length_bytes() <= kGatherBytes, "more data is gathered than there is memory for");
   if (memory->size() == 0) *memory = AlignedBuffer(kGatherBytes, kHugePageBytes);
-  std::byte* to = memory->data();
-  for (const iovec& part : write->iov)
-    to = std::copy_n(static_cast<const std::byte*>(part.iov_base), part.iov_len, to);
-  write->iov = {{memory->data(), static_cast<size_t>(to - memory->data())}};
+  write->iov = {CopyTogether(write->iov, memory->data())};
 }
 
 }  // namespace untorn
