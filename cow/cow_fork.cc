@@ -25,14 +25,19 @@ BlockCount CowFork::NewBlocks(const ObjectState& object, BlockRange range) const
   return n;
 }
 
-void CowFork::AddSetsOfRange(const ObjectState& object, BlockRange range, ChangeSetsFound* sets) const {
+BlockCount CowFork::AddSetsOfRange(const ObjectState& object, BlockRange range, ChangeSetsFound* sets) const {
+  BlockCount fresh;
   if (object.metadata_set != nullptr && object.metadata_set->epoch == epoch_)
     sets->insert(object.metadata_set);
   for (ObjectBlock b = range.start; b < range.end(); ++b) {
     const Page* page = pages_.Find(object, b);
-    if (page != nullptr && page->pending != nullptr && page->pending->epoch == epoch_)
+    if (page != nullptr && page->pending != nullptr && page->pending->epoch == epoch_) {
       sets->insert(page->pending);
+    } else {
+      ++fresh;
+    }
   }
+  return fresh;
 }
 
 ChangeSetRef CowFork::NewChangeSet() {

@@ -59,8 +59,8 @@ class CowFork {
   // Returns the pending change set of this barrier epoch for a metadata change of the object. The function
   // joins all pending sets of the object in this barrier epoch, or makes a new set.
   ChangeSetRef SetForObject(const std::shared_ptr<ObjectState>& object);
-  // Adds the change sets that SetForRange would join.
-  void AddSetsOfRange(const ObjectState& object, BlockRange range, ChangeSetsFound* sets) const;
+  // Adds the change sets that SetForRange would join, and returns NewBlocks().
+  BlockCount AddSetsOfRange(const ObjectState& object, BlockRange range, ChangeSetsFound* sets) const;
   // Makes one change set of two pending ones of one barrier epoch, and returns the result. Either of the two
   // may be the one that stays.
   ChangeSetRef Join(ChangeSetRef into, ChangeSetRef from);

@@ -45,6 +45,7 @@ void CowFork::Freeze(const ChangeSetRef& set) {
     if (object.metadata_set == set.get()) object.metadata_set = nullptr;
     ++object.committing;
     if (change.metadata()) ++object.committing_metadata;
+    set->frozen.reserve(set->frozen.size() + change.data.runs());
     change.data.ForEach([&, id = id](BlockRange r) {
       FrozenRange& range = set->frozen.emplace_back();
       range.object = &object;

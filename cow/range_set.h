@@ -63,12 +63,14 @@ class RangeSet {
                             [](const BlockRange& run, ObjectBlock b) { return run.end() < b; });
   }
   void Replace(Runs::iterator first, Runs::iterator last, BlockRange run) {
-    if (first == last) {
+    if (first == runs_.end()) {
+      runs_.push_back(run);
+    } else if (first == last) {
       runs_.insert(first, run);
-      return;
+    } else {
+      *first = run;
+      runs_.erase(std::next(first), last);
     }
-    *first = run;
-    runs_.erase(std::next(first), last);
   }
 
   Runs runs_;

@@ -1,7 +1,8 @@
 #include "demo/plan.h"
 
 #include <algorithm>
-#include <cassert>
+
+#include "base/check.h"
 
 namespace untorn::demo {
 namespace {
@@ -91,7 +92,8 @@ class Planner {
   }
 
   void Add(TrackKind kind, int thread, std::vector<Piece> pieces) {
-    assert(pieces.size() <= kPiecesMax && tracks.size() < kTracksMax);
+    UNTORN_CHECK(pieces.size() <= kPiecesMax && tracks.size() < kTracksMax,
+                 "a plan has more parts than it may");
     for (Piece& piece : pieces) piece.range = ranges_++;
     tracks.push_back({kind, thread, std::move(pieces)});
   }
@@ -104,7 +106,7 @@ class Planner {
 }  // namespace
 
 std::vector<Track> MakeTracks(uint64_t file_bytes) {
-  assert(file_bytes >= kFileBytesMin);
+  UNTORN_CHECK(file_bytes >= kFileBytesMin, "a plan is for a file that is too short");
   const uint64_t all = file_bytes / kCellBytes;
   const uint64_t used = std::min(all, kCellsMax);
   Planner planner;

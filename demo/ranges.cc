@@ -3,11 +3,11 @@
 #include <xxhash.h>
 
 #include <algorithm>
-#include <cassert>
 #include <cstring>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "base/check.h"
 
 namespace untorn::demo {
 namespace {
@@ -33,7 +33,7 @@ uint64_t Mix(uint64_t x) {
 }  // namespace
 
 void FillStamped(const Stamp& stamp, std::span<std::byte> out) {
-  assert(out.size() >= kStampedBytesMin);
+  UNTORN_CHECK(out.size() >= kStampedBytesMin, "a range is too short for its stamp");
   // Mix is a bijection: equal words at equal places mean equal seeds.
   const uint64_t seed = Mix((uint64_t{stamp.range} << 40) + stamp.version);
   size_t at = 0;

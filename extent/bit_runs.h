@@ -40,7 +40,9 @@ inline uint64_t ChangeBits(uint64_t* words, uint64_t from, uint64_t to, bool set
     const uint64_t in_word = std::min<uint64_t>(64 - from % 64, to - from);
     const uint64_t mask = (in_word == 64 ? ~uint64_t{0} : ((uint64_t{1} << in_word) - 1)) << (from % 64);
     uint64_t& word = words[from / 64];
-    changed += std::popcount(set ? mask & ~word : mask & word);
+    // Usually all of them change, and counting them one by one costs more.
+    const uint64_t changes = set ? mask & ~word : mask & word;
+    changed += changes == mask ? in_word : std::popcount(changes);
     word = set ? word | mask : word & ~mask;
     from += in_word;
   }

@@ -39,6 +39,10 @@ void ForEachWrongBlock(std::span<const iovec> pieces, ChecksumsRef expected, uin
   });
 }
 
+uint64_t DataChecksums::CheckOf(std::span<const uint64_t> high_halves) {
+  return Hash64(std::as_bytes(high_halves));
+}
+
 DataChecksums DataChecksums::Of(std::span<const Hash128> blocks) {
   DataChecksums checksums;
   checksums.blocks.reserve(blocks.size());
@@ -48,7 +52,7 @@ DataChecksums DataChecksums::Of(std::span<const Hash128> blocks) {
     checksums.blocks.push_back(block.low);
     high.push_back(block.high);
   }
-  checksums.check = Hash64(std::as_bytes(std::span<const uint64_t>(high)));
+  checksums.check = CheckOf(high);
   return checksums;
 }
 

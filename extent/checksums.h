@@ -45,8 +45,12 @@ class ChecksumsRef {
   }
   BlockChecksums Copy(BlockCount blocks) const {
     BlockChecksums copy(first_ == nullptr ? 0 : blocks.value());
-    if (!copy.empty()) std::memcpy(copy.data(), first_, copy.size() * kChecksumBytes);
+    CopyTo(copy);
     return copy;
+  }
+  // Copies as many checksums as `to` has room for.
+  void CopyTo(std::span<uint64_t> to) const {
+    if (!to.empty()) std::memcpy(to.data(), first_, to.size_bytes());
   }
 
  private:
@@ -66,6 +70,7 @@ struct DataChecksums {
   uint64_t check = 0;     // XXH3-64 of the high halves
   bool operator==(const DataChecksums&) const = default;
 
+  static uint64_t CheckOf(std::span<const uint64_t> high_halves);
   static DataChecksums Of(std::span<const Hash128> blocks);
   static DataChecksums Of(std::span<const iovec> pieces, uint64_t key);
 };

@@ -34,8 +34,7 @@ auto Delta::FirstBeyond(Map& object, ObjectBlock block) {
   return it;
 }
 
-Delta::Entry Delta::EntryOf(const Mapping& m, bool owned) {
-  Entry entry;
+void Delta::Fill(Entry& entry, const Mapping& m, bool owned) {
   entry.count = m.logical.count;
   entry.physical = m.physical;
   entry.lsn = m.lsn;
@@ -44,8 +43,8 @@ Delta::Entry Delta::EntryOf(const Mapping& m, bool owned) {
   entry.owned = owned;
   entry.opened = m.opened;
   entry.opened_by = m.opened_by;
-  entry.checksums = m.checksums.Copy(m.logical.count);
-  return entry;
+  entry.checksums.resize(m.checksums ? m.logical.count.value() : 0);
+  m.checksums.CopyTo(entry.checksums);
 }
 
 void Delta::CountIn(const Entry& entry) {
@@ -71,7 +70,8 @@ void Delta::Put(Object& object, Object::iterator before, const Mapping& m, bool 
   UNTORN_CHECK(m.logical.count > 0, "an empty mapping");
   UNTORN_CHECK((m.state == MappingState::kWritten) == static_cast<bool>(m.checksums),
                "written blocks have checksums, and no others");
-  auto entry = std::make_unique<Entry>(EntryOf(m, owned));
+  auto entry = std::make_unique<Entry>();
+  Fill(*entry, m, owned);
   CountIn(*entry);
   const size_t entries = object.size();
   const auto it = object.try_emplace(before, m.logical.start, std::move(entry));
@@ -91,7 +91,7 @@ void Delta::ReplaceWhole(Entry& entry, const Mapping& mapping, DisplacedFn displ
   // The planner pays for a settling record only if the same range is rewritten repeatedly.
   const bool rewritten = entry.state == MappingState::kWritten && mapping.state == MappingState::kWritten;
   const int rewrites = rewritten ? std::min<int>(entry.unsettled_rewrites + 1, UINT8_MAX) : 0;
-  entry = EntryOf(mapping, /*owned=*/true);
+  Fill(entry, mapping, /*owned=*/true);
   entry.unsettled_rewrites = static_cast<uint8_t>(rewrites);
   CountIn(entry);
   if (displaces) displaced(old, old_lsn);

@@ -119,7 +119,7 @@ class Delta {
   using Pieces = absl::InlinedVector<Piece, 2>;
 
   static Mapping MakeMapping(const Object::value_type& v);
-  static Entry EntryOf(const Mapping& mapping, bool owned);
+  static void Fill(Entry& entry, const Mapping& mapping, bool owned);
   // Returns the first entry that ends behind `block`.
   template <typename Map>
   static auto FirstBeyond(Map& object, ObjectBlock block);

@@ -153,20 +153,25 @@ bool DecodeEntry(Reader& in, const Geometry& geometry, Lsn last, LogEntry* e) {
 
 }  // namespace
 
-LogEntry LogEntry::Map(ObjectId object, BlockRange logical, BlockNumber physical, DataChecksums data,
-                       bool into_unwritten) {
+LogEntry LogEntry::Map(ObjectId object, BlockRange logical, BlockNumber physical) {
   LogEntry e;
   e.type = Type::kMap;
   e.object = object;
   e.logical = logical;
   e.physical = physical;
+  return e;
+}
+
+LogEntry LogEntry::Map(ObjectId object, BlockRange logical, BlockNumber physical, DataChecksums data,
+                       bool into_unwritten) {
+  LogEntry e = Map(object, logical, physical);
   e.data = std::move(data);
   e.into_unwritten = into_unwritten;
   return e;
 }
 
 LogEntry LogEntry::Unwritten(ObjectId object, BlockRange logical, BlockNumber physical) {
-  LogEntry e = Map(object, logical, physical, {}, false);
+  LogEntry e = Map(object, logical, physical);
   e.state = MappingState::kUnwritten;
   return e;
 }

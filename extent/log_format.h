@@ -73,7 +73,8 @@ struct LogEntry {
   std::string name;             // kInode, kName, kNameGone
   Lsn lsn;                      // of its commit's record. Decoding sets it.
 
-  // `data` may be filled in later.
+  // Leaves out the checksums, which must be filled in before the entry is encoded.
+  static LogEntry Map(ObjectId object, BlockRange logical, BlockNumber physical);
   static LogEntry Map(ObjectId object, BlockRange logical, BlockNumber physical, DataChecksums data,
                       bool into_unwritten);
   static LogEntry Unwritten(ObjectId object, BlockRange logical, BlockNumber physical);

@@ -150,17 +150,23 @@ EmergencyReserve TransactionImpl::ReserveToUse() const {
   return only_gives_back ? EmergencyReserve::kUsable : EmergencyReserve::kKept;
 }
 
-// Is Admission::AwaitJoin() for the change sets that staging would join.
-Readiness TransactionImpl::AwaitJoin(Lock& lock) {
+// Is Admission::AwaitJoin() for the change sets that staging would join. Counts in `fresh` the blocks that need space of
+// their own.
+Readiness TransactionImpl::AwaitJoin(Lock& lock, BlockCount* fresh) {
   CowFork& fork = front_.parts.fork;
   ChangeSetsFound sets;
   for (const auto& [name, id] : names_) {
     if (const ChangeSetRef set = fork.names().PendingSet(name, fork.epoch())) sets.insert(set.get());
   }
   for (const auto& [id, draft] : drafts_) {
+    if (!draft.state) *fresh += BlockCount(draft.blocks.size());
     if (!draft.state || !draft.changed()) continue;
     if (draft.needs_size()) AddSetsOfObject(*draft.state, fork.epoch(), &sets);
-    for (const auto& [number, block] : draft.blocks) fork.AddSetsOfRange(*draft.state, {number, 1}, &sets);
+    for (const auto& [number, block] : draft.blocks) {
+      const BlockCount found = fork.AddSetsOfRange(*draft.state, {number, 1}, &sets);
+      // StageHole() gives back the reservation of a pending block in a hole. So such a block needs space again.
+      *fresh += draft.holes.Contains(number) ? BlockCount(1) : found;
+    }
   }
   return front_.admission.AwaitJoin(lock, sets);
 }
@@ -168,19 +174,15 @@ Readiness TransactionImpl::AwaitJoin(Lock& lock) {
 Readiness TransactionImpl::AwaitStaging(Lock& lock, Reservation* space) {
   RETURN_UNLESS_READY(AwaitUnchanged(lock));
   RETURN_UNLESS_READY(front_.admission.AwaitCleanSpace(lock));
-  RETURN_UNLESS_READY(AwaitJoin(lock));
   SpaceCost cost{0, MetadataEntries()};
+  RETURN_UNLESS_READY(AwaitJoin(lock, &cost.blocks));
   for (auto& [id, draft] : drafts_) {
     for (auto& [number, block] : draft.blocks) {
       if (!block.whole() && draft.state) {
         RETURN_UNLESS_READY(front_.admission.AwaitCached(lock, *draft.state, number));
       }
-      // StageHole() gives back the reservation of a pending block in a hole. So such a block needs space
-      // again.
-      const bool reserved = draft.state && !draft.holes.Contains(number);
-      cost.blocks += reserved ? front_.parts.fork.NewBlocks(*draft.state, {number, 1}) : BlockCount(1);
-      cost.tree_entries += 2;
     }
+    cost.tree_entries += 2 * draft.blocks.size();
   }
   // The transaction may take a quarter of the log. The sets that it joins may take another quarter.
   const uint64_t log_bytes =

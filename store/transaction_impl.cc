@@ -4,7 +4,6 @@
 #include <cstring>
 #include <utility>
 
-#include "absl/container/inlined_vector.h"
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
 #include "base/status_macros.h"
@@ -14,15 +13,19 @@ namespace untorn::internal {
 TransactionImpl::TransactionImpl(std::shared_ptr<StoreImpl> store)
     : store_(std::move(store)), front_(store_->front()), spill_(front_) {}
 
-absl::Status TransactionImpl::CheckUsable() const {
+absl::Status TransactionImpl::CheckUnfinished() const {
   if (finished_) return absl::FailedPreconditionError("the transaction is finished");
   if (!incomplete_.ok()) {
     return absl::FailedPreconditionError(
         absl::StrCat("abandon the transaction, and begin it again: an earlier change of it failed half way: ",
                      incomplete_.message()));
   }
+  return store_->CheckProcess();
+}
+
+absl::Status TransactionImpl::CheckUsable() const {
   // First, because a fork()ed child must not take the lock.
-  RETURN_IF_ERROR(store_->CheckProcess());
+  RETURN_IF_ERROR(CheckUnfinished());
   const Lock lock(front_.mu);
   return front_.parts.health.CheckOpen();
 }
@@ -60,6 +63,8 @@ void TransactionImpl::Finish() {
   finished_ = true;
   for (auto& [id, draft] : drafts_) spill_.Cut(draft, {0, kObjectBlocksMax});
   drafts_.clear();
+  buffers_.clear();
+  buffers_taken_ = 0;
   blocks_in_memory_ = 0;
   const Lock lock(front_.mu);
   spill_.space().Release();
@@ -72,7 +77,6 @@ void TransactionImpl::Abandon() {
 }
 
 absl::StatusOr<ObjectDraft*> TransactionImpl::Touch(const ObjectHandle& object) {
-  RETURN_IF_ERROR(CheckUsable());
   if (object.store != store_) return absl::InvalidArgumentError("the object belongs to another store");
   auto it = drafts_.find(object.id);
   if (it == drafts_.end()) {
@@ -197,15 +201,25 @@ absl::Status TransactionImpl::WriteBlocks(ObjectDraft& draft, uint64_t offset, I
   return written;
 }
 
+BufferRef TransactionImpl::TakeBuffer(BlockCount rest) {
+  // Buffers come in groups, because each group takes the pool's lock. A group has at most half as many buffers as the
+  // transaction has blocks, or the rest of the write.
+  constexpr BlockCount kTakenTogether{64};
+  if (buffers_taken_ == buffers_.size()) {
+    buffers_.clear();
+    buffers_.resize(std::min(kTakenTogether, std::max(rest, blocks_in_memory_ / 2)).value());
+    front_.parts.buffers.New(buffers_);
+    buffers_taken_ = 0;
+  }
+  return std::move(buffers_[buffers_taken_++]);
+}
+
 absl::Status TransactionImpl::CopyToBlocks(ObjectDraft& draft, uint64_t offset, IoVector data) {
-  constexpr size_t kTakenTogether = 64;
-  absl::InlinedVector<BufferRef, kTakenTogether> taken;
-  size_t used = 0;
+  auto it = draft.blocks.lower_bound(ObjectBlockAt(offset));
   for (uint64_t at = 0; at < data.bytes;) {
     const ObjectBlock number = ObjectBlockAt(offset + at);
     const uint32_t from = static_cast<uint32_t>((offset + at) % kBlockBytes);
     const uint32_t n = static_cast<uint32_t>(std::min<uint64_t>(kBlockBytes - from, data.bytes - at));
-    auto it = draft.blocks.lower_bound(number);
     bool fresh = it == draft.blocks.end() || it->first != number;
     if (fresh && n < kBlockBytes) {
       // If the block was spilled, its spilled content is the rest of the block.
@@ -219,14 +233,8 @@ absl::Status TransactionImpl::CopyToBlocks(ObjectDraft& draft, uint64_t offset, 
     if (fresh) {
       it = draft.blocks.emplace_hint(it, number, DraftBlock());
       ++blocks_in_memory_;
-      // Buffers come from the pool in groups, each no larger than the rest of the write.
-      if (used == taken.size()) {
-        taken.resize(std::min<size_t>(BlocksFor(from + data.bytes - at).value(), kTakenTogether));
-        front_.parts.buffers.New({taken.data(), taken.size()});
-        used = 0;
-      }
       DraftBlock& block = it->second;
-      block.buffer = std::move(taken[used++]);
+      block.buffer = TakeBuffer(BlocksFor(from + data.bytes - at));
       if (n < kBlockBytes) {
         std::memset(block.buffer.data(), 0, kBlockBytes);
         // In a new object or in a hole the rest of the block is zeros, so the whole block is known. Elsewhere
@@ -236,15 +244,19 @@ absl::Status TransactionImpl::CopyToBlocks(ObjectDraft& draft, uint64_t offset, 
     }
     data.CopyOut(at, it->second.buffer.data() + from, n);
     it->second.Note(from, from + n);
-    // Spilling may drop blocks from the draft. The next turn looks its block up again.
     at += n;
-    RETURN_IF_ERROR(SpillIfLarge());
+    ++it;
+    if (blocks_in_memory_ < SpillLimit()) continue;
+    RETURN_IF_ERROR(SpillDrafts());
+    // The spilled blocks are not in the draft any more.
+    it = draft.blocks.lower_bound(number + 1);
   }
   return absl::OkStatus();
 }
 
 absl::Status TransactionImpl::Write(const ObjectHandle& object, uint64_t offset, IoVector data) {
   RETURN_IF_ERROR(CheckRange({offset, data.bytes}));
+  RETURN_IF_ERROR(CheckUnfinished());
   ASSIGN_OR_RETURN(ObjectDraft * draft, Touch(object));
   {
     const Lock lock(front_.mu);
@@ -276,6 +288,7 @@ void TransactionImpl::MakeHole(ObjectDraft& draft, BlockRange range) {
 
 absl::Status TransactionImpl::Truncate(const ObjectHandle& object, uint64_t size) {
   RETURN_IF_ERROR(CheckSize(size));
+  RETURN_IF_ERROR(CheckUsable());
   ASSIGN_OR_RETURN(ObjectDraft * draft, Touch(object));
   // The bytes behind the size get zeros even if the object is not larger now. Others may make the object
   // larger before the commit.
@@ -290,6 +303,7 @@ absl::Status TransactionImpl::Truncate(const ObjectHandle& object, uint64_t size
 
 absl::Status TransactionImpl::PunchHole(const ObjectHandle& object, ByteRange range) {
   RETURN_IF_ERROR(CheckRange(range));
+  RETURN_IF_ERROR(CheckUsable());
   ASSIGN_OR_RETURN(ObjectDraft * draft, Touch(object));
   const uint64_t offset = range.offset_bytes, end = std::min(range.end_bytes(), SizeOf(*draft));
   if (end <= offset) return absl::OkStatus();
@@ -330,6 +344,7 @@ absl::Status TransactionImpl::ReadSpilled(const ObjectDraft& draft, uint64_t off
 
 absl::StatusOr<size_t> TransactionImpl::Read(const ObjectHandle& object, uint64_t offset, IoVector out) {
   if (out.bytes > UINT64_MAX - offset) return absl::InvalidArgumentError("offset and length overflow");
+  RETURN_IF_ERROR(CheckUsable());
   ASSIGN_OR_RETURN(ObjectDraft * draft, Touch(object));
   const uint64_t size = SizeOf(*draft);
   if (offset >= size) return 0;
@@ -374,13 +389,11 @@ absl::Status TransactionImpl::SpillDraft(ObjectDraft& draft) {
   return written;
 }
 
-absl::Status TransactionImpl::SpillIfLarge() {
-  const BlockCount limit = front_.admission.set_blocks_max() / 2;
-  if (blocks_in_memory_ < limit) return absl::OkStatus();
+absl::Status TransactionImpl::SpillDrafts() {
   // Blocks of which only parts are known cannot be spilled. Such blocks may take half of the limit, so every
   // spill frees at least the other half.
   for (auto& [id, draft] : drafts_) RETURN_IF_ERROR(SpillDraft(draft));
-  if (blocks_in_memory_ <= limit / 2) return absl::OkStatus();
+  if (blocks_in_memory_ <= SpillLimit() / 2) return absl::OkStatus();
   return absl::ResourceExhaustedError(
       absl::StrCat("the transaction has parts of ", blocks_in_memory_.value(),
                    " blocks, which stay in memory until it commits: commit it in smaller steps, or open "

@@ -11,9 +11,11 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "cow/buffer_pool.h"
 #include "store/spill.h"
 #include "store/store_impl.h"
 #include "store/transaction_draft.h"
@@ -41,22 +43,28 @@ class TransactionImpl {
   void Abandon() EXCLUDES_STORE_LOCK;
 
  private:
-  // Fails if the transaction is finished or incomplete, if the process is a fork()ed child, or if the store is
-  // closed.
+  // Fails if the transaction is finished or incomplete, or if the process is a fork()ed child.
+  absl::Status CheckUnfinished() const;
+  // As above, and fails if the store is closed.
   absl::Status CheckUsable() const EXCLUDES_STORE_LOCK;
   uint64_t SizeOf(const ObjectDraft& draft) EXCLUDES_STORE_LOCK;
+  // Returns the draft of the object, which is made when it is first needed.
   absl::StatusOr<ObjectDraft*> Touch(const ObjectHandle& object) EXCLUDES_STORE_LOCK;
   // Returns the object that the name refers to, as the transaction sees it, or kNone if there is no object.
   absl::StatusOr<ObjectId> Resolve(const std::string& name) EXCLUDES_STORE_LOCK;
   // After an error the transaction is incomplete.
   absl::Status WriteBlocks(ObjectDraft& draft, uint64_t offset, IoVector data) EXCLUDES_STORE_LOCK;
   absl::Status CopyToBlocks(ObjectDraft& draft, uint64_t offset, IoVector data) EXCLUDES_STORE_LOCK;
+  // Returns a buffer for a new block. `rest` counts the blocks that the write at hand still has.
+  BufferRef TakeBuffer(BlockCount rest);
   absl::Status ZeroBytes(ObjectDraft& draft, uint64_t from, uint64_t to) EXCLUDES_STORE_LOCK;
   void MakeHole(ObjectDraft& draft, BlockRange range) EXCLUDES_STORE_LOCK;
   void ForgetBlocks(ObjectDraft& draft, BlockRange range);
   absl::Status ReadSpilled(const ObjectDraft& draft, uint64_t offset, uint64_t end,
                            IoVector out) EXCLUDES_STORE_LOCK;
-  absl::Status SpillIfLarge() EXCLUDES_STORE_LOCK;
+  // Says how many blocks the transaction may have in memory before it spills.
+  BlockCount SpillLimit() const { return front_.admission.set_blocks_max() / 2; }
+  absl::Status SpillDrafts() EXCLUDES_STORE_LOCK;
   absl::Status SpillDraft(ObjectDraft& draft) EXCLUDES_STORE_LOCK;
   // Gives back all space that the transaction holds, and forgets all changes.
   void Finish() EXCLUDES_STORE_LOCK;
@@ -68,7 +76,7 @@ class TransactionImpl {
   EmergencyReserve ReserveToUse() const;
   Readiness AwaitUnchanged(Lock& lock) REQUIRES_STORE_LOCK;
   Readiness AwaitTree(Lock& lock, ObjectDraft& draft) REQUIRES_STORE_LOCK;
-  Readiness AwaitJoin(Lock& lock) REQUIRES_STORE_LOCK;
+  Readiness AwaitJoin(Lock& lock, BlockCount* fresh) REQUIRES_STORE_LOCK;
   Readiness AwaitStaging(Lock& lock, Reservation* space) REQUIRES_STORE_LOCK;
   ChangeSetRef StageDraft(const Lock& lock, ChangeSetRef set, ObjectDraft& draft,
                           ChangeSetRefs* earlier) REQUIRES_STORE_LOCK;
@@ -85,6 +93,9 @@ class TransactionImpl {
   bool finished_ = false;
   absl::Status incomplete_;  // says why a call failed that had changed a part already
   BlockCount blocks_in_memory_;
+  // Holds buffers for blocks to come, without the first `buffers_taken_`.
+  std::vector<BufferRef> buffers_;
+  size_t buffers_taken_ = 0;
   uint64_t extents_cut_ = 0;  // spilled extents that a hole has cut in two
   std::map<ObjectId, ObjectDraft> drafts_;
   std::map<std::string, ObjectId> names_;     // changed names; kNone if the name is gone

@@ -22,13 +22,14 @@ BlockCount Layout::AlignmentFor(const Run& run, BlockCount align_max) {
   return run.count % alignment == 0 ? alignment : BlockCount(1);
 }
 
-Layout::Layout(absl::Span<LayoutItem> items, BlockCount align_max) {
+Layout::Layout(absl::Span<LayoutItem> items, BlockCount align_max) : items_(items.size()) {
   UNTORN_CHECK(std::has_single_bit(align_max.value()), "the largest alignment is no power of two");
   const auto order = [](const LayoutItem& a, const LayoutItem& b) {
     return std::tuple(a.epoch, a.object, a.blocks.start) < std::tuple(b.epoch, b.object, b.blocks.start);
   };
   if (!std::is_sorted(items.begin(), items.end(), order)) std::sort(items.begin(), items.end(), order);
   absl::InlinedVector<Run, 1> runs;
+  runs.reserve(items.size());
   for (size_t i = 0; i < items.size(); ++i) {
     const LayoutItem& item = items[i];
     UNTORN_CHECK(item.blocks.count > 0, "an empty range is placed");
@@ -58,8 +59,10 @@ Layout::Layout(absl::Span<LayoutItem> items, BlockCount align_max) {
 
 class Layout::Placer {
  public:
-  Placer(AllocateFn allocate, ReturnFn give_back, BlockCount blocks)
-      : allocate_(allocate), give_back_(give_back), left_(blocks) {}
+  Placer(AllocateFn allocate, ReturnFn give_back, size_t items, BlockCount blocks)
+      : allocate_(allocate), give_back_(give_back), left_(blocks) {
+    placed_.reserve(items);
+  }
 
   absl::Status Place(const Run& run) {
     UNTORN_CHECK(run.count <= left_, "a run has more blocks than are left to be placed");
@@ -125,7 +128,7 @@ class Layout::Placer {
 };
 
 absl::StatusOr<PlacedPieces> Layout::Place(AllocateFn allocate, ReturnFn give_back) const {
-  Placer placer(allocate, give_back, blocks_);
+  Placer placer(allocate, give_back, items_, blocks_);
   for (const Run& run : runs_) RETURN_IF_ERROR(placer.Place(run));
   return placer.Finish();
 }

@@ -62,6 +62,7 @@ class Layout {
   static BlockCount AlignmentFor(const Run& run, BlockCount align_max);
 
   absl::InlinedVector<Run, 1> runs_;
+  size_t items_;
   BlockCount blocks_;  // of all runs
 };
 

@@ -39,6 +39,11 @@ void AddMetadata(ChangeSet& set, std::vector<LogEntry>* entries) {
   }
 }
 
+Hash128 HashOfBlock(const FrozenRange& range, ObjectBlock block, uint64_t data_key) {
+  const iovec content{range.buffer(block).data(), kBlockBytes};
+  return HashData({&content, 1}, data_key);
+}
+
 // True if the piece continues the extent of the entry, in its object and on the device.
 bool Follows(const LogEntry& entry, const CowPiece& piece) {
   return entry.type == LogEntry::Type::kMap && entry.object == piece.from->object->id &&
@@ -105,8 +110,8 @@ BuiltEntries BuildEntries(const Plan& plan, std::span<const CowPiece> pieces, st
       if (follows) {
         built.entries.back().logical.count += p.blocks.count;
       } else {
-        built.entries.push_back(
-            LogEntry::Map(p.from->object->id, p.blocks, p.physical, {}, p.into_unwritten));
+        built.entries.push_back(LogEntry::Map(p.from->object->id, p.blocks, p.physical));
+        built.entries.back().into_unwritten = p.into_unwritten;
       }
       built.of_piece[at] = built.entries.size() - 1;
       named += p.blocks.count;
@@ -120,35 +125,28 @@ BuiltEntries BuildEntries(const Plan& plan, std::span<const CowPiece> pieces, st
 void HashPieces(std::span<const CowPiece> pieces, std::span<const size_t> of_piece, uint64_t data_key,
                 std::vector<LogEntry>* entries) {
   UNTORN_CHECK(of_piece.size() == pieces.size(), "a piece of data has no entry");
-  absl::InlinedVector<iovec, 8> parts;
-  BlockCount hashed;
+  absl::InlinedVector<uint64_t, 64> high;  // the high halves of the hashes of one entry
   for (size_t i = 0; i < pieces.size(); ++i) {
-    hashed += pieces[i].blocks.count;
-    ForEachPart(*pieces[i].from, pieces[i].blocks, [&](iovec part) {
-      const bool contiguous =
-          !parts.empty() &&
-          static_cast<std::byte*>(parts.back().iov_base) + parts.back().iov_len == part.iov_base;
-      if (contiguous) {
-        parts.back().iov_len += part.iov_len;
-      } else {
-        parts.push_back(part);
-      }
-    });
-    if (i + 1 < pieces.size() && of_piece[i + 1] == of_piece[i]) continue;
     LogEntry& entry = (*entries)[of_piece[i]];
     UNTORN_CHECK(entry.type == LogEntry::Type::kMap, "an entry without data is hashed");
+    entry.data.blocks.reserve(entry.logical.count.value());
+    for (ObjectBlock b = pieces[i].blocks.start; b < pieces[i].blocks.end(); ++b) {
+      const Hash128 hash = HashOfBlock(*pieces[i].from, b, data_key);
+      entry.data.blocks.push_back(hash.low);
+      high.push_back(hash.high);
+    }
+    if (i + 1 < pieces.size() && of_piece[i + 1] == of_piece[i]) continue;
     UNTORN_CHECK(entry.logical.end() == pieces[i].blocks.end(),
                  "an entry is hashed over the data of another");
-    UNTORN_CHECK(hashed == entry.logical.count, "an entry is hashed over other blocks than it maps");
-    entry.data = DataChecksums::Of(parts, data_key);
-    parts.clear();
-    hashed = 0;
+    UNTORN_CHECK(high.size() == entry.logical.count.value() && entry.data.blocks.size() == high.size(),
+                 "an entry is hashed over other blocks than it maps");
+    entry.data.check = DataChecksums::CheckOf(high);
+    high.clear();
   }
 }
 
 std::vector<Commit::Overwrite> HashOverwrites(const Plan& plan, uint64_t data_key) {
   std::vector<Commit::Overwrite> overwrites;
-  absl::InlinedVector<iovec, 8> parts;
   for (const InPlaceRun& run : plan.in_place) {
     for (size_t i : run.candidates) {
       const Plan::SetPlan& own = plan.sets[i];
@@ -160,9 +158,9 @@ std::vector<Commit::Overwrite> HashOverwrites(const Plan& plan, uint64_t data_ke
       o.blocks = range.blocks;
       o.physical = own.in_place.start;
       o.checksums.reserve(range.blocks.count.value());
-      parts.clear();
-      ForEachPart(range, range.blocks, [&](iovec part) { parts.push_back(part); });
-      ForEachBlockHash(parts, data_key, [&](Hash128 hash) { o.checksums.push_back(hash.low); });
+      for (ObjectBlock b = range.blocks.start; b < range.blocks.end(); ++b) {
+        o.checksums.push_back(HashOfBlock(range, b, data_key).low);
+      }
     }
   }
   return overwrites;

@@ -213,6 +213,9 @@ DataToPlace FindDataToPlace(const Plan& plan) {
   DataToPlace data;
   for (const Plan::SetPlan& own : plan.sets) {
     if (own.reason == PathReason::kInPlace) continue;
+    const size_t ranges = data.sources.size() + own.set->frozen.size();
+    data.sources.reserve(ranges);
+    data.items.reserve(ranges);
     for (const FrozenRange& range : own.set->frozen) {
       const ObjectId id = range.object->id;
       data.sources.push_back({own.set.get(), &range});

@@ -42,6 +42,7 @@ absl::Status AddPacked(std::span<const CowPiece> pieces, Commit* commit) {
         IoRequest& request = writes.emplace_back().request;
         request.op = IoOp::kWrite;
         request.offset_bytes = offset;
+        request.iov.reserve(std::min(pieces.size(), kIovecsPerWrite));
       }
       writes.back().request.iov.push_back(part);
       offset += part.iov_len;

@@ -1,8 +1,9 @@
 #include "tests/untorn/model.h"
 
 #include <algorithm>
-#include <cassert>
 #include <utility>
+
+#include "base/check.h"
 
 namespace untorn {
 namespace {
@@ -19,13 +20,13 @@ bool Model::exists(uint64_t object) const {
 }
 
 void Model::Begin(std::string what) {
-  assert(!in_op_);
+  UNTORN_CHECK(!in_op_, "an operation begins inside another");
   in_op_ = true;
   ops_.push_back({.what = std::move(what), .era = era_});
 }
 
 Model::OpId Model::End() {
-  assert(in_op_);
+  UNTORN_CHECK(in_op_, "an operation ends that has not begun");
   in_op_ = false;
   const OpId id = ops_.size() - 1;
   for (CellId c : ops_[id].cells) {
