@@ -11,8 +11,8 @@
 namespace untorn {
 namespace {
 
-constexpr BlockCount kNodeRunBlocks = 64;
-constexpr size_t kWritesInFlight = 8;
+constexpr BlockCount kNodeRunBlocks = 64, kNodeRunBlocksMin = 16;
+constexpr size_t kBytesInFlight = 2 << 20;
 
 }  // namespace
 
@@ -70,12 +70,25 @@ absl::StatusOr<BlockNumber> CheckpointSink::AllocateNode() {
     const BlockCount free = space_.free_blocks();
     const BlockCount unreserved = free - std::min(free, space_.reserved().blocks);
     const BlockCount want = std::clamp<BlockCount>(unreserved, 1, kNodeRunBlocks);
-    ASSIGN_OR_RETURN(run_, space_.Allocate(lock, {.want_blocks = want}));
+    ASSIGN_OR_RETURN(run_, AllocateRun(lock, want));
     bytes_ = AlignedBuffer(Bytes(run_.count));
   }
   const BlockNumber node = run_.start + run_used_;
   ++run_used_;
   return node;
+}
+
+absl::StatusOr<Extent> CheckpointSink::AllocateRun(Lock& lock, BlockCount want) {
+  // Short runs cost a request each, now and when their nodes are read. The search for a long one looks at the whole map, so
+  // a search in vain is not repeated.
+  if (want >= kNodeRunBlocksMin && !only_short_runs_) {
+    absl::StatusOr<Extent> run =
+        space_.Allocate(lock, {.want_blocks = want, .min_blocks = kNodeRunBlocksMin});
+    if (run.ok()) return run;
+    // There is none, or a part of the map cannot be read. Any blocks do.
+    only_short_runs_ = true;
+  }
+  return space_.Allocate(lock, {.want_blocks = want});
 }
 
 absl::Status CheckpointSink::WriteNode(std::shared_ptr<const TreeNode> node) {
@@ -150,12 +163,16 @@ void CheckpointSink::Write(BlockNumber block, std::span<const std::byte> bytes) 
   Send(w, block, bytes.size());
 }
 
-absl::Status CheckpointSink::Drain(Lock& lock, size_t left) {
-  while (writes_.size() > left) {
-    pump_.Wait(lock, [&]() REQUIRES_STORE_LOCK { return writes_.front().done; });
-    if (error_.ok()) error_ = writes_.front().request.status;
-    writes_.pop_front();
-  }
+absl::Status CheckpointSink::Drain(Lock& lock, size_t left_bytes) {
+  // One wait for many writes: the free runs may be short, and then there are many.
+  pump_.Wait(lock, [&]() REQUIRES_STORE_LOCK {
+    while (bytes_in_flight_ > left_bytes && writes_.front().done) {
+      if (error_.ok()) error_ = writes_.front().request.status;
+      bytes_in_flight_ -= writes_.front().bytes.size();
+      writes_.pop_front();
+    }
+    return bytes_in_flight_ <= left_bytes;
+  });
   return error_;
 }
 
@@ -167,7 +184,7 @@ absl::Status CheckpointSink::SendRun(Lock& lock) {
   run_ = {};
   run_used_ = 0;
   // The limit bounds the memory that a checkpoint takes for writes.
-  return Drain(lock, kWritesInFlight);
+  return bytes_in_flight_ > kBytesInFlight ? Drain(lock, kBytesInFlight / 2) : error_;
 }
 
 void CheckpointSink::Send(PendingWrite& write, BlockNumber block, size_t bytes) {
@@ -176,6 +193,7 @@ void CheckpointSink::Send(PendingWrite& write, BlockNumber block, size_t bytes) 
   write.request.iov = {{write.bytes.data(), bytes}};
   write.request.context = &write;
   write.request.done = [](IoRequest* r) { static_cast<PendingWrite*>(r->context)->done = true; };
+  bytes_in_flight_ += write.bytes.size();
   pump_.Queue(&write.request);
 }
 

@@ -54,8 +54,8 @@ class CheckpointSink : public TreeMergeSink {
   absl::Status Finish(Lock& lock, const Delta& merged) REQUIRES_STORE_LOCK;
   // Queues a write of a copy of `bytes`.
   void Write(BlockNumber block, std::span<const std::byte> bytes) REQUIRES_STORE_LOCK;
-  // Waits until at most `left` writes are in flight. Returns the first error.
-  absl::Status Drain(Lock& lock, size_t left) REQUIRES_STORE_LOCK;
+  // Waits until writes of at most so many bytes are in flight. Returns the first error.
+  absl::Status Drain(Lock& lock, size_t left_bytes) REQUIRES_STORE_LOCK;
   // Drops the retired nodes from the node cache. Must be called once nothing refers to the old tree any
   // more.
   void ForgetRetired() REQUIRES_STORE_LOCK;
@@ -71,6 +71,8 @@ class CheckpointSink : public TreeMergeSink {
   bool ReadsElsewhere(Lock& lock) REQUIRES_STORE_LOCK;
   // Clears the base bits of the extent.
   void Clear(Extent extent) EXCLUDES_STORE_LOCK;
+  // Allocates a run for new nodes, of `want` blocks at most.
+  absl::StatusOr<Extent> AllocateRun(Lock& lock, BlockCount want) REQUIRES_STORE_LOCK;
   absl::Status SendRun(Lock& lock) REQUIRES_STORE_LOCK;
   void Send(PendingWrite& write, BlockNumber block, size_t bytes) REQUIRES_STORE_LOCK;
 
@@ -81,10 +83,12 @@ class CheckpointSink : public TreeMergeSink {
   absl::Status error_ GUARDED_BY_STORE_LOCK;  // the first error
   Extent run_ GUARDED_BY_STORE_LOCK;          // where new nodes go
   BlockCount run_used_ GUARDED_BY_STORE_LOCK;
+  bool only_short_runs_ GUARDED_BY_STORE_LOCK = false;
   AlignedBuffer bytes_ GUARDED_BY_STORE_LOCK;                // the content of the run
   std::vector<BlockNumber> retired_;                         // belongs to the merging thread
   std::vector<std::shared_ptr<const TreeNode>> prefetched_;  // belongs to the merging thread, in any order
   std::deque<PendingWrite> writes_ GUARDED_BY_STORE_LOCK;
+  size_t bytes_in_flight_ GUARDED_BY_STORE_LOCK = 0;  // of writes_
 };
 
 }  // namespace untorn

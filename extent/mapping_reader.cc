@@ -1,7 +1,7 @@
 #include "extent/mapping_reader.h"
 
 #include <algorithm>
-#include <list>
+#include <tuple>
 
 #include "absl/strings/str_cat.h"
 #include "base/aligned_buffer.h"
@@ -10,6 +10,10 @@
 
 namespace untorn {
 namespace {
+
+// Nodes that lie so near share a read. What lies between costs less than another request.
+constexpr BlockCount kNodeDistanceMax{4};
+constexpr BlockCount kNodeReadBlocksMax = BlocksFor(256 << 10);
 
 // Notes what the walk misses. Returns true if the cursor stands where it was sent, or where nothing follows.
 absl::StatusOr<bool> Walked(WalkResult result, const TreeCursor& cursor, MissingNodes* missing) {
@@ -34,6 +38,25 @@ absl::Status CheckNotLost(const TreeCursor& cursor, WalkResult result, std::stri
 }
 
 }  // namespace
+
+// Reads some nodes, in the order of their blocks, and what lies between them.
+struct MappingReader::NodeRead {
+  explicit NodeRead(absl::Span<const BlockPointer> n) : nodes(n), memory(Bytes(extent().count)) {
+    request.op = IoOp::kRead;
+    request.offset_bytes = ByteOffset(extent().start);
+    request.iov = {{memory.data(), memory.size()}};
+  }
+  Extent extent() const {
+    return {nodes.front().block, nodes.back().block - nodes.front().block + BlockCount(1)};
+  }
+  std::span<const std::byte> BytesOf(BlockNumber block) const {
+    return {memory.data() + Bytes(block - nodes.front().block), kBlockBytes};
+  }
+
+  absl::Span<const BlockPointer> nodes;
+  AlignedBuffer memory;
+  IoRequest request;
+};
 
 absl::Status MappingReader::LookupInTree(ObjectId object, BlockRange gap, Mappings* out,
                                          MissingNodes* missing) {
@@ -200,42 +223,66 @@ absl::Status MappingReader::NextName(const std::string& after,
   }
 }
 
-absl::Status MappingReader::LoadNodes(Lock& lock, const MissingNodes& nodes) {
-  struct Load {
-    BlockPointer pointer;
-    AlignedBuffer block{kBlockBytes};
-    IoRequest request;
-    ReadPin pin;
-  };
-  std::list<Load> loads;
-  std::vector<IoRequest*> requests;
-  for (const BlockPointer& pointer : nodes) {
-    // Several gaps of one lookup may miss the same node.
-    const auto is_same = [&](const Load& l) { return l.pointer == pointer; };
-    if (std::any_of(loads.begin(), loads.end(), is_same)) continue;
-    if (!state_.superblock.geometry.InDataArea({pointer.block, 1})) {
-      return absl::DataLossError(absl::StrCat(
-          "mapping tree: a pointer leads outside the data area, to block ", pointer.block.value()));
+absl::Status MappingReader::LoadNodes(Lock& lock, const MissingNodes& missing) {
+  // Several gaps of one lookup may miss the same node.
+  std::vector<BlockPointer> nodes(missing.begin(), missing.end());
+  std::sort(nodes.begin(), nodes.end(), [](BlockPointer a, BlockPointer b) {
+    return std::tie(a.block, a.checksum) < std::tie(b.block, b.checksum);
+  });
+  nodes.erase(std::unique(nodes.begin(), nodes.end()), nodes.end());
+  for (const BlockPointer& node : nodes) {
+    if (state_.superblock.geometry.InDataArea({node.block, 1})) continue;
+    return absl::DataLossError(
+        absl::StrCat("mapping tree: a pointer leads outside the data area, to block ", node.block.value()));
+  }
+  std::vector<NodeRead> reads;
+  for (size_t first = 0, end; first < nodes.size(); first = end) {
+    end = first + 1;
+    while (end < nodes.size() && nodes[end].block - nodes[end - 1].block <= kNodeDistanceMax &&
+           nodes[end].block - nodes[first].block < kNodeReadBlocksMax) {
+      ++end;
     }
-    Load& load = loads.emplace_back();
-    load.pointer = pointer;
-    load.request.op = IoOp::kRead;
-    load.request.offset_bytes = ByteOffset(pointer.block);
-    load.request.iov = {{load.block.data(), kBlockBytes}};
-    requests.push_back(&load.request);
+    reads.emplace_back(absl::MakeConstSpan(nodes).subspan(first, end - first));
   }
   // The blocks are pinned, so that none is reused before it is read: a checkpoint may retire the node
   // meanwhile.
-  for (Load& load : loads) load.pin = space_.PinRead({load.pointer.block, 1});
-  const absl::Status status = pump_.RunAll(lock, requests);
-  for (Load& load : loads) load.pin = ReadPin();
-  RETURN_IF_ERROR(status);
-  for (Load& load : loads) {
-    ASSIGN_OR_RETURN(std::shared_ptr<const TreeNode> node,
-                     TreeNode::Parse(load.block.span(), state_.superblock.uuid, load.pointer));
-    nodes_.Insert(std::move(node));
+  std::vector<ReadPin> pins;
+  for (const NodeRead& read : reads) pins.push_back(space_.PinRead(read.extent()));
+  RETURN_IF_ERROR(RunReads(lock, &reads));
+  const Uuid uuid = state_.superblock.uuid;
+  std::vector<std::shared_ptr<const TreeNode>> parsed;
+  absl::Status status;
+  {
+    const Unlocked unlocked(lock);
+    for (const NodeRead& read : reads) {
+      for (const BlockPointer& pointer : read.nodes) {
+        absl::StatusOr<std::shared_ptr<const TreeNode>> node =
+            TreeNode::Parse(read.BytesOf(pointer.block), uuid, pointer);
+        status.Update(node.status());
+        if (node.ok()) parsed.push_back(*std::move(node));
+      }
+    }
   }
-  return absl::OkStatus();
+  for (std::shared_ptr<const TreeNode>& node : parsed) nodes_.Insert(std::move(node));
+  return status;
+}
+
+absl::Status MappingReader::RunReads(Lock& lock, std::vector<NodeRead>* reads) {
+  const auto run = [&]() REQUIRES_STORE_LOCK {
+    std::vector<IoRequest*> requests;
+    for (NodeRead& read : *reads) requests.push_back(&read.request);
+    return pump_.RunAll(lock, requests);
+  };
+  absl::Status status = run();
+  if (status.ok()) return status;
+  // A read of several nodes may have failed for a block between two nodes. So every node is read alone.
+  std::vector<NodeRead> alone;
+  for (const NodeRead& read : *reads) {
+    for (size_t i = 0; i < read.nodes.size(); ++i) alone.emplace_back(read.nodes.subspan(i, 1));
+  }
+  if (alone.size() == reads->size()) return status;
+  *reads = std::move(alone);
+  return run();
 }
 
 absl::StatusOr<std::shared_ptr<const TreeNode>> MappingReader::ReadNode(Lock& lock, BlockPointer pointer) {

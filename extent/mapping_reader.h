@@ -57,7 +57,7 @@ class MappingReader {
   Readiness AwaitNodes(Lock& lock, const MissingNodes& missing) REQUIRES_STORE_LOCK {
     return missing.empty() ? Readiness::Ready() : Readiness::RetryIfOk(LoadNodes(lock, missing));
   }
-  absl::Status LoadNodes(Lock& lock, const MissingNodes& nodes) REQUIRES_STORE_LOCK;
+  absl::Status LoadNodes(Lock& lock, const MissingNodes& missing) REQUIRES_STORE_LOCK;
   // Returns one node, from the cache if the node is there. Releases the lock to read the node.
   absl::StatusOr<std::shared_ptr<const TreeNode>> ReadNode(Lock& lock,
                                                            BlockPointer pointer) REQUIRES_STORE_LOCK;
@@ -65,6 +65,10 @@ class MappingReader {
   const NodeCache& node_cache() const { return nodes_; }
 
  private:
+  struct NodeRead;
+
+  // Waits for the reads, which it may replace by reads of single nodes.
+  absl::Status RunReads(Lock& lock, std::vector<NodeRead>* reads) REQUIRES_STORE_LOCK;
   // Appends what the tree says of `gap` to *out.
   absl::Status LookupInTree(ObjectId object, BlockRange gap, Mappings* out,
                             MissingNodes* missing) REQUIRES_STORE_LOCK;

@@ -113,6 +113,8 @@ class Volume {
   }
   bool checkpoint_running() const REQUIRES_STORE_LOCK { return state_.frozen != nullptr; }
   const Delta& active() const REQUIRES_STORE_LOCK { return *state_.active; }
+  // Counts the nodes of the tree that the last durable checkpoint has.
+  BlockCount tree_nodes() const REQUIRES_STORE_LOCK { return state_.superblock.tree.node_count; }
 
   // Returns kInternal and names the invariant, if an invariant of one of the parts does not hold. Is for
   // tests.

@@ -10,7 +10,9 @@ namespace {
 // A checkpoint is due when the delta has so many entries, or maps so many blocks. Most of these blocks
 // displace as many others, which the checkpoint gives back. So a store that is overwritten does not grow as
 // far as its log would let it grow. A checkpoint can wait where there is plenty of free space.
-constexpr size_t kDeltaEntriesMax = 64 * 1024;
+// Random changes of a large tree fall into different nodes. A checkpoint writes each of these nodes anew, so the
+// checkpoint waits for several changes of a node, as far as the memory of the delta is bounded.
+constexpr uint64_t kDeltaEntriesMin = 64 * 1024, kDeltaEntriesMax = 256 * 1024, kChangesOfNode = 8;
 constexpr BlockCount kDeltaBlocksMin = BlocksFor(32 << 20);
 constexpr uint64_t kDeltaShareOfPrepared = 8;
 // A store may grow to so many times what it holds, within its size, where growth gives longer runs. At 4,
@@ -18,8 +20,8 @@ constexpr uint64_t kDeltaShareOfPrepared = 8;
 // neighbourhood is used again.
 constexpr uint64_t kGrowthForRuns = 4;
 // The store grows by a step for every so many steps' worth of other writes. So the other writes keep most of
-// the bandwidth of the device.
-constexpr uint64_t kWritesPerGrowth = 4;
+// the bandwidth of the device. What a checkpoint has kept from growing is made up for behind it, up to so many steps.
+constexpr uint64_t kWritesPerGrowth = 4, kStepsMadeUpMax = 16;
 // A store has a share of what is prepared prepared ahead, within these bounds. With less, a small store that is overwritten
 // has short runs: 4 MiB cost a durable write of 4 KiB a tenth more instructions.
 constexpr BlockCount kPrepareAheadBlocksMin = BlocksFor(16 << 20),
@@ -36,6 +38,10 @@ inline BlockCount Ahead(BlockCount prepared) {
 }  // namespace
 
 BlockCount Checkpointer::PrepareAhead(BlockCount prepared) { return Ahead(prepared); }
+
+uint64_t Checkpointer::ChangesMax(BlockCount tree_nodes) {
+  return std::clamp(kChangesOfNode * tree_nodes.value(), kDeltaEntriesMin, kDeltaEntriesMax);
+}
 
 absl::Status Checkpointer::Checkpoint(Lock& lock) {
   // A checkpoint that is under way may have begun before the changes that the caller wants in a checkpoint.
@@ -68,19 +74,26 @@ bool Checkpointer::CheckpointDue() const {
   const BlockCount blocks_max =
       std::max(kDeltaBlocksMin, volume.space().prepared_blocks() / kDeltaShareOfPrepared);
   return volume.log().blocks_used() > volume.geometry().log.count / 2 ||
-         volume.active().entries() > kDeltaEntriesMax || volume.active().mapped_blocks() > blocks_max;
+         volume.active().entries() > ChangesMax(volume.tree_nodes()) ||
+         volume.active().mapped_blocks() > blocks_max;
+}
+
+bool Checkpointer::MayPrepare() const {
+  const SpaceLedger& space = parts_.volume.space();
+  // After a failure only a write that needs the space tries again.
+  return !prepare_failed_ && space.unprepared_blocks() > 0 && !space.withdrawn();
 }
 
 bool Checkpointer::PrepareDue() const {
-  Volume& volume = parts_.volume;
-  const SpaceLedger& space = volume.space();
-  const BlockCount prepared = space.prepared_blocks(), free = space.free_blocks();
-  // After a failure only a write that needs the space tries again.
-  if (prepare_failed_ || space.unprepared_blocks() == 0 || space.withdrawn()) return false;
-  // Writes must find prepared blocks, so the first case does not wait. The second case only makes runs
-  // longer, and so leaves the disk to other writes most of the time.
-  if (free < space.reserved().blocks + Ahead(prepared)) return true;
-  return space.fragmented() && prepared < kGrowthForRuns * (prepared - free) &&
+  const SpaceLedger& space = parts_.volume.space();
+  return MayPrepare() && space.free_blocks() < space.reserved().blocks + Ahead(space.prepared_blocks());
+}
+
+bool Checkpointer::GrowthDue() const {
+  const SpaceLedger& space = parts_.volume.space();
+  const BlockCount prepared = space.prepared_blocks(), used = prepared - space.free_blocks();
+  // Growth leaves the disk to other writes most of the time.
+  return MayPrepare() && space.fragmented() && prepared < kGrowthForRuns * used &&
          parts_.pump.counts().bytes_written >= grow_at_bytes_written_;
 }
 
@@ -91,7 +104,10 @@ bool Checkpointer::LoadDue() const {
 
 bool Checkpointer::PrepareStep(Lock& lock) {
   absl::StatusOr<SpaceLedger::Prepared> more = parts_.volume.space().PrepareMore(lock, kPrepareStepBlocks);
-  grow_at_bytes_written_ = parts_.pump.counts().bytes_written + kWritesPerGrowth * Bytes(kPrepareStepBlocks);
+  constexpr uint64_t kBytesPerStep = kWritesPerGrowth * Bytes(kPrepareStepBlocks);
+  const uint64_t written = parts_.pump.counts().bytes_written;
+  const uint64_t made_up = std::min(written, kStepsMadeUpMax * kBytesPerStep);
+  grow_at_bytes_written_ = std::clamp(grow_at_bytes_written_, written - made_up, written) + kBytesPerStep;
   // Lack of space is no failure here. The write that needs the space is told.
   if (!more.ok() && !absl::IsResourceExhausted(more.status())) parts_.health.Fail(more.status());
   prepare_failed_ = !more.ok();
@@ -103,6 +119,8 @@ bool Checkpointer::PrepareStep(Lock& lock) {
 
 bool Checkpointer::Step(Lock& lock) {
   if (parts_.health.failed() || parts_.health.closed()) return false;
+  // The nodes of a checkpoint need long runs.
+  if (GrowthDue()) return PrepareStep(lock);
   // The checkpoint comes first: space that it gives back need not be prepared.
   if (CheckpointDue()) return Checkpoint(lock).ok();
   if (PrepareDue()) return PrepareStep(lock);

@@ -23,15 +23,23 @@ class Checkpointer {
   bool running() const REQUIRES_STORE_LOCK { return running_; }
   // Returns how many free blocks a store has prepared ahead of use, if so many are prepared in all.
   static BlockCount PrepareAhead(BlockCount prepared);
+  // Returns how many changes a checkpoint waits for at most.
+  static uint64_t ChangesMax(BlockCount tree_nodes);
   // True if Step() has something to do.
-  bool StepDue() const REQUIRES_STORE_LOCK { return CheckpointDue() || PrepareDue() || LoadDue(); }
+  bool StepDue() const REQUIRES_STORE_LOCK {
+    return GrowthDue() || CheckpointDue() || PrepareDue() || LoadDue();
+  }
   // Makes a checkpoint, prepares a step of space, or loads a part of the free-space map, if one of them is due. Returns
   // false if none is due, or if the step failed.
   bool Step(Lock& lock) REQUIRES_STORE_LOCK;
 
  private:
   bool CheckpointDue() const REQUIRES_STORE_LOCK;
+  // True if writes may soon find no prepared blocks.
   bool PrepareDue() const REQUIRES_STORE_LOCK;
+  // True if the store is to grow so that free runs are longer.
+  bool GrowthDue() const REQUIRES_STORE_LOCK;
+  bool MayPrepare() const REQUIRES_STORE_LOCK;
   // True if what is in memory of the free-space map has no long runs for lanes, and more can be loaded.
   bool LoadDue() const REQUIRES_STORE_LOCK;
   bool PrepareStep(Lock& lock) REQUIRES_STORE_LOCK;

@@ -57,6 +57,43 @@ TEST_F(CheckpointTest, WriteIntoReservedBlocksKeepsThemOnceThroughACheckpoint) {
   EXPECT_EQ(volume().space().free_blocks(), free - 1) << "but for the tree's node";
 }
 
+class CheckpointOfManyGroupsTest : public VolumeTest {
+ protected:
+  CheckpointOfManyGroupsTest() { disk_ = std::make_shared<SimulatedDisk>(20 * Bytes(kGroupBlocks)); }
+};
+
+TEST_F(CheckpointOfManyGroupsTest, NodesGoToALongRunHoweverFarItIs) {
+  std::vector<LogEntry> entries;
+  for (uint64_t i = 0; i < 1200; ++i) {
+    entries.push_back(open_->NewData(kObject, {ObjectBlock(200 * i), 1}, 'a'));
+    if (entries.size() == 400) open_->Commit(std::exchange(entries, {}));
+  }
+  {
+    Lock lock(open_->mutex());
+    SpaceLedger& space = volume().space();
+    // One free block is left of each long run, but for those of the last two groups.
+    std::vector<Extent> runs;
+    while (true) {
+      const absl::StatusOr<Extent> run =
+          space.Allocate(lock, {.want_blocks = kGroupBlocks, .min_blocks = 1024});
+      if (!run.ok()) break;
+      runs.push_back(*run);
+    }
+    for (const Extent& run : runs) {
+      const bool stays = GroupOf(run.start) >= 18;
+      ASSERT_TRUE(space.ReturnUnused(stays ? run : Extent{run.start + run.count / 2, 1}).ok());
+    }
+    space.free_space().SetCursor(FirstBlockOf(0));
+  }
+  ASSERT_TRUE(open_->Checkpoint().ok());
+  Lock lock(open_->mutex());
+  const auto root = volume().mappings().ReadNode(lock, volume().superblock().tree.root);
+  ASSERT_TRUE(root.ok()) << root.status();
+  ASSERT_GE((*root)->count(), 4);
+  for (int i = 1; i < (*root)->count(); ++i)
+    EXPECT_EQ((*root)->child(i).block, (*root)->child(0).block + BlockCount(static_cast<uint64_t>(i)));
+}
+
 // Promise 9: only what is damaged for good, on a device that reads elsewhere, is given up.
 TEST_F(CheckpointTest, NodeCountsAsLostOnlyIfTheDeviceFailsTwiceAndReadsElsewhere) {
   std::vector<LogEntry> entries;

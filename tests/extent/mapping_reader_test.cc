@@ -77,6 +77,62 @@ TEST_F(MappingReaderTest, DamagedTreeNodeIsDataLoss) {
   })));
 }
 
+// One checkpoint has written several leaves, one behind the other.
+class MappingReaderOnNeighboursTest : public VolumeTest {
+ protected:
+  void SetUp() override {
+    VolumeTest::SetUp();
+    std::vector<LogEntry> entries;
+    for (uint64_t i = 0; i < 1200; ++i) {
+      entries.push_back(open_->NewData(kObject, {ObjectBlock(200 * i), 1}, 'a'));
+      if (entries.size() == 400) open_->Commit(std::exchange(entries, {}));
+    }
+    ASSERT_TRUE(open_->Checkpoint().ok());
+    {
+      Lock lock(open_->mutex());
+      const auto root = volume().mappings().ReadNode(lock, volume().superblock().tree.root);
+      ASSERT_TRUE(root.ok()) << root.status();
+      for (int i = (*root)->count(); i-- > 0;) leaves_.push_back((*root)->child(i));
+    }
+    ASSERT_GE(leaves_.size(), 4u);
+    Reopen();
+  }
+  absl::Status Load() {
+    Lock lock(open_->mutex());
+    return volume().mappings().LoadNodes(lock, leaves_);
+  }
+  bool IsCached(const BlockPointer& leaf) {
+    const Lock lock(open_->mutex());
+    return volume().mappings().node_cache().Find(leaf) != nullptr;
+  }
+
+  MissingNodes leaves_;  // the last one first
+};
+
+TEST_F(MappingReaderOnNeighboursTest, NodesThatLieTogetherAreReadTogether) {
+  leaves_.push_back(leaves_.front());
+  const uint64_t reads = open_->io_counts().reads;
+  EXPECT_TRUE(Load().ok());
+  EXPECT_EQ(open_->io_counts().reads, reads + 1);
+  for (const BlockPointer& leaf : leaves_) EXPECT_TRUE(IsCached(leaf));
+}
+
+TEST_F(MappingReaderOnNeighboursTest, NodesAreReadAloneIfTheyCannotBeReadTogether) {
+  open_->device().FailAfter(IoOp::kRead, 1, absl::DataLossError("medium error"));
+  const uint64_t reads = open_->io_counts().reads;
+  EXPECT_TRUE(Load().ok()) << "the block that cannot be read may be none of the nodes";
+  EXPECT_EQ(open_->io_counts().reads, reads + 1 + leaves_.size());
+  for (const BlockPointer& leaf : leaves_) EXPECT_TRUE(IsCached(leaf));
+}
+
+// Promise 9.
+TEST_F(MappingReaderOnNeighboursTest, DamagedNodeKeepsNoOtherFromTheCache) {
+  const char zeros[kBlockBytes] = {};
+  disk_->Poke(ByteOffset(leaves_[1].block), zeros, sizeof(zeros));
+  EXPECT_TRUE(absl::IsDataLoss(Load()));
+  for (size_t i = 0; i < leaves_.size(); ++i) EXPECT_EQ(IsCached(leaves_[i]), i != 1);
+}
+
 // Every second block of an object is mapped, so that its mappings take four leaves.
 class MappingReaderOnLeavesTest : public VolumeTest {
  protected:

@@ -78,6 +78,12 @@ TEST_F(CheckpointerTest, CheckpointIsDueOnceTheChangesMapAnEighthOfWhatIsPrepare
   EXPECT_EQ(checkpoints(), 1u);
 }
 
+TEST_F(CheckpointerTest, CheckpointOfALargeTreeWaitsForMoreChangesWithinABound) {
+  EXPECT_EQ(Checkpointer::ChangesMax(BlockCount(0)), 64u << 10);
+  EXPECT_EQ(Checkpointer::ChangesMax(BlockCount(16 << 10)), 128u << 10);
+  EXPECT_EQ(Checkpointer::ChangesMax(kStoreBlocksMax), 256u << 10) << "promise 10: memory is bounded";
+}
+
 // ---- One at a time ----
 
 TEST_F(CheckpointerTest, ThoseWhoComeWhileOneIsMadeShareTheNext) {
@@ -159,6 +165,35 @@ TEST_F(PreparingTest, SpaceIsPreparedInStepsUntilEnoughIsFreeAhead) {
   EXPECT_LT(prepared(), volume().geometry().total_blocks) << "no further than is of use";
   EXPECT_FALSE(checkpointer_->StepDue());
   EXPECT_EQ(checkpoints(), 0u);
+}
+
+TEST_F(PreparingTest, StoreWithShortRunsGrowsBeforeTheCheckpointWhoseNodesNeedLongOnes) {
+  MakeStore({.size_bytes = 256 << 20, .needs_preparing = true});
+  SpaceLedger& space = volume().space();
+  const Extent kept = Allocate(1024);
+  // In the end every second of the blocks that were free is free.
+  for (bool steps = true; steps; steps = checkpointer_->Step(lock_)) {
+    while (true) {
+      const absl::StatusOr<Extent> run = space.Allocate(lock_, {.want_blocks = 1024, .min_blocks = 2});
+      if (!run.ok()) break;
+      for (BlockNumber b = run->start; b < run->end(); b += 2) {
+        ASSERT_TRUE(space.ReturnUnused({b, 1}).ok());
+      }
+    }
+  }
+  while (volume().log().blocks_used() <= volume().geometry().log.count / 2) Commit({0, 1});
+  ASSERT_TRUE(space.Allocate(lock_, {.want_blocks = 64}).ok());
+  ASSERT_TRUE(space.fragmented());
+  // Growth has its turn after so many other writes.
+  for (int i = 0; i < 4; ++i) ASSERT_TRUE(space.WriteZeros(lock_, kept).ok());
+  const BlockCount before = prepared();
+  EXPECT_TRUE(checkpointer_->Step(lock_));
+  EXPECT_EQ(prepared(), before + kPrepareStepBlocks);
+  EXPECT_EQ(checkpoints(), 0u);
+  ASSERT_TRUE(space.Allocate(lock_, {.want_blocks = 1 << 20}).ok());
+  EXPECT_TRUE(checkpointer_->Step(lock_));
+  EXPECT_EQ(prepared(), before + kPrepareStepBlocks) << "other writes have most of the disk";
+  EXPECT_EQ(checkpoints(), 1u);
 }
 
 TEST_F(PreparingTest, FullFileSystemBelowIsNoFailureAndIsNotTriedAgain) {
