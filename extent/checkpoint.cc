@@ -116,7 +116,7 @@ absl::Status MakeCheckpoint(Lock& lock, const CheckpointParts& parts, const uint
   if (parts.log.durable_position() == next.checkpoint_position) parts.lanes.SuperblockNames();
   // Lookups find in the new tree what the frozen delta held.
   state.open.Carried(state.session, *state.frozen);
-  state.frozen.reset();
+  std::unique_ptr<Delta> carried = std::move(state.frozen);
   sink.ForgetRetired();
   // What only the old checkpoint used is freed like any displaced extent, because a read may be outstanding.
   parts.space.free_space().Install([&](Extent extent)
@@ -124,6 +124,9 @@ absl::Status MakeCheckpoint(Lock& lock, const CheckpointParts& parts, const uint
   absl::Status released = parts.space.ReleasePending();
   // Threads may wait for space or for room in the log.
   parts.pump.Notify();
+  // There may be many changes to forget.
+  const Unlocked unlocked(lock);
+  carried.reset();
   return released;
 }
 

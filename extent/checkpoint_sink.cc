@@ -12,7 +12,10 @@ namespace untorn {
 namespace {
 
 constexpr BlockCount kNodeRunBlocks = 64, kNodeRunBlocksMin = 16;
-constexpr size_t kBytesInFlight = 2 << 20;
+// Bounds the memory that a checkpoint takes for writes. A write counts as so many bytes at least, which bounds the number of
+// writes that a commit finds before its own.
+constexpr size_t kBytesInFlight = 2 << 20, kWriteBytesMin = 16 << 10;
+constexpr size_t kWritesSentTogether = 16;
 
 }  // namespace
 
@@ -79,13 +82,18 @@ absl::StatusOr<BlockNumber> CheckpointSink::AllocateNode() {
 }
 
 absl::StatusOr<Extent> CheckpointSink::AllocateRun(Lock& lock, BlockCount want) {
-  // Short runs cost a request each, now and when their nodes are read. The search for a long one looks at the whole map, so
-  // a search in vain is not repeated.
+  // Short runs cost a request each, now and when their nodes are read. The search for a long one looks at all of the map that
+  // is in memory, so a search in vain is not repeated. Data goes on where it was: space is used again in the order in
+  // which it was written.
   if (want >= kNodeRunBlocksMin && !only_short_runs_) {
+    FreeSpace& free = space_.free_space();
+    const BlockNumber cursor = free.cursor();
+    if (next_run_ > 0) free.SetCursor(next_run_);
     absl::StatusOr<Extent> run =
-        space_.Allocate(lock, {.want_blocks = want, .min_blocks = kNodeRunBlocksMin});
+        space_.Allocate(lock, {.want_blocks = want, .min_blocks = kNodeRunBlocksMin, .may_load = false});
+    next_run_ = free.cursor();
+    free.SetCursor(cursor);
     if (run.ok()) return run;
-    // There is none, or a part of the map cannot be read. Any blocks do.
     only_short_runs_ = true;
   }
   return space_.Allocate(lock, {.want_blocks = want});
@@ -168,7 +176,7 @@ absl::Status CheckpointSink::Drain(Lock& lock, size_t left_bytes) {
   pump_.Wait(lock, [&]() REQUIRES_STORE_LOCK {
     while (bytes_in_flight_ > left_bytes && writes_.front().done) {
       if (error_.ok()) error_ = writes_.front().request.status;
-      bytes_in_flight_ -= writes_.front().bytes.size();
+      bytes_in_flight_ -= CountedBytes(writes_.front());
       writes_.pop_front();
     }
     return bytes_in_flight_ <= left_bytes;
@@ -183,8 +191,12 @@ absl::Status CheckpointSink::SendRun(Lock& lock) {
   Send(w, run_.start, Bytes(run_used_));
   run_ = {};
   run_used_ = 0;
-  // The limit bounds the memory that a checkpoint takes for writes.
+  if (writes_.size() % kWritesSentTogether == 0) pump_.Kick(lock);
   return bytes_in_flight_ > kBytesInFlight ? Drain(lock, kBytesInFlight / 2) : error_;
+}
+
+size_t CheckpointSink::CountedBytes(const PendingWrite& write) {
+  return std::max(write.bytes.size(), kWriteBytesMin);
 }
 
 void CheckpointSink::Send(PendingWrite& write, BlockNumber block, size_t bytes) {
@@ -193,7 +205,7 @@ void CheckpointSink::Send(PendingWrite& write, BlockNumber block, size_t bytes) 
   write.request.iov = {{write.bytes.data(), bytes}};
   write.request.context = &write;
   write.request.done = [](IoRequest* r) { static_cast<PendingWrite*>(r->context)->done = true; };
-  bytes_in_flight_ += write.bytes.size();
+  bytes_in_flight_ += CountedBytes(write);
   pump_.Queue(&write.request);
 }
 

@@ -71,6 +71,7 @@ class CheckpointSink : public TreeMergeSink {
   bool ReadsElsewhere(Lock& lock) REQUIRES_STORE_LOCK;
   // Clears the base bits of the extent.
   void Clear(Extent extent) EXCLUDES_STORE_LOCK;
+  static size_t CountedBytes(const PendingWrite& write);
   // Allocates a run for new nodes, of `want` blocks at most.
   absl::StatusOr<Extent> AllocateRun(Lock& lock, BlockCount want) REQUIRES_STORE_LOCK;
   absl::Status SendRun(Lock& lock) REQUIRES_STORE_LOCK;
@@ -84,6 +85,8 @@ class CheckpointSink : public TreeMergeSink {
   Extent run_ GUARDED_BY_STORE_LOCK;          // where new nodes go
   BlockCount run_used_ GUARDED_BY_STORE_LOCK;
   bool only_short_runs_ GUARDED_BY_STORE_LOCK = false;
+  BlockNumber next_run_
+      GUARDED_BY_STORE_LOCK;  // where the search for the next long run begins; 0: where data goes
   AlignedBuffer bytes_ GUARDED_BY_STORE_LOCK;                // the content of the run
   std::vector<BlockNumber> retired_;                         // belongs to the merging thread
   std::vector<std::shared_ptr<const TreeNode>> prefetched_;  // belongs to the merging thread, in any order

@@ -247,14 +247,16 @@ absl::Status MappingReader::LoadNodes(Lock& lock, const MissingNodes& missing) {
   // The blocks are pinned, so that none is reused before it is read: a checkpoint may retire the node
   // meanwhile.
   std::vector<ReadPin> pins;
-  for (const NodeRead& read : reads) pins.push_back(space_.PinRead(read.extent()));
-  RETURN_IF_ERROR(RunReads(lock, &reads));
+  for (const BlockPointer& node : nodes) pins.push_back(space_.PinRead({node.block, 1}));
+  RunReads(lock, &reads);
   const Uuid uuid = state_.superblock.uuid;
   std::vector<std::shared_ptr<const TreeNode>> parsed;
   absl::Status status;
   {
     const Unlocked unlocked(lock);
     for (const NodeRead& read : reads) {
+      status.Update(read.request.status);
+      if (!read.request.status.ok()) continue;
       for (const BlockPointer& pointer : read.nodes) {
         absl::StatusOr<std::shared_ptr<const TreeNode>> node =
             TreeNode::Parse(read.BytesOf(pointer.block), uuid, pointer);
@@ -267,22 +269,23 @@ absl::Status MappingReader::LoadNodes(Lock& lock, const MissingNodes& missing) {
   return status;
 }
 
-absl::Status MappingReader::RunReads(Lock& lock, std::vector<NodeRead>* reads) {
-  const auto run = [&]() REQUIRES_STORE_LOCK {
+void MappingReader::RunReads(Lock& lock, std::vector<NodeRead>* reads) {
+  const auto run = [&](std::vector<NodeRead>& some) REQUIRES_STORE_LOCK {
     std::vector<IoRequest*> requests;
-    for (NodeRead& read : *reads) requests.push_back(&read.request);
+    for (NodeRead& read : some) requests.push_back(&read.request);
     return pump_.RunAll(lock, requests);
   };
-  absl::Status status = run();
-  if (status.ok()) return status;
-  // A read of several nodes may have failed for a block between two nodes. So every node is read alone.
+  if (run(*reads).ok()) return;
+  // A read of several nodes may have failed for a block between two of them, or for one of them.
   std::vector<NodeRead> alone;
   for (const NodeRead& read : *reads) {
+    if (read.request.status.ok() || read.nodes.size() == 1) continue;
     for (size_t i = 0; i < read.nodes.size(); ++i) alone.emplace_back(read.nodes.subspan(i, 1));
   }
-  if (alone.size() == reads->size()) return status;
-  *reads = std::move(alone);
-  return run();
+  std::erase_if(*reads,
+                [](const NodeRead& read) { return !read.request.status.ok() && read.nodes.size() > 1; });
+  run(alone).IgnoreError();
+  for (NodeRead& read : alone) reads->push_back(std::move(read));
 }
 
 absl::StatusOr<std::shared_ptr<const TreeNode>> MappingReader::ReadNode(Lock& lock, BlockPointer pointer) {

@@ -67,8 +67,8 @@ class MappingReader {
  private:
   struct NodeRead;
 
-  // Waits for the reads, which it may replace by reads of single nodes.
-  absl::Status RunReads(Lock& lock, std::vector<NodeRead>* reads) REQUIRES_STORE_LOCK;
+  // Waits for the reads, and replaces those that fail by reads of single nodes.
+  void RunReads(Lock& lock, std::vector<NodeRead>* reads) REQUIRES_STORE_LOCK;
   // Appends what the tree says of `gap` to *out.
   absl::Status LookupInTree(ObjectId object, BlockRange gap, Mappings* out,
                             MissingNodes* missing) REQUIRES_STORE_LOCK;

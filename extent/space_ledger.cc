@@ -161,7 +161,7 @@ absl::StatusOr<Extent> SpaceLedger::Allocate(Lock& lock, const AllocationRequest
     }
     RETURN_IF_ERROR(unreadable);
     // The loaded groups have no run that is long enough, so one more group is loaded.
-    const std::optional<uint64_t> group = free_.UnloadedGroupWithSpace();
+    const std::optional<uint64_t> group = request.may_load ? free_.UnloadedGroupWithSpace() : std::nullopt;
     if (!group) {
       return absl::ResourceExhaustedError(absl::StrCat("no free run of ", request.min_blocks.value(),
                                                        " blocks at a multiple of ",

@@ -54,6 +54,7 @@ struct AllocationRequest {
   BlockCount min_blocks = 1;
   BlockCount alignment_blocks = 1;
   BlockCount enough_blocks = BlockCount::Max();
+  bool may_load = true;  // parts of the map that are not in memory
 };
 
 class SpaceLedger;
@@ -150,7 +151,7 @@ class SpaceLedger {
   bool fragmented() const REQUIRES_STORE_LOCK { return fragmented_; }
 
   // Allocates a run, and loads parts of the map as needed. Returns kResourceExhausted if there is no such
-  // run.
+  // run. Keeps the lock if nothing may be loaded.
   absl::StatusOr<Extent> Allocate(Lock& lock, const AllocationRequest& request) REQUIRES_STORE_LOCK;
   // Allocates the next run for a long range. The run begins at a multiple of 64 KiB, or of what a shorter rest allows, and is
   // at least as long. If there is none, the call allocates any run.

@@ -12,7 +12,7 @@ namespace {
 // far as its log would let it grow. A checkpoint can wait where there is plenty of free space.
 // Random changes of a large tree fall into different nodes. A checkpoint writes each of these nodes anew, so the
 // checkpoint waits for several changes of a node, as far as the memory of the delta is bounded.
-constexpr uint64_t kDeltaEntriesMin = 64 * 1024, kDeltaEntriesMax = 256 * 1024, kChangesOfNode = 8;
+constexpr uint64_t kDeltaEntriesMin = 64 * 1024, kDeltaEntriesMax = 128 * 1024, kChangesOfNode = 4;
 constexpr BlockCount kDeltaBlocksMin = BlocksFor(32 << 20);
 constexpr uint64_t kDeltaShareOfPrepared = 8;
 // A store may grow to so many times what it holds, within its size, where growth gives longer runs. At 4,
@@ -20,7 +20,7 @@ constexpr uint64_t kDeltaShareOfPrepared = 8;
 // neighbourhood is used again.
 constexpr uint64_t kGrowthForRuns = 4;
 // The store grows by a step for every so many steps' worth of other writes. So the other writes keep most of
-// the bandwidth of the device. What a checkpoint has kept from growing is made up for behind it, up to so many steps.
+// the bandwidth of the device. A store makes up for steps that it has missed, up to so many.
 constexpr uint64_t kWritesPerGrowth = 4, kStepsMadeUpMax = 16;
 // A store has a share of what is prepared prepared ahead, within these bounds. With less, a small store that is overwritten
 // has short runs: 4 MiB cost a durable write of 4 KiB a tenth more instructions.
@@ -74,8 +74,15 @@ bool Checkpointer::CheckpointDue() const {
   const BlockCount blocks_max =
       std::max(kDeltaBlocksMin, volume.space().prepared_blocks() / kDeltaShareOfPrepared);
   return volume.log().blocks_used() > volume.geometry().log.count / 2 ||
-         volume.active().entries() > ChangesMax(volume.tree_nodes()) ||
-         volume.active().mapped_blocks() > blocks_max;
+         volume.active().mapped_blocks() > blocks_max || ChangesDue();
+}
+
+bool Checkpointer::ChangesDue() const {
+  const Volume& volume = parts_.volume;
+  const uint64_t changes = volume.active().entries();
+  if (changes <= kDeltaEntriesMin) return false;
+  // More changes keep more space back for their checkpoint. A write must not have to wait for one.
+  return changes > ChangesMax(volume.tree_nodes()) || volume.space().SpareBlocks() < kPrepareAheadBlocksMax;
 }
 
 bool Checkpointer::MayPrepare() const {
@@ -104,7 +111,8 @@ bool Checkpointer::LoadDue() const {
 
 bool Checkpointer::PrepareStep(Lock& lock) {
   absl::StatusOr<SpaceLedger::Prepared> more = parts_.volume.space().PrepareMore(lock, kPrepareStepBlocks);
-  constexpr uint64_t kBytesPerStep = kWritesPerGrowth * Bytes(kPrepareStepBlocks);
+  // The step's own zeros are written too.
+  constexpr uint64_t kBytesPerStep = (kWritesPerGrowth + 1) * Bytes(kPrepareStepBlocks);
   const uint64_t written = parts_.pump.counts().bytes_written;
   const uint64_t made_up = std::min(written, kStepsMadeUpMax * kBytesPerStep);
   grow_at_bytes_written_ = std::clamp(grow_at_bytes_written_, written - made_up, written) + kBytesPerStep;
@@ -120,8 +128,8 @@ bool Checkpointer::PrepareStep(Lock& lock) {
 bool Checkpointer::Step(Lock& lock) {
   if (parts_.health.failed() || parts_.health.closed()) return false;
   // The nodes of a checkpoint need long runs.
-  if (GrowthDue()) return PrepareStep(lock);
-  // The checkpoint comes first: space that it gives back need not be prepared.
+  if (GrowthDue() && PrepareStep(lock)) return true;
+  // Writes that need space come last: space that a checkpoint gives back need not be prepared.
   if (CheckpointDue()) return Checkpoint(lock).ok();
   if (PrepareDue()) return PrepareStep(lock);
   if (!LoadDue()) return false;

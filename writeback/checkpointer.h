@@ -35,6 +35,8 @@ class Checkpointer {
 
  private:
   bool CheckpointDue() const REQUIRES_STORE_LOCK;
+  // True if the delta has enough changes for a checkpoint.
+  bool ChangesDue() const REQUIRES_STORE_LOCK;
   // True if writes may soon find no prepared blocks.
   bool PrepareDue() const REQUIRES_STORE_LOCK;
   // True if the store is to grow so that free runs are longer.

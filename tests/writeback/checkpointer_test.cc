@@ -80,8 +80,8 @@ TEST_F(CheckpointerTest, CheckpointIsDueOnceTheChangesMapAnEighthOfWhatIsPrepare
 
 TEST_F(CheckpointerTest, CheckpointOfALargeTreeWaitsForMoreChangesWithinABound) {
   EXPECT_EQ(Checkpointer::ChangesMax(BlockCount(0)), 64u << 10);
-  EXPECT_EQ(Checkpointer::ChangesMax(BlockCount(16 << 10)), 128u << 10);
-  EXPECT_EQ(Checkpointer::ChangesMax(kStoreBlocksMax), 256u << 10) << "promise 10: memory is bounded";
+  EXPECT_EQ(Checkpointer::ChangesMax(BlockCount(24 << 10)), 96u << 10);
+  EXPECT_EQ(Checkpointer::ChangesMax(kStoreBlocksMax), 128u << 10) << "promise 10: memory is bounded";
 }
 
 // ---- One at a time ----
@@ -185,7 +185,7 @@ TEST_F(PreparingTest, StoreWithShortRunsGrowsBeforeTheCheckpointWhoseNodesNeedLo
   ASSERT_TRUE(space.Allocate(lock_, {.want_blocks = 64}).ok());
   ASSERT_TRUE(space.fragmented());
   // Growth has its turn after so many other writes.
-  for (int i = 0; i < 4; ++i) ASSERT_TRUE(space.WriteZeros(lock_, kept).ok());
+  for (int i = 0; i < 5; ++i) ASSERT_TRUE(space.WriteZeros(lock_, kept).ok());
   const BlockCount before = prepared();
   EXPECT_TRUE(checkpointer_->Step(lock_));
   EXPECT_EQ(prepared(), before + kPrepareStepBlocks);
