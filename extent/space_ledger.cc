@@ -89,7 +89,7 @@ BlockCount SpaceLedger::BlocksOf(SpaceCost cost) const {
 }
 
 BlockCount SpaceLedger::Untaken(BlockCount free) const {
-  const BlockCount taken = reserved_.blocks + MetadataReserve(0) + kReserveBlocks;
+  const BlockCount taken = PromisedBlocks() + kReserveBlocks;
   return free > taken ? free - taken : 0;
 }
 
@@ -276,7 +276,7 @@ absl::Status SpaceLedger::Withdraw(Lock& lock, BlockNumber end) {
 }
 
 absl::Status SpaceLedger::CheckFits(BlockCount more) const {
-  const BlockCount needed = reserved_.blocks + MetadataReserve(0) + kReserveBlocks + more;
+  const BlockCount needed = PromisedBlocks() + kReserveBlocks + more;
   const BlockCount free = free_.free_blocks();
   if (free >= needed) return absl::OkStatus();
   return absl::ResourceExhaustedError(absl::StrCat("the store does not fit ", ByteOffset(free_.usable_end()),
@@ -356,7 +356,7 @@ absl::Status SpaceLedger::CheckInvariants() const {
                                             " are counted"));
   }
   // A checkpoint that is under way has taken a part of what is kept for it.
-  const BlockCount kept = reserved_.blocks + MetadataReserve(0);
+  const BlockCount kept = PromisedBlocks();
   if (has_reserved_ && !state_.frozen && free_.free_blocks() < kept) {
     return absl::InternalError(absl::StrCat("space ledger, invariant 2: ", free_.free_blocks().value(),
                                             " blocks are free, ", kept.value(), " are promised"));

@@ -134,6 +134,8 @@ class SpaceLedger {
   SpaceCost reserved() const REQUIRES_STORE_LOCK { return reserved_; }
   // Counts the blocks that writes could reserve, including blocks that are still to be prepared.
   BlockCount ReservableBlocks() const REQUIRES_STORE_LOCK;
+  // Counts the blocks that accepted changes and their checkpoints may take.
+  BlockCount PromisedBlocks() const REQUIRES_STORE_LOCK { return reserved_.blocks + MetadataReserve(0); }
   // Counts the prepared free blocks that are promised to nobody.
   BlockCount SpareBlocks() const REQUIRES_STORE_LOCK;
   // Counts the blocks that a reservation takes in all, its share of tree nodes included.

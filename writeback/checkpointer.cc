@@ -82,7 +82,7 @@ bool Checkpointer::ChangesDue() const {
   const uint64_t changes = volume.active().entries();
   if (changes <= kDeltaEntriesMin) return false;
   // More changes keep more space back for their checkpoint. A write must not have to wait for one.
-  return changes > ChangesMax(volume.tree_nodes()) || volume.space().SpareBlocks() < kPrepareAheadBlocksMax;
+  return changes > ChangesMax(volume.tree_nodes()) || volume.space().SpareBlocks() < kPrepareStepBlocks;
 }
 
 bool Checkpointer::MayPrepare() const {
@@ -93,7 +93,7 @@ bool Checkpointer::MayPrepare() const {
 
 bool Checkpointer::PrepareDue() const {
   const SpaceLedger& space = parts_.volume.space();
-  return MayPrepare() && space.free_blocks() < space.reserved().blocks + Ahead(space.prepared_blocks());
+  return MayPrepare() && space.free_blocks() < space.PromisedBlocks() + Ahead(space.prepared_blocks());
 }
 
 bool Checkpointer::GrowthDue() const {
