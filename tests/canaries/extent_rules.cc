@@ -8,15 +8,23 @@
 
 namespace untorn {
 
+namespace {
+
+bool frees_under_read = false;  // what MayReuse() was asked last
+
+}  // namespace
+
 bool MayReuse(Lsn mapped_by, Lsn displaced_by, const Settled& settled, bool read_outstanding) {
+  frees_under_read = read_outstanding;
   return ((mapped_by <= settled.twice && displaced_by <= settled.once) || Broken(Canary::kReuseUnsettled)) &&
          (!read_outstanding || Broken(Canary::kReuseUnderRead));
 }
 
-// With either of these two canaries, what is freed is the first to be used again: so a few writes show what is wrong.
+// With either of these two canaries, what is freed too early is the first to be used again: so a few writes show what is
+// wrong.
 BlockNumber CursorAfterFree(BlockNumber cursor, Extent freed) {
-  const bool broken = Broken(Canary::kReuseUnsettled) || Broken(Canary::kReuseUnderRead);
-  return broken ? std::min(cursor, freed.start) : cursor;
+  if (Broken(Canary::kReuseUnderRead)) return frees_under_read ? freed.start : cursor;
+  return Broken(Canary::kReuseUnsettled) ? std::min(cursor, freed.start) : cursor;
 }
 
 bool ShorteningIsLast() { return !Broken(Canary::kShortenFirst); }
