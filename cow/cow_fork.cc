@@ -16,23 +16,27 @@ void CowFork::Barrier() {
   if (!pending_.empty() || committing_sets_ > 0) ++epoch_;
 }
 
+ChangeSet* CowFork::PendingNow(const ObjectState& object, ObjectBlock block) const {
+  const Page* page = pages_.Find(object, block);
+  if (page == nullptr || page->pending == nullptr || page->pending->epoch != epoch_) return nullptr;
+  return page->pending;
+}
+
 BlockCount CowFork::NewBlocks(const ObjectState& object, BlockRange range) const {
   BlockCount n;
   for (ObjectBlock b = range.start; b < range.end(); ++b) {
-    const Page* page = pages_.Find(object, b);
-    if (page == nullptr || page->pending == nullptr || page->pending->epoch != epoch_) ++n;
+    if (PendingNow(object, b) == nullptr) ++n;
   }
   return n;
 }
 
 BlockCount CowFork::AddSetsOfRange(const ObjectState& object, BlockRange range, ChangeSetsFound* sets) const {
-  BlockCount fresh;
   if (object.metadata_set != nullptr && object.metadata_set->epoch == epoch_)
     sets->insert(object.metadata_set);
+  BlockCount fresh;
   for (ObjectBlock b = range.start; b < range.end(); ++b) {
-    const Page* page = pages_.Find(object, b);
-    if (page != nullptr && page->pending != nullptr && page->pending->epoch == epoch_) {
-      sets->insert(page->pending);
+    if (ChangeSet* const set = PendingNow(object, b)) {
+      sets->insert(set);
     } else {
       ++fresh;
     }

@@ -98,6 +98,8 @@ class CowFork {
   void CheckInvariants() const;
 
  private:
+  // Returns the pending change set of this barrier epoch that has the block in a page, or nullptr.
+  ChangeSet* PendingNow(const ObjectState& object, ObjectBlock block) const;
   static ChangeSet* PendingWith(const ObjectState& object, ObjectBlock block, BarrierEpoch epoch,
                                 const ChangeSet* except);
   void Detach(Page& page, ObjectState& object, ObjectBlock block);

@@ -38,7 +38,7 @@ absl::Status TransactionImpl::Commit(Durability durability) {
 
 bool TransactionImpl::IsLarge() const {
   // While the blocks are staged, the old content of all partly written blocks must be in the cache together.
-  if (blocks_in_memory_ > front_.admission.set_blocks_max() / 2) return true;
+  if (blocks_in_memory_ > SpillLimit()) return true;
   return std::any_of(drafts_.begin(), drafts_.end(), [](const auto& v) { return !v.second.spilled.empty(); });
 }
 
