@@ -1,6 +1,9 @@
 #include "integrations/sqlite/database.h"
 
+#include <array>
 #include <utility>
+
+#include "integrations/sqlite/process_wide.h"
 
 namespace untorn::sqlite {
 
@@ -10,18 +13,39 @@ struct SharedStore::Opened {
   std::mutex mu;
   std::map<std::string, std::unique_ptr<SharedStore>> stores;
 
-  static Opened& Get() {
-    static Opened& opened = *new Opened;  // databases may be closed while the process ends
-    return opened;
-  }
+  static Opened& Get() { return ProcessWide<Opened, &Opened::mu>(); }
 };
 
-absl::StatusOr<SharedStore::Use> SharedStore::Open(const std::string& path, const OpenOptions& options) {
+namespace {
+
+absl::StatusOr<std::unique_ptr<Store>> OpenOrCreate(const std::string& path, const StoreOptions& options) {
+  absl::StatusOr<std::unique_ptr<Store>> store = Store::Open(path, options.open);
+  if (!absl::IsNotFound(store.status()) || !options.may_create) return store;
+  const absl::Status created = Store::Create(path, options.create);
+  // Another process may have been faster.
+  if (!created.ok() && !absl::IsAlreadyExists(created)) return created;
+  return Store::Open(path, options.open);
+}
+
+// Makes a database that was in WAL mode one in DELETE mode, as SQLite itself would when it leaves that mode.
+absl::Status LeaveWalMode(const Object& object) {
+  std::array<std::byte, kHeaderBytes> header{};
+  const absl::StatusOr<size_t> n = object.Read(0, header);
+  if (!n.ok()) return n.status();
+  if (*n < header.size() || !WalMark::IsIn(header)) return absl::OkStatus();
+  WalMark::Remove(0, header);
+  return object.Write(0, header);
+}
+
+}  // namespace
+
+absl::StatusOr<SharedStore::Use> SharedStore::Open(const std::string& path, const StoreOptions& options) {
   Opened& opened = Opened::Get();
   std::lock_guard guard(opened.mu);
   std::unique_ptr<SharedStore>& shared = opened.stores[path];
+  if (shared && shared->IsOfParentProcess()) return shared->fork_guard_.CheckProcess();
   if (!shared) {
-    absl::StatusOr<std::unique_ptr<Store>> store = Store::Open(path, options);
+    absl::StatusOr<std::unique_ptr<Store>> store = OpenOrCreate(path, options);
     if (!store.ok()) {
       opened.stores.erase(path);
       return store.status();
@@ -49,8 +73,8 @@ void SharedStore::EndUse::operator()(SharedStore* store) const {
 }
 
 absl::StatusOr<std::shared_ptr<Database>> Database::Open(const std::string& store_path,
-                                                         const OpenOptions& options, const std::string& name,
-                                                         bool create) {
+                                                         const StoreOptions& options, const std::string& name,
+                                                         DatabaseUse intent) {
   absl::StatusOr<SharedStore::Use> use = SharedStore::Open(store_path, options);
   if (!use.ok()) return use.status();
   SharedStore& shared = **use;
@@ -58,8 +82,12 @@ absl::StatusOr<std::shared_ptr<Database>> Database::Open(const std::string& stor
   std::weak_ptr<Database>& entry = shared.databases_[name];
   if (std::shared_ptr<Database> database = entry.lock()) return database;
   absl::StatusOr<Object> object = shared.store().OpenObject(name);
-  if (absl::IsNotFound(object.status()) && create) object = shared.store().CreateObject(name);
+  if (absl::IsNotFound(object.status()) && intent == DatabaseUse::kCreate)
+    object = shared.store().CreateObject(name);
   if (!object.ok()) return object.status();
+  if (intent != DatabaseUse::kRead) {
+    if (absl::Status s = LeaveWalMode(*object); !s.ok()) return s;
+  }
   auto database = std::make_shared<Database>(*std::move(use), *object);
   entry = database;
   return database;

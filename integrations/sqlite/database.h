@@ -15,11 +15,21 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "integrations/sqlite/header.h"
+#include "store/fork_guard.h"
 #include "untorn/store.h"
 
 namespace untorn::sqlite {
 
 class Database;
+
+struct StoreOptions {
+  OpenOptions open;
+  CreateOptions create;     // of a store that is not there
+  bool may_create = false;  // or such a store is kNotFound
+};
+
+// What a connection wants to do with a database, and with one that is not there.
+enum class DatabaseUse { kRead, kWrite, kCreate };
 
 // A store, opened with the first use of its path in this process and closed with the last.
 class SharedStore {
@@ -29,8 +39,9 @@ class SharedStore {
   };
   using Use = std::unique_ptr<SharedStore, EndUse>;
 
-  // `path`: a canonical one. `options` are those of the first use. Errors of Store::Open.
-  static absl::StatusOr<Use> Open(const std::string& path, const OpenOptions& options);
+  // `path`: a canonical one. `options` are those of the first use. Errors of Store::Open and Store::Create.
+  //  kFailedPrecondition  a process that this one was forked from has it open
+  static absl::StatusOr<Use> Open(const std::string& path, const StoreOptions& options);
   // A store that is open already, and is no longer the caller's: what opens `path` while it is in use gets this one.
   // kAlreadyExists: one of that path is open.
   static absl::StatusOr<Use> Adopt(const std::string& path, std::unique_ptr<Store> store);
@@ -40,6 +51,8 @@ class SharedStore {
   // read of it until then.
   void SetFailed() { failed_ = true; }
   bool failed() const { return failed_; }
+  // In a fork()ed child nothing of it works, and its mutexes may be locked for ever.
+  bool IsOfParentProcess() const { return !fork_guard_.CheckProcess().ok(); }
 
  private:
   friend class Database;
@@ -50,6 +63,7 @@ class SharedStore {
   const std::string path_;
   int uses_ = 0;  // guarded by the mutex of all
   std::atomic<bool> failed_ = false;
+  const internal::ForkGuard fork_guard_;
   const std::unique_ptr<Store> store_;
   std::mutex mu_;
   std::map<std::string, std::weak_ptr<Database>> databases_;
@@ -61,10 +75,11 @@ class Database {
  public:
   enum Level { kNone, kShared, kReserved, kPending, kExclusive };  // SQLite's numbers
 
-  // kNotFound: there is none of this name in the store, and `create` is false. Errors of Store::Open.
+  // The first to open it for more than reading also takes it out of WAL mode. Errors of SharedStore::Open.
+  //  kNotFound            there is none of this name in the store, and `intent` is not kCreate
   static absl::StatusOr<std::shared_ptr<Database>> Open(const std::string& store_path,
-                                                        const OpenOptions& options, const std::string& name,
-                                                        bool create);
+                                                        const StoreOptions& options, const std::string& name,
+                                                        DatabaseUse intent);
 
   Database(SharedStore::Use store, Object object) : store_(std::move(store)), object_(std::move(object)) {}
 

@@ -13,6 +13,9 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "integrations/sqlite/journal.h"
+#include "integrations/sqlite/names.h"
+#include "integrations/sqlite/process_wide.h"
+#include "integrations/sqlite/super_journal.h"
 
 namespace untorn::sqlite {
 namespace {
@@ -27,10 +30,7 @@ struct Handles {
   std::multiset<std::string, std::less<>> journals;         // their names
   std::map<std::string, DatabaseFile*, std::less<>> ready;  // by journal: a database has one writer
   std::multimap<std::string, DatabaseFile*> prepared;       // by super-journal
-  static Handles& Get() {
-    static Handles& handles = *new Handles;  // databases may be closed while the process ends
-    return handles;
-  }
+  static Handles& Get() { return ProcessWide<Handles, &Handles::mu>(); }
 };
 
 }  // namespace
@@ -113,6 +113,7 @@ absl::StatusOr<bool> DatabaseFile::OnlyCountersChange(std::span<const std::byte>
 absl::Status DatabaseFile::Write(uint64_t offset, std::span<const std::byte> data) {
   std::lock_guard guard(mu_);
   if (absl::Status s = Begin(); !s.ok()) return s;
+  std::vector<std::byte> first_page;  // if it is not written as it is
   if (offset == 0) {
     const absl::StatusOr<bool> only_counters = OnlyCountersChange(data);
     if (!only_counters.ok()) return only_counters.status();
@@ -122,7 +123,12 @@ absl::Status DatabaseFile::Write(uint64_t offset, std::span<const std::byte> dat
     }
     first_page_staged_ = true;
     counters_.reset();
-    if (WalMark::IsIn(data)) counters_ = HeaderCounters(data.first<kHeaderBytes>()).Next();
+    if (WalMark::IsIn(data)) {
+      counters_ = HeaderCounters(data.first<kHeaderBytes>()).Next();
+      first_page.assign(data.begin(), data.end());
+      WalMark::Remove(0, first_page);
+      data = first_page;
+    }
   }
   const Object& object = database_->object();
   const uint64_t end = offset + data.size();
@@ -151,27 +157,37 @@ absl::Status DatabaseFile::Truncate(uint64_t bytes) {
 }
 
 absl::Status DatabaseFile::BeginSync(const std::string& super_journal) {
-  std::lock_guard guard(mu_);
-  if (state_ != State::kStaging) return absl::OkStatus();
-  const std::shared_ptr<Journal> journal = FindJournal();
-  durability_ = journal && !journal->synced() ? Durability::kBuffered : Durability::kSync;
-  Handles& handles = Handles::Get();
-  if (!super_journal.empty()) {
-    // Otherwise what deletes it is another VFS.
-    if (!Journals::Get().Find(super_journal)) {
-      return absl::FailedPreconditionError(absl::StrCat(
-          "a transaction that also changes databases of another VFS cannot be atomic: super-journal ",
-          super_journal));
-    }
+  {
+    std::lock_guard guard(mu_);
+    if (state_ != State::kStaging) return absl::OkStatus();
+    const std::shared_ptr<Journal> journal = FindJournal();
+    durability_ = journal && !journal->synced() ? Durability::kBuffered : Durability::kSync;
+    Handles& handles = Handles::Get();
     std::lock_guard all(handles.mu);
-    handles.prepared.insert({super_journal, this});
+    if (super_journal.empty()) {
+      state_ = State::kReady;
+      handles.ready[journal_name_] = this;
+      return absl::OkStatus();
+    }
     state_ = State::kPrepared;
-    return absl::OkStatus();
+    handles.prepared.insert({super_journal, this});
   }
-  state_ = State::kReady;
-  std::lock_guard all(handles.mu);
-  handles.ready[journal_name_] = this;
-  return absl::OkStatus();
+  if (AnyHasJournal(JournalName(MainOfSuperJournal(super_journal)))) return absl::OkStatus();
+  return CommitIfOthersAreUnchanged(super_journal);
+}
+
+absl::Status DatabaseFile::CommitIfOthersAreUnchanged(const std::string& super_journal) {
+  // While SQLite finds the super-journal here too, it plays our journals back, should the transaction fail.
+  const std::shared_ptr<Journal> here = Journals::Get().FindOrCreate(super_journal);
+  const absl::StatusOr<std::string> content = ReadSuperJournal(super_journal);
+  if (!content.ok()) return content.status();
+  if (absl::Status s = here->Write(0, content->data(), content->size()); !s.ok()) return s;
+  const absl::StatusOr<ChangedDatabases> changed = ChangedIn(*content);
+  if (!changed.ok()) return changed.status();
+  if (changed->last_of_ours() != journal_name_) return absl::OkStatus();
+  absl::Status status = CommitPrepared(super_journal);
+  if (status.ok()) Journals::Get().Remove(super_journal);
+  return status;
 }
 
 absl::Status DatabaseFile::Sync() {
@@ -245,7 +261,8 @@ absl::Status DatabaseFile::CommitPrepared(const std::string& super_journal) {
   Transaction& together = *files.front()->staged_;
   for (size_t i = 1; i < files.size() && status.ok(); ++i) {
     if (&files[i]->database_->store() != &files[0]->database_->store()) {
-      status = absl::FailedPreconditionError("a transaction cannot span databases of several stores");
+      status = absl::UnimplementedError(
+          "a transaction cannot span databases of several stores: change them in two");
     } else {
       status = together.Absorb(std::move(*files[i]->staged_));
     }
@@ -259,7 +276,7 @@ absl::Status DatabaseFile::CommitPrepared(const std::string& super_journal) {
 
 absl::Status DatabaseFile::EndCommit() {
   std::lock_guard guard(mu_);
-  if (state_ == State::kStaging)
+  if (state_ == State::kStaging || state_ == State::kPrepared)
     return absl::InternalError("SQLite ends a transaction that it has not synced");
   // Its journal was never finalized: there was none.
   absl::Status status;

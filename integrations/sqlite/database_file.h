@@ -8,7 +8,7 @@
 //                 finalizes its journal: deletes it, or overwrites its beginning (locking_mode=EXCLUSIVE). Until then
 //                 SQLite may roll back, because another database of the transaction fails.
 //   several       SQLITE_FCNTL_SYNC with the name of a super-journal: prepared; deleting the super-journal commits all
-//   files         that are prepared for it in one transaction.
+//   files         that are prepared for it in one transaction. See super_journal.h for files of other VFSes.
 //   rollback      SQLite plays its journal back, on top of what is staged, and calls xSync. A commit writes and syncs the
 //                 journal before it writes pages, and rollback reads it last: so if it was read last, what is staged is
 //                 dropped. With synchronous=OFF that cannot be told from a commit after a savepoint was rolled back, and
@@ -69,6 +69,7 @@ class DatabaseFile {
   static absl::Status CommitPrepared(const std::string& super_journal);
 
   bool failed() const { return database_->shared_store().failed(); }
+  bool IsOfParentProcess() const { return database_->shared_store().IsOfParentProcess(); }
   bool Lock(Database::Level level);
   void Unlock(Database::Level level);
   Database::Level level() const { return level_; }
@@ -87,6 +88,8 @@ class DatabaseFile {
   absl::Status Begin();
   absl::Status Commit();
   std::shared_ptr<Journal> FindJournal() const;  // in use, or null
+  // This database is prepared for a super-journal of another VFS. mu_ is not locked.
+  absl::Status CommitIfOthersAreUnchanged(const std::string& super_journal);
   // Later transactions, durable ones too, rely on buffered ones.
   static absl::Status CommitInOrder(Database& database, Transaction& transaction, Durability durability);
   void EndStaging(State next);

@@ -1,26 +1,14 @@
 #include "integrations/sqlite/journal.h"
 
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <cstring>
+
+#include "integrations/sqlite/process_wide.h"
 
 namespace untorn::sqlite {
 namespace {
 
 constexpr uint64_t kBytesInMemory = 8 << 20;
-
-absl::Status WriteAll(std::FILE* file, uint64_t offset, const void* data, size_t bytes) {
-  for (size_t done = 0; done < bytes;) {
-    const ssize_t put =
-        pwrite(fileno(file), static_cast<const char*>(data) + done, bytes - done, offset + done);
-    if (put < 0 && errno == EINTR) continue;
-    if (put <= 0) return absl::ErrnoToStatus(put < 0 ? errno : EIO, "a journal's temporary file: write");
-    done += put;
-  }
-  return absl::OkStatus();
-}
 
 }  // namespace
 
@@ -33,12 +21,7 @@ absl::StatusOr<size_t> Journal::Read(uint64_t offset, void* out, size_t bytes, b
     std::memcpy(out, bytes_.data() + offset, n);
     return n;
   }
-  for (size_t done = 0; done < n;) {
-    const ssize_t got = pread(fileno(file_.get()), static_cast<char*>(out) + done, n - done, offset + done);
-    if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) return absl::ErrnoToStatus(got < 0 ? errno : EIO, "a journal's temporary file: read");
-    done += got;
-  }
+  if (absl::Status s = file_->Read(offset, out, n); !s.ok()) return s;
   return n;
 }
 
@@ -55,7 +38,7 @@ absl::Status Journal::Write(uint64_t offset, const void* data, size_t bytes) {
     if (absl::Status s = Spill(); !s.ok()) return s;
   }
   if (file_) {
-    if (absl::Status s = WriteAll(file_.get(), offset, data, bytes); !s.ok()) return s;
+    if (absl::Status s = file_->Write(offset, data, bytes); !s.ok()) return s;
   } else {
     if (end > bytes_.size()) bytes_.resize(end);
     std::memcpy(bytes_.data() + offset, data, bytes);
@@ -65,12 +48,10 @@ absl::Status Journal::Write(uint64_t offset, const void* data, size_t bytes) {
 }
 
 absl::Status Journal::Spill() {
-  file_.reset(std::tmpfile());
-  if (!file_) return absl::ErrnoToStatus(errno, "a temporary file for a large journal");
-  if (absl::Status s = WriteAll(file_.get(), 0, bytes_.data(), size_); !s.ok()) {
-    file_.reset();
-    return s;
-  }
+  absl::StatusOr<std::unique_ptr<PlainFile>> file = PlainFile::CreateTemporary();
+  if (!file.ok()) return file.status();
+  if (absl::Status s = (*file)->Write(0, bytes_.data(), size_); !s.ok()) return s;
+  file_ = *std::move(file);
   bytes_ = {};
   return absl::OkStatus();
 }
@@ -82,8 +63,8 @@ absl::Status Journal::Truncate(uint64_t bytes) {
   if (bytes >= size_) return absl::OkStatus();
   if (!file_) {
     bytes_.resize(bytes);
-  } else if (ftruncate(fileno(file_.get()), bytes) != 0) {
-    return absl::ErrnoToStatus(errno, "a journal's temporary file: truncate");
+  } else if (absl::Status s = file_->Truncate(bytes); !s.ok()) {
+    return s;
   }
   size_ = bytes;
   return absl::OkStatus();
@@ -115,10 +96,17 @@ bool Journal::in_use() const {
   return in_use_;
 }
 
-Journals& Journals::Get() {
-  static Journals& journals = *new Journals;  // files may be closed while the process ends
-  return journals;
+bool Journal::has_file() const {
+  std::lock_guard guard(mu_);
+  return has_file_;
 }
+
+void Journal::SetHasFile() {
+  std::lock_guard guard(mu_);
+  has_file_ = true;
+}
+
+Journals& Journals::Get() { return ProcessWide<Journals, &Journals::mu_>(); }
 
 std::shared_ptr<Journal> Journals::Find(std::string_view name) const {
   std::lock_guard guard(mu_);

@@ -6,7 +6,6 @@
 #define UNTORN_INTEGRATIONS_SQLITE_JOURNAL_H_
 
 #include <cstdint>
-#include <cstdio>
 #include <functional>
 #include <map>
 #include <memory>
@@ -17,6 +16,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "integrations/sqlite/plain_file.h"
 
 namespace untorn::sqlite {
 
@@ -39,18 +39,18 @@ class Journal {
   bool synced() const;
   // Whether it has a header, and was not finalized since.
   bool in_use() const;
+  // Whether it is a super-journal that is also a file, see super_journal.h.
+  bool has_file() const;
+  void SetHasFile();
 
  private:
-  struct CloseFile {
-    void operator()(std::FILE* f) const { std::fclose(f); }
-  };
   absl::Status Spill();
 
   mutable std::mutex mu_;
   std::vector<char> bytes_;
-  std::unique_ptr<std::FILE, CloseFile> file_;  // instead of bytes_, once it is large; it has no name
+  std::unique_ptr<PlainFile> file_;  // instead of bytes_, once it is large
   uint64_t size_ = 0;
-  bool read_last_ = false, synced_ = false, in_use_ = false;
+  bool read_last_ = false, synced_ = false, in_use_ = false, has_file_ = false;
 };
 
 // Those that exist, by name.

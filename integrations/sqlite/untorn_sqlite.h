@@ -7,7 +7,8 @@
 **                 sqlite3_open_v2("file:app.db?vfs=untorn&store=/path/to/store.untorn", &db,
 **                                 SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_URI, 0);
 **
-** The store has to exist (`untorn create`). It is opened with the first of its databases and closed with the last.
+** The store is created if it does not exist (store_create=0: not), opened with the first of its databases, and closed with
+** the last. Without store= the store is the one that the environment variable UNTORN_STORE names.
 */
 #ifndef UNTORN_INTEGRATIONS_SQLITE_UNTORN_SQLITE_H_
 #define UNTORN_INTEGRATIONS_SQLITE_UNTORN_SQLITE_H_

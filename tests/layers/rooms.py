@@ -18,7 +18,7 @@ ROOMS = {
     "inspect": (["inspect"], ["api", "base", "device", "extent"]),
     "tools": (["tools"], ["api", "base", "store", "inspect"]),
     "demo": (["demo"], ["api", "base", "store", "inspect"]),
-    "integrations": (["integrations"], ["api", "store"]),
+    "integrations": (["integrations"], ["api", "base", "store"]),
     "examples": (["examples"], ["api", "store", "integrations"]),
     # For tests only.
     "sim": (["sim"], ["base", "device"]),

@@ -99,6 +99,50 @@ done
 "$untorn" ls s.untorn | grep -E -- '-(journal|wal|mj[0-9A-F]+)( |$)' && fail "a journal is in the store"
 "$untorn" fsck --quiet s.untorn || fail "fsck"
 
+# ---- Killed beside a database on the file system ----
+# Each transaction locks both and changes one. SQLite's own journal names a super-journal beside the store.
+sqlite3 plain2.db "CREATE TABLE log(n INTEGER PRIMARY KEY, filler)"
+on_untorn beside.db "CREATE TABLE log(n INTEGER PRIMARY KEY, filler)" || fail "beside.db"
+{
+  echo "ATTACH 'file:$PWD/plain2.db?vfs=unix' AS plain;"
+  echo "PRAGMA plain.cache_size=5; PRAGMA main.cache_size=5;"
+  for ((i = 0; i < 20000; ++i)); do
+    for schema in main plain; do
+      echo "BEGIN IMMEDIATE;
+INSERT INTO $schema.log(filler) SELECT hex(randomblob(20000));
+UPDATE $schema.log SET filler = filler || 'x' WHERE n % 7 = abs(random() % 7);
+COMMIT;
+SELECT '$schema', max(n) FROM $schema.log;"
+    done
+  done
+} >beside.sql
+for round in 1 2 3 4; do
+  (run=exec && on_untorn beside.db <beside.sql >told.txt 2>errors.txt) &
+  sleep "0.$((RANDOM % 7 + 3))"
+  kill -9 %%
+  wait %% 2>/dev/null
+  [[ -s errors.txt ]] && fail "beside, round $round: $(cat errors.txt)"
+  for schema in main plain; do
+    told=$(grep -E "^$schema\|[0-9]+$" told.txt | tail -1 | cut -d'|' -f2)
+    check="PRAGMA integrity_check; SELECT max(n) = count(*), max(n) FROM log"
+    if [[ $schema == main ]]; then state=$(on_untorn beside.db "$check"); else state=$(sqlite3 plain2.db "$check"); fi
+    [[ $state == "ok"*"1|"* && ${state##*|} -ge ${told:-0} ]] || fail "beside, round $round: $schema: $state, told $told"
+  done
+done
+[[ -n $told ]] || fail "nothing was committed beside the store"
+
+# ---- The default VFS, and programs that take no URI ----
+UNTORN_STORE=$PWD/named.untorn sqlite3 -cmd ".load ${extension%.so}_default" -cmd ".open byname.db" :memory: \
+  "CREATE TABLE t(x); INSERT INTO t VALUES (1)" || fail "the default VFS"
+[[ ! -e byname.db && $("$untorn" ls named.untorn | tail -1) == *byname.db* ]] || fail "byname.db is not in the store"
+preloaded() { UNTORN_STORE=$PWD/named.untorn LD_PRELOAD="${extension%.so}_preload.so" "$@"; }
+[[ $(preloaded sqlite3 byname.db "SELECT x FROM t") == 1 ]] || fail "a shell with LD_PRELOAD"
+[[ $(preloaded sqlite3 ./x/../byname.db "SELECT x FROM t") == 1 ]] || fail "another path to the same database"
+message=$(sqlite3 -cmd ".load ${extension%.so}_default" -cmd ".open byname.db" :memory: "SELECT 1" 2>&1)
+[[ $message == *"set UNTORN_STORE"* ]] || fail "of a database without a store: $message"
+[[ $(LD_PRELOAD="${extension%.so}_preload.so" sqlite3 plain.db "SELECT count(*) > 0 FROM sqlite_schema") == 1 ]] ||
+  fail "a shell with LD_PRELOAD and without UNTORN_STORE"
+
 # ---- Open elsewhere ----
 mkfifo pipe
 (run=exec && on_untorn app.db <pipe >/dev/null) &
