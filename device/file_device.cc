@@ -218,6 +218,17 @@ absl::StatusOr<uint64_t> SizeOfFileSystem(const std::string& path) {
   return uint64_t{fs.f_blocks} * fs.f_frsize;
 }
 
+absl::Status NameStoreFile(const std::string& from, const std::string& to) {
+  int named = renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE);
+  // Some file systems have one of the two ways only.
+  if (named != 0 && errno != EEXIST) {
+    named = link(from.c_str(), to.c_str());
+    if (named == 0) unlink(from.c_str());
+  }
+  if (named != 0) return ErrnoStatus(errno, absl::StrCat(to, ": cannot be created"));
+  return SyncDirectoryOf(to);
+}
+
 absl::Status ReplaceStoreFile(const std::string& from, const std::string& to) {
   struct stat st;
   if (stat(to.c_str(), &st) != 0) return ErrnoStatus(errno, absl::StrCat(to, ": cannot be replaced"));

@@ -52,7 +52,7 @@ absl::Status MakeCheckpoint(Lock& lock, const CheckpointParts& parts, const uint
   // The delta counts the closings when they are all there.
   Reservation room;
   const auto has_room = [&](uint64_t tree_entries) REQUIRES_STORE_LOCK {
-    std::optional<Reservation> more = parts.space.TryReserve({0, tree_entries}, EmergencyReserve::kKept);
+    std::optional<Reservation> more = parts.space.TryReserve({0, tree_entries}, SpaceFor::kOverwrite);
     if (more) room.Add(*std::move(more));
     return more.has_value();
   };

@@ -14,11 +14,17 @@
 namespace untorn {
 namespace {
 
-// kReserveBlocks are kept back so that removes and truncates work on a full store. Even removes and
-// truncates leave kReserveBlocksMin. Each remove or truncate has a few changes of the tree, and a truncate
-// or a punched hole has edges to write.
-constexpr BlockCount kReserveBlocks = 96;
-constexpr BlockCount kReserveBlocksMin = 16;
+// kKeptForRelease are kept back so that removes and truncates work on a full store. Even removes and truncates leave
+// kKeptAlways. Each remove or truncate has a few changes of the tree, and a truncate or a punched hole has edges to write.
+constexpr BlockCount kKeptForRelease = 96;
+constexpr BlockCount kKeptAlways = 16;
+// A share of the store is kept for overwrites besides, up to 256 MiB.
+constexpr uint64_t kOverwriteShare = 32;
+constexpr BlockCount kKeptForOverwriteMax = 65536;
+
+// Changes of the tree that one change reserves at most: for each block that it overwrites, and besides.
+constexpr uint64_t kEntriesOfOverwrite = 3;
+constexpr uint64_t kEntriesOfChange = 8;
 
 constexpr BlockCount kLongRunAlignmentBlocks = 16;
 
@@ -67,14 +73,36 @@ BlockCount SpaceLedger::MetadataReserve(uint64_t extra_entries) const {
   return tree.node_count + 2 * TreeGrowthMax(tree, entries);
 }
 
-std::optional<Reservation> SpaceLedger::TryReserve(SpaceCost cost, EmergencyReserve reserve) {
+BlockCount SpaceLedger::KeptForOverwrite() const {
+  const uint64_t blocks = state_.superblock.geometry.total_blocks.value();
+  return std::min(BlockCount(blocks / kOverwriteShare), kKeptForOverwriteMax);
+}
+
+BlockCount SpaceLedger::OverwritableBlocks() const {
+  const TreeRoot& tree = state_.superblock.tree;
+  uint64_t blocks = 0;
+  // The greatest number that fits, bit by bit.
+  for (uint64_t bit = std::bit_floor(kKeptForOverwriteMax.value()); bit > 0; bit /= 2) {
+    const uint64_t entries = kEntriesOfOverwrite * (blocks + bit) + kEntriesOfChange;
+    if (BlockCount(blocks + bit) + 2 * TreeGrowthMax(tree, entries) <= KeptForOverwrite()) blocks += bit;
+  }
+  return BlockCount(blocks);
+}
+
+std::optional<Reservation> SpaceLedger::TryReserve(SpaceCost cost, SpaceFor use) {
   UNTORN_CHECK(cost.blocks <= kStoreBlocksMax && cost.tree_entries <= kNumberMax, "a cost that no store has");
-  const BlockCount keep = reserve == EmergencyReserve::kUsable ? kReserveBlocksMin : kReserveBlocks;
-  const BlockCount needed = reserved_.blocks + cost.blocks + MetadataReserve(cost.tree_entries) + keep;
-  if (free_.free_blocks() < needed) return std::nullopt;
+  const BlockCount promised = PromisedWith(cost);
+  const BlockCount kept = use == SpaceFor::kRelease ? kKeptAlways : kKeptForRelease;
+  if (free_.free_blocks() < promised + kept) return std::nullopt;
+  // What is kept for overwrites need not be prepared.
+  if (use == SpaceFor::kGrowth && FreeOfAll() < promised + kept + KeptForOverwrite()) return std::nullopt;
   reserved_ += cost;
   has_reserved_ = true;
   return Reservation(this, cost);
+}
+
+bool SpaceLedger::CanGrowBy(SpaceCost cost, BlockCount more) const {
+  return FreeOfAll() + more >= PromisedWith(cost) + kKeptForRelease + KeptForOverwrite();
 }
 
 void SpaceLedger::Unreserve(SpaceCost cost) {
@@ -88,16 +116,15 @@ BlockCount SpaceLedger::BlocksOf(SpaceCost cost) const {
   return cost.blocks + MetadataReserve(cost.tree_entries) - MetadataReserve(0);
 }
 
-BlockCount SpaceLedger::Untaken(BlockCount free) const {
-  const BlockCount taken = PromisedBlocks() + kReserveBlocks;
+BlockCount SpaceLedger::SpareBlocks() const {
+  const BlockCount free = free_.free_blocks(), taken = PromisedBlocks() + kKeptForRelease;
   return free > taken ? free - taken : 0;
 }
 
-BlockCount SpaceLedger::SpareBlocks() const { return Untaken(free_.free_blocks()); }
-
 BlockCount SpaceLedger::ReservableBlocks() const {
   // Blocks still to be prepared count, because the store prepares more before it refuses a write.
-  return Untaken(free_.free_blocks() + free_.WithdrawnFree() + unprepared_blocks());
+  const BlockCount all = FreeOfAll(), taken = PromisedBlocks() + kKeptForRelease + KeptForOverwrite();
+  return all > taken ? all - taken : 0;
 }
 
 // ---- Blocks ----
@@ -276,7 +303,7 @@ absl::Status SpaceLedger::Withdraw(Lock& lock, BlockNumber end) {
 }
 
 absl::Status SpaceLedger::CheckFits(BlockCount more) const {
-  const BlockCount needed = PromisedBlocks() + kReserveBlocks + more;
+  const BlockCount needed = PromisedBlocks() + kKeptForRelease + more;
   const BlockCount free = free_.free_blocks();
   if (free >= needed) return absl::OkStatus();
   return absl::ResourceExhaustedError(absl::StrCat("the store does not fit ", ByteOffset(free_.usable_end()),

@@ -43,8 +43,13 @@ struct SpaceCost {
   bool operator==(const SpaceCost&) const = default;
 };
 
-// With kUsable, removes and truncates may take the emergency reserve.
-enum class EmergencyReserve { kKept, kUsable };
+// Says what a change does to the space in use, and so how much of what is kept back the change may take. What is kept is
+// for a full store: so it can always be emptied, and written to where it has been written before.
+enum class SpaceFor {
+  kGrowth,  // takes blocks: nothing of what is kept
+  kOverwrite,  // gives back as many blocks as it takes, once it is in a checkpoint: all but what is kept for kRelease
+  kRelease,  // gives blocks back: nearly all
+};
 
 // Asks for a run of at least `min_blocks` and at most `want_blocks`, at a multiple of the alignment. The
 // allocation takes the first run behind the last allocation that has `enough_blocks`, else the longest run
@@ -130,9 +135,14 @@ class SpaceLedger {
 
   // ---- Reservations ----
   // Returns nullopt if there is not that much space.
-  std::optional<Reservation> TryReserve(SpaceCost cost, EmergencyReserve reserve) REQUIRES_STORE_LOCK;
+  std::optional<Reservation> TryReserve(SpaceCost cost, SpaceFor use) REQUIRES_STORE_LOCK;
   SpaceCost reserved() const REQUIRES_STORE_LOCK { return reserved_; }
-  // Counts the blocks that writes could reserve, including blocks that are still to be prepared.
+  // Counts the blocks that one change can surely overwrite on a full store, wherever the blocks lie. The rest of what is
+  // kept for overwrites is for the tree.
+  BlockCount OverwritableBlocks() const REQUIRES_STORE_LOCK;
+  // Says whether there is space for such a growth if `more` blocks come back, and all blocks are prepared.
+  bool CanGrowBy(SpaceCost cost, BlockCount more) const REQUIRES_STORE_LOCK;
+  // Counts the blocks that writes could reserve for growth, including blocks that are still to be prepared.
   BlockCount ReservableBlocks() const REQUIRES_STORE_LOCK;
   // Counts the blocks that accepted changes and their checkpoints may take.
   BlockCount PromisedBlocks() const REQUIRES_STORE_LOCK { return reserved_.blocks + MetadataReserve(0); }
@@ -233,8 +243,16 @@ class SpaceLedger {
   };
 
   void Unreserve(SpaceCost cost) REQUIRES_STORE_LOCK;
-  // Returns what is left of so many free blocks besides all that is promised.
-  BlockCount Untaken(BlockCount free) const REQUIRES_STORE_LOCK;
+  // Counts the blocks that are kept for overwrites and for the changes of the tree that these make.
+  BlockCount KeptForOverwrite() const REQUIRES_STORE_LOCK;
+  // Counts the blocks that are promised once the cost is reserved.
+  BlockCount PromisedWith(SpaceCost cost) const REQUIRES_STORE_LOCK {
+    return reserved_.blocks + cost.blocks + MetadataReserve(cost.tree_entries);
+  }
+  // Counts the free blocks, with those that are still to be prepared.
+  BlockCount FreeOfAll() const REQUIRES_STORE_LOCK {
+    return free_.free_blocks() + free_.WithdrawnFree() + unprepared_blocks();
+  }
   // Counts the blocks that are kept for checkpoints, with that many changes of the tree more.
   BlockCount MetadataReserve(uint64_t extra_entries) const REQUIRES_STORE_LOCK;
   absl::Status LoadGroup(Lock& lock, uint64_t group) REQUIRES_STORE_LOCK;

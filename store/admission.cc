@@ -11,6 +11,11 @@
 #include "writeback/log_entries.h"
 
 namespace untorn::internal {
+namespace {
+
+constexpr BlockCount kLookPieceBlocks = 4096;
+
+}  // namespace
 
 BlockRange BlocksOf(ByteRange range) {
   const ObjectBlock first = ObjectBlockAt(range.offset_bytes);
@@ -106,15 +111,15 @@ Readiness Admission::AwaitHole(Lock& lock, const ObjectState& object, BlockRange
 
 // ---- Space ----
 
-Readiness Admission::AwaitSpace(Lock& lock, SpaceCost cost, EmergencyReserve reserve, Reservation* space) {
+Readiness Admission::AwaitSpace(Lock& lock, SpaceCost cost, SpaceFor use, Reservation* space) {
   lock.AssertHeld();
   UNTORN_CHECK(space->empty(), "space is reserved twice for one change");
   SpaceLedger& ledger = parts_.volume.space();
-  std::optional<Reservation> reserved = ledger.TryReserve(cost, reserve);
+  std::optional<Reservation> reserved = ledger.TryReserve(cost, use);
   if (!reserved && parts_.volume.lanes().blocks() > 0) {
     // What the lanes of the log have is the first to be given back. Without lanes, a commit is two writes.
     RETURN_IF_ERROR(parts_.volume.lanes().GiveBack());
-    reserved = ledger.TryReserve(cost, reserve);
+    reserved = ledger.TryReserve(cost, use);
   }
   if (reserved) {
     *space = *std::move(reserved);
@@ -145,13 +150,51 @@ Readiness Admission::AwaitSpace(Lock& lock, SpaceCost cost, EmergencyReserve res
     RETURN_IF_ERROR(parts_.volume.lanes().GiveBack());
     // The reservation only tests whether the space is there, and goes back at once. The caller reserves after
     // a new look.
-    if (ledger.TryReserve(cost, reserve)) return Readiness::Retry();
+    if (ledger.TryReserve(cost, use)) return Readiness::Retry();
   }
   return absl::ResourceExhaustedError(absl::StrCat(
       "no space: ", Bytes(ledger.BlocksOf(cost)), " bytes are needed, metadata included, and ",
       Bytes(ledger.ReservableBlocks() + parts_.volume.lanes().blocks()), " are free in ",
       parts_.pump.device().info().path, ", a store of ", Bytes(parts_.volume.geometry().total_blocks),
       below_full, "; remove or truncate objects to free some"));
+}
+
+Readiness Admission::AwaitDataSpace(Lock& lock, SpaceCost cost, std::optional<SpaceFor>* use,
+                                    LookMappedFn look, Reservation* space) {
+  SpaceLedger& ledger = parts_.volume.space();
+  const SpaceFor now = use->value_or(SpaceFor::kGrowth);
+  if (std::optional<Reservation> reserved = ledger.TryReserve(cost, now)) {
+    *space = *std::move(reserved);
+    return Readiness::Ready();
+  }
+  if (*use || ledger.CanGrowBy(cost, parts_.volume.lanes().blocks()))
+    return AwaitSpace(lock, cost, now, space);
+  bool mapped = true;
+  RETURN_IF_ERROR(look(&mapped));
+  if (!mapped) {
+    // The blocks may be those of changes on their way.
+    RETURN_IF_ERROR(committer_.SyncAll(lock));
+    mapped = true;
+    RETURN_IF_ERROR(look(&mapped));
+  }
+  *use = mapped ? SpaceFor::kOverwrite : SpaceFor::kGrowth;
+  return Readiness::Retry();
+}
+
+absl::Status Admission::LookMapped(Lock& lock, const ObjectState& object, BlockRange range, bool* mapped) {
+  // In pieces, so the nodes need not be in the cache together.
+  for (ObjectBlock at = range.start; *mapped && at < range.end();) {
+    const BlockRange piece{at, std::min(range.end() - at, kLookPieceBlocks)};
+    Mappings found;
+    const Readiness looked =
+        AwaitTree(lock, object.name, [&](MappingReader& reader, MissingNodes* missing) REQUIRES_STORE_LOCK {
+          return reader.Lookup(object.id, piece, &found, missing);
+        });
+    RETURN_IF_ERROR(looked.error());
+    for (const Mapping& m : found) *mapped &= m.state != MappingState::kHole;
+    at += piece.count;
+  }
+  return absl::OkStatus();
 }
 
 // ---- Joining ----

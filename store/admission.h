@@ -9,6 +9,7 @@
 #define UNTORN_STORE_ADMISSION_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -76,8 +77,16 @@ class Admission {
 
   // Reserves space into `space`, which must be empty. If too little is free, the call makes space and says
   // kRetry. Fails with kResourceExhausted if no more space can be made.
-  Readiness AwaitSpace(Lock& lock, SpaceCost cost, EmergencyReserve reserve,
-                       Reservation* space) REQUIRES_STORE_LOCK;
+  Readiness AwaitSpace(Lock& lock, SpaceCost cost, SpaceFor use, Reservation* space) REQUIRES_STORE_LOCK;
+  // Is AwaitSpace() for data. Only on a full store it matters whether all blocks of the data are mapped, so that the change
+  // is an overwrite. `look` then finds that out with LookMapped(), and may release the lock. *use, which is empty at first,
+  // keeps the answer for later turns.
+  using LookMappedFn = absl::FunctionRef<absl::Status(bool* mapped)>;
+  Readiness AwaitDataSpace(Lock& lock, SpaceCost cost, std::optional<SpaceFor>* use, LookMappedFn look,
+                           Reservation* space) REQUIRES_STORE_LOCK;
+  // Clears *mapped if one of the blocks is not mapped.
+  absl::Status LookMapped(Lock& lock, const ObjectState& object, BlockRange range,
+                          bool* mapped) REQUIRES_STORE_LOCK;
 
   // Is for a change that joins the pending change sets `sets`. If the joined set could take too much of the
   // log, the call waits until the largest of `sets` is durable.

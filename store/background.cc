@@ -1,8 +1,10 @@
 #include "store/background.h"
 
 #include <chrono>
+#include <system_error>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "base/check.h"
 
 namespace untorn::internal {
@@ -14,16 +16,29 @@ constexpr int kWorkersMax = 4;  // threads of the pool
 }  // namespace
 
 Background::Background(std::mutex& mu, const Parts& parts, Committer& committer, Checkpointer& checkpointer,
-                       uint64_t cache_bytes)
-    : mu_(mu), parts_(parts), committer_(committer), checkpointer_(checkpointer), cache_bytes_(cache_bytes) {
+                       CacheLimit& limit)
+    : mu_(mu), parts_(parts), committer_(committer), checkpointer_(checkpointer), limit_(limit) {
   committer_.SetServeBackground([this]() REQUIRES_STORE_LOCK { Serve(); });
 }
 
-void Background::Start() {
+// The standard library tells by an exception that a thread cannot be started.
+absl::Status Background::StartThread(void (Background::*loop)()) {
+  try {
+    threads_.emplace_back([this, loop] { (this->*loop)(); });
+  } catch (const std::system_error& error) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("a thread of the store cannot be started: ", error.code().message(),
+                     " (see RLIMIT_NPROC, and pids.max of the cgroup)"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Background::Start() {
   UNTORN_CHECK(!started_ && !stop_, "the threads of a store are started twice");
   started_ = true;
-  threads_.emplace_back([this] { WritebackLoop(); });
-  threads_.emplace_back([this] { MaintenanceLoop(); });
+  absl::Status status = StartThread(&Background::WritebackLoop);
+  if (status.ok()) status = StartThread(&Background::MaintenanceLoop);
+  return status;
 }
 
 // Is called when something became possible that the first thread may have tried in vain before.
@@ -34,7 +49,7 @@ void Background::Serve() {
 }
 
 void Background::AfterChange(Lock& lock) {
-  parts_.fork.pages().Evict(cache_bytes_);
+  parts_.fork.pages().Evict(limit_.bytes());
   if (started_) {
     // The first thread sees by itself which changes have become old.
     if (committer_.DirtyDue()) Wake();
@@ -52,6 +67,17 @@ bool Background::MaintenanceStep(Lock& lock) {
   if (parts_.pump.short_of_space()) return false;
   if (checkpointer_.Step(lock)) return true;
   return committer_.LogGrowthDue() && committer_.GrowLog(lock).ok();
+}
+
+void Background::FitCache(Lock& lock) {
+  if (!limit_.fits_machine()) return;
+  {
+    const Unlocked unlocked(lock);
+    limit_.Update(parts_.buffers.bytes_in_use());
+  }
+  parts_.fork.pages().Evict(limit_.bytes());
+  const Unlocked unlocked(lock);
+  parts_.buffers.ReleaseBeyond(limit_.bytes());
 }
 
 void Background::Wake() {
@@ -102,7 +128,8 @@ void Background::MaintenanceLoop() {
   while (!stop_) {
     if (MaintenanceStep(lock)) continue;
     parts_.fork.objects().ForgetIdle();
-    const uint64_t wakes = wakes_;
+    const uint64_t wakes = wakes_;  // a wake-up may come while FitCache() has released the lock
+    FitCache(lock);
     maintenance_cv_.wait_for(lock.unique_lock(), std::chrono::milliseconds(kWakeMs),
                              [&]() REQUIRES_STORE_LOCK { return stop_ || wakes_ != wakes; });
   }
@@ -119,11 +146,15 @@ void Background::Run(std::function<void()> work) {
   UNTORN_CHECK(!stop_, "work is given to threads that end");
   work_.push_back(std::move(work));
   const bool all_busy = work_.size() > static_cast<size_t>(workers_ - busy_workers_);
-  if (workers_ < kWorkersMax && all_busy) {
-    ++workers_;
-    threads_.emplace_back([this] { RunLoop(); });
+  if (workers_ < kWorkersMax && all_busy && StartThread(&Background::RunLoop).ok()) ++workers_;
+  if (workers_ > 0) {
+    work_cv_.notify_one();
+    return;
   }
-  work_cv_.notify_one();
+  work = std::move(work_.back());
+  work_.pop_back();
+  lock.unlock();
+  work();
 }
 
 void Background::RunLoop() {

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "base/lock.h"
+#include "store/cache_limit.h"
 #include "writeback/checkpointer.h"
 #include "writeback/committer.h"
 #include "writeback/parts.h"
@@ -26,12 +27,13 @@ namespace untorn::internal {
 
 class Background {
  public:
-  // `cache_bytes` limits the memory of cached pages.
+  // `limit` must outlive the background.
   Background(std::mutex& mu, const Parts& parts, Committer& committer, Checkpointer& checkpointer,
-             uint64_t cache_bytes);
+             CacheLimit& limit);
 
-  // Starts the threads. Until Start() is called, AfterChange() does all work.
-  void Start() REQUIRES_STORE_LOCK;
+  // Starts the threads. Until Start() is called, AfterChange() does all work. kResourceExhausted: the process may not have
+  // more threads; the background has to be stopped then.
+  absl::Status Start() REQUIRES_STORE_LOCK;
   // Must be called at the end of every call that changed something. Evicts pages beyond the limit. Wakes the
   // threads if work is due; without threads, does the work. Without threads the call releases the lock
   // meanwhile.
@@ -48,10 +50,13 @@ class Background {
   void Join() EXCLUDES_STORE_LOCK;
 
  private:
+  absl::Status StartThread(void (Background::*loop)()) REQUIRES_STORE_LOCK;
   void WritebackLoop() EXCLUDES_STORE_LOCK;
   void MaintenanceLoop() EXCLUDES_STORE_LOCK;
   void RunLoop() EXCLUDES_STORE_LOCK;
   void Serve() REQUIRES_STORE_LOCK;
+  // Fits the page cache to what memory the machine has. Releases the lock meanwhile.
+  void FitCache(Lock& lock) REQUIRES_STORE_LOCK;
   // Does what is due of checkpoints and growth. Returns false if nothing was.
   bool MaintenanceStep(Lock& lock) REQUIRES_STORE_LOCK;
   void WakeMaintenance() REQUIRES_STORE_LOCK {
@@ -63,7 +68,7 @@ class Background {
   const Parts parts_;
   Committer& committer_;
   Checkpointer& checkpointer_;
-  const uint64_t cache_bytes_;
+  CacheLimit& limit_;
   bool started_ GUARDED_BY_STORE_LOCK = false, stop_ GUARDED_BY_STORE_LOCK = false;
   uint64_t wakes_ GUARDED_BY_STORE_LOCK = 0;
   std::condition_variable maintenance_cv_, work_cv_;

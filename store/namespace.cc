@@ -106,7 +106,7 @@ absl::StatusOr<std::shared_ptr<ObjectState>> Namespace::Create(std::string_view 
     if (!std::exchange(looked, true))
       RETURN_UNLESS_READY(front_.admission.AwaitRecord(lock, name, kAnyNewObject));
     RETURN_UNLESS_READY(AwaitJoinOfNames(lock, nullptr, {name}));
-    return front_.admission.AwaitSpace(lock, {0, kEntriesOfCreate}, EmergencyReserve::kKept, &space);
+    return front_.admission.AwaitSpace(lock, {0, kEntriesOfCreate}, SpaceFor::kGrowth, &space);
   }));
   CowFork& fork = front_.parts.fork;
   // The object gets its number only now, so a create that is refused uses up no number.
@@ -151,7 +151,7 @@ absl::Status Namespace::Rename(std::string_view from_view, std::string_view to_v
     if (!std::exchange(looked, true))
       RETURN_UNLESS_READY(front_.admission.AwaitRecord(lock, from, object->id));
     RETURN_UNLESS_READY(AwaitJoinOfNames(lock, object.get(), {from, to}));
-    return front_.admission.AwaitSpace(lock, {0, kEntriesOfRename}, EmergencyReserve::kKept, &space);
+    return front_.admission.AwaitSpace(lock, {0, kEntriesOfRename}, SpaceFor::kGrowth, &space);
   }));
   const ChangeSetRef set = StageRename(front_.parts.fork, front_.parts.fork.NewChangeSet(), object, to);
   PayWith(front_, *set, std::move(space));
@@ -176,8 +176,8 @@ absl::Status Namespace::Remove(std::string_view name_view, Durability durability
     }
     RETURN_IF_ERROR(CheckNamed(*object, name));
     RETURN_UNLESS_READY(AwaitJoinOfNames(lock, object.get(), {name}));
-    // A remove may use the emergency reserve, so that it works on a full store (promise 7).
-    return front_.admission.AwaitSpace(lock, {0, kEntriesOfRemove}, EmergencyReserve::kUsable, &space);
+    // So a remove works on a full store (promise 7).
+    return front_.admission.AwaitSpace(lock, {0, kEntriesOfRemove}, SpaceFor::kRelease, &space);
   }));
   const ChangeSetRef set = StageRemove(front_.parts.fork, front_.parts.fork.NewChangeSet(), object);
   PayWith(front_, *set, std::move(space));

@@ -54,8 +54,8 @@ absl::Status Truncate(const Front& front, const std::shared_ptr<ObjectState>& ob
     if (cut_edge) RETURN_UNLESS_READY(front.admission.AwaitCached(lock, *object, edge));
     cut_edge &= front.admission.HasContent(*object, edge);  // otherwise the block is zeros already
     const BlockCount fresh = cut_edge ? fork.NewBlocks(*object, {edge, 1}) : BlockCount(0);
-    // A truncate may use the emergency reserve, so that it works on a full store (promise 7).
-    return front.admission.AwaitSpace(lock, {fresh, kEntriesOfHole}, EmergencyReserve::kUsable, &space);
+    // So a truncate works on a full store (promise 7).
+    return front.admission.AwaitSpace(lock, {fresh, kEntriesOfHole}, SpaceFor::kRelease, &space);
   }));
   ChangeSetRef set = fork.SetForObject(object);
   const BlockCount fresh = space.blocks();
@@ -105,7 +105,7 @@ absl::Status PunchHole(const Front& front, const std::shared_ptr<ObjectState>& o
                              REQUIRES_STORE_LOCK { return !front.admission.HasContent(*object, edge); });
     BlockCount fresh;
     for (ObjectBlock edge : edges) fresh += fork.NewBlocks(*object, {edge, 1});
-    return front.admission.AwaitSpace(lock, {fresh, kEntriesOfHole}, EmergencyReserve::kUsable, &space);
+    return front.admission.AwaitSpace(lock, {fresh, kEntriesOfHole}, SpaceFor::kRelease, &space);
   }));
   // The object ends before the range, so nothing changes. With kSync the call still makes durable what must
   // be durable before the hole.

@@ -138,6 +138,7 @@ absl::Status ObjectWriter::AwaitAdmission(Lock& lock, const Request& request, Re
   ObjectState& object = *request.object;
   const BlockRange blocks = request.blocks();
   bool looked = false;
+  std::optional<SpaceFor> use;
   return UntilReady([&]() REQUIRES_STORE_LOCK -> Readiness {
     RETURN_IF_ERROR(front_.parts.CheckChangeable());
     RETURN_UNLESS_READY(admission.AwaitObject(lock, object));
@@ -156,7 +157,10 @@ absl::Status ObjectWriter::AwaitAdmission(Lock& lock, const Request& request, Re
       *space = *std::move(part);
       return Readiness::Ready();
     }
-    return admission.AwaitSpace(lock, cost, EmergencyReserve::kKept, space);
+    return admission.AwaitDataSpace(
+        lock, cost, &use,
+        [&](bool* mapped) REQUIRES_STORE_LOCK { return admission.LookMapped(lock, object, blocks, mapped); },
+        space);
   });
 }
 
@@ -232,7 +236,9 @@ absl::Status ObjectWriter::Stage(Lock& lock, const Request& request, Buffers& bu
 // refused has changed nothing.
 absl::Status ObjectWriter::ReserveForParts(Lock& lock, const std::shared_ptr<ObjectState>& object,
                                            ByteRange range, Reservation* held) {
-  const BlockCount blocks = BlocksOf(range).count;
+  const BlockRange blocks = BlocksOf(range);
+  const SpaceCost cost{blocks.count, EntriesOfPlain(blocks.count)};
+  std::optional<SpaceFor> use;
   // Only an error counts here. Stage() looks again, and finds damage at the beginning before it changes
   // anything.
   const uint64_t end = range.end_bytes();
@@ -242,7 +248,11 @@ absl::Status ObjectWriter::ReserveForParts(Lock& lock, const std::shared_ptr<Obj
   }
   return UntilReady([&]() REQUIRES_STORE_LOCK -> Readiness {
     RETURN_IF_ERROR(front_.parts.CheckChangeable());
-    return front_.admission.AwaitSpace(lock, {blocks, EntriesOfPlain(blocks)}, EmergencyReserve::kKept, held);
+    return front_.admission.AwaitDataSpace(
+        lock, cost, &use,
+        [&](bool* mapped)
+            REQUIRES_STORE_LOCK { return front_.admission.LookMapped(lock, *object, blocks, mapped); },
+        held);
   });
 }
 

@@ -359,6 +359,8 @@ absl::StatusOr<size_t> PageReader::Read(ObjectState& object, uint64_t offset, Io
   FillFromMemory(plan);
   if (plan.pieces.empty()) return plan.range.length_bytes;
   absl::Status status = Fetch(lock, object, plan);
+  const bool fit = limit_.DueAfterRead(Bytes(plan.missed_blocks));
+  if (fit) limit_.Update(parts_.buffers.bytes_in_use());
   lock.lock();
   plan.pins.clear();
   // Displaced extents may have waited for the pins of this read.
@@ -366,7 +368,8 @@ absl::StatusOr<size_t> PageReader::Read(ObjectState& object, uint64_t offset, Io
     absl::Status released = parts_.volume.space().ReleasePending();
     if (status.ok()) status = std::move(released);
   }
-  parts_.fork.pages().Evict(cache_bytes_);
+  parts_.fork.pages().Evict(limit_.bytes());
+  if (fit) parts_.buffers.ReleaseBeyond(limit_.bytes());
   RETURN_IF_ERROR(status);
   return plan.range.length_bytes;
 }

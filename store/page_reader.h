@@ -20,6 +20,7 @@
 #include "base/lock.h"
 #include "base/readiness.h"
 #include "cow/object_state.h"
+#include "store/cache_limit.h"
 #include "store/io_vector.h"
 #include "untorn/options.h"
 #include "writeback/parts.h"
@@ -28,9 +29,8 @@ namespace untorn::internal {
 
 class PageReader {
  public:
-  // `cache_bytes` limits the memory of cached pages.
-  PageReader(std::mutex& mu, const Parts& parts, uint64_t cache_bytes)
-      : mu_(mu), parts_(parts), cache_bytes_(cache_bytes) {}
+  // `limit` must outlive the reader.
+  PageReader(std::mutex& mu, const Parts& parts, CacheLimit& limit) : mu_(mu), parts_(parts), limit_(limit) {}
 
   // Reads at most `out.bytes` bytes from `offset` on. Returns how many bytes the object has there. Fails with
   // kNotFound if the object was removed. After an error the content of `out` is unspecified.
@@ -58,7 +58,7 @@ class PageReader {
 
   std::mutex& mu_;
   const Parts parts_;
-  const uint64_t cache_bytes_;
+  CacheLimit& limit_;
 };
 
 }  // namespace untorn::internal

@@ -77,8 +77,7 @@ absl::Status Preallocate(const Front& front, const std::shared_ptr<ObjectState>&
   Reservation reserved;
   RETURN_IF_ERROR(UntilReady([&]() REQUIRES_STORE_LOCK -> Readiness {
     RETURN_IF_ERROR(front.parts.health.CheckWritable());
-    return front.admission.AwaitSpace(lock, {blocks, mappings.size() + 1}, EmergencyReserve::kKept,
-                                      &reserved);
+    return front.admission.AwaitSpace(lock, {blocks, mappings.size() + 1}, SpaceFor::kGrowth, &reserved);
   }));
   std::vector<PlacedExtent> placed;
   absl::Status status = FillHoles(volume.space(), lock, mappings, &placed);
@@ -91,10 +90,10 @@ absl::Status Preallocate(const Front& front, const std::shared_ptr<ObjectState>&
   // In fragmented space one hole may take several mappings.
   if (const uint64_t needed = placed.size() + 1; status.ok() && needed > reserved.tree_entries()) {
     const SpaceCost missing = {0, needed - reserved.tree_entries()};
-    std::optional<Reservation> more = volume.space().TryReserve(missing, EmergencyReserve::kKept);
+    std::optional<Reservation> more = volume.space().TryReserve(missing, SpaceFor::kGrowth);
     if (!more) {
       status = volume.lanes().GiveBack();
-      if (status.ok()) more = volume.space().TryReserve(missing, EmergencyReserve::kKept);
+      if (status.ok()) more = volume.space().TryReserve(missing, SpaceFor::kGrowth);
     }
     if (more) {
       reserved.Add(*std::move(more));

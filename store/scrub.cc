@@ -242,7 +242,7 @@ class Scrubber {
       adopted.push_back(now);
       cost.tree_entries += TreeEntriesOfCut(now.logical.count);
     }
-    const std::optional<Reservation> room = volume.space().TryReserve(cost, EmergencyReserve::kKept);
+    const std::optional<Reservation> room = volume.space().TryReserve(cost, SpaceFor::kOverwrite);
     if (!room) return;
     for (Mapping& m : adopted) {
       m.checksums = ChecksumsRef(found).From(m.logical.start - read.logical.start);

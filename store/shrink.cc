@@ -277,8 +277,7 @@ class Shrinker {
     for (const PlacedExtent& e : placed) needed += TreeEntriesOfCut(e.blocks.count);
     if (needed <= reserved->tree_entries()) return absl::OkStatus();
     const SpaceCost missing{0, needed - reserved->tree_entries()};
-    std::optional<Reservation> more =
-        front_.parts.volume.space().TryReserve(missing, EmergencyReserve::kKept);
+    std::optional<Reservation> more = front_.parts.volume.space().TryReserve(missing, SpaceFor::kOverwrite);
     if (!more) return NoRoom();
     reserved->Add(*std::move(more));
     return absl::OkStatus();
@@ -287,12 +286,12 @@ class Shrinker {
   // Does not prepare more, as Admission does.
   absl::Status TryReserve(Lock& lock, SpaceCost cost, Reservation* reserved) REQUIRES_STORE_LOCK {
     Volume& volume = front_.parts.volume;
-    std::optional<Reservation> space = volume.space().TryReserve(cost, EmergencyReserve::kKept);
+    std::optional<Reservation> space = volume.space().TryReserve(cost, SpaceFor::kOverwrite);
     if (!space) {
       // What was moved since the last checkpoint counts twice.
       RETURN_IF_ERROR(store_.checkpointer().Checkpoint(lock));
       RETURN_IF_ERROR(volume.lanes().GiveBack());
-      space = volume.space().TryReserve(cost, EmergencyReserve::kKept);
+      space = volume.space().TryReserve(cost, SpaceFor::kOverwrite);
     }
     if (!space) return NoRoom();
     *reserved = *std::move(space);

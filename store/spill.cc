@@ -150,11 +150,17 @@ absl::Status Spill::WriteRange(ObjectDraft& draft, BlockRange range, const std::
   // At worst every block becomes an extent of its own. One more entry is for an older extent that Cut() has
   // split here.
   const uint64_t entries_max = range.count.value() + 1;
+  std::optional<SpaceFor> use;
+  if (draft.created()) use = SpaceFor::kGrowth;
   Lock lock(front_.mu);
   Reservation reserved;
   RETURN_IF_ERROR(UntilReady([&]() REQUIRES_STORE_LOCK -> Readiness {
     RETURN_IF_ERROR(front_.parts.CheckChangeable());
-    return front_.admission.AwaitSpace(lock, {range.count, entries_max}, EmergencyReserve::kKept, &reserved);
+    return front_.admission.AwaitDataSpace(
+        lock, {range.count, entries_max}, &use,
+        [&](bool* mapped)
+            REQUIRES_STORE_LOCK { return front_.admission.LookMapped(lock, *draft.state, range, mapped); },
+        &reserved);
   }));
   // The reserved entries stay until the commit, whatever happens here.
   std::optional<Reservation> entries = reserved.TrySplit({0, entries_max});

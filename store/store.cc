@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstdlib>
 
@@ -248,6 +249,25 @@ absl::Status CreateInFile(const std::string& path, const CreateOptions& options)
   return status;
 }
 
+// Returns a name beside `path`, for a store that is not complete yet. A process with the same number may have left such a
+// file when it was killed.
+std::string FreshName(const std::string& path) {
+  static std::atomic<uint64_t> count{0};
+  std::string fresh = absl::StrCat(path, ".new-", getpid(), "-", count++);
+  unlink(fresh.c_str());
+  return fresh;
+}
+
+// The new store gets its name when it is complete. So a crash leaves no part of a store under this name, and others
+// open no part of a store.
+absl::Status CreateFile(const std::string& path, const CreateOptions& options) {
+  const std::string fresh = FreshName(path);
+  RETURN_IF_ERROR(CreateInFile(fresh, options));
+  absl::Status named = NameStoreFile(fresh, path);
+  if (!named.ok()) unlink(fresh.c_str());
+  return named;
+}
+
 // Makes the new store beside the old one. The new store takes the place of the old one when the new one is
 // complete.
 absl::Status ReplaceFile(const std::string& path, const CreateOptions& options) {
@@ -257,8 +277,7 @@ absl::Status ReplaceFile(const std::string& path, const CreateOptions& options) 
   // A symbolic link stays; the file that the link leads to is replaced.
   const std::unique_ptr<char, void (*)(void*)> real(realpath(path.c_str(), nullptr), std::free);
   if (real == nullptr) return absl::ErrnoToStatus(errno, absl::StrCat(path, ": cannot be replaced"));
-  const std::string fresh = absl::StrCat(real.get(), ".new-", getpid());
-  unlink(fresh.c_str());  // a process with the same number may have left the file when it was killed
+  const std::string fresh = FreshName(real.get());
   RETURN_IF_ERROR(CreateInFile(fresh, options));
   absl::Status replaced = ReplaceStoreFile(fresh, real.get());
   if (!replaced.ok()) unlink(fresh.c_str());
@@ -305,7 +324,7 @@ absl::Status Store::Create(const std::string& path, const CreateOptions& options
                                                    Bytes(kStoreBlocksMax), " bytes, not ",
                                                    of_file.size_bytes));
   }
-  return exists ? ReplaceFile(path, of_file) : CreateInFile(path, of_file);
+  return exists ? ReplaceFile(path, of_file) : CreateFile(path, of_file);
 }
 
 absl::StatusOr<std::unique_ptr<Store>> Store::Open(const std::string& path, const OpenOptions& options) {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "base/memory.h"
 #include "base/status_macros.h"
 #include "device/file_device.h"
 #include "store/shrink.h"
@@ -13,10 +14,15 @@ namespace untorn::internal {
 namespace {
 
 constexpr uint64_t kCacheBytesMin = 4 << 20;
+// Of a cache that fits the machine.
+constexpr uint64_t kCacheBytesLeast = 64 << 20;
 
+uint64_t CacheBytes(const OpenOptions& options) {
+  return options.cache_bytes != 0 ? options.cache_bytes : kCacheBytesLeast;
+}
 // An eighth of the cache is for tree nodes. The rest is for pages.
-uint64_t NodeBytes(const OpenOptions& options) { return options.cache_bytes / 8; }
-uint64_t PageBytes(const OpenOptions& options) { return options.cache_bytes - NodeBytes(options); }
+uint64_t NodeBytes(const OpenOptions& options) { return CacheBytes(options) / 8; }
+uint64_t PageBytes(const OpenOptions& options) { return CacheBytes(options) - NodeBytes(options); }
 
 CommitterOptions CommittingOptions(const Storage& storage, const OpenOptions& options, bool background) {
   return {.policy = options.policy,
@@ -49,18 +55,19 @@ StoreImpl::StoreImpl(std::unique_ptr<Storage> storage, const OpenOptions& option
                  CommittingOptions(*storage_, options, background)),
       admission_(writeback_.parts(), writeback_.committer(), writeback_.checkpointer(),
                  SetBlocksMax(storage_->volume->geometry(), options)),
+      cache_limit_(PageBytes(options), options.cache_bytes == 0, [] { return AvailableMemoryBytes(); }),
       background_(storage_->mu, writeback_.parts(), writeback_.committer(), writeback_.checkpointer(),
-                  PageBytes(options)),
+                  cache_limit_),
       front_{storage_->mu, writeback_.parts(), admission_, writeback_.committer(), background_},
       writer_(front_),
       names_(front_),
-      reader_(storage_->mu, writeback_.parts(), PageBytes(options)) {}
+      reader_(storage_->mu, writeback_.parts(), cache_limit_) {}
 
 absl::StatusOr<std::shared_ptr<StoreImpl>> StoreImpl::Open(std::unique_ptr<Device> device,
                                                            const OpenOptions& options, bool background) {
-  if (options.cache_bytes < kCacheBytesMin) {
+  if (options.cache_bytes != 0 && options.cache_bytes < kCacheBytesMin) {
     return absl::InvalidArgumentError(
-        absl::StrCat("cache_bytes is ", options.cache_bytes, "; it must be at least ", kCacheBytesMin));
+        absl::StrCat("cache_bytes is ", options.cache_bytes, "; it must be 0, or at least ", kCacheBytesMin));
   }
   auto storage = std::make_unique<Storage>(std::move(device));
   ASSIGN_OR_RETURN(storage->volume,
@@ -75,7 +82,7 @@ absl::StatusOr<std::shared_ptr<StoreImpl>> StoreImpl::Open(std::unique_ptr<Devic
   store->KeepGoingWithoutSpace();
   if (store->writeback_.committer().options().background) {
     const Lock lock(store->storage_->mu);
-    store->background_.Start();
+    RETURN_IF_ERROR(store->background_.Start());
   }
   return store;
 }
@@ -279,12 +286,13 @@ void StoreImpl::CheckInvariants() const {
 StoreInfo StoreImpl::info() const {
   const DeviceInfo& device = storage_->info;
   Superblock sb;
+  StoreInfo info;
   // A fork()ed child must not take the lock. The child gets only what belongs to the device.
   if (CheckProcess().ok()) {
     const Lock lock(storage_->mu);
     sb = storage_->volume->superblock();
+    info.overwrite_reserve_bytes = Bytes(storage_->volume->space().OverwritableBlocks());
   }
-  StoreInfo info;
   info.path = device.path;
   info.uuid = UuidString(sb.uuid);
   info.format_version = kFormatVersion;
@@ -332,7 +340,7 @@ Stats StoreImpl::stats() const {
   s.space_prepared = Bytes(volume.space().prepared_blocks());
   s.space_reserved = Bytes(volume.space().reserved().blocks);
   s.space_pending = Bytes(volume.space().pending_blocks());
-  s.cache_limit = options_.cache_bytes;
+  s.cache_limit = NodeBytes(options_) + cache_limit_.bytes();
   s.cache_used =
       front_.parts.fork.pages().memory_bytes() + volume.mappings().node_cache().size() * sizeof(TreeNode);
   s.cache_dirty = Bytes(front_.parts.fork.dirty_blocks());

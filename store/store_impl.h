@@ -101,6 +101,7 @@ class StoreImpl : public std::enable_shared_from_this<StoreImpl> {
   const std::unique_ptr<Storage> storage_;
   Writeback writeback_;
   Admission admission_;
+  CacheLimit cache_limit_;
   Background background_;
   const Front front_;
   ObjectWriter writer_;

@@ -142,12 +142,26 @@ uint64_t TransactionImpl::MetadataEntries() const {
   return entries;
 }
 
-EmergencyReserve TransactionImpl::ReserveToUse() const {
-  // A transaction that only gives space back may use the emergency reserve, as Remove and Truncate may.
-  const bool only_gives_back = std::none_of(drafts_.begin(), drafts_.end(), [](const auto& v) {
-    return v.second.grow_to > 0 || v.second.created() || v.second.renamed;
-  });
-  return only_gives_back ? EmergencyReserve::kUsable : EmergencyReserve::kKept;
+std::optional<SpaceFor> TransactionImpl::KnownUse() const {
+  SpaceFor known = SpaceFor::kRelease;
+  for (const auto& [id, draft] : drafts_) {
+    if (draft.created() || draft.renamed) return SpaceFor::kGrowth;
+    if (draft.grow_to > 0) known = SpaceFor::kOverwrite;  // as far as can be told
+  }
+  return known == SpaceFor::kOverwrite ? std::nullopt : std::optional<SpaceFor>(known);
+}
+
+absl::Status TransactionImpl::LookMapped(Lock& lock, bool* mapped) {
+  absl::Status status;
+  for (const auto& entry : drafts_) {
+    const ObjectDraft& draft = entry.second;
+    if (draft.removed) continue;
+    draft.Data().ForEach([&](BlockRange r) {
+      lock.AssertHeld();
+      if (status.ok()) status = front_.admission.LookMapped(lock, *draft.state, r, mapped);
+    });
+  }
+  return status;
 }
 
 // Is Admission::AwaitJoin() for the change sets that staging would join. Counts in `fresh` the blocks that need space of
@@ -171,7 +185,7 @@ Readiness TransactionImpl::AwaitJoin(Lock& lock, BlockCount* fresh) {
   return front_.admission.AwaitJoin(lock, sets);
 }
 
-Readiness TransactionImpl::AwaitStaging(Lock& lock, Reservation* space) {
+Readiness TransactionImpl::AwaitStaging(Lock& lock, std::optional<SpaceFor>* use, Reservation* space) {
   RETURN_UNLESS_READY(AwaitUnchanged(lock));
   RETURN_UNLESS_READY(front_.admission.AwaitCleanSpace(lock));
   SpaceCost cost{0, MetadataEntries()};
@@ -193,7 +207,8 @@ Readiness TransactionImpl::AwaitStaging(Lock& lock, Reservation* space) {
                      " bytes of the log, more than one commit may; commit it in "
                      "smaller steps, or raise the limit of the store"));
   }
-  return front_.admission.AwaitSpace(lock, cost, ReserveToUse(), space);
+  return front_.admission.AwaitDataSpace(
+      lock, cost, use, [&](bool* mapped) REQUIRES_STORE_LOCK { return LookMapped(lock, mapped); }, space);
 }
 
 // ---- Staged ----
@@ -248,7 +263,8 @@ absl::Status TransactionImpl::CommitStaged(Durability durability) {
   CowFork& fork = front_.parts.fork;
   Lock lock(front_.mu);
   Reservation space;
-  RETURN_IF_ERROR(UntilReady([&]() REQUIRES_STORE_LOCK { return AwaitStaging(lock, &space); }));
+  std::optional<SpaceFor> use = KnownUse();
+  RETURN_IF_ERROR(UntilReady([&]() REQUIRES_STORE_LOCK { return AwaitStaging(lock, &use, &space); }));
   // From AwaitStaging() to the end of staging the lock is not released. So others see all of the transaction
   // or nothing.
   ChangeSetRefs sets;
@@ -337,9 +353,12 @@ ChangeSetRef TransactionImpl::MakeChangeSet() {
 absl::Status TransactionImpl::CommitLarge() {
   Lock lock(front_.mu);
   Reservation space;
+  std::optional<SpaceFor> use = KnownUse();
   RETURN_IF_ERROR(UntilReady([&]() REQUIRES_STORE_LOCK -> Readiness {
     RETURN_UNLESS_READY(AwaitUnchanged(lock));
-    return front_.admission.AwaitSpace(lock, {0, MetadataEntries()}, ReserveToUse(), &space);
+    return front_.admission.AwaitDataSpace(
+        lock, {0, MetadataEntries()}, &use,
+        [&](bool* mapped) REQUIRES_STORE_LOCK { return LookMapped(lock, mapped); }, &space);
   }));
   // From here on nobody else changes these objects. If the transaction changes names, nobody else changes any
   // name.

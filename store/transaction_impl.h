@@ -73,11 +73,13 @@ class TransactionImpl {
   bool IsLarge() const;
   absl::Status CheckPolicy() const;
   uint64_t MetadataEntries() const;
-  EmergencyReserve ReserveToUse() const;
+  // Says what the transaction does to the space in use, if that can be told without a look at its mappings.
+  std::optional<SpaceFor> KnownUse() const;
+  absl::Status LookMapped(Lock& lock, bool* mapped) REQUIRES_STORE_LOCK;
   Readiness AwaitUnchanged(Lock& lock) REQUIRES_STORE_LOCK;
   Readiness AwaitTree(Lock& lock, ObjectDraft& draft) REQUIRES_STORE_LOCK;
   Readiness AwaitJoin(Lock& lock, BlockCount* fresh) REQUIRES_STORE_LOCK;
-  Readiness AwaitStaging(Lock& lock, Reservation* space) REQUIRES_STORE_LOCK;
+  Readiness AwaitStaging(Lock& lock, std::optional<SpaceFor>* use, Reservation* space) REQUIRES_STORE_LOCK;
   ChangeSetRef StageDraft(const Lock& lock, ChangeSetRef set, ObjectDraft& draft,
                           ChangeSetRefs* earlier) REQUIRES_STORE_LOCK;
   absl::Status CommitStaged(Durability durability) EXCLUDES_STORE_LOCK;

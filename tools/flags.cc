@@ -9,7 +9,8 @@ using untorn::ByteSize;
 ABSL_FLAG(ByteSize, size, ByteSize{}, "size in bytes");
 ABSL_FLAG(ByteSize, offset, ByteSize{0}, "first byte, counted from the start of the object");
 ABSL_FLAG(ByteSize, length, ByteSize{}, "number of bytes; without it, up to the end of the object");
-ABSL_FLAG(ByteSize, cache, ByteSize{64 << 20}, "memory for cached data and metadata, at least 4M");
+ABSL_FLAG(ByteSize, cache, ByteSize{0},
+          "memory for cached data and metadata, at least 4M; 0 fits the machine");
 ABSL_FLAG(
     ByteSize, atomic_unit, ByteSize{0},
     "your word that the device keeps any aligned power-of-two write up to this size whole, although the "

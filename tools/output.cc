@@ -207,6 +207,7 @@ Json InfoJson(const StoreInfo& info) {
           {"atomic_unit_max_bytes", info.atomic_unit_max_bytes},
           {"atomic_boundary_bytes", info.atomic_boundary_bytes},
           {"atomic_write_bytes_max", info.atomic_write_bytes_max},
+          {"overwrite_reserve_bytes", info.overwrite_reserve_bytes},
           {"read_only", info.read_only}};
 }
 
@@ -217,6 +218,8 @@ std::string InfoText(const StoreInfo& info) {
   out += Line("format version", absl::StrCat(info.format_version));
   out += Line("size", Size(info.size_bytes));
   out += Line("log", Size(info.log_bytes));
+  out += Line("kept for overwrites", absl::StrCat(HumanBytes(info.overwrite_reserve_bytes),
+                                                  ", so that a full store can be changed and emptied"));
   out += Line("block", HumanBytes(info.block_bytes));
   out += Line("atomic writes",
               absl::StrCat("up to ", HumanBytes(info.atomic_write_bytes_max), ", any byte range"));

@@ -94,7 +94,8 @@ class Object {
   // after a crash, or a later version.
   //  kInvalidArgument     `data` is empty; offset + length overflows or passes kObjectBytesMax; the write is
   //                       atomic and larger than StoreInfo::atomic_write_bytes_max
-  //  kResourceExhausted   there is no space; nothing was changed
+  //  kResourceExhausted   there is no space; nothing was changed. A full store still takes overwrites
+  //                       (StoreInfo::overwrite_reserve_bytes).
   //  kFailedPrecondition  the policy is kHardwareOnly and the range can never go in place; the message names
   //                       the reason
   absl::Status Write(uint64_t offset, std::span<const std::byte> data, WriteOptions options = {}) const;
@@ -179,7 +180,8 @@ class Transaction {
   //  kFailedPrecondition  the policy is kHardwareOnly, and the data can never be one atomic overwrite
   //  kAborted             others have removed an object that the transaction changes, or have taken or
   //                       removed a name
-  //  kResourceExhausted   there is no space, or there are more changes than one commit may put into the log
+  //  kResourceExhausted   there is no space, or there are more changes than one commit may put into the log. A full store
+  //                       still takes transactions that only overwrite, up to StoreInfo::overwrite_reserve_bytes.
   absl::Status Commit(Durability durability = Durability::kSync);
   void Abandon();
 
@@ -191,8 +193,8 @@ class Transaction {
 
 class Store {
  public:
-  // Makes a store at `path`: a new file, or a block device. With options.force, an existing file is replaced
-  // only when the new store is complete.
+  // Makes a store at `path`: a new file, or a block device. A file gets its name, or takes the place of an
+  // existing one (options.force), only when the new store is complete. A crash may leave `path`.new-PID-N.
   //  kAlreadyExists       the file exists, or the device holds something recognisable, without options.force;
   //                       the message says what
   //  kInvalidArgument     the size is too small or too large

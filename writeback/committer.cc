@@ -291,7 +291,7 @@ Readiness Committer::AwaitOpenings(Lock& lock, const ChangeSet& set, std::vector
     }
   }
   UNTORN_CHECK(own == range.count, "a set of blocks that are not written is opened");
-  std::optional<Reservation> reserved = parts_.volume.space().TryReserve(cost, EmergencyReserve::kKept);
+  std::optional<Reservation> reserved = parts_.volume.space().TryReserve(cost, SpaceFor::kOverwrite);
   if (reserved) {
     *room = *std::move(reserved);
   } else {

@@ -47,5 +47,29 @@ TEST(BufferPoolTest, WhatWasTakenTogetherComesInOnePieceAgainInWhateverOrderItWa
 }
 #endif
 
+TEST(BufferPoolTest, WhatIsReleasedIsUsedAgainAndWhatIsInUseStays) {
+  constexpr size_t kBuffers = 4096;
+  BufferPool pool;
+  std::vector<BufferRef> buffers(kBuffers);
+  pool.New(buffers);
+  for (const BufferRef& buffer : buffers) std::memset(buffer.data(), 7, kBlockBytes);
+  // Every second one is free.
+  for (size_t i = 0; i < kBuffers; i += 2) buffers[i] = BufferRef();
+  const uint64_t used = pool.bytes_in_use();
+  EXPECT_EQ(used, kBuffers / 2 * kBlockBytes);
+  pool.ReleaseBeyond(used + 100 * kBlockBytes);
+  pool.ReleaseBeyond(used);
+  pool.ReleaseBeyond(0);
+  EXPECT_EQ(pool.bytes_in_use(), used);
+  for (size_t i = 1; i < kBuffers; i += 2) {
+    for (size_t at = 0; at < kBlockBytes; at += 512) ASSERT_EQ(buffers[i].data()[at], std::byte{7}) << i;
+  }
+  std::vector<BufferRef> more(kBuffers);
+  pool.New(more);
+  for (const BufferRef& buffer : more) std::memset(buffer.data(), 8, kBlockBytes);
+  for (size_t i = 1; i < kBuffers; i += 2) ASSERT_EQ(buffers[i].data()[0], std::byte{7}) << i;
+  EXPECT_EQ(pool.bytes_in_use(), used + kBuffers * kBlockBytes);
+}
+
 }  // namespace
 }  // namespace untorn

@@ -100,7 +100,7 @@ class CowForkTest : public testing::Test {
       EXPECT_TRUE(Format(disk, 0).ok());
       volume_ = OpenVolume::Open(disk);
     }
-    std::optional<Reservation> space = volume_->volume().space().TryReserve(cost, EmergencyReserve::kKept);
+    std::optional<Reservation> space = volume_->volume().space().TryReserve(cost, SpaceFor::kGrowth);
     EXPECT_TRUE(space.has_value());
     return *std::move(space);
   }

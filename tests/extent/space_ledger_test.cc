@@ -155,13 +155,13 @@ TEST_F(SpaceLedgerTest, ClaimsAreGrantedUpToWhatIsKeptBackAndNoFurther) {
   SpaceLedger& space = volume().space();
   const BlockCount reservable = space.ReservableBlocks();
   EXPECT_LT(reservable, space.free_blocks());
-  EXPECT_FALSE(space.TryReserve({reservable + 1, 0}, EmergencyReserve::kKept));
+  EXPECT_FALSE(space.TryReserve({reservable + 1, 0}, SpaceFor::kGrowth));
   {
-    const std::optional<Reservation> all = space.TryReserve({reservable, 0}, EmergencyReserve::kKept);
+    const std::optional<Reservation> all = space.TryReserve({reservable, 0}, SpaceFor::kGrowth);
     EXPECT_TRUE(all);
     EXPECT_EQ(space.ReservableBlocks(), 0);
-    EXPECT_FALSE(space.TryReserve({1, 0}, EmergencyReserve::kKept));
-    const std::optional<Reservation> one = space.TryReserve({1, 0}, EmergencyReserve::kUsable);
+    EXPECT_FALSE(space.TryReserve({1, 0}, SpaceFor::kGrowth));
+    const std::optional<Reservation> one = space.TryReserve({1, 0}, SpaceFor::kRelease);
     EXPECT_TRUE(one) << "removing works on a full store";
   }
   EXPECT_EQ(space.reserved().blocks, 0);
@@ -171,7 +171,7 @@ TEST_F(SpaceLedgerTest, ClaimsAreGrantedUpToWhatIsKeptBackAndNoFurther) {
 TEST_F(SpaceLedgerTest, ReservationIsSplitAddedAndGivenBackWhenItGoes) {
   SpaceLedger& space = volume().space();
   {
-    Reservation whole = *space.TryReserve({10, 4}, EmergencyReserve::kKept);
+    Reservation whole = *space.TryReserve({10, 4}, SpaceFor::kGrowth);
     EXPECT_FALSE(whole.TrySplit({11, 0}));
     EXPECT_FALSE(whole.TrySplit({0, 5}));
     Reservation part = *whole.TrySplit({3, 1});
@@ -203,8 +203,7 @@ TEST_F(SpaceLedgerTest, ReservedIsTheSumOfTheReservationsThatExist) {  // invari
     switch (random() % 7) {
       case 0:
       case 1:
-        if (auto more =
-                space.TryReserve({BlockCount(random() % 50), random() % 20}, EmergencyReserve::kKept)) {
+        if (auto more = space.TryReserve({BlockCount(random() % 50), random() % 20}, SpaceFor::kGrowth)) {
           one.Add(*std::move(more));
         }
         break;
@@ -235,7 +234,7 @@ TEST_F(SpaceLedgerTest, ReservedIsTheSumOfTheReservationsThatExist) {  // invari
 
 TEST_F(SpaceLedgerTest, AStoreFilledByItsClaimsCanStillBeCheckpointedAndEmptied) {
   uint64_t object = 1;
-  while (const auto reservation = volume().space().TryReserve({1, 1}, EmergencyReserve::kKept)) {
+  while (const auto reservation = volume().space().TryReserve({1, 1}, SpaceFor::kGrowth)) {
     if (!volume().log().HasRoom(1)) {
       ASSERT_TRUE(open_->Checkpoint().ok());
     }
@@ -245,11 +244,11 @@ TEST_F(SpaceLedgerTest, AStoreFilledByItsClaimsCanStillBeCheckpointedAndEmptied)
   EXPECT_GT(object, 1000u);
   ASSERT_TRUE(open_->Checkpoint().ok());
   for (uint64_t o = 1; o < object; ++o) {
-    auto reservation = volume().space().TryReserve({0, 2}, EmergencyReserve::kUsable);
+    auto reservation = volume().space().TryReserve({0, 2}, SpaceFor::kRelease);
     // As the layers above do: before they refuse they make a checkpoint.
     if (!volume().log().HasRoom(1) || !reservation) {
       ASSERT_TRUE(open_->Checkpoint().ok());
-      reservation = volume().space().TryReserve({0, 2}, EmergencyReserve::kUsable);
+      reservation = volume().space().TryReserve({0, 2}, SpaceFor::kRelease);
       ASSERT_TRUE(reservation) << "object " << o;
     }
     open_->Commit({LogEntry::InodeGone(ObjectId{o})});

@@ -146,7 +146,7 @@ TEST_F(AdmissionTest, HoleAndRecordAreReadyOnceTheirLeavesAreLoaded) {
 
 TEST_F(AdmissionTest, SpaceThatIsThereIsReservedAtOnce) {
   Reservation space;
-  EXPECT_TRUE(admission().AwaitSpace(lock_, {10, 2}, EmergencyReserve::kKept, &space).ready());
+  EXPECT_TRUE(admission().AwaitSpace(lock_, {10, 2}, SpaceFor::kGrowth, &space).ready());
   EXPECT_EQ(space.cost(), (SpaceCost{10, 2}));
 }
 
@@ -155,7 +155,7 @@ TEST_F(AdmissionTest, SpaceIsPreparedWhereThereIsNotEnough) {
   const BlockCount prepared = volume().space().prepared_blocks();
   Reservation space;
   const auto step = [&] {
-    return admission().AwaitSpace(lock_, {prepared + 1000, 2}, EmergencyReserve::kKept, &space);
+    return admission().AwaitSpace(lock_, {prepared + 1000, 2}, SpaceFor::kGrowth, &space);
   };
   EXPECT_TRUE(step().retry());
   EXPECT_TRUE(space.empty());
@@ -170,15 +170,15 @@ TEST_F(AdmissionTest, SpaceThatDirtyDataGivesBackIsMadeUseOf) {
   const SpaceCost cost = {volume().space().ReservableBlocks() + 200, 2};
   const ChangeSetRef hole = Punch({0, 500});
   Reservation space;
-  EXPECT_TRUE(admission().AwaitSpace(lock_, cost, EmergencyReserve::kKept, &space).retry());
+  EXPECT_TRUE(admission().AwaitSpace(lock_, cost, SpaceFor::kGrowth, &space).retry());
   EXPECT_EQ(hole->state, ChangeSet::State::kDone);
-  EXPECT_TRUE(admission().AwaitSpace(lock_, cost, EmergencyReserve::kKept, &space).ready());
+  EXPECT_TRUE(admission().AwaitSpace(lock_, cost, SpaceFor::kGrowth, &space).ready());
 }
 
 TEST_F(AdmissionTest, SpaceThatIsNowhereIsRefusedAndNothingIsReserved) {
   Reservation space;
   const Readiness readiness =
-      admission().AwaitSpace(lock_, {volume().geometry().total_blocks, 2}, EmergencyReserve::kKept, &space);
+      admission().AwaitSpace(lock_, {volume().geometry().total_blocks, 2}, SpaceFor::kGrowth, &space);
   ASSERT_TRUE(readiness.failed());
   EXPECT_TRUE(absl::IsResourceExhausted(readiness.error())) << readiness.error();
   EXPECT_TRUE(space.empty());
@@ -191,7 +191,7 @@ TEST_F(AdmissionTest, FailureWhileSpaceIsPreparedFailsTheStore) {
   simulated().FailAfter(IoOp::kWrite, 1, absl::InternalError("the disk has gone"));
   Reservation space;
   const Readiness readiness =
-      admission().AwaitSpace(lock_, {volume().space().prepared_blocks(), 2}, EmergencyReserve::kKept, &space);
+      admission().AwaitSpace(lock_, {volume().space().prepared_blocks(), 2}, SpaceFor::kGrowth, &space);
   EXPECT_EQ(readiness.error(), parts().health.failure());
   EXPECT_TRUE(parts().health.failed());
 }

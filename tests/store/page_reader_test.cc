@@ -18,7 +18,7 @@ class PageReaderTest : public StoreTest {
  protected:
   void BeginParts() override {
     StoreTest::BeginParts();
-    reader_ = std::make_unique<PageReader>(open_->mu, parts(), kCacheBytes);
+    reader_ = std::make_unique<PageReader>(open_->mu, parts(), limit());
   }
   void EndParts() override {
     reader_.reset();

@@ -24,11 +24,12 @@ class StoreTest : public WritebackTest {
         : checkpointer(parts),
           committer(parts, checkpointer, {.dirty_limit_blocks = WholeBlocks(kCacheBytes / 2)}),
           admission(parts, committer, checkpointer, kSetBlocksMax),
-          background(mu, parts, committer, checkpointer, kCacheBytes),
+          background(mu, parts, committer, checkpointer, limit),
           front{mu, parts, admission, committer, background} {}
     Checkpointer checkpointer;
     Committer committer;
     Admission admission;
+    CacheLimit limit{kCacheBytes, /*fits_machine=*/false, nullptr};
     Background background;
     const Front front;
   };
@@ -40,6 +41,7 @@ class StoreTest : public WritebackTest {
   Committer& committer() { return front_end_->committer; }
   Checkpointer& checkpointer() { return front_end_->checkpointer; }
   const Front& front() { return front_end_->front; }
+  CacheLimit& limit() { return front_end_->limit; }
 
   void Sync(const ChangeSetRef& set) {
     const absl::Status status = committer().Sync(lock_, {set});

@@ -163,7 +163,7 @@ TEST(FullStoreTransactionTest, IsRefusedWholeAndLeavesNoClaim) {
 TEST(FullStoreTransactionTest, LargeTransactionMayFillTheStore) {
   TestStore store({.size_bytes = 64 << 20});
   ASSERT_TRUE(store.is_open());
-  constexpr uint64_t kBytes = 60 << 20;
+  constexpr uint64_t kBytes = 57 << 20;
   {
     Transaction transaction = store->Begin();
     auto a = transaction.CreateObject("a");
@@ -193,6 +193,94 @@ TEST(FullStoreTransactionTest, RemovesAndTruncatesInATransactionWorkOnAFullStore
   ASSERT_TRUE(IsOk(transaction.Truncate(*a, 10)));
   ASSERT_TRUE(IsOk(transaction.Commit()));
   EXPECT_TRUE(IsOk(store->CreateObject("c")->Write(0, Stamped(3, 4 << 20))));
+}
+
+// A full store of 64 MiB: "a" has all that growth may take.
+class ReserveTest : public testing::Test {
+ protected:
+  static constexpr uint64_t kPiece = 64 << 10;
+  ReserveTest() : store_({.size_bytes = 64 << 20}) {
+    object_ = *store_->CreateObject("a");
+    pieces_ = Fill(object_, kPiece, {});
+    EXPECT_TRUE(IsOk(store_->Sync()));
+    kept_ = store_->info().overwrite_reserve_bytes;
+    EXPECT_GE(kept_, 512u << 10);  // of the 2 MiB that are kept, the tree takes a part
+  }
+  // Overwrites `bytes` in all, in places all over the object, in one transaction.
+  absl::Status Overwrite(uint64_t bytes, uint64_t stamp) {
+    Transaction transaction = store_->Begin();
+    const uint64_t n = bytes / 4096, step = pieces_ * kPiece / 4096 / n;
+    for (uint64_t i = 0; i < n; ++i) {
+      const absl::Status s = transaction.Write(object_, i * step * 4096, Stamped(stamp + i, 4096));
+      if (!s.ok()) return s;
+    }
+    return transaction.Commit();
+  }
+
+  TestStore store_;
+  Object object_;
+  uint64_t pieces_ = 0, kept_ = 0;
+};
+
+TEST_F(ReserveTest, TransactionsThatOnlyOverwriteGoOnForEver) {
+  for (uint64_t round = 0; round < 40; ++round) {
+    ASSERT_TRUE(IsOk(Overwrite(store_->info().overwrite_reserve_bytes, round << 20))) << round;
+    EXPECT_TRUE(Fails(object_.Write(pieces_ * kPiece, Stamped(1, kPiece)), StatusCode::kResourceExhausted));
+  }
+  ASSERT_TRUE(IsOk(store_->Sync()));
+  store_.CrashAndOpen(0);
+  object_ = *store_->OpenObject("a");
+  EXPECT_TRUE(ReadAll(object_, 0, 4096) == Stamped(uint64_t{39} << 20, 4096));
+  EXPECT_TRUE(IsOk(Overwrite(kept_ / 2, 1)));
+}
+
+TEST_F(ReserveTest, TransactionThatOverwritesMoreThanIsKeptIsRefusedWhole) {
+  const auto before = Contents(*store_);
+  EXPECT_TRUE(Fails(Overwrite(4 << 20, 1), StatusCode::kResourceExhausted));
+  EXPECT_TRUE(Contents(*store_) == before);
+  EXPECT_TRUE(IsOk(Overwrite(kept_ / 2, 1))) << "what it held is free again";
+}
+
+TEST_F(ReserveTest, WritesThatOverwriteGoOnForEverAndOthersAreRefused) {
+  auto other = store_->OpenObject("a");
+  for (uint64_t i = 0; i < 300; ++i) {
+    const uint64_t at = i % pieces_ * kPiece;
+    ASSERT_TRUE(IsOk(object_.Write(at, Stamped(i, kPiece)))) << i;
+    ASSERT_TRUE(IsOk(object_.Write(at + 100, Stamped(i, 5000), {.durability = Durability::kSync}))) << i;
+    ASSERT_TRUE(IsOk(object_.Write(at, Stamped(i, kPiece), {.atomic = false}))) << i;
+  }
+  ASSERT_TRUE(IsOk(object_.Truncate(1 << 30)));  // a hole behind the data
+  EXPECT_TRUE(Fails(object_.Write(512 << 20, Stamped(1, kPiece)), StatusCode::kResourceExhausted));
+  EXPECT_TRUE(Fails(store_->CreateObject("b")->Write(0, Stamped(1, kPiece)), StatusCode::kResourceExhausted));
+  EXPECT_TRUE(Fails(Overwrite(kept_ / 8, 1).ok() ? object_.Preallocate(512 << 20, 1 << 20) : absl::OkStatus(),
+                    StatusCode::kResourceExhausted));
+}
+
+// Blocks that are not durable yet are mapped when the change comes to need them.
+TEST_F(ReserveTest, OverwritesOfWhatIsOnItsWayAreTaken) {
+  ASSERT_TRUE(IsOk(object_.Truncate(pieces_ * kPiece - (1 << 20))));
+  const uint64_t at = *object_.Size();
+  for (int round = 0; round < 3; ++round) {
+    Fill(object_, 4096, {});
+    for (uint64_t block = at; block < *object_.Size(); block += 4096)
+      ASSERT_TRUE(IsOk(object_.Write(block, Stamped(block, 4096), {.durability = Durability::kSync})))
+          << block;
+    ASSERT_TRUE(IsOk(object_.Truncate(at)));
+  }
+}
+
+TEST_F(ReserveTest, WhatIsLeftForRemovesIsNotTakenByOverwrites) {
+  std::vector<Transaction> open;
+  // Each is written ahead, and holds what it has written.
+  for (int i = 0; i < 40; ++i) {
+    open.push_back(store_->Begin());
+    for (uint64_t block = 0; block < 2048; ++block) {
+      if (!open.back().Write(object_, (block * 7 % 12000) * 4096, Stamped(block, 4096)).ok()) break;
+    }
+  }
+  ASSERT_TRUE(IsOk(store_->Remove("a", Durability::kSync)));
+  open.clear();
+  EXPECT_TRUE(IsOk(store_->CreateObject("b")->Write(0, Stamped(1, 16 << 20))));
 }
 
 }  // namespace

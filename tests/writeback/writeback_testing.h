@@ -157,7 +157,7 @@ class WritebackTest : public testing::Test {
   ChangeSetRef Write(BlockRange range, char value) {
     ChangeSetRef set = fork().SetForRange(object_, range);
     std::optional<Reservation> space =
-        volume().space().TryReserve({range.count, range.count.value() + 2}, EmergencyReserve::kKept);
+        volume().space().TryReserve({range.count, range.count.value() + 2}, SpaceFor::kGrowth);
     EXPECT_TRUE(space.has_value());
     if (space) set->space.Add(*std::move(space));
     for (ObjectBlock b = range.start; b < range.end(); ++b) {

@@ -1,0 +1,37 @@
+#include "store/cache_limit.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace untorn::internal {
+namespace {
+
+constexpr uint64_t kShare = 4;  // of what there is
+// Reading so much takes far longer than Update().
+constexpr uint64_t kReadBytes = 16 << 20;
+// The limit falls by so much at once, so that nobody waits long for the eviction: by an eighth, and this at least.
+constexpr uint64_t kFallBytes = 64 << 20;
+
+}  // namespace
+
+CacheLimit::CacheLimit(uint64_t bytes, bool fits_machine, AvailableFn available)
+    : least_bytes_(bytes), fits_machine_(fits_machine), available_(std::move(available)), bytes_(bytes) {
+  Update(0);
+}
+
+bool CacheLimit::DueAfterRead(uint64_t read_bytes) {
+  if (!fits_machine_ || read_bytes_.fetch_add(read_bytes, std::memory_order_relaxed) < kReadBytes)
+    return false;
+  read_bytes_.store(0, std::memory_order_relaxed);
+  return true;
+}
+
+void CacheLimit::Update(uint64_t used_bytes) {
+  if (!fits_machine_) return;
+  const uint64_t now = bytes();
+  const uint64_t fits = (used_bytes + available_().value_or(0)) / kShare;
+  const uint64_t lowest = now - std::min(now, std::max(now / 8, kFallBytes));
+  bytes_.store(std::max({fits, lowest, least_bytes_}), std::memory_order_relaxed);
+}
+
+}  // namespace untorn::internal
