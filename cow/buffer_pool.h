@@ -64,7 +64,8 @@ class BufferPool {
   BufferPool() = default;
   BufferPool(const BufferPool&) = delete;
 
-  // Does not initialise the content. The pool allocates memory in slabs, and keeps all slabs.
+  // Does not initialise the content. The pool allocates memory in slabs, and keeps all slabs. ReleaseBeyond() gives memory
+  // of slabs back.
   BufferRef New() {
     BufferRef buffer;
     New({&buffer, 1});
@@ -74,6 +75,8 @@ class BufferPool {
   // again, one after another in memory. A disk takes few long pieces faster than many short ones.
   void New(std::span<BufferRef> buffers);
   uint64_t bytes_in_use() const { return in_use_.load(std::memory_order_relaxed) * kBlockBytes; }
+  // Gives memory of free buffers back to the kernel until the pool has at most `bytes`, or no free buffer with memory.
+  void ReleaseBeyond(uint64_t bytes);
 
  private:
   friend class BufferRef;
@@ -91,6 +94,7 @@ class BufferPool {
   Mutex mu_;
   std::vector<std::unique_ptr<Slab>> slabs_ ABSL_GUARDED_BY(mu_);
   std::vector<Buffer*> free_ ABSL_GUARDED_BY(mu_);
+  std::vector<Buffer*> released_ ABSL_GUARDED_BY(mu_);  // free, without memory until they are used
   std::atomic<uint64_t> in_use_{0};
 };
 

@@ -1,6 +1,7 @@
 #include "integrations/sqlite/database.h"
 
 #include <array>
+#include <span>
 #include <utility>
 
 #include "integrations/sqlite/process_wide.h"
@@ -25,16 +26,6 @@ absl::StatusOr<std::unique_ptr<Store>> OpenOrCreate(const std::string& path, con
   // Another process may have been faster.
   if (!created.ok() && !absl::IsAlreadyExists(created)) return created;
   return Store::Open(path, options.open);
-}
-
-// Makes a database that was in WAL mode one in DELETE mode, as SQLite itself would when it leaves that mode.
-absl::Status LeaveWalMode(const Object& object) {
-  std::array<std::byte, kHeaderBytes> header{};
-  const absl::StatusOr<size_t> n = object.Read(0, header);
-  if (!n.ok()) return n.status();
-  if (*n < header.size() || !WalMark::IsIn(header)) return absl::OkStatus();
-  WalMark::Remove(0, header);
-  return object.Write(0, header);
 }
 
 }  // namespace
@@ -80,17 +71,32 @@ absl::StatusOr<std::shared_ptr<Database>> Database::Open(const std::string& stor
   SharedStore& shared = **use;
   std::lock_guard guard(shared.mu_);
   std::weak_ptr<Database>& entry = shared.databases_[name];
-  if (std::shared_ptr<Database> database = entry.lock()) return database;
+  if (std::shared_ptr<Database> database = entry.lock()) {
+    if (intent == DatabaseUse::kRead) return database;
+    absl::Status left = database->LeaveWalMode();
+    if (!left.ok()) return left;
+    return database;
+  }
   absl::StatusOr<Object> object = shared.store().OpenObject(name);
   if (absl::IsNotFound(object.status()) && intent == DatabaseUse::kCreate)
     object = shared.store().CreateObject(name);
   if (!object.ok()) return object.status();
-  if (intent != DatabaseUse::kRead) {
-    if (absl::Status s = LeaveWalMode(*object); !s.ok()) return s;
-  }
   auto database = std::make_shared<Database>(*std::move(use), *object);
+  if (intent != DatabaseUse::kRead) {
+    if (absl::Status s = database->LeaveWalMode(); !s.ok()) return s;
+  }
   entry = database;
   return database;
+}
+
+// As SQLite itself does when it leaves that mode. Readers see the header as it becomes, before and after.
+absl::Status Database::LeaveWalMode() {
+  std::array<std::byte, kHeaderBytes> header{};
+  const absl::StatusOr<size_t> n = object_.Read(0, header);
+  if (!n.ok()) return n.status();
+  if (!WalMark::IsIn(std::span(header).first(*n))) return absl::OkStatus();
+  WalMark::Remove(header);
+  return object_.Write(0, header);
 }
 
 bool Database::Raise(const void* handle, Level to, Level* level) {

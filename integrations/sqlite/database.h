@@ -87,6 +87,10 @@ class Database {
   Store& store() { return store_->store(); }
   const Object& object() const { return object_; }
 
+  // Makes a database that was in WAL mode one in DELETE mode. Before that, and for those that only read, DatabaseFile does as
+  // if it were.
+  absl::Status LeaveWalMode();
+
   // Raises the level of a handle, `*level`, as far as it can be; false: others are in the way (SQLITE_BUSY).
   bool Raise(const void* handle, Level to, Level* level);
   // Lowers it to kShared or kNone.

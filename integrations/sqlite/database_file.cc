@@ -23,6 +23,11 @@ namespace {
 constexpr std::chrono::milliseconds kSpacePause{100};
 
 constexpr uint64_t kBlockBytes = 4096;
+constexpr int kHolesMax = 512;  // of one transaction
+
+bool AllZeros(std::span<const std::byte> data) {
+  return data[0] == std::byte{0} && std::memcmp(data.data(), data.data() + 1, data.size() - 1) == 0;
+}
 
 // Of all handles of the process.
 struct Handles {
@@ -44,9 +49,15 @@ DatabaseFile::DatabaseFile(std::shared_ptr<Database> database, std::string journ
 
 DatabaseFile::~DatabaseFile() {
   Unlock(Database::kNone);
-  Handles& handles = Handles::Get();
-  std::lock_guard guard(handles.mu);
-  handles.journals.erase(handles.journals.find(journal_name_));
+  bool last = false;
+  {
+    Handles& handles = Handles::Get();
+    std::lock_guard guard(handles.mu);
+    handles.journals.erase(handles.journals.find(journal_name_));
+    last = !handles.journals.contains(journal_name_);
+  }
+  // In some modes SQLite keeps a journal that is not in use.
+  if (last) Journals::Get().Remove(journal_name_);
 }
 
 bool DatabaseFile::AnyHasJournal(std::string_view name) {
@@ -60,12 +71,23 @@ std::shared_ptr<Journal> DatabaseFile::FindJournal() const {
   return journal && journal->in_use() ? journal : nullptr;
 }
 
+// https://www.sqlite.org/howtocorrupt.html, 2.6: connections must not be carried into a child.
+absl::Status DatabaseFile::CheckProcess() const {
+  if (!IsOfParentProcess()) return absl::OkStatus();
+  return absl::UnimplementedError(
+      "the connection was opened by a process that this one was forked from: open connections after the "
+      "fork, in one "
+      "process");
+}
+
 absl::StatusOr<uint64_t> DatabaseFile::Size() const {
+  if (absl::Status s = CheckProcess(); !s.ok()) return s;
   std::lock_guard guard(mu_);
   return staged_ ? staged_->Size(database_->object()) : database_->object().Size();
 }
 
 absl::StatusOr<size_t> DatabaseFile::Read(uint64_t offset, std::span<std::byte> out) const {
+  if (absl::Status s = CheckProcess(); !s.ok()) return s;
   std::lock_guard guard(mu_);
   if (database_->shared_store().failed()) {
     return absl::UnavailableError(
@@ -78,7 +100,8 @@ absl::StatusOr<size_t> DatabaseFile::ReadLocked(uint64_t offset, std::span<std::
   absl::StatusOr<size_t> count =
       staged_ ? staged_->Read(database_->object(), offset, out) : database_->object().Read(offset, out);
   if (!count.ok() || offset >= kHeaderBytes) return count;
-  WalMark::Remove(offset, out.first(*count));
+  // SQLite reads the marks with the header, or with all of page 1.
+  if (offset == 0) WalMark::Remove(out.first(*count));
   if (first_page_staged_) return count;
   const std::optional<HeaderCounters> counters = counters_ ? counters_ : database_->counters();
   if (counters) counters->PutInto(offset, out.first(*count));
@@ -97,6 +120,8 @@ absl::Status DatabaseFile::Begin() {
         "SQLite has no rollback journal for this transaction: only journal_mode=DELETE is supported");
   }
   staged_.emplace(database_->store().Begin());
+  holes_ = 0;
+  hole_end_ = 0;
   state_ = State::kStaging;
   return absl::OkStatus();
 }
@@ -109,8 +134,17 @@ absl::StatusOr<bool> DatabaseFile::OnlyCountersChange(std::span<const std::byte>
   return *count == first_page.size() && HeaderCounters::AreAllThatDiffers(block_, first_page);
 }
 
+// With secure_delete, SQLite overwrites what it frees with zeros. As a hole such a page needs no space, and gives its space
+// back. The entries of many holes may not fit one commit.
+bool DatabaseFile::NoteHole(uint64_t offset, uint64_t end) {
+  if (offset != hole_end_ && ++holes_ > kHolesMax) return false;
+  hole_end_ = end;
+  return true;
+}
+
 // Whole blocks, but for the last of the file: a transaction keeps those in memory of which it knows only a part.
 absl::Status DatabaseFile::Write(uint64_t offset, std::span<const std::byte> data) {
+  if (absl::Status s = CheckProcess(); !s.ok()) return s;
   std::lock_guard guard(mu_);
   if (absl::Status s = Begin(); !s.ok()) return s;
   std::vector<std::byte> first_page;  // if it is not written as it is
@@ -126,7 +160,7 @@ absl::Status DatabaseFile::Write(uint64_t offset, std::span<const std::byte> dat
     if (WalMark::IsIn(data)) {
       counters_ = HeaderCounters(data.first<kHeaderBytes>()).Next();
       first_page.assign(data.begin(), data.end());
-      WalMark::Remove(0, first_page);
+      WalMark::Remove(first_page);
       data = first_page;
     }
   }
@@ -134,9 +168,12 @@ absl::Status DatabaseFile::Write(uint64_t offset, std::span<const std::byte> dat
   const uint64_t end = offset + data.size();
   const uint64_t first = offset / kBlockBytes * kBlockBytes;
   const uint64_t last = (end + kBlockBytes - 1) / kBlockBytes * kBlockBytes;
-  if (first == offset && last == end) return staged_->Write(object, offset, data);
   absl::StatusOr<uint64_t> size = staged_->Size(object);
   if (!size.ok()) return size.status();
+  if (first == offset && last == end) {
+    const bool hole = end <= *size && AllZeros(data) && NoteHole(offset, end);
+    return hole ? staged_->PunchHole(object, offset, data.size()) : staged_->Write(object, offset, data);
+  }
   block_.assign(last - first, std::byte{0});
   absl::StatusOr<size_t> before = staged_->Read(object, first, block_);
   if (!before.ok()) return before.status();
@@ -157,6 +194,7 @@ absl::Status DatabaseFile::Truncate(uint64_t bytes) {
 }
 
 absl::Status DatabaseFile::BeginSync(const std::string& super_journal) {
+  if (absl::Status s = CheckProcess(); !s.ok()) return s;
   {
     std::lock_guard guard(mu_);
     if (state_ != State::kStaging) return absl::OkStatus();
@@ -184,6 +222,7 @@ absl::Status DatabaseFile::CommitIfOthersAreUnchanged(const std::string& super_j
   if (absl::Status s = here->Write(0, content->data(), content->size()); !s.ok()) return s;
   const absl::StatusOr<ChangedDatabases> changed = ChangedIn(*content);
   if (!changed.ok()) return changed.status();
+  here->SetHasFile();  // nobody else deletes it, should the commit fail
   if (changed->last_of_ours() != journal_name_) return absl::OkStatus();
   absl::Status status = CommitPrepared(super_journal);
   if (status.ok()) Journals::Get().Remove(super_journal);
@@ -192,7 +231,8 @@ absl::Status DatabaseFile::CommitIfOthersAreUnchanged(const std::string& super_j
 
 absl::Status DatabaseFile::Sync() {
   std::lock_guard guard(mu_);
-  if (!staged_) return database_->object().Sync();
+  // What is committed already, before others of the transaction, must not fail any more.
+  if (!staged_) return state_ == State::kCommitted ? absl::OkStatus() : database_->object().Sync();
   // SQLite syncs the journal before it writes or plays back. Where it does not, it is one of another mode, of which it cannot
   // be told what it does.
   const std::shared_ptr<Journal> journal = FindJournal();
@@ -304,6 +344,8 @@ void DatabaseFile::EndStaging(State next) {
 bool DatabaseFile::Lock(Database::Level level) { return database_->Raise(this, level, &level_); }
 
 void DatabaseFile::Unlock(Database::Level level) {
+  // There the mutexes may be locked for ever.
+  if (IsOfParentProcess()) return;
   std::lock_guard guard(mu_);
   if (level <= Database::kShared && level_ > Database::kShared) {
     EndStaging(State::kIdle);

@@ -14,6 +14,7 @@
 //                 dropped. With synchronous=OFF that cannot be told from a commit after a savepoint was rolled back, and
 //                 what was played back is committed: pages as they were, but for free ones. Unlocking and closing drop
 //                 what is staged too, and giving up the journal with it: it has nothing to restore.
+//   zeros         what SQLite overwrites with zeros becomes a hole, and gives its space back
 //   page 1        Every transaction of SQLite counts in it, so that caches are found to be stale. If nothing else of it
 //                 changes it is not written: the counters are kept in memory, and put over what is read of it. They go
 //                 back to an older value when the last handle is closed, and with it the last cache.
@@ -69,13 +70,16 @@ class DatabaseFile {
   static absl::Status CommitPrepared(const std::string& super_journal);
 
   bool failed() const { return database_->shared_store().failed(); }
-  bool IsOfParentProcess() const { return database_->shared_store().IsOfParentProcess(); }
+  // kUnimplemented: this is a fork()ed child of the process that opened the file.
+  absl::Status CheckProcess() const;
   bool Lock(Database::Level level);
   void Unlock(Database::Level level);
   Database::Level level() const { return level_; }
   bool Reserved() const { return database_->Reserved(); }
 
  private:
+  bool IsOfParentProcess() const { return database_->shared_store().IsOfParentProcess(); }
+
   enum class State {
     kIdle,
     kStaging,
@@ -93,6 +97,8 @@ class DatabaseFile {
   // Later transactions, durable ones too, rely on buffered ones.
   static absl::Status CommitInOrder(Database& database, Transaction& transaction, Durability durability);
   void EndStaging(State next);
+  // Says whether bytes [offset, end) may become a hole.
+  bool NoteHole(uint64_t offset, uint64_t end);
   absl::StatusOr<bool> OnlyCountersChange(std::span<const std::byte> first_page);
 
   const std::shared_ptr<Database> database_;
@@ -109,6 +115,8 @@ class DatabaseFile {
   bool first_page_staged_ = false;
   std::optional<HeaderCounters> counters_;
   std::vector<std::byte> block_;
+  int holes_ = 0;          // of `staged_`; adjacent ones count once
+  uint64_t hole_end_ = 0;  // of the last one; 0 before the first
 };
 
 }  // namespace untorn::sqlite

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstring>
 #include <span>
+#include <string_view>
 
 namespace untorn::sqlite {
 
@@ -15,21 +16,23 @@ inline constexpr uint64_t kHeaderBytes = 100;
 
 // A file that was put into a store, or copied there by the backup API, may say that it has a write-ahead log. It has none
 // there, and SQLite would not open it.
+//
+// What does not begin as a database does is left alone: it may be anything, also an encrypted database.
 class WalMark {
  public:
   static bool IsIn(std::span<const std::byte> first_page) {
-    return first_page.size() > kReadVersion &&
+    return first_page.size() >= kHeaderBytes &&
+           std::memcmp(first_page.data(), kMagic.data(), kMagic.size()) == 0 &&
            (first_page[kWriteVersion] == kWal || first_page[kReadVersion] == kWal);
   }
-  // Of what was read from `offset` on.
-  static void Remove(uint64_t offset, std::span<std::byte> read) {
-    for (const uint64_t at : {kWriteVersion, kReadVersion}) {
-      if (at >= offset && at < offset + read.size() && read[at - offset] == kWal) read[at - offset] = kLegacy;
-    }
+  static void Remove(std::span<std::byte> first_page) {
+    if (!IsIn(first_page)) return;
+    first_page[kWriteVersion] = first_page[kReadVersion] = kLegacy;
   }
 
  private:
-  static constexpr uint64_t kWriteVersion = 18, kReadVersion = 19;
+  static constexpr std::string_view kMagic{"SQLite format 3", 16};  // with its zero
+  static constexpr size_t kWriteVersion = 18, kReadVersion = 19;
   static constexpr std::byte kLegacy{1}, kWal{2};
 };
 

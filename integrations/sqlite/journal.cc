@@ -13,6 +13,7 @@ constexpr uint64_t kBytesInMemory = 8 << 20;
 }  // namespace
 
 absl::StatusOr<size_t> Journal::Read(uint64_t offset, void* out, size_t bytes, bool owner) {
+  if (absl::Status s = fork_guard_.CheckProcess(); !s.ok()) return s;
   std::lock_guard guard(mu_);
   read_last_ |= owner;
   if (offset >= size_) return 0;
@@ -26,6 +27,7 @@ absl::StatusOr<size_t> Journal::Read(uint64_t offset, void* out, size_t bytes, b
 }
 
 absl::Status Journal::Write(uint64_t offset, const void* data, size_t bytes) {
+  if (absl::Status s = fork_guard_.CheckProcess(); !s.ok()) return s;
   std::lock_guard guard(mu_);
   read_last_ = false;
   if (offset == 0) {
@@ -57,6 +59,7 @@ absl::Status Journal::Spill() {
 }
 
 absl::Status Journal::Truncate(uint64_t bytes) {
+  if (absl::Status s = fork_guard_.CheckProcess(); !s.ok()) return s;
   std::lock_guard guard(mu_);
   read_last_ = false;
   in_use_ &= bytes != 0;

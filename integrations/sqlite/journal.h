@@ -17,6 +17,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "integrations/sqlite/plain_file.h"
+#include "store/fork_guard.h"
 
 namespace untorn::sqlite {
 
@@ -46,6 +47,8 @@ class Journal {
  private:
   absl::Status Spill();
 
+  // In a fork()ed child a journal is that of the parent, file and all.
+  const internal::ForkGuard fork_guard_;
   mutable std::mutex mu_;
   std::vector<char> bytes_;
   std::unique_ptr<PlainFile> file_;  // instead of bytes_, once it is large

@@ -17,35 +17,53 @@ constexpr std::string_view kSuperJournal = "-mj";
 constexpr size_t kSuperJournalBytes = 12;
 
 std::string Prefix(std::string_view store_path) {
-  const size_t slash = store_path.rfind('/') + 1;
-  const std::string own(store_path.substr(slash));
-  return absl::StrCat(std::string(store_path.substr(0, slash)),
-                      absl::StrReplaceAll(own, {{"%", "%25"}, {":", "%3a"}}), ":");
+  return absl::StrReplaceAll(std::string(store_path), {{"%", "%25"}, {":", "%3a"}}) + ":";
+}
+
+// The store of drivers that give no URI: as the variable was, and from where the process was, when it was first asked for.
+const std::string& StoreOfEnvironment() {
+  static const std::string& store = *new std::string([] {
+    const char* path = std::getenv("UNTORN_STORE");
+    std::error_code error;
+    return path == nullptr || *path == '\0' ? "" : std::filesystem::absolute(path, error).string();
+  }());
+  return store;
 }
 
 }  // namespace
 
 absl::StatusOr<std::string> StorePath(const char* uri_name) {
-  const char* store = sqlite3_uri_parameter(uri_name, "store");
-  if (store == nullptr || *store == '\0') store = std::getenv("UNTORN_STORE");
-  if (store == nullptr || *store == '\0') {
+  const char* parameter = sqlite3_uri_parameter(uri_name, "store");
+  const std::string store =
+      parameter != nullptr && *parameter != '\0' ? std::string(parameter) : StoreOfEnvironment();
+  if (store.empty()) {
     return absl::InvalidArgumentError(
         absl::StrCat("'", uri_name, "' names no store: open 'file:", uri_name,
                      "?vfs=untorn&store=PATH', or set UNTORN_STORE=PATH in the environment"));
   }
   std::error_code error;
-  const std::filesystem::path canonical = std::filesystem::weakly_canonical(store, error);
+  // Of a relative path that is not there yet it would make nothing absolute.
+  const std::filesystem::path absolute = std::filesystem::absolute(store, error);
+  const std::filesystem::path canonical = std::filesystem::weakly_canonical(absolute, error);
   if (!error) return canonical.string();
   return absl::InvalidArgumentError(absl::StrCat("store '", store, "': ", error.message()));
 }
 
 std::string FullName(std::string_view store_path, std::string_view name) {
-  return Prefix(store_path) + std::filesystem::path(name).lexically_normal().string();
+  const std::string prefix = Prefix(store_path);
+  // Programs open by the name that SQLite tells, too.
+  if (name.starts_with(prefix)) return std::string(name);
+  return prefix + std::filesystem::path(name).lexically_normal().string();
 }
 
 std::string NameInStore(std::string_view store_path, std::string_view full_name) {
   const std::string prefix = Prefix(store_path);
   return std::string(full_name.starts_with(prefix) ? full_name.substr(prefix.size()) : full_name);
+}
+
+std::string StoreOf(std::string_view full_name) {
+  return absl::StrReplaceAll(std::string(full_name.substr(0, full_name.find(':'))),
+                             {{"%25", "%"}, {"%3a", ":"}});
 }
 
 std::string JournalName(std::string_view full_name) { return std::string(full_name).append(kJournal); }

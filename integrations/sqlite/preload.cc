@@ -16,7 +16,10 @@ Function* Next(const char* name) {
   return reinterpret_cast<Function*>(dlsym(RTLD_NEXT, name));
 }
 
-int Register() { return std::getenv("UNTORN_STORE") == nullptr ? SQLITE_OK : untorn_sqlite_register(1); }
+int Register() {
+  const char* store = std::getenv("UNTORN_STORE");
+  return store == nullptr || *store == '\0' ? SQLITE_OK : untorn_sqlite_register(1);
+}
 
 }  // namespace
 

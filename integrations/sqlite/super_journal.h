@@ -4,8 +4,8 @@
 // not changed. Databases of other VFSes and of other stores cannot commit at one point with those of a store.
 //
 //   changed          main is of this VFS                   main is of another VFS
-//   ours only        the super-journal is in memory, and   when the last of ours is ready, all of ours commit: nothing
-//                    its deletion is our commit            else changes any more
+//   ours only        the super-journal is in memory, and   when the last of ours is ready, all of ours commit: no other has
+//                    its deletion is our commit            a journal to be finalized
 //   others only      it is a file beside the store, as     we are not asked
 //                    their journals name it: a crash
 //                    rolls them back while it is there
@@ -14,6 +14,9 @@
 //
 // Crash states. Ours alone: one transaction of the store. Others alone: those of SQLite. Both: before the refusal, the others
 // have what SQLite writes before a commit, and a crash rolls them back.
+//
+// Not seen are databases that commit by themselves on any VFS (WAL, MEMORY, OFF, in memory), and a database that is only
+// locked and that SQLite vacuums within the commit, at the wish of sqlite3_autovacuum_pages().
 #ifndef UNTORN_INTEGRATIONS_SQLITE_SUPER_JOURNAL_H_
 #define UNTORN_INTEGRATIONS_SQLITE_SUPER_JOURNAL_H_
 
@@ -32,14 +35,13 @@ class ChangedDatabases {
  public:
   //  kUnimplemented       it has changed databases of both kinds
   absl::Status Add(std::string_view journal);
-  bool others() const { return others_; }
+  bool others() const { return !last_of_others_.empty(); }
   const std::string& last_of_ours() const {
     return last_of_ours_;
   }  // the name of its journal; empty: there is none
 
  private:
-  bool others_ = false;
-  std::string last_of_ours_;
+  std::string last_of_ours_, last_of_others_;
 };
 
 // One that SQLite makes by this VFS.

@@ -17,8 +17,8 @@
 extern "C" {
 #endif
 
-/* Registers the VFS "untorn"; as the default one if `make_default` is not 0. May be called again. Returns an SQLite
-** result code. */
+/* Registers the VFS "untorn"; as the default one if `make_default` is not 0. May be called again, and takes nothing back
+** then. Returns an SQLite result code. */
 int untorn_sqlite_register(int make_default);
 
 #ifdef __cplusplus

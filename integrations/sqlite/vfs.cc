@@ -58,7 +58,8 @@ int Delete(sqlite3_vfs*, const char* name, int sync_directory) {
       IsSuperJournal(name) ? DatabaseFile::CommitPrepared(name) : DatabaseFile::CommitReady(name);
   if (!committed.ok()) return Told(committed, SQLITE_IOERR_DELETE, "commit");
   if (journal->has_file()) {
-    if (const int rc = PlainVfs()->xDelete(PlainVfs(), name, sync_directory); rc != SQLITE_OK) return rc;
+    const int rc = PlainVfs()->xDelete(PlainVfs(), name, sync_directory);
+    if (rc != SQLITE_OK && rc != SQLITE_IOERR_DELETE_NOENT) return rc;
   }
   Journals::Get().Remove(name);
   return SQLITE_OK;
@@ -131,6 +132,9 @@ extern "C" int untorn_sqlite_register(int make_default) {
     vfs.xGetLastError = LastError;
     vfs.xCurrentTimeInt64 = CurrentTimeInt64;
   }
-  if (const int rc = sqlite3_vfs_register(&vfs, make_default); rc != SQLITE_OK) return rc;
+  // Registering again would take away that it is the default.
+  if (sqlite3_vfs_find(vfs.zName) != &vfs || (make_default != 0 && sqlite3_vfs_find(nullptr) != &vfs)) {
+    if (const int rc = sqlite3_vfs_register(&vfs, make_default); rc != SQLITE_OK) return rc;
+  }
   return sqlite3_auto_extension(reinterpret_cast<void (*)()>(OnOpen));
 }

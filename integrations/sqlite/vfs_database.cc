@@ -68,12 +68,8 @@ int MainSize(sqlite3_file* f, sqlite3_int64* bytes) {
 int MainLock(sqlite3_file* f, int level) {
   if (Main(f).file == nullptr) return SQLITE_CANTOPEN;
   if (Main(f).file->failed()) return SQLITE_IOERR_LOCK;
-  // https://www.sqlite.org/howtocorrupt.html, 2.6: connections must not be carried into a child.
-  if (Main(f).file->IsOfParentProcess())
-    return Told(absl::FailedPreconditionError(
-                    "the connection was opened by a process that this one was forked from: open a connection "
-                    "after the fork, in one process"),
-                SQLITE_MISUSE, "lock");
+  if (const int rc = Told(Main(f).file->CheckProcess(), SQLITE_IOERR_LOCK, "lock"); rc != SQLITE_OK)
+    return rc;
   return Main(f).file->Lock(static_cast<Database::Level>(level)) ? SQLITE_OK : SQLITE_BUSY;
 }
 
@@ -161,14 +157,16 @@ absl::StatusOr<DatabaseFile*> Open(const char* name, int flags) {
   if (IsJournal(own) || own.ends_with("-wal"))
     return absl::InvalidArgumentError(absl::StrCat("'", own, "': SQLite gives such names to journals"));
   StoreOptions options;
-  const absl::StatusOr<uint64_t> mib = NumberOf(name, "store_cache_mib", options.open.cache_bytes >> 20),
+  const absl::StatusOr<uint64_t> mib = NumberOf(name, "store_cache_mib", 0),
                                  unit = NumberOf(name, "store_atomic_unit", 0),
                                  size = NumberOf(name, "store_size", 0);
   for (const auto* number : {&mib, &unit, &size}) {
     if (!number->ok()) return number->status();
   }
-  if (*mib < 4 || *mib > kStoreCacheMibMax)
-    return absl::InvalidArgumentError(absl::StrCat("store_cache_mib=", *mib, ": 4 to ", kStoreCacheMibMax));
+  if (*mib != 0 && (*mib < 4 || *mib > kStoreCacheMibMax)) {
+    return absl::InvalidArgumentError(absl::StrCat("store_cache_mib=", *mib, ": 4 to ", kStoreCacheMibMax,
+                                                   ", or 0 for what fits the machine"));
+  }
   options.open.cache_bytes = *mib << 20;
   options.open.stated_atomic_unit_bytes = *unit;
   options.create.size_bytes = *size;

@@ -42,9 +42,9 @@ int JournalWrite(sqlite3_file* f, const void* data, int n, sqlite3_int64 offset)
   JournalFile& file = AsJournal(f);
   if (file.super) {  // the name of a journal and a zero
     const std::string_view journal(static_cast<const char*>(data), n - 1);
-    if (const int rc = Told(file.super->Add(journal), SQLITE_IOERR_WRITE, "super-journal"); rc != SQLITE_OK)
-      return rc;
+    const absl::Status added = file.super->Add(journal);
     if (file.super->has_file()) file.journal->SetHasFile();
+    if (const int rc = Told(added, SQLITE_IOERR_WRITE, "super-journal"); rc != SQLITE_OK) return rc;
   }
   if (offset == 0) {
     if (const int rc = Finalize(f, SQLITE_IOERR_WRITE); rc != SQLITE_OK) return rc;

@@ -204,6 +204,34 @@ TEST_P(OtherDatabaseTest, ATransactionThatChangesBothIsRefusedAndUndone) {
   }
 }
 
+// What a killed process leaves: a header without the magic number, which SQLite does not take for a hot journal.
+TEST_P(OtherDatabaseTest, AJournalThatACrashLeftBehindIsNoChange) {
+  if (std::string(GetParam()) != "delete") return;
+  std::ofstream(directory_ + "/b.db-journal", std::ios::binary)
+      << std::string(12, '\0') << std::string(500, 'x');
+  Connection c(Uri("app.db"));
+  Connect(c, true);
+  EXPECT_EQ(c("BEGIN IMMEDIATE; INSERT INTO main.t VALUES (1); COMMIT"), "");
+  EXPECT_EQ(c("SELECT count(*) FROM main.t"), "1");
+}
+
+TEST_P(OtherDatabaseTest, DatabasesInMemoryAreNoObstacle) {
+  for (const bool ours_is_main : {true, false}) {
+    Connection c(ours_is_main ? Uri("app.db") : other_);
+    Connect(c, ours_is_main);
+    ASSERT_EQ(c("ATTACH ':memory:' AS m; ATTACH 'file:x?mode=memory&vfs=unix' AS n; CREATE TABLE m.t(x); "
+                "CREATE TABLE n.t(x)"),
+              "");
+    ASSERT_EQ(c(absl::StrCat("ATTACH '", Uri("two.db"), "' AS two; CREATE TABLE IF NOT EXISTS two.t(x)")),
+              "");
+    EXPECT_EQ(c(absl::StrCat("BEGIN IMMEDIATE; INSERT INTO m.t VALUES (1); INSERT INTO n.t VALUES (1); "
+                             "INSERT INTO two.t VALUES (1); INSERT INTO ",
+                             ours_is_main ? "main" : "b", ".t VALUES (1); COMMIT")),
+              "")
+        << ours_is_main;
+  }
+}
+
 TEST_P(OtherDatabaseTest, TwoOfTheStoreCommitTogetherBesideItAndOneAloneToo) {
   for (const bool ours_is_main : {true, false}) {
     Connection c(ours_is_main ? Uri("app.db") : other_);
@@ -314,6 +342,54 @@ TEST_F(VfsTest, OpeningMakesAStoreThatIsNotThereUnlessToldNotTo) {
   ASSERT_TRUE(store.ok()) << store.status();
   EXPECT_EQ((*store)->info().size_bytes, 32 << 20);
   std::remove(fresh.c_str());
+}
+
+TEST_F(VfsTest, WhatIsNoDatabaseIsNotChangedByOpeningIt) {
+  std::string image(4096, '\2');
+  {
+    auto store = Store::Open(store_, {});
+    const Object object = (*store)->CreateObject("logo.png").value();
+    ASSERT_TRUE(object.Write(0, std::as_bytes(std::span(image))).ok());
+  }
+  EXPECT_EQ(Connection(Uri("logo.png"))("SELECT * FROM sqlite_schema"), "error: file is not a database");
+  auto store = Store::Open(store_, {});
+  std::string now(image.size(), '\0');
+  ASSERT_TRUE((*store)->OpenObject("logo.png")->Read(0, std::as_writable_bytes(std::span(now))).ok());
+  EXPECT_EQ(now, image);
+}
+
+TEST_F(VfsTest, ADatabaseIsOpenedByTheNameThatSqliteTells) {
+  std::string told;
+  {
+    Connection a(Uri("app.db"));
+    a("CREATE TABLE t(x); INSERT INTO t VALUES (1)");
+    told = a("SELECT file FROM pragma_database_list WHERE name = 'main'");
+  }
+  EXPECT_EQ(Connection(Uri(absl::StrReplaceAll(told, {{"%", "%25"}, {"?", "%3f"}})))("SELECT x FROM t"), "1")
+      << told;
+  EXPECT_EQ(Objects(store_), std::vector<std::string>{"app.db"});
+}
+
+TEST_F(VfsTest, StoresWithOddNamesAreTold) {
+  for (const char* odd : {"a:b", "a%3ab", "a%:", "dir:x/a"}) {
+    const std::string path = absl::StrCat(TempDir(), "/", odd);
+    std::filesystem::create_directories(std::filesystem::path(path).parent_path());
+    const std::string uri =
+        absl::StrCat("file:app.db?vfs=untorn&store=", absl::StrReplaceAll(path, {{"%", "%25"}}));
+    EXPECT_EQ(Connection(uri)("CREATE TABLE t(x); INSERT INTO t VALUES (1); SELECT x FROM t"), "1") << odd;
+    EXPECT_EQ(Objects(path), std::vector<std::string>{"app.db"}) << odd;
+    std::filesystem::remove(path);
+  }
+}
+
+TEST_F(VfsTest, RegisteringAgainTakesNothingBack) {
+  sqlite3_vfs* before = sqlite3_vfs_find(nullptr);
+  EXPECT_EQ(untorn_sqlite_register(1), SQLITE_OK);
+  EXPECT_EQ(untorn_sqlite_register(0), SQLITE_OK);
+  EXPECT_STREQ(sqlite3_vfs_find(nullptr)->zName, "untorn");
+  EXPECT_EQ(sqlite3_vfs_register(before, 1), SQLITE_OK);
+  EXPECT_EQ(untorn_sqlite_register(0), SQLITE_OK);
+  EXPECT_EQ(sqlite3_vfs_find(nullptr), before);
 }
 
 TEST_F(VfsTest, AnImmutableDatabaseIsReadWithoutLocksAndCannotBeWritten) {
@@ -528,6 +604,34 @@ TEST_F(VfsTest, WhyADatabaseCannotBeOpenedIsTold) {
   ASSERT_TRUE(store.ok());
   const std::string locked = told(Uri("app.db"));
   EXPECT_TRUE(absl::StrContains(locked, absl::StrCat("process ", getpid()))) << locked;
+}
+
+class FullStoreTest : public VfsTest, public testing::WithParamInterface<const char*> {};
+
+INSTANTIATE_TEST_SUITE_P(SecureDelete, FullStoreTest, testing::Values("ON", "OFF"),
+                         [](const auto& info) { return std::string(info.param); });
+
+TEST_P(FullStoreTest, IsChangedAndEmptiedBySql) {
+  Connection a(Uri("app.db"));
+  a(absl::StrCat("PRAGMA secure_delete=", GetParam()));
+  ASSERT_EQ(a("CREATE TABLE t(x INTEGER PRIMARY KEY, y); CREATE TABLE u(x, y)"), "");
+  const std::string insert =
+      "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 200) "
+      "INSERT INTO %s(y) SELECT randomblob(3500) FROM n";
+  std::string told;
+  for (int n = 0; told.empty() && n < 1000; ++n)
+    told = a(absl::StrReplaceAll(insert, {{"%s", n % 2 == 0 ? "t" : "u"}}));
+  ASSERT_EQ(told, "error: database or disk is full");
+  EXPECT_EQ(a("UPDATE t SET y = randomblob(3500) WHERE x % 40 = 1"), "");
+  EXPECT_EQ(a("DELETE FROM t WHERE x <= 500"), "");
+  EXPECT_EQ(a(absl::StrReplaceAll(insert, {{"%s", "t"}})), "") << "into pages that are free in the database";
+  EXPECT_EQ(a("DROP TABLE u"), "");
+  EXPECT_EQ(a("PRAGMA integrity_check"), "ok");
+  for (std::string left = "1"; left != "0"; left = a("SELECT count(*) FROM t WHERE x > 500"))
+    ASSERT_EQ(a("DELETE FROM t WHERE x IN (SELECT x FROM t WHERE x > 500 LIMIT 500)"), "");
+  EXPECT_EQ(a("DELETE FROM t WHERE x > 200; VACUUM; PRAGMA integrity_check"), "ok");
+  // It is far below full.
+  for (int n = 0; n < 50; ++n) ASSERT_EQ(a(absl::StrReplaceAll(insert, {{"%s", "t"}})), "") << n;
 }
 
 TEST_F(VfsTest, EveryPageSizeVacuumsAndBacksUp) {

@@ -1,0 +1,65 @@
+"""Python's sqlite3 on a store. Arguments: the extension or "none", the store, and "default" where no URI is to be given."""
+
+import os
+import sqlite3
+import sys
+import threading
+
+extension, store, how = sys.argv[1:4]
+THREADS, UPDATES = 4, 50
+
+if extension != "none":
+    loader = sqlite3.connect(":memory:")
+    loader.enable_load_extension(True)
+    loader.load_extension(extension)
+    loader.close()
+
+
+def connect(name="app.db"):
+    if how == "default":
+        connection = sqlite3.connect(name, timeout=60)
+    else:
+        connection = sqlite3.connect(f"file:{name}?vfs=untorn&store={store}", timeout=60, uri=True)
+    mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()
+    assert mode == ("delete",), mode
+    assert connection.execute("PRAGMA mmap_size=268435456").fetchone() == (0,)
+    return connection
+
+
+first = connect()
+with first:
+    first.execute("CREATE TABLE counter(n)")
+    first.execute("INSERT INTO counter VALUES (0)")
+try:
+    with first:
+        first.execute("UPDATE counter SET n = 1000")
+        raise RuntimeError("roll back")
+except RuntimeError:
+    pass
+
+
+def count():
+    connection = connect()
+    connection.isolation_level = None
+    for _ in range(UPDATES):
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("UPDATE counter SET n = n + 1")
+        connection.execute("COMMIT")
+    connection.close()
+
+
+threads = [threading.Thread(target=count) for _ in range(THREADS)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+assert first.execute("SELECT n FROM counter").fetchone() == (THREADS * UPDATES,)
+
+copy = sqlite3.connect(":memory:")
+first.backup(copy)
+assert copy.execute("SELECT n FROM counter").fetchone() == (THREADS * UPDATES,)
+back = connect("restored.db")
+copy.backup(back)
+assert back.execute("SELECT n FROM counter").fetchone() == (THREADS * UPDATES,)
+assert first.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+assert not [name for name in os.listdir(".") if "app.db" in name], os.listdir(".")
