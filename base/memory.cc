@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <fstream>
+#include <limits>
 #include <string_view>
 
 namespace untorn {
@@ -24,13 +25,45 @@ std::optional<uint64_t> NumberIn(const std::string& path) {
   return file >> number ? std::optional(number) : std::nullopt;
 }
 
-// The path of the process in the unified hierarchy: "0::/path".
-std::string CgroupOfProcess(const std::string& root) {
+// The path of the process in one hierarchy of cgroups, whose lines in /proc/self/cgroup are "N:CONTROLLERS:PATH". The unified
+// hierarchy has no controllers there.
+std::string CgroupOfProcess(const std::string& root, const std::string& controller) {
   std::ifstream file(root + "/proc/self/cgroup");
   for (std::string line; std::getline(file, line);) {
-    if (line.starts_with("0::")) return line.substr(3);
+    const size_t first = line.find(':'), second = line.find(':', first + 1);
+    if (second == std::string::npos) continue;
+    const std::string controllers = "," + line.substr(first + 1, second - first - 1) + ",";
+    if (controllers.find("," + controller + ",") != std::string::npos) return line.substr(second + 1);
   }
   return "";
+}
+
+constexpr uint64_t kNoLimit = std::numeric_limits<uint64_t>::max();
+
+// The names of the files that tell of a group.
+struct GroupFiles {
+  const char *limit, *soft_limit, *current;
+};
+
+// What the groups of the process leave, from its own up to the root of what is mounted at `mount`. In a container the root is
+// that of the container.
+uint64_t LeftByGroups(const std::string& mount, std::string group, const GroupFiles& files) {
+  uint64_t left = kNoLimit;
+  while (true) {
+    while (group.ends_with('/')) group.pop_back();
+    const std::string directory = mount + group + "/";
+    // "max" is no number, and no limit.
+    const uint64_t limit = std::min(NumberIn(directory + files.limit).value_or(kNoLimit),
+                                    NumberIn(directory + files.soft_limit).value_or(kNoLimit));
+    if (const std::optional<uint64_t> current = NumberIn(directory + files.current)) {
+      const uint64_t cached = NumberAfter(directory + "memory.stat", "active_file").value_or(0) +
+                              NumberAfter(directory + "memory.stat", "inactive_file").value_or(0);
+      const uint64_t used = *current - std::min(*current, cached);
+      left = std::min(left, limit - std::min(limit, used));
+    }
+    if (group.empty()) return left;
+    group.resize(group.rfind('/'));
+  }
 }
 
 }  // namespace
@@ -38,20 +71,12 @@ std::string CgroupOfProcess(const std::string& root) {
 std::optional<uint64_t> AvailableMemoryBytes(const std::string& root) {
   const std::optional<uint64_t> kib = NumberAfter(root + "/proc/meminfo", "MemAvailable:");
   if (!kib) return std::nullopt;
-  uint64_t available = *kib << 10;
-  // Every group above has its own limit. "max" is no number, and no limit.
-  for (std::string group = CgroupOfProcess(root); !group.empty(); group.resize(group.rfind('/'))) {
-    const std::string directory = root + "/sys/fs/cgroup" + (group == "/" ? "" : group);
-    const std::optional<uint64_t> limit = NumberIn(directory + "/memory.max"),
-                                  current = NumberIn(directory + "/memory.current");
-    if (limit && current) {
-      const uint64_t files = NumberAfter(directory + "/memory.stat", "active_file").value_or(0) +
-                             NumberAfter(directory + "/memory.stat", "inactive_file").value_or(0);
-      const uint64_t used = *current - std::min(*current, files);
-      available = std::min(available, *limit - std::min(*limit, used));
-    }
-  }
-  return available;
+  const std::string groups = root + "/sys/fs/cgroup";
+  return std::min(
+      {*kib << 10,
+       LeftByGroups(groups, CgroupOfProcess(root, ""), {"memory.max", "memory.high", "memory.current"}),
+       LeftByGroups(groups + "/memory", CgroupOfProcess(root, "memory"),
+                    {"memory.limit_in_bytes", "memory.soft_limit_in_bytes", "memory.usage_in_bytes"})});
 }
 
 }  // namespace untorn

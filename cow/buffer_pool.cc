@@ -1,8 +1,10 @@
 #include "cow/buffer_pool.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <functional>
 
 namespace untorn {
@@ -35,22 +37,35 @@ void BufferPool::New(std::span<BufferRef> buffers) {
 }
 
 void BufferPool::ReleaseBeyond(uint64_t bytes) {
-  const MutexLock guard(mu_);
-  const uint64_t with_memory = bytes_in_use() + free_.size() * kBlockBytes;
-  if (with_memory <= bytes) return;
-  const size_t count = std::min<size_t>(free_.size(), (with_memory - bytes) / kBlockBytes);
-  // Adjacent buffers are released together.
-  std::sort(free_.begin(), free_.end(),
+  std::vector<Buffer*> taken;
+  {
+    const MutexLock guard(mu_);
+    const uint64_t with_memory = bytes_in_use() + free_.size() * kBlockBytes;
+    if (with_memory <= bytes) return;
+    const size_t count = std::min<size_t>(free_.size(), (with_memory - bytes) / kBlockBytes);
+    taken.assign(free_.end() - count, free_.end());
+    free_.resize(free_.size() - count);
+  }
+  std::sort(taken.begin(), taken.end(),
             [](const Buffer* a, const Buffer* b) { return std::less<>()(a->data, b->data); });
-  for (size_t i = 0; i < count;) {
-    size_t n = 1;
-    while (i + n < count && free_[i + n]->data == free_[i]->data + n * kBlockBytes) ++n;
-    madvise(free_[i]->data, n * kBlockBytes, MADV_DONTNEED);
+  const uintptr_t page = sysconf(_SC_PAGESIZE), slab = kSlabBuffers * kBlockBytes;
+  for (size_t i = 0; i < taken.size();) {
+    size_t n = 1;  // adjacent ones
+    while (i + n < taken.size() && taken[i + n]->data == taken[i]->data + n * kBlockBytes) ++n;
+    const auto start = reinterpret_cast<uintptr_t>(taken[i]->data), end = start + n * kBlockBytes;
+    // A huge page that the kernel puts together again would bring the memory back.
+    if (slab >= kHugePageBytes) {
+      const uintptr_t first = start / slab * slab, behind = (end + slab - 1) / slab * slab;
+      madvise(reinterpret_cast<void*>(first), behind - first, MADV_NOHUGEPAGE);
+    }
+    // Pages of the machine may be larger than blocks, and have others' buffers at their ends.
+    const uintptr_t from = (start + page - 1) / page * page, to = end / page * page;
+    if (from < to) madvise(reinterpret_cast<void*>(from), to - from, MADV_DONTNEED);
     i += n;
   }
+  const MutexLock guard(mu_);
   // The lowest comes last, and is used again first.
-  released_.insert(released_.end(), free_.rend() - count, free_.rend());
-  free_.erase(free_.begin(), free_.begin() + count);
+  released_.insert(released_.end(), taken.rbegin(), taken.rend());
 }
 
 void BufferPool::Return(Buffer* buffer) {

@@ -18,12 +18,12 @@ namespace {
 // kKeptAlways. Each remove or truncate has a few changes of the tree, and a truncate or a punched hole has edges to write.
 constexpr BlockCount kKeptForRelease = 96;
 constexpr BlockCount kKeptAlways = 16;
-// A share of the store is kept for overwrites besides, up to 256 MiB.
+// A share of what is prepared is kept for overwrites besides. An overwrite of one block may cut a mapping of 64 blocks in
+// three, and so make the tree larger for good: if all of them are cut, by 1.4 % of the data.
 constexpr uint64_t kOverwriteShare = 32;
-constexpr BlockCount kKeptForOverwriteMax = 65536;
-
-// Changes of the tree that one change reserves at most: for each block that it overwrites, and besides.
-constexpr uint64_t kEntriesOfOverwrite = 3;
+// Changes of the tree that one change reserves at most: for each block that it overwrites, if every block is of another
+// object, and besides.
+constexpr uint64_t kEntriesOfOverwrite = 5;
 constexpr uint64_t kEntriesOfChange = 8;
 
 constexpr BlockCount kLongRunAlignmentBlocks = 16;
@@ -73,36 +73,37 @@ BlockCount SpaceLedger::MetadataReserve(uint64_t extra_entries) const {
   return tree.node_count + 2 * TreeGrowthMax(tree, entries);
 }
 
-BlockCount SpaceLedger::KeptForOverwrite() const {
-  const uint64_t blocks = state_.superblock.geometry.total_blocks.value();
-  return std::min(BlockCount(blocks / kOverwriteShare), kKeptForOverwriteMax);
+BlockCount SpaceLedger::KeptForOverwrite(BlockCount prepared) {
+  return BlockCount(prepared.value() / kOverwriteShare);
 }
 
 BlockCount SpaceLedger::OverwritableBlocks() const {
+  const BlockCount free = FreeOfAll(), taken = PromisedBlocks() + kKeptForRelease;
+  const BlockCount kept =
+      std::min(free > taken ? free - taken : BlockCount(0), KeptForOverwrite(prepared_blocks()));
   const TreeRoot& tree = state_.superblock.tree;
   uint64_t blocks = 0;
   // The greatest number that fits, bit by bit.
-  for (uint64_t bit = std::bit_floor(kKeptForOverwriteMax.value()); bit > 0; bit /= 2) {
+  for (uint64_t bit = std::bit_floor(kept.value()); bit > 0; bit /= 2) {
     const uint64_t entries = kEntriesOfOverwrite * (blocks + bit) + kEntriesOfChange;
-    if (BlockCount(blocks + bit) + 2 * TreeGrowthMax(tree, entries) <= KeptForOverwrite()) blocks += bit;
+    if (BlockCount(blocks + bit) + 2 * TreeGrowthMax(tree, entries) <= kept) blocks += bit;
   }
   return BlockCount(blocks);
 }
 
 std::optional<Reservation> SpaceLedger::TryReserve(SpaceCost cost, SpaceFor use) {
   UNTORN_CHECK(cost.blocks <= kStoreBlocksMax && cost.tree_entries <= kNumberMax, "a cost that no store has");
-  const BlockCount promised = PromisedWith(cost);
-  const BlockCount kept = use == SpaceFor::kRelease ? kKeptAlways : kKeptForRelease;
-  if (free_.free_blocks() < promised + kept) return std::nullopt;
-  // What is kept for overwrites need not be prepared.
-  if (use == SpaceFor::kGrowth && FreeOfAll() < promised + kept + KeptForOverwrite()) return std::nullopt;
+  BlockCount kept = use == SpaceFor::kRelease ? kKeptAlways : kKeptForRelease;
+  if (use == SpaceFor::kGrowth) kept += KeptForOverwrite(prepared_blocks());
+  if (free_.free_blocks() < PromisedWith(cost) + kept) return std::nullopt;
   reserved_ += cost;
   has_reserved_ = true;
   return Reservation(this, cost);
 }
 
 bool SpaceLedger::CanGrowBy(SpaceCost cost, BlockCount more) const {
-  return FreeOfAll() + more >= PromisedWith(cost) + kKeptForRelease + KeptForOverwrite();
+  const BlockCount kept = kKeptForRelease + KeptForOverwrite(prepared_blocks() + unprepared_blocks());
+  return FreeOfAll() + more >= PromisedWith(cost) + kept;
 }
 
 void SpaceLedger::Unreserve(SpaceCost cost) {
@@ -123,7 +124,9 @@ BlockCount SpaceLedger::SpareBlocks() const {
 
 BlockCount SpaceLedger::ReservableBlocks() const {
   // Blocks still to be prepared count, because the store prepares more before it refuses a write.
-  const BlockCount all = FreeOfAll(), taken = PromisedBlocks() + kKeptForRelease + KeptForOverwrite();
+  const BlockCount all = FreeOfAll();
+  const BlockCount taken =
+      PromisedBlocks() + kKeptForRelease + KeptForOverwrite(prepared_blocks() + unprepared_blocks());
   return all > taken ? all - taken : 0;
 }
 

@@ -243,8 +243,9 @@ class SpaceLedger {
   };
 
   void Unreserve(SpaceCost cost) REQUIRES_STORE_LOCK;
-  // Counts the blocks that are kept for overwrites and for the changes of the tree that these make.
-  BlockCount KeptForOverwrite() const REQUIRES_STORE_LOCK;
+  // Counts the blocks that are kept for overwrites, and for the changes of the tree that these make, once so many blocks
+  // are prepared.
+  static BlockCount KeptForOverwrite(BlockCount prepared);
   // Counts the blocks that are promised once the cost is reserved.
   BlockCount PromisedWith(SpaceCost cost) const REQUIRES_STORE_LOCK {
     return reserved_.blocks + cost.blocks + MetadataReserve(cost.tree_entries);

@@ -128,8 +128,12 @@ Readiness Admission::AwaitSpace(Lock& lock, SpaceCost cost, SpaceFor use, Reserv
   // Preparing comes first, because a checkpoint costs more. Meanwhile a checkpoint may give space back, and
   // others may take what was prepared. So the caller looks again.
   std::string below_full;
-  absl::StatusOr<SpaceLedger::Prepared> more =
-      ledger.PrepareMore(lock, std::max(kPrepareStepBlocks, cost.blocks));
+  absl::StatusOr<SpaceLedger::Prepared> more = SpaceLedger::Prepared::kAllPrepared;
+  // Growth that has no room in all of the store has none in what can be prepared.
+  if (use != SpaceFor::kGrowth || ledger.withdrawn() ||
+      ledger.CanGrowBy(cost, parts_.volume.lanes().blocks())) {
+    more = ledger.PrepareMore(lock, std::max(kPrepareStepBlocks, cost.blocks));
+  }
   if (absl::IsResourceExhausted(more.status())) {
     // The file system below is full. A checkpoint may still free blocks that are prepared already.
     below_full = absl::StrCat("; more cannot be prepared: ", std::string(more.status().message()));
@@ -167,17 +171,23 @@ Readiness Admission::AwaitDataSpace(Lock& lock, SpaceCost cost, std::optional<Sp
     *space = *std::move(reserved);
     return Readiness::Ready();
   }
-  if (*use || ledger.CanGrowBy(cost, parts_.volume.lanes().blocks()))
-    return AwaitSpace(lock, cost, now, space);
+  if (*use) return AwaitSpace(lock, cost, now, space);
+  if (ledger.CanGrowBy(cost, parts_.volume.lanes().blocks())) {
+    // The file system below may be full all the same.
+    Readiness grown = AwaitSpace(lock, cost, now, space);
+    if (!absl::IsResourceExhausted(grown.error())) return grown;
+  }
   bool mapped = true;
-  RETURN_IF_ERROR(look(&mapped));
-  if (!mapped) {
+  absl::Status looked = look(&mapped);
+  if (looked.ok() && !mapped) {
     // The blocks may be those of changes on their way.
     RETURN_IF_ERROR(committer_.SyncAll(lock));
     mapped = true;
-    RETURN_IF_ERROR(look(&mapped));
+    looked = look(&mapped);
   }
-  *use = mapped ? SpaceFor::kOverwrite : SpaceFor::kGrowth;
+  // New data is accepted blind where a leaf is damaged, and counts as growth.
+  if (!looked.ok() && !absl::IsDataLoss(looked)) return looked;
+  *use = looked.ok() && mapped ? SpaceFor::kOverwrite : SpaceFor::kGrowth;
   return Readiness::Retry();
 }
 

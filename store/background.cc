@@ -70,7 +70,9 @@ bool Background::MaintenanceStep(Lock& lock) {
 }
 
 void Background::FitCache(Lock& lock) {
-  if (!limit_.fits_machine()) return;
+  const auto now = std::chrono::steady_clock::now();
+  if (!limit_.fits_machine() || now < fitted_ + std::chrono::milliseconds(kWakeMs)) return;
+  fitted_ = now;
   {
     const Unlocked unlocked(lock);
     limit_.Update(parts_.buffers.bytes_in_use());
@@ -128,10 +130,10 @@ void Background::MaintenanceLoop() {
   while (!stop_) {
     if (MaintenanceStep(lock)) continue;
     parts_.fork.objects().ForgetIdle();
-    const uint64_t wakes = wakes_;  // a wake-up may come while FitCache() has released the lock
+    const uint64_t wakes = maintenance_wakes_;  // one may come while FitCache() has released the lock
     FitCache(lock);
     maintenance_cv_.wait_for(lock.unique_lock(), std::chrono::milliseconds(kWakeMs),
-                             [&]() REQUIRES_STORE_LOCK { return stop_ || wakes_ != wakes; });
+                             [&]() REQUIRES_STORE_LOCK { return stop_ || maintenance_wakes_ != wakes; });
   }
 }
 

@@ -9,6 +9,7 @@
 #ifndef UNTORN_STORE_BACKGROUND_H_
 #define UNTORN_STORE_BACKGROUND_H_
 
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -55,12 +56,12 @@ class Background {
   void MaintenanceLoop() EXCLUDES_STORE_LOCK;
   void RunLoop() EXCLUDES_STORE_LOCK;
   void Serve() REQUIRES_STORE_LOCK;
-  // Fits the page cache to what memory the machine has. Releases the lock meanwhile.
+  // Fits the page cache to what memory the machine has, now and then. Releases the lock meanwhile.
   void FitCache(Lock& lock) REQUIRES_STORE_LOCK;
   // Does what is due of checkpoints and growth. Returns false if nothing was.
   bool MaintenanceStep(Lock& lock) REQUIRES_STORE_LOCK;
   void WakeMaintenance() REQUIRES_STORE_LOCK {
-    ++wakes_;
+    ++maintenance_wakes_;
     maintenance_cv_.notify_one();
   }
 
@@ -70,7 +71,9 @@ class Background {
   Checkpointer& checkpointer_;
   CacheLimit& limit_;
   bool started_ GUARDED_BY_STORE_LOCK = false, stop_ GUARDED_BY_STORE_LOCK = false;
-  uint64_t wakes_ GUARDED_BY_STORE_LOCK = 0;
+  // Of the first thread, and of the second.
+  uint64_t wakes_ GUARDED_BY_STORE_LOCK = 0, maintenance_wakes_ GUARDED_BY_STORE_LOCK = 0;
+  std::chrono::steady_clock::time_point fitted_ GUARDED_BY_STORE_LOCK;
   std::condition_variable maintenance_cv_, work_cv_;
   std::vector<std::thread> threads_ GUARDED_BY_STORE_LOCK;
   std::deque<std::function<void()>> work_ GUARDED_BY_STORE_LOCK;

@@ -369,6 +369,7 @@ absl::StatusOr<size_t> PageReader::Read(ObjectState& object, uint64_t offset, Io
     if (status.ok()) status = std::move(released);
   }
   parts_.fork.pages().Evict(limit_.bytes());
+  lock.unlock();
   if (fit) parts_.buffers.ReleaseBeyond(limit_.bytes());
   RETURN_IF_ERROR(status);
   return plan.range.length_bytes;

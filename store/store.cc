@@ -4,9 +4,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <cerrno>
 #include <cstdlib>
+#include <random>
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
@@ -249,13 +249,10 @@ absl::Status CreateInFile(const std::string& path, const CreateOptions& options)
   return status;
 }
 
-// Returns a name beside `path`, for a store that is not complete yet. A process with the same number may have left such a
-// file when it was killed.
+// Returns a name beside `path` that nobody else uses, for a store that is not complete yet.
 std::string FreshName(const std::string& path) {
-  static std::atomic<uint64_t> count{0};
-  std::string fresh = absl::StrCat(path, ".new-", getpid(), "-", count++);
-  unlink(fresh.c_str());
-  return fresh;
+  std::random_device random;
+  return absl::StrCat(path, ".new-", absl::Hex(uint64_t{random()} << 32 | random(), absl::kZeroPad16));
 }
 
 // The new store gets its name when it is complete. So a crash leaves no part of a store under this name, and others

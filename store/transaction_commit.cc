@@ -19,6 +19,15 @@
 
 namespace untorn::internal {
 
+namespace {
+
+// A transaction that only gives back may write so many zeroed edges of holes into what is kept for giving back.
+constexpr size_t kEdgesMax = 16;
+// Fewer entries fit every log.
+constexpr uint64_t kEntriesOfAnyLog = 1000;
+
+}  // namespace
+
 absl::Status TransactionImpl::Commit(Durability durability) {
   absl::Status status = CheckUsable();
   if (!status.ok()) {
@@ -39,7 +48,23 @@ absl::Status TransactionImpl::Commit(Durability durability) {
 bool TransactionImpl::IsLarge() const {
   // While the blocks are staged, the old content of all partly written blocks must be in the cache together.
   if (blocks_in_memory_ > SpillLimit()) return true;
-  return std::any_of(drafts_.begin(), drafts_.end(), [](const auto& v) { return !v.second.spilled.empty(); });
+  if (std::any_of(drafts_.begin(), drafts_.end(), [](const auto& v) { return !v.second.spilled.empty(); }))
+    return true;
+  // A staged commit has to fit the log as it is.
+  const uint64_t entries = StagedEntries();
+  if (entries <= kEntriesOfAnyLog) return false;
+  const Lock lock(front_.mu);
+  return StagedLogBlocks(entries) > front_.committer.log_blocks_max() / 2;
+}
+
+uint64_t TransactionImpl::StagedEntries() const {
+  uint64_t entries = MetadataEntries();
+  for (const auto& [id, draft] : drafts_) entries += 2 * draft.blocks.size();
+  return entries;
+}
+
+BlockCount TransactionImpl::StagedLogBlocks(uint64_t entries) const {
+  return WholeBlocks(entries * kMapEntryBytes + (names_.size() + drafts_.size()) * kNamedEntryBytesMax);
 }
 
 // Fails under kHardwareOnly if the data of the transaction can never be one atomic overwrite.
@@ -143,12 +168,15 @@ uint64_t TransactionImpl::MetadataEntries() const {
 }
 
 std::optional<SpaceFor> TransactionImpl::KnownUse() const {
-  SpaceFor known = SpaceFor::kRelease;
+  size_t edges = 0;  // of holes
   for (const auto& [id, draft] : drafts_) {
     if (draft.created() || draft.renamed) return SpaceFor::kGrowth;
-    if (draft.grow_to > 0) known = SpaceFor::kOverwrite;  // as far as can be told
+    if (draft.removed) continue;
+    if (draft.wrote) return std::nullopt;
+    edges += draft.blocks.size();
   }
-  return known == SpaceFor::kOverwrite ? std::nullopt : std::optional<SpaceFor>(known);
+  if (edges > kEdgesMax) return std::nullopt;
+  return SpaceFor::kRelease;
 }
 
 absl::Status TransactionImpl::LookMapped(Lock& lock, bool* mapped) {
@@ -188,7 +216,7 @@ Readiness TransactionImpl::AwaitJoin(Lock& lock, BlockCount* fresh) {
 Readiness TransactionImpl::AwaitStaging(Lock& lock, std::optional<SpaceFor>* use, Reservation* space) {
   RETURN_UNLESS_READY(AwaitUnchanged(lock));
   RETURN_UNLESS_READY(front_.admission.AwaitCleanSpace(lock));
-  SpaceCost cost{0, MetadataEntries()};
+  SpaceCost cost{0, StagedEntries()};
   RETURN_UNLESS_READY(AwaitJoin(lock, &cost.blocks));
   for (auto& [id, draft] : drafts_) {
     for (auto& [number, block] : draft.blocks) {
@@ -196,14 +224,12 @@ Readiness TransactionImpl::AwaitStaging(Lock& lock, std::optional<SpaceFor>* use
         RETURN_UNLESS_READY(front_.admission.AwaitCached(lock, *draft.state, number));
       }
     }
-    cost.tree_entries += 2 * draft.blocks.size();
   }
   // The transaction may take a quarter of the log. The sets that it joins may take another quarter.
-  const uint64_t log_bytes =
-      cost.tree_entries * kMapEntryBytes + (names_.size() + drafts_.size()) * kNamedEntryBytesMax;
-  if (WholeBlocks(log_bytes) > front_.committer.log_blocks_max() / 2) {
+  const BlockCount log_blocks = StagedLogBlocks(cost.tree_entries);
+  if (log_blocks > front_.committer.log_blocks_max() / 2) {
     return absl::ResourceExhaustedError(
-        absl::StrCat("the transaction's changes may take ", log_bytes,
+        absl::StrCat("the transaction's changes may take ", Bytes(log_blocks),
                      " bytes of the log, more than one commit may; commit it in "
                      "smaller steps, or raise the limit of the store"));
   }

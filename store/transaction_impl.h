@@ -73,6 +73,9 @@ class TransactionImpl {
   bool IsLarge() const;
   absl::Status CheckPolicy() const;
   uint64_t MetadataEntries() const;
+  // What the transaction takes at most if it is staged: changes of the tree, and blocks of the log.
+  uint64_t StagedEntries() const;
+  BlockCount StagedLogBlocks(uint64_t entries) const;
   // Says what the transaction does to the space in use, if that can be told without a look at its mappings.
   std::optional<SpaceFor> KnownUse() const;
   absl::Status LookMapped(Lock& lock, bool* mapped) REQUIRES_STORE_LOCK;

@@ -81,7 +81,8 @@ struct OpenOptions {
   // Limits the memory for cached data and metadata. Must be at least 4 MiB. The page cache has 7/8, and tree
   // nodes have 1/8. Half of the page cache may be dirty. With 0, the cache fits the machine: metadata and dirty
   // data are limited as with 64 MiB, and clean data may take a quarter of the memory that the machine and the
-  // cgroup could give. When others take memory, the store gives clean data's memory back.
+  // cgroup could give. When others take memory, the store gives clean data's memory back. A read-only store does
+  // so when it reads from the device.
   uint64_t cache_bytes = 0;
   bool use_io_uring = true;   // false for system calls
   LogCallback log = nullptr;  // called from any thread, never with a lock held that the store needs
@@ -161,8 +162,8 @@ struct StoreInfo {
   uint64_t atomic_unit_max_bytes = 0;
   uint64_t atomic_boundary_bytes = 0;
   uint64_t atomic_write_bytes_max = 0;  // the promise: atomic writes up to this size, on any device
-  // On a full store, one transaction or write may overwrite so much at least, wherever it is written or preallocated. Space
-  // is kept for that, and for the metadata: 1/32 of the store, 256 MiB at most.
+  // On a full store, one transaction or write may overwrite so much at least, wherever it is written or preallocated. For
+  // that, and for the metadata, 1/32 of what the store has prepared is kept. The number is less where that is not there.
   uint64_t overwrite_reserve_bytes = 0;
   bool read_only = false;
 };

@@ -194,7 +194,7 @@ class Transaction {
 class Store {
  public:
   // Makes a store at `path`: a new file, or a block device. A file gets its name, or takes the place of an
-  // existing one (options.force), only when the new store is complete. A crash may leave `path`.new-PID-N.
+  // existing one (options.force), only when the new store is complete. A crash may leave a file `path`.new-….
   //  kAlreadyExists       the file exists, or the device holds something recognisable, without options.force;
   //                       the message says what
   //  kInvalidArgument     the size is too small or too large

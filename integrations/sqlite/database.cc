@@ -69,9 +69,11 @@ absl::StatusOr<std::shared_ptr<Database>> Database::Open(const std::string& stor
   absl::StatusOr<SharedStore::Use> use = SharedStore::Open(store_path, options);
   if (!use.ok()) return use.status();
   SharedStore& shared = **use;
+  std::shared_ptr<Database> database;  // may be the last use of the store, and then outlives the lock
   std::lock_guard guard(shared.mu_);
   std::weak_ptr<Database>& entry = shared.databases_[name];
-  if (std::shared_ptr<Database> database = entry.lock()) {
+  database = entry.lock();
+  if (database) {
     if (intent == DatabaseUse::kRead) return database;
     absl::Status left = database->LeaveWalMode();
     if (!left.ok()) return left;
@@ -81,7 +83,7 @@ absl::StatusOr<std::shared_ptr<Database>> Database::Open(const std::string& stor
   if (absl::IsNotFound(object.status()) && intent == DatabaseUse::kCreate)
     object = shared.store().CreateObject(name);
   if (!object.ok()) return object.status();
-  auto database = std::make_shared<Database>(*std::move(use), *object);
+  database = std::make_shared<Database>(*std::move(use), *object);
   if (intent != DatabaseUse::kRead) {
     if (absl::Status s = database->LeaveWalMode(); !s.ok()) return s;
   }

@@ -31,6 +31,8 @@ bool AllZeros(std::span<const std::byte> data) {
 
 // Of all handles of the process.
 struct Handles {
+  // The lock of the journals comes after this one. fork() takes the locks in the opposite order of these calls.
+  Handles() { Journals::Get(); }
   std::mutex mu;
   std::multiset<std::string, std::less<>> journals;         // their names
   std::map<std::string, DatabaseFile*, std::less<>> ready;  // by journal: a database has one writer
@@ -49,15 +51,11 @@ DatabaseFile::DatabaseFile(std::shared_ptr<Database> database, std::string journ
 
 DatabaseFile::~DatabaseFile() {
   Unlock(Database::kNone);
-  bool last = false;
-  {
-    Handles& handles = Handles::Get();
-    std::lock_guard guard(handles.mu);
-    handles.journals.erase(handles.journals.find(journal_name_));
-    last = !handles.journals.contains(journal_name_);
-  }
+  Handles& handles = Handles::Get();
+  std::lock_guard guard(handles.mu);
+  handles.journals.erase(handles.journals.find(journal_name_));
   // In some modes SQLite keeps a journal that is not in use.
-  if (last) Journals::Get().Remove(journal_name_);
+  if (!handles.journals.contains(journal_name_)) Journals::Get().Remove(journal_name_);
 }
 
 bool DatabaseFile::AnyHasJournal(std::string_view name) {

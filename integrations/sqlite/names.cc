@@ -20,12 +20,13 @@ std::string Prefix(std::string_view store_path) {
   return absl::StrReplaceAll(std::string(store_path), {{"%", "%25"}, {":", "%3a"}}) + ":";
 }
 
-// The store of drivers that give no URI: as the variable was, and from where the process was, when it was first asked for.
-const std::string& StoreOfEnvironment() {
-  static const std::string& store = *new std::string([] {
-    const char* path = std::getenv("UNTORN_STORE");
+// The store of drivers that give no URI: as the variable was, and from where the process was, when it was first found.
+std::string StoreOfEnvironment() {
+  const char* path = std::getenv("UNTORN_STORE");
+  if (path == nullptr || *path == '\0') return "";
+  static const std::string& store = *new std::string([path] {
     std::error_code error;
-    return path == nullptr || *path == '\0' ? "" : std::filesystem::absolute(path, error).string();
+    return std::filesystem::absolute(path, error).string();
   }());
   return store;
 }

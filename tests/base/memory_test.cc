@@ -46,6 +46,26 @@ TEST_F(MemoryTest, TheLeastOfTheGroupsAboveCountsAndFilesCanBeGivenBack) {
   EXPECT_EQ(AvailableMemoryBytes(root_), 0u);
 }
 
+TEST_F(MemoryTest, TheRootOfWhatIsMountedCountsForEveryGroup) {
+  Put("/proc/self/cgroup", "0::/init\n");
+  PutGroup("/sys/fs/cgroup", "10000", "3000");
+  EXPECT_EQ(AvailableMemoryBytes(root_), 10000u);
+}
+
+TEST_F(MemoryTest, TheSoftLimitCountsToo) {
+  Put("/proc/self/cgroup", "0::/a\n");
+  PutGroup("/sys/fs/cgroup/a", "100000", "3000");
+  Put("/sys/fs/cgroup/a/memory.high", "20000\n");
+  EXPECT_EQ(AvailableMemoryBytes(root_), 20000u);
+}
+
+TEST_F(MemoryTest, TheFirstVersionOfCgroupsCounts) {
+  Put("/proc/self/cgroup", "5:cpu,memory:/docker/x\n1:name=systemd:/y\n");
+  Put("/sys/fs/cgroup/memory/docker/x/memory.limit_in_bytes", "50000\n");
+  Put("/sys/fs/cgroup/memory/docker/x/memory.usage_in_bytes", "20000\n");
+  EXPECT_EQ(AvailableMemoryBytes(root_), 30000u);
+}
+
 TEST_F(MemoryTest, InTheRootGroupOfAContainerItsLimitCounts) {
   Put("/proc/self/cgroup", "0::/\n");
   PutGroup("/sys/fs/cgroup", "10000", "3000");

@@ -204,7 +204,7 @@ class ReserveTest : public testing::Test {
     pieces_ = Fill(object_, kPiece, {});
     EXPECT_TRUE(IsOk(store_->Sync()));
     kept_ = store_->info().overwrite_reserve_bytes;
-    EXPECT_GE(kept_, 512u << 10);  // of the 2 MiB that are kept, the tree takes a part
+    EXPECT_GE(kept_, 400u << 10);  // of the 2 MiB that are kept, the tree takes a part
   }
   // Overwrites `bytes` in all, in places all over the object, in one transaction.
   absl::Status Overwrite(uint64_t bytes, uint64_t stamp) {

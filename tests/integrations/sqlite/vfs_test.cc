@@ -358,6 +358,23 @@ TEST_F(VfsTest, WhatIsNoDatabaseIsNotChangedByOpeningIt) {
   EXPECT_EQ(now, image);
 }
 
+TEST_F(VfsTest, ADamagedFirstPageIsAnErrorOfOpening) {
+  Connection(Uri("app.db"))("CREATE TABLE t(x)");
+  std::fstream file(store_, std::ios::in | std::ios::out | std::ios::binary);
+  std::string image((std::istreambuf_iterator<char>(file)), {});
+  int found = 0;
+  for (size_t at = 0; (at = image.find("SQLite format 3", at)) != std::string::npos; ++at, ++found) {
+    file.seekp(static_cast<std::streamoff>(at) + 200);
+    file.put('x');
+  }
+  file.close();
+  ASSERT_GT(found, 0);
+  Connection c(Uri("app.db"));
+  EXPECT_EQ(c.rc(), SQLITE_CANTOPEN);
+  EXPECT_TRUE(absl::StrContains(c.error(), "checksum")) << c.error();
+  EXPECT_EQ(Connection(Uri("other.db"))("CREATE TABLE t(x); SELECT count(*) FROM t"), "0");
+}
+
 TEST_F(VfsTest, ADatabaseIsOpenedByTheNameThatSqliteTells) {
   std::string told;
   {
