@@ -9,7 +9,7 @@ namespace {
 constexpr uint64_t kShare = 4;  // of what there is
 // Reading so much takes far longer than Update().
 constexpr uint64_t kReadBytes = 16 << 20;
-// The limit falls by so much at once, so that nobody waits long for the eviction: by an eighth, and this at least.
+// At once so much is evicted, so that nobody waits long: an eighth of the pages, and this at least.
 constexpr uint64_t kFallBytes = 64 << 20;
 
 }  // namespace
@@ -28,7 +28,7 @@ bool CacheLimit::DueAfterRead(uint64_t read_bytes) {
 
 void CacheLimit::Update(uint64_t used_bytes) {
   if (!fits_machine_) return;
-  const uint64_t now = bytes();
+  const uint64_t now = std::min(bytes(), used_bytes);
   const uint64_t fits = (used_bytes + available_().value_or(0)) / kShare;
   const uint64_t lowest = now - std::min(now, std::max(now / 8, kFallBytes));
   bytes_.store(std::max({fits, lowest, least_bytes_}), std::memory_order_relaxed);
