@@ -674,6 +674,61 @@ TEST_F(VfsTest, EveryPageSizeVacuumsAndBacksUp) {
   }
 }
 
+TEST_F(VfsTest, ADatabaseGoesThroughAllPageSizes) {
+  const std::string sum = "SELECT count(*), sum(x), sum(length(y)), max(hex(y)) FROM t";
+  std::string before;
+  {
+    Connection a(Uri("app.db"));
+    ASSERT_EQ(
+        a("CREATE TABLE t(x, y); WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n LIMIT 5000) "
+          "INSERT INTO t SELECT i, randomblob(i % 700) FROM n"),
+        "");
+    before = a(sum);
+  }
+  for (const int page : {512, 65536, 1024, 4096, 32768, 512}) {
+    const std::string size = absl::StrCat(page);
+    EXPECT_EQ(Connection(Uri("app.db"))(
+                  absl::StrCat("PRAGMA page_size=", page, "; VACUUM; PRAGMA integrity_check")),
+              "ok");
+    EXPECT_EQ(Connection(Uri("app.db"))("PRAGMA page_size; " + sum), size + " " + before) << page;
+  }
+}
+
+// The same writes by two handles of incremental blobs at the edges of pages, on both VFSes.
+TEST_F(VfsTest, BlobsAreWrittenAndReadByTwoHandlesAsOnAFile) {
+  const std::string plain = store_ + ".blob.db";
+  std::remove(plain.c_str());
+  Connection ours(Uri("app.db")), file(absl::StrCat("file:", plain, "?vfs=unix"));
+  constexpr int kBytes = 3 << 20;
+  for (Connection* c : {&ours, &file}) {
+    ASSERT_EQ((*c)(absl::StrCat("CREATE TABLE t(x); INSERT INTO t VALUES (zeroblob(", kBytes, "))")), "");
+    int n = 0;
+    // The second round is rolled back.
+    for (const std::string begin : {"BEGIN", "SAVEPOINT s"}) {
+      ASSERT_EQ((*c)(begin), "");
+      sqlite3_blob *one, *two;
+      ASSERT_EQ(sqlite3_blob_open(c->db(), "main", "t", "x", 1, 1, &one), SQLITE_OK);
+      ASSERT_EQ(sqlite3_blob_open(c->db(), "main", "t", "x", 1, 1, &two), SQLITE_OK);
+      for (const int edge : {4096, 4092, 40920, 409200, 1 << 20, 2 << 20}) {
+        for (const int length : {1, 511, 4097, 8192}) {
+          for (const int at : {edge - 1, edge, edge + 1}) {
+            const std::string bytes(length, static_cast<char>(++n));
+            std::string back(length, 'x');
+            ASSERT_EQ(sqlite3_blob_write(n % 2 == 0 ? one : two, bytes.data(), length, at), SQLITE_OK);
+            ASSERT_EQ(sqlite3_blob_read(n % 2 == 0 ? two : one, back.data(), length, at), SQLITE_OK);
+            ASSERT_EQ(back, bytes) << edge << " " << length;
+          }
+        }
+      }
+      EXPECT_EQ(sqlite3_blob_close(one), SQLITE_OK);
+      EXPECT_EQ(sqlite3_blob_close(two), SQLITE_OK);
+    }
+    EXPECT_EQ((*c)("ROLLBACK TO s; COMMIT; PRAGMA integrity_check"), "ok");
+  }
+  EXPECT_EQ(ours("SELECT hex(x) FROM t"), file("SELECT hex(x) FROM t"));
+  std::remove(plain.c_str());
+}
+
 TEST_F(VfsTest, AReadOnlyConnectionReadsAndCannotWrite) {
   Connection(Uri("app.db"))("CREATE TABLE t(x); INSERT INTO t VALUES (1)");
   Connection a(Uri("app.db"), SQLITE_OPEN_READONLY);
