@@ -61,5 +61,34 @@ assert copy.execute("SELECT n FROM counter").fetchone() == (THREADS * UPDATES,)
 back = connect("restored.db")
 copy.backup(back)
 assert back.execute("SELECT n FROM counter").fetchone() == (THREADS * UPDATES,)
+# Backups in one step while another thread writes end, and are one state each.
+with first:
+    first.execute("CREATE TABLE pair(a, b, filler)")
+    first.executemany("INSERT INTO pair VALUES (0, 0, randomblob(3000))", ([] for _ in range(1000)))
+stop = threading.Event()
+
+
+def write():
+    connection = connect()
+    while not stop.is_set():
+        with connection:
+            connection.execute("UPDATE pair SET a = a + 1, b = b + 1")
+    connection.close()
+
+
+writer = threading.Thread(target=write)
+writer.start()
+states = set()
+for _ in range(5):
+    copy = sqlite3.connect(":memory:")
+    first.backup(copy)
+    ((low, high, wrong),) = copy.execute("SELECT min(a), max(a), sum(a != b) FROM pair")
+    assert low == high and wrong == 0, (low, high, wrong)
+    assert copy.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    states.add(low)
+stop.set()
+writer.join()
+assert len(states) > 1, states
+
 assert first.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 assert not [name for name in os.listdir(".") if "app.db" in name], os.listdir(".")
