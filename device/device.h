@@ -144,6 +144,10 @@ class Device {
   // Shorten(), one thread at a time may call one.
   virtual absl::Status Shorten(uint64_t) { return absl::OkStatus(); }
 
+  // Returns kDataLoss if a file has fewer bytes now: somebody else has cut it. Writes behind its end would make it larger
+  // again, and nothing would tell. Any thread may call it.
+  virtual absl::Status CheckHolds(uint64_t) const { return absl::OkStatus(); }
+
   // Starts the requests. The call may carry them out before it returns, as the system-call device does, but
   // only Reap() hands them back. Each pointer must stay valid until then.
   virtual void Submit(absl::Span<IoRequest* const> requests) = 0;

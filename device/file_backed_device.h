@@ -15,6 +15,7 @@ class FileBackedDevice : public Device {
  public:
   uint64_t size_bytes() const override { return size_bytes_.load(std::memory_order_acquire); }
   absl::Status Extend(uint64_t size_bytes) override;
+  absl::Status CheckHolds(uint64_t bytes) const override;
   absl::Status Shorten(uint64_t size_bytes) override;
   void Execute(IoRequest* request) override;
 

@@ -73,14 +73,14 @@ BlockCount SpaceLedger::MetadataReserve(uint64_t extra_entries) const {
   return tree.node_count + 2 * TreeGrowthMax(tree, entries);
 }
 
-BlockCount SpaceLedger::KeptForOverwrite(BlockCount prepared) {
-  return BlockCount(prepared.value() / kOverwriteShare);
+BlockCount SpaceLedger::KeptFromGrowth(BlockCount prepared) {
+  return kKeptForRelease + BlockCount(prepared.value() / kOverwriteShare);
 }
 
 BlockCount SpaceLedger::OverwritableBlocks() const {
   const BlockCount free = FreeOfAll(), taken = PromisedBlocks() + kKeptForRelease;
-  const BlockCount kept =
-      std::min(free > taken ? free - taken : BlockCount(0), KeptForOverwrite(prepared_blocks()));
+  const BlockCount kept = std::min(free > taken ? free - taken : BlockCount(0),
+                                   KeptFromGrowth(prepared_blocks()) - kKeptForRelease);
   const TreeRoot& tree = state_.superblock.tree;
   uint64_t blocks = 0;
   // The greatest number that fits, bit by bit.
@@ -93,8 +93,9 @@ BlockCount SpaceLedger::OverwritableBlocks() const {
 
 std::optional<Reservation> SpaceLedger::TryReserve(SpaceCost cost, SpaceFor use) {
   UNTORN_CHECK(cost.blocks <= kStoreBlocksMax && cost.tree_entries <= kNumberMax, "a cost that no store has");
-  BlockCount kept = use == SpaceFor::kRelease ? kKeptAlways : kKeptForRelease;
-  if (use == SpaceFor::kGrowth) kept += KeptForOverwrite(prepared_blocks());
+  const BlockCount kept = use == SpaceFor::kGrowth    ? KeptFromGrowth(prepared_blocks())
+                          : use == SpaceFor::kRelease ? kKeptAlways
+                                                      : kKeptForRelease;
   if (free_.free_blocks() < PromisedWith(cost) + kept) return std::nullopt;
   reserved_ += cost;
   has_reserved_ = true;
@@ -102,8 +103,7 @@ std::optional<Reservation> SpaceLedger::TryReserve(SpaceCost cost, SpaceFor use)
 }
 
 bool SpaceLedger::CanGrowBy(SpaceCost cost, BlockCount more) const {
-  const BlockCount kept = kKeptForRelease + KeptForOverwrite(prepared_blocks() + unprepared_blocks());
-  return FreeOfAll() + more >= PromisedWith(cost) + kept;
+  return FreeOfAll() + more >= PromisedWith(cost) + KeptFromGrowth(prepared_blocks() + unprepared_blocks());
 }
 
 void SpaceLedger::Unreserve(SpaceCost cost) {
@@ -118,15 +118,14 @@ BlockCount SpaceLedger::BlocksOf(SpaceCost cost) const {
 }
 
 BlockCount SpaceLedger::SpareBlocks() const {
-  const BlockCount free = free_.free_blocks(), taken = PromisedBlocks() + kKeptForRelease;
+  const BlockCount free = free_.free_blocks(), taken = PromisedBlocks() + KeptFromGrowth(prepared_blocks());
   return free > taken ? free - taken : 0;
 }
 
 BlockCount SpaceLedger::ReservableBlocks() const {
   // Blocks still to be prepared count, because the store prepares more before it refuses a write.
   const BlockCount all = FreeOfAll();
-  const BlockCount taken =
-      PromisedBlocks() + kKeptForRelease + KeptForOverwrite(prepared_blocks() + unprepared_blocks());
+  const BlockCount taken = PromisedBlocks() + KeptFromGrowth(prepared_blocks() + unprepared_blocks());
   return all > taken ? all - taken : 0;
 }
 

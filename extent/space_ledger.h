@@ -140,13 +140,15 @@ class SpaceLedger {
   // Counts the blocks that one change can surely overwrite on a full store, wherever the blocks lie. The rest of what is
   // kept for overwrites is for the tree.
   BlockCount OverwritableBlocks() const REQUIRES_STORE_LOCK;
+  // Counts the blocks that growth leaves to releases and overwrites once so many blocks are prepared.
+  static BlockCount KeptFromGrowth(BlockCount prepared);
   // Says whether there is space for such a growth if `more` blocks come back, and all blocks are prepared.
   bool CanGrowBy(SpaceCost cost, BlockCount more) const REQUIRES_STORE_LOCK;
   // Counts the blocks that writes could reserve for growth, including blocks that are still to be prepared.
   BlockCount ReservableBlocks() const REQUIRES_STORE_LOCK;
   // Counts the blocks that accepted changes and their checkpoints may take.
   BlockCount PromisedBlocks() const REQUIRES_STORE_LOCK { return reserved_.blocks + MetadataReserve(0); }
-  // Counts the prepared free blocks that are promised to nobody.
+  // Counts the prepared free blocks that are promised to nobody, and that growth may take.
   BlockCount SpareBlocks() const REQUIRES_STORE_LOCK;
   // Counts the blocks that a reservation takes in all, its share of tree nodes included.
   BlockCount BlocksOf(SpaceCost cost) const REQUIRES_STORE_LOCK;
@@ -243,9 +245,6 @@ class SpaceLedger {
   };
 
   void Unreserve(SpaceCost cost) REQUIRES_STORE_LOCK;
-  // Counts the blocks that are kept for overwrites, and for the changes of the tree that these make, once so many blocks
-  // are prepared.
-  static BlockCount KeptForOverwrite(BlockCount prepared);
   // Counts the blocks that are promised once the cost is reserved.
   BlockCount PromisedWith(SpaceCost cost) const REQUIRES_STORE_LOCK {
     return reserved_.blocks + cost.blocks + MetadataReserve(cost.tree_entries);

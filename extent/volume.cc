@@ -254,6 +254,8 @@ absl::Status Volume::CutFileHeld(Lock& lock) {
   return pump_.device().Shorten(end_bytes);
 }
 
+absl::Status Volume::CheckFile() const { return pump_.device().CheckHolds(Bytes(space_.prepared_blocks())); }
+
 absl::Status Volume::RunCheckpoint(Lock& lock) {
   RETURN_IF_ERROR(
       MakeCheckpoint(lock, {pump_, state_, space_, mappings_, log_, lanes_, superblocks_}, next_object_));

@@ -103,6 +103,8 @@ class Volume {
   // Makes a checkpoint. The caller makes sure that no other checkpoint is running. After an error the volume
   // must not be written any more.
   absl::Status RunCheckpoint(Lock& lock) REQUIRES_STORE_LOCK;
+  // Returns kDataLoss if somebody else has cut the file short.
+  absl::Status CheckFile() const REQUIRES_STORE_LOCK;
   // Closes the mappings that this session has opened or overwritten since the last checkpoint began. The checkpoint that
   // must follow closes the others.
   void CloseNewestMappings() REQUIRES_STORE_LOCK;

@@ -132,6 +132,7 @@ void Background::MaintenanceLoop() {
     parts_.fork.objects().ForgetIdle();
     const uint64_t wakes = maintenance_wakes_;  // one may come while FitCache() has released the lock
     FitCache(lock);
+    if (absl::Status held = parts_.volume.CheckFile(); !held.ok()) parts_.health.Fail(held);
     maintenance_cv_.wait_for(lock.unique_lock(), std::chrono::milliseconds(kWakeMs),
                              [&]() REQUIRES_STORE_LOCK { return stop_ || maintenance_wakes_ != wakes; });
   }

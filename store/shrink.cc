@@ -395,7 +395,7 @@ absl::StatusOr<BlockNumber> FindTrimmedEnd(StoreImpl& store, Lock& lock) REQUIRE
   Volume& volume = front.parts.volume;
   RETURN_IF_ERROR(GiveBackDisplaced(store, lock));
   const BlockCount prepared = volume.space().prepared_blocks();
-  const BlockCount spare = volume.space().SpareBlocks();
+  const BlockCount spare = volume.space().SpareBlocks() + SpaceLedger::KeptFromGrowth(prepared);
   BlockCount end = prepared;
   // A smaller store has less prepared ahead.
   for (int round = 0; round < 2; ++round) {

@@ -168,15 +168,15 @@ uint64_t TransactionImpl::MetadataEntries() const {
 }
 
 std::optional<SpaceFor> TransactionImpl::KnownUse() const {
+  bool wrote = false;
   size_t edges = 0;  // of holes
   for (const auto& [id, draft] : drafts_) {
     if (draft.created() || draft.renamed) return SpaceFor::kGrowth;
     if (draft.removed) continue;
-    if (draft.wrote) return std::nullopt;
+    wrote |= draft.wrote;
     edges += draft.blocks.size();
   }
-  if (edges > kEdgesMax) return std::nullopt;
-  return SpaceFor::kRelease;
+  return wrote || edges > kEdgesMax ? std::nullopt : std::optional(SpaceFor::kRelease);
 }
 
 absl::Status TransactionImpl::LookMapped(Lock& lock, bool* mapped) {

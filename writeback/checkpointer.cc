@@ -31,8 +31,11 @@ constexpr uint64_t kPrepareAheadShare = 4;
 // So many parts of the free-space map, of 122 MiB each, are loaded to find long runs for lanes.
 constexpr int kLoadsMax = 64;
 
+// With what growth leaves to others, and a step for growth besides.
 inline BlockCount Ahead(BlockCount prepared) {
-  return std::clamp(prepared / kPrepareAheadShare, kPrepareAheadBlocksMin, kPrepareAheadBlocksMax);
+  const BlockCount share =
+      std::clamp(prepared / kPrepareAheadShare, kPrepareAheadBlocksMin, kPrepareAheadBlocksMax);
+  return std::max(share, SpaceLedger::KeptFromGrowth(prepared) + kPrepareStepBlocks);
 }
 
 }  // namespace
@@ -54,7 +57,9 @@ absl::Status Checkpointer::Checkpoint(Lock& lock) {
     UNTORN_CHECK(begun_ == done_, "a checkpoint begins before the last one is done");
     running_ = true;
     const uint64_t number = ++begun_;
-    absl::Status status = parts_.volume.RunCheckpoint(lock);
+    // What a checkpoint gives back would be written to.
+    absl::Status status = parts_.volume.CheckFile();
+    if (status.ok()) status = parts_.volume.RunCheckpoint(lock);
     UNTORN_CHECK(running_ && begun_ == number, "another checkpoint began during this one");
     running_ = false;
     if (status.ok()) {
@@ -93,7 +98,8 @@ bool Checkpointer::MayPrepare() const {
 
 bool Checkpointer::PrepareDue() const {
   const SpaceLedger& space = parts_.volume.space();
-  return MayPrepare() && space.free_blocks() < space.PromisedBlocks() + Ahead(space.prepared_blocks());
+  const BlockCount prepared = space.prepared_blocks();
+  return MayPrepare() && space.free_blocks() < space.PromisedBlocks() + Ahead(prepared);
 }
 
 bool Checkpointer::GrowthDue() const {

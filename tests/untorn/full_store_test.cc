@@ -269,6 +269,28 @@ TEST_F(ReserveTest, OverwritesOfWhatIsOnItsWayAreTaken) {
   }
 }
 
+TEST_F(ReserveTest, GrowthBesideOverwritesIsGrowthAndATruncateDoesNotHideIt) {
+  const auto before = Contents(*store_);
+  {
+    Transaction transaction = store_->Begin();
+    ASSERT_TRUE(IsOk(transaction.Write(object_, 0, Stamped(1, 4096))));
+    auto b = transaction.CreateObject("b");
+    ASSERT_TRUE(IsOk(b));
+    absl::Status status = transaction.Write(*b, 0, Stamped(2, 256 << 10));
+    if (status.ok()) status = transaction.Commit();
+    EXPECT_TRUE(Fails(status, StatusCode::kResourceExhausted));
+  }
+  {
+    Transaction transaction = store_->Begin();
+    const uint64_t end = pieces_ * kPiece;
+    absl::Status status = transaction.Write(object_, end, Stamped(3, 256 << 10));
+    if (status.ok()) status = transaction.Truncate(object_, end + (256 << 10));
+    if (status.ok()) status = transaction.Commit();
+    EXPECT_TRUE(Fails(status, StatusCode::kResourceExhausted));
+  }
+  EXPECT_TRUE(Contents(*store_) == before);
+}
+
 TEST_F(ReserveTest, WhatIsLeftForRemovesIsNotTakenByOverwrites) {
   std::vector<Transaction> open;
   // Each is written ahead, and holds what it has written.

@@ -1,6 +1,7 @@
 // An embedded library never ends its host: what the surroundings refuse is an error of the call, and the host goes on.
 #include <gtest/gtest.h>
 #include <pthread.h>
+#include <unistd.h>
 
 #include <cstddef>
 #include <cstdio>
@@ -68,6 +69,30 @@ TEST_F(SurroundingsTest, AsynchronousReadsAreDoneByTheCallWhereNoMoreThreadsCanB
   }
   EXPECT_EQ(told.value_or(0), data.size());
   EXPECT_TRUE(out == data);
+}
+
+// Promise 8: the store fails and says so, before it closes, and without an operation that would notice by itself.
+TEST_F(SurroundingsTest, AFileThatIsCutShortUnderAWriterFailsTheStore) {
+  auto store = Store::Open(path_, {});
+  ASSERT_TRUE(IsOk(store));
+  const Object object = *(*store)->CreateObject("a");
+  ASSERT_TRUE(IsOk(object.Write(0, Stamped(1, 8 << 20), {.durability = Durability::kSync})));
+  ASSERT_EQ(truncate(path_.c_str(), 4 << 20), 0);
+  const absl::Status checkpoint = (*store)->Checkpoint();
+  EXPECT_FALSE(checkpoint.ok());
+  EXPECT_NE(checkpoint.message().find("cut it short"), std::string::npos) << checkpoint;
+  EXPECT_TRUE(Fails(object.Write(0, Stamped(2, 4096)), absl::StatusCode::kFailedPrecondition));
+  EXPECT_FALSE((*store)->Close().ok());
+}
+
+TEST_F(SurroundingsTest, AnIdleWriterNoticesThatItsFileIsCutShort) {
+  auto store = Store::Open(path_, {});
+  ASSERT_TRUE(IsOk(store));
+  const Object object = *(*store)->CreateObject("a");
+  ASSERT_EQ(truncate(path_.c_str(), 4 << 20), 0);
+  absl::Status status;
+  while (status.ok()) status = object.Write(0, Stamped(2, 4096));  // until the store has looked
+  EXPECT_NE(status.message().find("cut it short"), std::string::npos) << status;
 }
 
 }  // namespace
