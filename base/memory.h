@@ -9,8 +9,8 @@
 namespace untorn {
 
 // Returns how many bytes the process could take without making others swap: MemAvailable of /proc/meminfo, or less if
-// a cgroup of the process, or one above it, has a limit. The page cache counts as available. Returns nullopt if /proc does not tell. Takes some
-// 50 us. `root` stands before all paths, for tests.
+// a cgroup of the process, or one above it, has a limit. The page cache counts as available. Returns nullopt if /proc
+// does not tell. Takes some 50 us. `root` stands before all paths, for tests.
 //
 // Source: proc(5); of the kernel's documents cgroup-v2.rst ("memory.max", "memory.high", "memory.stat") and
 // cgroup-v1/memory.rst.

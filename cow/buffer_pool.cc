@@ -8,6 +8,11 @@
 #include <functional>
 
 namespace untorn {
+namespace {
+
+bool LiesBefore(const Buffer* a, const Buffer* b) { return std::less<>()(a->data, b->data); }
+
+}  // namespace
 
 void BufferPool::New(std::span<BufferRef> buffers) {
   const MutexLock guard(mu_);
@@ -29,8 +34,7 @@ void BufferPool::New(std::span<BufferRef> buffers) {
   }
   // The buffers at the end came back last. Those that came back together are contiguous once they are sorted.
   const auto taken = free_.end() - buffers.size();
-  std::sort(taken, free_.end(),
-            [](const Buffer* a, const Buffer* b) { return std::less<>()(a->data, b->data); });
+  std::sort(taken, free_.end(), LiesBefore);
   for (size_t i = 0; i < buffers.size(); ++i) buffers[i] = BufferRef(taken[i]);
   free_.erase(taken, free_.end());
   in_use_.fetch_add(buffers.size(), std::memory_order_relaxed);
@@ -46,8 +50,7 @@ void BufferPool::ReleaseBeyond(uint64_t bytes) {
     taken.assign(free_.end() - count, free_.end());
     free_.resize(free_.size() - count);
   }
-  std::sort(taken.begin(), taken.end(),
-            [](const Buffer* a, const Buffer* b) { return std::less<>()(a->data, b->data); });
+  std::sort(taken.begin(), taken.end(), LiesBefore);
   const uintptr_t page = sysconf(_SC_PAGESIZE), slab = kSlabBuffers * kBlockBytes;
   for (size_t i = 0; i < taken.size();) {
     size_t n = 1;  // adjacent ones

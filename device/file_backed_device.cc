@@ -70,8 +70,7 @@ absl::Status FileBackedDevice::SetSize(uint64_t size_bytes) {
 
 absl::Status FileBackedDevice::Extend(uint64_t size_bytes) {
   // A block device may have grown since it was opened.
-  RETURN_IF_ERROR(CheckHolds(this->size_bytes()));
-  ASSIGN_OR_RETURN(uint64_t now_bytes, SizeOfFile(file_.fd(), info_));
+  ASSIGN_OR_RETURN(uint64_t now_bytes, SizeIfHolds(this->size_bytes()));
   if (now_bytes < size_bytes && !info_.block_device) {
     RETURN_IF_ERROR(SetSize(size_bytes));
     now_bytes = size_bytes;
@@ -80,12 +79,15 @@ absl::Status FileBackedDevice::Extend(uint64_t size_bytes) {
   return now_bytes >= size_bytes ? absl::OkStatus() : Device::Extend(size_bytes);
 }
 
-absl::Status FileBackedDevice::CheckHolds(uint64_t bytes) const {
-  if (info_.block_device) return absl::OkStatus();
+absl::StatusOr<uint64_t> FileBackedDevice::SizeIfHolds(uint64_t bytes) const {
   ASSIGN_OR_RETURN(const uint64_t now_bytes, SizeOfFile(file_.fd(), info_));
-  if (now_bytes >= bytes) return absl::OkStatus();
+  if (info_.block_device || now_bytes >= bytes) return now_bytes;
   return absl::DataLossError(absl::StrCat(info_.path, ": the file has ", now_bytes, " bytes and had ", bytes,
                                           ": another program has cut it short; restore it from a copy"));
+}
+
+absl::Status FileBackedDevice::CheckHolds(uint64_t bytes) const {
+  return info_.block_device ? absl::OkStatus() : SizeIfHolds(bytes).status();
 }
 
 absl::Status FileBackedDevice::Shorten(uint64_t size_bytes) {

@@ -29,6 +29,8 @@ class FileBackedDevice : public Device {
 
  private:
   absl::Status SetSize(uint64_t size_bytes);
+  // Returns the size now; kDataLoss if a file has fewer bytes.
+  absl::StatusOr<uint64_t> SizeIfHolds(uint64_t bytes) const;
 
   std::atomic<uint64_t> size_bytes_;
 };

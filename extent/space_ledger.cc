@@ -28,6 +28,8 @@ constexpr uint64_t kEntriesOfChange = 8;
 
 constexpr BlockCount kLongRunAlignmentBlocks = 16;
 
+BlockCount KeptForOverwrite(BlockCount prepared) { return BlockCount(prepared.value() / kOverwriteShare); }
+
 }  // namespace
 
 // ---- Reservations ----
@@ -74,13 +76,12 @@ BlockCount SpaceLedger::MetadataReserve(uint64_t extra_entries) const {
 }
 
 BlockCount SpaceLedger::KeptFromGrowth(BlockCount prepared) {
-  return kKeptForRelease + BlockCount(prepared.value() / kOverwriteShare);
+  return kKeptForRelease + KeptForOverwrite(prepared);
 }
 
 BlockCount SpaceLedger::OverwritableBlocks() const {
-  const BlockCount free = FreeOfAll(), taken = PromisedBlocks() + kKeptForRelease;
-  const BlockCount kept = std::min(free > taken ? free - taken : BlockCount(0),
-                                   KeptFromGrowth(prepared_blocks()) - kKeptForRelease);
+  const BlockCount kept =
+      std::min(Untaken(FreeOfAll(), kKeptForRelease), KeptForOverwrite(prepared_blocks()));
   const TreeRoot& tree = state_.superblock.tree;
   uint64_t blocks = 0;
   // The greatest number that fits, bit by bit.
@@ -91,12 +92,14 @@ BlockCount SpaceLedger::OverwritableBlocks() const {
   return BlockCount(blocks);
 }
 
+BlockCount SpaceLedger::KeptFrom(SpaceFor use) const {
+  if (use == SpaceFor::kGrowth) return KeptFromGrowth(prepared_blocks());
+  return use == SpaceFor::kRelease ? kKeptAlways : kKeptForRelease;
+}
+
 std::optional<Reservation> SpaceLedger::TryReserve(SpaceCost cost, SpaceFor use) {
   UNTORN_CHECK(cost.blocks <= kStoreBlocksMax && cost.tree_entries <= kNumberMax, "a cost that no store has");
-  const BlockCount kept = use == SpaceFor::kGrowth    ? KeptFromGrowth(prepared_blocks())
-                          : use == SpaceFor::kRelease ? kKeptAlways
-                                                      : kKeptForRelease;
-  if (free_.free_blocks() < PromisedWith(cost) + kept) return std::nullopt;
+  if (free_.free_blocks() < PromisedWith(cost) + KeptFrom(use)) return std::nullopt;
   reserved_ += cost;
   has_reserved_ = true;
   return Reservation(this, cost);
@@ -117,16 +120,18 @@ BlockCount SpaceLedger::BlocksOf(SpaceCost cost) const {
   return cost.blocks + MetadataReserve(cost.tree_entries) - MetadataReserve(0);
 }
 
-BlockCount SpaceLedger::SpareBlocks() const {
-  const BlockCount free = free_.free_blocks(), taken = PromisedBlocks() + KeptFromGrowth(prepared_blocks());
+BlockCount SpaceLedger::Untaken(BlockCount free, BlockCount kept) const {
+  const BlockCount taken = PromisedBlocks() + kept;
   return free > taken ? free - taken : 0;
+}
+
+BlockCount SpaceLedger::SpareBlocks() const {
+  return Untaken(free_.free_blocks(), KeptFromGrowth(prepared_blocks()));
 }
 
 BlockCount SpaceLedger::ReservableBlocks() const {
   // Blocks still to be prepared count, because the store prepares more before it refuses a write.
-  const BlockCount all = FreeOfAll();
-  const BlockCount taken = PromisedBlocks() + KeptFromGrowth(prepared_blocks() + unprepared_blocks());
-  return all > taken ? all - taken : 0;
+  return Untaken(FreeOfAll(), KeptFromGrowth(prepared_blocks() + unprepared_blocks()));
 }
 
 // ---- Blocks ----

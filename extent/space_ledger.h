@@ -245,6 +245,10 @@ class SpaceLedger {
   };
 
   void Unreserve(SpaceCost cost) REQUIRES_STORE_LOCK;
+  // Returns what is left of so many free blocks besides all that is promised and kept.
+  BlockCount Untaken(BlockCount free, BlockCount kept) const REQUIRES_STORE_LOCK;
+  // Counts the blocks that such a change must leave.
+  BlockCount KeptFrom(SpaceFor use) const REQUIRES_STORE_LOCK;
   // Counts the blocks that are promised once the cost is reserved.
   BlockCount PromisedWith(SpaceCost cost) const REQUIRES_STORE_LOCK {
     return reserved_.blocks + cost.blocks + MetadataReserve(cost.tree_entries);

@@ -191,6 +191,13 @@ Readiness Admission::AwaitDataSpace(Lock& lock, SpaceCost cost, std::optional<Sp
   return Readiness::Retry();
 }
 
+Readiness Admission::AwaitDataSpace(Lock& lock, SpaceCost cost, std::optional<SpaceFor>* use,
+                                    const ObjectState* object, BlockRange range, Reservation* space) {
+  const auto look = [&](bool* mapped)
+                        REQUIRES_STORE_LOCK { return LookMapped(lock, *object, range, mapped); };
+  return AwaitDataSpace(lock, cost, use, look, space);
+}
+
 absl::Status Admission::LookMapped(Lock& lock, const ObjectState& object, BlockRange range, bool* mapped) {
   // In pieces, so the nodes need not be in the cache together.
   for (ObjectBlock at = range.start; *mapped && at < range.end();) {

@@ -84,6 +84,10 @@ class Admission {
   using LookMappedFn = absl::FunctionRef<absl::Status(bool* mapped)>;
   Readiness AwaitDataSpace(Lock& lock, SpaceCost cost, std::optional<SpaceFor>* use, LookMappedFn look,
                            Reservation* space) REQUIRES_STORE_LOCK;
+  // Is AwaitDataSpace() for blocks of one object. `object` may be nullptr if *use is not empty.
+  Readiness AwaitDataSpace(Lock& lock, SpaceCost cost, std::optional<SpaceFor>* use,
+                           const ObjectState* object, BlockRange range,
+                           Reservation* space) REQUIRES_STORE_LOCK;
   // Clears *mapped if one of the blocks is not mapped.
   absl::Status LookMapped(Lock& lock, const ObjectState& object, BlockRange range,
                           bool* mapped) REQUIRES_STORE_LOCK;

@@ -157,10 +157,7 @@ absl::Status ObjectWriter::AwaitAdmission(Lock& lock, const Request& request, Re
       *space = *std::move(part);
       return Readiness::Ready();
     }
-    return admission.AwaitDataSpace(
-        lock, cost, &use,
-        [&](bool* mapped) REQUIRES_STORE_LOCK { return admission.LookMapped(lock, object, blocks, mapped); },
-        space);
+    return admission.AwaitDataSpace(lock, cost, &use, &object, blocks, space);
   });
 }
 
@@ -248,11 +245,7 @@ absl::Status ObjectWriter::ReserveForParts(Lock& lock, const std::shared_ptr<Obj
   }
   return UntilReady([&]() REQUIRES_STORE_LOCK -> Readiness {
     RETURN_IF_ERROR(front_.parts.CheckChangeable());
-    return front_.admission.AwaitDataSpace(
-        lock, cost, &use,
-        [&](bool* mapped)
-            REQUIRES_STORE_LOCK { return front_.admission.LookMapped(lock, *object, blocks, mapped); },
-        held);
+    return front_.admission.AwaitDataSpace(lock, cost, &use, object.get(), blocks, held);
   });
 }
 

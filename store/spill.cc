@@ -156,11 +156,8 @@ absl::Status Spill::WriteRange(ObjectDraft& draft, BlockRange range, const std::
   Reservation reserved;
   RETURN_IF_ERROR(UntilReady([&]() REQUIRES_STORE_LOCK -> Readiness {
     RETURN_IF_ERROR(front_.parts.CheckChangeable());
-    return front_.admission.AwaitDataSpace(
-        lock, {range.count, entries_max}, &use,
-        [&](bool* mapped)
-            REQUIRES_STORE_LOCK { return front_.admission.LookMapped(lock, *draft.state, range, mapped); },
-        &reserved);
+    return front_.admission.AwaitDataSpace(lock, {range.count, entries_max}, &use, draft.state.get(), range,
+                                           &reserved);
   }));
   // The reserved entries stay until the commit, whatever happens here.
   std::optional<Reservation> entries = reserved.TrySplit({0, entries_max});

@@ -249,20 +249,17 @@ absl::Status CreateInFile(const std::string& path, const CreateOptions& options)
   return status;
 }
 
-// Returns a name beside `path` that nobody else uses, for a store that is not complete yet.
-std::string FreshName(const std::string& path) {
+// Makes the store under a name that nobody else uses, beside `path`, and calls `place` when the store is complete. So a crash
+// leaves no part of a store at `path`, and others open no part of a store.
+absl::Status CreateAndPlace(const std::string& path, const CreateOptions& options,
+                            absl::Status (*place)(const std::string& from, const std::string& to)) {
   std::random_device random;
-  return absl::StrCat(path, ".new-", absl::Hex(uint64_t{random()} << 32 | random(), absl::kZeroPad16));
-}
-
-// The new store gets its name when it is complete. So a crash leaves no part of a store under this name, and others
-// open no part of a store.
-absl::Status CreateFile(const std::string& path, const CreateOptions& options) {
-  const std::string fresh = FreshName(path);
+  const std::string fresh =
+      absl::StrCat(path, ".new-", absl::Hex(uint64_t{random()} << 32 | random(), absl::kZeroPad16));
   RETURN_IF_ERROR(CreateInFile(fresh, options));
-  absl::Status named = NameStoreFile(fresh, path);
-  if (!named.ok()) unlink(fresh.c_str());
-  return named;
+  absl::Status placed = place(fresh, path);
+  if (!placed.ok()) unlink(fresh.c_str());
+  return placed;
 }
 
 // Makes the new store beside the old one. The new store takes the place of the old one when the new one is
@@ -274,11 +271,7 @@ absl::Status ReplaceFile(const std::string& path, const CreateOptions& options) 
   // A symbolic link stays; the file that the link leads to is replaced.
   const std::unique_ptr<char, void (*)(void*)> real(realpath(path.c_str(), nullptr), std::free);
   if (real == nullptr) return absl::ErrnoToStatus(errno, absl::StrCat(path, ": cannot be replaced"));
-  const std::string fresh = FreshName(real.get());
-  RETURN_IF_ERROR(CreateInFile(fresh, options));
-  absl::Status replaced = ReplaceStoreFile(fresh, real.get());
-  if (!replaced.ok()) unlink(fresh.c_str());
-  return replaced;
+  return CreateAndPlace(real.get(), options, ReplaceStoreFile);
 }
 
 absl::Status CreateOnBlockDevice(const std::string& path, const CreateOptions& options) {
@@ -321,7 +314,7 @@ absl::Status Store::Create(const std::string& path, const CreateOptions& options
                                                    Bytes(kStoreBlocksMax), " bytes, not ",
                                                    of_file.size_bytes));
   }
-  return exists ? ReplaceFile(path, of_file) : CreateFile(path, of_file);
+  return exists ? ReplaceFile(path, of_file) : CreateAndPlace(path, of_file, NameStoreFile);
 }
 
 absl::StatusOr<std::unique_ptr<Store>> Store::Open(const std::string& path, const OpenOptions& options) {

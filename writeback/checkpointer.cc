@@ -98,8 +98,7 @@ bool Checkpointer::MayPrepare() const {
 
 bool Checkpointer::PrepareDue() const {
   const SpaceLedger& space = parts_.volume.space();
-  const BlockCount prepared = space.prepared_blocks();
-  return MayPrepare() && space.free_blocks() < space.PromisedBlocks() + Ahead(prepared);
+  return MayPrepare() && space.free_blocks() < space.PromisedBlocks() + Ahead(space.prepared_blocks());
 }
 
 bool Checkpointer::GrowthDue() const {

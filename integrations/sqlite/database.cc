@@ -73,21 +73,17 @@ absl::StatusOr<std::shared_ptr<Database>> Database::Open(const std::string& stor
   std::lock_guard guard(shared.mu_);
   std::weak_ptr<Database>& entry = shared.databases_[name];
   database = entry.lock();
-  if (database) {
-    if (intent == DatabaseUse::kRead) return database;
-    absl::Status left = database->LeaveWalMode();
-    if (!left.ok()) return left;
-    return database;
+  if (!database) {
+    absl::StatusOr<Object> object = shared.store().OpenObject(name);
+    if (absl::IsNotFound(object.status()) && intent == DatabaseUse::kCreate)
+      object = shared.store().CreateObject(name);
+    if (!object.ok()) return object.status();
+    database = std::make_shared<Database>(*std::move(use), *object);
+    entry = database;
   }
-  absl::StatusOr<Object> object = shared.store().OpenObject(name);
-  if (absl::IsNotFound(object.status()) && intent == DatabaseUse::kCreate)
-    object = shared.store().CreateObject(name);
-  if (!object.ok()) return object.status();
-  database = std::make_shared<Database>(*std::move(use), *object);
   if (intent != DatabaseUse::kRead) {
     if (absl::Status s = database->LeaveWalMode(); !s.ok()) return s;
   }
-  entry = database;
   return database;
 }
 

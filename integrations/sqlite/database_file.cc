@@ -11,7 +11,6 @@
 #include <utility>
 
 #include "absl/status/statusor.h"
-#include "absl/strings/str_cat.h"
 #include "integrations/sqlite/journal.h"
 #include "integrations/sqlite/names.h"
 #include "integrations/sqlite/process_wide.h"
@@ -74,8 +73,8 @@ absl::Status DatabaseFile::CheckProcess() const {
   if (!IsOfParentProcess()) return absl::OkStatus();
   return absl::UnimplementedError(
       "the connection was opened by a process that this one was forked from: open connections after the "
-      "fork, in one "
-      "process");
+      "fork, "
+      "in one process");
 }
 
 absl::StatusOr<uint64_t> DatabaseFile::Size() const {
@@ -166,10 +165,12 @@ absl::Status DatabaseFile::Write(uint64_t offset, std::span<const std::byte> dat
   const uint64_t end = offset + data.size();
   const uint64_t first = offset / kBlockBytes * kBlockBytes;
   const uint64_t last = (end + kBlockBytes - 1) / kBlockBytes * kBlockBytes;
+  const bool whole = first == offset && last == end;
+  if (whole && !AllZeros(data)) return staged_->Write(object, offset, data);
   absl::StatusOr<uint64_t> size = staged_->Size(object);
   if (!size.ok()) return size.status();
-  if (first == offset && last == end) {
-    const bool hole = end <= *size && AllZeros(data) && NoteHole(offset, end);
+  if (whole) {
+    const bool hole = end <= *size && NoteHole(offset, end);
     return hole ? staged_->PunchHole(object, offset, data.size()) : staged_->Write(object, offset, data);
   }
   block_.assign(last - first, std::byte{0});

@@ -1,7 +1,6 @@
 #include "integrations/sqlite/plain_file.h"
 
 #include <algorithm>
-#include <climits>
 #include <string>
 
 #include "absl/strings/str_cat.h"

@@ -1,7 +1,6 @@
 // Databases, as SQLite calls them.
 #include <cstring>
 #include <memory>
-#include <new>
 #include <span>
 #include <string>
 

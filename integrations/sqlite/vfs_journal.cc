@@ -1,5 +1,4 @@
 // Journals and super-journals, as SQLite calls them.
-#include <cstring>
 #include <memory>
 #include <new>
 #include <string>

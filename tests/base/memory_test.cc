@@ -46,10 +46,13 @@ TEST_F(MemoryTest, TheLeastOfTheGroupsAboveCountsAndFilesCanBeGivenBack) {
   EXPECT_EQ(AvailableMemoryBytes(root_), 0u);
 }
 
+// As in a container.
 TEST_F(MemoryTest, TheRootOfWhatIsMountedCountsForEveryGroup) {
-  Put("/proc/self/cgroup", "0::/init\n");
   PutGroup("/sys/fs/cgroup", "10000", "3000");
-  EXPECT_EQ(AvailableMemoryBytes(root_), 10000u);
+  for (const char* group : {"/", "/init"}) {
+    Put("/proc/self/cgroup", std::string("0::") + group + "\n");
+    EXPECT_EQ(AvailableMemoryBytes(root_), 10000u) << group;
+  }
 }
 
 TEST_F(MemoryTest, TheSoftLimitCountsToo) {
@@ -64,12 +67,6 @@ TEST_F(MemoryTest, TheFirstVersionOfCgroupsCounts) {
   Put("/sys/fs/cgroup/memory/docker/x/memory.limit_in_bytes", "50000\n");
   Put("/sys/fs/cgroup/memory/docker/x/memory.usage_in_bytes", "20000\n");
   EXPECT_EQ(AvailableMemoryBytes(root_), 30000u);
-}
-
-TEST_F(MemoryTest, InTheRootGroupOfAContainerItsLimitCounts) {
-  Put("/proc/self/cgroup", "0::/\n");
-  PutGroup("/sys/fs/cgroup", "10000", "3000");
-  EXPECT_EQ(AvailableMemoryBytes(root_), 10000u);
 }
 
 TEST_F(MemoryTest, WhereNothingIsToldNothingIsKnown) {
