@@ -119,9 +119,10 @@ absl::Status MakeCheckpoint(Lock& lock, const CheckpointParts& parts, const uint
   std::unique_ptr<Delta> carried = std::move(state.frozen);
   sink.ForgetRetired();
   // What only the old checkpoint used is freed like any displaced extent, because a read may be outstanding.
-  parts.space.free_space().Install([&](Extent extent)
-                                       REQUIRES_STORE_LOCK { parts.space.FreeLater(extent, 0, 0); });
-  absl::Status released = parts.space.ReleasePending();
+  absl::Status released;
+  parts.space.free_space().Install(
+      [&](Extent extent) REQUIRES_STORE_LOCK { released.Update(parts.space.Free(extent, 0, 0)); });
+  released.Update(parts.space.ReleasePending());
   // Threads may wait for space or for room in the log.
   parts.pump.Notify();
   // There may be many changes to forget.

@@ -134,30 +134,26 @@ absl::Status CheckpointSink::Finish(Lock& lock, const Delta& merged) {
     RETURN_IF_ERROR(space_.free_space().MarkFree(rest));
     run_.count = run_used_;
   }
-  // The base bits are set after the merge.
-  struct Mapped {
-    Extent extent;
-    bool owned;
-  };
-  std::vector<Mapped> mapped;
-  merged.ForEachMapping([&](ObjectId, const Mapping& m, bool owned) {
-    if (m.state != MappingState::kHole) mapped.push_back({m.extent(), owned});
+  // The base bits are set after the merge. The frozen delta does not change while the lock is released.
+  absl::Status marked;
+  merged.ForEachMapping([&](ObjectId, const Mapping& m, bool owned) REQUIRES_STORE_LOCK {
+    if (marked.ok() && m.state != MappingState::kHole) marked = MarkMapped(lock, m.extent(), owned);
   });
-  FreeSpace& free = space_.free_space();
-  for (const auto& [extent, owned] : mapped) {
-    RETURN_IF_ERROR(space_.LoadGroups(lock, extent));
-    if (owned) {
-      RETURN_IF_ERROR(free.SetBase(extent));
-      continue;
-    }
-    // An extent that was unwritten and is now written has lost its base bits in the merge, and gets them back
-    // here. Where a damaged node had mapped it, the bits are still set.
-    for (BlockNumber b = extent.start; b < extent.end(); ++b) {
-      if (!free.InBase(b)) RETURN_IF_ERROR(free.SetBase({b, 1}));
-    }
-  }
+  RETURN_IF_ERROR(marked);
   RETURN_IF_ERROR(SendRun(lock));
   return error_;
+}
+
+absl::Status CheckpointSink::MarkMapped(Lock& lock, Extent extent, bool owned) {
+  RETURN_IF_ERROR(space_.LoadGroups(lock, extent));
+  FreeSpace& free = space_.free_space();
+  if (owned) return free.SetBase(extent);
+  // An extent that was unwritten and is now written has lost its base bits in the merge, and gets them back here. Where
+  // a damaged node had mapped it, the bits are still set.
+  for (BlockNumber b = extent.start; b < extent.end(); ++b) {
+    if (!free.InBase(b)) RETURN_IF_ERROR(free.SetBase({b, 1}));
+  }
+  return absl::OkStatus();
 }
 
 void CheckpointSink::ForgetRetired() {

@@ -74,6 +74,8 @@ class CheckpointSink : public TreeMergeSink {
   static size_t CountedBytes(const PendingWrite& write);
   // Allocates a run for new nodes, of `want` blocks at most.
   absl::StatusOr<Extent> AllocateRun(Lock& lock, BlockCount want) REQUIRES_STORE_LOCK;
+  // Sets the base bits of blocks that the merged delta maps, and owns if `owned`.
+  absl::Status MarkMapped(Lock& lock, Extent extent, bool owned) REQUIRES_STORE_LOCK;
   absl::Status SendRun(Lock& lock) REQUIRES_STORE_LOCK;
   void Send(PendingWrite& write, BlockNumber block, size_t bytes) REQUIRES_STORE_LOCK;
 

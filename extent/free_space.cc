@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "base/status_macros.h"
 #include "extent/bit_runs.h"
+#include "extent/rules.h"
 
 namespace untorn {
 
@@ -356,6 +357,14 @@ absl::Status FreeSpace::LoadNode(const NodeAddress& at, std::span<const std::byt
   }
   group.pending.clear();
   group.pending.shrink_to_fit();
+  if (BaseOutlastsReplay()) {
+    for (size_t w = 0; w < group.base->size(); ++w) {
+      const uint64_t freed = std::popcount((*group.base)[w] & ~(*group.busy)[w]);
+      (*group.busy)[w] |= (*group.base)[w];
+      group.busy_count += freed;
+      busy_blocks_ += BlockCount(freed);
+    }
+  }
   return absl::OkStatus();
 }
 

@@ -8,6 +8,8 @@ bool MayReuse(Lsn mapped_by, Lsn displaced_by, const Settled& settled, bool read
   return mapped_by <= settled.twice && displaced_by <= settled.once && !read_outstanding;
 }
 
+bool BaseOutlastsReplay() { return true; }
+
 BlockNumber CursorAfterFree(BlockNumber cursor, Extent) { return cursor; }
 
 bool PreparingFlushes() { return true; }

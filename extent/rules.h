@@ -28,6 +28,11 @@ namespace untorn {
 // slow reader would get the data of another object.
 bool MayReuse(Lsn mapped_by, Lsn displaced_by, const Settled& settled, bool read_outstanding);
 
+// Says whether a block that the checkpoint uses stays in use when the log is replayed. Records may have mapped and
+// displaced the block while the checkpoint was made. The checkpoint may then have taken it for a node. Without the rule
+// replay frees the block, and the next write overwrites the tree.
+bool BaseOutlastsReplay();
+
 // Says where the search for free space goes on after an extent was freed: where it was. So space is used
 // again in the order in which it was written. No correctness depends on this rule.
 BlockNumber CursorAfterFree(BlockNumber cursor, Extent freed);

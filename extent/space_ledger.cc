@@ -350,22 +350,34 @@ bool SpaceLedger::ReadOutstanding(Extent extent) const {
                      [&](const Extent& r) { return r.start < extent.end() && extent.start < r.end(); });
 }
 
-void SpaceLedger::FreeLater(Extent extent, Lsn mapped_by, Lsn displaced_by) {
+bool SpaceLedger::IsDue(const PendingFree& free) const {
+  return MayReuse(free.mapped_by, free.displaced_by, state_.settled, ReadOutstanding(free.extent));
+}
+
+absl::Status SpaceLedger::MarkFree(Extent extent) {
+  absl::Status status = free_.MarkFree(extent);
+  free_.SetCursor(CursorAfterFree(free_.cursor(), extent));
+  return status;
+}
+
+absl::Status SpaceLedger::Free(Extent extent, Lsn mapped_by, Lsn displaced_by) {
   UNTORN_CHECK(extent.count > 0 && CheckPlace(extent).ok(), "what is freed is outside the data area");
   UNTORN_CHECK(mapped_by <= displaced_by, "a mapping is displaced before it is made");
   UNTORN_CHECK(displaced_by <= state_.durable_lsn, "a record displaces a mapping, and is not durable");
-  pending_.push_back({extent, mapped_by, displaced_by});
+  const PendingFree free{extent, mapped_by, displaced_by};
+  if (IsDue(free)) return MarkFree(extent);
+  pending_.push_back(free);
   pending_blocks_ += extent.count;
+  return absl::OkStatus();
 }
 
 absl::Status SpaceLedger::ReleasePending() {
   absl::Status status;
   std::erase_if(pending_, [&](const PendingFree& p) REQUIRES_STORE_LOCK {
-    if (!MayReuse(p.mapped_by, p.displaced_by, state_.settled, ReadOutstanding(p.extent))) return false;
+    if (!IsDue(p)) return false;
     UNTORN_CHECK(pending_blocks_ >= p.extent.count, "more is freed than was pending");
     pending_blocks_ -= p.extent.count;
-    if (absl::Status s = free_.MarkFree(p.extent); !s.ok()) status = s;
-    free_.SetCursor(CursorAfterFree(free_.cursor(), p.extent));
+    status.Update(MarkFree(p.extent));
     return true;
   });
   UNTORN_CHECK(pending_.empty() == (pending_blocks_ == 0),

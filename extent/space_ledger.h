@@ -203,9 +203,9 @@ class SpaceLedger {
   void EndHold() REQUIRES_STORE_LOCK;
 
   // ---- Reuse ----
-  // Makes a pending free of an extent that is no longer mapped. The records are the one that had mapped the
-  // extent, and the one that displaced it. Both are 0 if a checkpoint displaced the extent.
-  void FreeLater(Extent extent, Lsn mapped_by, Lsn displaced_by) REQUIRES_STORE_LOCK;
+  // Frees an extent that is no longer mapped, or makes a pending free of it until MayReuse() allows that. The records are
+  // the one that had mapped the extent, and the one that displaced it. Both are 0 if a checkpoint displaced the extent.
+  absl::Status Free(Extent extent, Lsn mapped_by, Lsn displaced_by) REQUIRES_STORE_LOCK;
   // Frees the pending frees that MayReuse() allows.
   absl::Status ReleasePending() REQUIRES_STORE_LOCK;
   ReadPin PinRead(Extent extent) REQUIRES_STORE_LOCK {
@@ -244,6 +244,8 @@ class SpaceLedger {
     Lsn displaced_by;
   };
 
+  bool IsDue(const PendingFree& free) const REQUIRES_STORE_LOCK;
+  absl::Status MarkFree(Extent extent) REQUIRES_STORE_LOCK;
   void Unreserve(SpaceCost cost) REQUIRES_STORE_LOCK;
   // Returns what is left of so many free blocks besides all that is promised and kept.
   BlockCount Untaken(BlockCount free, BlockCount kept) const REQUIRES_STORE_LOCK;

@@ -112,7 +112,7 @@ class TreeNode {
   }
   std::span<const Mark> marks() const { return std::span(marks_).first(mark_count_); }
 
-  alignas(64) std::byte bytes_[kBlockBytes];
+  std::byte bytes_[kBlockBytes];
   int level_ = 0;
   int count_ = 0;
   uint64_t entry_bytes_ = 0;

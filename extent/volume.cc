@@ -168,13 +168,15 @@ absl::Status Volume::RecordsDurable(LogAppend& append) {
   counters_.log_bytes += append.in_lane() ? append.lane_record.size() : Bytes(append.blocks());
   if (!append.in_lane()) lanes_.RingNames(append.lanes);
   RETURN_IF_ERROR(lanes_.ReleaseRecords());
+  absl::Status freed;
   for (const LogEntry& e : append.entries) {
     const absl::Status applied =
         state_.active->Apply(e, append.last, [&](Extent extent, Lsn mapped_by) REQUIRES_STORE_LOCK {
-          space_.FreeLater(extent, mapped_by, append.last);
+          freed.Update(space_.Free(extent, mapped_by, append.last));
         });
     UNTORN_CHECK(applied.ok(), "a record contradicts an earlier one");
   }
+  RETURN_IF_ERROR(freed);
   // The claim of this commit may have settled records for which pending frees wait.
   return space_.ReleasePending();
 }

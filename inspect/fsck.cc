@@ -190,36 +190,40 @@ class Fsck {
     result_.findings_total += data.damages_total() - data.damages().size();
   }
 
-  // Checks the blocks that the log uses, record by record as recovery does. A record may map only blocks that
-  // neither the checkpoint nor an earlier record has in use. A record that writes into unwritten blocks must
-  // find them unwritten in the checkpoint, for the same object.
+  // Checks the blocks that the log uses, record by record as recovery does. A record may map only blocks that no earlier
+  // record has in use. At the end of the log, its blocks may not be in use by the checkpoint. Before, they may: the
+  // checkpoint may have taken them for nodes when a later record had displaced them. A record that writes into unwritten
+  // blocks must find them unwritten in the checkpoint, for the same object.
   void CheckLogSpace(const Superblock& sb, const LogTail& tail, const Delta& delta, const TreeCheck& tree) {
     BlockSet used;
     Delta replayed;
+    const auto overlap = [&](Lsn lsn, Extent run, ObjectId object, const char* by) {
+      findings_.Add(FindingCode::kMappingOverlap, "log record ", lsn, " maps ", DescribeRun(run),
+                    " for object ", Value(object), ", in use by ", by);
+    };
     absl::Status read = ForEachRecord(device_, sb, tail, [&](const LogRecord& record, Lsn chain_lsn) {
       for (const LogEntry& e : record.entries) {
         // Where a record contradicts an earlier one, tail.damage says so already.
         (void)replayed.Apply(e, chain_lsn, [&](Extent extent, Lsn) { used.Remove(extent); });
         if (e.type != LogEntry::Type::kMap || e.into_unwritten) continue;
-        const auto overlap = [&](Extent run, const char* by) {
-          findings_.Add(FindingCode::kMappingOverlap, "log record ", record.lsn, " maps ", DescribeRun(run),
-                        " for object ", Value(e.object), ", in use by ", by);
-        };
         const Extent extent{e.physical, e.logical.count};
         if (extent.end() > BlockAfterFirst(tail.prepared_blocks)) {
           findings_.Add(FindingCode::kMappingOutOfBounds, "log record ", record.lsn, " maps ",
                         DescribeRun(extent), ", but only the blocks before ", tail.prepared_blocks,
                         " are prepared");
         }
-        tree.base().ForEachRun(extent, true, [&](Extent run) { overlap(run, "the checkpoint"); });
-        used.Add(extent, [&](Extent run) { overlap(run, "an earlier record"); });
+        used.Add(extent, [&](Extent run) { overlap(record.lsn, run, e.object, "an earlier record"); });
       }
     });
     // Either tail.damage tells of the record that cannot be read, or the device has begun to fail.
     if (!read.ok() && tail.damage.ok()) findings_.Add(FindingCode::kLogDamaged, Message(read));
-    if (tree.nodes_lost() == 0) {
-      delta.ForEachMapping([&](ObjectId object, const Mapping& m, bool owned) {
-        if (owned || m.state == MappingState::kHole) return;
+    const bool all_known = tree.nodes_lost() == 0;
+    delta.ForEachMapping([&](ObjectId object, const Mapping& m, bool owned) {
+      if (m.state == MappingState::kHole) return;
+      if (owned) {
+        tree.base().ForEachRun(m.extent(), true,
+                               [&](Extent run) { overlap(m.lsn, run, object, "the checkpoint"); });
+      } else if (all_known) {
         tree.reserved().ForEachRun(m.extent(), false, [&](Extent run) {
           const bool in_use = tree.base().Contains(run.start);
           findings_.Add(in_use ? FindingCode::kMappingOverlap : FindingCode::kUsedMarkedFree,
@@ -227,8 +231,8 @@ class Fsck {
                         " as blocks that it has, but the checkpoint has them ",
                         in_use ? "for something else" : "not in use");
         });
-      });
-    }
+      }
+    });
     result_.blocks_used =
         (sb.geometry.FixedBlocks(tail.prepared_blocks) + tree.base().count() + used.count()).value();
   }

@@ -216,11 +216,18 @@ Readiness Committer::AwaitMappings(Lock& lock, std::span<const ChangeSetRef> set
   }
   attempt->mappings_known = chance.possible ? MappingsKnown::kAll : MappingsKnown::kNotNeeded;
   if (status.ok() && missing.empty()) return Readiness::Ready();
-  if (status.ok()) status = parts_.volume.mappings().LoadNodes(lock, missing);
+  if (status.ok()) status = LoadNodes(lock, missing, attempt);
   if (!absl::IsDataLoss(status)) return Readiness::RetryIfOk(status);
   // The new data goes elsewhere, and the next checkpoint contains the damage.
   attempt->tree_damaged = true;
   return Readiness::Retry();
+}
+
+// Loads nodes for an attempt that needs all of its nodes at once.
+absl::Status Committer::LoadNodes(Lock& lock, const MissingNodes& missing, Attempt* attempt) {
+  MappingReader& mappings = parts_.volume.mappings();
+  if (!attempt->hold) attempt->hold.emplace(mappings.node_cache());
+  return mappings.LoadNodes(lock, missing);
 }
 
 Readiness Committer::AwaitLogRoom(Lock& lock, BlockCount blocks, LogReservation* log) {
@@ -247,8 +254,8 @@ Readiness Committer::AwaitLogRoom(Lock& lock, BlockCount blocks, LogReservation*
   return Readiness::RetryIfOk(checkpointer_.Checkpoint(lock));
 }
 
-Readiness Committer::AwaitOpenings(Lock& lock, const ChangeSet& set, std::vector<LogEntry>* entries,
-                                   Reservation* room) {
+Readiness Committer::AwaitOpenings(Lock& lock, const ChangeSet& set, Attempt* attempt,
+                                   std::vector<LogEntry>* entries, Reservation* room) {
   const ObjectChange& change = set.changes.begin()->second;
   const ObjectId id = change.object->id;
   BlockRange range;
@@ -260,7 +267,7 @@ Readiness Committer::AwaitOpenings(Lock& lock, const ChangeSet& set, std::vector
   MappingReader& reader = parts_.volume.mappings();
   absl::Status found = reader.Lookup(id, window, &mappings, &missing);
   if (found.ok() && !missing.empty()) {
-    found = reader.LoadNodes(lock, missing);
+    found = LoadNodes(lock, missing, attempt);
     if (found.ok()) return Readiness::Retry();
   }
   // Beside damage, the set goes by copy-on-write.
@@ -353,7 +360,10 @@ Readiness Committer::SelectAndPlan(Lock& lock, Take take, Attempt* attempt, Plan
   if (made.settle_first && attempt->settlings < kSettlingsMax) {
     std::vector<LogEntry> openings;
     Reservation room;
-    if (made.open_first) RETURN_UNLESS_READY(AwaitOpenings(lock, *batch.sets.front(), &openings, &room));
+    if (made.open_first) {
+      RETURN_UNLESS_READY(AwaitOpenings(lock, *batch.sets.front(), attempt, &openings, &room));
+    }
+    attempt->hold.reset();
     // Without openings nothing is gained.
     const bool goes_on = !made.open_first || !openings.empty();
     attempt->settlings = goes_on ? attempt->settlings + 1 : kSettlingsMax;
@@ -363,6 +373,7 @@ Readiness Committer::SelectAndPlan(Lock& lock, Take take, Attempt* attempt, Plan
       return Readiness::RetryIfOk(settled);
     }
   }
+  attempt->hold.reset();
   // The room must be there before the batch is frozen: a committing change set cannot wait for a checkpoint.
   if (made.needs_record()) RETURN_UNLESS_READY(AwaitLogRoom(lock, made.log_blocks_max, log));
   UNTORN_CHECK(!made.needs_record() || log->blocks() >= made.log_blocks_max,
@@ -468,7 +479,6 @@ Committer::Sent Committer::SendBatch(Lock& lock, Take take) {
   Plan plan;
   LogReservation log;
   {
-    const NodeCache::Hold hold(parts_.volume.mappings().node_cache());  // all nodes are needed at once
     bool first = true;
     Attempt attempt;
     absl::Status ready = UntilReady([&]() REQUIRES_STORE_LOCK {

@@ -118,11 +118,15 @@ class Committer {
     int settlings = 0;
     bool tree_damaged = false;  // the rest of the attempt looks up no mappings
     MappingsKnown mappings_known = MappingsKnown::kAll;
+    // Lives from the first node that was missing until the attempt waits for something else. A checkpoint that is made
+    // meanwhile would leave the whole tree in the cache.
+    std::optional<NodeCache::Hold> hold;
   };
   Readiness SelectAndPlan(Lock& lock, Take take, Attempt* attempt, Plan* plan,
                           LogReservation* log) REQUIRES_STORE_LOCK;
   Readiness AwaitMappings(Lock& lock, std::span<const ChangeSetRef> sets, Attempt* attempt,
                           AllMappings* found) REQUIRES_STORE_LOCK;
+  absl::Status LoadNodes(Lock& lock, const MissingNodes& missing, Attempt* attempt) REQUIRES_STORE_LOCK;
   Readiness AwaitLogRoom(Lock& lock, BlockCount blocks, LogReservation* log) REQUIRES_STORE_LOCK;
   Commit& FreezeBatch(const Plan& plan) REQUIRES_STORE_LOCK;
   // Says whether the plan may be one write of data and record, in a lane. Its entries may still be too many.
@@ -142,7 +146,7 @@ class Committer {
                    Commit* commit) REQUIRES_STORE_LOCK;
   // Finds the entries that open the blocks of the only set of the plan, and closed blocks near them. Finds none if there
   // is no space for them in the tree. `room` gets that space.
-  Readiness AwaitOpenings(Lock& lock, const ChangeSet& set, std::vector<LogEntry>* entries,
+  Readiness AwaitOpenings(Lock& lock, const ChangeSet& set, Attempt* attempt, std::vector<LogEntry>* entries,
                           Reservation* room) REQUIRES_STORE_LOCK;
   // Sends a record of these entries, or a settling record without entries. Waits until the record is durable.
   absl::Status Settle(Lock& lock, std::vector<LogEntry> entries) REQUIRES_STORE_LOCK;

@@ -21,6 +21,17 @@ iovec CopyTogether(std::span<const iovec> parts, std::byte* memory) {
   return {memory, static_cast<size_t>(to - memory)};
 }
 
+// Counts the pieces from the `first` on that lie behind one another on the device, up to kIovecsPerWrite.
+size_t AdjacentPieces(std::span<const CowPiece* const> by_place, size_t first) {
+  const size_t most = std::min(by_place.size(), first + kIovecsPerWrite);
+  size_t end = first + 1;
+  while (end < most &&
+         by_place[end]->physical == by_place[end - 1]->physical + by_place[end - 1]->blocks.count) {
+    ++end;
+  }
+  return end - first;
+}
+
 absl::Status AddPacked(std::span<const CowPiece> pieces, Commit* commit) {
   absl::InlinedVector<const CowPiece*, 8> by_place;
   by_place.reserve(pieces.size());
@@ -30,7 +41,8 @@ absl::Status AddPacked(std::span<const CowPiece> pieces, Commit* commit) {
   if (!std::is_sorted(by_place.begin(), by_place.end(), before))
     std::sort(by_place.begin(), by_place.end(), before);
   uint64_t next = 0;  // where the last write ends
-  for (const CowPiece* piece : by_place) {
+  for (size_t i = 0; i < by_place.size(); ++i) {
+    const CowPiece* const piece = by_place[i];
     uint64_t offset = ByteOffset(piece->physical);
     if (offset < next) {
       return absl::DataLossError(absl::StrCat("two ranges of objects are mapped to block ",
@@ -42,7 +54,7 @@ absl::Status AddPacked(std::span<const CowPiece> pieces, Commit* commit) {
         IoRequest& request = writes.emplace_back().request;
         request.op = IoOp::kWrite;
         request.offset_bytes = offset;
-        request.iov.reserve(std::min(pieces.size(), kIovecsPerWrite));
+        request.iov.reserve(AdjacentPieces(by_place, i));
       }
       writes.back().request.iov.push_back(part);
       offset += part.iov_len;

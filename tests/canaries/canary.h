@@ -13,6 +13,7 @@ enum class Canary : int {
   kNoDataHash,           // recovery takes a record's word for its data
   kReuseUnsettled,       // freed extents are reused before their records are settled
   kReuseUnderRead,       // ... with a read of them outstanding
+  kReplayFreesBase,      // replay frees blocks that the checkpoint uses
   kReuseUnderWrite,      // ... with a write in place outstanding
   kOverwriteClosed,      // an extent is overwritten in place that no record has opened
   kCloseUnderWrite,      // a mapping is closed with an overwrite of it in flight

@@ -20,6 +20,8 @@ bool MayReuse(Lsn mapped_by, Lsn displaced_by, const Settled& settled, bool read
          (!read_outstanding || Broken(Canary::kReuseUnderRead));
 }
 
+bool BaseOutlastsReplay() { return !Broken(Canary::kReplayFreesBase); }
+
 // With either of these two canaries, what is freed too early is the first to be used again: so a few writes show what is
 // wrong.
 BlockNumber CursorAfterFree(BlockNumber cursor, Extent freed) {

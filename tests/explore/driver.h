@@ -70,6 +70,12 @@ class Driver {
     std::thread thread;
   };
 
+  struct HeldCheckpoint {
+    absl::Status status;
+    std::atomic<bool> done = false;
+    std::thread thread;
+  };
+
   // The object's handle; null if there is no such object.
   const Object* Find(const std::string& name);
   uint64_t IdOf(const std::string& name) const { return model_.names().at(name); }
@@ -79,6 +85,7 @@ class Driver {
   std::string Write(const Step& step);
   std::string Transact(const Step& step);
   void HoldRead(const Step& step);
+  void HoldCheckpoint();
   std::string Release();
   std::vector<std::byte> Content(const std::string& name, uint64_t offset, uint64_t length) const;
 
@@ -92,6 +99,7 @@ class Driver {
   std::map<std::string, Object> handles_;
   std::vector<std::shared_ptr<AsyncWrite>> async_;
   std::unique_ptr<HeldRead> held_read_;
+  std::unique_ptr<HeldCheckpoint> held_checkpoint_;
   std::vector<std::function<void()>> acknowledge_;
   bool stopped_ = false, told_of_failure_ = false;
   std::set<std::string> uncertain_;  // objects of the call that failed

@@ -34,6 +34,7 @@ constexpr Form kForms[] = {
     {Step::kRename, "rename", "ot"},
     {Step::kTransaction, "tx", ""},
     {Step::kHoldRead, "hold-read", "ofn"},
+    {Step::kHoldCheckpoint, "hold-checkpoint", ""},
     {Step::kHoldWrite, "hold-write", ""},
     {Step::kRelease, "release", ""},
     {Step::kHoldData, "hold-data", ""},

@@ -32,13 +32,14 @@ struct Step {
     kRoom,  // it has again, and everything is synced
     kCreate,
     kRemove,
-    kRename,       // to `to`
-    kTransaction,  // of `changes`
-    kHoldRead,     // a read by a thread of its own, which the device holds back
-    kHoldWrite,    // the device holds back the next write in place
-    kHoldData,     // the device holds back the next write that is not
-    kRead,         // from the device, and of whatever comes in meanwhile
-    kRelease,      // what is held back
+    kRename,          // to `to`
+    kTransaction,     // of `changes`
+    kHoldRead,        // a read by a thread of its own, which the device holds back
+    kHoldCheckpoint,  // a checkpoint by a thread of its own, of which the device holds back the first read
+    kHoldWrite,       // the device holds back the next write in place
+    kHoldData,        // the device holds back the next write that is not
+    kRead,            // from the device, and of whatever comes in meanwhile
+    kRelease,         // what is held back
   };
   Kind kind = kWrite;
   std::string object = "a";

@@ -22,7 +22,7 @@ ABSL_FLAG(uint64_t, seconds, 600, "how long to go on");
 ABSL_FLAG(uint64_t, seed, 0, "what everything follows from; 0: one drawn and printed");
 ABSL_FLAG(int, threads, 0, "0: as many as there are processors");
 ABSL_FLAG(std::string, base, "clean",
-          "with --steps: the store to begin with (clean, tail, wrap, full, tight)");
+          "with --steps: the store to begin with (clean, tail, wrap, full, tight, growing, lanes, leaves)");
 ABSL_FLAG(std::string, steps, "", "run only these steps, as a violation's replay line has them");
 ABSL_FLAG(uint64_t, images, 16, "with --steps: power cuts tried at each point");
 ABSL_FLAG(uint64_t, kill_one_in, 8, "with --steps: points at which the process is killed too");
@@ -185,9 +185,7 @@ std::optional<Exploration> FromFlags(uint64_t seed) {
     *to = *std::move(steps);
   }
   const std::string name = absl::GetFlag(FLAGS_base);
-  for (const ExploreBase& base : ExploreBases()) {
-    if (base.name == name) exploration.base = &base;
-  }
+  exploration.base = FindExploreBase(name);
   if (exploration.base != nullptr) return exploration;
   std::cerr << "torture: --base: there is none named '" << name << "'\n";
   return std::nullopt;

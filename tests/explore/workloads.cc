@@ -131,12 +131,32 @@ const std::vector<ExploreBase>& ExploreBases() {
   return bases;
 }
 
-const ExploreBase& ExploreBaseNamed(const std::string& name) {
-  for (const ExploreBase& base : ExploreBases()) {
-    if (base.name == name) return base;
+// Bases of single scenarios.
+static const std::vector<ExploreBase>& SpecialBases() {
+  static const std::vector<ExploreBase> bases = [] {
+    // So many mappings that the tree has several leaves, and hardly any space, so that what is freed is soon used again.
+    std::string text = "create fill; preallocate fill 0 2228224 sync; create many";
+    for (int i = 0; i < 900; ++i) absl::StrAppend(&text, "; write many ", i * 2 * kBlockBytes, " 4096");
+    std::vector<ExploreBase> made;
+    made.push_back(MakeBase("leaves", {}, Steps(text + "; checkpoint"), true));
+    return made;
+  }();
+  return bases;
+}
+
+const ExploreBase* FindExploreBase(const std::string& name) {
+  for (const auto* bases : {&ExploreBases(), &SpecialBases()}) {
+    for (const ExploreBase& base : *bases) {
+      if (base.name == name) return &base;
+    }
   }
-  Must("there is none named " + name);
-  std::abort();
+  return nullptr;
+}
+
+const ExploreBase& ExploreBaseNamed(const std::string& name) {
+  const ExploreBase* const base = FindExploreBase(name);
+  if (base == nullptr) Must("there is none named " + name);
+  return *base;
 }
 
 const std::vector<Step>& Alphabet() {
@@ -174,6 +194,16 @@ static const std::string& LongLaneRecords() {
       absl::StrAppend(&text, "; tx { create ", std::string(200, c), "; write b 0 32768 } sync");
     }
     return text + "; write a 0 4096 sync; create c sync; checkpoint; write a 0 4096 sync";
+  }();
+  return steps;
+}
+
+static const std::string& WhileACheckpointIsMade() {
+  static const std::string steps = [] {
+    std::string text = "write many 1638400 4096 sync; hold-checkpoint";
+    for (int i = 0; i < 2; ++i) absl::StrAppend(&text, "; write a 4096 24576 sync");
+    for (int i = 0; i < 7; ++i) absl::StrAppend(&text, "; write b 0 131072 sync");
+    return text + "; release; write b 0 20000 sync; checkpoint; write a 0 9000 sync";
   }();
   return steps;
 }
@@ -267,6 +297,10 @@ const std::vector<Scenario>& Scenarios() {
        "sync; sync-object a; room; write a 0 16384 sync; full; write a 0 16384 sync; room; checkpoint; write "
        "a 0 16384 "
        "sync"},
+      // The leaf of `many` is not in memory, so the checkpoint reads it. What is mapped and displaced meanwhile is where the
+      // nodes of the checkpoint go, because allocation has gone round.
+      {"blocks that are written and displaced while a checkpoint is made", "leaves",
+       WhileACheckpointIsMade().c_str()},
       // What it zeroes lies beyond the size that is durable.
       {"a transaction that punches a hole behind a pending write", "clean",
        "create c sync; write c 47238 10093; tx { write b 57344 4096; punch c 12353 50 } sync"},

@@ -21,6 +21,10 @@ namespace untorn {
 //   tight  some 170 KiB left, so that what is freed is soon used again; "a" is open; a hardware unit of 16 KiB
 //   lanes  as clean; sequences begin when two commits have gone to lanes
 const std::vector<ExploreBase>& ExploreBases();
+// One of these, or one that a scenario has for itself:
+//   leaves  the tree has several leaves
+// The first returns nullptr if there is none of that name.
+const ExploreBase* FindExploreBase(const std::string& name);
 const ExploreBase& ExploreBaseNamed(const std::string& name);
 
 // Every call there is, each in a form or two that meets the others' ranges and names.

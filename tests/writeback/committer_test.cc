@@ -135,6 +135,36 @@ TEST_F(CommitterTest, ThreadsThatWaitShareCommits) {
   }
 }
 
+// A checkpoint that is made while a batch waits for room in the log would leave the whole tree in memory.
+TEST_F(CommitterTest, BatchThatWaitsForRoomInTheLogHoldsNoNodes) {
+  constexpr uint64_t kWrites = 2000;
+  constexpr size_t kNodes = 2;
+  MakeStore({.size_bytes = 64 << 20, .atomic = kUnit64K});
+  for (uint64_t i = 0; i < kWrites; ++i) {
+    Write({ObjectBlock(2 * i), 1}, 'a');
+    if (i % 90 == 0) {
+      ASSERT_TRUE(committer_->SyncAll(lock_).ok());
+    }
+  }
+  ASSERT_TRUE(committer_->SyncAll(lock_).ok());
+  ASSERT_TRUE(checkpointer_->Checkpoint(lock_).ok());
+  node_cache_nodes_ = kNodes;
+  CutAndOpen();
+  ASSERT_GT(volume().superblock().tree.node_count, BlockCount(2 * kNodes));
+  size_t cached = 0;  // when the superblock is written
+  device().OnSubmit([&](const IoRequest& request) {
+    if (request.op != IoOp::kWrite || request.offset_bytes != ByteOffset(kSuperblockSlots[0])) return;
+    Lock lock(open_->mu);
+    cached = std::max(cached, volume().mappings().node_cache().size());
+  });
+  for (uint64_t i = 0; stats().checkpoints == 0 && cached == 0; ++i) {
+    ASSERT_LT(i, 10 * kWrites) << "no write has waited for the log";
+    WriteDurably({ObjectBlock(2 * (i * 7 % kWrites)), 3}, 'b');
+  }
+  EXPECT_GT(cached, 0u);
+  EXPECT_LE(cached, kNodes);
+}
+
 // ---- Ways to the device ----
 
 TEST_F(CommitterTest, ThirdOverwriteOfARangeSettlesItAndGoesInPlaceAsAllAfterIt) {

@@ -84,13 +84,14 @@ class SteppedDevice : public Device {
 
 // One process that has the store open.
 struct OpenParts {
-  OpenParts(std::shared_ptr<SimulatedDisk> disk, const SimulatedDeviceOptions& options)
-      : device(std::move(disk), options) {}
+  OpenParts(std::shared_ptr<SimulatedDisk> disk, const SimulatedDeviceOptions& options,
+            size_t node_cache_nodes)
+      : device(std::move(disk), options), volume(OpenVolumeOrDie(pump, node_cache_nodes)) {}
 
   SteppedDevice device;
   std::mutex mu;
   IoPump pump{device, mu};
-  std::unique_ptr<Volume> volume = OpenVolumeOrDie(pump);
+  std::unique_ptr<Volume> volume;
   CowFork fork;
   Health health{/*read_only=*/false};
   Progress progress{pump};
@@ -100,9 +101,9 @@ struct OpenParts {
   const Parts parts{pump, *volume, fork, health, progress, callbacks, stats};
 
  private:
-  static std::unique_ptr<Volume> OpenVolumeOrDie(IoPump& pump) {
+  static std::unique_ptr<Volume> OpenVolumeOrDie(IoPump& pump, size_t node_cache_nodes) {
     absl::StatusOr<std::unique_ptr<Volume>> volume =
-        Volume::Open(pump, /*read_only=*/false, /*node_cache_nodes=*/1000);
+        Volume::Open(pump, /*read_only=*/false, node_cache_nodes);
     UNTORN_CHECK(volume.ok(), "the test's volume cannot be opened");
     return *std::move(volume);
   }
@@ -129,7 +130,7 @@ class WritebackTest : public testing::Test {
     OpenStore();
   }
   void OpenStore() {
-    open_ = std::make_unique<OpenParts>(disk_, options_);
+    open_ = std::make_unique<OpenParts>(disk_, options_, node_cache_nodes_);
     lock_ = Lock(open_->mu);
     object_ = open_->fork.objects().Add({kId, kObjectBytes, "object"});
     BeginParts();
@@ -199,6 +200,7 @@ class WritebackTest : public testing::Test {
   }
 
   std::shared_ptr<SimulatedDisk> disk_;
+  size_t node_cache_nodes_ = 1000;  // of the next OpenStore()
   std::unique_ptr<OpenParts> open_;
   Lock lock_;
   std::shared_ptr<ObjectState> object_;
