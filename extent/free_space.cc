@@ -168,6 +168,13 @@ uint32_t FreeSpace::ApplyToGroup(Group& group, BitRun bits, bool busy) {
   return static_cast<uint32_t>(changed);
 }
 
+bool FreeSpace::UsedByCheckpoint(const Group& group, BitRun bits) {
+  const auto has = [&](const Bits& some) {
+    return FindBit(some.data(), bits.from, bits.to, true) != bits.to;
+  };
+  return has(*group.base) || (group.dirty() && has(*group.installed_base));
+}
+
 absl::Status FreeSpace::Mark(Extent extent, bool busy) {
   absl::Status status = CheckPrepared(extent);
   if (!status.ok()) return status;
@@ -182,6 +189,10 @@ absl::Status FreeSpace::Mark(Extent extent, bool busy) {
   ForEachGroup(extent, [&](uint64_t index, BitRun bits) {
     Group& group = groups_[index];
     uint64_t changed = bits.size();
+    if (group.busy && !busy && UsedByCheckpoint(group, bits)) {
+      status = Contradiction(index, bits, /*used=*/true);
+      return;
+    }
     if (group.busy) {
       changed = ApplyToGroup(group, bits, busy);
     } else {

@@ -15,7 +15,8 @@
 //  6. There are groups and tables in memory for what is prepared, and not for the rest of the store.
 //  7. The groups of withdrawn blocks are loaded.
 //
-// Changes to a group that is not loaded are remembered, and applied when the group is loaded. The caller
+// Changes to a group that is not loaded are remembered, and applied when the group is loaded. What the last checkpoint
+// uses stays busy then (BaseOutlastsReplay). The caller
 // reads the blocks that this class names, and hands the content in. So nothing in this class does I/O.
 //
 // Threading: the caller's mutex guards the map.
@@ -86,7 +87,8 @@ class FreeSpace {
   void SetCursor(BlockNumber block) { cursor_ = block; }
   // Both are for blocks that become mapped or free without Allocate(): in recovery, or when a pending free
   // is due.
-  //  kDataLoss  some of the blocks were so already: the log and the map contradict each other
+  //  kDataLoss  some of the blocks were so already, or the last checkpoint uses blocks that become free: the log and the
+  //             map contradict each other
   absl::Status MarkBusy(Extent extent) { return Mark(extent, true); }
   absl::Status MarkFree(Extent extent) { return Mark(extent, false); }
 
@@ -161,6 +163,8 @@ class FreeSpace {
   absl::Status CheckPrepared(Extent extent) const;
   absl::Status Mark(Extent extent, bool busy);
   absl::Status CheckGroup(uint64_t index) const;
+  // Says whether the last durable checkpoint uses some of the blocks, or the one that is made.
+  static bool UsedByCheckpoint(const Group& group, BitRun bits);
   static uint32_t ApplyToGroup(Group& group, BitRun bits, bool busy);
   // Must be called when a free run of the group may begin at `bit`, or may have become longer there.
   static void NoteRun(Group& group, uint64_t bit) {

@@ -280,6 +280,7 @@ class TailReader {
   }
 
   absl::Status CutAtFirstWrongHash() {
+    tail_.claimed = claim_;
     size_t keep = 0;
     for (; keep < records_.size(); ++keep) {
       // Settled records need no hash: their data may have been overwritten in place since.

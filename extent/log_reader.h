@@ -52,6 +52,7 @@ struct LogTail {
   };
   std::vector<Summary> kept;
   uint64_t dropped = 0;        // readable records behind the last one kept
+  Lsn claimed;                 // of the kept records behind this one, recovery compares the data
   Lsn lsn;                     // of the last kept record, or of the checkpoint
   Lsn ring_lsn;                // of the last record in the ring of which all is kept, or of the checkpoint
   LogPosition position;        // behind that record

@@ -190,9 +190,9 @@ class Fsck {
     result_.findings_total += data.damages_total() - data.damages().size();
   }
 
-  // Checks the blocks that the log uses, record by record as recovery does. A record may map only blocks that no earlier
-  // record has in use. At the end of the log, its blocks may not be in use by the checkpoint. Before, they may: the
-  // checkpoint may have taken them for nodes when a later record had displaced them. A record that writes into unwritten
+  // Checks the blocks that the log uses, record by record as recovery does. A record may map only blocks that neither the
+  // checkpoint nor an earlier record has in use. Nodes of the checkpoint are an exception up to the log's end: the
+  // checkpoint may have taken the blocks when a later record had displaced them. A record that writes into unwritten
   // blocks must find them unwritten in the checkpoint, for the same object.
   void CheckLogSpace(const Superblock& sb, const LogTail& tail, const Delta& delta, const TreeCheck& tree) {
     BlockSet used;
@@ -212,6 +212,10 @@ class Fsck {
                         DescribeRun(extent), ", but only the blocks before ", tail.prepared_blocks,
                         " are prepared");
         }
+        tree.base().ForEachRun(extent, true, [&](Extent in_use) {
+          tree.nodes().ForEachRun(in_use, false,
+                                  [&](Extent run) { overlap(record.lsn, run, e.object, "the checkpoint"); });
+        });
         used.Add(extent, [&](Extent run) { overlap(record.lsn, run, e.object, "an earlier record"); });
       }
     });
@@ -221,8 +225,8 @@ class Fsck {
     delta.ForEachMapping([&](ObjectId object, const Mapping& m, bool owned) {
       if (m.state == MappingState::kHole) return;
       if (owned) {
-        tree.base().ForEachRun(m.extent(), true,
-                               [&](Extent run) { overlap(m.lsn, run, object, "the checkpoint"); });
+        tree.nodes().ForEachRun(m.extent(), true,
+                                [&](Extent run) { overlap(m.lsn, run, object, "the checkpoint"); });
       } else if (all_known) {
         tree.reserved().ForEachRun(m.extent(), false, [&](Extent run) {
           const bool in_use = tree.base().Contains(run.start);

@@ -43,6 +43,7 @@ void TreeCheck::Node(const TreeNode& node) {
   if (node.level() == 0) leaf_bytes_ += node.entry_bytes();
   progress_.Add(1);
   const BlockNumber block = node.pointer().block;
+  nodes_.Add({block, 1});
   base_.Add({block, 1}, [&](Extent) {
     findings_.Add(FindingCode::kMappingOverlap, "block ", block,
                   " is a node of the mapping tree and mapped by an object too");
@@ -54,7 +55,10 @@ void TreeCheck::Damaged(BlockPointer pointer, const absl::Status& why, std::stri
   ++nodes_lost_;
   progress_.Add(1);
   lost_.Add(first, limit);
-  if (sb_.geometry.InDataArea({pointer.block, 1})) base_.Add({pointer.block, 1});
+  if (sb_.geometry.InDataArea({pointer.block, 1})) {
+    nodes_.Add({pointer.block, 1});
+    base_.Add({pointer.block, 1});
+  }
   findings_.Add(FindingCode::kTreeNodeDamaged, "block ", pointer.block, ": ", Message(why),
                 "; what it held is unknown: ", DescribeRange(first, limit));
 }

@@ -36,6 +36,8 @@ class TreeCheck : public TreeVisitor {
             DataCheck* data);
 
   const BlockSet& base() const { return base_; }
+  // The blocks of base() that are nodes of the tree.
+  const BlockSet& nodes() const { return nodes_; }
   const BlockSet& reserved() const { return reserved_; }
   // Where nodes are lost, some of the blocks in use are unknown.
   uint64_t nodes_lost() const { return nodes_lost_; }
@@ -69,7 +71,8 @@ class TreeCheck : public TreeVisitor {
   Progress& progress_;
   DataCheck* const data_;
   FinalMappings final_;
-  BlockSet base_;      // the blocks that the checkpoint has in use
+  BlockSet base_;  // the blocks that the checkpoint has in use
+  BlockSet nodes_;
   BlockSet reserved_;  // the blocks of base_ that the log writes into for the same object
   LostKeys lost_;
   uint64_t nodes_lost_ = 0, leaf_bytes_ = 0;

@@ -73,9 +73,15 @@ absl::Status Salvage::ReadNodes() {
   for (const auto& [id, inode] : delta_.inodes()) next_object_ = std::max(next_object_, Value(id) + 1);
   nodes_.ForEachRun([&](Extent run) { untouchable_.Add(run); });
   delta_.ForEachExtent([&](Extent e) { untouchable_.Add(e); });
-  // Lane records may lie there. A repair that is interrupted must not have overwritten them.
+  // A repair that is interrupted must not have overwritten what the next recovery reads: lane records, and the data of
+  // records that nothing claims. A later entry of the same record may have displaced such data.
   for (Extent e : tail_.lanes) untouchable_.Add(e);
-  return absl::OkStatus();
+  return ForEachRecord(device_, sb_, tail_, [&](const LogRecord& record, Lsn) {
+    if (record.lsn <= tail_.claimed) return;
+    for (const LogEntry& e : record.entries) {
+      if (e.type == LogEntry::Type::kMap) untouchable_.Add({e.physical, e.logical.count});
+    }
+  });
 }
 
 absl::Status Salvage::ForEachMapping(KeptFn kept) {
