@@ -115,59 +115,9 @@ void AppendValue(const std::string& name, const Json& value, const std::string& 
   for (size_t i = 0; i < value.size(); ++i) AppendValue(absl::StrCat("[", i, "]"), value[i], deeper, out);
 }
 
-struct Counter {
-  const char* name;  // in JSON; with spaces for underscores in text
-  uint64_t Stats::*value;
-  bool bytes = false;
-};
-
-constexpr Counter kCounters[] = {
-    {"writes", &Stats::writes},
-    {"bytes_written", &Stats::bytes_written, true},
-    {"reads", &Stats::reads},
-    {"bytes_read", &Stats::bytes_read, true},
-    {"transactions", &Stats::transactions},
-    {"commits", &Stats::commits},
-    {"log_records", &Stats::log_records},
-    {"log_bytes", &Stats::log_bytes, true},
-    {"flushes", &Stats::flushes},
-    {"durable_writes", &Stats::durable_writes},
-    {"commits_in_lanes", &Stats::commits_in_lanes},
-    {"settling_records", &Stats::settling_records},
-    {"checkpoints", &Stats::checkpoints},
-    {"device_writes", &Stats::device_writes},
-    {"device_bytes_written", &Stats::device_bytes_written, true},
-    {"device_reads", &Stats::device_reads},
-    {"device_bytes_read", &Stats::device_bytes_read, true},
-    {"requests_executed", &Stats::requests_executed},
-    {"in_place_bytes", &Stats::in_place_bytes, true},
-    {"cow_bytes", &Stats::cow_bytes, true},
-    {"blocks_damaged", &Stats::blocks_damaged},
-    {"blocks_excused", &Stats::blocks_excused},
-    {"page_hits", &Stats::page_hits},
-    {"page_misses", &Stats::page_misses},
-    {"recovered_records", &Stats::recovered_records},
-    {"dropped_records", &Stats::dropped_records},
-};
-
-constexpr Counter kState[] = {
-    {"space_total", &Stats::space_total, true},
-    {"space_free", &Stats::space_free, true},
-    {"space_prepared", &Stats::space_prepared, true},
-    {"space_reserved", &Stats::space_reserved, true},
-    {"space_pending", &Stats::space_pending, true},
-    {"cache_limit", &Stats::cache_limit, true},
-    {"cache_used", &Stats::cache_used, true},
-    {"cache_dirty", &Stats::cache_dirty, true},
-    {"lsn_last", &Stats::lsn_last},
-    {"lsn_durable", &Stats::lsn_durable},
-    {"lsn_settled", &Stats::lsn_settled},
-    {"log_epoch", &Stats::log_epoch},
-};
-
-std::string CounterText(std::span<const Counter> counters, const Stats& stats) {
+std::string CounterText(std::span<const StatsMember> counters, const Stats& stats) {
   std::string out;
-  for (const Counter& counter : counters) {
+  for (const StatsMember& counter : counters) {
     std::string name = counter.name;
     std::replace(name.begin(), name.end(), '_', ' ');
     const uint64_t value = stats.*counter.value;
@@ -182,34 +132,6 @@ std::string Unit(uint64_t minimum, uint64_t maximum) {
 }
 
 }  // namespace
-
-Json NameJson(const std::string& name) {
-  Json json;
-  PutName(json, name);
-  return json;
-}
-
-Json InfoJson(const StoreInfo& info) {
-  return {{"untorn_version", std::string(kVersion)},
-          {"path", NameJson(info.path)["name"]},
-          {"uuid", info.uuid},
-          {"format_version", info.format_version},
-          {"size_bytes", info.size_bytes},
-          {"block_bytes", info.block_bytes},
-          {"log_bytes", info.log_bytes},
-          {"engine", info.engine},
-          {"engine_reason", info.engine_reason},
-          {"durable_road", info.durable_road},
-          {"direct_io", info.direct_io},
-          {"atomic_source", info.atomic_source},
-          {"atomic_note", info.atomic_note},
-          {"atomic_unit_min_bytes", info.atomic_unit_min_bytes},
-          {"atomic_unit_max_bytes", info.atomic_unit_max_bytes},
-          {"atomic_boundary_bytes", info.atomic_boundary_bytes},
-          {"atomic_write_bytes_max", info.atomic_write_bytes_max},
-          {"overwrite_reserve_bytes", info.overwrite_reserve_bytes},
-          {"read_only", info.read_only}};
-}
 
 std::string InfoText(const StoreInfo& info) {
   std::string out;
@@ -234,18 +156,6 @@ std::string InfoText(const StoreInfo& info) {
   return out;
 }
 
-Json StatsJson(const Stats& stats) {
-  Json counters;
-  for (const Counter& counter : kCounters) counters[counter.name] = stats.*counter.value;
-  Json reasons = Json::object();
-  for (int i = 0; i < kPathReasonCount; ++i) {
-    reasons[PathReasonName(static_cast<PathReason>(i))] = stats.change_sets_by_reason[i];
-  }
-  Json state;
-  for (const Counter& counter : kState) state[counter.name] = stats.*counter.value;
-  return {{"state", state}, {"since_open", counters}, {"change_sets_by_reason", reasons}};
-}
-
 std::string ReasonsText(const Stats& stats) {
   std::string out;
   for (int i = 0; i < kPathReasonCount; ++i) {
@@ -258,10 +168,10 @@ std::string ReasonsText(const Stats& stats) {
 }
 
 std::string StatsText(const Stats& stats) {
-  return absl::StrCat("Now\n", CounterText(kState, stats),
+  return absl::StrCat("Now\n", CounterText(StatsState(), stats),
                       "\nSince the store was opened, which was by this command\n",
-                      CounterText(kCounters, stats), "\nUnits of writeback by path and reason, since then\n",
-                      ReasonsText(stats));
+                      CounterText(StatsCounters(), stats),
+                      "\nUnits of writeback by path and reason, since then\n", ReasonsText(stats));
 }
 
 Json FsckJson(const std::string& path, const FsckResult& result) {

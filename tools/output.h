@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "inspect/store_json.h"
 #include "untorn/inspect.h"
 #include "untorn/options.h"
 
@@ -13,10 +14,6 @@ namespace untorn::tools {
 
 using Json = nlohmann::ordered_json;
 
-// {"name": ...}, with "name_hex" beside it where the name is not UTF-8.
-Json NameJson(const std::string& name);
-Json InfoJson(const StoreInfo& info);
-Json StatsJson(const Stats& stats);
 Json FsckJson(const std::string& path, const FsckResult& result);
 Json RepairJson(const std::string& path, const RepairResult& result, bool dry_run);
 

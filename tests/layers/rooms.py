@@ -18,7 +18,7 @@ ROOMS = {
     "inspect": (["inspect"], ["api", "base", "device", "extent"]),
     "tools": (["tools"], ["api", "base", "store", "inspect"]),
     "demo": (["demo"], ["api", "base", "store", "inspect"]),
-    "integrations": (["integrations"], ["api", "base", "store"]),
+    "integrations": (["integrations"], ["api", "base", "store", "inspect"]),
     "examples": (["examples"], ["api", "store", "integrations"]),
     # For tests only.
     "sim": (["sim"], ["base", "device"]),
@@ -33,6 +33,7 @@ ROOMS = {
 # Files of the folder untorn/ that are in the room "api": plain enums, structs and declarations that any room
 # may share with applications.
 API_FILES = [
+    "untorn/c.h",
     "untorn/inspect.h",
     "untorn/options.cc",
     "untorn/options.h",
@@ -46,7 +47,7 @@ PUBLIC_FOLDER = "untorn"
 FORWARDED = ["store", "inspect"]
 
 # Packages whose default visibility is public: applications depend on them.
-PUBLIC_PACKAGES = ["untorn", "integrations/sqlite"]
+PUBLIC_PACKAGES = ["untorn", "integrations/c", "integrations/python", "integrations/sqlite"]
 
 # Rooms whose targets must be testonly, except for the rooms of tests themselves.
 TEST_ONLY = ["sim"]
