@@ -17,7 +17,7 @@ arrays. Calls release the interpreter's lock, so threads read and write at the s
 Errors are exceptions of class untorn.Error, or of a class below it. Some of those are also what Python programs expect:
 untorn.NotFound is a FileNotFoundError, untorn.AlreadyExists a FileExistsError.
 
-UNTORN_LIBRARY names the library where the system does not find it.
+UNTORN_LIBRARY names the library where the system does not find it, and UNTORN_SQLITE_LIBRARY that of register_sqlite().
 """
 
 import ctypes
@@ -31,7 +31,7 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tu
 __all__ = [
     "Aborted", "AlreadyExists", "Cancelled", "DamagedRange", "DataLoss", "Error", "FailedPrecondition", "Finding", "InvalidArgument", "NotFound",
     "Object", "ObjectInfo", "Policy", "PermissionDenied", "RepairResult", "ResourceExhausted", "ScrubResult", "Store", "Transaction", "Unavailable", "create", "dump",
-    "fsck", "open", "repair", "version",
+    "fsck", "open", "register_sqlite", "repair", "version",
 ]
 
 Buffer = Union[bytes, bytearray, memoryview, Any]
@@ -177,12 +177,19 @@ class _ScrubResult(ctypes.Structure):
                 ("damaged_bytes", ctypes.c_uint64)]
 
 
-def _load() -> ctypes.CDLL:
-    name = os.environ.get("UNTORN_LIBRARY") or "libuntorn.so.1"
+def _library(variable: str, name: str) -> ctypes.CDLL:
+    """Loads the library that the variable names. Without the variable, the one that is installed with this package, or else
+    the one that the system finds."""
+    beside = os.path.join(os.path.dirname(__file__), "..", "..", "..", name)
+    path = os.environ.get(variable) or (beside if os.path.exists(beside) else os.path.basename(name))
     try:
-        library = ctypes.CDLL(name)
+        return ctypes.CDLL(path)
     except OSError as error:
-        raise ImportError(f"untorn: {error}; UNTORN_LIBRARY may name the library") from error
+        raise ImportError(f"untorn: {error}; the variable {variable} may name the library") from error
+
+
+def _load() -> ctypes.CDLL:
+    library = _library("UNTORN_LIBRARY", "libuntorn.so.1")
     library.untorn_version.restype = ctypes.c_char_p
     library.untorn_message.restype = ctypes.c_char_p
     library.untorn_free.argtypes = [ctypes.c_void_p]
@@ -651,6 +658,21 @@ def repair(path: Union[str, bytes, "os.PathLike[str]"], *, dry_run: bool = False
         callback.check(code)
     return RepairResult([f for f in found if f.number > 0], [f.what for f in found if f.number == 0],
                         quarantined.value)
+
+
+def register_sqlite(*, default: bool = False) -> None:
+    """Registers the VFS "untorn" with the SQLite of this process, if that is the system's libsqlite3.so.0. Python's sqlite3
+    then opens databases of a store, also where it cannot load extensions:
+
+        untorn.register_sqlite()
+        sqlite3.connect("file:app.db?vfs=untorn&store=app.untorn", uri=True)
+
+    With `default`, names without vfs= are databases of the store that the variable UNTORN_STORE names. docs/sqlite.md says
+    more. May be called again.
+    """
+    code = _library("UNTORN_SQLITE_LIBRARY", "untorn/untorn_sqlite_preload.so").untorn_sqlite_register(int(default))
+    if code != 0:
+        raise Error(f"SQLite does not register the VFS: its error code is {code}")
 
 
 def dump(path: Union[str, bytes, "os.PathLike[str]"]) -> Dict[str, Any]:

@@ -6,6 +6,7 @@ import mmap
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -201,6 +202,23 @@ class PythonTest(unittest.TestCase):
             thread.start()
         for thread in threads:
             thread.join()
+
+    def test_databases_of_pythons_sqlite_lie_in_a_store(self):
+        untorn.register_sqlite()
+        untorn.register_sqlite()
+        path = os.path.join(self.directory.name, "sqlite.untorn")
+        database = sqlite3.connect(f"file:app.db?vfs=untorn&store={path}", uri=True)
+        database.execute("CREATE TABLE t(x)")
+        database.executemany("INSERT INTO t VALUES(?)", ((i,) for i in range(1000)))
+        database.commit()
+        self.assertEqual(database.execute("PRAGMA journal_mode=WAL").fetchone(), ("delete",))
+        database.close()
+        with untorn.open(path) as store:
+            self.assertEqual([o.name for o in store], ["app.db"])
+        ordinary = sqlite3.connect(os.path.join(self.directory.name, "ordinary.db"))
+        ordinary.execute("CREATE TABLE t(x)")
+        ordinary.close()
+        self.assertTrue(os.path.exists(os.path.join(self.directory.name, "ordinary.db")))
 
     def test_what_was_durable_is_there_after_a_kill(self):
         self.store.close()

@@ -1,0 +1,210 @@
+#!/usr/bin/env python3
+"""Puts the built files of untorn under a prefix, with what other programs look for: pkg-config files, a CMake package, man
+pages, and completion for bash and zsh. tools/install builds the files and calls this program.
+
+    install_files.py PREFIX ROOT BINARIES
+
+ROOT is the folder of the sources, and BINARIES that of what Bazel has built. DESTDIR, from the environment, goes before
+PREFIX, and no file tells of it: packages are made in this way.
+"""
+
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+HEADERS = ["c.h", "inspect.h", "options.h", "store.h", "version.h"]
+LIBRARY = "libuntorn.so.1"
+MODULES = ["untorn_sqlite.so", "untorn_sqlite_default.so", "untorn_sqlite_preload.so"]
+
+
+def help_of(untorn, *command):
+    return subprocess.run([untorn, "help", *command], check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def commands_of(untorn):
+    """[(command, what it does)] in the order of `untorn help`."""
+    part = help_of(untorn).split("\nCommands:\n")[1].split("\n\n")[0]
+    return re.findall(r"^  (\S+) +(.+)$", part, re.MULTILINE)
+
+
+def options_of(text):
+    return re.findall(r"^  (--[a-z-]+=?)", text, re.MULTILINE)
+
+
+def man_page(title, version, what, text):
+    """The help text as a man page. Headings such as "Options:" become sections, and their lines stay as they are."""
+    def escape(line):
+        line = line.replace("\\", "\\e").replace("-", "\\-")
+        return "\\&" + line if line.startswith((".", "'")) else line
+
+    usage, _, rest = text.partition("\n")
+    out = [f'.TH {title.upper()} 1 "" "untorn {version}" "untorn"', ".SH NAME", escape(f"{title} - {what}"),
+           ".SH SYNOPSIS", ".nf", escape(usage.replace("Usage: ", "")), ".fi", ".SH DESCRIPTION"]
+    verbatim = False
+    for line in rest.strip("\n").split("\n"):
+        heading = re.fullmatch(r"([A-Z][A-Za-z ]+):", line)
+        if heading:
+            out += [".fi"] if verbatim else []
+            out += [f".SH {heading[1].upper()}", ".nf"]
+            verbatim = True
+        elif verbatim:
+            out.append(escape(line))
+        else:
+            out.append(escape(line) if line else ".PP")
+    out += [".fi"] if verbatim else []
+    if title == "untorn":
+        out += [".SH SEE ALSO", "Each command has a page of its own, for example", escape("untorn-fsck(1).")]
+    else:
+        out += [".SH SEE ALSO", "untorn(1)"]
+    return "\n".join(out) + "\n"
+
+
+def bash_completion(options):
+    cases = "\n".join(f"    {command}) options='{' '.join(each)}' ;;" for command, each in options.items())
+    return f"""# Completion of untorn for bash.
+_untorn() {{
+  local word=${{COMP_WORDS[COMP_CWORD]}} options=
+  compopt +o nospace
+  if [[ $COMP_CWORD == 1 || ( $COMP_CWORD == 2 && ${{COMP_WORDS[1]}} == help ) ]]; then
+    mapfile -t COMPREPLY < <(compgen -W '{' '.join(options)}' -- "$word")
+    return
+  fi
+  case ${{COMP_WORDS[1]}} in
+{cases}
+  esac
+  if [[ $word == -* ]]; then
+    mapfile -t COMPREPLY < <(compgen -W "$options" -- "$word")
+    [[ ${{#COMPREPLY[@]}} == 1 && ${{COMPREPLY[0]}} == *= ]] && compopt -o nospace
+  else
+    mapfile -t COMPREPLY < <(compgen -f -- "$word")
+  fi
+}}
+complete -o filenames -F _untorn untorn
+"""
+
+
+def zsh_completion(commands, options):
+    described = "\n".join("    '{}:{}'".format(name, what.replace("'", "'\\''").replace(":", "\\:"))
+                          for name, what in commands)
+    cases = "\n".join(f"    {command}) compadd -S '' -- {' '.join(each)} ;;" for command, each in options.items() if each)
+    return f"""#compdef untorn
+# Completion of untorn for zsh.
+local -a commands=(
+{described}
+)
+if (( CURRENT == 2 )) || [[ $CURRENT == 3 && $words[2] == help ]]; then
+  _describe command commands
+elif [[ $PREFIX == -* ]]; then
+  case $words[2] in
+{cases}
+  esac
+else
+  _files
+fi
+"""
+
+
+def main():
+    if len(sys.argv) != 4:
+        print("usage: install_files.py PREFIX ROOT BINARIES", file=sys.stderr)
+        return 2
+    prefix, root, binaries = pathlib.Path(sys.argv[1]).absolute(), pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3])
+    destination = pathlib.Path(os.environ.get("DESTDIR", "") + str(prefix))
+    count = 0
+
+    def place(to, mode=0o644):
+        nonlocal count
+        count += 1
+        path = destination / to
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # A file in use, such as a library, is replaced and not written into.
+        if path.exists() or path.is_symlink():
+            path.unlink()
+        return path, mode
+
+    def copy(source, to, mode=0o644):
+        path, mode = place(to, mode)
+        shutil.copyfile(source, path)
+        path.chmod(mode)
+
+    def write(text, to):
+        path, mode = place(to)
+        path.write_text(text)
+        path.chmod(mode)
+
+    def link(target, to):
+        place(to)[0].symlink_to(target)
+
+    untorn = str((binaries / "tools/untorn").absolute())
+    version = subprocess.run([untorn, "--version"], check=True, stdout=subprocess.PIPE, text=True).stdout.split()[-1]
+
+    copy(untorn, "bin/untorn", 0o755)
+    for header in HEADERS:
+        copy(root / "untorn" / header, f"include/untorn/{header}")
+    copy(binaries / "integrations/c" / LIBRARY, f"lib/{LIBRARY}")
+    link(LIBRARY, "lib/libuntorn.so")
+    for module in MODULES:
+        copy(binaries / "integrations/sqlite" / module, f"lib/untorn/{module}")
+    for file in ["__init__.py", "py.typed"]:
+        copy(root / "integrations/python/untorn" / file, f"lib/python3/dist-packages/untorn/{file}")
+    copy(root / "LICENSE", "share/doc/untorn/LICENSE")
+    copy(root / "README.md", "share/doc/untorn/README.md")
+    copy(root / "CHANGELOG.md", "share/doc/untorn/CHANGELOG.md")
+    copy(root / "examples/pages.c", "share/doc/untorn/examples/pages.c")
+
+    places = f"prefix={prefix}\nlibdir=${{prefix}}/lib\nincludedir=${{prefix}}/include\n\n"
+    write(places + f"Name: untorn\nDescription: Store of objects whose writes are whole or not at all (C)\nVersion: {version}\n"
+          "Cflags: -I${includedir}\nLibs: -L${libdir} -luntorn\n", "lib/pkgconfig/untorn.pc")
+    write(places + f"Name: untorn-cpp\nDescription: Store of objects whose writes are whole or not at all (C++20)\n"
+          f"Version: {version}\nRequires: untorn = {version}, absl_status, absl_statusor\nCflags: -std=c++20\n",
+          "lib/pkgconfig/untorn-cpp.pc")
+
+    write(f"""# find_package(untorn): the targets untorn::c (untorn/c.h) and, with Abseil, untorn::untorn (untorn/store.h).
+get_filename_component(_untorn_prefix "${{CMAKE_CURRENT_LIST_DIR}}/../../.." ABSOLUTE)
+if(NOT TARGET untorn::c)
+  add_library(untorn::c SHARED IMPORTED)
+  set_target_properties(untorn::c PROPERTIES
+    IMPORTED_LOCATION "${{_untorn_prefix}}/lib/{LIBRARY}"
+    IMPORTED_SONAME "{LIBRARY}"
+    INTERFACE_INCLUDE_DIRECTORIES "${{_untorn_prefix}}/include")
+endif()
+find_package(absl QUIET)
+if(absl_FOUND AND NOT TARGET untorn::untorn)
+  add_library(untorn::untorn INTERFACE IMPORTED)
+  set_target_properties(untorn::untorn PROPERTIES
+    INTERFACE_LINK_LIBRARIES "untorn::c;absl::status;absl::statusor"
+    INTERFACE_COMPILE_FEATURES cxx_std_20)
+endif()
+unset(_untorn_prefix)
+""", "lib/cmake/untorn/untornConfig.cmake")
+    write(f"""set(PACKAGE_VERSION "{version}")
+if(PACKAGE_VERSION VERSION_LESS PACKAGE_FIND_VERSION)
+  set(PACKAGE_VERSION_COMPATIBLE FALSE)
+else()
+  set(PACKAGE_VERSION_COMPATIBLE TRUE)
+  if(PACKAGE_FIND_VERSION STREQUAL PACKAGE_VERSION)
+    set(PACKAGE_VERSION_EXACT TRUE)
+  endif()
+endif()
+""", "lib/cmake/untorn/untornConfigVersion.cmake")
+
+    commands = commands_of(untorn)
+    options = {}
+    write(man_page("untorn", version, "stores of objects whose writes are whole or not at all", help_of(untorn)),
+          "share/man/man1/untorn.1")
+    for command, what in commands:
+        text = "" if command == "help" else help_of(untorn, command)
+        options[command] = options_of(text)
+        if text:
+            write(man_page(f"untorn-{command}", version, what, text), f"share/man/man1/untorn-{command}.1")
+    write(bash_completion(options), "share/bash-completion/completions/untorn")
+    write(zsh_completion(commands, options), "share/zsh/site-functions/_untorn")
+    print(f"{count} files are installed under {destination}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
