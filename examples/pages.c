@@ -15,7 +15,8 @@ enum { PAGE_BYTES = 4096, TOTAL = 1000000 };
 
 struct page {
   int64_t amount;
-  char rest[PAGE_BYTES - sizeof(int64_t)];
+  int64_t transfers; /* that were made so far */
+  char rest[PAGE_BYTES - 2 * sizeof(int64_t)];
 };
 
 static void check(untorn_code code, const char* what) {
@@ -64,18 +65,21 @@ int main(int argc, char** argv) {
     untorn_transaction_free(made);
   }
   check(code, "pages");
+  read_pages(object, pages);
+  printf("%" PRId64 " transfers were made before\n", pages[0].transfers);
 
   for (i = 0; i < transfers; ++i) {
     untorn_transaction* transfer = NULL;
     read_pages(object, pages);
     pages[0].amount -= i;
     pages[1].amount += i;
+    pages[1].transfers = ++pages[0].transfers;
     check(untorn_transaction_begin(store, &transfer), "begin");
     check(untorn_transaction_write(transfer, object, 0, &pages[0], PAGE_BYTES), "write");
     check(untorn_transaction_write(transfer, object, PAGE_BYTES, &pages[1], PAGE_BYTES), "write");
     check(untorn_transaction_commit(transfer, UNTORN_SYNC), "commit");
     untorn_transaction_free(transfer);
-    if (i % 100 == 0) printf("%ld transfers are durable\n", i + 1), fflush(stdout);
+    if (i % 100 == 0) printf("%" PRId64 " transfers are durable\n", pages[0].transfers), fflush(stdout);
   }
   read_pages(object, pages);
   untorn_object_free(object);

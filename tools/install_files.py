@@ -31,7 +31,11 @@ def commands_of(untorn):
 
 
 def options_of(text):
-    return re.findall(r"^  (--[a-z-]+=?)", text, re.MULTILINE)
+    """The options of a command, each once; --[no-]sync is two."""
+    found = []
+    for no, name in re.findall(r"^  --(\[no-\])?([a-z-]+=?)", text, re.MULTILINE):
+        found += [f"--{name}"] + ([f"--no-{name}"] if no else [])
+    return list(dict.fromkeys(found))
 
 
 def man_page(title, version, what, text):
@@ -112,34 +116,40 @@ def main():
         print("usage: install_files.py PREFIX ROOT BINARIES", file=sys.stderr)
         return 2
     prefix, root, binaries = pathlib.Path(sys.argv[1]).absolute(), pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3])
-    destination = pathlib.Path(os.environ.get("DESTDIR", "") + str(prefix))
+    destdir = os.environ.get("DESTDIR")
+    destination = pathlib.Path((os.path.abspath(destdir) if destdir else "") + str(prefix))
     count = 0
+    os.umask(0o022)  # for everybody to read
 
-    def place(to, mode=0o644):
+    def place(to, make):
+        """Makes a file beside its place, and gives it its name when it is whole: a library in use stays as it is."""
         nonlocal count
         count += 1
         path = destination / to
         path.parent.mkdir(parents=True, exist_ok=True)
-        # A file in use, such as a library, is replaced and not written into.
-        if path.exists() or path.is_symlink():
-            path.unlink()
-        return path, mode
+        new = path.with_name(path.name + ".new")
+        new.unlink(missing_ok=True)
+        make(new)
+        os.replace(new, path)
 
     def copy(source, to, mode=0o644):
-        path, mode = place(to, mode)
-        shutil.copyfile(source, path)
-        path.chmod(mode)
+        def make(path):
+            shutil.copyfile(source, path)
+            path.chmod(mode)
+        place(to, make)
 
     def write(text, to):
-        path, mode = place(to)
-        path.write_text(text)
-        path.chmod(mode)
+        place(to, lambda path: path.write_text(text))
 
     def link(target, to):
-        place(to)[0].symlink_to(target)
+        place(to, lambda path: path.symlink_to(target))
 
     untorn = str((binaries / "tools/untorn").absolute())
     version = subprocess.run([untorn, "--version"], check=True, stdout=subprocess.PIPE, text=True).stdout.split()[-1]
+
+    # Where Debian's Python looks: in /usr in one folder for all versions, in /usr/local in one for each.
+    major_minor = "3" if str(prefix) == "/usr" else f"{sys.version_info.major}.{sys.version_info.minor}"
+    packages = f"lib/python{major_minor}/dist-packages"
 
     copy(untorn, "bin/untorn", 0o755)
     for header in HEADERS:
@@ -149,7 +159,7 @@ def main():
     for module in MODULES:
         copy(binaries / "integrations/sqlite" / module, f"lib/untorn/{module}")
     for file in ["__init__.py", "py.typed"]:
-        copy(root / "integrations/python/untorn" / file, f"lib/python3/dist-packages/untorn/{file}")
+        copy(root / "integrations/python/untorn" / file, f"{packages}/untorn/{file}")
     copy(root / "LICENSE", "share/doc/untorn/LICENSE")
     copy(root / "README.md", "share/doc/untorn/README.md")
     copy(root / "CHANGELOG.md", "share/doc/untorn/CHANGELOG.md")
@@ -157,7 +167,7 @@ def main():
 
     places = f"prefix={prefix}\nlibdir=${{prefix}}/lib\nincludedir=${{prefix}}/include\n\n"
     write(places + f"Name: untorn\nDescription: Store of objects whose writes are whole or not at all (C)\nVersion: {version}\n"
-          "Cflags: -I${includedir}\nLibs: -L${libdir} -luntorn\n", "lib/pkgconfig/untorn.pc")
+          "Cflags: -I\"${includedir}\"\nLibs: -L\"${libdir}\" -luntorn\n", "lib/pkgconfig/untorn.pc")
     write(places + f"Name: untorn-cpp\nDescription: Store of objects whose writes are whole or not at all (C++20)\n"
           f"Version: {version}\nRequires: untorn = {version}, absl_status, absl_statusor\nCflags: -std=c++20\n",
           "lib/pkgconfig/untorn-cpp.pc")

@@ -1,4 +1,5 @@
-/* The C API of untorn. It has every capability of the C++ API, and the promises of untorn/store.h.
+/* The C API of untorn, with the promises of untorn/store.h. Left out are choices of what a dump shows, and the counts of
+ * fsck and repair that nobody acts on.
  *
  *     untorn_store* store;
  *     if (untorn_store_open("pages.untorn", NULL, &store) != UNTORN_OK) return puts(untorn_message());
@@ -20,7 +21,8 @@
  * back must be the last call with the handle. One thread at a time may use a transaction.
  *
  * ABI: the struct_size of a struct is what the program was compiled with. Later versions add members at the end, and
- * 0 stands for the default of each member. Symbols have the version UNTORN_1. */
+ * 0 stands for the default of each member. A member that is not 0, and that the library does not know, is
+ * UNTORN_UNIMPLEMENTED. Unknown flags are UNTORN_INVALID_ARGUMENT. Symbols have the version UNTORN_1. */
 #ifndef UNTORN_C_H_
 #define UNTORN_C_H_
 
@@ -40,6 +42,7 @@ typedef struct untorn_transaction untorn_transaction;
 typedef enum untorn_code {
   UNTORN_OK = 0,
   UNTORN_CANCELLED = 1,
+  UNTORN_UNKNOWN = 2, /* an error of the operating system that has no code here */
   UNTORN_INVALID_ARGUMENT = 3,
   UNTORN_NOT_FOUND = 5,
   UNTORN_ALREADY_EXISTS = 6,
@@ -59,7 +62,7 @@ const char* untorn_version(void);
 /* The message of the last call of this thread that failed. Valid until the thread calls the library again. "" if no call
  * has failed. */
 const char* untorn_message(void);
-/* "NOT_FOUND" for UNTORN_NOT_FOUND. */
+/* "NOT_FOUND" for UNTORN_NOT_FOUND; "" for a number that is no code. */
 const char* untorn_code_name(untorn_code code);
 /* Gives back a string that the library has returned. */
 void untorn_free(char* string);
@@ -82,8 +85,8 @@ typedef enum untorn_log_level {
 } untorn_log_level;
 /* Called from any thread. `message` is valid during the call. */
 typedef void (*untorn_log_fn)(void* context, untorn_log_level level, const char* message);
-/* Called now and then by the thread of the call. The call ends with UNTORN_CANCELLED if the function returns 0, where the
- * call can be cancelled. */
+/* Called now and then by the thread of the call. Resize, trim and scrub end with UNTORN_CANCELLED if the function returns 0;
+ * create, fsck and repair go on. */
 typedef int (*untorn_progress_fn)(void* context, uint64_t done, uint64_t total);
 
 /* ---- Stores ---- */
@@ -162,8 +165,8 @@ typedef struct untorn_scrub_result {
 untorn_code untorn_store_scrub(untorn_store* store, const untorn_scrub_options* options,
                                untorn_scrub_result* result);
 
-/* What `untorn info --json` and `untorn stats --json` tell of the store, as JSON. The members have the names of StoreInfo
- * and Stats in untorn/options.h. */
+/* What `untorn info --json` and `untorn stats --json` tell of the store, as JSON. The names are those of StoreInfo and Stats
+ * in untorn/options.h. Stats come as "state", "since_open" and "change_sets_by_reason". */
 untorn_code untorn_store_info_json(untorn_store* store, char** json);
 untorn_code untorn_store_stats_json(untorn_store* store, char** json);
 
@@ -182,7 +185,7 @@ untorn_code untorn_object_size(const untorn_object* object, uint64_t* size);
 #define UNTORN_NOT_ATOMIC 2   /* each block of the write is an atomic write by itself */
 #define UNTORN_BYPASS_CACHE 4 /* does not keep the data in the cache */
 
-/* *got is how many bytes there were before the end of the object. */
+/* *got is how many bytes there were before the end of the object. `got` may be NULL. */
 untorn_code untorn_object_read(const untorn_object* object, uint64_t offset, void* out, size_t length,
                                int flags, size_t* got);
 untorn_code untorn_object_readv(const untorn_object* object, uint64_t offset, const struct iovec* out,
@@ -193,7 +196,7 @@ untorn_code untorn_object_writev(const untorn_object* object, uint64_t offset, c
                                  int count, int flags);
 
 /* Called once, from a thread of the library or from within the call. `message` is valid during the call, and "" after
- * UNTORN_OK. `got` is 0 after a write. */
+ * UNTORN_OK. `got` is 0 after a write. `done` may be NULL. */
 typedef void (*untorn_done_fn)(void* context, untorn_code code, const char* message, size_t got);
 /* Write_async copies the data before it returns. `out` must stay valid until `done` is called. */
 void untorn_object_write_async(const untorn_object* object, uint64_t offset, const void* data, size_t length,

@@ -42,7 +42,10 @@ std::string& Message() {
   return message;
 }
 
-untorn_code CodeOf(const absl::Status& status) { return static_cast<untorn_code>(status.raw_code()); }
+untorn_code CodeOf(const absl::Status& status) {
+  const auto code = static_cast<untorn_code>(status.raw_code());
+  return *untorn_code_name(code) == '\0' ? UNTORN_INTERNAL : code;
+}
 
 untorn_code Told(const absl::Status& status) {
   if (!status.ok()) Message() = std::string(status.message());
@@ -65,21 +68,43 @@ absl::StatusOr<Options> Read(const Options* from) {
   if (from == nullptr) return options;
   if (from->struct_size < sizeof(size_t)) return absl::InvalidArgumentError("struct_size is not set");
   std::memcpy(&options, from, std::min(from->struct_size, sizeof(options)));
+  // What this library does not know must be 0, which stands for the default.
+  for (size_t at = sizeof(options); at < from->struct_size; ++at) {
+    if (reinterpret_cast<const unsigned char*>(from)[at] != 0) {
+      return absl::UnimplementedError("an option is set that this version of the library does not know: " +
+                                      std::string(untorn::kVersion));
+    }
+  }
   return options;
 }
 
 // Writes as much of the result as the program knows.
 template <typename Result>
 absl::Status Fill(Result* to, Result result) {
-  if (to == nullptr) return Missing("the result");
   result.struct_size = to->struct_size;
-  if (result.struct_size < sizeof(size_t)) return absl::InvalidArgumentError("struct_size is not set");
   std::memcpy(to, &result, std::min(result.struct_size, sizeof(result)));
   return absl::OkStatus();
 }
 
 Durability DurabilityOf(int flags) {
   return (flags & UNTORN_SYNC) != 0 ? Durability::kSync : Durability::kBuffered;
+}
+absl::Status CheckFlags(int flags, int known) {
+  if ((flags & ~known) == 0) return absl::OkStatus();
+  return absl::InvalidArgumentError("unknown flags, or no durability: " + std::to_string(flags));
+}
+constexpr int kWriteFlags = UNTORN_SYNC | UNTORN_NOT_ATOMIC | UNTORN_BYPASS_CACHE;
+
+absl::Status CheckMemory(const void* memory, size_t length) {
+  return memory == nullptr && length > 0 ? Missing("the buffer") : absl::OkStatus();
+}
+absl::Status CheckPieces(const iovec* pieces, int count) {
+  if (count < 0) return absl::InvalidArgumentError("count is negative");
+  if (pieces == nullptr && count > 0) return Missing("the list of buffers");
+  for (int i = 0; i < count; ++i) {
+    if (absl::Status s = CheckMemory(pieces[i].iov_base, pieces[i].iov_len); !s.ok()) return s;
+  }
+  return absl::OkStatus();
 }
 untorn::WriteOptions WriteOptionsOf(int flags) {
   return {.atomic = (flags & UNTORN_NOT_ATOMIC) == 0,
@@ -131,7 +156,7 @@ std::string Text(const nlohmann::ordered_json& json) {
 }
 
 void Tell(untorn_done_fn done, void* context, const absl::Status& status, size_t got) {
-  done(context, CodeOf(status), std::string(status.message()).c_str(), got);
+  if (done != nullptr) done(context, CodeOf(status), std::string(status.message()).c_str(), got);
 }
 
 void TellFindings(const untorn_check_options& options, const untorn::FsckResult& result) {
@@ -142,9 +167,11 @@ void TellFindings(const untorn_check_options& options, const untorn::FsckResult&
 
 }  // namespace
 
-// Returns from the function if the argument is NULL.
+// Return from the function if the argument is NULL, or the status is an error.
 #define NEED(argument) \
   if ((argument) == nullptr) return Told(Missing(#argument))
+#define CHECKED(status) \
+  if (const absl::Status checked = (status); !checked.ok()) return Told(checked)
 
 extern "C" {
 
@@ -152,9 +179,39 @@ const char* untorn_version() { return untorn::kVersion.data(); }
 const char* untorn_message() { return Message().c_str(); }
 
 const char* untorn_code_name(untorn_code code) {
-  static thread_local std::string name;
-  name = absl::StatusCodeToString(static_cast<absl::StatusCode>(code));
-  return name.c_str();
+  switch (code) {
+    case UNTORN_OK:
+      return "OK";
+    case UNTORN_CANCELLED:
+      return "CANCELLED";
+    case UNTORN_UNKNOWN:
+      return "UNKNOWN";
+    case UNTORN_INVALID_ARGUMENT:
+      return "INVALID_ARGUMENT";
+    case UNTORN_NOT_FOUND:
+      return "NOT_FOUND";
+    case UNTORN_ALREADY_EXISTS:
+      return "ALREADY_EXISTS";
+    case UNTORN_PERMISSION_DENIED:
+      return "PERMISSION_DENIED";
+    case UNTORN_RESOURCE_EXHAUSTED:
+      return "RESOURCE_EXHAUSTED";
+    case UNTORN_FAILED_PRECONDITION:
+      return "FAILED_PRECONDITION";
+    case UNTORN_ABORTED:
+      return "ABORTED";
+    case UNTORN_OUT_OF_RANGE:
+      return "OUT_OF_RANGE";
+    case UNTORN_UNIMPLEMENTED:
+      return "UNIMPLEMENTED";
+    case UNTORN_INTERNAL:
+      return "INTERNAL";
+    case UNTORN_UNAVAILABLE:
+      return "UNAVAILABLE";
+    case UNTORN_DATA_LOSS:
+      return "DATA_LOSS";
+  }
+  return "";
 }
 
 void untorn_free(char* string) { delete[] string; }
@@ -210,12 +267,14 @@ untorn_code untorn_store_rename(untorn_store* store, const char* from, const cha
   NEED(store);
   NEED(from);
   NEED(to);
+  CHECKED(CheckFlags(durability, UNTORN_SYNC));
   return Call([&] { return store->store->Rename(from, to, DurabilityOf(durability)); });
 }
 
 untorn_code untorn_store_remove(untorn_store* store, const char* name, untorn_durability durability) {
   NEED(store);
   NEED(name);
+  CHECKED(CheckFlags(durability, UNTORN_SYNC));
   return Call([&] { return store->store->Remove(name, DurabilityOf(durability)); });
 }
 
@@ -274,6 +333,7 @@ untorn_code untorn_store_scrub(untorn_store* store, const untorn_scrub_options* 
                                untorn_scrub_result* result) {
   NEED(store);
   NEED(result);
+  if (result->struct_size < sizeof(size_t)) return Told(absl::InvalidArgumentError("struct_size is not set"));
   return Call([&]() -> absl::Status {
     const absl::StatusOr<untorn_scrub_options> o = Read(options);
     if (!o.ok()) return o.status();
@@ -310,6 +370,7 @@ untorn_code untorn_object_create(untorn_store* store, const char* name, untorn_d
   NEED(store);
   NEED(name);
   NEED(object);
+  CHECKED(CheckFlags(durability, UNTORN_SYNC));
   return Call([&] { return Hand(store->store->CreateObject(name, DurabilityOf(durability)), object); });
 }
 
@@ -331,12 +392,15 @@ untorn_code untorn_object_name(const untorn_object* object, char** name) {
 
 untorn_code untorn_object_size(const untorn_object* object, uint64_t* size) {
   NEED(object);
+  NEED(size);
   return Call([&] { return Hand(object->object.Size(), size); });
 }
 
 untorn_code untorn_object_read(const untorn_object* object, uint64_t offset, void* out, size_t length,
                                int flags, size_t* got) {
   NEED(object);
+  CHECKED(CheckMemory(out, length));
+  CHECKED(CheckFlags(flags, UNTORN_BYPASS_CACHE));
   return Call(
       [&] { return Hand(object->object.Read(offset, Bytes(out, length), ReadOptionsOf(flags)), got); });
 }
@@ -344,7 +408,8 @@ untorn_code untorn_object_read(const untorn_object* object, uint64_t offset, voi
 untorn_code untorn_object_readv(const untorn_object* object, uint64_t offset, const struct iovec* out,
                                 int count, int flags, size_t* got) {
   NEED(object);
-  if (count < 0) return Told(absl::InvalidArgumentError("count is negative"));
+  CHECKED(CheckPieces(out, count));
+  CHECKED(CheckFlags(flags, UNTORN_BYPASS_CACHE));
   return Call([&] {
     return Hand(object->object.ReadV(offset, {out, static_cast<size_t>(count)}, ReadOptionsOf(flags)), got);
   });
@@ -353,13 +418,16 @@ untorn_code untorn_object_readv(const untorn_object* object, uint64_t offset, co
 untorn_code untorn_object_write(const untorn_object* object, uint64_t offset, const void* data, size_t length,
                                 int flags) {
   NEED(object);
+  CHECKED(CheckMemory(data, length));
+  CHECKED(CheckFlags(flags, kWriteFlags));
   return Call([&] { return object->object.Write(offset, Bytes(data, length), WriteOptionsOf(flags)); });
 }
 
 untorn_code untorn_object_writev(const untorn_object* object, uint64_t offset, const struct iovec* data,
                                  int count, int flags) {
   NEED(object);
-  if (count < 0) return Told(absl::InvalidArgumentError("count is negative"));
+  CHECKED(CheckPieces(data, count));
+  CHECKED(CheckFlags(flags, kWriteFlags));
   return Call([&] {
     return object->object.WriteV(offset, {data, static_cast<size_t>(count)}, WriteOptionsOf(flags));
   });
@@ -367,14 +435,18 @@ untorn_code untorn_object_writev(const untorn_object* object, uint64_t offset, c
 
 void untorn_object_write_async(const untorn_object* object, uint64_t offset, const void* data, size_t length,
                                int flags, untorn_done_fn done, void* context) {
-  if (object == nullptr) return Tell(done, context, Missing("object"), 0);
+  absl::Status checked = object == nullptr ? Missing("object") : CheckMemory(data, length);
+  checked.Update(CheckFlags(flags, kWriteFlags));
+  if (!checked.ok()) return Tell(done, context, checked, 0);
   object->object.WriteAsync(offset, Bytes(data, length), WriteOptionsOf(flags),
                             [=](const absl::Status& status) { Tell(done, context, status, 0); });
 }
 
 void untorn_object_read_async(const untorn_object* object, uint64_t offset, void* out, size_t length,
                               int flags, untorn_done_fn done, void* context) {
-  if (object == nullptr) return Tell(done, context, Missing("object"), 0);
+  absl::Status checked = object == nullptr ? Missing("object") : CheckMemory(out, length);
+  checked.Update(CheckFlags(flags, UNTORN_BYPASS_CACHE));
+  if (!checked.ok()) return Tell(done, context, checked, 0);
   object->object.ReadAsync(
       offset, Bytes(out, length), ReadOptionsOf(flags),
       [=](const absl::StatusOr<size_t>& got) { Tell(done, context, got.status(), got.ok() ? *got : 0); });
@@ -382,11 +454,13 @@ void untorn_object_read_async(const untorn_object* object, uint64_t offset, void
 
 untorn_code untorn_object_truncate(const untorn_object* object, uint64_t size, untorn_durability durability) {
   NEED(object);
+  CHECKED(CheckFlags(durability, UNTORN_SYNC));
   return Call([&] { return object->object.Truncate(size, DurabilityOf(durability)); });
 }
 untorn_code untorn_object_punch_hole(const untorn_object* object, uint64_t offset, uint64_t length,
                                      untorn_durability durability) {
   NEED(object);
+  CHECKED(CheckFlags(durability, UNTORN_SYNC));
   return Call([&] { return object->object.PunchHole(offset, length, DurabilityOf(durability)); });
 }
 untorn_code untorn_object_preallocate(const untorn_object* object, uint64_t offset, uint64_t length) {
@@ -417,6 +491,7 @@ void untorn_transaction_free(untorn_transaction* transaction) { delete transacti
 
 untorn_code untorn_transaction_commit(untorn_transaction* transaction, untorn_durability durability) {
   NEED(transaction);
+  CHECKED(CheckFlags(durability, UNTORN_SYNC));
   return Call([&] { return transaction->transaction.Commit(DurabilityOf(durability)); });
 }
 
@@ -459,6 +534,7 @@ untorn_code untorn_transaction_read(untorn_transaction* transaction, const untor
                                     uint64_t offset, void* out, size_t length, size_t* got) {
   NEED(transaction);
   NEED(object);
+  CHECKED(CheckMemory(out, length));
   return Call(
       [&] { return Hand(transaction->transaction.Read(object->object, offset, Bytes(out, length)), got); });
 }
@@ -467,6 +543,7 @@ untorn_code untorn_transaction_write(untorn_transaction* transaction, const unto
                                      uint64_t offset, const void* data, size_t length) {
   NEED(transaction);
   NEED(object);
+  CHECKED(CheckMemory(data, length));
   return Call([&] { return transaction->transaction.Write(object->object, offset, Bytes(data, length)); });
 }
 
@@ -488,6 +565,7 @@ untorn_code untorn_transaction_size(untorn_transaction* transaction, const untor
                                     uint64_t* size) {
   NEED(transaction);
   NEED(object);
+  NEED(size);
   return Call([&] { return Hand(transaction->transaction.Size(object->object), size); });
 }
 

@@ -11,7 +11,8 @@ fail() {
   exit 1
 }
 
-python3 "$install" "$PWD/there" "$root" "$(dirname "$(dirname "$untorn")")" >told || fail "install: $(cat told)"
+(umask 077 && python3 "$install" "$PWD/there" "$root" "$(dirname "$(dirname "$untorn")")") >told || fail "install: $(cat told)"
+[[ -z $(find there ! -perm -o=r) ]] || fail "not everybody can read $(find there ! -perm -o=r)"
 export PKG_CONFIG_PATH=$PWD/there/lib/pkgconfig PATH=$PWD/there/bin:$PATH PYTHONDONTWRITEBYTECODE=1
 version=$(untorn --version | awk '{print $NF}')
 [[ $(pkg-config --modversion untorn) == "$version" ]] || fail "pkg-config has version $(pkg-config --modversion untorn)"
@@ -40,12 +41,12 @@ build/c_cmake c.untorn 20 | grep -q 'the sum is right' || fail "CMake, C"
 rm cpp.untorn && build/cpp_cmake cpp.untorn || fail "CMake, C++"
 
 # ---- Python and SQLite ----
-PYTHONPATH=$PWD/there/lib/python3/dist-packages python3 -c '
+PYTHONPATH=$(echo "$PWD"/there/lib/python3.*/dist-packages) python3 -c '
 import untorn
 with untorn.open("c.untorn") as store:
     print([o.name for o in store], untorn.version())' >told || fail Python
 [[ $(cat told) == "['pages'] $version" ]] || fail "Python: $(cat told)"
-PYTHONPATH=$PWD/there/lib/python3/dist-packages python3 -c '
+PYTHONPATH=$(echo "$PWD"/there/lib/python3.*/dist-packages) python3 -c '
 import sqlite3, untorn
 untorn.register_sqlite()
 sqlite3.connect("file:python.db?vfs=untorn&store=sqlite.untorn", uri=True).execute("CREATE TABLE t(x)")' || fail "Python and SQLite"
@@ -73,10 +74,13 @@ complete() { # WORDS...: what completion offers for the last
 [[ $(complete untorn help sc) == scrub ]] || fail "completion of help sc"
 [[ $(complete untorn fsck --re) == --repair ]] || fail "completion of fsck --re: $(complete untorn fsck --re)"
 [[ $(complete untorn create --si) == --size= ]] || fail "completion of create --si: $(complete untorn create --si)"
+[[ $(complete untorn write --no-s) == --no-sync ]] || fail "completion of write --no-s: $(complete untorn write --no-s)"
 [[ $(complete untorn fsck c.unt) == c.untorn ]] || fail "completion of files"
 
 # ---- Once more, into a folder of a package ----
-DESTDIR=$PWD/package python3 "$install" /usr "$root" "$(dirname "$(dirname "$untorn")")" >told || fail "$(cat told)"
+[[ -f package/usr/lib/python3/dist-packages/untorn/__init__.py ]] && fail "a package before it is made"
+DESTDIR=package python3 "$install" /usr "$root" "$(dirname "$(dirname "$untorn")")" >told || fail "$(cat told)"
+[[ -f package/usr/lib/python3/dist-packages/untorn/__init__.py ]] || fail "no Python package in /usr"
 grep -q '^prefix=/usr$' package/usr/lib/pkgconfig/untorn.pc || fail "$(cat package/usr/lib/pkgconfig/untorn.pc)"
 [[ -z $(grep -rIl "$PWD" package) ]] || fail "these tell where they were made: $(grep -rIl "$PWD" package)"
 echo PASSED

@@ -12,7 +12,8 @@
 
 The package calls libuntorn.so.1 by its C API (untorn/c.h), which has the promises, the errors and the threading rules.
 Sizes and offsets are in bytes. What is written may be any object with the buffer protocol: bytes, memoryview, mmap, numpy
-arrays. Calls release the interpreter's lock, so threads read and write at the same time.
+arrays. Calls release the interpreter's lock, so threads read and write at the same time. Closing a store waits for the calls of
+other threads. Stores that are open when the program ends are closed.
 
 Errors are exceptions of class untorn.Error, or of a class below it. Some of those are also what Python programs expect:
 untorn.NotFound is a FileNotFoundError, untorn.AlreadyExists a FileExistsError.
@@ -20,11 +21,15 @@ untorn.NotFound is a FileNotFoundError, untorn.AlreadyExists a FileExistsError.
 UNTORN_LIBRARY names the library where the system does not find it, and UNTORN_SQLITE_LIBRARY that of register_sqlite().
 """
 
+import atexit
+import contextlib
 import ctypes
-import ctypes.util
 import enum
+import itertools
 import json
 import os
+import sys
+import threading
 import weakref
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple, Type, Union
 
@@ -39,7 +44,9 @@ Progress = Callable[[int, int], Any]
 
 
 class Error(Exception):
-    """An error of the library. The message has the object, the range and the cause."""
+    """An error of the library. The message has the object, the range and the cause, and `code` is that of untorn/c.h."""
+
+    code = 0
 
 
 class Cancelled(Error):
@@ -208,7 +215,9 @@ def version() -> str:
 def _check(code: int) -> None:
     if code == 0:
         return
-    raise _ERRORS.get(code, Error)(os.fsdecode(_lib.untorn_message()))
+    error = _ERRORS.get(code, Error)(os.fsdecode(_lib.untorn_message()))
+    error.code = code
+    raise error
 
 
 def _name(name: Union[str, bytes]) -> bytes:
@@ -220,7 +229,10 @@ def _name(name: Union[str, bytes]) -> bytes:
 
 
 def _path(path: Union[str, bytes, "os.PathLike[str]"]) -> bytes:
-    return os.fsencode(path)
+    encoded = os.fsencode(path)
+    if b"\0" in encoded:
+        raise InvalidArgument("a path has a NUL byte")
+    return encoded
 
 
 def _take(text: ctypes.c_void_p) -> bytes:
@@ -230,38 +242,45 @@ def _take(text: ctypes.c_void_p) -> bytes:
         _lib.untorn_free(text)
 
 
-class _Pinned:
-    """The memory of an object with the buffer protocol, while a call uses it."""
-
-    def __init__(self, buffer: Buffer, writable: bool) -> None:
-        self._view = memoryview(buffer).cast("B") if memoryview(buffer).contiguous else None
-        if self._view is None:
-            raise InvalidArgument("the buffer is not contiguous")
-        if writable and self._view.readonly:
+@contextlib.contextmanager
+def _pinned(buffer: Buffer, writable: bool) -> Iterator[Tuple[Any, ctypes.c_size_t]]:
+    """The address and the length of an object with the buffer protocol, which stays where it is meanwhile."""
+    try:
+        view = memoryview(buffer).cast("B")
+    except TypeError as error:
+        raise InvalidArgument(f"the data has no bytes in a row: {error}") from error
+    anchor: Any = None
+    try:
+        if writable and view.readonly:
             raise InvalidArgument("the buffer is read-only")
-        self.length = self._view.nbytes
-        if isinstance(buffer, bytes):
-            self.pointer: Any = ctypes.cast(ctypes.c_char_p(buffer), ctypes.c_void_p)
-        elif self._view.readonly:
-            self._copy = bytes(self._view)
-            self.pointer = ctypes.cast(ctypes.c_char_p(self._copy), ctypes.c_void_p)
+        if view.nbytes == 0:
+            pointer: Any = None
+        elif view.readonly:
+            anchor = buffer if isinstance(buffer, bytes) else bytes(view)
+            pointer = ctypes.cast(ctypes.c_char_p(anchor), ctypes.c_void_p)
         else:
-            self._array = (ctypes.c_char * self.length).from_buffer(self._view)
-            # Not by ctypes.cast(): it would keep the memory beyond the call.
-            self.pointer = ctypes.c_void_p(ctypes.addressof(self._array))
+            anchor = ctypes.c_char.from_buffer(view)
+            pointer = ctypes.c_void_p(ctypes.addressof(anchor))
+        yield pointer, ctypes.c_size_t(view.nbytes)
+    finally:
+        # An exception may keep this frame, and must not keep the memory.
+        anchor = None
+        view.release()
 
 
 class _Callback:
-    """A Python function that the library calls. An exception of the function ends the call, and is raised behind it."""
+    """A Python function that the library calls. An exception of the function ends the call where it can be cancelled, and is
+    raised behind it."""
 
-    def __init__(self, prototype: Any, function: Optional[Callable[..., Any]]) -> None:
+    def __init__(self, prototype: Any, function: Optional[Callable[..., Any]],
+                 goes_on: Callable[[], bool] = lambda: True) -> None:
         self.error: Optional[BaseException] = None
         if function is None:
             self.c = prototype(0)
             return
 
         def call(_context: Any, *arguments: Any) -> Any:
-            if self.error is not None:
+            if self.error is not None or not goes_on():
                 return 0
             try:
                 return 0 if function(*arguments) is False else 1
@@ -278,87 +297,17 @@ class _Callback:
         _check(code)
 
 
-class Object:
-    """A handle to an object. Valid until its store is closed."""
+def _log_callback(log: Optional[Callable[[int, str], Any]]) -> Any:
+    if log is None:
+        return _LOG(0)
 
-    def __init__(self, store: "Store", handle: ctypes.c_void_p) -> None:
-        self._store = store
-        self._handle: Optional[ctypes.c_void_p] = handle
-        store._objects.add(self)
+    def call(_context: Any, level: int, message: bytes) -> None:
+        try:
+            log(level, os.fsdecode(message))
+        except BaseException:  # pylint: disable=broad-except
+            sys.excepthook(*sys.exc_info())
 
-    def _open(self) -> ctypes.c_void_p:
-        if self._handle is None:
-            raise FailedPrecondition("the store is closed")
-        return self._handle
-
-    def _free(self) -> None:
-        if self._handle is not None:
-            _lib.untorn_object_free(self._handle)
-            self._handle = None
-
-    def __del__(self) -> None:
-        if getattr(self, "_handle", None) is not None:
-            self._free()
-
-    @property
-    def id(self) -> int:
-        """The number of the object, which no other object of the store ever has."""
-        return _lib.untorn_object_id(self._open())
-
-    @property
-    def name(self) -> str:
-        """The name now."""
-        text = ctypes.c_void_p()
-        _check(_lib.untorn_object_name(self._open(), ctypes.byref(text)))
-        return os.fsdecode(_take(text))
-
-    @property
-    def size(self) -> int:
-        """The size now, in bytes."""
-        size = ctypes.c_uint64()
-        _check(_lib.untorn_object_size(self._open(), ctypes.byref(size)))
-        return size.value
-
-    def read(self, offset: int, length: int, *, bypass_cache: bool = False) -> bytes:
-        """Returns what there is of `length` bytes from `offset` on."""
-        length = max(0, min(length, self.size - offset))
-        out = bytearray(length)
-        got = self.readinto(offset, out, bypass_cache=bypass_cache) if length > 0 else 0
-        return bytes(memoryview(out)[:got])
-
-    def readinto(self, offset: int, out: Buffer, *, bypass_cache: bool = False) -> int:
-        """Reads into a writable buffer. Returns how many bytes there were before the end of the object."""
-        pinned, got = _Pinned(out, True), ctypes.c_size_t()
-        _check(_lib.untorn_object_read(self._open(), _u64(offset), pinned.pointer, ctypes.c_size_t(pinned.length),
-                                       4 if bypass_cache else 0, ctypes.byref(got)))
-        return got.value
-
-    def write(self, offset: int, data: Buffer, *, sync: bool = False, atomic: bool = True,
-              bypass_cache: bool = False) -> None:
-        """Writes `data`, whole or not at all. With `sync`, returns when the data is durable."""
-        pinned = _Pinned(data, False)
-        flags = (1 if sync else 0) | (0 if atomic else 2) | (4 if bypass_cache else 0)
-        _check(_lib.untorn_object_write(self._open(), _u64(offset), pinned.pointer, ctypes.c_size_t(pinned.length),
-                                        flags))
-
-    def truncate(self, size: int, *, sync: bool = False) -> None:
-        """Sets the size."""
-        _check(_lib.untorn_object_truncate(self._open(), _u64(size), int(sync)))
-
-    def punch_hole(self, offset: int, length: int, *, sync: bool = False) -> None:
-        """Makes the range read as zeros, and gives its space back."""
-        _check(_lib.untorn_object_punch_hole(self._open(), _u64(offset), _u64(length), int(sync)))
-
-    def preallocate(self, offset: int, length: int) -> None:
-        """Allocates space for the range. Durable when the call returns."""
-        _check(_lib.untorn_object_preallocate(self._open(), _u64(offset), _u64(length)))
-
-    def sync(self, offset: Optional[int] = None, length: Optional[int] = None) -> None:
-        """Returns when everything of the object, or of the range, is durable that was accepted before."""
-        if offset is None or length is None:
-            _check(_lib.untorn_object_sync(self._open()))
-        else:
-            _check(_lib.untorn_object_sync_range(self._open(), _u64(offset), _u64(length)))
+    return _LOG(call)
 
 
 def _u64(number: int) -> ctypes.c_uint64:
@@ -367,21 +316,207 @@ def _u64(number: int) -> ctypes.c_uint64:
     return ctypes.c_uint64(number)
 
 
-class Transaction:
+class _Handles:
+    """The handles of one open store, and the calls that use it. Everything is given back once, when nothing uses it.
+
+    The store is left alone in a child process, where nothing of it works.
+    """
+
+    def __init__(self, store: ctypes.c_void_p) -> None:
+        self._store = store
+        self._objects: Dict[int, int] = {}  # addresses, by numbers that never come back
+        self._transactions: Dict[int, int] = {}
+        self._numbers = itertools.count()
+        self._lock = threading.RLock()  # a finalizer may run within any of these methods
+        self._unused = threading.Condition(self._lock)
+        self._calls: Dict[int, int] = {}  # by thread
+        self._closing = False
+        self._process = os.getpid()
+
+    def mine(self) -> bool:
+        """False in a child process."""
+        return os.getpid() == self._process
+
+    def goes_on(self) -> bool:
+        """False when the store is being closed."""
+        return not self._closing
+
+    @contextlib.contextmanager
+    def call(self) -> Iterator[ctypes.c_void_p]:
+        """While it lasts, the store is not closed."""
+        if not self.mine():
+            raise FailedPrecondition("the store was opened by the process that this one was forked from")
+        thread = threading.get_ident()
+        with self._lock:
+            if self._closing:
+                raise FailedPrecondition("the store is closed")
+            self._calls[thread] = self._calls.get(thread, 0) + 1
+        try:
+            yield self._store
+        finally:
+            with self._lock:
+                self._calls[thread] -= 1
+                if self._calls[thread] == 0:
+                    del self._calls[thread]
+                self._unused.notify_all()
+
+    def add(self, handles: str, handle: ctypes.c_void_p) -> int:
+        """Takes over an object or a transaction. Returns its number."""
+        number = next(self._numbers)
+        with self._lock:
+            getattr(self, handles)[number] = handle.value
+        return number
+
+    def find(self, handles: str, number: int) -> Optional[int]:
+        """The address, or None when it was given back."""
+        return getattr(self, handles).get(number)
+
+    def free(self, handles: str, number: int) -> None:
+        """Gives an object or a transaction back, unless that was done."""
+        if not self.mine():
+            return
+        with self._lock:
+            handle = getattr(self, handles).pop(number, None)
+            if handle is not None:
+                give_back = _lib.untorn_object_free if handles == "_objects" else _lib.untorn_transaction_free
+                give_back(ctypes.c_void_p(handle))
+
+    def close(self) -> int:
+        """Waits for the calls of other threads, gives everything back, and returns the code of the close."""
+        if not self.mine():
+            return 0
+        with self._lock:
+            if threading.get_ident() in self._calls:
+                raise FailedPrecondition("a store cannot be closed from within one of its calls")
+            if self._closing:
+                return 0
+            self._closing = True
+            while self._calls:
+                self._unused.wait()
+            for handles in ("_transactions", "_objects"):
+                for number in list(getattr(self, handles)):
+                    self.free(handles, number)
+        return _lib.untorn_store_close(self._store)
+
+
+class _Handle:
+    """What an Object and a Transaction have in common. It cannot be copied, because its handle is given back once."""
+
+    _KIND = "_objects"
+
+    def __init__(self, handles: _Handles, handle: ctypes.c_void_p) -> None:
+        self._handles = handles
+        self._number = handles.add(self._KIND, handle)
+
+    def __reduce__(self) -> Any:
+        raise TypeError(f"a {type(self).__name__} of untorn cannot be copied or pickled")
+
+    def __del__(self) -> None:
+        if hasattr(self, "_number"):
+            self._free()
+
+    def _free(self) -> None:
+        self._handles.free(self._KIND, self._number)
+
+    @contextlib.contextmanager
+    def _use(self) -> Iterator[ctypes.c_void_p]:
+        with self._handles.call():
+            handle = self._handles.find(self._KIND, self._number)
+            if handle is None:
+                raise FailedPrecondition("the transaction is finished")
+            yield ctypes.c_void_p(handle)
+
+
+def _text(call: Callable[..., int], handle: ctypes.c_void_p) -> bytes:
+    text = ctypes.c_void_p()
+    _check(call(handle, ctypes.byref(text)))
+    return _take(text)
+
+
+def _flag(sync: Any) -> int:
+    return 1 if sync else 0
+
+
+class Object(_Handle):
+    """A handle to an object. Valid until its store is closed."""
+
+    @property
+    def id(self) -> int:
+        """The number of the object, which no other object of the store ever has."""
+        with self._use() as handle:
+            return _lib.untorn_object_id(handle)
+
+    @property
+    def name(self) -> str:
+        """The name now."""
+        with self._use() as handle:
+            return os.fsdecode(_text(_lib.untorn_object_name, handle))
+
+    @property
+    def size(self) -> int:
+        """The size now, in bytes."""
+        size = ctypes.c_uint64()
+        with self._use() as handle:
+            _check(_lib.untorn_object_size(handle, ctypes.byref(size)))
+        return size.value
+
+    def read(self, offset: int, length: int, *, bypass_cache: bool = False) -> bytes:
+        """Returns what there is of `length` bytes from `offset` on."""
+        out = bytearray(max(0, min(_u64(length).value, self.size - _u64(offset).value)))
+        got = self.readinto(offset, out, bypass_cache=bypass_cache)
+        return bytes(memoryview(out)[:got])
+
+    def readinto(self, offset: int, out: Buffer, *, bypass_cache: bool = False) -> int:
+        """Reads into a writable buffer. Returns how many bytes there were before the end of the object."""
+        got = ctypes.c_size_t()
+        with self._use() as handle, _pinned(out, True) as (pointer, length):
+            _check(_lib.untorn_object_read(handle, _u64(offset), pointer, length, 4 if bypass_cache else 0,
+                                           ctypes.byref(got)))
+        return got.value
+
+    def write(self, offset: int, data: Buffer, *, sync: bool = False, atomic: bool = True,
+              bypass_cache: bool = False) -> None:
+        """Writes `data`, whole or not at all. With `sync`, returns when the data is durable."""
+        flags = _flag(sync) | (0 if atomic else 2) | (4 if bypass_cache else 0)
+        with self._use() as handle, _pinned(data, False) as (pointer, length):
+            _check(_lib.untorn_object_write(handle, _u64(offset), pointer, length, flags))
+
+    def truncate(self, size: int, *, sync: bool = False) -> None:
+        """Sets the size."""
+        with self._use() as handle:
+            _check(_lib.untorn_object_truncate(handle, _u64(size), _flag(sync)))
+
+    def punch_hole(self, offset: int, length: int, *, sync: bool = False) -> None:
+        """Makes the range read as zeros, and gives its space back."""
+        with self._use() as handle:
+            _check(_lib.untorn_object_punch_hole(handle, _u64(offset), _u64(length), _flag(sync)))
+
+    def preallocate(self, offset: int, length: int) -> None:
+        """Allocates space for the range. Durable when the call returns."""
+        with self._use() as handle:
+            _check(_lib.untorn_object_preallocate(handle, _u64(offset), _u64(length)))
+
+    def sync(self, offset: Optional[int] = None, length: Optional[int] = None) -> None:
+        """Returns when everything of the object, or of the range, is durable that was accepted before."""
+        with self._use() as handle:
+            if offset is None or length is None:
+                _check(_lib.untorn_object_sync(handle))
+            else:
+                _check(_lib.untorn_object_sync_range(handle, _u64(offset), _u64(length)))
+
+
+class Transaction(_Handle):
     """A list of changes that commits whole or not at all. As a context manager, it commits at the end of the block, or
-    is abandoned if the block raises."""
+    is abandoned if the block raises. One thread at a time may use it."""
 
-    def __init__(self, store: "Store", sync: bool) -> None:
-        self._store, self._sync = store, sync
+    _KIND = "_transactions"
+
+    def __init__(self, handles: _Handles, sync: bool) -> None:
+        self._sync, self._ended = sync, False
         handle = ctypes.c_void_p()
-        _check(_lib.untorn_transaction_begin(store._open(), ctypes.byref(handle)))
-        self._handle: Optional[ctypes.c_void_p] = handle
-        store._transactions.add(self)
-
-    def _open(self) -> ctypes.c_void_p:
-        if self._handle is None:
-            raise FailedPrecondition("the transaction is finished")
-        return self._handle
+        with handles.call() as store:
+            _check(_lib.untorn_transaction_begin(store, ctypes.byref(handle)))
+            super().__init__(handles, handle)
 
     def __enter__(self) -> "Transaction":
         return self
@@ -389,105 +524,100 @@ class Transaction:
     def __exit__(self, kind: Any, value: Any, trace: Any) -> None:
         if kind is not None:
             self.abandon()
-        elif self._handle is not None:
+        elif not self._ended:
             self.commit()
-
-    def __del__(self) -> None:
-        if getattr(self, "_handle", None) is not None:
-            self.abandon()
 
     def commit(self) -> None:
         """Commits all changes or none. The transaction is finished then."""
         try:
-            _check(_lib.untorn_transaction_commit(self._open(), int(self._sync)))
+            with self._use() as handle:
+                _check(_lib.untorn_transaction_commit(handle, _flag(self._sync)))
         finally:
             self.abandon()
 
     def abandon(self) -> None:
         """Drops the changes, unless they are committed."""
-        if self._handle is not None:
-            _lib.untorn_transaction_free(self._handle)
-            self._handle = None
-            self._store._transactions.discard(self)
+        self._ended = True
+        self._free()
 
     def absorb(self, other: "Transaction") -> None:
         """Takes over the changes of another transaction of the store, which is finished then."""
-        _check(_lib.untorn_transaction_absorb(self._open(), other._open()))
+        with self._use() as handle, other._use() as taken:
+            _check(_lib.untorn_transaction_absorb(handle, taken))
         other.abandon()
 
     def create(self, name: Union[str, bytes]) -> Object:
         """Creates an object, which only this transaction can use until it has committed."""
-        handle = ctypes.c_void_p()
-        _check(_lib.untorn_transaction_create(self._open(), _name(name), ctypes.byref(handle)))
-        return Object(self._store, handle)
+        made = ctypes.c_void_p()
+        with self._use() as handle:
+            _check(_lib.untorn_transaction_create(handle, _name(name), ctypes.byref(made)))
+            return Object(self._handles, made)
 
     def open(self, name: Union[str, bytes]) -> Object:
         """Opens an object by the name that it has in the transaction."""
-        handle = ctypes.c_void_p()
-        _check(_lib.untorn_transaction_open(self._open(), _name(name), ctypes.byref(handle)))
-        return Object(self._store, handle)
+        opened = ctypes.c_void_p()
+        with self._use() as handle:
+            _check(_lib.untorn_transaction_open(handle, _name(name), ctypes.byref(opened)))
+            return Object(self._handles, opened)
 
     def rename(self, old: Union[str, bytes], new: Union[str, bytes]) -> None:
         """Gives an object another name."""
-        _check(_lib.untorn_transaction_rename(self._open(), _name(old), _name(new)))
+        with self._use() as handle:
+            _check(_lib.untorn_transaction_rename(handle, _name(old), _name(new)))
 
     def remove(self, name: Union[str, bytes]) -> None:
         """Removes an object."""
-        _check(_lib.untorn_transaction_remove(self._open(), _name(name)))
+        with self._use() as handle:
+            _check(_lib.untorn_transaction_remove(handle, _name(name)))
 
     def read(self, obj: Object, offset: int, length: int) -> bytes:
         """Returns what the transaction sees of the range."""
-        length = max(0, min(length, self.size(obj) - offset))
-        if length == 0:
-            return b""
-        out, got = bytearray(length), ctypes.c_size_t()
-        pinned = _Pinned(out, True)
-        _check(_lib.untorn_transaction_read(self._open(), obj._open(), _u64(offset), pinned.pointer,
-                                            ctypes.c_size_t(length), ctypes.byref(got)))
+        out = bytearray(max(0, min(_u64(length).value, self.size(obj) - _u64(offset).value)))
+        got = ctypes.c_size_t()
+        with self._use() as handle, obj._use() as of, _pinned(out, True) as (pointer, size):
+            _check(_lib.untorn_transaction_read(handle, of, _u64(offset), pointer, size, ctypes.byref(got)))
         return bytes(memoryview(out)[:got.value])
 
     def write(self, obj: Object, offset: int, data: Buffer) -> None:
         """Writes data."""
-        pinned = _Pinned(data, False)
-        _check(_lib.untorn_transaction_write(self._open(), obj._open(), _u64(offset), pinned.pointer,
-                                             ctypes.c_size_t(pinned.length)))
+        with self._use() as handle, obj._use() as to, _pinned(data, False) as (pointer, length):
+            _check(_lib.untorn_transaction_write(handle, to, _u64(offset), pointer, length))
 
     def truncate(self, obj: Object, size: int) -> None:
         """Sets the size of an object."""
-        _check(_lib.untorn_transaction_truncate(self._open(), obj._open(), _u64(size)))
+        with self._use() as handle, obj._use() as of:
+            _check(_lib.untorn_transaction_truncate(handle, of, _u64(size)))
 
     def punch_hole(self, obj: Object, offset: int, length: int) -> None:
         """Makes a range of an object read as zeros."""
-        _check(_lib.untorn_transaction_punch_hole(self._open(), obj._open(), _u64(offset), _u64(length)))
+        with self._use() as handle, obj._use() as of:
+            _check(_lib.untorn_transaction_punch_hole(handle, of, _u64(offset), _u64(length)))
 
     def size(self, obj: Object) -> int:
         """The size that the transaction sees."""
         size = ctypes.c_uint64()
-        _check(_lib.untorn_transaction_size(self._open(), obj._open(), ctypes.byref(size)))
+        with self._use() as handle, obj._use() as of:
+            _check(_lib.untorn_transaction_size(handle, of, ctypes.byref(size)))
         return size.value
 
 
 class Store:
-    """An open store. As a context manager, it is closed at the end of the block. Do not share it with a fork()ed child."""
+    """An open store. As a context manager, it is closed at the end of the block. In a fork()ed child every call fails, and
+    closing does nothing."""
 
     def __init__(self, path: Union[str, bytes, "os.PathLike[str]"], *, read_only: bool = False,
                  policy: Policy = Policy.AUTOMATIC, cache: int = 0, stated_atomic_unit: int = 0,
                  io_uring: bool = True, log: Optional[Callable[[int, str], Any]] = None) -> None:
-        self._handle: Optional[ctypes.c_void_p] = None
-        self._objects: "weakref.WeakSet[Object]" = weakref.WeakSet()
-        self._transactions: "weakref.WeakSet[Transaction]" = weakref.WeakSet()
-        tell = None if log is None else lambda level, message: log(level, os.fsdecode(message))
-        self._log = _Callback(_LOG, tell)
-        options = _OpenOptions(ctypes.sizeof(_OpenOptions), read_only, policy, not io_uring, stated_atomic_unit, cache,
-                               self._log.c, None)
+        self._log = _log_callback(log)
+        options = _OpenOptions(ctypes.sizeof(_OpenOptions), _flag(read_only), Policy(policy), _flag(not io_uring),
+                               _u64(stated_atomic_unit).value, _u64(cache).value, self._log, None)
         handle = ctypes.c_void_p()
         _check(_lib.untorn_store_open(_path(path), ctypes.byref(options), ctypes.byref(handle)))
-        self._handle = handle
+        self._handles = _Handles(handle)
+        _open_stores.add(self)
 
-    def _open(self) -> ctypes.c_void_p:
-        if self._handle is None:
-            raise FailedPrecondition("the store is closed")
-        return self._handle
+    def __reduce__(self) -> Any:
+        raise TypeError("a Store of untorn cannot be copied or pickled")
 
     def __enter__(self) -> "Store":
         return self
@@ -496,37 +626,37 @@ class Store:
         self.close()
 
     def __del__(self) -> None:
-        if getattr(self, "_handle", None) is not None:
+        if hasattr(self, "_handles"):
             self.close()
 
     def close(self) -> None:
-        """Makes everything durable, and releases the store. Open transactions are abandoned."""
-        for transaction in list(self._transactions):
-            transaction.abandon()
-        for obj in list(self._objects):
-            obj._free()
-        handle, self._handle = self._handle, None
-        _check(_lib.untorn_store_close(handle))
+        """Makes everything durable, and releases the store. Waits for the calls of other threads, whose next calls fail, and
+        abandons open transactions."""
+        _check(self._handles.close())
 
     def create(self, name: Union[str, bytes], *, sync: bool = False) -> Object:
         """Creates an object."""
         handle = ctypes.c_void_p()
-        _check(_lib.untorn_object_create(self._open(), _name(name), int(sync), ctypes.byref(handle)))
-        return Object(self, handle)
+        with self._handles.call() as store:
+            _check(_lib.untorn_object_create(store, _name(name), _flag(sync), ctypes.byref(handle)))
+            return Object(self._handles, handle)
 
     def open(self, name: Union[str, bytes]) -> Object:
         """Opens an object."""
         handle = ctypes.c_void_p()
-        _check(_lib.untorn_object_open(self._open(), _name(name), ctypes.byref(handle)))
-        return Object(self, handle)
+        with self._handles.call() as store:
+            _check(_lib.untorn_object_open(store, _name(name), ctypes.byref(handle)))
+            return Object(self._handles, handle)
 
     def rename(self, old: Union[str, bytes], new: Union[str, bytes], *, sync: bool = False) -> None:
         """Gives an object another name."""
-        _check(_lib.untorn_store_rename(self._open(), _name(old), _name(new), int(sync)))
+        with self._handles.call() as store:
+            _check(_lib.untorn_store_rename(store, _name(old), _name(new), _flag(sync)))
 
     def remove(self, name: Union[str, bytes], *, sync: bool = False) -> None:
         """Removes an object."""
-        _check(_lib.untorn_store_remove(self._open(), _name(name), int(sync)))
+        with self._handles.call() as store:
+            _check(_lib.untorn_store_remove(store, _name(name), _flag(sync)))
 
     def list(self, after: Union[str, bytes] = "") -> Iterator[ObjectInfo]:
         """The objects behind the name `after`, in the byte order of their names."""
@@ -539,7 +669,8 @@ class Store:
                 return len(some) < 1000
 
             callback = _Callback(_LIST, take)
-            callback.check(_lib.untorn_store_list(self._open(), last, callback.c, None))
+            with self._handles.call() as store:
+                callback.check(_lib.untorn_store_list(store, last, callback.c, None))
             for name, number, size in some:
                 yield ObjectInfo(os.fsdecode(name), number, size)
             if len(some) < 1000:
@@ -551,34 +682,39 @@ class Store:
 
     def __contains__(self, name: Union[str, bytes]) -> bool:
         try:
-            self.open(name)._free()
+            self.open(name)
             return True
         except NotFound:
             return False
 
     def barrier(self) -> None:
         """Nothing accepted behind the barrier becomes durable before everything that was accepted before."""
-        _check(_lib.untorn_store_barrier(self._open()))
+        with self._handles.call() as store:
+            _check(_lib.untorn_store_barrier(store))
 
     def sync(self) -> None:
         """Returns when everything is durable that was accepted before."""
-        _check(_lib.untorn_store_sync(self._open()))
+        with self._handles.call() as store:
+            _check(_lib.untorn_store_sync(store))
 
     def checkpoint(self) -> None:
         """Writes a checkpoint."""
-        _check(_lib.untorn_store_checkpoint(self._open()))
+        with self._handles.call() as store:
+            _check(_lib.untorn_store_checkpoint(store))
 
     def resize(self, size: int, *, progress: Optional[Progress] = None) -> None:
         """Sets the most that the store may take."""
-        callback = _Callback(_PROGRESS, progress)
-        callback.check(_lib.untorn_store_resize(self._open(), _u64(size), callback.c, None))
+        callback = _Callback(_PROGRESS, progress, self._handles.goes_on)
+        with self._handles.call() as store:
+            callback.check(_lib.untorn_store_resize(store, _u64(size), callback.c, None))
 
     def trim(self, *, progress: Optional[Progress] = None) -> Tuple[int, int, int]:
         """Gives space back to the file system. Returns the file's size before and after, and the bytes that moved."""
-        callback = _Callback(_PROGRESS, progress)
+        callback = _Callback(_PROGRESS, progress, self._handles.goes_on)
         before, after, moved = ctypes.c_uint64(), ctypes.c_uint64(), ctypes.c_uint64()
-        callback.check(_lib.untorn_store_trim(self._open(), callback.c, None, ctypes.byref(before),
-                                              ctypes.byref(after), ctypes.byref(moved)))
+        with self._handles.call() as store:
+            callback.check(_lib.untorn_store_trim(store, callback.c, None, ctypes.byref(before), ctypes.byref(after),
+                                                  ctypes.byref(moved)))
         return before.value, after.value, moved.value
 
     def scrub(self, *, bytes_per_second: int = 0, progress: Optional[Progress] = None) -> ScrubResult:
@@ -588,31 +724,43 @@ class Store:
         def take(name: bytes, number: int, offset: int, length: int, why: bytes) -> None:
             damaged.append(DamagedRange(os.fsdecode(name), number, offset, length, os.fsdecode(why)))
 
-        told, damage = _Callback(_PROGRESS, progress), _Callback(_DAMAGE, take)
-        options = _ScrubOptions(ctypes.sizeof(_ScrubOptions), bytes_per_second, told.c, damage.c, None)
+        told, damage = _Callback(_PROGRESS, progress, self._handles.goes_on), _Callback(_DAMAGE, take)
+        options = _ScrubOptions(ctypes.sizeof(_ScrubOptions), _u64(bytes_per_second).value, told.c, damage.c, None)
         result = _ScrubResult(struct_size=ctypes.sizeof(_ScrubResult))
-        code = _lib.untorn_store_scrub(self._open(), ctypes.byref(options), ctypes.byref(result))
-        for callback in (told, damage):
-            callback.check(code)
+        with self._handles.call() as store:
+            code = _lib.untorn_store_scrub(store, ctypes.byref(options), ctypes.byref(result))
+            for callback in (told, damage):
+                callback.check(code)
         return ScrubResult(result.objects, result.bytes, result.blocks_adopted, result.damaged_total, damaged)
 
     def transaction(self, *, sync: bool = True) -> Transaction:
         """Begins a transaction. With `sync`, its commit returns when the transaction is durable."""
-        return Transaction(self, sync)
+        return Transaction(self._handles, sync)
 
     @property
     def info(self) -> Dict[str, Any]:
         """What `untorn info --json` tells."""
-        text = ctypes.c_void_p()
-        _check(_lib.untorn_store_info_json(self._open(), ctypes.byref(text)))
-        return json.loads(_take(text))
+        with self._handles.call() as store:
+            return json.loads(_text(_lib.untorn_store_info_json, store))
 
     @property
     def stats(self) -> Dict[str, Any]:
         """What `untorn stats --json` tells, since this process opened the store."""
-        text = ctypes.c_void_p()
-        _check(_lib.untorn_store_stats_json(self._open(), ctypes.byref(text)))
-        return json.loads(_take(text))
+        with self._handles.call() as store:
+            return json.loads(_text(_lib.untorn_store_stats_json, store))
+
+
+_open_stores: "weakref.WeakSet[Store]" = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """Daemon threads may still be in calls. The interpreter must not end under them."""
+    for store in list(_open_stores):
+        try:
+            store.close()
+        except Error as error:
+            print(f"untorn: a store is closed at the end of the program: {error}", file=sys.stderr)
 
 
 def open(path: Union[str, bytes, "os.PathLike[str]"], **options: Any) -> Store:  # pylint: disable=redefined-builtin
@@ -622,9 +770,11 @@ def open(path: Union[str, bytes, "os.PathLike[str]"], **options: Any) -> Store: 
 
 def create(path: Union[str, bytes, "os.PathLike[str]"], *, size: int = 0, force: bool = False, prepare: bool = False,
            progress: Optional[Progress] = None) -> None:
-    """Makes a store. `size` is the most that the store may take; 0 is as much as there is."""
+    """Makes a store. `size` is the most that the store may take; 0 is as much as there is. What `progress` raises comes when
+    the store is made."""
     callback = _Callback(_PROGRESS, progress)
-    options = _CreateOptions(ctypes.sizeof(_CreateOptions), size, force, prepare, callback.c, None)
+    options = _CreateOptions(ctypes.sizeof(_CreateOptions), _u64(size).value, _flag(force), _flag(prepare), callback.c,
+                             None)
     callback.check(_lib.untorn_store_create(_path(path), ctypes.byref(options)))
 
 
@@ -633,7 +783,7 @@ def _checked(data: bool, dry_run: bool, progress: Optional[Progress]) -> Tuple[_
     finding = _Callback(_FINDING, lambda number, name, what: found.append(
         Finding(number, name.decode(), os.fsdecode(what))))
     told = _Callback(_PROGRESS, progress)
-    options = _CheckOptions(ctypes.sizeof(_CheckOptions), data, dry_run, finding.c, told.c, None)
+    options = _CheckOptions(ctypes.sizeof(_CheckOptions), _flag(data), _flag(dry_run), finding.c, told.c, None)
     return options, found, (finding, told)
 
 
@@ -650,7 +800,8 @@ def fsck(path: Union[str, bytes, "os.PathLike[str]"], *, data: bool = False,
 
 def repair(path: Union[str, bytes, "os.PathLike[str]"], *, dry_run: bool = False,
            progress: Optional[Progress] = None) -> RepairResult:
-    """Repairs what fsck finds. With `dry_run`, only says what a repair would do."""
+    """Repairs what fsck finds. With `dry_run`, only says what a repair would do. What `progress` raises comes when the repair
+    is done."""
     options, found, callbacks = _checked(False, dry_run, progress)
     actions, quarantined = ctypes.c_uint64(), ctypes.c_uint64()
     code = _lib.untorn_repair(_path(path), ctypes.byref(options), ctypes.byref(actions), ctypes.byref(quarantined))

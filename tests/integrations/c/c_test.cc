@@ -270,6 +270,69 @@ TEST_F(CTest, ErrorsHaveACodeAndAMessageOfTheThread) {
   EXPECT_EQ(untorn_store_close(nullptr), UNTORN_OK);
 }
 
+TEST_F(CTest, BadArgumentsAreRefused) {
+  untorn_object* a = Make("a");
+  const iovec nothing = {nullptr, 1};
+  EXPECT_EQ(untorn_object_write(a, 0, nullptr, 1, 0), UNTORN_INVALID_ARGUMENT);
+  EXPECT_STREQ(untorn_message(), "the buffer is NULL");
+  EXPECT_EQ(untorn_object_read(a, 0, nullptr, 1, 0, nullptr), UNTORN_INVALID_ARGUMENT);
+  EXPECT_EQ(untorn_object_readv(a, 0, &nothing, 1, 0, nullptr), UNTORN_INVALID_ARGUMENT);
+  EXPECT_EQ(untorn_object_writev(a, 0, nullptr, 1, 0), UNTORN_INVALID_ARGUMENT);
+  EXPECT_EQ(untorn_object_writev(a, 0, &nothing, -1, 0), UNTORN_INVALID_ARGUMENT);
+  EXPECT_EQ(untorn_object_size(a, nullptr), UNTORN_INVALID_ARGUMENT);
+  EXPECT_EQ(untorn_object_write(a, 0, "x", 1, 8), UNTORN_INVALID_ARGUMENT) << "an unknown flag";
+  EXPECT_EQ(untorn_object_truncate(a, 0, static_cast<untorn_durability>(2)), UNTORN_INVALID_ARGUMENT);
+  untorn_object_write_async(a, 0, "x", 1, 0, nullptr, nullptr);
+  EXPECT_EQ(untorn_object_sync(a), UNTORN_OK);
+  EXPECT_EQ(Content(a), "x");
+  untorn_object_free(a);
+  EXPECT_STREQ(untorn_code_name(static_cast<untorn_code>(77)), "");
+}
+
+TEST_F(CTest, ManyObjectsAreListed) {
+  constexpr int kObjects = 2100;
+  for (int i = 0; i < kObjects; ++i) untorn_object_free(Make(std::to_string(100000 + i).c_str()));
+  const std::vector<std::string> names = Names();
+  ASSERT_EQ(names.size(), size_t{kObjects});
+  for (int i = 0; i < kObjects; ++i) EXPECT_EQ(names[i], std::to_string(100000 + i));
+}
+
+TEST_F(CTest, ProgressIsToldAndMayCancel) {
+  untorn_object* a = Make("a");
+  ASSERT_EQ(untorn_object_write(a, 0, std::string(1 << 20, 'x').data(), 1 << 20, UNTORN_SYNC), UNTORN_OK);
+  untorn_object_free(a);
+  struct Told {
+    int calls = 0, goes_on = 1;
+  } told;
+  untorn_scrub_options scrub = UNTORN_SCRUB_OPTIONS_INIT;
+  scrub.context = &told;
+  scrub.progress = [](void* context, uint64_t, uint64_t) {
+    ++static_cast<Told*>(context)->calls;
+    return static_cast<Told*>(context)->goes_on;
+  };
+  untorn_scrub_result result = UNTORN_SCRUB_RESULT_INIT;
+  EXPECT_EQ(untorn_store_scrub(store_, &scrub, &result), UNTORN_OK);
+  EXPECT_GT(told.calls, 0);
+  EXPECT_EQ(result.bytes, uint64_t{1} << 20);
+  told.goes_on = 0;
+  EXPECT_EQ(untorn_store_scrub(store_, &scrub, &result), UNTORN_CANCELLED);
+}
+
+// A program that was compiled with a header that had more members.
+TEST_F(CTest, NewerStructsAreReadUnlessTheyAskForMore) {
+  Close();
+  struct Newer {
+    untorn_open_options known;
+    int more;
+  } newer = {UNTORN_OPEN_OPTIONS_INIT, 0};
+  newer.known.struct_size = sizeof(newer);
+  ASSERT_EQ(untorn_store_open(path_.c_str(), &newer.known, &store_), UNTORN_OK) << untorn_message();
+  Close();
+  newer.more = 1;
+  EXPECT_EQ(untorn_store_open(path_.c_str(), &newer.known, &store_), UNTORN_UNIMPLEMENTED);
+  Open();
+}
+
 // A program that was compiled with a header that had fewer members.
 TEST_F(CTest, OlderStructsAreRead) {
   Close();

@@ -19,12 +19,17 @@ c++ -std=c++11 -Wall -Wextra -Werror -fsyntax-only -x c++ -Iinclude include/unto
 
 ./pages pages.untorn 200 >told || fail "$(cat told)"
 grep -q 'the sum is right' told || fail "$(cat told)"
+durable=200
 for round in 1 2 3; do
   ./pages pages.untorn 100000000 >told &
   sleep "0.$((RANDOM % 6 + 2))"
   kill -9 %%
   wait %% 2>/dev/null
-  ./pages pages.untorn 0 >told || fail "after a kill: $(cat told)"
+  told=$(awk '/are durable/ { n = $1 } END { print n + 0 }' told)
+  [[ $told -gt $durable ]] || fail "it made no transfers: $(cat told)"
+  ./pages pages.untorn 0 >found || fail "after a kill: $(cat found)"
+  durable=$(awk '/were made before/ { print $1 }' found)
+  [[ $durable -ge $told ]] || fail "$told transfers were durable, and $durable are there"
 done
 "$untorn" fsck --quiet pages.untorn || fail fsck
 ./pages missing/pages.untorn 1 2>error && fail "a store in a directory that is not there"

@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """The Python package does what the C API does, in Python's ways. A killed program keeps what it was told is durable."""
 
+import copy
 import gc
 import mmap
 import os
+import pickle
 import random
 import signal
 import sqlite3
@@ -11,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import unittest
 
 import untorn
@@ -132,10 +135,113 @@ class PythonTest(unittest.TestCase):
 
     def test_handles_are_given_back(self):
         self.store.create("a")
-        for _ in range(1000):
-            self.store.open("a")
-        gc.collect()
-        self.assertEqual(len(self.store._objects), 0)
+        freed = []
+        give_back = untorn._lib.untorn_object_free
+        untorn._lib.untorn_object_free = lambda handle: freed.append(handle.value) or give_back(handle)
+        try:
+            kept = [self.store.open("a") for _ in range(10)]
+            for _ in range(1000):
+                self.store.open("a")
+            gc.collect()
+            self.assertEqual(len(freed), 1000)
+            self.store.close()
+            self.assertEqual(len(freed), 1010)
+            del kept
+            self.assertEqual(len(freed), 1010)
+        finally:
+            untorn._lib.untorn_object_free = give_back
+
+    def test_handles_are_not_copied(self):
+        for one in (self.store, self.store.create("a"), self.store.transaction()):
+            for way in (copy.copy, copy.deepcopy, pickle.dumps):
+                with self.assertRaises(TypeError):
+                    way(one)
+
+    def test_store_is_closed_under_threads_that_use_it(self):
+        stop = []
+
+        def work(number):
+            try:
+                while not stop:
+                    obj = self.store.create(f"{number}-{random.random()}")
+                    obj.write(0, b"x" * 5000)
+                    with self.store.transaction(sync=False) as t:
+                        t.write(obj, 0, b"y")
+                    self.store.open(obj.name)
+            except untorn.FailedPrecondition:
+                stop.append(number)
+
+        for _ in range(5):
+            stop.clear()
+            threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+            for thread in threads:
+                thread.start()
+            time.sleep(random.random() / 10)
+            self.store.close()
+            for thread in threads:
+                thread.join()
+            self.assertGreaterEqual(len(stop), 1)
+            self.store = untorn.open(self.path)
+
+    def test_store_is_not_closed_from_within_its_calls(self):
+        self.store.create("a").write(0, b"x" * 100000, sync=True)
+        with self.assertRaisesRegex(untorn.FailedPrecondition, "within one of its calls"):
+            self.store.scrub(progress=lambda done, total: self.store.close())
+        self.assertIn("a", self.store)
+
+    def test_transaction_of_a_store_that_is_closed_within_is_an_error(self):
+        with self.assertRaises(untorn.FailedPrecondition):
+            with self.store.transaction() as t:
+                t.create("inside")
+                self.store.close()
+
+    def test_child_process_leaves_the_store_alone(self):
+        a, t = self.store.create("a"), self.store.transaction()
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                a.write(0, b"x")
+            except untorn.FailedPrecondition:
+                t.abandon()
+                self.store.close()
+                status = 0
+            os._exit(status)
+        self.assertEqual(os.waitpid(child, 0)[1], 0)
+        a.write(0, b"x", sync=True)
+        t.commit()
+
+    def test_program_ends_with_daemon_threads_in_calls(self):
+        program = ("import sys, threading, time, untorn\n"
+                   "store = untorn.open(sys.argv[1])\n"
+                   "for i in range(500): store.create(str(i))\n"
+                   "def work():\n"
+                   "    try:\n"
+                   "        while True: list(store)\n"
+                   "    except untorn.FailedPrecondition: pass\n"
+                   "for _ in range(3): threading.Thread(target=work, daemon=True).start()\n"
+                   "time.sleep(0.1)\n")
+        self.store.close()
+        for _ in range(3):
+            ended = subprocess.run([sys.executable, "-c", program, self.path], stderr=subprocess.PIPE, timeout=60)
+            self.assertEqual(ended.returncode, 0, ended.stderr)
+            with untorn.open(self.path) as store:
+                for o in list(store):
+                    store.remove(o.name)
+
+    def test_arguments_out_of_range_are_refused(self):
+        a = self.store.create("a")
+        for call in (lambda: untorn.create(self.path + "x", size=2**64 + SIZE), lambda: untorn.open(self.path, cache=-1),
+                     lambda: untorn.create(self.path + "\0x", force=True), lambda: a.read(0, -1), lambda: a.read(-1, 0),
+                     lambda: self.store.create("a\0b"), lambda: untorn.open(self.path, policy=2**32)):
+            with self.assertRaises(ValueError):
+                call()
+
+    def test_anything_true_is_durable(self):
+        for truth in (True, 1, 2, "yes"):
+            before = self.store.stats["state"]["lsn_durable"]
+            self.store.create(str(truth) + "x", sync=truth)
+            self.assertGreater(self.store.stats["state"]["lsn_durable"], before)
 
     def test_store_tells_of_itself(self):
         self.store.create("a").write(0, b"x" * 100000, sync=True)
