@@ -63,10 +63,11 @@ const char* untorn_version(void);
  * has failed. */
 const char* untorn_message(void);
 /* "NOT_FOUND" for UNTORN_NOT_FOUND; "" for a number that is no code. */
-const char* untorn_code_name(untorn_code code);
+const char* untorn_code_name(int code);
 /* Gives back a string that the library has returned. */
 void untorn_free(char* string);
 
+/* What the functions take as an int. */
 typedef enum untorn_durability {
   UNTORN_BUFFERED = 0, /* the call returns when the change is accepted */
   UNTORN_SYNC = 1      /* the call returns when the change is durable */
@@ -105,7 +106,7 @@ typedef struct untorn_create_options {
 typedef struct untorn_open_options {
   size_t struct_size;
   int read_only;
-  untorn_policy policy;
+  int policy;                        /* an untorn_policy */
   int no_io_uring;                   /* system calls instead */
   uint64_t stated_atomic_unit_bytes; /* the operator's word; 0: the kernel's report */
   uint64_t cache_bytes;              /* at least 4 MiB; 0: as fits the machine */
@@ -121,9 +122,8 @@ untorn_code untorn_store_open(const char* path, const untorn_open_options* optio
 /* Makes everything durable, and releases the store. Also gives back a store that has failed, and returns the failure. */
 untorn_code untorn_store_close(untorn_store* store);
 
-untorn_code untorn_store_rename(untorn_store* store, const char* from, const char* to,
-                                untorn_durability durability);
-untorn_code untorn_store_remove(untorn_store* store, const char* name, untorn_durability durability);
+untorn_code untorn_store_rename(untorn_store* store, const char* from, const char* to, int durability);
+untorn_code untorn_store_remove(untorn_store* store, const char* name, int durability);
 
 /* Calls `each` for the objects whose names come behind `after`, in the byte order of names, until `each` returns 0. `after`
  * may be NULL. `name` is valid during the call. `each` may call the library. */
@@ -172,7 +172,7 @@ untorn_code untorn_store_stats_json(untorn_store* store, char** json);
 
 /* ---- Objects ---- */
 
-untorn_code untorn_object_create(untorn_store* store, const char* name, untorn_durability durability,
+untorn_code untorn_object_create(untorn_store* store, const char* name, int durability,
                                  untorn_object** object);
 untorn_code untorn_object_open(untorn_store* store, const char* name, untorn_object** object);
 void untorn_object_free(untorn_object* object);
@@ -204,9 +204,9 @@ void untorn_object_write_async(const untorn_object* object, uint64_t offset, con
 void untorn_object_read_async(const untorn_object* object, uint64_t offset, void* out, size_t length,
                               int flags, untorn_done_fn done, void* context);
 
-untorn_code untorn_object_truncate(const untorn_object* object, uint64_t size, untorn_durability durability);
+untorn_code untorn_object_truncate(const untorn_object* object, uint64_t size, int durability);
 untorn_code untorn_object_punch_hole(const untorn_object* object, uint64_t offset, uint64_t length,
-                                     untorn_durability durability);
+                                     int durability);
 untorn_code untorn_object_preallocate(const untorn_object* object, uint64_t offset, uint64_t length);
 untorn_code untorn_object_sync(const untorn_object* object);
 untorn_code untorn_object_sync_range(const untorn_object* object, uint64_t offset, uint64_t length);
@@ -216,7 +216,7 @@ untorn_code untorn_object_sync_range(const untorn_object* object, uint64_t offse
 untorn_code untorn_transaction_begin(untorn_store* store, untorn_transaction** transaction);
 /* Abandons the transaction unless it is committed. */
 void untorn_transaction_free(untorn_transaction* transaction);
-untorn_code untorn_transaction_commit(untorn_transaction* transaction, untorn_durability durability);
+untorn_code untorn_transaction_commit(untorn_transaction* transaction, int durability);
 /* Takes over the changes of `other`, which is finished then, and still has to be given back. */
 untorn_code untorn_transaction_absorb(untorn_transaction* transaction, untorn_transaction* other);
 

@@ -43,8 +43,8 @@ std::string& Message() {
 }
 
 untorn_code CodeOf(const absl::Status& status) {
-  const auto code = static_cast<untorn_code>(status.raw_code());
-  return *untorn_code_name(code) == '\0' ? UNTORN_INTERNAL : code;
+  const int code = status.raw_code();
+  return *untorn_code_name(code) == '\0' ? UNTORN_INTERNAL : static_cast<untorn_code>(code);
 }
 
 untorn_code Told(const absl::Status& status) {
@@ -178,7 +178,7 @@ extern "C" {
 const char* untorn_version() { return untorn::kVersion.data(); }
 const char* untorn_message() { return Message().c_str(); }
 
-const char* untorn_code_name(untorn_code code) {
+const char* untorn_code_name(int code) {
   switch (code) {
     case UNTORN_OK:
       return "OK";
@@ -262,8 +262,7 @@ untorn_code untorn_store_close(untorn_store* store) {
   return Call([&] { return owned->store->Close(); });
 }
 
-untorn_code untorn_store_rename(untorn_store* store, const char* from, const char* to,
-                                untorn_durability durability) {
+untorn_code untorn_store_rename(untorn_store* store, const char* from, const char* to, int durability) {
   NEED(store);
   NEED(from);
   NEED(to);
@@ -271,7 +270,7 @@ untorn_code untorn_store_rename(untorn_store* store, const char* from, const cha
   return Call([&] { return store->store->Rename(from, to, DurabilityOf(durability)); });
 }
 
-untorn_code untorn_store_remove(untorn_store* store, const char* name, untorn_durability durability) {
+untorn_code untorn_store_remove(untorn_store* store, const char* name, int durability) {
   NEED(store);
   NEED(name);
   CHECKED(CheckFlags(durability, UNTORN_SYNC));
@@ -365,7 +364,7 @@ untorn_code untorn_store_stats_json(untorn_store* store, char** json) {
 
 // ---- Objects ----
 
-untorn_code untorn_object_create(untorn_store* store, const char* name, untorn_durability durability,
+untorn_code untorn_object_create(untorn_store* store, const char* name, int durability,
                                  untorn_object** object) {
   NEED(store);
   NEED(name);
@@ -452,13 +451,13 @@ void untorn_object_read_async(const untorn_object* object, uint64_t offset, void
       [=](const absl::StatusOr<size_t>& got) { Tell(done, context, got.status(), got.ok() ? *got : 0); });
 }
 
-untorn_code untorn_object_truncate(const untorn_object* object, uint64_t size, untorn_durability durability) {
+untorn_code untorn_object_truncate(const untorn_object* object, uint64_t size, int durability) {
   NEED(object);
   CHECKED(CheckFlags(durability, UNTORN_SYNC));
   return Call([&] { return object->object.Truncate(size, DurabilityOf(durability)); });
 }
 untorn_code untorn_object_punch_hole(const untorn_object* object, uint64_t offset, uint64_t length,
-                                     untorn_durability durability) {
+                                     int durability) {
   NEED(object);
   CHECKED(CheckFlags(durability, UNTORN_SYNC));
   return Call([&] { return object->object.PunchHole(offset, length, DurabilityOf(durability)); });
@@ -489,7 +488,7 @@ untorn_code untorn_transaction_begin(untorn_store* store, untorn_transaction** t
 
 void untorn_transaction_free(untorn_transaction* transaction) { delete transaction; }
 
-untorn_code untorn_transaction_commit(untorn_transaction* transaction, untorn_durability durability) {
+untorn_code untorn_transaction_commit(untorn_transaction* transaction, int durability) {
   NEED(transaction);
   CHECKED(CheckFlags(durability, UNTORN_SYNC));
   return Call([&] { return transaction->transaction.Commit(DurabilityOf(durability)); });

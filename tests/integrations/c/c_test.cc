@@ -281,12 +281,12 @@ TEST_F(CTest, BadArgumentsAreRefused) {
   EXPECT_EQ(untorn_object_writev(a, 0, &nothing, -1, 0), UNTORN_INVALID_ARGUMENT);
   EXPECT_EQ(untorn_object_size(a, nullptr), UNTORN_INVALID_ARGUMENT);
   EXPECT_EQ(untorn_object_write(a, 0, "x", 1, 8), UNTORN_INVALID_ARGUMENT) << "an unknown flag";
-  EXPECT_EQ(untorn_object_truncate(a, 0, static_cast<untorn_durability>(2)), UNTORN_INVALID_ARGUMENT);
+  EXPECT_EQ(untorn_object_truncate(a, 0, 2), UNTORN_INVALID_ARGUMENT);
   untorn_object_write_async(a, 0, "x", 1, 0, nullptr, nullptr);
   EXPECT_EQ(untorn_object_sync(a), UNTORN_OK);
   EXPECT_EQ(Content(a), "x");
   untorn_object_free(a);
-  EXPECT_STREQ(untorn_code_name(static_cast<untorn_code>(77)), "");
+  EXPECT_STREQ(untorn_code_name(77), "");
 }
 
 TEST_F(CTest, ManyObjectsAreListed) {
