@@ -9,7 +9,6 @@
 #include "absl/strings/str_format.h"
 #include "base/byte_size.h"
 #include "inspect/printable.h"
-#include "untorn/version.h"
 
 namespace untorn::tools {
 namespace {

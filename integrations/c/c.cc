@@ -78,14 +78,6 @@ absl::StatusOr<Options> Read(const Options* from) {
   return options;
 }
 
-// Writes as much of the result as the program knows.
-template <typename Result>
-absl::Status Fill(Result* to, Result result) {
-  result.struct_size = to->struct_size;
-  std::memcpy(to, &result, std::min(result.struct_size, sizeof(result)));
-  return absl::OkStatus();
-}
-
 Durability DurabilityOf(int flags) {
   return (flags & UNTORN_SYNC) != 0 ? Durability::kSync : Durability::kBuffered;
 }
@@ -344,12 +336,15 @@ untorn_code untorn_store_scrub(untorn_store* store, const untorn_scrub_options* 
         o->damage(o->context, d.object.c_str(), d.object_id, d.offset_bytes, d.length_bytes, d.why.c_str());
       }
     }
-    return Fill(result, {.struct_size = 0,
-                         .objects = scrubbed->objects,
-                         .bytes = scrubbed->bytes,
-                         .blocks_adopted = scrubbed->blocks_adopted,
-                         .damaged_total = scrubbed->damaged_total,
-                         .damaged_bytes = scrubbed->damaged_bytes});
+    const untorn_scrub_result known = {.struct_size = result->struct_size,
+                                       .objects = scrubbed->objects,
+                                       .bytes = scrubbed->bytes,
+                                       .blocks_adopted = scrubbed->blocks_adopted,
+                                       .damaged_total = scrubbed->damaged_total,
+                                       .damaged_bytes = scrubbed->damaged_bytes};
+    // As much as the program knows.
+    std::memcpy(result, &known, std::min(result->struct_size, sizeof(known)));
+    return absl::OkStatus();
   });
 }
 

@@ -255,6 +255,16 @@ std::string Driver::Transact(const Step& step) {
 }
 
 // The thread is blocked in the device when this returns, unless what it reads is in the cache.
+void Driver::HoldAtFirstRead(Held& held, std::function<void()> run) {
+  device_.Hold(IoOp::kRead, 1, SimulatedDevice::HoldUntil::kForever);
+  held.thread = std::thread([&held, run = std::move(run)] {
+    run();
+    held.done = true;
+  });
+  while (device_.held() == 0 && !held.done) std::this_thread::yield();
+  if (held.done) device_.Release();  // all was in the cache
+}
+
 void Driver::HoldRead(const Step& step) {
   const Object* object = Find(step.object);
   if (object == nullptr || held_read_) return;
@@ -264,26 +274,15 @@ void Driver::HoldRead(const Step& step) {
   held.offset = step.offset;
   held.got.resize(step.length);
   held.may_see.push_back(Content(step.object, step.offset, step.length));
-  device_.Hold(IoOp::kRead, 1, SimulatedDevice::HoldUntil::kForever);
-  held.thread = std::thread([&held, o = *object] {
-    held.read = o.Read(held.offset, held.got, {.bypass_cache = true});
-    held.done = true;
-  });
-  while (device_.held() == 0 && !held.done) std::this_thread::yield();
-  if (held.done) device_.Release();  // it was in the cache
+  HoldAtFirstRead(
+      held, [&held, o = *object] { held.read = o.Read(held.offset, held.got, {.bypass_cache = true}); });
 }
 
 void Driver::HoldCheckpoint() {
   if (held_checkpoint_) return;
   held_checkpoint_ = std::make_unique<HeldCheckpoint>();
   HeldCheckpoint& held = *held_checkpoint_;
-  device_.Hold(IoOp::kRead, 1, SimulatedDevice::HoldUntil::kForever);
-  held.thread = std::thread([this, &held] {
-    held.status = store_.Checkpoint();
-    held.done = true;
-  });
-  while (device_.held() == 0 && !held.done) std::this_thread::yield();
-  if (held.done) device_.Release();  // it read nothing
+  HoldAtFirstRead(held, [this, &held] { held.status = store_.Checkpoint(); });
 }
 
 std::string Driver::Release() {

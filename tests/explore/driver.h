@@ -60,20 +60,21 @@ class Driver {
     bool sync = false;
     bool acknowledged = false;
   };
-  struct HeldRead {
+  // What a thread of its own does, and the device holds back at its first read.
+  struct Held {
+    std::atomic<bool> done = false;
+    std::thread thread;
+  };
+  struct HeldRead : Held {
     std::string object;
     uint64_t offset = 0;
     std::vector<std::byte> got;
     absl::StatusOr<size_t> read = 0;
     std::vector<std::vector<std::byte>> may_see;  // contents of the range since it began
-    std::atomic<bool> done = false;
-    std::thread thread;
   };
 
-  struct HeldCheckpoint {
+  struct HeldCheckpoint : Held {
     absl::Status status;
-    std::atomic<bool> done = false;
-    std::thread thread;
   };
 
   // The object's handle; null if there is no such object.
@@ -84,6 +85,7 @@ class Driver {
   void Tell(const Step& step, const std::function<void()>& change);
   std::string Write(const Step& step);
   std::string Transact(const Step& step);
+  void HoldAtFirstRead(Held& held, std::function<void()> run);
   void HoldRead(const Step& step);
   void HoldCheckpoint();
   std::string Release();

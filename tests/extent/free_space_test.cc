@@ -96,6 +96,14 @@ class FreeSpaceTest : public testing::Test {
     EXPECT_TRUE(extent.has_value());
     return extent.value_or(Extent{});
   }
+  // Blocks that the last checkpoint uses.
+  Extent TakeIntoBase(BlockCount count) {
+    LoadAll();
+    const Extent extent = Take(count);
+    EXPECT_TRUE(space_.SetBase(extent).ok());
+    Checkpoint();
+    return extent;
+  }
 
   Superblock superblock_ = EmptyStore(kTotal);
   FreeSpace space_{superblock_};
@@ -335,10 +343,7 @@ TEST_F(FreeSpaceTest, ChangesToAGroupThatIsNotLoadedTakeEffectWhenItIs) {
 
 // A checkpoint may take blocks for its nodes that records behind it have mapped and displaced.
 TEST_F(FreeSpaceTest, WhatTheCheckpointUsesStaysInUseWhenTheLogIsReplayed) {
-  LoadAll();
-  const Extent extent = Take(10);
-  ASSERT_TRUE(space_.SetBase(extent).ok());
-  Checkpoint();
+  const Extent extent = TakeIntoBase(10);
   FreeSpace reloaded(superblock_);
   const BlockCount free = reloaded.free_blocks();
   ASSERT_TRUE(reloaded.MarkBusy({extent.start + 2, 12}).ok());
@@ -351,10 +356,7 @@ TEST_F(FreeSpaceTest, WhatTheCheckpointUsesStaysInUseWhenTheLogIsReplayed) {
 }
 
 TEST_F(FreeSpaceTest, ContradictionInAGroupThatIsNotLoadedLeavesTheTotalExact) {
-  LoadAll();
-  const Extent extent = Take(10);
-  ASSERT_TRUE(space_.SetBase(extent).ok());
-  Checkpoint();
+  const Extent extent = TakeIntoBase(10);
   FreeSpace reloaded(superblock_);
   const BlockCount free = reloaded.free_blocks();
   EXPECT_TRUE(reloaded.MarkBusy({extent.start, 20}).ok()) << "nobody can tell yet";

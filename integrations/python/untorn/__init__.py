@@ -34,9 +34,10 @@ import weakref
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple, Type, Union
 
 __all__ = [
-    "Aborted", "AlreadyExists", "Cancelled", "DamagedRange", "DataLoss", "Error", "FailedPrecondition", "Finding", "InvalidArgument", "NotFound",
-    "Object", "ObjectInfo", "Policy", "PermissionDenied", "RepairResult", "ResourceExhausted", "ScrubResult", "Store", "Transaction", "Unavailable", "create", "dump",
-    "fsck", "open", "register_sqlite", "repair", "version",
+    "Aborted", "AlreadyExists", "Cancelled", "DamagedRange", "DataLoss", "Error", "FailedPrecondition", "Finding",
+    "InvalidArgument", "NotFound", "Object", "ObjectInfo", "PermissionDenied", "Policy", "RepairResult",
+    "ResourceExhausted", "ScrubResult", "Store", "Transaction", "Unavailable", "create", "dump", "fsck", "open",
+    "register_sqlite", "repair", "version",
 ]
 
 Buffer = Union[bytes, bytearray, memoryview, Any]
@@ -151,8 +152,6 @@ _PROGRESS = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_uint64, cty
 _LOG = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p)
 _LIST = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_uint64, ctypes.c_uint64)
 _FINDING = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_char_p)
-
-
 _DAMAGE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64,
                            ctypes.c_char_p)
 
@@ -220,18 +219,11 @@ def _check(code: int) -> None:
     raise error
 
 
-def _name(name: Union[str, bytes]) -> bytes:
-    """The bytes of an object's name. Names of other bytes than UTF-8 come and go as Python's file names do."""
-    encoded = os.fsencode(name)
+def _encoded(text: Union[str, bytes, "os.PathLike[str]"]) -> bytes:
+    """The bytes of a path or of an object's name. Other bytes than UTF-8 come and go as in Python's file names."""
+    encoded = os.fsencode(text)
     if b"\0" in encoded:
-        raise InvalidArgument("a name has a NUL byte")
-    return encoded
-
-
-def _path(path: Union[str, bytes, "os.PathLike[str]"]) -> bytes:
-    encoded = os.fsencode(path)
-    if b"\0" in encoded:
-        raise InvalidArgument("a path has a NUL byte")
+        raise InvalidArgument(f"{text!r} has a NUL byte")
     return encoded
 
 
@@ -316,6 +308,11 @@ def _u64(number: int) -> ctypes.c_uint64:
     return ctypes.c_uint64(number)
 
 
+def _memory(offset: int, length: int, size: int) -> bytearray:
+    """Memory for what an object of this size has of a range."""
+    return bytearray(max(0, min(_u64(length).value, size - _u64(offset).value)))
+
+
 class _Handles:
     """The handles of one open store, and the calls that use it. Everything is given back once, when nothing uses it.
 
@@ -324,8 +321,8 @@ class _Handles:
 
     def __init__(self, store: ctypes.c_void_p) -> None:
         self._store = store
-        self._objects: Dict[int, int] = {}  # addresses, by numbers that never come back
-        self._transactions: Dict[int, int] = {}
+        # Addresses and what gives them back, by numbers that never come back.
+        self._given: Dict[int, Tuple[int, Callable[[ctypes.c_void_p], Any]]] = {}
         self._numbers = itertools.count()
         self._lock = threading.RLock()  # a finalizer may run within any of these methods
         self._unused = threading.Condition(self._lock)
@@ -360,26 +357,28 @@ class _Handles:
                     del self._calls[thread]
                 self._unused.notify_all()
 
-    def add(self, handles: str, handle: ctypes.c_void_p) -> int:
+    def add(self, handle: ctypes.c_void_p, give_back: Callable[[ctypes.c_void_p], Any]) -> int:
         """Takes over an object or a transaction. Returns its number."""
         number = next(self._numbers)
         with self._lock:
-            getattr(self, handles)[number] = handle.value
+            self._given[number] = (handle.value or 0, give_back)
         return number
 
-    def find(self, handles: str, number: int) -> Optional[int]:
-        """The address, or None when it was given back."""
-        return getattr(self, handles).get(number)
+    def find(self, number: int) -> ctypes.c_void_p:
+        """Returns what has the number and was not given back."""
+        given = self._given.get(number)
+        if given is None:
+            raise FailedPrecondition("the transaction is finished")
+        return ctypes.c_void_p(given[0])
 
-    def free(self, handles: str, number: int) -> None:
+    def free(self, number: int) -> None:
         """Gives an object or a transaction back, unless that was done."""
         if not self.mine():
             return
         with self._lock:
-            handle = getattr(self, handles).pop(number, None)
-            if handle is not None:
-                give_back = _lib.untorn_object_free if handles == "_objects" else _lib.untorn_transaction_free
-                give_back(ctypes.c_void_p(handle))
+            given = self._given.pop(number, None)
+            if given is not None:
+                given[1](ctypes.c_void_p(given[0]))
 
     def close(self) -> int:
         """Waits for the calls of other threads, gives everything back, and returns the code of the close."""
@@ -393,20 +392,18 @@ class _Handles:
             self._closing = True
             while self._calls:
                 self._unused.wait()
-            for handles in ("_transactions", "_objects"):
-                for number in list(getattr(self, handles)):
-                    self.free(handles, number)
+            for number in list(self._given):
+                self.free(number)
         return _lib.untorn_store_close(self._store)
 
 
 class _Handle:
     """What an Object and a Transaction have in common. It cannot be copied, because its handle is given back once."""
 
-    _KIND = "_objects"
-
-    def __init__(self, handles: _Handles, handle: ctypes.c_void_p) -> None:
+    def __init__(self, handles: _Handles, handle: ctypes.c_void_p,
+                 give_back: Callable[[ctypes.c_void_p], Any]) -> None:
         self._handles = handles
-        self._number = handles.add(self._KIND, handle)
+        self._number = handles.add(handle, give_back)
 
     def __reduce__(self) -> Any:
         raise TypeError(f"a {type(self).__name__} of untorn cannot be copied or pickled")
@@ -416,15 +413,12 @@ class _Handle:
             self._free()
 
     def _free(self) -> None:
-        self._handles.free(self._KIND, self._number)
+        self._handles.free(self._number)
 
     @contextlib.contextmanager
     def _use(self) -> Iterator[ctypes.c_void_p]:
         with self._handles.call():
-            handle = self._handles.find(self._KIND, self._number)
-            if handle is None:
-                raise FailedPrecondition("the transaction is finished")
-            yield ctypes.c_void_p(handle)
+            yield self._handles.find(self._number)
 
 
 def _text(call: Callable[..., int], handle: ctypes.c_void_p) -> bytes:
@@ -439,6 +433,9 @@ def _flag(sync: Any) -> int:
 
 class Object(_Handle):
     """A handle to an object. Valid until its store is closed."""
+
+    def __init__(self, handles: _Handles, handle: ctypes.c_void_p) -> None:
+        super().__init__(handles, handle, _lib.untorn_object_free)
 
     @property
     def id(self) -> int:
@@ -462,7 +459,7 @@ class Object(_Handle):
 
     def read(self, offset: int, length: int, *, bypass_cache: bool = False) -> bytes:
         """Returns what there is of `length` bytes from `offset` on."""
-        out = bytearray(max(0, min(_u64(length).value, self.size - _u64(offset).value)))
+        out = _memory(offset, length, self.size)
         got = self.readinto(offset, out, bypass_cache=bypass_cache)
         return bytes(memoryview(out)[:got])
 
@@ -509,14 +506,12 @@ class Transaction(_Handle):
     """A list of changes that commits whole or not at all. As a context manager, it commits at the end of the block, or
     is abandoned if the block raises. One thread at a time may use it."""
 
-    _KIND = "_transactions"
-
     def __init__(self, handles: _Handles, sync: bool) -> None:
         self._sync, self._ended = sync, False
         handle = ctypes.c_void_p()
         with handles.call() as store:
             _check(_lib.untorn_transaction_begin(store, ctypes.byref(handle)))
-            super().__init__(handles, handle)
+            super().__init__(handles, handle, _lib.untorn_transaction_free)
 
     def __enter__(self) -> "Transaction":
         return self
@@ -550,29 +545,29 @@ class Transaction(_Handle):
         """Creates an object, which only this transaction can use until it has committed."""
         made = ctypes.c_void_p()
         with self._use() as handle:
-            _check(_lib.untorn_transaction_create(handle, _name(name), ctypes.byref(made)))
+            _check(_lib.untorn_transaction_create(handle, _encoded(name), ctypes.byref(made)))
             return Object(self._handles, made)
 
     def open(self, name: Union[str, bytes]) -> Object:
         """Opens an object by the name that it has in the transaction."""
         opened = ctypes.c_void_p()
         with self._use() as handle:
-            _check(_lib.untorn_transaction_open(handle, _name(name), ctypes.byref(opened)))
+            _check(_lib.untorn_transaction_open(handle, _encoded(name), ctypes.byref(opened)))
             return Object(self._handles, opened)
 
     def rename(self, old: Union[str, bytes], new: Union[str, bytes]) -> None:
         """Gives an object another name."""
         with self._use() as handle:
-            _check(_lib.untorn_transaction_rename(handle, _name(old), _name(new)))
+            _check(_lib.untorn_transaction_rename(handle, _encoded(old), _encoded(new)))
 
     def remove(self, name: Union[str, bytes]) -> None:
         """Removes an object."""
         with self._use() as handle:
-            _check(_lib.untorn_transaction_remove(handle, _name(name)))
+            _check(_lib.untorn_transaction_remove(handle, _encoded(name)))
 
     def read(self, obj: Object, offset: int, length: int) -> bytes:
         """Returns what the transaction sees of the range."""
-        out = bytearray(max(0, min(_u64(length).value, self.size(obj) - _u64(offset).value)))
+        out = _memory(offset, length, self.size(obj))
         got = ctypes.c_size_t()
         with self._use() as handle, obj._use() as of, _pinned(out, True) as (pointer, size):
             _check(_lib.untorn_transaction_read(handle, of, _u64(offset), pointer, size, ctypes.byref(got)))
@@ -612,7 +607,7 @@ class Store:
         options = _OpenOptions(ctypes.sizeof(_OpenOptions), _flag(read_only), Policy(policy), _flag(not io_uring),
                                _u64(stated_atomic_unit).value, _u64(cache).value, self._log, None)
         handle = ctypes.c_void_p()
-        _check(_lib.untorn_store_open(_path(path), ctypes.byref(options), ctypes.byref(handle)))
+        _check(_lib.untorn_store_open(_encoded(path), ctypes.byref(options), ctypes.byref(handle)))
         self._handles = _Handles(handle)
         _open_stores.add(self)
 
@@ -638,29 +633,29 @@ class Store:
         """Creates an object."""
         handle = ctypes.c_void_p()
         with self._handles.call() as store:
-            _check(_lib.untorn_object_create(store, _name(name), _flag(sync), ctypes.byref(handle)))
+            _check(_lib.untorn_object_create(store, _encoded(name), _flag(sync), ctypes.byref(handle)))
             return Object(self._handles, handle)
 
     def open(self, name: Union[str, bytes]) -> Object:
         """Opens an object."""
         handle = ctypes.c_void_p()
         with self._handles.call() as store:
-            _check(_lib.untorn_object_open(store, _name(name), ctypes.byref(handle)))
+            _check(_lib.untorn_object_open(store, _encoded(name), ctypes.byref(handle)))
             return Object(self._handles, handle)
 
     def rename(self, old: Union[str, bytes], new: Union[str, bytes], *, sync: bool = False) -> None:
         """Gives an object another name."""
         with self._handles.call() as store:
-            _check(_lib.untorn_store_rename(store, _name(old), _name(new), _flag(sync)))
+            _check(_lib.untorn_store_rename(store, _encoded(old), _encoded(new), _flag(sync)))
 
     def remove(self, name: Union[str, bytes], *, sync: bool = False) -> None:
         """Removes an object."""
         with self._handles.call() as store:
-            _check(_lib.untorn_store_remove(store, _name(name), _flag(sync)))
+            _check(_lib.untorn_store_remove(store, _encoded(name), _flag(sync)))
 
     def list(self, after: Union[str, bytes] = "") -> Iterator[ObjectInfo]:
         """The objects behind the name `after`, in the byte order of their names."""
-        last = _name(after)
+        last = _encoded(after)
         while True:
             some: List[Tuple[bytes, int, int]] = []
 
@@ -775,7 +770,7 @@ def create(path: Union[str, bytes, "os.PathLike[str]"], *, size: int = 0, force:
     callback = _Callback(_PROGRESS, progress)
     options = _CreateOptions(ctypes.sizeof(_CreateOptions), _u64(size).value, _flag(force), _flag(prepare), callback.c,
                              None)
-    callback.check(_lib.untorn_store_create(_path(path), ctypes.byref(options)))
+    callback.check(_lib.untorn_store_create(_encoded(path), ctypes.byref(options)))
 
 
 def _checked(data: bool, dry_run: bool, progress: Optional[Progress]) -> Tuple[_CheckOptions, List[Finding], Any]:
@@ -792,7 +787,7 @@ def fsck(path: Union[str, bytes, "os.PathLike[str]"], *, data: bool = False,
     """Checks a store, which need not be fit to be opened. Returns the first 1000 findings; none for a sound store."""
     options, found, callbacks = _checked(data, False, progress)
     total = ctypes.c_uint64()
-    code = _lib.untorn_fsck(_path(path), ctypes.byref(options), ctypes.byref(total))
+    code = _lib.untorn_fsck(_encoded(path), ctypes.byref(options), ctypes.byref(total))
     for callback in callbacks:
         callback.check(code)
     return found
@@ -804,7 +799,7 @@ def repair(path: Union[str, bytes, "os.PathLike[str]"], *, dry_run: bool = False
     is done."""
     options, found, callbacks = _checked(False, dry_run, progress)
     actions, quarantined = ctypes.c_uint64(), ctypes.c_uint64()
-    code = _lib.untorn_repair(_path(path), ctypes.byref(options), ctypes.byref(actions), ctypes.byref(quarantined))
+    code = _lib.untorn_repair(_encoded(path), ctypes.byref(options), ctypes.byref(actions), ctypes.byref(quarantined))
     for callback in callbacks:
         callback.check(code)
     return RepairResult([f for f in found if f.number > 0], [f.what for f in found if f.number == 0],
@@ -829,5 +824,5 @@ def register_sqlite(*, default: bool = False) -> None:
 def dump(path: Union[str, bytes, "os.PathLike[str]"]) -> Dict[str, Any]:
     """The metadata of a store, also of one that cannot be opened."""
     text = ctypes.c_void_p()
-    _check(_lib.untorn_dump_json(_path(path), ctypes.byref(text)))
+    _check(_lib.untorn_dump_json(_encoded(path), ctypes.byref(text)))
     return json.loads(_take(text))
