@@ -179,6 +179,10 @@ absl::Status SimulatedDevice::Impl::Read(const IoRequest& request,
       }
     }
   }
+  if (fault == SimulatedFault::kBitFlip) {
+    const iovec& flipped = request.iov[rng() % request.iov.size()];
+    static_cast<char*>(flipped.iov_base)[rng() % flipped.iov_len] ^= static_cast<char>(1 << rng() % 8);
+  }
   return status;
 }
 

@@ -75,9 +75,10 @@ struct DeviceCounts {
   uint64_t bytes_read = 0, bytes_written = 0;
 };
 
-// A fault strikes `count` operations of one kind, from operation number `first` on. 1 is the next operation.
+// A fault strikes `count` operations of one kind, from operation number `first` on. 1 is the next operation. With kBitRot
+// a bit of the medium changes for good. With kBitFlip it changes in what one read returns.
 struct SimulatedFault {
-  enum Kind { kError, kLostWrite, kMisdirectedWrite, kBitRot, kStaleRead } kind = kError;
+  enum Kind { kError, kLostWrite, kMisdirectedWrite, kBitRot, kBitFlip, kStaleRead } kind = kError;
   IoOp op = IoOp::kWrite;
   uint64_t first = 1;
   uint64_t count = 1;

@@ -26,6 +26,7 @@ enum class Canary : int {
   kOpenWithoutEpoch,     // a dropped record of the log may chain on again
   kOneLane,              // a commit in a lane overwrites the lane record of the commit before it
   kPrepareWithoutFlush,  // records name prepared blocks before the file's length is durable
+  kMoveUnchecked,        // what is moved gets a checksum of its own, whether it matches its old one or not
   kShortenFirst,         // a file is cut before the superblocks say that the store ends there
   kSuperblocksTogether,  // both slots are written at once
   kCanaries,

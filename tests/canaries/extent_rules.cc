@@ -31,7 +31,7 @@ BlockNumber CursorAfterFree(BlockNumber cursor, Extent freed) {
 
 bool ShorteningIsLast() { return !Broken(Canary::kShortenFirst); }
 
-bool MayMove(bool matches, bool excused) { return matches || excused; }
+bool MayMove(bool matches, bool excused) { return matches || excused || Broken(Canary::kMoveUnchecked); }
 
 bool PreparingFlushes() { return !Broken(Canary::kPrepareWithoutFlush); }
 

@@ -11,16 +11,17 @@ namespace untorn {
 namespace {
 
 constexpr size_t kImages = 32;
-constexpr uint64_t kFaultyWrites = 12;
+constexpr uint64_t kFaultyOps = 12;
 constexpr char kDamaged[] = "does not match its checksum";
 
-std::optional<std::string> HuntOnce(const CanaryCase& canary, uint64_t seed, uint64_t nth_write) {
+std::optional<std::string> HuntOnce(const CanaryCase& canary, uint64_t seed, uint64_t nth_op) {
   uint64_t scenario = 0;
   while (Scenarios()[scenario].name != std::string(canary.situation)) ++scenario;
   Exploration exploration = ScenarioExploration(scenario, seed, kImages);
   exploration.options.lies = canary.lies;
   if (canary.fault) {
-    exploration.options.faults = {{.kind = *canary.fault, .op = IoOp::kWrite, .first = nth_write}};
+    exploration.options.faults = {*canary.fault};
+    exploration.options.faults.front().first = nth_op;
   }
   StateSet states;
   active_canary = canary.canary;
@@ -32,9 +33,12 @@ std::optional<std::string> HuntOnce(const CanaryCase& canary, uint64_t seed, uin
   return absl::StrCat(canary.situation, ", seed ", seed, ": ", violation->what, ", at ", violation->where);
 }
 
-std::optional<std::string> HuntFor(const CanaryCase& canary, uint64_t seeds, uint64_t nth_write) {
+// The first of the operations from `first` to `last` that is caught, if the disk has its fault in it.
+std::optional<std::string> HuntFor(const CanaryCase& canary, uint64_t seeds, uint64_t first, uint64_t last) {
   for (uint64_t seed = 1; seed <= seeds; ++seed) {
-    if (auto caught = HuntOnce(canary, seed, nth_write)) return caught;
+    for (uint64_t nth = first; nth <= last; ++nth) {
+      if (auto caught = HuntOnce(canary, seed, nth)) return caught;
+    }
   }
   return std::nullopt;
 }
@@ -128,6 +132,12 @@ std::vector<CanaryCase> AllCanaries() {
        .what = "a file is cut before the superblocks say that the store ends there",
        .found_as = {"cut short"},
        .canary = Canary::kShortenFirst},
+      {.name = "MoveUnchecked",
+       .situation = "a store that is trimmed, with data and nodes in the way",
+       .what = "what a read returns wrong is moved, with a checksum that makes it valid",
+       .found_as = {"has changed, but no op touched it"},
+       .canary = Canary::kMoveUnchecked,
+       .fault = SimulatedFault{.kind = SimulatedFault::kBitFlip, .op = IoOp::kRead}},
       {.name = "SuperblocksTogether",
        .situation = "freed extents come back",
        .what = "both superblock slots are written at once",
@@ -148,23 +158,24 @@ std::vector<CanaryCase> AllCanaries() {
        .what = "the disk acknowledges a write and never does it",
        .found_as = {"which was reported durable", "DATA_LOSS: tree node", "fsck of what the cut left",
                     "has changed, but no op touched it"},
-       .fault = SimulatedFault::kLostWrite},
+       .fault = SimulatedFault{.kind = SimulatedFault::kLostWrite}},
       {.name = "DiskMisdirectsWrites",
        .situation = "checkpoints between records",
        .what = "the disk writes to another place",
        .found_as = {"which was reported durable", "DATA_LOSS: tree node", "fsck of what the cut left",
                     "has changed, but no op touched it"},
-       .fault = SimulatedFault::kMisdirectedWrite},
+       .fault = SimulatedFault{.kind = SimulatedFault::kMisdirectedWrite}},
   };
 }
 
 std::optional<std::string> Hunt(const CanaryCase& canary, uint64_t seeds) {
-  if (!canary.fault) return HuntFor(canary, seeds, 0);
+  if (!canary.fault) return HuntFor(canary, seeds, 1, 1);
+  if (canary.canary != Canary::kNone) return HuntFor(canary, seeds, 1, kFaultyOps);
   std::optional<std::string> first;
-  for (uint64_t nth = 1; nth <= kFaultyWrites; ++nth) {
-    std::optional<std::string> caught = HuntFor(canary, seeds, nth);
+  for (uint64_t nth = 1; nth <= kFaultyOps; ++nth) {
+    std::optional<std::string> caught = HuntFor(canary, seeds, nth, nth);
     if (!caught) return std::nullopt;
-    if (!first) first = absl::StrCat("each of the first ", kFaultyWrites, "; ", *caught);
+    if (!first) first = absl::StrCat("each of the first ", kFaultyOps, "; ", *caught);
   }
   return first;
 }

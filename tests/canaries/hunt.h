@@ -18,13 +18,14 @@ struct CanaryCase {
   std::vector<const char*> found_as;  // what the explorer says of it: one of these is in it
   Canary canary = Canary::kNone;
   SimulatedDeviceOptions::Lies lies = {};
-  std::optional<SimulatedFault::Kind> fault = std::nullopt;  // of each write in turn
+  // Of each of the first operations of its kind in turn. A disk must be caught by each of them, a store by one.
+  std::optional<SimulatedFault> fault = std::nullopt;
 };
 
 std::vector<CanaryCase> AllCanaries();
 
 // Explores the situation on the broken store or disk, with `seeds` different orders of completion, until it is caught
-// for the right reason; says how. With a fault, each of the first writes must be caught by itself. nullopt: it is not caught.
+// for the right reason; says how. nullopt: it is not caught.
 std::optional<std::string> Hunt(const CanaryCase& canary, uint64_t seeds = 10);
 
 }  // namespace untorn

@@ -56,6 +56,7 @@ std::vector<FaultKind> FaultKinds() {
           {"lost write", {.kind = SimulatedFault::kLostWrite, .op = IoOp::kWrite}},
           {"misdirected write", {.kind = SimulatedFault::kMisdirectedWrite, .op = IoOp::kWrite}},
           {"bit rot", {.kind = SimulatedFault::kBitRot, .op = IoOp::kRead}},
+          {"bit flip", {.kind = SimulatedFault::kBitFlip, .op = IoOp::kRead}},
           {"stale read", {.kind = SimulatedFault::kStaleRead, .op = IoOp::kRead}}};
 }
 

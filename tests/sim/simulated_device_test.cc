@@ -375,19 +375,22 @@ TEST_F(SimulatedDeviceTest, WritesAreLostAndMisdirected) {  // 8
   EXPECT_GT(CountSectors(*disk_, 16384, kDiskBytes - 16384, 'a', 0), 0);
 }
 
-TEST_F(SimulatedDeviceTest, ReadsRotAndAreStale) {  // 9
+TEST_F(SimulatedDeviceTest, ReadsRotFlipAndAreStale) {  // 9
   SimulatedDeviceOptions options;
   options.keep_previous = true;
   auto device = Open(options);
   ASSERT_TRUE(WriteBlocking(*device, 0, a_.data(), 4096).ok());
   ASSERT_TRUE(WriteBlocking(*device, 0, b_.data(), 4096).ok());
   device->Inject({.kind = SimulatedFault::kStaleRead, .op = IoOp::kRead, .first = 1});
-  device->Inject({.kind = SimulatedFault::kBitRot, .op = IoOp::kRead, .first = 3});
+  device->Inject({.kind = SimulatedFault::kBitFlip, .op = IoOp::kRead, .first = 2});
+  device->Inject({.kind = SimulatedFault::kBitRot, .op = IoOp::kRead, .first = 4});
   AlignedBuffer seen(4096);
   ASSERT_TRUE(ReadBlocking(*device, 0, seen.data(), 4096).ok());
   EXPECT_TRUE(AllAre(seen, 'a'));
   ASSERT_TRUE(ReadBlocking(*device, 0, seen.data(), 4096).ok());
-  EXPECT_TRUE(AllAre(seen, 'b'));
+  EXPECT_FALSE(AllAre(seen, 'b'));
+  ASSERT_TRUE(ReadBlocking(*device, 0, seen.data(), 4096).ok());
+  EXPECT_TRUE(AllAre(seen, 'b')) << "not for good";
   for (int i = 0; i < 2; ++i) {
     ASSERT_TRUE(ReadBlocking(*device, 0, seen.data(), 4096).ok());
     EXPECT_FALSE(AllAre(seen, 'b')) << "for good";

@@ -9,7 +9,7 @@ fail() {
   echo "FAILED: $*" >&2
   exit 1
 }
-TEST_SEED=${TEST_SEED:-$(($(date +%N) % 100000))}
+TEST_SEED=${TEST_SEED:-$((10#$(date +%N) % 100000))}
 RANDOM=$TEST_SEED
 echo "TEST_SEED=$TEST_SEED"
 # SQLite looks for a folder for its temporary files elsewhere then.
