@@ -43,6 +43,16 @@ absl::Status Device::Extend(uint64_t size_bytes) {
                                             " bytes, fewer than the ", size_bytes, " that are needed"));
 }
 
+absl::Status Device::LockByte(uint64_t, ByteLock) {
+  return absl::UnimplementedError(absl::StrCat(info_.path, ": has no locks on bytes"));
+}
+
+absl::Status Device::UnlockByte(uint64_t) { return absl::OkStatus(); }
+
+absl::StatusOr<std::optional<uint64_t>> Device::FindLock(uint64_t, uint64_t, ByteLock) const {
+  return absl::UnimplementedError(absl::StrCat(info_.path, ": has no locks on bytes"));
+}
+
 bool LosesCachedWrites(const IoRequest& request) {
   if (request.op == IoOp::kFlush) return !request.status.ok();
   if (!request.durable) return false;

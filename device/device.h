@@ -23,6 +23,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -68,6 +69,8 @@ struct DeviceInfo {
   bool may_cache_writes = false;
   bool block_device = false;
   bool read_only = false;
+  // True if the device is open for reading beside an owner that has it open for writing.
+  bool beside_owner = false;
   // True if the first write to a block costs more than later writes, as in a file whose blocks the file
   // system has not allocated. The store then writes zeros to such blocks ahead of use.
   bool needs_preparing = false;
@@ -102,6 +105,7 @@ struct IoRequest {
   //  kOutOfRange         the range of a write lies outside the device
   //  kUnimplemented      the device refuses to do this write atomically; it wrote nothing
   //  kInternal           a write or flush failed; the contents of the medium are unknown
+  //  kAborted            what is read may belong to somebody else by now (extent/lease.h)
   //  kResourceExhausted  the file system below has no space (ENOSPC, EDQUOT)
   absl::Status status;
 
@@ -147,6 +151,22 @@ class Device {
   // Returns kDataLoss if a file has fewer bytes now: somebody else has cut it. Writes behind its end would make it larger
   // again, and nothing would tell. Any thread may call it.
   virtual absl::Status CheckHolds(uint64_t) const { return absl::OkStatus(); }
+
+  // ---- Locks on bytes ----
+  // Openings of one device, in one process or in several, tell one another something by locks on bytes that lie behind all
+  // content. A lock belongs to the opening, and ends with it at the latest. All locks of an opening have ended before another
+  // one can be the owner. Any thread may call these. Source: fcntl_locking(2), "Open file description locks"; and
+  // locks_remove_file() of Linux, which ends these locks before the flock(2) that keeps a second owner out.
+  enum class ByteLock { kShared, kExclusive };
+  // Locks a byte. A device that is open for reading alone can take shared locks only.
+  //  kUnavailable    another opening has a lock that conflicts
+  //  kUnimplemented  the device has no such locks
+  virtual absl::Status LockByte(uint64_t byte, ByteLock kind);
+  // After an error the byte is still locked.
+  virtual absl::Status UnlockByte(uint64_t byte);
+  // Returns a byte of [first, first + count) that another opening has locked: exclusively, with kExclusive.
+  virtual absl::StatusOr<std::optional<uint64_t>> FindLock(uint64_t first, uint64_t count,
+                                                           ByteLock kind) const;
 
   // Starts the requests. The call may carry them out before it returns, as the system-call device does, but
   // only Reap() hands them back. Each pointer must stay valid until then.

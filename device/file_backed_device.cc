@@ -70,7 +70,8 @@ absl::Status FileBackedDevice::SetSize(uint64_t size_bytes) {
 
 absl::Status FileBackedDevice::Extend(uint64_t size_bytes) {
   // A block device may have grown since it was opened.
-  ASSIGN_OR_RETURN(uint64_t now_bytes, SizeIfHolds(this->size_bytes()));
+  // Beside an owner, a file may have become shorter too.
+  ASSIGN_OR_RETURN(uint64_t now_bytes, SizeIfHolds(info_.beside_owner ? 0 : this->size_bytes()));
   if (now_bytes < size_bytes && !info_.block_device) {
     RETURN_IF_ERROR(SetSize(size_bytes));
     now_bytes = size_bytes;
@@ -95,6 +96,26 @@ absl::Status FileBackedDevice::Shorten(uint64_t size_bytes) {
   RETURN_IF_ERROR(SetSize(size_bytes));
   size_bytes_.store(size_bytes, std::memory_order_release);
   return absl::OkStatus();
+}
+
+absl::Status FileBackedDevice::LockByte(uint64_t byte, ByteLock kind) {
+  const int error = LockBytes(file_.fd(), byte, 1, kind == ByteLock::kExclusive ? F_WRLCK : F_RDLCK);
+  if (error == 0) return absl::OkStatus();
+  if (error == EAGAIN || error == EACCES) {
+    return absl::UnavailableError(absl::StrCat(info_.path, ": byte ", byte, " is locked by another process"));
+  }
+  return absl::ErrnoToStatus(error, absl::StrCat(info_.path, ": byte ", byte, " cannot be locked"));
+}
+
+absl::Status FileBackedDevice::UnlockByte(uint64_t byte) {
+  const int error = LockBytes(file_.fd(), byte, 1, F_UNLCK);
+  if (error == 0) return absl::OkStatus();
+  return absl::ErrnoToStatus(error, absl::StrCat(info_.path, ": byte ", byte, " cannot be unlocked"));
+}
+
+absl::StatusOr<std::optional<uint64_t>> FileBackedDevice::FindLock(uint64_t first, uint64_t count,
+                                                                   ByteLock kind) const {
+  return FindLockedByte(file_.fd(), first, count, kind == ByteLock::kExclusive);
 }
 
 }  // namespace untorn

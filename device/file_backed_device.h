@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <optional>
 
 #include "absl/status/status.h"
 #include "device/device.h"
@@ -17,6 +18,10 @@ class FileBackedDevice : public Device {
   absl::Status Extend(uint64_t size_bytes) override;
   absl::Status CheckHolds(uint64_t bytes) const override;
   absl::Status Shorten(uint64_t size_bytes) override;
+  absl::Status LockByte(uint64_t byte, ByteLock kind) override;
+  absl::Status UnlockByte(uint64_t byte) override;
+  absl::StatusOr<std::optional<uint64_t>> FindLock(uint64_t first, uint64_t count,
+                                                   ByteLock kind) const override;
   void Execute(IoRequest* request) override;
 
  protected:

@@ -16,6 +16,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <optional>
 #include <thread>
 #include <utility>
 
@@ -49,6 +50,7 @@ bool OnBtrfs(int fd) {
 struct DirectOpen {
   OpenFile file;
   std::string buffered_reason;  // why it is not O_DIRECT; empty if it is
+  bool beside_owner = false;
 };
 
 // True if the file can be read with O_DIRECT at our alignment: some file systems only say so at the first
@@ -111,9 +113,22 @@ absl::StatusOr<DirectOpen> OpenLocked(const std::string& path, bool block_device
       return ErrnoStatus(
           error, absl::StrCat(path, ": cannot be opened for ", options.read_only ? "reading" : "writing"));
     }
-    const bool locked = !claimed && flock(result.file.fd(), lock) == 0;
-    if (!claimed && !locked && errno != EWOULDBLOCK && errno != EINTR) {
+    const bool must_be_beside = options.beside_owner == FileDeviceOptions::BesideOwner::kMust;
+    bool locked = !claimed && !must_be_beside && flock(result.file.fd(), lock) == 0;
+    if (!claimed && !must_be_beside && !locked && errno != EWOULDBLOCK && errno != EINTR) {
       return ErrnoStatus(errno, absl::StrCat(path, ": cannot be locked"));
+    }
+    if (!claimed && !locked && options.beside_owner != FileDeviceOptions::BesideOwner::kNever) {
+      const ByteRange bytes = options.owner_bytes;
+      ASSIGN_OR_RETURN(const std::optional<uint64_t> owner,
+                       FindLockedByte(result.file.fd(), bytes.offset_bytes, bytes.length_bytes,
+                                      /*exclusively=*/true));
+      locked = result.beside_owner = owner.has_value();
+      if (must_be_beside && !locked) {
+        return absl::UnavailableError(absl::StrCat(path,
+                                                   ": no process has the store open for writing now; refresh "
+                                                   "again when one has, or open the store anew"));
+      }
     }
     struct stat now, opened;
     if (stat(path.c_str(), &now) != 0) return ErrnoStatus(errno, absl::StrCat(path, ": cannot be opened"));
@@ -177,6 +192,7 @@ absl::StatusOr<std::unique_ptr<Device>> OpenFileDevice(const std::string& path,
   info.block_device = S_ISBLK(st.st_mode);
   info.needs_preparing = !info.block_device;
   info.direct_io = opened->buffered_reason.empty();
+  info.beside_owner = opened->beside_owner;
   info.may_cache_writes = OnBtrfs(opened->file.fd());
   ASSIGN_OR_RETURN(info.size_bytes, SizeOfFile(opened->file.fd(), info));
   if (info.block_device) RETURN_IF_ERROR(CheckBlockDevice(opened->file.fd(), info));

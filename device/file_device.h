@@ -15,6 +15,11 @@ namespace untorn {
 
 struct FileDeviceOptions {
   bool read_only = false;
+  // For reading only. An owner that lets others read beside it says so by a lock on one of `owner_bytes`. With kMay, the
+  // device is opened beside such an owner, without a flock of its own (DeviceInfo::beside_owner), or alone. With kMust, it
+  // is not opened alone (kUnavailable).
+  enum class BesideOwner { kNever, kMay, kMust } beside_owner = BesideOwner::kNever;
+  ByteRange owner_bytes;
   // With 0 the device goes by what the kernel reports. Otherwise this is the operator's word: the device
   // keeps every aligned write whole whose length is a power of two up to this size. The unit itself is a
   // power of two, at least kBlockBytes and at most the largest request of the disk's queue. It needs
@@ -32,6 +37,7 @@ struct FileDeviceOptions {
 //  kNotFound             there is no such file
 //  kPermissionDenied     the file's permissions do not allow it
 //  kFailedPrecondition   another process has the lock: "open for writing by process N"
+//  kUnavailable          with BesideOwner::kMust: there is no owner that lets others read
 //  kInvalidArgument      `path` is no regular file and no block device, or the stated unit cannot be used
 absl::StatusOr<std::unique_ptr<Device>> OpenFileDevice(const std::string& path,
                                                        const FileDeviceOptions& options);

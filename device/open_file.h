@@ -1,4 +1,4 @@
-// A file descriptor that closes itself.
+// A file descriptor that closes itself, and the locks on its bytes.
 #ifndef UNTORN_DEVICE_OPEN_FILE_H_
 #define UNTORN_DEVICE_OPEN_FILE_H_
 
@@ -6,7 +6,14 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cerrno>
+#include <cstdint>
+#include <optional>
 #include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
 
 namespace untorn {
 
@@ -30,14 +37,43 @@ class OpenFile {
   }
 
   int fd() const { return fd_; }
-  // Ends the flock now. Closing the file is not enough if something else holds the same open file
-  // description. A child process may do so, or a ring that the kernel has not taken down yet.
-  void Unlock() const { flock(fd_, LOCK_UN); }
+  // Ends the locks on bytes and the flock now, in this order. Closing the file is not enough if something else holds the
+  // same open file description. A child process may do so, or a ring that the kernel has not taken down yet.
+  void Unlock() const;
   bool is_open() const { return fd_ >= 0; }
 
  private:
   int fd_ = -1;
 };
+
+// Sets or ends an open file description lock, of the kinds F_RDLCK, F_WRLCK and F_UNLCK. Does not wait. A count of 0 stands
+// for all bytes behind. Returns 0 or an errno.
+inline int LockBytes(int fd, uint64_t first, uint64_t count, short kind) {
+  struct flock lock = {};
+  lock.l_type = kind;
+  lock.l_whence = SEEK_SET;
+  lock.l_start = static_cast<off_t>(first);
+  lock.l_len = static_cast<off_t>(count);
+  return fcntl(fd, F_OFD_SETLK, &lock) == 0 ? 0 : errno;
+}
+
+inline void OpenFile::Unlock() const {
+  LockBytes(fd_, 0, 0, F_UNLCK);
+  flock(fd_, LOCK_UN);
+}
+
+// Returns a byte of [first, first + count) that another open file description has locked.
+inline absl::StatusOr<std::optional<uint64_t>> FindLockedByte(int fd, uint64_t first, uint64_t count,
+                                                              bool exclusively) {
+  struct flock lock = {};
+  lock.l_type = exclusively ? F_RDLCK : F_WRLCK;  // what would conflict
+  lock.l_whence = SEEK_SET;
+  lock.l_start = static_cast<off_t>(first);
+  lock.l_len = static_cast<off_t>(count);
+  if (fcntl(fd, F_OFD_GETLK, &lock) != 0) return absl::ErrnoToStatus(errno, "locks on bytes cannot be read");
+  if (lock.l_type == F_UNLCK) return std::optional<uint64_t>();
+  return std::max(first, static_cast<uint64_t>(lock.l_start));
+}
 
 }  // namespace untorn
 

@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
+#include "base/status_macros.h"
 #include "device/transfer.h"
 #include "sim/simulated_disk_state.h"
 
@@ -300,6 +301,37 @@ absl::Status SimulatedDevice::Extend(uint64_t size_bytes) {
 }
 
 SimulatedDisk& SimulatedDevice::disk() { return *impl_->disk; }
+const std::shared_ptr<SimulatedDisk>& SimulatedDevice::shared_disk() const { return impl_->disk; }
+
+absl::Status SimulatedDevice::LockByte(uint64_t byte, ByteLock kind) {
+  ASSIGN_OR_RETURN(const std::optional<uint64_t> other,
+                   FindLock(byte, 1, kind == ByteLock::kShared ? ByteLock::kExclusive : ByteLock::kShared));
+  if (other)
+    return absl::UnavailableError(absl::StrCat("memory: byte ", byte, " is locked by another process"));
+  std::lock_guard<std::mutex> lock(impl_->state().mu);
+  if (!impl_->disconnected) impl_->locks[byte] = kind;
+  return absl::OkStatus();
+}
+
+absl::Status SimulatedDevice::UnlockByte(uint64_t byte) {
+  std::lock_guard<std::mutex> lock(impl_->state().mu);
+  impl_->locks.erase(byte);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::optional<uint64_t>> SimulatedDevice::FindLock(uint64_t first, uint64_t count,
+                                                                  ByteLock kind) const {
+  const SimulatedDisk::State& state = impl_->state();
+  std::lock_guard<std::mutex> lock(impl_->state().mu);
+  for (const DiskUser* user : state.users) {
+    if (user == impl_.get() || user->disconnected) continue;
+    for (auto it = user->locks.lower_bound(first); it != user->locks.end() && it->first - first < count;
+         ++it) {
+      if (kind == ByteLock::kShared || it->second == ByteLock::kExclusive) return it->first;
+    }
+  }
+  return std::optional<uint64_t>();
+}
 
 absl::Status SimulatedDevice::Shorten(uint64_t size_bytes) {
   SimulatedDisk::State& state = impl_->state();

@@ -93,7 +93,12 @@ class SimulatedDevice : public Device {
   uint64_t size_bytes() const override;
   absl::Status Extend(uint64_t size_bytes) override;
   absl::Status Shorten(uint64_t size_bytes) override;
+  absl::Status LockByte(uint64_t byte, ByteLock kind) override;
+  absl::Status UnlockByte(uint64_t byte) override;
+  absl::StatusOr<std::optional<uint64_t>> FindLock(uint64_t first, uint64_t count,
+                                                   ByteLock kind) const override;
   SimulatedDisk& disk();
+  const std::shared_ptr<SimulatedDisk>& shared_disk() const;
   void Submit(absl::Span<IoRequest* const> requests) override;
   void Reap(bool wait, std::vector<IoRequest*>* completed) override;
 

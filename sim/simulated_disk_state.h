@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <random>
@@ -98,6 +99,7 @@ struct DiskWrite {
 // What the disk must know of a device.
 struct DiskUser {
   bool disconnected = false;  // by Crash() or Kill()
+  std::map<uint64_t, Device::ByteLock> locks;
   // Returns the writes between Submit() and Reap(), in the order of submission.
   virtual std::vector<const DiskWrite*> InFlight() const = 0;
 

@@ -108,6 +108,48 @@ TEST_F(FileDeviceTest, ReadersShareAndKeepWritersOut) {
   EXPECT_NE(std::string(status.message()).find("open for reading by process"), std::string::npos) << status;
 }
 
+TEST_F(FileDeviceTest, LocksOnBytesAreSeenByOtherOpeningsAndEndWithTheirOwn) {
+  using ByteLock = Device::ByteLock;
+  constexpr uint64_t kFirst = uint64_t{1} << 61;
+  auto owner = OpenFileDevice(path_.str(), {});
+  ASSERT_TRUE(owner.ok()) << owner.status();
+  FileDeviceOptions beside;
+  beside.read_only = true;
+  beside.beside_owner = FileDeviceOptions::BesideOwner::kMust;
+  beside.owner_bytes = {kFirst, 100};
+  EXPECT_EQ(OpenFileDevice(path_.str(), beside).status().code(), absl::StatusCode::kUnavailable);
+  for (uint64_t byte : {kFirst + 2, kFirst + 4, kFirst + 6}) {
+    ASSERT_TRUE((*owner)->LockByte(byte, ByteLock::kExclusive).ok());
+  }
+  auto reader = OpenFileDevice(path_.str(), beside);
+  ASSERT_TRUE(reader.ok()) << reader.status();
+  EXPECT_TRUE((*reader)->info().beside_owner);
+  const auto found = [](Device& device, uint64_t first, uint64_t count, ByteLock kind) {
+    return *device.FindLock(first, count, kind);
+  };
+  EXPECT_EQ(found(**reader, kFirst, 100, ByteLock::kExclusive), kFirst + 2);
+  EXPECT_EQ(found(**reader, kFirst + 3, 100, ByteLock::kExclusive), kFirst + 4);
+  EXPECT_EQ(found(**reader, kFirst + 3, 1, ByteLock::kExclusive), std::nullopt);
+  EXPECT_EQ(found(**owner, kFirst, 100, ByteLock::kShared), std::nullopt) << "its own";
+  ASSERT_TRUE((*owner)->UnlockByte(kFirst + 4).ok());
+  EXPECT_EQ(found(**reader, kFirst + 3, 2, ByteLock::kExclusive), std::nullopt);
+  EXPECT_EQ(found(**reader, kFirst + 3, 100, ByteLock::kExclusive), kFirst + 6);
+  // A reader takes shared locks only, beside others, and not where the owner has one.
+  EXPECT_FALSE((*reader)->LockByte(kFirst + 50, ByteLock::kExclusive).ok());
+  EXPECT_EQ((*reader)->LockByte(kFirst + 2, ByteLock::kShared).code(), absl::StatusCode::kUnavailable);
+  ASSERT_TRUE((*reader)->LockByte(kFirst + 50, ByteLock::kShared).ok());
+  EXPECT_EQ(found(**owner, kFirst + 50, 1, ByteLock::kShared), kFirst + 50);
+  EXPECT_EQ(found(**owner, kFirst + 50, 1, ByteLock::kExclusive), std::nullopt);
+  reader->reset();
+  EXPECT_EQ(found(**owner, kFirst, 100, ByteLock::kShared), std::nullopt);
+  // A killed owner's locks end with the lock that keeps others out.
+  auto after = OpenFileDevice(path_.str(), beside);
+  ASSERT_TRUE(after.ok()) << after.status();
+  owner->reset();
+  EXPECT_EQ(found(**after, kFirst, 100, ByteLock::kShared), std::nullopt);
+  EXPECT_TRUE(OpenFileDevice(path_.str(), {}).ok());
+}
+
 TEST_F(FileDeviceTest, LockEndsWithTheDevice) {
   ASSERT_TRUE(OpenFileDevice(path_.str(), {}).ok());
   EXPECT_TRUE(OpenFileDevice(path_.str(), {}).ok());
