@@ -299,6 +299,12 @@ bool FreeSpace::InBase(BlockNumber block) const {
   return ((*group.base)[bit / 64] >> (bit % 64) & 1) != 0;
 }
 
+std::unique_ptr<const FreeSpace::Bits> FreeSpace::DurableBase(uint64_t index) const {
+  const Group& group = groups_[index];
+  if (group.base == nullptr) return nullptr;
+  return std::make_unique<const Bits>(group.dirty() ? *group.installed_base : *group.base);
+}
+
 bool FreeSpace::Allocatable(BlockNumber block) const {
   if (block >= usable_end()) return false;
   const Group& group = groups_[GroupOf(block)];

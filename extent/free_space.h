@@ -42,6 +42,8 @@ inline constexpr BlockCount kContiguousBlocks = BlocksFor(256 << 10);
 
 class FreeSpace {
  public:
+  using Bits = std::array<uint64_t, kGroupBits / 64>;
+
   explicit FreeSpace(const Superblock& superblock);
 
   // Counts the prepared blocks, which are the first blocks of the device.
@@ -97,6 +99,10 @@ class FreeSpace {
   absl::Status SetBase(Extent extent) { return ChangeBase(extent, true); }
   absl::Status ClearBase(Extent extent) { return ChangeBase(extent, false); }
   bool InBase(BlockNumber block) const;
+  // Counts the groups of what is prepared.
+  uint64_t groups() const { return groups_.size(); }
+  // Returns which blocks of the group the last durable checkpoint uses. Returns nullptr if the group is not loaded.
+  std::unique_ptr<const Bits> DurableBase(uint64_t group) const;
   // Says whether an allocation may take the block. Returns false if the group of the block is not loaded.
   bool Allocatable(BlockNumber block) const;
 
@@ -130,7 +136,6 @@ class FreeSpace {
   absl::Status CheckInvariants() const;
 
  private:
-  using Bits = std::array<uint64_t, kGroupBits / 64>;
   // Names the bits [from, to) of a group.
   struct BitRun {
     uint64_t from = 0, to = 0;

@@ -28,6 +28,7 @@ class OpenMappings {
   // Notes an overwrite in place that is on its way, and that the overwrite is durable, or was refused.
   void Begin(Extent extent) { in_flight_.push_back(extent); }
   void End(Extent extent);
+  bool overwriting() const { return !in_flight_.empty(); }
 
   bool empty() const { return mappings_.empty(); }
 

@@ -16,6 +16,12 @@ bool PreparingFlushes() { return true; }
 
 bool ShorteningIsLast() { return true; }
 
+bool MayReuseLeased(bool used_by_lease) { return !used_by_lease; }
+
+bool MayOverwriteLeased(bool used_by_lease) { return !used_by_lease; }
+
+bool MayBelieveRead(bool lease_holds) { return lease_holds; }
+
 bool MayMove(bool matches, bool excused) { return matches || excused; }
 
 bool MayBecomeDurable(Lsn first, Lsn durable_lsn) { return first == durable_lsn + 1; }

@@ -28,6 +28,18 @@ namespace untorn {
 // slow reader would get the data of another object.
 bool MayReuse(Lsn mapped_by, Lsn displaced_by, const Settled& settled, bool read_outstanding);
 
+// Says whether a displaced block may be allocated again that a leased checkpoint may use. Without the rule another process
+// that reads gets the data of another object, and its checksums take that for damage.
+bool MayReuseLeased(bool used_by_lease);
+
+// Says whether a leased block may be overwritten in place. Without the rule another process that reads gets data of a
+// later state.
+bool MayOverwriteLeased(bool used_by_lease);
+
+// Says whether a reader believes what it has read under a lease. Without the rule it believes what the next owner of the
+// blocks has written.
+bool MayBelieveRead(bool lease_holds);
+
 // Says whether a block that the checkpoint uses stays in use when the log is replayed. Records may have mapped and
 // displaced the block while the checkpoint was made. The checkpoint may then have taken it for a node. Without the rule
 // replay frees the block, and the next write overwrites the tree.

@@ -161,6 +161,7 @@ absl::Status SpaceLedger::LoadGroup(Lock& lock, uint64_t group) {
       RETURN_IF_ERROR(pump_.Run(lock, &request));
     }
     RETURN_IF_ERROR(free_.LoadNode(*at, block.span(), state_.superblock.uuid));
+    if (!leased_.empty() && at->level == 0) leased_.GroupLoaded(group);
   }
 }
 
@@ -350,8 +351,26 @@ bool SpaceLedger::ReadOutstanding(Extent extent) const {
                      [&](const Extent& r) { return r.start < extent.end() && extent.start < r.end(); });
 }
 
+bool SpaceLedger::MayOverwrite(Extent extent) const {
+  return !ReadOutstanding(extent) && MayOverwriteLeased(admits_ || leased_.Uses(extent));
+}
+
+absl::Status SpaceLedger::EndLease(Generation checkpoint) {
+  absl::Status status;
+  leased_.End(checkpoint, [&](Extent run) REQUIRES_STORE_LOCK { status.Update(MarkFree(run)); });
+  pump_.Notify();
+  return status;
+}
+
 bool SpaceLedger::IsDue(const PendingFree& free) const {
   return MayReuse(free.mapped_by, free.displaced_by, state_.settled, ReadOutstanding(free.extent));
+}
+
+absl::Status SpaceLedger::Release(Extent extent) {
+  if (leased_.empty()) return MarkFree(extent);
+  absl::Status status;
+  status.Update(leased_.Keep(extent, [&](Extent run) REQUIRES_STORE_LOCK { status.Update(MarkFree(run)); }));
+  return status;
 }
 
 absl::Status SpaceLedger::MarkFree(Extent extent) {
@@ -365,7 +384,7 @@ absl::Status SpaceLedger::Free(Extent extent, Lsn mapped_by, Lsn displaced_by) {
   UNTORN_CHECK(mapped_by <= displaced_by, "a mapping is displaced before it is made");
   UNTORN_CHECK(displaced_by <= state_.durable_lsn, "a record displaces a mapping, and is not durable");
   const PendingFree free{extent, mapped_by, displaced_by};
-  if (IsDue(free)) return MarkFree(extent);
+  if (IsDue(free)) return Release(extent);
   pending_.push_back(free);
   pending_blocks_ += extent.count;
   return absl::OkStatus();
@@ -377,7 +396,7 @@ absl::Status SpaceLedger::ReleasePending() {
     if (!IsDue(p)) return false;
     UNTORN_CHECK(pending_blocks_ >= p.extent.count, "more is freed than was pending");
     pending_blocks_ -= p.extent.count;
-    status.Update(MarkFree(p.extent));
+    status.Update(Release(p.extent));
     return true;
   });
   UNTORN_CHECK(pending_.empty() == (pending_blocks_ == 0),

@@ -3,7 +3,7 @@
 // Invariants
 //  1. A displaced extent is allocatable only under four conditions. Two claims settle the record that mapped
 //     the extent. The record that displaced the extent is settled. No read of the extent is outstanding. No
-//     durable checkpoint refers to the extent.
+//     durable checkpoint refers to the extent, and no leased one.
 //  2. The prepared free blocks suffice for all that is reserved, and for the checkpoints of all changes that
 //     are reserved or in the deltas. The free blocks also suffice for one more copy of the tree as those
 //     changes leave the tree. The exception is a store that recovery has left fuller than that; nothing more
@@ -26,6 +26,7 @@
 #include "base/lock.h"
 #include "device/io_pump.h"
 #include "extent/free_space.h"
+#include "extent/leased_blocks.h"
 #include "extent/volume_state.h"
 
 namespace untorn {
@@ -212,6 +213,23 @@ class SpaceLedger {
     return ReadPin(this, reads_.insert(reads_.end(), extent));
   }
   bool ReadOutstanding(Extent extent) const REQUIRES_STORE_LOCK;
+  // Says whether the blocks of the extent may be overwritten in place. A reader could get half of each version.
+  bool MayOverwrite(Extent extent) const REQUIRES_STORE_LOCK;
+
+  // ---- Other processes that read ----
+  // From the first call on, MayOverwrite() says no, until EndAdmission().
+  void BeginAdmission() REQUIRES_STORE_LOCK { admits_ = true; }
+  void EndAdmission() REQUIRES_STORE_LOCK { admits_ = false; }
+  bool admits() const REQUIRES_STORE_LOCK { return admits_; }
+  // Protects the blocks of the last durable checkpoint, and gives them up.
+  void BeginLease(Generation checkpoint) REQUIRES_STORE_LOCK { leased_.Begin(checkpoint); }
+  absl::Status EndLease(Generation checkpoint) REQUIRES_STORE_LOCK;
+  // Says whether invariant 2 does not hold, and leases keep blocks. They must then be ended.
+  bool LeasesKeepTooMuch() const REQUIRES_STORE_LOCK {
+    return leased_.kept() > 0 && free_.free_blocks() < PromisedBlocks();
+  }
+  // Counts the blocks that only leases keep.
+  BlockCount leased_blocks() const REQUIRES_STORE_LOCK { return leased_.kept(); }
 
   // Returns kInternal and names the invariant, if an invariant does not hold. Checks invariant 2,
   // invariant 4, and those of the free space. Of invariant 1, the call checks that no pending free is free
@@ -245,6 +263,8 @@ class SpaceLedger {
   };
 
   bool IsDue(const PendingFree& free) const REQUIRES_STORE_LOCK;
+  // Frees an extent that MayReuse() allows, but for what leases keep.
+  absl::Status Release(Extent extent) REQUIRES_STORE_LOCK;
   absl::Status MarkFree(Extent extent) REQUIRES_STORE_LOCK;
   void Unreserve(SpaceCost cost) REQUIRES_STORE_LOCK;
   // Returns what is left of so many free blocks besides all that is promised and kept.
@@ -270,6 +290,8 @@ class SpaceLedger {
   std::vector<PendingFree> pending_ GUARDED_BY_STORE_LOCK;
   BlockCount pending_blocks_ GUARDED_BY_STORE_LOCK;
   std::list<Extent> reads_ GUARDED_BY_STORE_LOCK;
+  LeasedBlocks leased_ GUARDED_BY_STORE_LOCK{free_};
+  bool admits_ GUARDED_BY_STORE_LOCK = false;
   bool preparing_ GUARDED_BY_STORE_LOCK = false;
   bool fragmented_ GUARDED_BY_STORE_LOCK = false;
   bool has_reserved_ GUARDED_BY_STORE_LOCK = false;  // invariant 2 has no exception any more

@@ -56,6 +56,21 @@ absl::StatusOr<std::unique_ptr<Volume>> Volume::Open(IoPump& pump, bool read_onl
   return volume;
 }
 
+std::unique_ptr<Volume> Volume::OpenLeased(IoPump& pump, const Superblock& superblock,
+                                           size_t node_cache_nodes) {
+  // The owner may make the file shorter as soon as it has revoked the lease. Reads tell then that it has ended.
+  std::unique_ptr<Volume> volume(new Volume(pump, superblock, /*slot=*/0, node_cache_nodes));
+  const Lock lock(pump.mutex());
+  LogTail checkpoint;
+  checkpoint.lsn = checkpoint.ring_lsn = superblock.checkpoint_lsn;
+  checkpoint.position = superblock.checkpoint_position;
+  checkpoint.checksum = superblock.checkpoint_checksum;
+  volume->log_.Resume(checkpoint);
+  // The checkpoint has the checksums of all that its owner has overwritten in place.
+  volume->state_.session = superblock.epoch;
+  return volume;
+}
+
 absl::Status Volume::Recover(const LogTail& tail, std::vector<LogEntry>* outside) {
   FreeSpace& free = space_.free_space();
   free.SetPrepared(tail.prepared_blocks);

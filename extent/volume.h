@@ -51,6 +51,10 @@ class Volume {
   static absl::StatusOr<std::unique_ptr<Volume>> Open(IoPump& pump, bool read_only,
                                                       size_t node_cache_nodes) EXCLUDES_STORE_LOCK;
 
+  // Opens the checkpoint of this superblock for reading alone, under a lease (extent/lease.h).
+  static std::unique_ptr<Volume> OpenLeased(IoPump& pump, const Superblock& superblock,
+                                            size_t node_cache_nodes) EXCLUDES_STORE_LOCK;
+
   const Superblock& superblock() const REQUIRES_STORE_LOCK { return state_.superblock; }
   const Geometry& geometry() const REQUIRES_STORE_LOCK { return state_.superblock.geometry; }
   // Returns the key of the checksums of data, which never changes. Needs no lock.
@@ -75,6 +79,7 @@ class Volume {
   // Must be called for each overwrite in place: before the write is sent, and when the write is durable, or was refused.
   void BeginOverwrite(Extent extent) REQUIRES_STORE_LOCK { state_.open.Begin(extent); }
   void EndOverwrite(Extent extent) REQUIRES_STORE_LOCK { state_.open.End(extent); }
+  bool overwriting() const REQUIRES_STORE_LOCK { return state_.open.overwriting(); }
   // Notes the checksums of blocks whose overwrite in place is durable. `mapping` is theirs, with the new checksums.
   void NoteOverwritten(ObjectId object, Mapping mapping) REQUIRES_STORE_LOCK;
   // Says whether a block that does not match its checksum is taken at the device's word.

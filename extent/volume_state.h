@@ -27,7 +27,7 @@ struct VolumeState {
   bool next_holds_all = false;
   std::unique_ptr<Delta> active = std::make_unique<Delta>();
   std::unique_ptr<Delta> frozen;  // while a checkpoint merges it into the tree
-  LogEpoch session;               // the log epoch of this opening; 0 if the store is open for reading alone
+  LogEpoch session;               // the log epoch of this opening, or of the owner; 0 if nobody writes
   OpenMappings open;              // those in the tree that this session has opened
   Lsn durable_lsn;                // every record up to it is durable
   Settled settled;

@@ -43,6 +43,7 @@ constexpr StatsMember kState[] = {
     {"space_prepared", &Stats::space_prepared, true},
     {"space_reserved", &Stats::space_reserved, true},
     {"space_pending", &Stats::space_pending, true},
+    {"space_leased", &Stats::space_leased, true},
     {"cache_limit", &Stats::cache_limit, true},
     {"cache_used", &Stats::cache_used, true},
     {"cache_dirty", &Stats::cache_dirty, true},
@@ -82,7 +83,8 @@ Json InfoJson(const StoreInfo& info) {
           {"atomic_boundary_bytes", info.atomic_boundary_bytes},
           {"atomic_write_bytes_max", info.atomic_write_bytes_max},
           {"overwrite_reserve_bytes", info.overwrite_reserve_bytes},
-          {"read_only", info.read_only}};
+          {"read_only", info.read_only},
+          {"beside_owner", info.beside_owner}};
 }
 
 Json StatsJson(const Stats& stats) {

@@ -146,6 +146,9 @@ Readiness Admission::AwaitSpace(Lock& lock, SpaceCost cost, SpaceFor use, Reserv
     return parts_.health.failure();
   }
   if (*more == SpaceLedger::Prepared::kMore) return Readiness::Retry();
+  // A writer needs the space more than another process needs an old state.
+  const Readers::Hold no_new_leases(readers_);
+  if (readers_.RevokeAll()) return Readiness::Retry();
   // The blocks that dirty data displaces come back once the data is durable and a checkpoint is made. Where
   // the mapping of such blocks is young itself, a second round is needed.
   for (int round = 0; round < 2; ++round) {
@@ -154,7 +157,7 @@ Readiness Admission::AwaitSpace(Lock& lock, SpaceCost cost, SpaceFor use, Reserv
     RETURN_IF_ERROR(parts_.volume.lanes().GiveBack());
     // The reservation only tests whether the space is there, and goes back at once. The caller reserves after
     // a new look.
-    if (ledger.TryReserve(cost, use)) return Readiness::Retry();
+    if (ledger.TryReserve(cost, use) || readers_.RevokeAll()) return Readiness::Retry();
   }
   return absl::ResourceExhaustedError(absl::StrCat(
       "no space: ", Bytes(ledger.BlocksOf(cost)), " bytes are needed, metadata included, and ",

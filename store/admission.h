@@ -25,6 +25,7 @@
 #include "writeback/checkpointer.h"
 #include "writeback/committer.h"
 #include "writeback/parts.h"
+#include "writeback/readers.h"
 
 namespace untorn::internal {
 
@@ -41,8 +42,13 @@ absl::Status DamagedBlockError(const Parts& parts, const ObjectState& object, Ob
 class Admission {
  public:
   // `set_blocks_max` limits the change sets that joining makes, and the writes that are staged in the cache.
-  Admission(const Parts& parts, Committer& committer, Checkpointer& checkpointer, BlockCount set_blocks_max)
-      : parts_(parts), committer_(committer), checkpointer_(checkpointer), set_blocks_max_(set_blocks_max) {}
+  Admission(const Parts& parts, Committer& committer, Checkpointer& checkpointer, Readers& readers,
+            BlockCount set_blocks_max)
+      : parts_(parts),
+        committer_(committer),
+        checkpointer_(checkpointer),
+        readers_(readers),
+        set_blocks_max_(set_blocks_max) {}
 
   BlockCount set_blocks_max() const { return set_blocks_max_; }
 
@@ -78,6 +84,8 @@ class Admission {
   // Reserves space into `space`, which must be empty. If too little is free, the call makes space and says
   // kRetry. Fails with kResourceExhausted if no more space can be made.
   Readiness AwaitSpace(Lock& lock, SpaceCost cost, SpaceFor use, Reservation* space) REQUIRES_STORE_LOCK;
+  // Takes the space that leases keep. Returns false if they keep none.
+  bool RevokeLeases() REQUIRES_STORE_LOCK { return readers_.RevokeAll(); }
   // Is AwaitSpace() for data. Only on a full store it matters whether all blocks of the data are mapped, so that the change
   // is an overwrite. `look` then finds that out with LookMapped(), and may release the lock. *use, which is empty at first,
   // keeps the answer for later turns.
@@ -113,6 +121,7 @@ class Admission {
   const Parts parts_;
   Committer& committer_;
   Checkpointer& checkpointer_;
+  Readers& readers_;
   const BlockCount set_blocks_max_;
   bool names_exclusive_ GUARDED_BY_STORE_LOCK = false;
 };

@@ -1,5 +1,6 @@
 #include "store/background.h"
 
+#include <algorithm>
 #include <chrono>
 #include <system_error>
 #include <utility>
@@ -10,14 +11,19 @@
 namespace untorn::internal {
 namespace {
 
-constexpr int kWakeMs = 500;    // the two threads look for work at least this often
-constexpr int kWorkersMax = 4;  // threads of the pool
+constexpr std::chrono::milliseconds kWakeInterval(500);  // the two threads look for work at least this often
+constexpr int kWorkersMax = 4;                           // threads of the pool
 
 }  // namespace
 
 Background::Background(std::mutex& mu, const Parts& parts, Committer& committer, Checkpointer& checkpointer,
-                       CacheLimit& limit)
-    : mu_(mu), parts_(parts), committer_(committer), checkpointer_(checkpointer), limit_(limit) {
+                       Readers& readers, CacheLimit& limit)
+    : mu_(mu),
+      parts_(parts),
+      committer_(committer),
+      checkpointer_(checkpointer),
+      readers_(readers),
+      limit_(limit) {
   committer_.SetServeBackground([this]() REQUIRES_STORE_LOCK { Serve(); });
 }
 
@@ -69,10 +75,13 @@ bool Background::MaintenanceStep(Lock& lock) {
   return committer_.LogGrowthDue() && committer_.GrowLog(lock).ok();
 }
 
-void Background::FitCache(Lock& lock) {
+void Background::Tidy(Lock& lock) {
   const auto now = std::chrono::steady_clock::now();
-  if (!limit_.fits_machine() || now < fitted_ + std::chrono::milliseconds(kWakeMs)) return;
-  fitted_ = now;
+  if (now < tidied_ + kWakeInterval) return;
+  tidied_ = now;
+  parts_.fork.objects().ForgetIdle();
+  if (absl::Status held = parts_.volume.CheckFile(); !held.ok()) parts_.health.Fail(held);
+  if (!limit_.fits_machine()) return;
   {
     const Unlocked unlocked(lock);
     limit_.Update(parts_.buffers.bytes_in_use());
@@ -119,7 +128,7 @@ void Background::WritebackLoop() {
       return stop_ || !parts_.callbacks.empty() || wakes_ != wakes ||
              (parts_.progress.count() != seen && (committer_.WantedDue() || committer_.WriteBackDue()));
     };
-    parts_.pump.StandBy(lock, kWakeMs, due);
+    parts_.pump.StandBy(lock, kWakeInterval.count(), due);
   }
   // Callbacks from before the stop must still be called.
   parts_.callbacks.Run(lock);
@@ -127,14 +136,18 @@ void Background::WritebackLoop() {
 
 void Background::MaintenanceLoop() {
   Lock lock(mu_);
+  auto look_for_readers = std::chrono::steady_clock::now();
   while (!stop_) {
+    if (std::chrono::steady_clock::now() >= look_for_readers) {
+      readers_.Step(lock);
+      look_for_readers = std::chrono::steady_clock::now() + readers_.StepInterval();
+    }
     if (MaintenanceStep(lock)) continue;
-    parts_.fork.objects().ForgetIdle();
-    const uint64_t wakes = maintenance_wakes_;  // one may come while FitCache() has released the lock
-    FitCache(lock);
-    if (absl::Status held = parts_.volume.CheckFile(); !held.ok()) parts_.health.Fail(held);
-    maintenance_cv_.wait_for(lock.unique_lock(), std::chrono::milliseconds(kWakeMs),
-                             [&]() REQUIRES_STORE_LOCK { return stop_ || maintenance_wakes_ != wakes; });
+    const uint64_t wakes = maintenance_wakes_;  // one may come while Tidy() has released the lock
+    Tidy(lock);
+    const auto until = std::min(std::chrono::steady_clock::now() + kWakeInterval, look_for_readers);
+    maintenance_cv_.wait_until(lock.unique_lock(), until,
+                               [&]() REQUIRES_STORE_LOCK { return stop_ || maintenance_wakes_ != wakes; });
   }
 }
 

@@ -2,7 +2,7 @@
 // simulations run without threads; calls of the store then do the same work.
 //
 // The first thread sends what nobody waits for, reaps what nobody waits for, and makes callbacks. The second
-// thread makes checkpoints and prepares space. So neither checkpoints nor preparing hold up asynchronous
+// thread makes checkpoints, prepares space, and serves other processes that read. So neither checkpoints nor preparing hold up asynchronous
 // writes.
 //
 // Threading: the caller holds the lock, except for Run() and Join().
@@ -23,6 +23,7 @@
 #include "writeback/checkpointer.h"
 #include "writeback/committer.h"
 #include "writeback/parts.h"
+#include "writeback/readers.h"
 
 namespace untorn::internal {
 
@@ -30,7 +31,7 @@ class Background {
  public:
   // `limit` must outlive the background.
   Background(std::mutex& mu, const Parts& parts, Committer& committer, Checkpointer& checkpointer,
-             CacheLimit& limit);
+             Readers& readers, CacheLimit& limit);
 
   // Starts the threads. Until Start() is called, AfterChange() does all work. kResourceExhausted: the process may not have
   // more threads; the background has to be stopped then.
@@ -56,8 +57,9 @@ class Background {
   void MaintenanceLoop() EXCLUDES_STORE_LOCK;
   void RunLoop() EXCLUDES_STORE_LOCK;
   void Serve() REQUIRES_STORE_LOCK;
-  // Fits the page cache to what memory the machine has, now and then. Releases the lock meanwhile.
-  void FitCache(Lock& lock) REQUIRES_STORE_LOCK;
+  // Forgets what is idle, looks at the file, and fits the page cache to what memory the machine has, now and then. Releases
+  // the lock meanwhile.
+  void Tidy(Lock& lock) REQUIRES_STORE_LOCK;
   // Does what is due of checkpoints and growth. Returns false if nothing was.
   bool MaintenanceStep(Lock& lock) REQUIRES_STORE_LOCK;
   void WakeMaintenance() REQUIRES_STORE_LOCK {
@@ -69,11 +71,12 @@ class Background {
   const Parts parts_;
   Committer& committer_;
   Checkpointer& checkpointer_;
+  Readers& readers_;
   CacheLimit& limit_;
   bool started_ GUARDED_BY_STORE_LOCK = false, stop_ GUARDED_BY_STORE_LOCK = false;
   // Of the first thread, and of the second.
   uint64_t wakes_ GUARDED_BY_STORE_LOCK = 0, maintenance_wakes_ GUARDED_BY_STORE_LOCK = 0;
-  std::chrono::steady_clock::time_point fitted_ GUARDED_BY_STORE_LOCK;
+  std::chrono::steady_clock::time_point tidied_ GUARDED_BY_STORE_LOCK;
   std::condition_variable maintenance_cv_, work_cv_;
   std::vector<std::thread> threads_ GUARDED_BY_STORE_LOCK;
   std::deque<std::function<void()>> work_ GUARDED_BY_STORE_LOCK;

@@ -53,11 +53,7 @@ Readiness Namespace::AwaitObjectOf(Lock& lock, ObjectId id, std::shared_ptr<Obje
   MissingNodes missing;
   RETURN_IF_ERROR(reader.FindInode(id, &inode, &missing));
   RETURN_UNLESS_READY(reader.AwaitNodes(lock, missing));
-  if (!inode) {
-    return absl::DataLossError(
-        absl::StrCat("object ", Value(id), " has a name but no record of its own; run untorn fsck"));
-  }
-  *out = objects.Add(*inode);
+  if (inode) *out = objects.Add(*inode);
   return Readiness::Ready();
 }
 
@@ -73,7 +69,11 @@ Readiness Namespace::AwaitFound(Lock& lock, const std::string& name, std::shared
   MissingNodes missing;
   RETURN_IF_ERROR(reader.FindName(name, &id, &missing));
   RETURN_UNLESS_READY(reader.AwaitNodes(lock, missing));
-  return id ? AwaitObjectOf(lock, *id, out) : Readiness::Ready();
+  if (!id) return Readiness::Ready();
+  RETURN_UNLESS_READY(AwaitObjectOf(lock, *id, out));
+  if (*out) return Readiness::Ready();
+  return absl::DataLossError(
+      absl::StrCat("object ", Value(*id), " has a name but no record of its own; run untorn fsck"));
 }
 
 Readiness Namespace::AwaitJoinOfNames(Lock& lock, const ObjectState* object,
@@ -128,6 +128,17 @@ absl::StatusOr<std::shared_ptr<ObjectState>> Namespace::Find(std::string_view na
   }));
   if (!object) return NoSuchObject(name);
   if (purpose == FindFor::kChange) RETURN_IF_ERROR(CheckNamed(*object, name));
+  return object;
+}
+
+absl::StatusOr<std::shared_ptr<ObjectState>> Namespace::FindById(ObjectId id) {
+  std::shared_ptr<ObjectState> object;
+  Lock lock(front_.mu);
+  RETURN_IF_ERROR(UntilReady([&]() REQUIRES_STORE_LOCK -> Readiness {
+    RETURN_IF_ERROR(front_.parts.health.CheckOpen());
+    return AwaitObjectOf(lock, id, &object);
+  }));
+  if (!object) return absl::NotFoundError(absl::StrCat("object ", Value(id), " was removed"));
   return object;
 }
 

@@ -35,6 +35,8 @@ class Namespace {
   // With kChange the call also fails as CheckNamed() does.
   absl::StatusOr<std::shared_ptr<ObjectState>> Find(std::string_view name,
                                                     FindFor purpose = FindFor::kUse) EXCLUDES_STORE_LOCK;
+  // Finds an object by its number, wherever its name has gone.
+  absl::StatusOr<std::shared_ptr<ObjectState>> FindById(ObjectId id) EXCLUDES_STORE_LOCK;
   absl::Status Rename(std::string_view from, std::string_view to, Durability durability) EXCLUDES_STORE_LOCK;
   absl::Status Remove(std::string_view name, Durability durability) EXCLUDES_STORE_LOCK;
   absl::StatusOr<std::vector<ObjectInfo>> List(std::string_view after, size_t max) EXCLUDES_STORE_LOCK;
@@ -45,6 +47,7 @@ class Namespace {
                        std::shared_ptr<ObjectState>* out) REQUIRES_STORE_LOCK;
 
  private:
+  // `out` gets nullptr if the object has no inode.
   Readiness AwaitObjectOf(Lock& lock, ObjectId id, std::shared_ptr<ObjectState>* out) REQUIRES_STORE_LOCK;
   // Is Admission::AwaitJoin() for a change of these names and of the object's metadata. `object` may be
   // nullptr.

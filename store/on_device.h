@@ -7,6 +7,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "device/device.h"
+#include "extent/open_for_reading.h"
 #include "untorn/store.h"
 
 namespace untorn::internal {
@@ -17,6 +18,9 @@ absl::Status CreateOnDevice(Device& device, const CreateOptions& options);
 // checkpoints run inside calls.
 absl::StatusOr<std::unique_ptr<Store>> OpenOnDevice(std::unique_ptr<Device> device,
                                                     const OpenOptions& options, bool background = true);
+
+// Opens the state of a store that is leased.
+absl::StatusOr<std::unique_ptr<Store>> OpenLeasedOnDevice(ReadDevice leased, const OpenOptions& options);
 
 }  // namespace untorn::internal
 

@@ -93,6 +93,7 @@ absl::Status Preallocate(const Front& front, const std::shared_ptr<ObjectState>&
     std::optional<Reservation> more = volume.space().TryReserve(missing, SpaceFor::kGrowth);
     if (!more) {
       status = volume.lanes().GiveBack();
+      front.admission.RevokeLeases();
       if (status.ok()) more = volume.space().TryReserve(missing, SpaceFor::kGrowth);
     }
     if (more) {

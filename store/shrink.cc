@@ -33,6 +33,7 @@ constexpr std::chrono::microseconds kPause{200};
 // Gives back what was displaced, and what the lanes have.
 absl::Status GiveBackDisplaced(StoreImpl& store, Lock& lock) REQUIRES_STORE_LOCK {
   const Front& front = store.front();
+  store.readers().RevokeAll();
   // Where the mapping of a displaced block is young itself, a second round is needed.
   for (int round = 0; round < 2; ++round) {
     RETURN_IF_ERROR(front.committer.SyncAll(lock));

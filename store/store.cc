@@ -13,6 +13,7 @@
 #include "device/file_device.h"
 #include "extent/format_store.h"
 #include "extent/superblock.h"
+#include "store/beside_owner.h"
 #include "store/object_resize.h"
 #include "store/on_device.h"
 #include "store/preallocate.h"
@@ -28,14 +29,6 @@ using internal::StoreImpl;
 using internal::TransactionImpl;
 
 namespace {
-
-FileDeviceOptions DeviceOptions(const OpenOptions& options) {
-  FileDeviceOptions d;
-  d.read_only = options.read_only;
-  d.stated_unit_bytes = options.stated_atomic_unit_bytes;
-  d.use_io_uring = options.use_io_uring;
-  return d;
-}
 
 iovec PieceOf(std::span<const std::byte> data) { return {const_cast<std::byte*>(data.data()), data.size()}; }
 
@@ -81,13 +74,36 @@ absl::Status WriteObject(const ObjectHandle& handle, uint64_t offset, IoVector d
 
 uint64_t Object::id() const { return handle_ ? Value(handle_->id) : 0; }
 
+bool Object::HasNewer() const { return handle_->store->has_newer(); }
+
+absl::StatusOr<Object> Object::InNewest() const {
+  while (true) {
+    const std::shared_ptr<internal::NewestState> newest = handle_->store->newest_state().lock();
+    if (newest == nullptr) return absl::FailedPreconditionError("the store is closed");
+    const std::shared_ptr<StoreImpl> store = newest->Get();
+    absl::StatusOr<std::shared_ptr<ObjectState>> state = store->names().FindById(handle_->id);
+    // Another refresh may have come meanwhile.
+    if (absl::IsAborted(state.status()) && store->has_newer()) continue;
+    RETURN_IF_ERROR(state.status());
+    return Object(std::make_shared<ObjectHandle>(ObjectHandle{store, handle_->id, *std::move(state)}));
+  }
+}
+
 absl::StatusOr<std::string> Object::Name() const {
   RETURN_IF_ERROR(Usable(handle_));
+  if (HasNewer()) {
+    ASSIGN_OR_RETURN(const Object newest, InNewest());
+    return newest.Name();
+  }
   return handle_->store->NameOf(*handle_->state);
 }
 
 absl::StatusOr<uint64_t> Object::Size() const {
   RETURN_IF_ERROR(Usable(handle_));
+  if (HasNewer()) {
+    ASSIGN_OR_RETURN(const Object newest, InNewest());
+    return newest.Size();
+  }
   return handle_->store->SizeOf(*handle_->state);
 }
 
@@ -100,7 +116,14 @@ absl::StatusOr<size_t> Object::ReadV(uint64_t offset, std::span<const iovec> out
   RETURN_IF_ERROR(Usable(handle_));
   const uint64_t bytes = TotalBytes(out);
   if (bytes > UINT64_MAX - offset) return absl::InvalidArgumentError("offset and length overflow");
-  return handle_->store->reader().Read(*handle_->state, offset, {out, bytes}, options);
+  if (!HasNewer()) {
+    absl::StatusOr<size_t> read =
+        handle_->store->reader().Read(*handle_->state, offset, {out, bytes}, options);
+    // A refresh ends the lease of the state.
+    if (!absl::IsAborted(read.status()) || !HasNewer()) return read;
+  }
+  ASSIGN_OR_RETURN(const Object newest, InNewest());
+  return newest.ReadV(offset, out, options);
 }
 
 absl::Status Object::Write(uint64_t offset, std::span<const std::byte> data, WriteOptions options) const {
@@ -193,6 +216,10 @@ absl::Status Transaction::Write(const Object& object, uint64_t offset, std::span
 absl::StatusOr<size_t> Transaction::Read(const Object& object, uint64_t offset,
                                          std::span<std::byte> out) const {
   RETURN_IF_ERROR(HasHandle(object.handle_));
+  if (object.HasNewer()) {
+    ASSIGN_OR_RETURN(const Object newest, object.InNewest());
+    return Read(newest, offset, out);
+  }
   const iovec piece = PieceOf(out);
   return impl_->Read(*object.handle_, offset, {{&piece, 1}, out.size()});
 }
@@ -209,6 +236,10 @@ absl::Status Transaction::PunchHole(const Object& object, uint64_t offset, uint6
 
 absl::StatusOr<uint64_t> Transaction::Size(const Object& object) const {
   RETURN_IF_ERROR(HasHandle(object.handle_));
+  if (object.HasNewer()) {
+    ASSIGN_OR_RETURN(const Object newest, object.InNewest());
+    return Size(newest);
+  }
   return impl_->Size(*object.handle_);
 }
 
@@ -222,7 +253,10 @@ namespace internal {
 
 struct StoreMaker {
   static std::unique_ptr<Store> Make(std::shared_ptr<StoreImpl> impl) {
-    return std::unique_ptr<Store>(new Store(std::move(impl)));
+    return std::unique_ptr<Store>(new Store(std::move(impl), nullptr));
+  }
+  static std::unique_ptr<Store> Make(std::shared_ptr<NewestState> newest) {
+    return std::unique_ptr<Store>(new Store(nullptr, std::move(newest)));
   }
 };
 
@@ -233,6 +267,11 @@ absl::Status CreateOnDevice(Device& device, const CreateOptions& options) {
 absl::StatusOr<std::unique_ptr<Store>> OpenOnDevice(std::unique_ptr<Device> device,
                                                     const OpenOptions& options, bool background) {
   ASSIGN_OR_RETURN(std::shared_ptr<StoreImpl> impl, StoreImpl::Open(std::move(device), options, background));
+  return StoreMaker::Make(std::move(impl));
+}
+
+absl::StatusOr<std::unique_ptr<Store>> OpenLeasedOnDevice(ReadDevice leased, const OpenOptions& options) {
+  ASSIGN_OR_RETURN(std::shared_ptr<StoreImpl> impl, OpenLeased(std::move(leased), options));
   return StoreMaker::Make(std::move(impl));
 }
 
@@ -318,63 +357,93 @@ absl::Status Store::Create(const std::string& path, const CreateOptions& options
 }
 
 absl::StatusOr<std::unique_ptr<Store>> Store::Open(const std::string& path, const OpenOptions& options) {
-  absl::StatusOr<std::unique_ptr<Device>> device = OpenFileDevice(path, DeviceOptions(options));
-  if (!device.ok()) return device.status();
-  return internal::OpenOnDevice(*std::move(device), options);
+  const FileDeviceOptions device_options = internal::DeviceOptionsOf(options);
+  if (!options.read_only) {
+    ASSIGN_OR_RETURN(std::unique_ptr<Device> device, OpenFileDevice(path, device_options));
+    return internal::OpenOnDevice(std::move(device), options);
+  }
+  ASSIGN_OR_RETURN(ReadDevice reading, OpenForReading(path, device_options));
+  if (!reading.leased) return internal::OpenOnDevice(std::move(reading.device), options);
+  ASSIGN_OR_RETURN(std::shared_ptr<internal::NewestState> newest,
+                   internal::NewestState::Open(std::move(reading), options));
+  return internal::StoreMaker::Make(std::move(newest));
 }
 
-Store::~Store() { impl_->CloseIfOpen(); }
+template <typename Fn>
+auto Store::OnNewest(Fn fn) const {
+  while (true) {
+    const std::shared_ptr<StoreImpl> store = impl();
+    auto result = fn(store);
+    // A refresh ends the lease of the state before.
+    if (!absl::IsAborted(result.status()) || !store->has_newer()) return result;
+  }
+}
 
-absl::Status Store::Close() { return impl_->Close(); }
+std::shared_ptr<StoreImpl> Store::impl() const { return newest_ != nullptr ? newest_->Get() : impl_; }
+
+Store::~Store() { impl()->CloseIfOpen(); }
+
+absl::Status Store::Close() { return impl()->Close(); }
+
+absl::Status Store::Refresh() {
+  if (newest_ == nullptr) return impl_->CheckOpen();
+  RETURN_IF_ERROR(newest_->Get()->CheckProcess());
+  return newest_->Refresh();
+}
 
 absl::StatusOr<Object> Store::CreateObject(std::string_view name, Durability durability) {
-  RETURN_IF_ERROR(impl_->CheckProcess());
-  absl::StatusOr<std::shared_ptr<ObjectState>> state = impl_->names().Create(name, durability);
+  const std::shared_ptr<StoreImpl> store = impl();
+  RETURN_IF_ERROR(store->CheckProcess());
+  absl::StatusOr<std::shared_ptr<ObjectState>> state = store->names().Create(name, durability);
   if (!state.ok()) return state.status();
-  return Object(std::make_shared<ObjectHandle>(ObjectHandle{impl_, (*state)->id, *state}));
+  return Object(std::make_shared<ObjectHandle>(ObjectHandle{store, (*state)->id, *state}));
 }
 
 absl::StatusOr<Object> Store::OpenObject(std::string_view name) {
-  RETURN_IF_ERROR(impl_->CheckProcess());
-  absl::StatusOr<std::shared_ptr<ObjectState>> state = impl_->names().Find(name);
-  if (!state.ok()) return state.status();
-  return Object(std::make_shared<ObjectHandle>(ObjectHandle{impl_, (*state)->id, *state}));
+  return OnNewest([&](const std::shared_ptr<StoreImpl>& store) -> absl::StatusOr<Object> {
+    RETURN_IF_ERROR(store->CheckProcess());
+    absl::StatusOr<std::shared_ptr<ObjectState>> state = store->names().Find(name);
+    if (!state.ok()) return state.status();
+    return Object(std::make_shared<ObjectHandle>(ObjectHandle{store, (*state)->id, *state}));
+  });
 }
 
 absl::Status Store::Rename(std::string_view from, std::string_view to, Durability durability) {
-  RETURN_IF_ERROR(impl_->CheckProcess());
-  return impl_->names().Rename(from, to, durability);
+  RETURN_IF_ERROR(impl()->CheckProcess());
+  return impl()->names().Rename(from, to, durability);
 }
 
 absl::Status Store::Remove(std::string_view name, Durability durability) {
-  RETURN_IF_ERROR(impl_->CheckProcess());
-  return impl_->names().Remove(name, durability);
+  RETURN_IF_ERROR(impl()->CheckProcess());
+  return impl()->names().Remove(name, durability);
 }
 
 absl::StatusOr<std::vector<ObjectInfo>> Store::List(std::string_view after, size_t max) {
-  RETURN_IF_ERROR(impl_->CheckProcess());
-  return impl_->names().List(after, max);
+  return OnNewest([&](const std::shared_ptr<StoreImpl>& store) -> absl::StatusOr<std::vector<ObjectInfo>> {
+    RETURN_IF_ERROR(store->CheckProcess());
+    return store->names().List(after, max);
+  });
 }
 
-absl::Status Store::Barrier() { return impl_->Barrier(); }
-absl::Status Store::Sync() { return impl_->Sync(); }
-absl::Status Store::Checkpoint() { return impl_->Checkpoint(); }
+absl::Status Store::Barrier() { return impl()->Barrier(); }
+absl::Status Store::Sync() { return impl()->Sync(); }
+absl::Status Store::Checkpoint() { return impl()->Checkpoint(); }
 
 absl::Status Store::Resize(uint64_t size_bytes, const ShrinkOptions& options) {
-  return impl_->Resize(size_bytes, options);
+  return impl()->Resize(size_bytes, options);
 }
 
 absl::StatusOr<TrimResult> Store::Trim(const ShrinkOptions& options) {
-  return internal::Trim(*impl_, options);
+  return internal::Trim(*impl(), options);
 }
 
 absl::StatusOr<ScrubResult> Store::Scrub(const ScrubOptions& options) {
-  return internal::Scrub(*impl_, options);
+  return internal::Scrub(*impl(), options);
 }
 
-Transaction Store::Begin() { return Transaction(std::make_unique<TransactionImpl>(impl_)); }
+Transaction Store::Begin() { return Transaction(std::make_unique<TransactionImpl>(impl())); }
 
-StoreInfo Store::info() const { return impl_->info(); }
-Stats Store::stats() const { return impl_->stats(); }
+StoreInfo Store::info() const { return impl()->info(); }
+Stats Store::stats() const { return impl()->stats(); }
 
 }  // namespace untorn

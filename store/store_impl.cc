@@ -48,30 +48,43 @@ BlockCount SetBlocksMax(const Geometry& geometry, const OpenOptions& options) {
 
 }  // namespace
 
+FileDeviceOptions DeviceOptionsOf(const OpenOptions& options) {
+  FileDeviceOptions d;
+  d.read_only = options.read_only;
+  d.stated_unit_bytes = options.stated_atomic_unit_bytes;
+  d.use_io_uring = options.use_io_uring;
+  return d;
+}
+
 StoreImpl::StoreImpl(std::unique_ptr<Storage> storage, const OpenOptions& options, bool background)
     : options_(options),
       storage_(std::move(storage)),
       writeback_(storage_->pump, *storage_->volume, options,
                  CommittingOptions(*storage_, options, background)),
-      admission_(writeback_.parts(), writeback_.committer(), writeback_.checkpointer(),
+      admission_(writeback_.parts(), writeback_.committer(), writeback_.checkpointer(), writeback_.readers(),
                  SetBlocksMax(storage_->volume->geometry(), options)),
       cache_limit_(PageBytes(options), options.cache_bytes == 0, [] { return AvailableMemoryBytes(); }),
       background_(storage_->mu, writeback_.parts(), writeback_.committer(), writeback_.checkpointer(),
-                  cache_limit_),
+                  writeback_.readers(), cache_limit_),
       front_{storage_->mu, writeback_.parts(), admission_, writeback_.committer(), background_},
       writer_(front_),
       names_(front_),
       reader_(storage_->mu, writeback_.parts(), cache_limit_) {}
 
 absl::StatusOr<std::shared_ptr<StoreImpl>> StoreImpl::Open(std::unique_ptr<Device> device,
-                                                           const OpenOptions& options, bool background) {
+                                                           const OpenOptions& options, bool background,
+                                                           const Superblock* leased) {
   if (options.cache_bytes != 0 && options.cache_bytes < kCacheBytesMin) {
     return absl::InvalidArgumentError(
         absl::StrCat("cache_bytes is ", options.cache_bytes, "; it must be 0, or at least ", kCacheBytesMin));
   }
   auto storage = std::make_unique<Storage>(std::move(device));
-  ASSIGN_OR_RETURN(storage->volume,
-                   Volume::Open(storage->pump, options.read_only, NodeBytes(options) / sizeof(TreeNode)));
+  const size_t nodes = NodeBytes(options) / sizeof(TreeNode);
+  if (leased != nullptr) {
+    storage->volume = Volume::OpenLeased(storage->pump, *leased, nodes);
+  } else {
+    ASSIGN_OR_RETURN(storage->volume, Volume::Open(storage->pump, options.read_only, nodes));
+  }
   // A fork()ed child does not have the threads, and its copy of the lock may be held for ever. A condition
   // variable would wait for waiters that are gone. So the child leaves the store alone.
   const auto end = [](StoreImpl* s) {
@@ -82,6 +95,12 @@ absl::StatusOr<std::shared_ptr<StoreImpl>> StoreImpl::Open(std::unique_ptr<Devic
   store->KeepGoingWithoutSpace();
   if (store->writeback_.committer().options().background) {
     const Lock lock(store->storage_->mu);
+    const absl::Status announced = store->writeback_.readers().Announce();
+    if (!announced.ok()) {
+      store->front_.parts.callbacks.Log(
+          LogLevel::kInfo,
+          absl::StrCat("other processes cannot read the store meanwhile: ", announced.message()));
+    }
     RETURN_IF_ERROR(store->background_.Start());
   }
   return store;
@@ -183,6 +202,21 @@ void StoreImpl::CloseIfOpen() {
   if (!status.ok() && options_.log) options_.log(LogLevel::kError, std::string(status.message()));
 }
 
+absl::Status StoreImpl::CheckOpen() const {
+  RETURN_IF_ERROR(CheckProcess());
+  const Lock lock(storage_->mu);
+  return front_.parts.health.CheckOpen();
+}
+
+void StoreImpl::GiveUpState() {
+  has_newer_.store(true, std::memory_order_release);
+  const Lock lock(storage_->mu);
+  // What nobody reads any more needs no memory, and handles may live on.
+  front_.parts.fork.pages().Evict(0);
+  const Generation checkpoint = storage_->volume->superblock().generation;
+  storage_->device->UnlockByte(LeaseByte(LeaseArea::kHeld, checkpoint.value())).IgnoreError();
+}
+
 absl::StatusOr<std::string> StoreImpl::NameOf(const ObjectState& object) const {
   const Lock lock(storage_->mu);
   RETURN_IF_ERROR(front_.parts.health.CheckOpen());
@@ -233,11 +267,13 @@ StoreImpl::ResizeTurn::ResizeTurn(StoreImpl& store) : store_(store) {
   Lock lock(store_.storage_->mu);
   store_.storage_->pump.Wait(lock, [&]() REQUIRES_STORE_LOCK { return !store_.resizing_; });
   store_.resizing_ = true;
+  hold_.emplace(store_.readers());
 }
 
 StoreImpl::ResizeTurn::~ResizeTurn() {
   const Lock lock(store_.storage_->mu);
   store_.resizing_ = false;
+  hold_.reset();
   store_.storage_->pump.Notify();
 }
 
@@ -313,6 +349,7 @@ StoreInfo StoreImpl::info() const {
   }
   info.atomic_write_bytes_max = kAtomicBytesMax;
   info.read_only = device.read_only || options_.read_only;
+  info.beside_owner = device.beside_owner;
   return info;
 }
 
@@ -340,6 +377,7 @@ Stats StoreImpl::stats() const {
   s.space_prepared = Bytes(volume.space().prepared_blocks());
   s.space_reserved = Bytes(volume.space().reserved().blocks);
   s.space_pending = Bytes(volume.space().pending_blocks());
+  s.space_leased = Bytes(volume.space().leased_blocks());
   s.cache_limit = NodeBytes(options_) + cache_limit_.bytes();
   s.cache_used =
       front_.parts.fork.pages().memory_bytes() + volume.mappings().node_cache().size() * sizeof(TreeNode);

@@ -4,14 +4,17 @@
 #ifndef UNTORN_STORE_STORE_IMPL_H_
 #define UNTORN_STORE_STORE_IMPL_H_
 
+#include <atomic>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "device/device.h"
+#include "device/file_device.h"
 #include "device/io_pump.h"
 #include "extent/volume.h"
 #include "store/admission.h"
@@ -25,7 +28,10 @@
 
 namespace untorn::internal {
 
+class NewestState;
 class StoreImpl;
+
+FileDeviceOptions DeviceOptionsOf(const OpenOptions& options);
 
 struct ObjectHandle {
   std::shared_ptr<StoreImpl> store;
@@ -46,9 +52,11 @@ struct Storage {
 
 class StoreImpl : public std::enable_shared_from_this<StoreImpl> {
  public:
-  // If `background` is false, the store starts no thread: writeback and checkpoints run inside calls.
+  // If `background` is false, the store starts no thread: writeback and checkpoints run inside calls. With `leased`, the
+  // store is this checkpoint's state, and the device reads under a lease of it.
   static absl::StatusOr<std::shared_ptr<StoreImpl>> Open(std::unique_ptr<Device> device,
-                                                         const OpenOptions& options, bool background);
+                                                         const OpenOptions& options, bool background,
+                                                         const Superblock* leased = nullptr);
   ~StoreImpl();
   StoreImpl(const StoreImpl&) = delete;
 
@@ -58,12 +66,23 @@ class StoreImpl : public std::enable_shared_from_this<StoreImpl> {
   // Closes the store if it is open and this process opened it. An error goes to the log callback.
   void CloseIfOpen() EXCLUDES_STORE_LOCK;
   absl::Status CheckProcess() const { return fork_guard_.CheckProcess(); }
+  // Fails if the store is closed, or if this process did not open it.
+  absl::Status CheckOpen() const EXCLUDES_STORE_LOCK;
+
+  // ---- Of a state that is open beside the owner (store/beside_owner.h) ----
+  // Must be called before the state is used.
+  void SetNewestState(std::weak_ptr<NewestState> newest) { newest_state_ = std::move(newest); }
+  const std::weak_ptr<NewestState>& newest_state() const { return newest_state_; }
+  // Must be called when there is a newer state. Gives up the lease, and the memory of the cache.
+  void GiveUpState() EXCLUDES_STORE_LOCK;
+  bool has_newer() const { return has_newer_.load(std::memory_order_acquire); }
 
   const Front& front() const { return front_; }
   ObjectWriter& writer() { return writer_; }
   Namespace& names() { return names_; }
   PageReader& reader() { return reader_; }
   Checkpointer& checkpointer() { return writeback_.checkpointer(); }
+  Readers& readers() { return writeback_.readers(); }
 
   absl::StatusOr<std::string> NameOf(const ObjectState& object) const EXCLUDES_STORE_LOCK;
   absl::StatusOr<uint64_t> SizeOf(const ObjectState& object) const EXCLUDES_STORE_LOCK;
@@ -86,6 +105,7 @@ class StoreImpl : public std::enable_shared_from_this<StoreImpl> {
 
    private:
     StoreImpl& store_;
+    std::optional<Readers::Hold> hold_;
   };
 
  private:
@@ -108,6 +128,8 @@ class StoreImpl : public std::enable_shared_from_this<StoreImpl> {
   Namespace names_;
   PageReader reader_;
   bool resizing_ GUARDED_BY_STORE_LOCK = false;  // a ResizeTurn lives
+  std::weak_ptr<NewestState> newest_state_;
+  std::atomic<bool> has_newer_ = false;
 };
 
 }  // namespace untorn::internal

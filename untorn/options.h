@@ -166,6 +166,8 @@ struct StoreInfo {
   // that, and for the metadata, 1/32 of what the store has prepared is kept. The number is less where that is not there.
   uint64_t overwrite_reserve_bytes = 0;
   bool read_only = false;
+  // Another process has the store open for writing. What is read here is a state that Store::Refresh brings up to date.
+  bool beside_owner = false;
 };
 
 struct Stats {
@@ -202,6 +204,7 @@ struct Stats {
   uint64_t space_prepared = 0;
   uint64_t space_reserved = 0;  // promised to accepted writes that are not on the device yet
   uint64_t space_pending = 0;   // freed, not reusable yet
+  uint64_t space_leased = 0;    // freed, and kept for other processes that read
   // Cache, in bytes.
   uint64_t cache_limit = 0;  // now
   uint64_t cache_used = 0;
@@ -219,6 +222,9 @@ struct Stats {
   uint64_t log_epoch = 0;
   uint64_t recovered_records = 0;  // replayed when the store was opened
   uint64_t dropped_records = 0;    // of the log's end, found incomplete when the store was opened
+  // Other processes that read (Store::Refresh). Those whose state was given up had to refresh.
+  uint64_t leases_granted = 0;
+  uint64_t leases_revoked = 0;
 };
 
 }  // namespace untorn

@@ -16,7 +16,7 @@
 //   7. An accepted write never fails later for want of space.
 //   8. A failed device write is sticky: the store refuses further changes, and goes on serving reads.
 //   9. Damage is detected, and reported as kDataLoss for what the damage covers.
-//  10. One process at a time has a store open for writing.
+//  10. One process at a time has a store open for writing. Others may read it meanwhile.
 //
 // Threading: any thread may call any method of any class at any time, with two exceptions. Destruction,
 // Close(), and moving from an object must not run concurrently with other calls on the same thing. One thread
@@ -27,6 +27,8 @@
 //                        read-only; or the process is a fork()ed child of the process that opened the store
 //   kDataLoss            metadata or data on the device is damaged; the message names what
 //   kInvalidArgument     an argument is out of range; nothing was done
+//   kAborted             beside an owner (Store::Refresh): the state that is read is not kept any more, because its owner
+//                        has needed the space or has ended; refresh the store
 //   kResourceExhausted   the file system below has no space, even to overwrite (docs/decisions/031). A change was not
 //                        made. What a sync was to cover is accepted, and not durable yet.
 //   kUnavailable         for the same reason, the change is accepted, and not durable yet; from changes with kSync
@@ -60,6 +62,7 @@ class Store;
 class Transaction;
 
 namespace internal {
+class NewestState;
 class StoreImpl;
 class TransactionImpl;
 struct ObjectHandle;
@@ -136,6 +139,9 @@ class Object {
   friend class internal::StoreImpl;
   friend class internal::TransactionImpl;
   explicit Object(std::shared_ptr<internal::ObjectHandle> handle) : handle_(std::move(handle)) {}
+  // Says whether Store::Refresh has brought a newer state than the handle's, and finds the object in it.
+  bool HasNewer() const;
+  absl::StatusOr<Object> InNewest() const;
   std::shared_ptr<internal::ObjectHandle> handle_;
 };
 
@@ -202,9 +208,12 @@ class Store {
   static absl::Status Create(const std::string& path, const CreateOptions& options);
 
   // Opens a store, and recovers what was durable. Open reads the superblocks and the log, and nothing that
-  // grows with the store.
+  // grows with the store. With options.read_only a store can be opened that another process has open for writing: the
+  // calls then show a state that has all that was durable at the opening, and Refresh() brings a newer one. The owner keeps
+  // the blocks of that state as long as it can: until it would have to refuse a change for want of space.
   //  kNotFound            there is no such file
   //  kFailedPrecondition  the store is open elsewhere ("open for writing by process N")
+  //  kUnavailable         read-only: the process that has the store open for writing has not answered for 30 seconds
   //  kInvalidArgument     the file is not a store, or an option is out of range
   //  kUnimplemented       the store has another format version, or feature bits that this library does not
   //                       know
@@ -271,6 +280,14 @@ class Store {
   //  kInternal            the device has stopped reading
   absl::StatusOr<ScrubResult> Scrub(const ScrubOptions& options = {});
 
+  // Brings what is read up to date, in a store that was opened read-only while another process had it open for writing.
+  // Afterwards the store and all handles of its objects show a state that has all that was durable when Refresh was called.
+  // Reads that are under way show either state. A transaction stays with the state in which it was begun. The old state
+  // stays after an error. In any other store there is nothing to do.
+  //  kUnavailable         no process has the store open for writing now, or it has not answered for 30 seconds
+  //  kFailedPrecondition  another store has taken the place of this one
+  absl::Status Refresh();
+
   Transaction Begin();
 
   StoreInfo info() const;
@@ -279,8 +296,16 @@ class Store {
  private:
   friend struct internal::StoreMaker;
   friend struct internal::StoreTestPeer;
-  explicit Store(std::shared_ptr<internal::StoreImpl> impl) : impl_(std::move(impl)) {}
+  Store(std::shared_ptr<internal::StoreImpl> impl, std::shared_ptr<internal::NewestState> newest)
+      : impl_(std::move(impl)), newest_(std::move(newest)) {}
+  std::shared_ptr<internal::StoreImpl> impl() const;
+  // Calls `fn` with the newest state, again if a refresh has ended that state meanwhile.
+  template <typename Fn>
+  auto OnNewest(Fn fn) const;
+
+  // One of the two is there: the second if the store is open beside its owner.
   std::shared_ptr<internal::StoreImpl> impl_;
+  std::shared_ptr<internal::NewestState> newest_;
 };
 
 }  // namespace untorn

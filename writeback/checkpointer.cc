@@ -60,6 +60,7 @@ absl::Status Checkpointer::Checkpoint(Lock& lock) {
     // What a checkpoint gives back would be written to.
     absl::Status status = parts_.volume.CheckFile();
     if (status.ok()) status = parts_.volume.RunCheckpoint(lock);
+    if (status.ok()) after_checkpoint_();
     UNTORN_CHECK(running_ && begun_ == number, "another checkpoint began during this one");
     running_ = false;
     if (status.ok()) {

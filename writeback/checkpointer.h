@@ -5,6 +5,8 @@
 #define UNTORN_WRITEBACK_CHECKPOINTER_H_
 
 #include <cstdint>
+#include <functional>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "base/lock.h"
@@ -19,6 +21,8 @@ class Checkpointer {
   // Returns once a checkpoint is made that began after this call. Another thread may be the one that makes
   // the checkpoint. Releases the lock. After an error the store has failed.
   absl::Status Checkpoint(Lock& lock) REQUIRES_STORE_LOCK;
+  // The checkpointer calls `after` when a checkpoint is made, before the next one can begin.
+  void SetAfterCheckpoint(std::function<void()> after) { after_checkpoint_ = std::move(after); }
   // True while a checkpoint is being made.
   bool running() const REQUIRES_STORE_LOCK { return running_; }
   // Returns how many free blocks a store has prepared ahead of use, if so many are prepared in all.
@@ -47,6 +51,7 @@ class Checkpointer {
   bool PrepareStep(Lock& lock) REQUIRES_STORE_LOCK;
 
   const Parts parts_;
+  std::function<void()> after_checkpoint_ = [] {};
   bool running_ GUARDED_BY_STORE_LOCK = false;
   uint64_t begun_ GUARDED_BY_STORE_LOCK = 0, done_ GUARDED_BY_STORE_LOCK = 0;  // numbers of checkpoints
   uint64_t grow_at_bytes_written_ GUARDED_BY_STORE_LOCK = 0;

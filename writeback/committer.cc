@@ -348,7 +348,7 @@ Readiness Committer::SelectAndPlan(Lock& lock, Take take, Attempt* attempt, Plan
   AllMappings mappings;
   attempt->mappings_known = MappingsKnown::kDamaged;
   if (!attempt->tree_damaged) RETURN_UNLESS_READY(AwaitMappings(lock, batch.sets, attempt, &mappings));
-  const auto is_read = [&](Extent e) REQUIRES_STORE_LOCK { return parts_.volume.space().ReadOutstanding(e); };
+  const auto is_read = [&](Extent e) REQUIRES_STORE_LOCK { return !parts_.volume.space().MayOverwrite(e); };
   Plan made = MakePlan(batch.sets, {.policy = options_.policy,
                                     .limits = options_.limits,
                                     .mappings_known = attempt->mappings_known,

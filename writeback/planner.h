@@ -51,7 +51,7 @@ struct PlanContext {
   Settled settled = {};
   // Something is committing whose barrier epoch is earlier than that of the batch's last change set.
   bool earlier_in_flight = false;
-  // Says whether a device read of the extent is outstanding.
+  // Says whether a read of the extent may be under way, here or in another process (SpaceLedger::MayOverwrite).
   absl::FunctionRef<bool(Extent)> read_outstanding;
 };
 

@@ -11,6 +11,7 @@
 #include "writeback/committer.h"
 #include "writeback/health.h"
 #include "writeback/parts.h"
+#include "writeback/readers.h"
 
 namespace untorn {
 
@@ -23,7 +24,8 @@ class Writeback {
         callbacks_(options.log),
         parts_{pump, volume, fork_, health_, progress_, callbacks_, stats_},
         checkpointer_(parts_),
-        committer_(parts_, checkpointer_, committing) {
+        committer_(parts_, checkpointer_, committing),
+        readers_(parts_, checkpointer_) {
     health_.OnFailure([this](const absl::Status& failure) {
       callbacks_.Log(LogLevel::kError, std::string(failure.message()));
     });
@@ -33,6 +35,7 @@ class Writeback {
   const Parts& parts() const { return parts_; }
   Checkpointer& checkpointer() { return checkpointer_; }
   Committer& committer() { return committer_; }
+  Readers& readers() { return readers_; }
 
  private:
   CowFork fork_;
@@ -43,6 +46,7 @@ class Writeback {
   const Parts parts_;
   Checkpointer checkpointer_;
   Committer committer_;
+  Readers readers_;
 };
 
 }  // namespace untorn

@@ -13,6 +13,9 @@ enum class Canary : int {
   kNoDataHash,           // recovery takes a record's word for its data
   kReuseUnsettled,       // freed extents are reused before their records are settled
   kReuseUnderRead,       // ... with a read of them outstanding
+  kReuseLeased,          // ... although another process reads the checkpoint that uses them
+  kOverwriteLeased,      // blocks are overwritten in place that another process reads
+  kBelieveAfterLease,    // a process believes what it has read when its lease has ended
   kReplayFreesBase,      // replay frees blocks that the checkpoint uses
   kReuseUnderWrite,      // ... with a write in place outstanding
   kOverwriteClosed,      // an extent is overwritten in place that no record has opened

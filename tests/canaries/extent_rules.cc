@@ -12,6 +12,12 @@ namespace {
 
 bool frees_under_read = false;  // what MayReuse() was asked last
 
+// With these canaries, what is freed too early is the first to be used again: so a few writes show what is wrong.
+bool ReusesAtOnce() {
+  return Broken(Canary::kReuseUnsettled) || Broken(Canary::kReuseLeased) ||
+         Broken(Canary::kBelieveAfterLease);
+}
+
 }  // namespace
 
 bool MayReuse(Lsn mapped_by, Lsn displaced_by, const Settled& settled, bool read_outstanding) {
@@ -22,14 +28,18 @@ bool MayReuse(Lsn mapped_by, Lsn displaced_by, const Settled& settled, bool read
 
 bool BaseOutlastsReplay() { return !Broken(Canary::kReplayFreesBase); }
 
-// With either of these two canaries, what is freed too early is the first to be used again: so a few writes show what is
-// wrong.
 BlockNumber CursorAfterFree(BlockNumber cursor, Extent freed) {
   if (Broken(Canary::kReuseUnderRead)) return frees_under_read ? freed.start : cursor;
-  return Broken(Canary::kReuseUnsettled) ? std::min(cursor, freed.start) : cursor;
+  return ReusesAtOnce() ? std::min(cursor, freed.start) : cursor;
 }
 
 bool ShorteningIsLast() { return !Broken(Canary::kShortenFirst); }
+
+bool MayReuseLeased(bool used_by_lease) { return !used_by_lease || Broken(Canary::kReuseLeased); }
+
+bool MayOverwriteLeased(bool used_by_lease) { return !used_by_lease || Broken(Canary::kOverwriteLeased); }
+
+bool MayBelieveRead(bool lease_holds) { return lease_holds || Broken(Canary::kBelieveAfterLease); }
 
 bool MayMove(bool matches, bool excused) { return matches || excused || Broken(Canary::kMoveUnchecked); }
 
@@ -45,7 +55,7 @@ bool LogHasRoom(BlockCount used, BlockCount more, BlockCount log) {
 
 // Without lanes, what is freed is used again at once.
 size_t LanesInUse() {
-  if (Broken(Canary::kReuseUnsettled) || Broken(Canary::kReuseUnderRead)) return 0;
+  if (ReusesAtOnce() || Broken(Canary::kReuseUnderRead)) return 0;
   return Broken(Canary::kOneLane) ? 1 : kLanes;
 }
 

@@ -306,6 +306,16 @@ std::string Driver::Release() {
                       " that the device held back returned what the range never held");
 }
 
+std::string Driver::ReadElsewhere() {
+  if (other_reader_ == nullptr) other_reader_ = std::make_unique<OtherReader>(store_, device_.shared_disk());
+  const absl::StatusOr<std::optional<Observed>> seen = other_reader_->Refresh();
+  if (device_.faults_seen() > 0) return "";
+  if (!seen.ok()) return "another process reads: " + seen.status().ToString();
+  // The state is one that a crash may leave.
+  const std::string wrong = *seen ? model_.CheckCrash(**seen) : "";
+  return wrong.empty() ? "" : "another process reads: " + wrong;
+}
+
 std::string Driver::Call(const Step& step) {
   const bool there = model_.names().contains(step.object);
   const Durability durability = step.sync ? Durability::kSync : Durability::kBuffered;
@@ -423,6 +433,13 @@ std::string Driver::Call(const Step& step) {
     }
     case Step::kRelease:
       wrong = Release();
+      break;
+    case Step::kReader:
+      wrong = ReadElsewhere();
+      break;
+    case Step::kReaderAgain:
+      if (other_reader_ != nullptr) wrong = other_reader_->ReadAgain();
+      if (device_.faults_seen() > 0) wrong.clear();
       break;
   }
   if (held_read_ && model_.names().contains(held_read_->object)) {

@@ -18,6 +18,7 @@
 
 #include "absl/status/status.h"
 #include "sim/simulated_device.h"
+#include "tests/explore/other_reader.h"
 #include "tests/explore/step.h"
 #include "tests/untorn/model.h"
 #include "untorn/store.h"
@@ -89,6 +90,7 @@ class Driver {
   void HoldRead(const Step& step);
   void HoldCheckpoint();
   std::string Release();
+  std::string ReadElsewhere();
   std::vector<std::byte> Content(const std::string& name, uint64_t offset, uint64_t length) const;
 
   Store& store_;
@@ -102,6 +104,7 @@ class Driver {
   std::vector<std::shared_ptr<AsyncWrite>> async_;
   std::unique_ptr<HeldRead> held_read_;
   std::unique_ptr<HeldCheckpoint> held_checkpoint_;
+  std::unique_ptr<OtherReader> other_reader_;
   std::vector<std::function<void()>> acknowledge_;
   bool stopped_ = false, told_of_failure_ = false;
   std::set<std::string> uncertain_;  // objects of the call that failed

@@ -39,6 +39,8 @@ constexpr Form kForms[] = {
     {Step::kRelease, "release", ""},
     {Step::kHoldData, "hold-data", ""},
     {Step::kRead, "read", "ofn"},
+    {Step::kReader, "reader", ""},
+    {Step::kReaderAgain, "reader-again", ""},
     {Step::kResize, "resize", "n"},
     {Step::kTrim, "trim", ""},
     {Step::kFull, "full", ""},

@@ -40,6 +40,8 @@ struct Step {
     kHoldData,        // the device holds back the next write that is not
     kRead,            // from the device, and of whatever comes in meanwhile
     kRelease,         // what is held back
+    kReader,          // another process reads a state that has all that is durable
+    kReaderAgain,     // it reads the same state again
   };
   Kind kind = kWrite;
   std::string object = "a";

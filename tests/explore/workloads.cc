@@ -198,6 +198,18 @@ static const std::string& LongLaneRecords() {
   return steps;
 }
 
+static const std::string& UntilTheStoreIsFull() {
+  static const std::string steps = [] {
+    std::string text = "write a 100 65000 sync; reader; write a 300 65000 sync; checkpoint; reader-again";
+    // The first one that is refused takes the space of the lease.
+    for (int i = 0; i < 3; ++i) absl::StrAppend(&text, "; write c ", i << 16, " 65536 sync");
+    for (int i = 0; i < 6; ++i)
+      text += "; write b 100 9000 sync; write b 30000 9000 sync; checkpoint; reader-again";
+    return "create c; " + text + "; reader; remove c sync; write b 0 9000 sync; reader-again";
+  }();
+  return steps;
+}
+
 static const std::string& WhileACheckpointIsMade() {
   static const std::string steps = [] {
     std::string text = "write many 1638400 4096 sync; hold-checkpoint";
@@ -301,6 +313,23 @@ const std::vector<Scenario>& Scenarios() {
       // nodes of the checkpoint go, because allocation has gone round.
       {"blocks that are written and displaced while a checkpoint is made", "leaves",
        WhileACheckpointIsMade().c_str()},
+      {"another process reads blocks that are displaced", "clean",
+       "write a 0 16384 sync; reader; write a 0 16384 sync; write b 0 65536 sync; checkpoint; reader-again;"
+       "write a 0 65536 sync; checkpoint; write b 0 65536 sync; checkpoint; reader-again; write c 0 65536 "
+       "sync;"
+       "checkpoint; write a 0 65536 sync; checkpoint; reader-again; reader; write a 0 65536 sync; checkpoint;"
+       "reader-again; remove b sync; checkpoint; reader-again"},
+      {"another process reads blocks that go in place", "clean",
+       "write a 0 16384 sync; write a 0 16384 sync; write a 0 16384 sync; write a 0 16384 sync; reader;"
+       "write a 0 16384 sync; reader-again; write a 0 16384 sync; write a 0 16384 sync; write a 0 16384 sync;"
+       "reader-again; hold-write; async a 0 16384 sync; reader; sync-all; reader-again; reader; write a 0 "
+       "16384 "
+       "sync; reader-again"},
+      {"another process reads a state that has to go", "tight", UntilTheStoreIsFull().c_str()},
+      {"another process reads a store that is trimmed", "growing",
+       "write b 0 4096 sync; reader; remove fill sync; write a 0 4096 sync; trim; reader-again; reader; "
+       "write b 0 "
+       "9000 sync; resize 20000000; reader-again"},
       // What it zeroes lies beyond the size that is durable.
       {"a transaction that punches a hole behind a pending write", "clean",
        "create c sync; write c 47238 10093; tx { write b 57344 4096; punch c 12353 50 } sync"},
@@ -365,6 +394,10 @@ std::vector<Step> RandomSteps(uint64_t seed, size_t count) {
   };
   std::vector<Step> steps;
   while (steps.size() < count) {
+    if (const uint64_t kind = below(24); kind < 2) {
+      steps.push_back({.kind = kind == 0 ? Step::kReader : Step::kReaderAgain});
+      continue;
+    }
     if (below(7) != 0) {
       steps.push_back(one(false));
       continue;

@@ -10,6 +10,7 @@
 #include "tests/writeback/writeback_testing.h"
 #include "writeback/checkpointer.h"
 #include "writeback/committer.h"
+#include "writeback/readers.h"
 
 namespace untorn::internal {
 
@@ -23,11 +24,13 @@ class StoreTest : public WritebackTest {
     FrontEnd(std::mutex& mu, const Parts& parts)
         : checkpointer(parts),
           committer(parts, checkpointer, {.dirty_limit_blocks = WholeBlocks(kCacheBytes / 2)}),
-          admission(parts, committer, checkpointer, kSetBlocksMax),
-          background(mu, parts, committer, checkpointer, limit),
+          readers(parts, checkpointer),
+          admission(parts, committer, checkpointer, readers, kSetBlocksMax),
+          background(mu, parts, committer, checkpointer, readers, limit),
           front{mu, parts, admission, committer, background} {}
     Checkpointer checkpointer;
     Committer committer;
+    Readers readers;
     Admission admission;
     CacheLimit limit{kCacheBytes, /*fits_machine=*/false, nullptr};
     Background background;
