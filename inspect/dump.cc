@@ -9,8 +9,8 @@
 #include "absl/strings/str_format.h"
 #include "base/aligned_buffer.h"
 #include "base/status_macros.h"
-#include "device/file_device.h"
 #include "extent/free_map_format.h"
+#include "extent/open_for_reading.h"
 #include "inspect/dump_json.h"
 #include "inspect/dump_walks.h"
 #include "inspect/on_device.h"
@@ -128,6 +128,22 @@ class Dump {
  public:
   Dump(Device& device, const DumpOptions& options) : device_(device), options_(options) {}
 
+  // Shows a checkpoint that is leased. The log and the free-space map are not the checkpoint's any more.
+  absl::StatusOr<std::string> RunOnLeased(const Superblock& superblock) {
+    out_.Begin('{');
+    out_.Member("path", Printable(device_.info().path));
+    out_.Member("device_bytes", device_.size_bytes());
+    out_.Member("beside_owner", true);
+    out_.Key("superblocks");
+    out_.Begin('[');
+    out_.Element(SuperblockJson(superblock));
+    out_.End(']');
+    DumpGeometry(superblock.geometry);
+    RETURN_IF_ERROR(DumpTree(superblock, Delta(), /*log_sound=*/true));
+    out_.End('}');
+    return out_.Take() + "\n";
+  }
+
   absl::StatusOr<std::string> Run() {
     const SuperblockSlots slots = ReadSuperblocks(device_);
     const absl::StatusOr<Superblock> usable = UsableSuperblock(slots, device_, /*for_writing=*/false);
@@ -164,17 +180,36 @@ class Dump {
     out_.End(']');
   }
 
-  absl::Status DumpStore(const Superblock& sb) {
-    const Geometry& g = sb.geometry;
+  void DumpGeometry(const Geometry& g) {
     out_.Member("geometry", {{"block_bytes", kBlockBytes},
                              {"total_blocks", g.total_blocks},
                              {"group_blocks", kGroupBlocks},
                              {"head_blocks", kHeadBlocks},
                              {"log_start", g.log.start},
                              {"log_blocks", g.log.count}});
+  }
+
+  absl::Status DumpStore(const Superblock& sb) {
+    DumpGeometry(sb.geometry);
     Delta delta;
     const absl::Status log = DumpLog(sb, &delta);
     if (!log.ok() && !options_.log) out_.Member("log_error", ErrorJson(log));
+    RETURN_IF_ERROR(DumpTree(sb, delta, log.ok()));
+    if (options_.free_map) {
+      out_.Key("free_map");
+      out_.Begin('{');
+      out_.Member("root", PointerJson(sb.free_map));
+      out_.Key("nodes");
+      out_.Begin('[');
+      FreeMapDump map(out_);
+      RETURN_IF_ERROR(WalkFreeMap(device_, sb, map));
+      out_.End(']');
+      out_.End('}');
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status DumpTree(const Superblock& sb, const Delta& delta, bool log_sound) {
     if (options_.tree) {
       out_.Key("tree");
       out_.Begin('{');
@@ -192,18 +227,7 @@ class Dump {
       out_.End('}');
     }
     if (options_.objects) {
-      RETURN_IF_ERROR(DumpObjects(sb, delta, nodes, log.ok()));
-    }
-    if (options_.free_map) {
-      out_.Key("free_map");
-      out_.Begin('{');
-      out_.Member("root", PointerJson(sb.free_map));
-      out_.Key("nodes");
-      out_.Begin('[');
-      FreeMapDump map(out_);
-      RETURN_IF_ERROR(WalkFreeMap(device_, sb, map));
-      out_.End(']');
-      out_.End('}');
+      RETURN_IF_ERROR(DumpObjects(sb, delta, nodes, log_sound));
     }
     return absl::OkStatus();
   }
@@ -289,8 +313,12 @@ absl::StatusOr<std::string> DumpJsonDevice(Device& device, const DumpOptions& op
 }
 
 absl::StatusOr<std::string> DumpJson(const std::string& path, const DumpOptions& options) {
-  ASSIGN_OR_RETURN(const std::unique_ptr<Device> device, OpenFileDevice(path, {.read_only = true}));
-  return DumpJsonDevice(*device, options);
+  ASSIGN_OR_RETURN(const ReadDevice reading, OpenForReading(path, {}));
+  if (!reading.leased) return DumpJsonDevice(*reading.device, options);
+  absl::StatusOr<std::string> result = internal::Dump(*reading.device, options).RunOnLeased(*reading.leased);
+  // What cannot be read is no damage if the lease has ended.
+  RETURN_IF_ERROR(CheckLease(*reading.device));
+  return result;
 }
 
 }  // namespace untorn

@@ -9,8 +9,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
-#include "device/file_device.h"
 #include "extent/free_map_format.h"
+#include "extent/open_for_reading.h"
 #include "inspect/block_set.h"
 #include "inspect/describe.h"
 #include "inspect/findings.h"
@@ -71,6 +71,22 @@ class Fsck {
  public:
   Fsck(Device& device, const FsckOptions& options) : device_(device), options_(options) {}
 
+  // Checks a checkpoint that is leased. The log and the free-space map are not the checkpoint's any more.
+  absl::StatusOr<FsckResult> RunOnLeased(const Superblock& sb) {
+    SetNumbers(sb);
+    result_.beside_owner = true;
+    result_.lsn_recovered = sb.checkpoint_lsn.value();
+    result_.blocks_used = sb.used_blocks.value();
+    Progress progress(options_.progress,
+                      sb.tree.node_count + (options_.data ? sb.used_blocks : BlockCount(0)));
+    DataCheck data(device_, sb, sb.epoch, result_, progress);
+    const Delta nothing;
+    TreeCheck tree(sb, nothing, result_, progress, options_.data ? &data : nullptr);
+    RETURN_IF_ERROR(CheckTree(sb, data, tree));
+    progress.Done();
+    return std::move(result_);
+  }
+
   absl::StatusOr<FsckResult> Run() {
     std::optional<Superblock> superblock = CheckSuperblocks();
     if (superblock) RETURN_IF_ERROR(CheckStore(*superblock));
@@ -99,15 +115,19 @@ class Fsck {
     } else {
       spare_generation_ = spare->generation;
     }
-    result_.generation = current.generation.value();
-    result_.log_epoch = current.epoch.value();
-    result_.blocks_total = current.geometry.total_blocks.value();
-    result_.lsn_checkpoint = current.checkpoint_lsn.value();
+    SetNumbers(current);
     if (cut_short) {
       findings_.Add(FindingCode::kStoreCutShort, Message(usable.status()));
       return std::nullopt;
     }
     return current;
+  }
+
+  void SetNumbers(const Superblock& superblock) {
+    result_.generation = superblock.generation.value();
+    result_.log_epoch = superblock.epoch.value();
+    result_.blocks_total = superblock.geometry.total_blocks.value();
+    result_.lsn_checkpoint = superblock.checkpoint_lsn.value();
   }
 
   void SpareIsDamaged(const Superblock& current, const std::string& why) {
@@ -143,8 +163,24 @@ class Fsck {
     result_.lsn_recovered = tail.lsn.value();
     progress.Add(sb.geometry.log.count);
 
-    DataCheck data(device_, sb, result_, progress);
+    DataCheck data(device_, sb, /*session=*/LogEpoch(), result_, progress);
     TreeCheck tree(sb, delta, result_, progress, options_.data ? &data : nullptr);
+    RETURN_IF_ERROR(CheckTree(sb, data, tree));
+    CheckLogSpace(sb, tail, delta, tree);
+
+    const bool all_known = tree.nodes_lost() == 0;
+    if (!all_known) {
+      findings_.Add(FindingCode::kTreeNodeDamaged,
+                    "because parts of the tree are unknown, leaks were not looked for");
+    }
+    FreeMapCheck map(sb, tree.base(), all_known, result_, progress);
+    RETURN_IF_ERROR(WalkFreeMap(device_, sb, map));
+    map.Finish();
+    progress.Done();
+    return absl::OkStatus();
+  }
+
+  absl::Status CheckTree(const Superblock& sb, DataCheck& data, TreeCheck& tree) {
     RETURN_IF_ERROR(WalkTree(device_, sb, "", "", tree));
     tree.Finish();
     RETURN_IF_ERROR(data.status());
@@ -166,17 +202,6 @@ class Fsck {
                     " in use, but only the ", sb.prepared_blocks,
                     " before may be: a store open for writing zeroes those behind");
     });
-    CheckLogSpace(sb, tail, delta, tree);
-
-    const bool all_known = tree.nodes_lost() == 0;
-    if (!all_known) {
-      findings_.Add(FindingCode::kTreeNodeDamaged,
-                    "because parts of the tree are unknown, leaks were not looked for");
-    }
-    FreeMapCheck map(sb, tree.base(), all_known, result_, progress);
-    RETURN_IF_ERROR(WalkFreeMap(device_, sb, map));
-    map.Finish();
-    progress.Done();
     return absl::OkStatus();
   }
 
@@ -258,8 +283,12 @@ absl::StatusOr<FsckResult> FsckDevice(Device& device, const FsckOptions& options
 }
 
 absl::StatusOr<FsckResult> Fsck(const std::string& path, const FsckOptions& options) {
-  ASSIGN_OR_RETURN(const std::unique_ptr<Device> device, OpenFileDevice(path, {.read_only = true}));
-  return FsckDevice(*device, options);
+  ASSIGN_OR_RETURN(const ReadDevice reading, OpenForReading(path, {}));
+  if (!reading.leased) return FsckDevice(*reading.device, options);
+  absl::StatusOr<FsckResult> result = internal::Fsck(*reading.device, options).RunOnLeased(*reading.leased);
+  // What cannot be read is no damage if the lease has ended.
+  RETURN_IF_ERROR(CheckLease(*reading.device));
+  return result;
 }
 
 }  // namespace untorn

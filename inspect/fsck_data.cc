@@ -42,7 +42,7 @@ void DataCheck::CheckPart(ObjectId object, const Mapping& part) {
   const iovec piece{buffer_.data(), Bytes(count)};
   ForEachWrongBlock({&piece, 1}, part.checksums, superblock_.data_key, [&](BlockCount block) {
     // The owner of the store may have crashed between an overwrite and the record of its checksum.
-    if (MayExcuseMismatch(part.opened, /*session=*/LogEpoch())) {
+    if (MayExcuseMismatch(part.opened, session_)) {
       ++result_.data_blocks_excused;
     } else {
       Add(object, part.Part({part.logical.start + block, 1}), /*unreadable=*/false);

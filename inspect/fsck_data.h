@@ -17,8 +17,10 @@ namespace untorn::internal {
 
 class DataCheck {
  public:
-  DataCheck(Device& device, const Superblock& superblock, FsckResult& result, Progress& progress)
-      : device_(device), superblock_(superblock), result_(result), progress_(progress) {}
+  // `session` is the log epoch of an owner that knows the checksums of all that it has overwritten in place, or 0.
+  DataCheck(Device& device, const Superblock& superblock, LogEpoch session, FsckResult& result,
+            Progress& progress)
+      : device_(device), superblock_(superblock), session_(session), result_(result), progress_(progress) {}
 
   // Reads the blocks of one mapping. Mappings that are not written have none. A mapping outside the data area is a
   // finding of others.
@@ -42,6 +44,7 @@ class DataCheck {
 
   Device& device_;
   const Superblock& superblock_;
+  const LogEpoch session_;
   FsckResult& result_;
   Progress& progress_;
   AlignedBuffer buffer_;

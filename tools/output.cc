@@ -152,6 +152,8 @@ std::string InfoText(const StoreInfo& info) {
   if (!info.engine_reason.empty()) out += Line("", info.engine_reason);
   out += Line("direct I/O", info.direct_io ? "yes" : "no");
   out += Line("durable commit", info.durable_road);
+  if (info.beside_owner)
+    out += Line("open elsewhere", "for writing; what is read here is a state of the store");
   return out;
 }
 
@@ -198,6 +200,7 @@ Json FsckJson(const std::string& path, const FsckResult& result) {
           {"log_records_dropped", result.log_records_dropped},
           {"lsn_checkpoint", result.lsn_checkpoint},
           {"lsn_recovered", result.lsn_recovered},
+          {"beside_owner", result.beside_owner},
           {"data_checked", result.data_checked},
           {"data_blocks_checked", result.data_blocks_checked},
           {"data_blocks_excused", result.data_blocks_excused}};
@@ -265,8 +268,16 @@ std::string FsckText(const std::string& path, const FsckResult& result) {
   if (result.blocks_total > 0) {
     absl::StrAppend(&out, Count(result.objects, "object"), ", ", Count(result.mappings, "mapping"), ", ",
                     Count(result.tree_nodes, "tree node"), ", ", result.blocks_used, " of ",
-                    result.blocks_total, " blocks used, ", Count(result.log_records, "log record"), " (",
-                    result.log_records_dropped, " incomplete at the end)\n");
+                    result.blocks_total, " blocks used");
+    if (result.beside_owner) {
+      absl::StrAppend(
+          &out,
+          "; another process has the store open for writing, so a state of it was checked, without "
+          "the log, the free-space map and leaks\n");
+    } else {
+      absl::StrAppend(&out, ", ", Count(result.log_records, "log record"), " (", result.log_records_dropped,
+                      " incomplete at the end)\n");
+    }
   }
   if (result.data_checked) {
     absl::StrAppend(&out, "data: ", Count(result.data_blocks_checked, "block"), " read, ",

@@ -1,6 +1,6 @@
 // These functions inspect and repair a store. The store need not be fit to be opened. Fsck and DumpJson open
-// the store read-only, take a shared lock, and change nothing; both replay the log in memory. Repair changes
-// the store.
+// the store read-only, take a shared lock, and change nothing; both replay the log in memory. If another process has the
+// store open for writing, they read a state of it under a lease, as Store::Open does. Repair changes the store.
 #ifndef UNTORN_INSPECT_H_
 #define UNTORN_INSPECT_H_
 
@@ -49,6 +49,9 @@ struct FsckResult {
   uint64_t objects = 0, mappings = 0, mapped_blocks = 0, unwritten_blocks = 0, tree_nodes = 0, names = 0;
   uint64_t blocks_total = 0, blocks_used = 0;
   uint64_t generation = 0, log_epoch = 0;
+  // Another process has the store open for writing. What was checked is a state that has all that was durable: its tree,
+  // objects, names, mappings, and data if asked for. The log, the free-space map and leaks were not looked at.
+  bool beside_owner = false;
   uint64_t log_records = 0;          // the records that count, which fsck replayed
   uint64_t log_records_dropped = 0;  // incomplete records at the end: normal after a crash, and no finding
   uint64_t lsn_checkpoint = 0, lsn_recovered = 0;

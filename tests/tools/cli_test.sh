@@ -310,12 +310,20 @@ mkfifo pipe
 holder=$!
 exec 9>pipe
 for _ in $(seq 100); do
-  "$untorn" ls s.untorn >/dev/null 2>&1 || break
+  "$untorn" info s.untorn 2>&1 | grep -q 'open elsewhere' && break
   sleep 0.1
 done
 expect 1 "open for writing by process $holder" put s.untorn part again
-expect 1 "process $holder" ls s.untorn
-expect 1 "process $holder" fsck s.untorn
+expect 1 "process $holder" fsck s.untorn --repair
+# Other processes read a state of it.
+expect 0 '' ls s.untorn
+cp out before.ls
+expect 0 's.untorn: clean' fsck s.untorn --data
+grep -q 'a state of it was checked' out || fail "fsck beside a writer: $(cat out)"
+expect 0 '' fsck s.untorn --json
+[[ $(json 'd["beside_owner"], d["clean"]') == '(True, True)' ]] || fail "fsck --json beside a writer: $(cat out)"
+expect 0 '' dump s.untorn --json
+[[ $(json 'd["beside_owner"], len(d["objects"]) > 0, "log" in d') == '(True, True, False)' ]] || fail "dump beside a writer: $(cat out)"
 kill -9 "$holder"
 wait "$holder" 2>/dev/null
 exec 9>&-
