@@ -133,6 +133,9 @@ untorn_code untorn_store_list(untorn_store* store, const char* after, untorn_lis
 untorn_code untorn_store_barrier(untorn_store* store);
 untorn_code untorn_store_sync(untorn_store* store);
 untorn_code untorn_store_checkpoint(untorn_store* store);
+/* Brings what is read up to date, in a store that was opened with read_only while another process had it open for writing.
+ * As Store::Refresh of untorn/store.h. */
+untorn_code untorn_store_refresh(untorn_store* store);
 
 /* `progress` may be NULL. */
 untorn_code untorn_store_resize(untorn_store* store, uint64_t size_bytes, untorn_progress_fn progress,

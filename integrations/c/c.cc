@@ -295,6 +295,10 @@ untorn_code untorn_store_sync(untorn_store* store) {
   NEED(store);
   return Call([&] { return store->store->Sync(); });
 }
+untorn_code untorn_store_refresh(untorn_store* store) {
+  NEED(store);
+  return Call([&] { return store->store->Refresh(); });
+}
 untorn_code untorn_store_checkpoint(untorn_store* store) {
   NEED(store);
   return Call([&] { return store->store->Checkpoint(); });

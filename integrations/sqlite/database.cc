@@ -19,8 +19,17 @@ struct SharedStore::Opened {
 
 namespace {
 
+// So old a state may be when a transaction begins. To bring it up to date costs the other process a checkpoint.
+constexpr std::chrono::milliseconds kStateAgeMax(1000);
+
 absl::StatusOr<std::unique_ptr<Store>> OpenOrCreate(const std::string& path, const StoreOptions& options) {
   absl::StatusOr<std::unique_ptr<Store>> store = Store::Open(path, options.open);
+  const bool refused = absl::IsFailedPrecondition(store.status()) || absl::IsPermissionDenied(store.status());
+  if (refused && options.only_reads) {
+    OpenOptions read_only = options.open;
+    read_only.read_only = true;
+    return Store::Open(path, read_only);
+  }
   if (!absl::IsNotFound(store.status()) || !options.may_create) return store;
   const absl::Status created = Store::Create(path, options.create);
   // Another process may have been faster.
@@ -45,6 +54,28 @@ absl::StatusOr<SharedStore::Use> SharedStore::Open(const std::string& path, cons
   }
   ++shared->uses_;
   return Use(shared.get());
+}
+
+absl::StatusOr<uint64_t> SharedStore::BeginRead() {
+  std::lock_guard guard(read_mu_);
+  if (beside_owner_ && reading_ == 0 && std::chrono::steady_clock::now() >= refreshed_ + kStateAgeMax) {
+    const auto now = std::chrono::steady_clock::now();
+    if (absl::Status s = store_->Refresh(); !s.ok()) return s;
+    refreshed_ = now;
+    ++state_;
+  }
+  ++reading_;
+  return state_;
+}
+
+void SharedStore::SetStale() {
+  std::lock_guard guard(read_mu_);
+  refreshed_ = {};
+}
+
+void SharedStore::EndRead() {
+  std::lock_guard guard(read_mu_);
+  --reading_;
 }
 
 absl::StatusOr<SharedStore::Use> SharedStore::Adopt(const std::string& path, std::unique_ptr<Store> store) {
@@ -82,6 +113,10 @@ absl::StatusOr<std::shared_ptr<Database>> Database::Open(const std::string& stor
     entry = database;
   }
   if (intent != DatabaseUse::kRead) {
+    if (database->shared_store().beside_owner()) {
+      return absl::FailedPreconditionError(
+          store_path + ": another process has it open for writing; here it can be opened with mode=ro");
+    }
     if (absl::Status s = database->LeaveWalMode(); !s.ok()) return s;
   }
   return database;
@@ -97,7 +132,35 @@ absl::Status Database::LeaveWalMode() {
   return object_.Write(0, header);
 }
 
-bool Database::Raise(const void* handle, Level to, Level* level) {
+absl::Status Database::NoteState(uint64_t state) {
+  if (state_ == state) return absl::OkStatus();
+  std::array<std::byte, kHeaderBytes> header{};
+  const absl::StatusOr<size_t> n = object_.Read(0, header);
+  if (!n.ok()) return n.status();
+  // Page 1 alone does not tell: the other process may have counted in its memory.
+  counters_ = counters_.value_or(HeaderCounters(header)).Next();
+  state_ = state;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<bool> Database::Raise(const void* handle, Level to, Level* level) {
+  if (!store_->beside_owner() || *level != kNone) return RaiseLocked(handle, to, level);
+  absl::StatusOr<uint64_t> state = store_->BeginRead();
+  if (!state.ok()) return state.status();
+  absl::Status noted;
+  {
+    std::lock_guard guard(mu_);
+    noted = NoteState(*state);
+  }
+  if (absl::IsAborted(noted)) store_->SetStale();
+  const bool raised = noted.ok() && RaiseLocked(handle, to, level);
+  if (*level != kNone) return raised;
+  store_->EndRead();
+  if (!noted.ok()) return noted;
+  return false;
+}
+
+bool Database::RaiseLocked(const void* handle, Level to, Level* level) {
   std::lock_guard guard(mu_);
   if (*level >= to) return true;
   if (writer_ != nullptr && writer_ != handle && (to > kShared || pending_)) return false;
@@ -124,7 +187,10 @@ void Database::Lower(const void* handle, Level to, Level* level) {
     writer_ = nullptr;
     pending_ = false;
   }
-  if (to == kNone) --readers_;
+  if (to == kNone) {
+    --readers_;
+    if (store_->beside_owner()) store_->EndRead();
+  }
   *level = to;
 }
 

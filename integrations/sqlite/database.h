@@ -5,6 +5,8 @@
 #define UNTORN_INTEGRATIONS_SQLITE_DATABASE_H_
 
 #include <atomic>
+#include <chrono>
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -26,6 +28,8 @@ struct StoreOptions {
   OpenOptions open;
   CreateOptions create;     // of a store that is not there
   bool may_create = false;  // or such a store is kNotFound
+  // Nothing will be changed, so the store may be opened beside another process that has it open for writing.
+  bool only_reads = false;
 };
 
 // What a connection wants to do with a database, and with one that is not there.
@@ -47,6 +51,15 @@ class SharedStore {
   static absl::StatusOr<Use> Adopt(const std::string& path, std::unique_ptr<Store> store);
   Store& store() { return *store_; }
 
+  // Another process has it open for writing. What is read here is a state that changes only while nobody reads.
+  bool beside_owner() const { return beside_owner_; }
+  // Must be called before the first lock of a handle is taken, and when its last one is given up. The first of those that
+  // read at once brings the state up to date, unless that was done lately. Returns a number of the state.
+  absl::StatusOr<uint64_t> BeginRead();
+  void EndRead();
+  // A read has found that the state is not kept any more.
+  void SetStale();
+
   // A commit has failed on the device: what the store shows of it may not be there when it is opened next. So nothing more is
   // read of it until then.
   void SetFailed() { failed_ = true; }
@@ -58,19 +71,25 @@ class SharedStore {
   friend class Database;
   struct Opened;
   SharedStore(std::string path, std::unique_ptr<Store> store)
-      : path_(std::move(path)), store_(std::move(store)) {}
+      : path_(std::move(path)), store_(std::move(store)), beside_owner_(store_->info().beside_owner) {}
 
   const std::string path_;
   int uses_ = 0;  // guarded by the mutex of all
   std::atomic<bool> failed_ = false;
   const internal::ForkGuard fork_guard_;
   const std::unique_ptr<Store> store_;
+  const bool beside_owner_;
+  std::mutex read_mu_;
+  int reading_ = 0;  // guarded by read_mu_, as what follows
+  uint64_t state_ = 0;
+  std::chrono::steady_clock::time_point refreshed_ =
+      std::chrono::steady_clock::now();  // the state is as of then
   std::mutex mu_;
   std::map<std::string, std::weak_ptr<Database>> databases_;
 };
 
 // One database of a store, for all connections of the process. Its locks are those of https://sqlite.org/lockingv3.html,
-// within the process: no other has the store open.
+// within the process: no other has the store open for writing, or all connections of this one only read.
 class Database {
  public:
   enum Level { kNone, kShared, kReserved, kPending, kExclusive };  // SQLite's numbers
@@ -91,8 +110,9 @@ class Database {
   // if it were.
   absl::Status LeaveWalMode();
 
-  // Raises the level of a handle, `*level`, as far as it can be; false: others are in the way (SQLITE_BUSY).
-  bool Raise(const void* handle, Level to, Level* level);
+  // Raises the level of a handle, `*level`, as far as it can be; false: others are in the way (SQLITE_BUSY). Beside an owner,
+  // an error says that there is none any more.
+  absl::StatusOr<bool> Raise(const void* handle, Level to, Level* level);
   // Lowers it to kShared or kNone.
   void Lower(const void* handle, Level to, Level* level);
   bool Reserved() const;
@@ -105,7 +125,12 @@ class Database {
  private:
   const SharedStore::Use store_;
   const Object object_;
+  bool RaiseLocked(const void* handle, Level to, Level* level);
+  // Makes connections drop what they have cached of another state.
+  absl::Status NoteState(uint64_t state);
+
   mutable std::mutex mu_;
+  uint64_t state_ = 0;            // of the store, that connections have seen
   int readers_ = 0;               // handles with any lock, the writer's among them
   const void* writer_ = nullptr;  // has at least kReserved, or waits for kExclusive
   bool pending_ = false;          // it wants, or has, kExclusive

@@ -96,6 +96,7 @@ absl::StatusOr<size_t> DatabaseFile::Read(uint64_t offset, std::span<std::byte> 
 absl::StatusOr<size_t> DatabaseFile::ReadLocked(uint64_t offset, std::span<std::byte> out) const {
   absl::StatusOr<size_t> count =
       staged_ ? staged_->Read(database_->object(), offset, out) : database_->object().Read(offset, out);
+  if (absl::IsAborted(count.status())) database_->shared_store().SetStale();
   if (!count.ok() || offset >= kHeaderBytes) return count;
   // SQLite reads the marks with the header, or with all of page 1.
   if (offset == 0) WalMark::Remove(out.first(*count));
@@ -340,7 +341,9 @@ void DatabaseFile::EndStaging(State next) {
   counters_.reset();
 }
 
-bool DatabaseFile::Lock(Database::Level level) { return database_->Raise(this, level, &level_); }
+absl::StatusOr<bool> DatabaseFile::Lock(Database::Level level) {
+  return database_->Raise(this, level, &level_);
+}
 
 void DatabaseFile::Unlock(Database::Level level) {
   // There the mutexes may be locked for ever.

@@ -72,7 +72,7 @@ class DatabaseFile {
   bool failed() const { return database_->shared_store().failed(); }
   // kUnimplemented: this is a fork()ed child of the process that opened the file.
   absl::Status CheckProcess() const;
-  bool Lock(Database::Level level);
+  absl::StatusOr<bool> Lock(Database::Level level);
   void Unlock(Database::Level level);
   Database::Level level() const { return level_; }
   bool Reserved() const { return database_->Reserved(); }

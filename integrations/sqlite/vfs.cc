@@ -28,6 +28,8 @@ int Told(const absl::Status& status, int rc, std::string_view what) {
 }
 
 int ToldRead(const absl::StatusOr<size_t>& got, void* out, size_t n, std::string_view what) {
+  // What another process writes has taken the place of what was to be read. The next transaction sees its state.
+  if (absl::IsAborted(got.status())) return Told(got.status(), SQLITE_BUSY, what);
   if (!got.ok()) return Told(got.status(), SQLITE_IOERR_READ, what);
   if (*got == n) return SQLITE_OK;
   std::memset(static_cast<char*>(out) + *got, 0, n - *got);

@@ -69,7 +69,12 @@ int MainLock(sqlite3_file* f, int level) {
   if (Main(f).file->failed()) return SQLITE_IOERR_LOCK;
   if (const int rc = Told(Main(f).file->CheckProcess(), SQLITE_IOERR_LOCK, "lock"); rc != SQLITE_OK)
     return rc;
-  return Main(f).file->Lock(static_cast<Database::Level>(level)) ? SQLITE_OK : SQLITE_BUSY;
+  const absl::StatusOr<bool> locked = Main(f).file->Lock(static_cast<Database::Level>(level));
+  if (!locked.ok()) {
+    const bool later = absl::IsAborted(locked.status()) || absl::IsUnavailable(locked.status());
+    return Told(locked.status(), later ? SQLITE_BUSY : SQLITE_IOERR_LOCK, "lock");
+  }
+  return *locked ? SQLITE_OK : SQLITE_BUSY;
 }
 
 int MainUnlock(sqlite3_file* f, int level) {
@@ -170,6 +175,7 @@ absl::StatusOr<DatabaseFile*> Open(const char* name, int flags) {
   options.open.stated_atomic_unit_bytes = *unit;
   options.create.size_bytes = *size;
   const bool create = (flags & SQLITE_OPEN_CREATE) != 0, read_only = (flags & SQLITE_OPEN_READONLY) != 0;
+  options.only_reads = read_only;
   options.may_create = create && sqlite3_uri_boolean(name, "store_create", 1) != 0;
   const DatabaseUse use = create      ? DatabaseUse::kCreate
                           : read_only ? DatabaseUse::kRead

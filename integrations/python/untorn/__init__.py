@@ -87,7 +87,8 @@ class DataLoss(Error):
 
 
 class Unavailable(Error):
-    """The change is accepted and not durable yet, because the file system below has no space."""
+    """The change is accepted and not durable yet, because the file system below has no space. From refresh() and open():
+    no process has the store open for writing now, or it does not answer."""
 
 
 _ERRORS: Dict[int, Type[Error]] = {
@@ -691,6 +692,13 @@ class Store:
         """Returns when everything is durable that was accepted before."""
         with self._handles.call() as store:
             _check(_lib.untorn_store_sync(store))
+
+    def refresh(self) -> None:
+        """Brings what is read up to date, in a store that was opened with read_only=True while another process had it open
+        for writing. Afterwards the store and its objects show all that was durable at the call. Raises Unavailable if no
+        process has the store open for writing now."""
+        with self._handles.call() as store:
+            _check(_lib.untorn_store_refresh(store))
 
     def checkpoint(self) -> None:
         """Writes a checkpoint."""

@@ -47,6 +47,29 @@ class PythonTest(unittest.TestCase):
         self.assertEqual((a.read(7, 3), a.size, a.id, a.name), (b"the", 12, number, "a"))
         self.assertEqual(a.read(100, 5), b"")
 
+    def test_another_process_reads_a_store_that_is_open_for_writing(self):
+        a = self.store.create("a")
+        a.write(0, b"one", sync=True)
+        program = """
+import sys, untorn
+with untorn.open(sys.argv[1], read_only=True) as store:
+    a = store.open("a")
+    print(a.read(0, 10).decode(), flush=True)
+    sys.stdin.readline()
+    print(a.read(0, 10).decode(), flush=True)
+    store.refresh()
+    print(a.read(0, 10).decode(), flush=True)
+"""
+        with subprocess.Popen([sys.executable, "-c", program, self.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                              text=True) as reader:
+            self.assertEqual(reader.stdout.readline(), "one\n")
+            a.write(0, b"two", sync=True)
+            reader.stdin.write("\n")
+            reader.stdin.flush()
+            self.assertEqual(reader.stdout.readline(), "one\n")
+            self.assertEqual(reader.stdout.readline(), "two\n")
+        self.assertEqual(reader.returncode, 0)
+
     def test_all_kinds_of_buffers_are_written_and_read(self):
         a = self.store.create("a")
         a.write(0, bytearray(b"0123456789"))
