@@ -2,10 +2,10 @@
 """Puts the built files of untorn under a prefix, with what other programs look for: pkg-config files, a CMake package, man
 pages, and completion for bash and zsh. tools/install builds the files and calls this program.
 
-    install_files.py PREFIX ROOT BINARIES
+    install_files.py PREFIX ROOT BINARIES [LIBDIR]
 
-ROOT is the folder of the sources, and BINARIES that of what Bazel has built. DESTDIR, from the environment, goes before
-PREFIX, and no file tells of it: packages are made in this way.
+ROOT is the folder of the sources, and BINARIES that of what Bazel has built. LIBDIR is where libraries go under the prefix,
+"lib" unless told. DESTDIR, from the environment, goes before PREFIX, and no file tells of it: packages are made in this way.
 """
 
 import os
@@ -112,9 +112,10 @@ fi
 
 
 def main():
-    if len(sys.argv) != 4:
-        print("usage: install_files.py PREFIX ROOT BINARIES", file=sys.stderr)
+    if len(sys.argv) not in (4, 5):
+        print("usage: install_files.py PREFIX ROOT BINARIES [LIBDIR]", file=sys.stderr)
         return 2
+    libdir = sys.argv[4] if len(sys.argv) == 5 else "lib"
     prefix, root, binaries = pathlib.Path(sys.argv[1]).absolute(), pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3])
     destdir = os.environ.get("DESTDIR")
     destination = pathlib.Path((os.path.abspath(destdir) if destdir else "") + str(prefix))
@@ -154,10 +155,10 @@ def main():
     copy(untorn, "bin/untorn", 0o755)
     for header in HEADERS:
         copy(root / "untorn" / header, f"include/untorn/{header}")
-    copy(binaries / "integrations/c" / LIBRARY, f"lib/{LIBRARY}")
-    link(LIBRARY, "lib/libuntorn.so")
+    copy(binaries / "integrations/c" / LIBRARY, f"{libdir}/{LIBRARY}")
+    link(LIBRARY, f"{libdir}/libuntorn.so")
     for module in MODULES:
-        copy(binaries / "integrations/sqlite" / module, f"lib/untorn/{module}")
+        copy(binaries / "integrations/sqlite" / module, f"{libdir}/untorn/{module}")
     for file in ["__init__.py", "py.typed"]:
         copy(root / "integrations/python/untorn" / file, f"{packages}/untorn/{file}")
     copy(root / "LICENSE", "share/doc/untorn/LICENSE")
@@ -165,19 +166,20 @@ def main():
     copy(root / "CHANGELOG.md", "share/doc/untorn/CHANGELOG.md")
     copy(root / "examples/pages.c", "share/doc/untorn/examples/pages.c")
 
-    places = f"prefix={prefix}\nlibdir=${{prefix}}/lib\nincludedir=${{prefix}}/include\n\n"
+    places = f"prefix={prefix}\nlibdir=${{prefix}}/{libdir}\nincludedir=${{prefix}}/include\n\n"
     write(places + f"Name: untorn\nDescription: Store of objects whose writes are whole or not at all (C)\nVersion: {version}\n"
-          "Cflags: -I\"${includedir}\"\nLibs: -L\"${libdir}\" -luntorn\n", "lib/pkgconfig/untorn.pc")
+          "Cflags: -I\"${includedir}\"\nLibs: -L\"${libdir}\" -luntorn\n", f"{libdir}/pkgconfig/untorn.pc")
     write(places + f"Name: untorn-cpp\nDescription: Store of objects whose writes are whole or not at all (C++20)\n"
           f"Version: {version}\nRequires: untorn = {version}, absl_status, absl_statusor\nCflags: -std=c++20\n",
-          "lib/pkgconfig/untorn-cpp.pc")
+          f"{libdir}/pkgconfig/untorn-cpp.pc")
 
+    up = os.path.relpath(".", f"{libdir}/cmake/untorn")
     write(f"""# find_package(untorn): the targets untorn::c (untorn/c.h) and, with Abseil, untorn::untorn (untorn/store.h).
-get_filename_component(_untorn_prefix "${{CMAKE_CURRENT_LIST_DIR}}/../../.." ABSOLUTE)
+get_filename_component(_untorn_prefix "${{CMAKE_CURRENT_LIST_DIR}}/{up}" ABSOLUTE)
 if(NOT TARGET untorn::c)
   add_library(untorn::c SHARED IMPORTED)
   set_target_properties(untorn::c PROPERTIES
-    IMPORTED_LOCATION "${{_untorn_prefix}}/lib/{LIBRARY}"
+    IMPORTED_LOCATION "${{_untorn_prefix}}/{libdir}/{LIBRARY}"
     IMPORTED_SONAME "{LIBRARY}"
     INTERFACE_INCLUDE_DIRECTORIES "${{_untorn_prefix}}/include")
 endif()
@@ -189,7 +191,7 @@ if(absl_FOUND AND NOT TARGET untorn::untorn)
     INTERFACE_COMPILE_FEATURES cxx_std_20)
 endif()
 unset(_untorn_prefix)
-""", "lib/cmake/untorn/untornConfig.cmake")
+""", f"{libdir}/cmake/untorn/untornConfig.cmake")
     write(f"""set(PACKAGE_VERSION "{version}")
 if(PACKAGE_VERSION VERSION_LESS PACKAGE_FIND_VERSION)
   set(PACKAGE_VERSION_COMPATIBLE FALSE)
@@ -199,7 +201,7 @@ else()
     set(PACKAGE_VERSION_EXACT TRUE)
   endif()
 endif()
-""", "lib/cmake/untorn/untornConfigVersion.cmake")
+""", f"{libdir}/cmake/untorn/untornConfigVersion.cmake")
 
     commands = commands_of(untorn)
     options = {}
