@@ -35,6 +35,8 @@ constexpr StatsMember kCounters[] = {
     {"page_misses", &Stats::page_misses},
     {"recovered_records", &Stats::recovered_records},
     {"dropped_records", &Stats::dropped_records},
+    {"leases_granted", &Stats::leases_granted},
+    {"leases_revoked", &Stats::leases_revoked},
 };
 
 constexpr StatsMember kState[] = {
