@@ -120,7 +120,7 @@ absl::StatusOr<size_t> Object::ReadV(uint64_t offset, std::span<const iovec> out
     absl::StatusOr<size_t> read =
         handle_->store->reader().Read(*handle_->state, offset, {out, bytes}, options);
     // A refresh ends the lease of the state.
-    if (!absl::IsAborted(read.status()) || !HasNewer()) return read;
+    if (read.ok() || !absl::IsAborted(read.status()) || !HasNewer()) return read;
   }
   ASSIGN_OR_RETURN(const Object newest, InNewest());
   return newest.ReadV(offset, out, options);
