@@ -139,7 +139,9 @@ absl::StatusOr<DirectOpen> OpenLocked(const std::string& path, bool block_device
       continue;  // another file took its place (ReplaceStoreFile) before it was locked
     }
     const LockHolder holder = FindLockHolder(now.st_dev, now.st_ino);
-    if (holder.alive || std::chrono::steady_clock::now() >= deadline) {
+    // An owner that is opening or closing the store lets others read a moment later, or earlier.
+    const bool may_wait = !holder.alive || options.beside_owner != FileDeviceOptions::BesideOwner::kNever;
+    if (!may_wait || std::chrono::steady_clock::now() >= deadline) {
       return LockedStatus(path, holder, claimed);
     }
     std::this_thread::sleep_for(kLockPollInterval);

@@ -26,10 +26,11 @@ absl::StatusOr<ReadDevice> AwaitLease(std::unique_ptr<Device> device, Clock::tim
     if (leased)
       return ReadDevice{std::make_unique<LeasedDevice>(std::move(device), leased->generation), *leased};
     if (Clock::now() >= deadline) {
-      RETURN_IF_ERROR(seeker.unusable());
+      const absl::Status& unusable = seeker.unusable();
       return absl::UnavailableError(absl::StrCat(
           device->info().path, ": the process that has the store open for writing has not answered for ",
-          kAnswerTime.count(), " seconds; it may be stopped, wait for space, or make the store smaller"));
+          kAnswerTime.count(), " seconds; it may be stopped, wait for space, or make the store smaller",
+          unusable.ok() ? "" : "; what was read last: ", unusable.message()));
     }
     std::this_thread::sleep_for(kPoll);
   }

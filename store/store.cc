@@ -216,9 +216,9 @@ absl::Status Transaction::Write(const Object& object, uint64_t offset, std::span
 absl::StatusOr<size_t> Transaction::Read(const Object& object, uint64_t offset,
                                          std::span<std::byte> out) const {
   RETURN_IF_ERROR(HasHandle(object.handle_));
-  if (object.HasNewer()) {
+  if (impl_->store() != object.handle_->store.get() && object.HasNewer()) {
     ASSIGN_OR_RETURN(const Object newest, object.InNewest());
-    return Read(newest, offset, out);
+    if (!newest.HasNewer()) return Read(newest, offset, out);
   }
   const iovec piece = PieceOf(out);
   return impl_->Read(*object.handle_, offset, {{&piece, 1}, out.size()});
@@ -236,9 +236,9 @@ absl::Status Transaction::PunchHole(const Object& object, uint64_t offset, uint6
 
 absl::StatusOr<uint64_t> Transaction::Size(const Object& object) const {
   RETURN_IF_ERROR(HasHandle(object.handle_));
-  if (object.HasNewer()) {
+  if (impl_->store() != object.handle_->store.get() && object.HasNewer()) {
     ASSIGN_OR_RETURN(const Object newest, object.InNewest());
-    return Size(newest);
+    if (!newest.HasNewer()) return Size(newest);
   }
   return impl_->Size(*object.handle_);
 }

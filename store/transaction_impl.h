@@ -42,6 +42,8 @@ class TransactionImpl {
   absl::Status Commit(Durability durability) EXCLUDES_STORE_LOCK;
   void Abandon() EXCLUDES_STORE_LOCK;
 
+  const StoreImpl* store() const { return store_.get(); }
+
  private:
   // Fails if the transaction is finished or incomplete, or if the process is a fork()ed child.
   absl::Status CheckUnfinished() const;

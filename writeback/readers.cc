@@ -81,7 +81,11 @@ absl::Status Readers::Grant() {
   std::erase_if(leases_, [&](const Lease& lease) { return lease.checkpoint == checkpoint; });
   // The oldest goes, if there are too many.
   bool first = leases_.size() >= kLeasesMax;
-  EndWhere([&](Lease&) { return std::exchange(first, false); });
+  EndWhere([&](Lease& lease) REQUIRES_STORE_LOCK {
+    if (!std::exchange(first, false)) return false;
+    parts_.stats.leases_revoked += grantor_.InUse(lease.checkpoint);
+    return true;
+  });
   parts_.volume.space().BeginLease(checkpoint);
   leases_.push_back({checkpoint, Clock::now()});
   ++parts_.stats.leases_granted;

@@ -68,6 +68,17 @@ absl::StatusOr<uint64_t> SharedStore::BeginRead() {
   return state_;
 }
 
+absl::StatusOr<Object> SharedStore::OpenNewest(const std::string& name) {
+  absl::StatusOr<Object> object = store_->OpenObject(name);
+  if (!beside_owner_ || object.ok()) return object;
+  // It may be newer than the state, or the state may not be kept any more.
+  SetStale();
+  if (const absl::StatusOr<uint64_t> state = BeginRead(); !state.ok()) return state.status();
+  object = store_->OpenObject(name);
+  EndRead();
+  return object;
+}
+
 void SharedStore::SetStale() {
   std::lock_guard guard(read_mu_);
   refreshed_ = {};
@@ -105,7 +116,7 @@ absl::StatusOr<std::shared_ptr<Database>> Database::Open(const std::string& stor
   std::weak_ptr<Database>& entry = shared.databases_[name];
   database = entry.lock();
   if (!database) {
-    absl::StatusOr<Object> object = shared.store().OpenObject(name);
+    absl::StatusOr<Object> object = shared.OpenNewest(name);
     if (absl::IsNotFound(object.status()) && intent == DatabaseUse::kCreate)
       object = shared.store().CreateObject(name);
     if (!object.ok()) return object.status();

@@ -57,6 +57,8 @@ class SharedStore {
   // read at once brings the state up to date, unless that was done lately. Returns a number of the state.
   absl::StatusOr<uint64_t> BeginRead();
   void EndRead();
+  // Opens an object, in a newer state if it is not in this one.
+  absl::StatusOr<Object> OpenNewest(const std::string& name);
   // A read has found that the state is not kept any more.
   void SetStale();
 

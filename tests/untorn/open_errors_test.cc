@@ -243,6 +243,7 @@ TEST_F(FileErrorsTest, ReaderBesideAnOwnerSeesAStateAndItsRefresh) {
   EXPECT_TRUE(ReadAll(*object, 0, 10000) == Stamped(2, 10000));
   EXPECT_EQ(*object->Name(), "b");
   EXPECT_TRUE(IsOk((*reader)->Begin().Size(*object)));
+  EXPECT_TRUE(IsOk(before.Size(*object))) << "of the state in which both were made";
   EXPECT_TRUE(Fails((*reader)->OpenObject("a"), StatusCode::kNotFound));
   EXPECT_TRUE(Fails((*reader)->Remove("b"), StatusCode::kFailedPrecondition));
   ASSERT_TRUE(IsOk((*owner)->Remove("b", Durability::kSync)));
