@@ -46,14 +46,19 @@ class OpenFile {
   int fd_ = -1;
 };
 
-// Sets or ends an open file description lock, of the kinds F_RDLCK, F_WRLCK and F_UNLCK. Does not wait. A count of 0 stands
-// for all bytes behind. Returns 0 or an errno.
-inline int LockBytes(int fd, uint64_t first, uint64_t count, short kind) {
+inline struct flock LockOnBytes(uint64_t first, uint64_t count, short kind) {
   struct flock lock = {};
   lock.l_type = kind;
   lock.l_whence = SEEK_SET;
   lock.l_start = static_cast<off_t>(first);
   lock.l_len = static_cast<off_t>(count);
+  return lock;
+}
+
+// Sets or ends an open file description lock, of the kinds F_RDLCK, F_WRLCK and F_UNLCK. Does not wait. A count of 0 stands
+// for all bytes behind. Returns 0 or an errno.
+inline int LockBytes(int fd, uint64_t first, uint64_t count, short kind) {
+  struct flock lock = LockOnBytes(first, count, kind);
   return fcntl(fd, F_OFD_SETLK, &lock) == 0 ? 0 : errno;
 }
 
@@ -65,11 +70,7 @@ inline void OpenFile::Unlock() const {
 // Returns a byte of [first, first + count) that another open file description has locked.
 inline absl::StatusOr<std::optional<uint64_t>> FindLockedByte(int fd, uint64_t first, uint64_t count,
                                                               bool exclusively) {
-  struct flock lock = {};
-  lock.l_type = exclusively ? F_RDLCK : F_WRLCK;  // what would conflict
-  lock.l_whence = SEEK_SET;
-  lock.l_start = static_cast<off_t>(first);
-  lock.l_len = static_cast<off_t>(count);
+  struct flock lock = LockOnBytes(first, count, exclusively ? F_RDLCK : F_WRLCK);  // what would conflict
   if (fcntl(fd, F_OFD_GETLK, &lock) != 0) return absl::ErrnoToStatus(errno, "locks on bytes cannot be read");
   if (lock.l_type == F_UNLCK) return std::optional<uint64_t>();
   return std::max(first, static_cast<uint64_t>(lock.l_start));

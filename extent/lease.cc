@@ -26,7 +26,7 @@ bool IsGranted(const Device& device, Generation checkpoint) {
 // ---- The owner ----
 
 absl::Status LeaseGrantor::Announce() {
-  // Readers take the first number of the other area for an owner.
+  // Readers look for a number of kBegun to find out whether there is an owner. So that one is locked last.
   RETURN_IF_ERROR(device_.LockByte(LeaseByte(LeaseArea::kDone, 0), ByteLock::kExclusive));
   absl::Status announced = device_.LockByte(LeaseByte(LeaseArea::kBegun, 0), ByteLock::kExclusive);
   if (!announced.ok()) device_.UnlockByte(LeaseByte(LeaseArea::kDone, 0)).IgnoreError();
@@ -105,6 +105,10 @@ absl::StatusOr<std::optional<Superblock>> LeaseSeeker::Poll() {
   }
   RETURN_IF_ERROR(Ask());
   return std::nullopt;
+}
+
+void GiveUpLease(Device& device, Generation checkpoint) {
+  device.UnlockByte(LeaseByte(LeaseArea::kHeld, checkpoint.value())).IgnoreError();
 }
 
 LeasedDevice::LeasedDevice(std::unique_ptr<Device> device, Generation checkpoint)

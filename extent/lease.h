@@ -101,6 +101,9 @@ class LeaseSeeker {
   absl::Status unusable_;
 };
 
+// Lets the owner end the lease that the device has. Reads may fail from now on. Thread-safe.
+void GiveUpLease(Device& device, Generation checkpoint);
+
 // A device that reads under a lease. Every read that ends when the lease has ended fails with kAborted.
 class LeasedDevice : public Device {
  public:

@@ -157,7 +157,7 @@ Readiness Admission::AwaitSpace(Lock& lock, SpaceCost cost, SpaceFor use, Reserv
     RETURN_IF_ERROR(parts_.volume.lanes().GiveBack());
     // The reservation only tests whether the space is there, and goes back at once. The caller reserves after
     // a new look.
-    if (ledger.TryReserve(cost, use) || readers_.RevokeAll()) return Readiness::Retry();
+    if (ledger.TryReserve(cost, use)) return Readiness::Retry();
   }
   return absl::ResourceExhaustedError(absl::StrCat(
       "no space: ", Bytes(ledger.BlocksOf(cost)), " bytes are needed, metadata included, and ",

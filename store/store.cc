@@ -218,7 +218,7 @@ absl::StatusOr<size_t> Transaction::Read(const Object& object, uint64_t offset,
   RETURN_IF_ERROR(HasHandle(object.handle_));
   if (impl_->store() != object.handle_->store.get() && object.HasNewer()) {
     ASSIGN_OR_RETURN(const Object newest, object.InNewest());
-    if (!newest.HasNewer()) return Read(newest, offset, out);
+    return Read(newest, offset, out);
   }
   const iovec piece = PieceOf(out);
   return impl_->Read(*object.handle_, offset, {{&piece, 1}, out.size()});
@@ -238,7 +238,7 @@ absl::StatusOr<uint64_t> Transaction::Size(const Object& object) const {
   RETURN_IF_ERROR(HasHandle(object.handle_));
   if (impl_->store() != object.handle_->store.get() && object.HasNewer()) {
     ASSIGN_OR_RETURN(const Object newest, object.InNewest());
-    if (!newest.HasNewer()) return Size(newest);
+    return Size(newest);
   }
   return impl_->Size(*object.handle_);
 }

@@ -213,8 +213,7 @@ void StoreImpl::GiveUpState() {
   const Lock lock(storage_->mu);
   // What nobody reads any more needs no memory, and handles may live on.
   front_.parts.fork.pages().Evict(0);
-  const Generation checkpoint = storage_->volume->superblock().generation;
-  storage_->device->UnlockByte(LeaseByte(LeaseArea::kHeld, checkpoint.value())).IgnoreError();
+  GiveUpLease(*storage_->device, storage_->volume->superblock().generation);
 }
 
 absl::StatusOr<std::string> StoreImpl::NameOf(const ObjectState& object) const {

@@ -81,11 +81,7 @@ absl::Status Readers::Grant() {
   std::erase_if(leases_, [&](const Lease& lease) { return lease.checkpoint == checkpoint; });
   // The oldest goes, if there are too many.
   bool first = leases_.size() >= kLeasesMax;
-  EndWhere([&](Lease& lease) REQUIRES_STORE_LOCK {
-    if (!std::exchange(first, false)) return false;
-    parts_.stats.leases_revoked += grantor_.InUse(lease.checkpoint);
-    return true;
-  });
+  EndWhere([&](Lease&) { return std::exchange(first, false); });
   parts_.volume.space().BeginLease(checkpoint);
   leases_.push_back({checkpoint, Clock::now()});
   ++parts_.stats.leases_granted;
@@ -116,20 +112,19 @@ void Readers::EndUnused() {
 
 bool Readers::RevokeAll() {
   const BlockCount kept = parts_.volume.space().leased_blocks();
-  EndWhere([&](Lease& lease) REQUIRES_STORE_LOCK {
-    parts_.stats.leases_revoked += grantor_.InUse(lease.checkpoint);
-    return true;
-  });
+  EndWhere([](Lease&) { return true; });
   return parts_.volume.space().leased_blocks() < kept;
 }
 
 bool Readers::End(const Lease& lease) {
+  const bool was_in_use = grantor_.InUse(lease.checkpoint);
   // The reader must find no lease before the first of the blocks is used again.
   const absl::Status revoked = grantor_.Revoke(lease.checkpoint);
   if (!revoked.ok()) {
     parts_.callbacks.Log(LogLevel::kWarning, absl::StrCat("a lease lasts: ", revoked.message()));
     return false;
   }
+  parts_.stats.leases_revoked += was_in_use;
   const absl::Status freed = parts_.volume.space().EndLease(lease.checkpoint);
   if (!freed.ok()) parts_.health.Fail(freed);
   return true;

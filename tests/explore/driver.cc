@@ -1,5 +1,7 @@
 #include "tests/explore/driver.h"
 
+#include <xxhash.h>
+
 #include <algorithm>
 #include <cstring>
 #include <utility>
@@ -72,6 +74,17 @@ absl::StatusOr<Observed> ObserveStore(Store& store) {
     }
   }
   return observed;
+}
+
+uint64_t HashOfAll(const Observed& observed) {
+  std::vector<uint64_t> all;
+  for (const auto& [name, object] : observed.objects) {
+    all.insert(all.end(), {XXH3_64bits(name.data(), name.size()), object.id, object.data.size(),
+                           object.complete, object.seen.size()});
+    all.insert(all.end(), object.seen.begin(), object.seen.end());
+    for (const auto& [number, block] : object.data.blocks()) all.insert(all.end(), {number, HashOf(*block)});
+  }
+  return XXH3_64bits(all.data(), all.size() * sizeof(all[0]));
 }
 
 Driver::Driver(Store& store, SimulatedDevice& device, Model model, uint64_t first_stamp, bool may_refuse)

@@ -28,6 +28,9 @@ namespace untorn {
 // Reads everything there is. An error is what a reader was told.
 absl::StatusOr<Observed> ObserveStore(Store& store);
 
+// Equal for what is equal.
+uint64_t HashOfAll(const Observed& observed);
+
 class Driver {
  public:
   // `device`: the store's. `may_refuse`: lack of space is no error of calls that need some. The store must have been opened without

@@ -1,7 +1,5 @@
 #include "tests/explore/explorer.h"
 
-#include <xxhash.h>
-
 #include <algorithm>
 #include <utility>
 
@@ -30,17 +28,6 @@ const std::vector<std::vector<Step>>& NextWrites() {
 }
 
 Geometry GeometryOf(const SimulatedDisk& disk) { return Geometry::ForSize(WholeBlocks(disk.size_bytes())); }
-
-uint64_t HashOfAll(const Observed& observed) {
-  std::vector<uint64_t> all;
-  for (const auto& [name, object] : observed.objects) {
-    all.insert(all.end(), {XXH3_64bits(name.data(), name.size()), object.id, object.data.size(),
-                           object.complete, object.seen.size()});
-    all.insert(all.end(), object.seen.begin(), object.seen.end());
-    for (const auto& [number, block] : object.data.blocks()) all.insert(all.end(), {number, HashOf(*block)});
-  }
-  return XXH3_64bits(all.data(), all.size() * sizeof(all[0]));
-}
 
 }  // namespace
 

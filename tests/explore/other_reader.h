@@ -2,6 +2,7 @@
 #ifndef UNTORN_TESTS_EXPLORE_OTHER_READER_H_
 #define UNTORN_TESTS_EXPLORE_OTHER_READER_H_
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -32,7 +33,7 @@ class OtherReader {
   const std::shared_ptr<SimulatedDisk> disk_;
   std::unique_ptr<SimulatedDevice> holder_;  // has the lease
   std::optional<Superblock> leased_;
-  Observed seen_;
+  uint64_t seen_hash_ = 0;
 };
 
 }  // namespace untorn

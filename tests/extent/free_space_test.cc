@@ -10,22 +10,13 @@
 #include <set>
 #include <vector>
 
+#include "tests/extent/empty_store.h"
 #include "tests/extent/memory_tree.h"
 
 namespace untorn {
 namespace {
 
 constexpr BlockCount kTotal = 80000;  // two groups and a half
-
-Superblock EmptyStore(BlockCount total_blocks) {
-  Superblock s;
-  s.uuid = kTestUuid;
-  s.generation = 1;
-  s.geometry = Geometry::ForSize(total_blocks);
-  s.prepared_blocks = total_blocks;
-  s.used_blocks = s.geometry.FixedBlocks(s.prepared_blocks);
-  return s;
-}
 
 // The map's blocks as a checkpoint leaves them on the device.
 class MapBlocks {

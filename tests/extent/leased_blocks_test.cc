@@ -10,7 +10,7 @@
 #include <set>
 #include <vector>
 
-#include "tests/extent/memory_tree.h"
+#include "tests/extent/empty_store.h"
 
 namespace untorn {
 namespace {
@@ -19,17 +19,8 @@ constexpr BlockCount kTotal = 80000;  // two groups and a half
 
 class LeasedBlocksTest : public testing::Test {
  protected:
-  LeasedBlocksTest() : space_(EmptyStore()), leased_(space_) {}
+  LeasedBlocksTest() : space_(EmptyStore(kTotal)), leased_(space_) {}
 
-  static Superblock EmptyStore() {
-    Superblock s;
-    s.uuid = kTestUuid;
-    s.generation = 1;
-    s.geometry = Geometry::ForSize(kTotal);
-    s.prepared_blocks = kTotal;
-    s.used_blocks = s.geometry.FixedBlocks(s.prepared_blocks);
-    return s;
-  }
   void Load(uint64_t group) {
     while (const auto at = space_.NextToLoad(group)) {
       ASSERT_TRUE(space_.LoadNode(*at, {}, kTestUuid).ok());
@@ -84,7 +75,7 @@ TEST_F(LeasedBlocksTest, DisplacedBlocksAreFreeOnceNoLeaseUsesThem) {
     std::vector<BlockNumber> places;
     for (int i = 0; i < 300; ++i) places.push_back(FirstBlockOf(1) - 200 + BlockCount(uint64_t(i)));
     for (int i = 0; i < 100; ++i) places.push_back(FirstBlockOf(2) + kHeadBlocks + BlockCount(uint64_t(i)));
-    std::erase_if(places, [&](BlockNumber b) { return !EmptyStore().geometry.InDataArea({b, 1}); });
+    std::erase_if(places, [&](BlockNumber b) { return !EmptyStore(kTotal).geometry.InDataArea({b, 1}); });
     for (int step = 0; step < 60; ++step) {
       const uint64_t kind = rng() % 4;
       if (kind < 2) {

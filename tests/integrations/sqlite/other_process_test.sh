@@ -22,7 +22,7 @@ on_untorn '' "CREATE TABLE t(x INTEGER PRIMARY KEY, y, z); CREATE INDEX i ON t(y
 
 # Each transaction adds a row and its opposite, and tells the number of rows when it is committed.
 writes() {
-  local script i
+  local i
   for ((i = 0; ; ++i)); do
     echo "BEGIN; INSERT INTO t(y, z) VALUES ($i, hex(randomblob(500))); INSERT INTO t(y, z) VALUES (-$i, hex(randomblob(500)));"
     echo "UPDATE t SET z = hex(randomblob(500)) WHERE x % 50 = $((i % 50)); COMMIT; SELECT count(*) FROM t;"
