@@ -4,63 +4,20 @@
 #include <span>
 #include <utility>
 
-#include "integrations/sqlite/process_wide.h"
-
 namespace untorn::sqlite {
-
-// Held while a store is opened and while it is closed: so a path that is opened again meanwhile waits, and does not find
-// the store locked by its own process.
-struct SharedStore::Opened {
-  std::mutex mu;
-  std::map<std::string, std::unique_ptr<SharedStore>> stores;
-
-  static Opened& Get() { return ProcessWide<Opened, &Opened::mu>(); }
-};
 
 namespace {
 
 // So old a state may be when a transaction begins. To bring it up to date costs the other process a checkpoint.
 constexpr std::chrono::milliseconds kStateAgeMax(1000);
 
-absl::StatusOr<std::unique_ptr<Store>> OpenOrCreate(const std::string& path, const StoreOptions& options) {
-  absl::StatusOr<std::unique_ptr<Store>> store = Store::Open(path, options.open);
-  const bool refused = absl::IsFailedPrecondition(store.status()) || absl::IsPermissionDenied(store.status());
-  if (refused && options.only_reads) {
-    OpenOptions read_only = options.open;
-    read_only.read_only = true;
-    return Store::Open(path, read_only);
-  }
-  if (!absl::IsNotFound(store.status()) || !options.may_create) return store;
-  const absl::Status created = Store::Create(path, options.create);
-  // Another process may have been faster.
-  if (!created.ok() && !absl::IsAlreadyExists(created)) return created;
-  return Store::Open(path, options.open);
-}
-
 }  // namespace
-
-absl::StatusOr<SharedStore::Use> SharedStore::Open(const std::string& path, const StoreOptions& options) {
-  Opened& opened = Opened::Get();
-  std::lock_guard guard(opened.mu);
-  std::unique_ptr<SharedStore>& shared = opened.stores[path];
-  if (shared && shared->IsOfParentProcess()) return shared->fork_guard_.CheckProcess();
-  if (!shared) {
-    absl::StatusOr<std::unique_ptr<Store>> store = OpenOrCreate(path, options);
-    if (!store.ok()) {
-      opened.stores.erase(path);
-      return store.status();
-    }
-    shared.reset(new SharedStore(path, *std::move(store)));
-  }
-  ++shared->uses_;
-  return Use(shared.get());
-}
 
 absl::StatusOr<uint64_t> SharedStore::BeginRead() {
   std::lock_guard guard(read_mu_);
   if (beside_owner_ && reading_ == 0 && std::chrono::steady_clock::now() >= refreshed_ + kStateAgeMax) {
     const auto now = std::chrono::steady_clock::now();
-    if (absl::Status s = store_->Refresh(); !s.ok()) return s;
+    if (absl::Status s = store().Refresh(); !s.ok()) return s;
     refreshed_ = now;
     ++state_;
   }
@@ -69,12 +26,12 @@ absl::StatusOr<uint64_t> SharedStore::BeginRead() {
 }
 
 absl::StatusOr<Object> SharedStore::OpenNewest(const std::string& name) {
-  absl::StatusOr<Object> object = store_->OpenObject(name);
+  absl::StatusOr<Object> object = store().OpenObject(name);
   if (!beside_owner_ || object.ok()) return object;
   // It may be newer than the state, or the state may not be kept any more.
   SetStale();
   if (const absl::StatusOr<uint64_t> state = BeginRead(); !state.ok()) return state.status();
-  object = store_->OpenObject(name);
+  object = store().OpenObject(name);
   EndRead();
   return object;
 }
@@ -89,26 +46,10 @@ void SharedStore::EndRead() {
   --reading_;
 }
 
-absl::StatusOr<SharedStore::Use> SharedStore::Adopt(const std::string& path, std::unique_ptr<Store> store) {
-  Opened& opened = Opened::Get();
-  std::lock_guard guard(opened.mu);
-  std::unique_ptr<SharedStore>& shared = opened.stores[path];
-  if (shared) return absl::AlreadyExistsError(path + " is open");
-  shared.reset(new SharedStore(path, std::move(store)));
-  ++shared->uses_;
-  return Use(shared.get());
-}
-
-void SharedStore::EndUse::operator()(SharedStore* store) const {
-  Opened& opened = Opened::Get();
-  std::lock_guard guard(opened.mu);
-  if (--store->uses_ == 0) opened.stores.erase(store->path_);
-}
-
 absl::StatusOr<std::shared_ptr<Database>> Database::Open(const std::string& store_path,
                                                          const StoreOptions& options, const std::string& name,
                                                          DatabaseUse intent) {
-  absl::StatusOr<SharedStore::Use> use = SharedStore::Open(store_path, options);
+  absl::StatusOr<SharedStore::Use> use = StoresOfProcess<SharedStore>::Open(store_path, options);
   if (!use.ok()) return use.status();
   SharedStore& shared = **use;
   std::shared_ptr<Database> database;  // may be the last use of the store, and then outlives the lock

@@ -17,39 +17,22 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "integrations/sqlite/header.h"
-#include "store/fork_guard.h"
+#include "integrations/stores_of_process.h"
 #include "untorn/store.h"
 
 namespace untorn::sqlite {
 
 class Database;
 
-struct StoreOptions {
-  OpenOptions open;
-  CreateOptions create;     // of a store that is not there
-  bool may_create = false;  // or such a store is kNotFound
-  // Nothing will be changed, so the store may be opened beside another process that has it open for writing.
-  bool only_reads = false;
-};
-
 // What a connection wants to do with a database, and with one that is not there.
 enum class DatabaseUse { kRead, kWrite, kCreate };
 
-// A store, opened with the first use of its path in this process and closed with the last.
-class SharedStore {
+// A store, and what its databases share.
+class SharedStore : public OpenedStore {
  public:
-  struct EndUse {
-    void operator()(SharedStore* store) const;
-  };
-  using Use = std::unique_ptr<SharedStore, EndUse>;
-
-  // `path`: a canonical one. `options` are those of the first use. Errors of Store::Open and Store::Create.
-  //  kFailedPrecondition  a process that this one was forked from has it open
-  static absl::StatusOr<Use> Open(const std::string& path, const StoreOptions& options);
-  // A store that is open already, and is no longer the caller's: what opens `path` while it is in use gets this one.
-  // kAlreadyExists: one of that path is open.
-  static absl::StatusOr<Use> Adopt(const std::string& path, std::unique_ptr<Store> store);
-  Store& store() { return *store_; }
+  using Use = StoresOfProcess<SharedStore>::Use;
+  explicit SharedStore(std::unique_ptr<Store> store)
+      : OpenedStore(std::move(store)), beside_owner_(this->store().info().beside_owner) {}
 
   // Another process has it open for writing. What is read here is a state that changes only while nobody reads.
   bool beside_owner() const { return beside_owner_; }
@@ -66,20 +49,11 @@ class SharedStore {
   // read of it until then.
   void SetFailed() { failed_ = true; }
   bool failed() const { return failed_; }
-  // In a fork()ed child nothing of it works, and its mutexes may be locked for ever.
-  bool IsOfParentProcess() const { return !fork_guard_.CheckProcess().ok(); }
 
  private:
   friend class Database;
-  struct Opened;
-  SharedStore(std::string path, std::unique_ptr<Store> store)
-      : path_(std::move(path)), store_(std::move(store)), beside_owner_(store_->info().beside_owner) {}
 
-  const std::string path_;
-  int uses_ = 0;  // guarded by the mutex of all
   std::atomic<bool> failed_ = false;
-  const internal::ForkGuard fork_guard_;
-  const std::unique_ptr<Store> store_;
   const bool beside_owner_;
   std::mutex read_mu_;
   int reading_ = 0;  // guarded by read_mu_, as what follows
@@ -96,7 +70,7 @@ class Database {
  public:
   enum Level { kNone, kShared, kReserved, kPending, kExclusive };  // SQLite's numbers
 
-  // The first to open it for more than reading also takes it out of WAL mode. Errors of SharedStore::Open.
+  // The first to open it for more than reading also takes it out of WAL mode. Errors of StoresOfProcess::Open.
   //  kNotFound            there is none of this name in the store, and `intent` is not kCreate
   static absl::StatusOr<std::shared_ptr<Database>> Open(const std::string& store_path,
                                                         const StoreOptions& options, const std::string& name,

@@ -11,9 +11,9 @@
 #include <utility>
 
 #include "absl/status/statusor.h"
+#include "integrations/process_wide.h"
 #include "integrations/sqlite/journal.h"
 #include "integrations/sqlite/names.h"
-#include "integrations/sqlite/process_wide.h"
 #include "integrations/sqlite/super_journal.h"
 
 namespace untorn::sqlite {

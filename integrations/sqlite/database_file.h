@@ -78,7 +78,7 @@ class DatabaseFile {
   bool Reserved() const { return database_->Reserved(); }
 
  private:
-  bool IsOfParentProcess() const { return database_->shared_store().IsOfParentProcess(); }
+  bool IsOfParentProcess() const { return !database_->shared_store().CheckProcess().ok(); }
 
   enum class State {
     kIdle,

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "integrations/sqlite/process_wide.h"
+#include "integrations/process_wide.h"
 
 namespace untorn::sqlite {
 namespace {

@@ -33,7 +33,8 @@ absl::StatusOr<std::unique_ptr<SimulatedDatabases>> SimulatedDatabases::Open(
   absl::StatusOr<std::unique_ptr<Store>> store =
       internal::OpenOnDevice(std::move(device), {.cache_bytes = 4 << 20}, false);
   if (!store.ok()) return store.status();
-  absl::StatusOr<SharedStore::Use> use = SharedStore::Adopt(databases->path_, *std::move(store));
+  absl::StatusOr<SharedStore::Use> use =
+      StoresOfProcess<SharedStore>::Adopt(databases->path_, *std::move(store));
   if (!use.ok()) return use.status();
   databases->store_ = *std::move(use);
   Connection& connection = databases->connection_.emplace(databases->Uri("one.db"));

@@ -1,12 +1,12 @@
 // What all threads of a process share.
-#ifndef UNTORN_INTEGRATIONS_SQLITE_PROCESS_WIDE_H_
-#define UNTORN_INTEGRATIONS_SQLITE_PROCESS_WIDE_H_
+#ifndef UNTORN_INTEGRATIONS_PROCESS_WIDE_H_
+#define UNTORN_INTEGRATIONS_PROCESS_WIDE_H_
 
 #include <pthread.h>
 
 #include <mutex>
 
-namespace untorn::sqlite {
+namespace untorn {
 
 // The T of this process. It is never destroyed, since databases may be closed while the process ends. A fork() waits until
 // its mutex is free, and the mutex is free in the child: another thread could have had it, and is not there.
@@ -21,6 +21,6 @@ T& ProcessWide() {
   return *shared;
 }
 
-}  // namespace untorn::sqlite
+}  // namespace untorn
 
-#endif  // UNTORN_INTEGRATIONS_SQLITE_PROCESS_WIDE_H_
+#endif  // UNTORN_INTEGRATIONS_PROCESS_WIDE_H_
