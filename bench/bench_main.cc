@@ -49,6 +49,8 @@ constexpr Group kGroups[] = {
      "Clients read and durably update pages, some of them far more often than others.", MixedWorks},
     {"sqlite", "SQLite on untorn",
      "SQLite on untorn runs beside SQLite with a write-ahead log and with a rollback journal.", SqliteWorks},
+    {"rocksdb", "RocksDB on untorn", "RocksDB on untorn runs beside RocksDB on the file system, by db_bench.",
+     RocksdbWorks},
     {"writeback", "writeback of a dirty set, and scans",
      "A dirty set is written back and an object is read from end to end, beside sequential I/O.",
      WritebackWorks},

@@ -32,6 +32,8 @@ absl::Status MappingsWorks(const Setting& setting, Results* results);
 absl::Status PolicyWorks(const Setting& setting, Results* results);
 // SQLite on untorn beside SQLite with a write-ahead log and with a rollback journal.
 absl::Status SqliteWorks(const Setting& setting, Results* results);
+// RocksDB on untorn beside RocksDB on the file system: only where db_bench is.
+absl::Status RocksdbWorks(const Setting& setting, Results* results);
 // The longest commits among many, in the virtual time of a simulated device.
 absl::Status LatencyWorks(const Setting& setting, Results* results);
 // Beside the atomic writes of XFS, which is made in a file and mounted for it: only where root does it.

@@ -17,7 +17,8 @@ import sys
 
 HEADERS = ["c.h", "inspect.h", "options.h", "store.h", "version.h"]
 LIBRARY = "libuntorn.so.1"
-MODULES = ["untorn_sqlite.so", "untorn_sqlite_default.so", "untorn_sqlite_preload.so"]
+MODULES = ["sqlite/untorn_sqlite.so", "sqlite/untorn_sqlite_default.so", "sqlite/untorn_sqlite_preload.so",
+           "rocksdb/untorn_rocksdb.so"]
 
 
 def help_of(untorn, *command):
@@ -158,7 +159,7 @@ def main():
     copy(binaries / "integrations/c" / LIBRARY, f"{libdir}/{LIBRARY}")
     link(LIBRARY, f"{libdir}/libuntorn.so")
     for module in MODULES:
-        copy(binaries / "integrations/sqlite" / module, f"{libdir}/untorn/{module}")
+        copy(binaries / "integrations" / module, f"{libdir}/untorn/{pathlib.Path(module).name}")
     for file in ["__init__.py", "py.typed"]:
         copy(root / "integrations/python/untorn" / file, f"{packages}/untorn/{file}")
     copy(root / "LICENSE", "share/doc/untorn/LICENSE")

@@ -47,7 +47,7 @@ PUBLIC_FOLDER = "untorn"
 FORWARDED = ["store", "inspect"]
 
 # Packages whose default visibility is public: applications depend on them.
-PUBLIC_PACKAGES = ["untorn", "integrations/c", "integrations/python", "integrations/sqlite"]
+PUBLIC_PACKAGES = ["untorn", "integrations/c", "integrations/python", "integrations/rocksdb", "integrations/sqlite"]
 
 # Rooms whose targets must be testonly, except for the rooms of tests themselves.
 TEST_ONLY = ["sim"]
