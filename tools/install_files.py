@@ -17,6 +17,9 @@ import sys
 
 HEADERS = ["c.h", "inspect.h", "options.h", "store.h", "version.h"]
 LIBRARY = "libuntorn.so.1"
+STATIC_LIBRARY = "libuntorn.a"
+# What pkg-config calls the libraries that untorn links, other than Abseil's.
+MODULES_OF_PKG_CONFIG = {"uring": "liburing", "blkid": "blkid", "xxhash": "libxxhash"}
 MODULES = ["sqlite/untorn_sqlite.so", "sqlite/untorn_sqlite_default.so", "sqlite/untorn_sqlite_preload.so",
            "rocksdb/untorn_rocksdb.so"]
 
@@ -158,6 +161,9 @@ def main():
         copy(root / "untorn" / header, f"include/untorn/{header}")
     copy(binaries / "integrations/c" / LIBRARY, f"{libdir}/{LIBRARY}")
     link(LIBRARY, f"{libdir}/libuntorn.so")
+    copy(binaries / "integrations/c" / STATIC_LIBRARY, f"{libdir}/{STATIC_LIBRARY}")
+    flags = (binaries / "integrations/c" / f"{STATIC_LIBRARY}.flags").read_text().split()
+    needed = list(dict.fromkeys(flag[2:] for flag in flags))
     for module in MODULES:
         copy(binaries / "integrations" / module, f"{libdir}/untorn/{pathlib.Path(module).name}")
     for file in ["__init__.py", "py.typed"]:
@@ -173,9 +179,14 @@ def main():
     write(places + f"Name: untorn-cpp\nDescription: Store of objects whose writes are whole or not at all (C++20)\n"
           f"Version: {version}\nRequires: untorn = {version}, absl_status, absl_statusor\nCflags: -std=c++20\n",
           f"{libdir}/pkgconfig/untorn-cpp.pc")
+    modules = ", ".join(MODULES_OF_PKG_CONFIG.get(name, name) for name in needed)
+    write(places + "Name: untorn-static\nDescription: Store of objects whose writes are whole or not at all (static library)\n"
+          f"Version: {version}\nRequires: {modules}\nCflags: -I\"${{includedir}}\"\n"
+          f"Libs: \"${{libdir}}/{STATIC_LIBRARY}\" -lstdc++ -lm\n", f"{libdir}/pkgconfig/untorn-static.pc")
 
     up = os.path.relpath(".", f"{libdir}/cmake/untorn")
-    write(f"""# find_package(untorn): the targets untorn::c (untorn/c.h) and, with Abseil, untorn::untorn (untorn/store.h).
+    write(f"""# find_package(untorn): the targets untorn::c (untorn/c.h) and, with Abseil, untorn::untorn (untorn/store.h). untorn::static is the
+# static library, for both.
 get_filename_component(_untorn_prefix "${{CMAKE_CURRENT_LIST_DIR}}/{up}" ABSOLUTE)
 if(NOT TARGET untorn::c)
   add_library(untorn::c SHARED IMPORTED)
@@ -190,6 +201,14 @@ if(absl_FOUND AND NOT TARGET untorn::untorn)
   set_target_properties(untorn::untorn PROPERTIES
     INTERFACE_LINK_LIBRARIES "untorn::c;absl::status;absl::statusor"
     INTERFACE_COMPILE_FEATURES cxx_std_20)
+endif()
+if(NOT TARGET untorn::static)
+  add_library(untorn::static STATIC IMPORTED)
+  set_target_properties(untorn::static PROPERTIES
+    IMPORTED_LOCATION "${{_untorn_prefix}}/{libdir}/{STATIC_LIBRARY}"
+    IMPORTED_LINK_INTERFACE_LANGUAGES CXX
+    INTERFACE_INCLUDE_DIRECTORIES "${{_untorn_prefix}}/include"
+    INTERFACE_LINK_LIBRARIES "{';'.join(needed)}")
 endif()
 unset(_untorn_prefix)
 """, f"{libdir}/cmake/untorn/untornConfig.cmake")

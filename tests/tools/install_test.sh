@@ -25,6 +25,14 @@ cc -std=c17 there/share/doc/untorn/examples/pages.c $(pkg-config --cflags --libs
 c++ "$cpp" $(pkg-config --cflags --libs untorn-cpp) "$rpath" -o cpp_program || fail "a program in C++ is not built"
 ./cpp_program cpp.untorn || fail "a program in C++"
 [[ $(untorn ls cpp.untorn) == *object* ]] || fail "ls: $(untorn ls cpp.untorn)"
+rm cpp.untorn
+cc -std=c17 there/share/doc/untorn/examples/pages.c $(pkg-config --cflags --libs untorn-static) -o c_static ||
+  fail "a program in C is not built with the static library"
+./c_static c_static.untorn 20 | grep -q 'the sum is right' || fail "a program in C with the static library"
+rm c_static.untorn
+c++ -std=c++20 "$cpp" $(pkg-config --cflags --libs untorn-static) -o cpp_static || fail "C++ with the static library"
+./cpp_static cpp.untorn || fail "a program in C++ with the static library"
+readelf -d cpp_static | grep -q 'libuntorn' && fail "the static library was not taken"
 
 # ---- The same by CMake ----
 cat >CMakeLists.txt <<END
@@ -35,9 +43,12 @@ add_executable(c_cmake there/share/doc/untorn/examples/pages.c)
 target_link_libraries(c_cmake untorn::c)
 add_executable(cpp_cmake $cpp)
 target_link_libraries(cpp_cmake untorn::untorn)
+add_executable(c_cmake_static there/share/doc/untorn/examples/pages.c)
+target_link_libraries(c_cmake_static untorn::static)
 END
 { cmake -S . -B build -DCMAKE_PREFIX_PATH="$PWD/there" && cmake --build build; } >cmake.log 2>&1 || fail "$(tail -20 cmake.log)"
 build/c_cmake c.untorn 20 | grep -q 'the sum is right' || fail "CMake, C"
+build/c_cmake_static c_static.untorn 20 | grep -q 'the sum is right' || fail "CMake, C with the static library"
 rm cpp.untorn && build/cpp_cmake cpp.untorn || fail "CMake, C++"
 
 # ---- Python and SQLite ----
