@@ -9,6 +9,11 @@
 
 namespace untorn {
 
+void NodeCache::SetLimit(size_t limit_nodes) {
+  limit_nodes_ = limit_nodes;
+  if (holds_ == 0) Trim();
+}
+
 const TreeNode* NodeCache::Peek(BlockPointer pointer) {
   const auto it = map_.find(pointer.block);
   if (it == map_.end() || (*it->second)->pointer() != pointer) {

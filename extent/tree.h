@@ -44,6 +44,7 @@ class NodeCache {
  public:
   // Keeps at least the node that was inserted last, whatever the limit is.
   explicit NodeCache(size_t limit_nodes) : limit_nodes_(limit_nodes) {}
+  void SetLimit(size_t limit_nodes);
   // Returns nullptr if the node is absent, or if the cached node is another than the pointer means because
   // the block was reused.
   std::shared_ptr<const TreeNode> Find(BlockPointer pointer);

@@ -55,7 +55,7 @@ void Background::Serve() {
 }
 
 void Background::AfterChange(Lock& lock) {
-  parts_.fork.pages().Evict(limit_.bytes());
+  parts_.fork.pages().Evict(limit_.page_bytes());
   if (started_) {
     // The first thread sees by itself which changes have become old.
     if (committer_.DirtyDue()) Wake();
@@ -86,9 +86,9 @@ void Background::Tidy(Lock& lock) {
     const Unlocked unlocked(lock);
     limit_.Update(parts_.buffers.bytes_in_use());
   }
-  parts_.fork.pages().Evict(limit_.bytes());
+  limit_.Apply(parts_);
   const Unlocked unlocked(lock);
-  parts_.buffers.ReleaseBeyond(limit_.bytes());
+  parts_.buffers.ReleaseBeyond(limit_.page_bytes());
 }
 
 void Background::Wake() {

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "extent/tree_node.h"
+
 namespace untorn::internal {
 namespace {
 
@@ -15,7 +17,10 @@ constexpr uint64_t kFallBytes = 64 << 20;
 }  // namespace
 
 CacheLimit::CacheLimit(uint64_t bytes, bool fits_machine, AvailableFn available)
-    : least_bytes_(bytes), fits_machine_(fits_machine), available_(std::move(available)), bytes_(bytes) {
+    : least_bytes_(bytes - bytes / 8),
+      fits_machine_(fits_machine),
+      available_(std::move(available)),
+      bytes_(least_bytes_) {
   Update(0);
 }
 
@@ -28,10 +33,15 @@ bool CacheLimit::DueAfterRead(uint64_t read_bytes) {
 
 void CacheLimit::Update(uint64_t used_bytes) {
   if (!fits_machine_) return;
-  const uint64_t now = std::min(bytes(), used_bytes);
+  const uint64_t now = std::min(page_bytes(), used_bytes);
   const uint64_t fits = (used_bytes + available_().value_or(0)) / kShare;
   const uint64_t lowest = now - std::min(now, std::max(now / 8, kFallBytes));
   bytes_.store(std::max({fits, lowest, least_bytes_}), std::memory_order_relaxed);
+}
+
+void CacheLimit::Apply(const Parts& parts) const {
+  parts.fork.pages().Evict(page_bytes());
+  parts.volume.mappings().node_cache().SetLimit(node_bytes() / sizeof(TreeNode));
 }
 
 }  // namespace untorn::internal

@@ -368,9 +368,9 @@ absl::StatusOr<size_t> PageReader::Read(ObjectState& object, uint64_t offset, Io
     absl::Status released = parts_.volume.space().ReleasePending();
     if (status.ok()) status = std::move(released);
   }
-  parts_.fork.pages().Evict(limit_.bytes());
+  limit_.Apply(parts_);
   lock.unlock();
-  if (fit) parts_.buffers.ReleaseBeyond(limit_.bytes());
+  if (fit) parts_.buffers.ReleaseBeyond(limit_.page_bytes());
   RETURN_IF_ERROR(status);
   return plan.range.length_bytes;
 }

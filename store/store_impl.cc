@@ -21,8 +21,7 @@ uint64_t CacheBytes(const OpenOptions& options) {
   return options.cache_bytes != 0 ? options.cache_bytes : kCacheBytesLeast;
 }
 // An eighth of the cache is for tree nodes. The rest is for pages.
-uint64_t NodeBytes(const OpenOptions& options) { return CacheBytes(options) / 8; }
-uint64_t PageBytes(const OpenOptions& options) { return CacheBytes(options) - NodeBytes(options); }
+uint64_t PageBytes(const OpenOptions& options) { return CacheBytes(options) - CacheBytes(options) / 8; }
 
 CommitterOptions CommittingOptions(const Storage& storage, const OpenOptions& options, bool background) {
   return {.policy = options.policy,
@@ -63,7 +62,7 @@ StoreImpl::StoreImpl(std::unique_ptr<Storage> storage, const OpenOptions& option
                  CommittingOptions(*storage_, options, background)),
       admission_(writeback_.parts(), writeback_.committer(), writeback_.checkpointer(), writeback_.readers(),
                  SetBlocksMax(storage_->volume->geometry(), options)),
-      cache_limit_(PageBytes(options), options.cache_bytes == 0, [] { return AvailableMemoryBytes(); }),
+      cache_limit_(CacheBytes(options), options.cache_bytes == 0, [] { return AvailableMemoryBytes(); }),
       background_(storage_->mu, writeback_.parts(), writeback_.committer(), writeback_.checkpointer(),
                   writeback_.readers(), cache_limit_),
       front_{storage_->mu, writeback_.parts(), admission_, writeback_.committer(), background_},
@@ -79,7 +78,7 @@ absl::StatusOr<std::shared_ptr<StoreImpl>> StoreImpl::Open(std::unique_ptr<Devic
         absl::StrCat("cache_bytes is ", options.cache_bytes, "; it must be 0, or at least ", kCacheBytesMin));
   }
   auto storage = std::make_unique<Storage>(std::move(device));
-  const size_t nodes = NodeBytes(options) / sizeof(TreeNode);
+  const size_t nodes = CacheBytes(options) / 8 / sizeof(TreeNode);
   if (leased != nullptr) {
     storage->volume = Volume::OpenLeased(storage->pump, *leased, nodes);
   } else {
@@ -93,8 +92,9 @@ absl::StatusOr<std::shared_ptr<StoreImpl>> StoreImpl::Open(std::unique_ptr<Devic
   std::shared_ptr<StoreImpl> store(new StoreImpl(std::move(storage), options, background), end);
   store->LogOpen();
   store->KeepGoingWithoutSpace();
+  const Lock lock(store->storage_->mu);
+  store->cache_limit_.Apply(store->front_.parts);
   if (store->writeback_.committer().options().background) {
-    const Lock lock(store->storage_->mu);
     const absl::Status announced = store->writeback_.readers().Announce();
     if (!announced.ok()) {
       store->front_.parts.callbacks.Log(
@@ -377,7 +377,7 @@ Stats StoreImpl::stats() const {
   s.space_reserved = Bytes(volume.space().reserved().blocks);
   s.space_pending = Bytes(volume.space().pending_blocks());
   s.space_leased = Bytes(volume.space().leased_blocks());
-  s.cache_limit = NodeBytes(options_) + cache_limit_.bytes();
+  s.cache_limit = cache_limit_.page_bytes() + cache_limit_.node_bytes();
   s.cache_used =
       front_.parts.fork.pages().memory_bytes() + volume.mappings().node_cache().size() * sizeof(TreeNode);
   s.cache_dirty = Bytes(front_.parts.fork.dirty_blocks());

@@ -79,10 +79,10 @@ struct OpenOptions {
   // kernel's report.
   uint64_t stated_atomic_unit_bytes = 0;
   // Limits the memory for cached data and metadata. Must be at least 4 MiB. The page cache has 7/8, and tree
-  // nodes have 1/8. Half of the page cache may be dirty. With 0, the cache fits the machine: metadata and dirty
-  // data are limited as with 64 MiB, and clean data may take a quarter of the memory that the machine and the
-  // cgroup could give. When others take memory, the store gives clean data's memory back. A read-only store does
-  // so when it reads from the device.
+  // nodes have 1/8. Half of the page cache may be dirty. With 0, the cache fits the machine: dirty data is limited as
+  // with 64 MiB, and clean data may take a quarter of the memory that the machine and the cgroup could give. Tree nodes
+  // may take a seventh of that besides. When others take memory, the store gives the memory of clean data and of tree
+  // nodes back. A read-only store does so when it reads from the device.
   uint64_t cache_bytes = 0;
   bool use_io_uring = true;   // false for system calls
   LogCallback log = nullptr;  // called from any thread, never with a lock held that the store needs

@@ -15,45 +15,46 @@ constexpr uint64_t kMiB = 1 << 20, kGiB = 1 << 30;
 TEST(CacheLimitTest, ALimitThatIsToldStays) {
   CacheLimit limit(8 * kMiB, /*fits_machine=*/false, nullptr);
   limit.Update(0);
-  EXPECT_EQ(limit.bytes(), 8 * kMiB);
+  EXPECT_EQ(limit.page_bytes(), 7 * kMiB);
+  EXPECT_EQ(limit.node_bytes(), kMiB);
   EXPECT_FALSE(limit.DueAfterRead(kGiB));
 }
 
 TEST(CacheLimitTest, FitsAQuarterOfWhatThePagesHaveAndWhatThereIs) {
   uint64_t available = 8 * kGiB;
-  CacheLimit limit(56 * kMiB, /*fits_machine=*/true, [&] { return available; });
-  EXPECT_EQ(limit.bytes(), 2 * kGiB);
+  CacheLimit limit(64 * kMiB, /*fits_machine=*/true, [&] { return available; });
+  EXPECT_EQ(limit.page_bytes(), 2 * kGiB);
   // What the pages take themselves changes nothing.
   available = 6 * kGiB;
   limit.Update(2 * kGiB);
-  EXPECT_EQ(limit.bytes(), 2 * kGiB);
+  EXPECT_EQ(limit.page_bytes(), 2 * kGiB);
 }
 
 TEST(CacheLimitTest, FallsInStepsDownToTheLeastAndRisesAgain) {
   std::optional<uint64_t> available = 8 * kGiB;
-  CacheLimit limit(56 * kMiB, true, [&] { return available; });
+  CacheLimit limit(64 * kMiB, true, [&] { return available; });
   available = std::nullopt;  // as if there were none
   // The pages have half of what they may.
   uint64_t used = kGiB;
   int steps = 0;
-  while (limit.bytes() > used / 4) {
+  while (limit.page_bytes() > used / 4) {
     limit.Update(used);
-    ASSERT_LT(limit.bytes(), used);
-    EXPECT_LE(used - limit.bytes(), std::max(used / 8, 64 * kMiB));
-    used = limit.bytes();
+    ASSERT_LT(limit.page_bytes(), used);
+    EXPECT_LE(used - limit.page_bytes(), std::max(used / 8, 64 * kMiB));
+    used = limit.page_bytes();
     if (used == 56 * kMiB) break;
     ASSERT_LT(++steps, 30);
   }
   EXPECT_GT(steps, 5);
   limit.Update(0);
-  EXPECT_EQ(limit.bytes(), 56 * kMiB);
+  EXPECT_EQ(limit.page_bytes(), 56 * kMiB);
   available = 4 * kGiB;
   limit.Update(0);
-  EXPECT_EQ(limit.bytes(), kGiB);
+  EXPECT_EQ(limit.page_bytes(), kGiB);
 }
 
 TEST(CacheLimitTest, ReadsMakeItDueNowAndThen) {
-  CacheLimit limit(56 * kMiB, true, [] { return 8 * kGiB; });
+  CacheLimit limit(64 * kMiB, true, [] { return 8 * kGiB; });
   int due = 0;
   for (int i = 0; i < 16384; ++i) due += limit.DueAfterRead(64 << 10);  // 1 GiB
   EXPECT_NEAR(due, 64, 2);
