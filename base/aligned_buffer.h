@@ -5,8 +5,10 @@
 #include <sys/mman.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <cstdlib>
 #include <memory>
+#include <new>
 #include <span>
 
 #include "base/block_size.h"
@@ -15,14 +17,35 @@ namespace untorn {
 
 constexpr size_t kHugePageBytes = 2 << 20;
 
+// Gives back memory that was mapped, or allocated if `mapped_bytes` is 0.
+struct FreeAligned {
+  size_t mapped_bytes = 0;
+  void operator()(std::byte* p) const {
+    if (mapped_bytes > 0)
+      munmap(p, mapped_bytes);
+    else
+      std::free(p);
+  }
+};
+
 // `bytes`, a multiple of `alignment`, not initialised. Aligned to kHugePageBytes it asks for huge pages: a disk takes few
 // long pieces of memory faster than many short ones, and so does memcpy.
 class AlignedBuffer {
  public:
   AlignedBuffer() = default;
-  explicit AlignedBuffer(size_t bytes, size_t alignment = kBlockBytes)
-      : data_(static_cast<std::byte*>(std::aligned_alloc(alignment, bytes))), bytes_(bytes) {
-    if (alignment >= kHugePageBytes) madvise(data_.get(), bytes_, MADV_HUGEPAGE);
+  explicit AlignedBuffer(size_t bytes, size_t alignment = kBlockBytes) {
+    while (!TryAllocate(bytes, alignment)) {
+      // As operator new does.
+      const std::new_handler handler = std::get_new_handler();
+      if (handler == nullptr) throw std::bad_alloc();
+      handler();
+    }
+  }
+  // Without memory it is empty, and takes nothing from the memory reserve.
+  static AlignedBuffer IfThereIsMemory(size_t bytes, size_t alignment) {
+    AlignedBuffer buffer;
+    buffer.TryAllocate(bytes, alignment);
+    return buffer;
   }
   std::byte* data() { return data_.get(); }
   const std::byte* data() const { return data_.get(); }
@@ -31,10 +54,26 @@ class AlignedBuffer {
   std::span<const std::byte> span() const { return {data_.get(), bytes_}; }
 
  private:
-  struct Free {
-    void operator()(std::byte* p) const { std::free(p); }
-  };
-  std::unique_ptr<std::byte[], Free> data_;
+  bool TryAllocate(size_t bytes, size_t alignment) {
+    if (alignment < kHugePageBytes) {
+      data_ = {static_cast<std::byte*>(std::aligned_alloc(alignment, bytes)), FreeAligned()};
+    } else {
+      // Huge pages are mapped, so that their address space is given back with them.
+      const size_t mapped = bytes + alignment - kBlockBytes;
+      void* memory = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+      if (memory == MAP_FAILED) return false;
+      auto* start = static_cast<std::byte*>(memory);
+      const size_t before = -reinterpret_cast<uintptr_t>(start) % alignment;
+      if (before > 0) munmap(start, before);
+      if (before + bytes < mapped) munmap(start + before + bytes, mapped - before - bytes);
+      data_ = {start + before, FreeAligned{bytes}};
+      madvise(data_.get(), bytes, MADV_HUGEPAGE);
+    }
+    bytes_ = data_ ? bytes : 0;
+    return data_ != nullptr;
+  }
+
+  std::unique_ptr<std::byte[], FreeAligned> data_;
   size_t bytes_ = 0;
 };
 

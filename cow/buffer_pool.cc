@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <functional>
+#include <utility>
 
 namespace untorn {
 namespace {
@@ -22,15 +23,7 @@ void BufferPool::New(std::span<BufferRef> buffers) {
       released_.pop_back();
       continue;
     }
-    auto slab = std::make_unique<Slab>();
-    // The reverse order lets buffers that are taken one after another lie one after another.
-    for (size_t i = kSlabBuffers; i-- > 0;) {
-      Buffer& b = slab->buffers[i];
-      b.data = slab->memory.data() + i * kBlockBytes;
-      b.pool = this;
-      free_.push_back(&b);
-    }
-    slabs_.push_back(std::move(slab));
+    AddSlab();
   }
   // The buffers at the end came back last. Those that came back together are contiguous once they are sorted.
   const auto taken = free_.end() - buffers.size();
@@ -38,6 +31,23 @@ void BufferPool::New(std::span<BufferRef> buffers) {
   for (size_t i = 0; i < buffers.size(); ++i) buffers[i] = BufferRef(taken[i]);
   free_.erase(taken, free_.end());
   in_use_.fetch_add(buffers.size(), std::memory_order_relaxed);
+}
+
+void BufferPool::AddSlab() {
+  size_t count = kSlabBuffers;
+  AlignedBuffer memory = AlignedBuffer::IfThereIsMemory(count * kBlockBytes, count * kBlockBytes);
+  if (memory.data() == nullptr) {
+    count = 1;
+    memory = AlignedBuffer(kBlockBytes);
+  }
+  Slab& slab = slabs_.emplace_back(Slab{std::move(memory), std::make_unique<Buffer[]>(count)});
+  // The reverse order lets buffers that are taken one after another lie one after another.
+  for (size_t i = count; i-- > 0;) {
+    Buffer& b = slab.buffers[i];
+    b.data = slab.memory.data() + i * kBlockBytes;
+    b.pool = this;
+    free_.push_back(&b);
+  }
 }
 
 void BufferPool::ReleaseBeyond(uint64_t bytes) {
@@ -69,6 +79,31 @@ void BufferPool::ReleaseBeyond(uint64_t bytes) {
   const MutexLock guard(mu_);
   // The lowest comes last, and is used again first.
   released_.insert(released_.end(), taken.rbegin(), taken.rend());
+}
+
+void BufferPool::FreeSlabs() {
+  const MutexLock guard(mu_);
+  std::vector<Buffer*>* const lists[] = {&free_, &released_};
+  for (std::vector<Buffer*>* list : lists) std::sort(list->begin(), list->end(), LiesBefore);
+  const auto in_slab = [](const std::vector<Buffer*>& list, const Slab& slab) {
+    const auto before = [](const Buffer* b, const std::byte* data) { return std::less<>()(b->data, data); };
+    const std::byte* start = slab.memory.data();
+    const auto first = std::lower_bound(list.begin(), list.end(), start, before);
+    return std::pair(first, std::lower_bound(first, list.end(), start + slab.memory.size(), before));
+  };
+  std::erase_if(slabs_, [&](const Slab& slab) {
+    size_t buffers = 0;
+    for (const auto* list : lists) {
+      const auto [first, end] = in_slab(*list, slab);
+      buffers += end - first;
+    }
+    if (buffers * kBlockBytes < slab.memory.size()) return false;
+    for (auto* list : lists) {
+      const auto [first, end] = in_slab(*list, slab);
+      list->erase(first, end);
+    }
+    return true;
+  });
 }
 
 void BufferPool::Return(Buffer* buffer) {

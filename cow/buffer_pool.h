@@ -64,8 +64,8 @@ class BufferPool {
   BufferPool() = default;
   BufferPool(const BufferPool&) = delete;
 
-  // Does not initialise the content. The pool allocates memory in slabs, and keeps all slabs. ReleaseBeyond() gives memory
-  // of slabs back.
+  // Does not initialise the content. The pool allocates memory in slabs, and keeps all slabs until FreeSlabs().
+  // ReleaseBeyond() gives memory of slabs back.
   BufferRef New() {
     BufferRef buffer;
     New({&buffer, 1});
@@ -77,6 +77,8 @@ class BufferPool {
   uint64_t bytes_in_use() const { return in_use_.load(std::memory_order_relaxed) * kBlockBytes; }
   // Gives memory of free buffers back to the kernel until the pool has at most `bytes`, or no free buffer with memory.
   void ReleaseBeyond(uint64_t bytes);
+  // Gives up the slabs of which every buffer is free, with their address space.
+  void FreeSlabs();
 
  private:
   friend class BufferRef;
@@ -86,13 +88,15 @@ class BufferPool {
   static constexpr size_t kSlabBuffers = kHugePageBytes / kBlockBytes;
 #endif
   struct Slab {
-    AlignedBuffer memory{kSlabBuffers * kBlockBytes, kSlabBuffers* kBlockBytes};
-    std::unique_ptr<Buffer[]> buffers{new Buffer[kSlabBuffers]};
+    AlignedBuffer memory;
+    std::unique_ptr<Buffer[]> buffers;
   };
+  // Adds a slab of free buffers: of one buffer if there is no memory for more.
+  void AddSlab() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Return(Buffer* buffer);
 
   Mutex mu_;
-  std::vector<std::unique_ptr<Slab>> slabs_ ABSL_GUARDED_BY(mu_);
+  std::vector<Slab> slabs_ ABSL_GUARDED_BY(mu_);
   std::vector<Buffer*> free_ ABSL_GUARDED_BY(mu_);
   std::vector<Buffer*> released_ ABSL_GUARDED_BY(mu_);  // free, without memory until they are used
   std::atomic<uint64_t> in_use_{0};

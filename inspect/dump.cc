@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "base/aligned_buffer.h"
+#include "base/memory_reserve.h"
 #include "base/status_macros.h"
 #include "extent/free_map_format.h"
 #include "extent/open_for_reading.h"
@@ -313,12 +314,15 @@ absl::StatusOr<std::string> DumpJsonDevice(Device& device, const DumpOptions& op
 }
 
 absl::StatusOr<std::string> DumpJson(const std::string& path, const DumpOptions& options) {
-  ASSIGN_OR_RETURN(const ReadDevice reading, OpenForReading(path, {}));
-  if (!reading.leased) return DumpJsonDevice(*reading.device, options);
-  absl::StatusOr<std::string> result = internal::Dump(*reading.device, options).RunOnLeased(*reading.leased);
-  // What cannot be read is no damage if the lease has ended.
-  RETURN_IF_ERROR(CheckLease(*reading.device));
-  return result;
+  return UnlessOutOfMemory([&]() -> absl::StatusOr<std::string> {
+    ASSIGN_OR_RETURN(const ReadDevice reading, OpenForReading(path, {}));
+    if (!reading.leased) return DumpJsonDevice(*reading.device, options);
+    absl::StatusOr<std::string> result =
+        internal::Dump(*reading.device, options).RunOnLeased(*reading.leased);
+    // What cannot be read is no damage if the lease has ended.
+    RETURN_IF_ERROR(CheckLease(*reading.device));
+    return result;
+  });
 }
 
 }  // namespace untorn

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/memory_reserve.h"
 #include "base/status_macros.h"
 #include "extent/free_map_format.h"
 #include "extent/open_for_reading.h"
@@ -283,12 +284,14 @@ absl::StatusOr<FsckResult> FsckDevice(Device& device, const FsckOptions& options
 }
 
 absl::StatusOr<FsckResult> Fsck(const std::string& path, const FsckOptions& options) {
-  ASSIGN_OR_RETURN(const ReadDevice reading, OpenForReading(path, {}));
-  if (!reading.leased) return FsckDevice(*reading.device, options);
-  absl::StatusOr<FsckResult> result = internal::Fsck(*reading.device, options).RunOnLeased(*reading.leased);
-  // What cannot be read is no damage if the lease has ended.
-  RETURN_IF_ERROR(CheckLease(*reading.device));
-  return result;
+  return UnlessOutOfMemory([&]() -> absl::StatusOr<FsckResult> {
+    ASSIGN_OR_RETURN(const ReadDevice reading, OpenForReading(path, {}));
+    if (!reading.leased) return FsckDevice(*reading.device, options);
+    absl::StatusOr<FsckResult> result = internal::Fsck(*reading.device, options).RunOnLeased(*reading.leased);
+    // What cannot be read is no damage if the lease has ended.
+    RETURN_IF_ERROR(CheckLease(*reading.device));
+    return result;
+  });
 }
 
 }  // namespace untorn

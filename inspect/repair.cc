@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/memory_reserve.h"
 #include "base/status_macros.h"
 #include "device/file_device.h"
 #include "inspect/describe.h"
@@ -117,9 +118,11 @@ absl::StatusOr<RepairResult> RepairDevice(Device& device, const RepairOptions& o
 }
 
 absl::StatusOr<RepairResult> Repair(const std::string& path, const RepairOptions& options) {
-  ASSIGN_OR_RETURN(const std::unique_ptr<Device> device,
-                   OpenFileDevice(path, {.read_only = options.dry_run}));
-  return RepairDevice(*device, options);
+  return UnlessOutOfMemory([&]() -> absl::StatusOr<RepairResult> {
+    ASSIGN_OR_RETURN(const std::unique_ptr<Device> device,
+                     OpenFileDevice(path, {.read_only = options.dry_run}));
+    return RepairDevice(*device, options);
+  });
 }
 
 }  // namespace untorn

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
+#include "base/memory_reserve.h"
 
 namespace untorn::internal {
 namespace {
@@ -117,6 +118,7 @@ void Background::Join() {
 }
 
 void Background::WritebackLoop() {
+  const MemoryReserve::Use reserve;
   Lock lock(mu_);
   while (!stop_) {
     parts_.callbacks.Run(lock);
@@ -135,6 +137,7 @@ void Background::WritebackLoop() {
 }
 
 void Background::MaintenanceLoop() {
+  const MemoryReserve::Use reserve;
   Lock lock(mu_);
   auto look_for_readers = std::chrono::steady_clock::now();
   while (!stop_) {
@@ -174,6 +177,7 @@ void Background::Run(std::function<void()> work) {
 }
 
 void Background::RunLoop() {
+  const MemoryReserve::Use reserve;
   Lock lock(mu_);
   while (true) {
     work_cv_.wait(lock.unique_lock(), [&]() REQUIRES_STORE_LOCK { return stop_ || !work_.empty(); });

@@ -346,6 +346,7 @@ absl::StatusOr<size_t> PageReader::Read(ObjectState& object, uint64_t offset, Io
     }));
   }
   if (plan.range.empty()) return 0;
+  if (plan.missed_blocks > 0) RETURN_IF_ERROR(parts_.CheckMemory());
   Stats& stats = parts_.stats;
   ++stats.reads;
   stats.bytes_read += plan.range.length_bytes;

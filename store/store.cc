@@ -9,6 +9,7 @@
 #include <random>
 
 #include "absl/strings/str_cat.h"
+#include "base/memory_reserve.h"
 #include "base/status_macros.h"
 #include "device/file_device.h"
 #include "extent/format_store.h"
@@ -90,6 +91,7 @@ absl::StatusOr<Object> Object::InNewest() const {
 }
 
 absl::StatusOr<std::string> Object::Name() const {
+  const MemoryReserve::Use reserve;
   RETURN_IF_ERROR(Usable(handle_));
   if (HasNewer()) {
     ASSIGN_OR_RETURN(const Object newest, InNewest());
@@ -99,6 +101,7 @@ absl::StatusOr<std::string> Object::Name() const {
 }
 
 absl::StatusOr<uint64_t> Object::Size() const {
+  const MemoryReserve::Use reserve;
   RETURN_IF_ERROR(Usable(handle_));
   if (HasNewer()) {
     ASSIGN_OR_RETURN(const Object newest, InNewest());
@@ -108,11 +111,13 @@ absl::StatusOr<uint64_t> Object::Size() const {
 }
 
 absl::StatusOr<size_t> Object::Read(uint64_t offset, std::span<std::byte> out, ReadOptions options) const {
+  const MemoryReserve::Use reserve;
   const iovec piece = PieceOf(out);
   return ReadV(offset, {&piece, 1}, options);
 }
 
 absl::StatusOr<size_t> Object::ReadV(uint64_t offset, std::span<const iovec> out, ReadOptions options) const {
+  const MemoryReserve::Use reserve;
   RETURN_IF_ERROR(Usable(handle_));
   const uint64_t bytes = TotalBytes(out);
   if (bytes > UINT64_MAX - offset) return absl::InvalidArgumentError("offset and length overflow");
@@ -127,17 +132,20 @@ absl::StatusOr<size_t> Object::ReadV(uint64_t offset, std::span<const iovec> out
 }
 
 absl::Status Object::Write(uint64_t offset, std::span<const std::byte> data, WriteOptions options) const {
+  const MemoryReserve::Use reserve;
   const iovec piece = PieceOf(data);
   return WriteV(offset, {&piece, 1}, options);
 }
 
 absl::Status Object::WriteV(uint64_t offset, std::span<const iovec> data, WriteOptions options) const {
+  const MemoryReserve::Use reserve;
   RETURN_IF_ERROR(Usable(handle_));
   return WriteObject(*handle_, offset, {data, TotalBytes(data)}, options, nullptr);
 }
 
 void Object::WriteAsync(uint64_t offset, std::span<const std::byte> data, WriteOptions options,
                         std::function<void(absl::Status)> done) const {
+  const MemoryReserve::Use reserve;
   absl::Status status = Usable(handle_);
   if (status.ok()) {
     const iovec piece = PieceOf(data);
@@ -148,6 +156,7 @@ void Object::WriteAsync(uint64_t offset, std::span<const std::byte> data, WriteO
 
 void Object::ReadAsync(uint64_t offset, std::span<std::byte> out, ReadOptions options,
                        std::function<void(absl::StatusOr<size_t>)> done) const {
+  const MemoryReserve::Use reserve;
   if (absl::Status s = Usable(handle_); !s.ok()) {
     done(s);
     return;
@@ -159,26 +168,31 @@ void Object::ReadAsync(uint64_t offset, std::span<std::byte> out, ReadOptions op
 }
 
 absl::Status Object::Truncate(uint64_t size, Durability durability) const {
+  const MemoryReserve::Use reserve;
   RETURN_IF_ERROR(Usable(handle_));
   return internal::Truncate(handle_->store->front(), handle_->state, size, durability);
 }
 
 absl::Status Object::PunchHole(uint64_t offset, uint64_t length, Durability durability) const {
+  const MemoryReserve::Use reserve;
   RETURN_IF_ERROR(Usable(handle_));
   return internal::PunchHole(handle_->store->front(), handle_->state, {offset, length}, durability);
 }
 
 absl::Status Object::Preallocate(uint64_t offset, uint64_t length) const {
+  const MemoryReserve::Use reserve;
   RETURN_IF_ERROR(Usable(handle_));
   return internal::Preallocate(handle_->store->front(), handle_->state, {offset, length});
 }
 
 absl::Status Object::Sync() const {
+  const MemoryReserve::Use reserve;
   RETURN_IF_ERROR(Usable(handle_));
   return handle_->store->writer().SyncObject(*handle_->state);
 }
 
 absl::Status Object::SyncRange(uint64_t offset, uint64_t length) const {
+  const MemoryReserve::Use reserve;
   RETURN_IF_ERROR(Usable(handle_));
   return handle_->store->writer().SyncRange(*handle_->state, {offset, length});
 }
@@ -186,28 +200,38 @@ absl::Status Object::SyncRange(uint64_t offset, uint64_t length) const {
 // ---- Transaction ----
 
 Transaction::Transaction(std::unique_ptr<TransactionImpl> impl) : impl_(std::move(impl)) {}
-Transaction::~Transaction() = default;
+Transaction::~Transaction() {
+  const MemoryReserve::Use reserve;
+  impl_.reset();
+}
 Transaction::Transaction(Transaction&&) noexcept = default;
 Transaction& Transaction::operator=(Transaction&&) noexcept = default;
 
 absl::StatusOr<Object> Transaction::CreateObject(std::string_view name) {
+  const MemoryReserve::Use reserve;
   absl::StatusOr<std::shared_ptr<ObjectHandle>> handle = impl_->Create(name);
   if (!handle.ok()) return handle.status();
   return Object(*std::move(handle));
 }
 
 absl::StatusOr<Object> Transaction::OpenObject(std::string_view name) const {
+  const MemoryReserve::Use reserve;
   absl::StatusOr<std::shared_ptr<ObjectHandle>> handle = impl_->Find(name);
   if (!handle.ok()) return handle.status();
   return Object(*std::move(handle));
 }
 
 absl::Status Transaction::Rename(std::string_view from, std::string_view to) {
+  const MemoryReserve::Use reserve;
   return impl_->Rename(from, to);
 }
-absl::Status Transaction::Remove(std::string_view name) { return impl_->Remove(name); }
+absl::Status Transaction::Remove(std::string_view name) {
+  const MemoryReserve::Use reserve;
+  return impl_->Remove(name);
+}
 
 absl::Status Transaction::Write(const Object& object, uint64_t offset, std::span<const std::byte> data) {
+  const MemoryReserve::Use reserve;
   RETURN_IF_ERROR(HasHandle(object.handle_));
   const iovec piece = PieceOf(data);
   return impl_->Write(*object.handle_, offset, {{&piece, 1}, data.size()});
@@ -215,6 +239,7 @@ absl::Status Transaction::Write(const Object& object, uint64_t offset, std::span
 
 absl::StatusOr<size_t> Transaction::Read(const Object& object, uint64_t offset,
                                          std::span<std::byte> out) const {
+  const MemoryReserve::Use reserve;
   RETURN_IF_ERROR(HasHandle(object.handle_));
   if (impl_->store() != object.handle_->store.get() && object.HasNewer()) {
     ASSIGN_OR_RETURN(const Object newest, object.InNewest());
@@ -225,16 +250,19 @@ absl::StatusOr<size_t> Transaction::Read(const Object& object, uint64_t offset,
 }
 
 absl::Status Transaction::Truncate(const Object& object, uint64_t size) {
+  const MemoryReserve::Use reserve;
   RETURN_IF_ERROR(HasHandle(object.handle_));
   return impl_->Truncate(*object.handle_, size);
 }
 
 absl::Status Transaction::PunchHole(const Object& object, uint64_t offset, uint64_t length) {
+  const MemoryReserve::Use reserve;
   RETURN_IF_ERROR(HasHandle(object.handle_));
   return impl_->PunchHole(*object.handle_, {offset, length});
 }
 
 absl::StatusOr<uint64_t> Transaction::Size(const Object& object) const {
+  const MemoryReserve::Use reserve;
   RETURN_IF_ERROR(HasHandle(object.handle_));
   if (impl_->store() != object.handle_->store.get() && object.HasNewer()) {
     ASSIGN_OR_RETURN(const Object newest, object.InNewest());
@@ -243,9 +271,18 @@ absl::StatusOr<uint64_t> Transaction::Size(const Object& object) const {
   return impl_->Size(*object.handle_);
 }
 
-absl::Status Transaction::Absorb(Transaction&& other) { return impl_->Absorb(*other.impl_); }
-absl::Status Transaction::Commit(Durability durability) { return impl_->Commit(durability); }
-void Transaction::Abandon() { impl_->Abandon(); }
+absl::Status Transaction::Absorb(Transaction&& other) {
+  const MemoryReserve::Use reserve;
+  return impl_->Absorb(*other.impl_);
+}
+absl::Status Transaction::Commit(Durability durability) {
+  const MemoryReserve::Use reserve;
+  return impl_->Commit(durability);
+}
+void Transaction::Abandon() {
+  const MemoryReserve::Use reserve;
+  impl_->Abandon();
+}
 
 // ---- Store ----
 
@@ -333,9 +370,7 @@ absl::Status CreateOnBlockDevice(const std::string& path, const CreateOptions& o
   return internal::CreateOnDevice(**device, options);
 }
 
-}  // namespace
-
-absl::Status Store::Create(const std::string& path, const CreateOptions& options) {
+absl::Status CreateAtPath(const std::string& path, const CreateOptions& options) {
   struct stat st;
   const bool exists = stat(path.c_str(), &st) == 0;
   if (exists && S_ISBLK(st.st_mode)) return CreateOnBlockDevice(path, options);
@@ -356,7 +391,7 @@ absl::Status Store::Create(const std::string& path, const CreateOptions& options
   return exists ? ReplaceFile(path, of_file) : CreateAndPlace(path, of_file, NameStoreFile);
 }
 
-absl::StatusOr<std::unique_ptr<Store>> Store::Open(const std::string& path, const OpenOptions& options) {
+absl::StatusOr<std::unique_ptr<Store>> OpenAtPath(const std::string& path, const OpenOptions& options) {
   const FileDeviceOptions device_options = internal::DeviceOptionsOf(options);
   if (!options.read_only) {
     ASSIGN_OR_RETURN(std::unique_ptr<Device> device, OpenFileDevice(path, device_options));
@@ -367,6 +402,18 @@ absl::StatusOr<std::unique_ptr<Store>> Store::Open(const std::string& path, cons
   ASSIGN_OR_RETURN(std::shared_ptr<internal::NewestState> newest,
                    internal::NewestState::Open(std::move(reading), options));
   return internal::StoreMaker::Make(std::move(newest));
+}
+
+}  // namespace
+
+absl::Status Store::Create(const std::string& path, const CreateOptions& options) {
+  return UnlessOutOfMemory([&] { return CreateAtPath(path, options); });
+}
+
+absl::StatusOr<std::unique_ptr<Store>> Store::Open(const std::string& path, const OpenOptions& options) {
+  RETURN_IF_ERROR(MemoryReserve::Prepare());
+  // Recovery only reads.
+  return UnlessOutOfMemory([&] { return OpenAtPath(path, options); });
 }
 
 template <typename Fn>
@@ -381,17 +428,26 @@ auto Store::OnNewest(Fn fn) const {
 
 std::shared_ptr<StoreImpl> Store::impl() const { return newest_ != nullptr ? newest_->Get() : impl_; }
 
-Store::~Store() { impl()->CloseIfOpen(); }
+Store::~Store() {
+  const MemoryReserve::Use reserve;
+  impl()->CloseIfOpen();
+}
 
-absl::Status Store::Close() { return impl()->Close(); }
+absl::Status Store::Close() {
+  const MemoryReserve::Use reserve;
+  return impl()->Close();
+}
 
 absl::Status Store::Refresh() {
+  const MemoryReserve::Use reserve;
+  RETURN_IF_ERROR(MemoryReserve::Check());
   if (newest_ == nullptr) return impl_->CheckOpen();
   RETURN_IF_ERROR(newest_->Get()->CheckProcess());
   return newest_->Refresh();
 }
 
 absl::StatusOr<Object> Store::CreateObject(std::string_view name, Durability durability) {
+  const MemoryReserve::Use reserve;
   const std::shared_ptr<StoreImpl> store = impl();
   RETURN_IF_ERROR(store->CheckProcess());
   absl::StatusOr<std::shared_ptr<ObjectState>> state = store->names().Create(name, durability);
@@ -400,6 +456,7 @@ absl::StatusOr<Object> Store::CreateObject(std::string_view name, Durability dur
 }
 
 absl::StatusOr<Object> Store::OpenObject(std::string_view name) {
+  const MemoryReserve::Use reserve;
   return OnNewest([&](const std::shared_ptr<StoreImpl>& store) -> absl::StatusOr<Object> {
     RETURN_IF_ERROR(store->CheckProcess());
     absl::StatusOr<std::shared_ptr<ObjectState>> state = store->names().Find(name);
@@ -409,41 +466,65 @@ absl::StatusOr<Object> Store::OpenObject(std::string_view name) {
 }
 
 absl::Status Store::Rename(std::string_view from, std::string_view to, Durability durability) {
+  const MemoryReserve::Use reserve;
   RETURN_IF_ERROR(impl()->CheckProcess());
   return impl()->names().Rename(from, to, durability);
 }
 
 absl::Status Store::Remove(std::string_view name, Durability durability) {
+  const MemoryReserve::Use reserve;
   RETURN_IF_ERROR(impl()->CheckProcess());
   return impl()->names().Remove(name, durability);
 }
 
 absl::StatusOr<std::vector<ObjectInfo>> Store::List(std::string_view after, size_t max) {
+  const MemoryReserve::Use reserve;
   return OnNewest([&](const std::shared_ptr<StoreImpl>& store) -> absl::StatusOr<std::vector<ObjectInfo>> {
     RETURN_IF_ERROR(store->CheckProcess());
     return store->names().List(after, max);
   });
 }
 
-absl::Status Store::Barrier() { return impl()->Barrier(); }
-absl::Status Store::Sync() { return impl()->Sync(); }
-absl::Status Store::Checkpoint() { return impl()->Checkpoint(); }
+absl::Status Store::Barrier() {
+  const MemoryReserve::Use reserve;
+  return impl()->Barrier();
+}
+absl::Status Store::Sync() {
+  const MemoryReserve::Use reserve;
+  return impl()->Sync();
+}
+absl::Status Store::Checkpoint() {
+  const MemoryReserve::Use reserve;
+  return impl()->Checkpoint();
+}
 
 absl::Status Store::Resize(uint64_t size_bytes, const ShrinkOptions& options) {
+  const MemoryReserve::Use reserve;
   return impl()->Resize(size_bytes, options);
 }
 
 absl::StatusOr<TrimResult> Store::Trim(const ShrinkOptions& options) {
+  const MemoryReserve::Use reserve;
   return internal::Trim(*impl(), options);
 }
 
 absl::StatusOr<ScrubResult> Store::Scrub(const ScrubOptions& options) {
+  const MemoryReserve::Use reserve;
   return internal::Scrub(*impl(), options);
 }
 
-Transaction Store::Begin() { return Transaction(std::make_unique<TransactionImpl>(impl())); }
+Transaction Store::Begin() {
+  const MemoryReserve::Use reserve;
+  return Transaction(std::make_unique<TransactionImpl>(impl()));
+}
 
-StoreInfo Store::info() const { return impl()->info(); }
-Stats Store::stats() const { return impl()->stats(); }
+StoreInfo Store::info() const {
+  const MemoryReserve::Use reserve;
+  return impl()->info();
+}
+Stats Store::stats() const {
+  const MemoryReserve::Use reserve;
+  return impl()->stats();
+}
 
 }  // namespace untorn

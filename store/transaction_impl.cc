@@ -27,7 +27,8 @@ absl::Status TransactionImpl::CheckUsable() const {
   // First, because a fork()ed child must not take the lock.
   RETURN_IF_ERROR(CheckUnfinished());
   const Lock lock(front_.mu);
-  return front_.parts.health.CheckOpen();
+  RETURN_IF_ERROR(front_.parts.health.CheckOpen());
+  return front_.parts.CheckMemory();
 }
 
 absl::Status TransactionImpl::Absorb(TransactionImpl& other) {

@@ -30,7 +30,8 @@
 //   kAborted             beside an owner (Store::Refresh): the state that is read is not kept any more, because its owner
 //                        has needed the space or has ended; refresh the store
 //   kResourceExhausted   the file system below has no space, even to overwrite (docs/decisions/031). A change was not
-//                        made. What a sync was to cover is accepted, and not durable yet.
+//                        made. What a sync was to cover is accepted, and not durable yet. Or the process can get no more
+//                        memory (docs/decisions/037): nothing was begun, and the store goes on when there is memory.
 //   kUnavailable         for the same reason, the change is accepted, and not durable yet; from changes with kSync
 // While there is no space, a checkpoint and changes that return only when they are durable wait if they have begun.
 //

@@ -6,6 +6,7 @@
 
 #include "absl/functional/function_ref.h"
 #include "base/lock.h"
+#include "base/memory_reserve.h"
 #include "cow/cow_fork.h"
 #include "device/io_pump.h"
 #include "extent/volume.h"
@@ -47,11 +48,20 @@ struct Parts {
   // The key of the checksums of data never changes.
   uint64_t data_key = volume.data_key();
 
-  // Says whether the store takes a change now: it is writable, and the file system below has space.
+  // Says whether the store takes a change now: it is writable, the file system below has space, and the process has memory.
   absl::Status CheckChangeable() const REQUIRES_STORE_LOCK {
     absl::Status status = health.CheckWritable();
+    if (status.ok()) status = CheckMemory();
     if (status.ok() && pump.short_of_space()) status = pump.CheckSpaceBelow();
     return status;
+  }
+  // Says whether the process has memory for new work. Clean data gives its memory back first.
+  absl::Status CheckMemory() const REQUIRES_STORE_LOCK {
+    if (MemoryReserve::Check().ok()) [[likely]]
+      return absl::OkStatus();
+    fork.pages().Evict(0);
+    buffers.FreeSlabs();
+    return MemoryReserve::Check();
   }
   // Waits until `ready()` is true, or until the store fails. As IoPump::Wait().
   void WaitUntil(Lock& lock, absl::FunctionRef<bool()> ready) const REQUIRES_STORE_LOCK {

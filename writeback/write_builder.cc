@@ -105,7 +105,9 @@ absl::Status BuildWrites(const Plan& plan, std::span<const CowPiece> pieces, Com
 void GatherData(IoRequest* write, AlignedBuffer* memory) {
   if (write->iov.size() < kGatherParts) return;
   UNTORN_CHECK(write->length_bytes() <= kGatherBytes, "more data is gathered than there is memory for");
-  if (memory->size() == 0) *memory = AlignedBuffer(kGatherBytes, kHugePageBytes);
+  if (memory->size() == 0) *memory = AlignedBuffer::IfThereIsMemory(kGatherBytes, kHugePageBytes);
+  // The pieces take longer, and do as well.
+  if (memory->size() == 0) return;
   write->iov = {CopyTogether(write->iov, memory->data())};
 }
 

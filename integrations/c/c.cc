@@ -12,6 +12,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "base/memory_reserve.h"
 #include "inspect/store_json.h"
 #include "untorn/inspect.h"
 #include "untorn/store.h"
@@ -48,15 +49,15 @@ untorn_code CodeOf(const absl::Status& status) {
 }
 
 untorn_code Told(const absl::Status& status) {
+  const untorn::MemoryReserve::Use reserve;
   if (!status.ok()) Message() = std::string(status.message());
   return CodeOf(status);
 }
 
-// Runs the body of a function. A lack of memory ends the process, as everywhere in the library: what it leaves of the store
-// in memory must not reach the device.
+// Runs the body of a function. The C++ API gives an error where there is no memory; here that is about arguments and handles.
 template <typename Body>
 untorn_code Call(Body body) noexcept {
-  return Told(body());
+  return Told(untorn::UnlessOutOfMemory([&] { return absl::Status(body()); }));
 }
 
 absl::Status Missing(const char* what) { return absl::InvalidArgumentError(std::string(what) + " is NULL"); }
@@ -122,6 +123,7 @@ std::function<void(uint64_t, uint64_t)> Progress(untorn_progress_fn progress, vo
 
 absl::Status Hand(absl::StatusOr<Object> object, untorn_object** out) {
   if (!object.ok()) return object.status();
+  const untorn::MemoryReserve::Use reserve;
   *out = new untorn_object{*std::move(object)};
   return absl::OkStatus();
 }
@@ -243,6 +245,7 @@ untorn_code untorn_store_open(const char* path, const untorn_open_options* optio
     }
     absl::StatusOr<std::unique_ptr<untorn::Store>> opened = untorn::Store::Open(path, open);
     if (!opened.ok()) return opened.status();
+    const untorn::MemoryReserve::Use reserve;
     *store = new untorn_store{*std::move(opened)};
     return absl::OkStatus();
   });
@@ -480,6 +483,7 @@ untorn_code untorn_transaction_begin(untorn_store* store, untorn_transaction** t
   NEED(store);
   NEED(transaction);
   return Call([&] {
+    const untorn::MemoryReserve::Use reserve;
     *transaction = new untorn_transaction{store->store->Begin()};
     return absl::OkStatus();
   });
