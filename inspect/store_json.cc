@@ -55,8 +55,15 @@ constexpr StatsMember kState[] = {
     {"log_epoch", &Stats::log_epoch},
 };
 
+constexpr LatencyMember kLatencies[] = {
+    {"durable_call", &Stats::durable_call_latency},
+    {"commit", &Stats::commit_latency},
+    {"device_read", &Stats::device_read_latency},
+};
+
 }  // namespace
 
+std::span<const LatencyMember> StatsLatencies() { return kLatencies; }
 std::span<const StatsMember> StatsCounters() { return kCounters; }
 std::span<const StatsMember> StatsState() { return kState; }
 
@@ -98,7 +105,20 @@ Json StatsJson(const Stats& stats) {
   }
   Json state;
   for (const StatsMember& counter : kState) state[counter.name] = stats.*counter.value;
-  return {{"state", state}, {"since_open", counters}, {"change_sets_by_reason", reasons}};
+  Json latencies;
+  for (const LatencyMember& member : kLatencies) {
+    const LatencyHistogram& times = stats.*member.times;
+    latencies[member.name] = {{"count", times.count()},
+                              {"sum_ns", times.sum_ns()},
+                              {"p50_ns", times.PercentileNs(50)},
+                              {"p99_ns", times.PercentileNs(99)},
+                              {"p99_9_ns", times.PercentileNs(99.9)},
+                              {"max_ns", times.PercentileNs(100)}};
+  }
+  return {{"state", state},
+          {"since_open", counters},
+          {"change_sets_by_reason", reasons},
+          {"latencies", latencies}};
 }
 
 }  // namespace untorn

@@ -20,6 +20,13 @@ struct StatsMember {
 std::span<const StatsMember> StatsCounters();  // since the store was opened
 std::span<const StatsMember> StatsState();     // now
 
+// One histogram of Stats.
+struct LatencyMember {
+  const char* name;
+  LatencyHistogram Stats::*times;
+};
+std::span<const LatencyMember> StatsLatencies();
+
 // {"name": ...}, with "name_hex" beside it where the name is not UTF-8.
 nlohmann::ordered_json NameJson(const std::string& name);
 nlohmann::ordered_json InfoJson(const StoreInfo& info);

@@ -92,6 +92,7 @@ Readiness Namespace::AwaitJoinOfNames(Lock& lock, const ObjectState* object,
 
 absl::StatusOr<std::shared_ptr<ObjectState>> Namespace::Create(std::string_view name_view,
                                                                Durability durability) {
+  const DurableCall call(durability);
   RETURN_IF_ERROR(CheckName(name_view));
   const std::string name(name_view);
   bool looked = false;
@@ -113,7 +114,7 @@ absl::StatusOr<std::shared_ptr<ObjectState>> Namespace::Create(std::string_view 
   std::shared_ptr<ObjectState> object = fork.objects().Add({front_.parts.volume.NewObjectId(), 0, name});
   const ChangeSetRef set = StageCreate(fork, fork.NewChangeSet(), object);
   PayWith(front_, *set, std::move(space));
-  RETURN_IF_ERROR(FinishChange(front_, lock, {set}, durability));
+  RETURN_IF_ERROR(FinishChange(front_, lock, {set}, call));
   return object;
 }
 
@@ -143,6 +144,7 @@ absl::StatusOr<std::shared_ptr<ObjectState>> Namespace::FindById(ObjectId id) {
 }
 
 absl::Status Namespace::Rename(std::string_view from_view, std::string_view to_view, Durability durability) {
+  const DurableCall call(durability);
   for (std::string_view name : {from_view, to_view}) RETURN_IF_ERROR(CheckName(name));
   const std::string from(from_view), to(to_view);
   std::shared_ptr<ObjectState> object;
@@ -166,10 +168,11 @@ absl::Status Namespace::Rename(std::string_view from_view, std::string_view to_v
   }));
   const ChangeSetRef set = StageRename(front_.parts.fork, front_.parts.fork.NewChangeSet(), object, to);
   PayWith(front_, *set, std::move(space));
-  return FinishChange(front_, lock, {set}, durability);
+  return FinishChange(front_, lock, {set}, call);
 }
 
 absl::Status Namespace::Remove(std::string_view name_view, Durability durability) {
+  const DurableCall call(durability);
   RETURN_IF_ERROR(CheckName(name_view));
   const std::string name(name_view);
   std::shared_ptr<ObjectState> object;
@@ -192,7 +195,7 @@ absl::Status Namespace::Remove(std::string_view name_view, Durability durability
   }));
   const ChangeSetRef set = StageRemove(front_.parts.fork, front_.parts.fork.NewChangeSet(), object);
   PayWith(front_, *set, std::move(space));
-  return FinishChange(front_, lock, {set}, durability);
+  return FinishChange(front_, lock, {set}, call);
 }
 
 absl::StatusOr<std::vector<ObjectInfo>> Namespace::List(std::string_view after, size_t max) {

@@ -33,6 +33,7 @@ ChangeSetRefs SetsBefore(const Front& front, const ObjectState& object) {
 
 absl::Status Truncate(const Front& front, const std::shared_ptr<ObjectState>& object, uint64_t size,
                       Durability durability) {
+  const DurableCall call(durability);
   RETURN_IF_ERROR(CheckSize(size));
   CowFork& fork = front.parts.fork;
   const ObjectBlock edge = ObjectBlockAt(size);
@@ -70,11 +71,12 @@ absl::Status Truncate(const Front& front, const std::shared_ptr<ObjectState>& ob
                  "the edge of a truncate takes other space than it reserved");
   }
   fork.StageSize(set, object, size);
-  return FinishChange(front, lock, {set}, durability);
+  return FinishChange(front, lock, {set}, call);
 }
 
 absl::Status PunchHole(const Front& front, const std::shared_ptr<ObjectState>& object, ByteRange range,
                        Durability durability) {
+  const DurableCall call(durability);
   RETURN_IF_ERROR(CheckRange(range));
   const uint64_t offset = range.offset_bytes;
   CowFork& fork = front.parts.fork;
@@ -109,7 +111,7 @@ absl::Status PunchHole(const Front& front, const std::shared_ptr<ObjectState>& o
   }));
   // The object ends before the range, so nothing changes. With kSync the call still makes durable what must
   // be durable before the hole.
-  if (end <= offset) return FinishChange(front, lock, SetsBefore(front, *object), durability);
+  if (end <= offset) return FinishChange(front, lock, SetsBefore(front, *object), call);
   ChangeSetRef set = fork.SetForObject(object);
   const BlockCount fresh = space.blocks();
   PayWith(front, *set, std::move(space));
@@ -123,7 +125,7 @@ absl::Status PunchHole(const Front& front, const std::shared_ptr<ObjectState>& o
     StageZeros(front, set, object, edge, from - start, to - start);
   }
   UNTORN_CHECK(set->data_blocks == before + fresh, "the edges of a hole take other space than they reserved");
-  return FinishChange(front, lock, {set}, durability);
+  return FinishChange(front, lock, {set}, call);
 }
 
 }  // namespace untorn::internal

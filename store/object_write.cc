@@ -20,18 +20,20 @@ constexpr uint64_t kPlainPartBytes = 1 << 20;  // largest part of a plain write 
 
 }  // namespace
 
-absl::Status FinishChange(const Front& front, Lock& lock, ChangeSetRefs sets, Durability durability) {
+absl::Status FinishChange(const Front& front, Lock& lock, ChangeSetRefs sets, const DurableCall& call) {
   absl::Status status;
-  if (durability == Durability::kSync) status = front.committer.SyncWithSpace(lock, std::move(sets));
+  if (call.waits()) status = front.committer.SyncWithSpace(lock, std::move(sets));
   front.background.AfterChange(lock);
+  if (status.ok()) call.Count(front.parts.stats);
   if (status.ok() || !absl::IsResourceExhausted(status)) return status;
   return absl::UnavailableError(
       absl::StrCat("the change is accepted, and becomes durable when there is room: ", status.message()));
 }
 
-absl::Status FinishSync(const Front& front, Lock& lock, ChangeSetRefs&& sets) {
+absl::Status FinishSync(const Front& front, Lock& lock, ChangeSetRefs&& sets, const DurableCall& call) {
   absl::Status status = front.committer.SyncWithSpace(lock, std::move(sets));
   front.background.AfterChange(lock);
+  if (status.ok()) call.Count(front.parts.stats);
   return status;
 }
 
@@ -252,6 +254,7 @@ absl::Status ObjectWriter::ReserveForParts(Lock& lock, const std::shared_ptr<Obj
 absl::Status ObjectWriter::Write(const std::shared_ptr<ObjectState>& object, uint64_t offset, IoVector data,
                                  const WriteOptions& options, WhenDone done) {
   UNTORN_CHECK(data.bytes > 0, "a write has no bytes");
+  const DurableCall call(done ? Durability::kBuffered : options.durability);
   Lock lock(front_.mu, std::defer_lock);
   Reservation held;  // must be destroyed with the lock held: every return below has the lock
   if (!options.atomic && Bytes(BlocksOf({offset, data.bytes}).count) > kPlainPartBytes) {
@@ -276,7 +279,7 @@ absl::Status ObjectWriter::Write(const std::shared_ptr<ObjectState>& object, uin
     if (at == data.bytes) break;
     lock.unlock();
   }
-  if (!done) return FinishChange(front_, lock, std::move(sets), options.durability);
+  if (!done) return FinishChange(front_, lock, std::move(sets), call);
   TellWhenDurable(std::move(sets), std::move(done));
   front_.background.AfterChange(lock);
   return absl::OkStatus();
@@ -318,15 +321,17 @@ void ObjectWriter::TellWhenDurable(ChangeSetRefs sets, WhenDone done) {
 }
 
 absl::Status ObjectWriter::SyncObject(const ObjectState& object) {
+  const DurableCall call(Durability::kSync);
   Lock lock(front_.mu);
   RETURN_IF_ERROR(front_.parts.health.CheckWritable());
   if (object.removed) return RemovedError(object);
   ChangeSetRefs sets =
       front_.committer.SetsWhere([&](const ChangeSet& set) { return set.changes.contains(object.id); });
-  return FinishSync(front_, lock, std::move(sets));
+  return FinishSync(front_, lock, std::move(sets), call);
 }
 
 absl::Status ObjectWriter::SyncRange(const ObjectState& object, ByteRange bytes) {
+  const DurableCall call(Durability::kSync);
   RETURN_IF_ERROR(CheckRange(bytes));
   const BlockRange range = BlocksOf(bytes);
   Lock lock(front_.mu);
@@ -341,7 +346,7 @@ absl::Status ObjectWriter::SyncRange(const ObjectState& object, ByteRange bytes)
         [&](BlockRange r) { found |= r.start < range.end() && range.start < r.end(); });
     return found;
   });
-  return FinishSync(front_, lock, std::move(sets));
+  return FinishSync(front_, lock, std::move(sets), call);
 }
 
 }  // namespace untorn::internal

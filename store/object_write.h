@@ -14,6 +14,7 @@
 #include "cow/object_state.h"
 #include "store/admission.h"
 #include "store/background.h"
+#include "store/durable_call.h"
 #include "store/io_vector.h"
 #include "untorn/options.h"
 #include "writeback/committer.h"
@@ -33,13 +34,14 @@ struct Front {
   Background& background;
 };
 
-// Ends a change. With kSync, waits until `sets` are durable. Then lets background work happen. Releases the
+// Ends a change. If the call waits, returns when `sets` are durable. Then lets background work happen. Releases the
 // lock meanwhile. An error is the store's failure, or kUnavailable: the file system below has no space, even to overwrite.
 absl::Status FinishChange(const Front& front, Lock& lock, ChangeSetRefs sets,
-                          Durability durability) REQUIRES_STORE_LOCK;
+                          const DurableCall& call) REQUIRES_STORE_LOCK;
 // Waits until `sets` are durable, and then lets background work happen. Fails with kResourceExhausted if the file system
 // below has no space, even to overwrite.
-absl::Status FinishSync(const Front& front, Lock& lock, ChangeSetRefs&& sets) REQUIRES_STORE_LOCK;
+absl::Status FinishSync(const Front& front, Lock& lock, ChangeSetRefs&& sets,
+                        const DurableCall& call) REQUIRES_STORE_LOCK;
 // Adds `space` to the reservation of the change set. The age of a new change set counts from now.
 void PayWith(const Front& front, ChangeSet& set, Reservation space) REQUIRES_STORE_LOCK;
 // Queues a callback that calls `done` with `status`. Then ends the call by AfterChange(), which runs the

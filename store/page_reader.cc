@@ -8,6 +8,7 @@
 #include "absl/container/inlined_vector.h"
 #include "base/aligned_buffer.h"
 #include "base/check.h"
+#include "base/clock.h"
 #include "base/status_macros.h"
 #include "cow/change_set.h"
 #include "store/admission.h"
@@ -359,10 +360,13 @@ absl::StatusOr<size_t> PageReader::Read(ObjectState& object, uint64_t offset, Io
 
   FillFromMemory(plan);
   if (plan.pieces.empty()) return plan.range.length_bytes;
+  // A read from the cache takes too little time to look at a clock.
+  const uint64_t begun_ns = NowNs();
   absl::Status status = Fetch(lock, object, plan);
   const bool fit = limit_.DueAfterRead(Bytes(plan.missed_blocks));
   if (fit) limit_.Update(parts_.buffers.bytes_in_use());
   lock.lock();
+  if (status.ok()) stats.device_read_latency.Add(NowNs() - begun_ns);
   plan.pins.clear();
   // Displaced extents may have waited for the pins of this read.
   if (parts_.volume.space().pending_blocks() > 0) {

@@ -239,10 +239,11 @@ absl::Status StoreImpl::Barrier() {
 }
 
 absl::Status StoreImpl::Sync() {
+  const DurableCall call(Durability::kSync);
   RETURN_IF_ERROR(CheckProcess());
   Lock lock(storage_->mu);
   RETURN_IF_ERROR(front_.parts.health.CheckWritable());
-  return FinishSync(front_, lock, front_.committer.AllSets());
+  return FinishSync(front_, lock, front_.committer.AllSets(), call);
 }
 
 absl::Status StoreImpl::Checkpoint() {

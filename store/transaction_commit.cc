@@ -35,10 +35,14 @@ absl::Status TransactionImpl::Commit(Durability durability) {
     return status;
   }
   status = CheckPolicy();
-  if (status.ok()) status = IsLarge() ? CommitLarge() : CommitStaged(durability);
+  // A large commit returns when it is durable, whatever was asked for.
+  const bool large = status.ok() && IsLarge();
+  const DurableCall call(large ? Durability::kSync : durability);
+  if (status.ok()) status = large ? CommitLarge() : CommitStaged(call);
   if (status.ok()) {
     const Lock lock(front_.mu);
     ++front_.parts.stats.transactions;
+    if (large) call.Count(front_.parts.stats);
   }
   // A failed commit finishes the transaction too.
   Finish();
@@ -285,7 +289,7 @@ ChangeSetRef TransactionImpl::StageDraft(const Lock& lock, ChangeSetRef set, Obj
   return set;
 }
 
-absl::Status TransactionImpl::CommitStaged(Durability durability) {
+absl::Status TransactionImpl::CommitStaged(const DurableCall& call) {
   CowFork& fork = front_.parts.fork;
   Lock lock(front_.mu);
   Reservation space;
@@ -319,7 +323,7 @@ absl::Status TransactionImpl::CommitStaged(Durability durability) {
   UNTORN_CHECK(!sets.empty() || set->space.blocks() >= set->data_blocks,
                "a transaction has reserved less space than its data takes");
   sets.push_back(std::move(set));
-  return FinishChange(front_, lock, std::move(sets), durability);
+  return FinishChange(front_, lock, std::move(sets), call);
 }
 
 // ---- Large ----

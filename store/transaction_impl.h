@@ -87,7 +87,7 @@ class TransactionImpl {
   Readiness AwaitStaging(Lock& lock, std::optional<SpaceFor>* use, Reservation* space) REQUIRES_STORE_LOCK;
   ChangeSetRef StageDraft(const Lock& lock, ChangeSetRef set, ObjectDraft& draft,
                           ChangeSetRefs* earlier) REQUIRES_STORE_LOCK;
-  absl::Status CommitStaged(Durability durability) EXCLUDES_STORE_LOCK;
+  absl::Status CommitStaged(const DurableCall& call) EXCLUDES_STORE_LOCK;
   absl::Status CommitLarge() EXCLUDES_STORE_LOCK;
   absl::Status SpillRest(Lock& lock) REQUIRES_STORE_LOCK;
   absl::Status CompleteBlock(Lock& lock, ObjectDraft& draft, ObjectBlock number,

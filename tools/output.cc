@@ -168,11 +168,25 @@ std::string ReasonsText(const Stats& stats) {
   return out.empty() ? "  none\n" : out;
 }
 
+std::string LatenciesText(const Stats& stats) {
+  std::string out;
+  for (const LatencyMember& member : StatsLatencies()) {
+    const LatencyHistogram& times = stats.*member.times;
+    if (times.count() == 0) continue;
+    std::string name = member.name;
+    std::replace(name.begin(), name.end(), '_', ' ');
+    const auto us = [&](double percent) { return static_cast<double>(times.PercentileNs(percent)) / 1000; };
+    absl::StrAppendFormat(&out, "  %-14s%8d  p50 %.1f us, p99 %.1f us, p99.9 %.1f us, max %.1f us\n", name,
+                          times.count(), us(50), us(99), us(99.9), us(100));
+  }
+  return out.empty() ? "  nothing was timed\n" : out;
+}
+
 std::string StatsText(const Stats& stats) {
-  return absl::StrCat("Now\n", CounterText(StatsState(), stats),
-                      "\nSince the store was opened, which was by this command\n",
-                      CounterText(StatsCounters(), stats),
-                      "\nUnits of writeback by path and reason, since then\n", ReasonsText(stats));
+  return absl::StrCat(
+      "Now\n", CounterText(StatsState(), stats), "\nSince the store was opened, which was by this command\n",
+      CounterText(StatsCounters(), stats), "\nUnits of writeback by path and reason, since then\n",
+      ReasonsText(stats), "\nHow long it took, since then\n", LatenciesText(stats));
 }
 
 Json FsckJson(const std::string& path, const FsckResult& result) {

@@ -29,6 +29,7 @@ std::string FsckText(const std::string& path, const FsckResult& result);
 std::string RepairPlanText(const std::string& path, const RepairResult& plan, bool dry_run);
 // The units of writeback by path and reason, those that occurred.
 std::string ReasonsText(const Stats& stats);
+std::string LatenciesText(const Stats& stats);
 
 // Any JSON as indented text: members one to a line, arrays of plain objects as tables.
 std::string JsonAsText(const Json& json);

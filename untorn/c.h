@@ -169,7 +169,7 @@ untorn_code untorn_store_scrub(untorn_store* store, const untorn_scrub_options* 
                                untorn_scrub_result* result);
 
 /* What `untorn info --json` and `untorn stats --json` tell of the store, as JSON. The names are those of StoreInfo and Stats
- * in untorn/options.h. Stats come as "state", "since_open" and "change_sets_by_reason". */
+ * in untorn/options.h. Stats come as "state", "since_open", "change_sets_by_reason" and "latencies". */
 untorn_code untorn_store_info_json(untorn_store* store, char** json);
 untorn_code untorn_store_stats_json(untorn_store* store, char** json);
 

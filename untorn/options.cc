@@ -32,6 +32,17 @@ constexpr ReasonText kReasons[kPathReasonCount] = {
 
 }  // namespace
 
+uint64_t LatencyHistogram::PercentileNs(double percent) const {
+  uint64_t seen = 0;
+  for (int bucket = 0; bucket < kBuckets; ++bucket) {
+    seen += counts_[bucket];
+    if (seen > 0 && static_cast<double>(seen) >= static_cast<double>(count_) * percent / 100) {
+      return BucketEndNs(bucket);
+    }
+  }
+  return 0;
+}
+
 const char* PathReasonName(PathReason reason) { return kReasons[static_cast<int>(reason)].name; }
 const char* PathReasonSentence(PathReason reason) { return kReasons[static_cast<int>(reason)].sentence; }
 

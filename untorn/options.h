@@ -2,7 +2,9 @@
 #ifndef UNTORN_OPTIONS_H_
 #define UNTORN_OPTIONS_H_
 
+#include <algorithm>
 #include <array>
+#include <bit>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -170,6 +172,42 @@ struct StoreInfo {
   bool beside_owner = false;
 };
 
+// Counts times by their length. The buckets are at most an eighth of a power of two wide, so a percentile is at most 12.5 %
+// too high.
+class LatencyHistogram {
+ public:
+  static constexpr int kBuckets = 272;
+
+  // Counts one time. All above 68 s fall into the last bucket.
+  void Add(uint64_t ns) {
+    ++counts_[Bucket(ns)];
+    ++count_;
+    sum_ns_ += ns;
+  }
+  // A bucket has the times from the end of the bucket before, without it, to its own end.
+  static constexpr int Bucket(uint64_t ns) {
+    const uint64_t below = ns == 0 ? 0 : ns - 1;
+    const int doublings = std::max(static_cast<int>(std::bit_width(below)), kPartBits + 1) - (kPartBits + 1);
+    return std::min((doublings << kPartBits) + static_cast<int>(below >> doublings), kBuckets - 1);
+  }
+  static constexpr uint64_t BucketEndNs(int bucket) {
+    const int doublings = std::max((bucket >> kPartBits) - 1, 0);
+    return static_cast<uint64_t>(bucket - (doublings << kPartBits) + 1) << doublings;
+  }
+  // Returns a time that `percent` of the times do not pass, 0 if there are none. 100 stands for the longest.
+  uint64_t PercentileNs(double percent) const;
+
+  uint64_t count() const { return count_; }
+  uint64_t sum_ns() const { return sum_ns_; }
+  uint64_t count_in(int bucket) const { return counts_[bucket]; }
+
+ private:
+  static constexpr int kPartBits = 3;  // a power of two has 8 buckets
+
+  std::array<uint64_t, kBuckets> counts_{};
+  uint64_t count_ = 0, sum_ns_ = 0;
+};
+
 struct Stats {
   uint64_t bytes_written = 0;  // by the application
   uint64_t bytes_read = 0;
@@ -225,6 +263,12 @@ struct Stats {
   // Other processes that read (Store::Refresh). Those whose state was given up had to refresh.
   uint64_t leases_granted = 0;
   uint64_t leases_revoked = 0;
+  // How long things took, each one that succeeded. Buffered changes and cached reads are not timed: a look at a clock would
+  // take a good part of their time.
+  LatencyHistogram
+      durable_call_latency;         // whole calls that waited: with kSync, Commit and Sync; not WriteAsync
+  LatencyHistogram commit_latency;  // of a batch, from the choice of its changes until they are durable
+  LatencyHistogram device_read_latency;  // reads of objects that went to the device, once that was known
 };
 
 }  // namespace untorn

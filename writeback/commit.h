@@ -44,6 +44,7 @@ struct Commit {
   CommitQueue* queue = nullptr;
   ChangeSetRefs sets;
   BarrierEpoch epoch_min;
+  uint64_t begun_ns = 0;
   bool has_record = false;
   bool in_place = false;  // at least one change set goes in place
   // The commit is one write that is durable when it completes (IoRequest::durable).

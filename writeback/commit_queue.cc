@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
+#include "base/clock.h"
 #include "writeback/rules.h"
 
 namespace untorn {
@@ -37,6 +38,7 @@ Commit& CommitQueue::Begin(std::unique_ptr<Commit> commit) {
   UNTORN_CHECK(commit->state == Commit::State::kWriting && commit->data_writes.empty(),
                "a commit is begun that is on its way");
   commit->queue = this;
+  commit->begun_ns = NowNs();
   // The extra one stands for writes that are not queued yet. Without the extra one, data that goes first
   // could complete alone and make the commit count as written.
   commit->outstanding = 1;
@@ -265,6 +267,7 @@ void CommitQueue::Finish(Commit& commit) {
     parts_.volume.EndOverwrite(o.extent());
   }
   ++parts_.stats.commits;
+  parts_.stats.commit_latency.Add(NowNs() - commit.begun_ns);
   for (const ChangeSetRef& set : commit.sets) {
     set->space.Release();
     parts_.fork.Complete(set);
