@@ -53,6 +53,9 @@ constexpr StatsMember kState[] = {
     {"lsn_durable", &Stats::lsn_durable},
     {"lsn_settled", &Stats::lsn_settled},
     {"log_epoch", &Stats::log_epoch},
+    {"log_used", &Stats::log_used, true},
+    {"leases", &Stats::leases},
+    {"open_ns", &Stats::open_ns},
 };
 
 constexpr LatencyMember kLatencies[] = {

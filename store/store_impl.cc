@@ -386,6 +386,9 @@ Stats StoreImpl::stats() const {
   s.lsn_durable = volume.log().durable_lsn().value();
   s.lsn_settled = volume.log().settled().once.value();
   s.log_epoch = volume.superblock().epoch.value();
+  s.log_used = Bytes(volume.log().blocks_used());
+  s.leases = writeback_.readers().leases();
+  s.open_ns = NowNs() - storage_->opened_ns;
   return s;
 }
 

@@ -13,6 +13,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "base/clock.h"
 #include "device/device.h"
 #include "device/file_device.h"
 #include "device/io_pump.h"
@@ -45,6 +46,7 @@ struct Storage {
       : device(std::move(d)), info(device->info()), pump(*device, mu) {}
   std::unique_ptr<Device> device GUARDED_BY_STORE_LOCK;  // none once the store is closed
   const DeviceInfo info;
+  const uint64_t opened_ns = NowNs();
   std::mutex mu;
   IoPump pump;
   std::unique_ptr<Volume> volume PT_GUARDED_BY_STORE_LOCK;

@@ -9,6 +9,7 @@
 #include "tools/flags.h"
 #include "tools/output.h"
 #include "tools/progress.h"
+#include "untorn/metrics.h"
 #include "untorn/store.h"
 
 namespace untorn::tools {
@@ -93,10 +94,16 @@ int RunInfo(const Invocation& invocation) {
 }
 
 int RunStats(const Invocation& invocation) {
+  const bool as_json = absl::GetFlag(FLAGS_json), as_metrics = absl::GetFlag(FLAGS_prometheus);
+  if (as_json && as_metrics) return invocation.Misuse("--json and --prometheus exclude one another");
   auto store = Store::Open(invocation.arguments[0], OpenOptionsFromFlags(/*read_only=*/true));
   if (!store.ok()) return invocation.Fail(store.status());
   const Stats stats = (*store)->stats();
-  absl::GetFlag(FLAGS_json) ? PrintJson(StatsJson(stats)) : PrintText(StatsText(stats));
+  if (as_metrics) {
+    PrintText(PrometheusText((*store)->info(), stats));
+  } else {
+    as_json ? PrintJson(StatsJson(stats)) : PrintText(StatsText(stats));
+  }
   return kExitOk;
 }
 
@@ -196,8 +203,8 @@ std::vector<Command> StoreCommands() {
            "units per path) belong to one open of a store and are not kept in it, so that here they tell "
            "little but the log records that opening replayed. To see what a write did, use "
            "'untorn write --show-stats' or 'untorn put --show-stats'.",
-       .options = WithOpenOptions({{"json"}}),
-       .examples = "untorn stats app.untorn\nuntorn stats app.untorn --json",
+       .options = WithOpenOptions({{"json"}, {"prometheus"}}),
+       .examples = "untorn stats app.untorn\nuntorn stats app.untorn --prometheus",
        .min_arguments = 1,
        .max_arguments = 1,
        .run = RunStats},

@@ -46,6 +46,7 @@ ABSL_DECLARE_FLAG(bool, atomic);
 ABSL_DECLARE_FLAG(bool, sync);
 ABSL_DECLARE_FLAG(bool, show_stats);
 ABSL_DECLARE_FLAG(bool, json);
+ABSL_DECLARE_FLAG(bool, prometheus);
 ABSL_DECLARE_FLAG(bool, quiet);
 ABSL_DECLARE_FLAG(bool, repair);
 ABSL_DECLARE_FLAG(untorn::ByteSize, limit);

@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 
-HEADERS = ["c.h", "inspect.h", "options.h", "store.h", "version.h"]
+HEADERS = ["c.h", "inspect.h", "metrics.h", "options.h", "store.h", "version.h"]
 LIBRARY = "libuntorn.so.1"
 STATIC_LIBRARY = "libuntorn.a"
 # What pkg-config calls the libraries that untorn links, other than Abseil's.

@@ -172,6 +172,8 @@ untorn_code untorn_store_scrub(untorn_store* store, const untorn_scrub_options* 
  * in untorn/options.h. Stats come as "state", "since_open", "change_sets_by_reason" and "latencies". */
 untorn_code untorn_store_info_json(untorn_store* store, char** json);
 untorn_code untorn_store_stats_json(untorn_store* store, char** json);
+/* The same numbers in the text format of Prometheus (untorn/metrics.h), for a page of metrics. */
+untorn_code untorn_store_metrics(untorn_store* store, char** text);
 
 /* ---- Objects ---- */
 

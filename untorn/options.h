@@ -208,7 +208,9 @@ class LatencyHistogram {
   uint64_t count_ = 0, sum_ns_ = 0;
 };
 
+// The counters begin at 0 when the store is opened, and never go back.
 struct Stats {
+  uint64_t open_ns = 0;        // since the store was opened
   uint64_t bytes_written = 0;  // by the application
   uint64_t bytes_read = 0;
   uint64_t writes = 0;
@@ -258,9 +260,11 @@ struct Stats {
   uint64_t lsn_durable = 0;
   uint64_t lsn_settled = 0;
   uint64_t log_epoch = 0;
+  uint64_t log_used = 0;           // bytes that no checkpoint has given back, of StoreInfo::log_bytes
   uint64_t recovered_records = 0;  // replayed when the store was opened
   uint64_t dropped_records = 0;    // of the log's end, found incomplete when the store was opened
   // Other processes that read (Store::Refresh). Those whose state was given up had to refresh.
+  uint64_t leases = 0;  // now
   uint64_t leases_granted = 0;
   uint64_t leases_revoked = 0;
   // How long things took, each one that succeeded. Buffered changes and cached reads are not timed: a look at a clock would

@@ -150,12 +150,7 @@ void CommitQueue::TakeBackRefused(Commit& commit) {
     parts_.volume.EndOverwrite(overwrite->extent());
     commit.overwrites.erase(overwrite);
     UNTORN_CHECK(!set->device_refused, "a change set goes in place that the device refused before");
-    UNTORN_CHECK(parts_.stats.in_place_bytes >= Bytes(set->data_blocks),
-                 "more is refused than went in place");
     set->device_refused = true;
-    // The set is counted again when it goes by copy-on-write.
-    parts_.stats.in_place_bytes -= Bytes(set->data_blocks);
-    --parts_.stats.change_sets_by_reason[static_cast<int>(PathReason::kInPlace)];
     parts_.fork.Unfreeze(set);
     // Unfreeze() may have joined the set to another.
     on_refused_(Resolve(set));
@@ -265,6 +260,8 @@ void CommitQueue::Finish(Commit& commit) {
     m.checksums = ChecksumsRef(o.checksums);
     parts_.volume.NoteOverwritten(o.object, m);
     parts_.volume.EndOverwrite(o.extent());
+    ++parts_.stats.change_sets_by_reason[static_cast<int>(PathReason::kInPlace)];
+    parts_.stats.in_place_bytes += Bytes(o.blocks.count);
   }
   ++parts_.stats.commits;
   parts_.stats.commit_latency.Add(NowNs() - commit.begun_ns);

@@ -396,10 +396,13 @@ Commit& Committer::FreezeBatch(const Plan& plan) {
   for (const Plan::SetPlan& own : plan.sets) {
     parts_.fork.Freeze(own.set);
     commit->sets.push_back(own.set);
-    if (own.reason == PathReason::kInPlace) parts_.volume.BeginOverwrite(own.in_place);
+    if (own.reason == PathReason::kInPlace) {
+      // The set is counted when it is durable, because the device may refuse the write.
+      parts_.volume.BeginOverwrite(own.in_place);
+      continue;
+    }
     ++parts_.stats.change_sets_by_reason[static_cast<int>(own.reason)];
-    const uint64_t bytes = Bytes(own.set->data_blocks);
-    (own.reason == PathReason::kInPlace ? parts_.stats.in_place_bytes : parts_.stats.cow_bytes) += bytes;
+    parts_.stats.cow_bytes += Bytes(own.set->data_blocks);
   }
   wanted_.Refresh();
   return queue_.Begin(std::move(commit));

@@ -10,6 +10,7 @@
 #define UNTORN_WRITEBACK_READERS_H_
 
 #include <chrono>
+#include <cstddef>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -41,6 +42,7 @@ class Readers {
    private:
     Readers& readers_;
   };
+  size_t leases() const REQUIRES_STORE_LOCK { return leases_.size(); }
   // Returns how soon Step() may have something to do.
   std::chrono::milliseconds StepInterval() const REQUIRES_STORE_LOCK;
 

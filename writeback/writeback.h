@@ -36,6 +36,7 @@ class Writeback {
   Checkpointer& checkpointer() { return checkpointer_; }
   Committer& committer() { return committer_; }
   Readers& readers() { return readers_; }
+  const Readers& readers() const { return readers_; }
 
  private:
   CowFork fork_;

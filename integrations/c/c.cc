@@ -15,6 +15,7 @@
 #include "base/memory_reserve.h"
 #include "inspect/store_json.h"
 #include "untorn/inspect.h"
+#include "untorn/metrics.h"
 #include "untorn/store.h"
 #include "untorn/version.h"
 
@@ -362,6 +363,11 @@ untorn_code untorn_store_info_json(untorn_store* store, char** json) {
 untorn_code untorn_store_stats_json(untorn_store* store, char** json) {
   NEED(store);
   return Call([&] { return Hand(Text(untorn::StatsJson(store->store->stats())), json); });
+}
+untorn_code untorn_store_metrics(untorn_store* store, char** text) {
+  NEED(store);
+  return Call(
+      [&] { return Hand(untorn::PrometheusText(store->store->info(), store->store->stats()), text); });
 }
 
 // ---- Objects ----

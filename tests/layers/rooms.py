@@ -35,6 +35,8 @@ ROOMS = {
 API_FILES = [
     "untorn/c.h",
     "untorn/inspect.h",
+    "untorn/metrics.cc",
+    "untorn/metrics.h",
     "untorn/options.cc",
     "untorn/options.h",
     "untorn/path_reason.cc",

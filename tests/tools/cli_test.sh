@@ -234,6 +234,8 @@ expect 0 '' info s.untorn --json
 expect 0 'by this command' stats s.untorn
 expect 0 '' stats s.untorn --json --engine=syscalls
 [[ $(json 'd["state"]["space_free"] > 0') == True ]] || fail "stats --json: $(cat out)"
+expect 0 '^untorn_lsn_durable.store="s.untorn". [1-9]' stats s.untorn --prometheus
+expect 2 'exclude one another' stats s.untorn --prometheus --json
 expect 0 's.untorn: clean' fsck s.untorn
 expect 0 '' fsck s.untorn --json
 [[ $(json 'd["clean"], d["findings"]') == '(True, [])' ]] || fail "fsck --json: $(cat out)"

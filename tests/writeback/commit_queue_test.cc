@@ -58,8 +58,6 @@ class CommitQueueTest : public WritebackTest {
           commit.overwrites.push_back({set.get(), kId, range.blocks, extent.start,
                                        TestChecksums(extent.start).Copy(range.blocks.count)});
           volume().BeginOverwrite(extent);
-          ++stats().change_sets_by_reason[static_cast<int>(PathReason::kInPlace)];
-          stats().in_place_bytes += Bytes(range.blocks.count);
         } else {
           entries.push_back(TestMap(kId, range.blocks, extent.start));
         }

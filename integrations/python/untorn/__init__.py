@@ -752,6 +752,11 @@ class Store:
         with self._handles.call() as store:
             return json.loads(_text(_lib.untorn_store_stats_json, store))
 
+    def metrics(self) -> str:
+        """The same numbers in the text format of Prometheus, for a page of metrics of this program."""
+        with self._handles.call() as store:
+            return _text(_lib.untorn_store_metrics, store).decode()
+
 
 _open_stores: "weakref.WeakSet[Store]" = weakref.WeakSet()
 

@@ -212,6 +212,12 @@ TEST_F(CTest, StoreTellsOfItselfAndIsScrubbedResizedAndTrimmed) {
   ASSERT_EQ(untorn_store_stats_json(store_, &json), UNTORN_OK);
   EXPECT_EQ(nlohmann::json::parse(json)["since_open"]["writes"], 1);
   untorn_free(json);
+  char* metrics = nullptr;
+  ASSERT_EQ(untorn_store_metrics(store_, &metrics), UNTORN_OK);
+  EXPECT_NE(std::string(metrics).find("\nuntorn_writes_total{store=\"" + path_ + "\"} 1\n"),
+            std::string::npos)
+      << metrics;
+  untorn_free(metrics);
   untorn_scrub_result scrubbed = UNTORN_SCRUB_RESULT_INIT;
   ASSERT_EQ(untorn_store_scrub(store_, nullptr, &scrubbed), UNTORN_OK) << untorn_message();
   EXPECT_EQ(scrubbed.objects, 1u);

@@ -270,6 +270,7 @@ with untorn.open(sys.argv[1], read_only=True) as store:
         self.store.create("a").write(0, b"x" * 100000, sync=True)
         self.assertEqual(self.store.info["size_bytes"], SIZE)
         self.assertEqual(self.store.stats["since_open"]["writes"], 1)
+        self.assertIn(f'untorn_writes_total{{store="{self.path}"}} 1\n', self.store.metrics())
         scrubbed = self.store.scrub()
         self.assertEqual((scrubbed.objects, scrubbed.bytes, scrubbed.damaged), (1, 25 * 4096, []))
         self.store.resize(2 * SIZE)
