@@ -14,6 +14,8 @@
 //     number n of kDone     the owner  it has done n rounds
 //     number g of kGranted  the owner  the checkpoint of generation g is leased
 //     number g of kHeld     readers    they use that lease
+//     kWatchByte            watchers   they want to see statistics (store/watcher.h)
+//     kUnpublishedByte      the owner  somebody watches, and it cannot write the statistics
 //
 // No two of these bytes are neighbours. The kernel would make one lock of locked neighbours, and could fail to part them.
 //
@@ -40,6 +42,7 @@ namespace untorn {
 
 // Behind the largest store, which ends at 2^60 bytes.
 inline constexpr uint64_t kAskByte = uint64_t{1} << 61;
+inline constexpr uint64_t kWatchByte = kAskByte + 2, kUnpublishedByte = kAskByte + 4;
 enum class LeaseArea : uint64_t { kBegun = 1, kDone, kGranted, kHeld };
 inline constexpr uint64_t kLeaseAreaBytes = uint64_t{1} << 58;
 inline constexpr uint64_t kLeaseNumbersMax = kLeaseAreaBytes / 2;

@@ -18,13 +18,14 @@ constexpr int kWorkersMax = 4;                           // threads of the pool
 }  // namespace
 
 Background::Background(std::mutex& mu, const Parts& parts, Committer& committer, Checkpointer& checkpointer,
-                       Readers& readers, CacheLimit& limit)
+                       Readers& readers, CacheLimit& limit, Publisher& publisher)
     : mu_(mu),
       parts_(parts),
       committer_(committer),
       checkpointer_(checkpointer),
       readers_(readers),
-      limit_(limit) {
+      limit_(limit),
+      publisher_(publisher) {
   committer_.SetServeBackground([this]() REQUIRES_STORE_LOCK { Serve(); });
 }
 
@@ -139,16 +140,20 @@ void Background::WritebackLoop() {
 void Background::MaintenanceLoop() {
   const MemoryReserve::Use reserve;
   Lock lock(mu_);
-  auto look_for_readers = std::chrono::steady_clock::now();
+  auto look_for_others = std::chrono::steady_clock::now();
   while (!stop_) {
-    if (std::chrono::steady_clock::now() >= look_for_readers) {
+    if (std::chrono::steady_clock::now() >= look_for_others) {
+      {
+        const Unlocked unlocked(lock);
+        publisher_.Step();
+      }
       readers_.Step(lock);
-      look_for_readers = std::chrono::steady_clock::now() + readers_.StepInterval();
+      look_for_others = std::chrono::steady_clock::now() + readers_.StepInterval();
     }
     if (MaintenanceStep(lock)) continue;
     const uint64_t wakes = maintenance_wakes_;  // one may come while Tidy() has released the lock
     Tidy(lock);
-    const auto until = std::min(std::chrono::steady_clock::now() + kWakeInterval, look_for_readers);
+    const auto until = std::min(std::chrono::steady_clock::now() + kWakeInterval, look_for_others);
     maintenance_cv_.wait_until(lock.unique_lock(), until,
                                [&]() REQUIRES_STORE_LOCK { return stop_ || maintenance_wakes_ != wakes; });
   }

@@ -2,8 +2,8 @@
 // simulations run without threads; calls of the store then do the same work.
 //
 // The first thread sends what nobody waits for, reaps what nobody waits for, and makes callbacks. The second
-// thread makes checkpoints, prepares space, and serves other processes that read. So neither checkpoints nor preparing hold up asynchronous
-// writes.
+// thread makes checkpoints, prepares space, and looks for other processes that read or watch. So neither checkpoints nor
+// preparing hold up asynchronous writes.
 //
 // Threading: the caller holds the lock, except for Run() and Join().
 #ifndef UNTORN_STORE_BACKGROUND_H_
@@ -20,6 +20,7 @@
 
 #include "base/lock.h"
 #include "store/cache_limit.h"
+#include "store/publisher.h"
 #include "writeback/checkpointer.h"
 #include "writeback/committer.h"
 #include "writeback/parts.h"
@@ -29,9 +30,9 @@ namespace untorn::internal {
 
 class Background {
  public:
-  // `limit` must outlive the background.
+  // `limit` and `publisher` must outlive the background.
   Background(std::mutex& mu, const Parts& parts, Committer& committer, Checkpointer& checkpointer,
-             Readers& readers, CacheLimit& limit);
+             Readers& readers, CacheLimit& limit, Publisher& publisher);
 
   // Starts the threads. Until Start() is called, AfterChange() does all work. kResourceExhausted: the process may not have
   // more threads; the background has to be stopped then.
@@ -73,6 +74,7 @@ class Background {
   Checkpointer& checkpointer_;
   Readers& readers_;
   CacheLimit& limit_;
+  Publisher& publisher_;
   bool started_ GUARDED_BY_STORE_LOCK = false, stop_ GUARDED_BY_STORE_LOCK = false;
   // Of the first thread, and of the second.
   uint64_t wakes_ GUARDED_BY_STORE_LOCK = 0, maintenance_wakes_ GUARDED_BY_STORE_LOCK = 0;

@@ -24,6 +24,7 @@
 #include "store/namespace.h"
 #include "store/object_write.h"
 #include "store/page_reader.h"
+#include "store/publisher.h"
 #include "untorn/options.h"
 #include "writeback/writeback.h"
 
@@ -112,6 +113,8 @@ class StoreImpl : public std::enable_shared_from_this<StoreImpl> {
 
  private:
   StoreImpl(std::unique_ptr<Storage> storage, const OpenOptions& options, bool background);
+  // Tells the application, when the background thread comes to it.
+  void Warn(const std::string& message) EXCLUDES_STORE_LOCK;
   void LogOpen() const EXCLUDES_STORE_LOCK;
   // From now on, the store waits for space in the file system below where it can, and does not fail.
   void KeepGoingWithoutSpace() EXCLUDES_STORE_LOCK;
@@ -124,6 +127,7 @@ class StoreImpl : public std::enable_shared_from_this<StoreImpl> {
   Writeback writeback_;
   Admission admission_;
   CacheLimit cache_limit_;
+  Publisher publisher_;
   Background background_;
   const Front front_;
   ObjectWriter writer_;

@@ -9,6 +9,7 @@
 namespace untorn::tools {
 
 std::vector<Command> StoreCommands();     // create, info, stats, scrub
+std::vector<Command> TopCommands();       // top
 std::vector<Command> ObjectCommands();    // ls, rm, mv, truncate
 std::vector<Command> TransferCommands();  // put, get, write, read
 std::vector<Command> InspectCommands();   // dump, fsck

@@ -99,6 +99,11 @@ int RunStats(const Invocation& invocation) {
   auto store = Store::Open(invocation.arguments[0], OpenOptionsFromFlags(/*read_only=*/true));
   if (!store.ok()) return invocation.Fail(store.status());
   const Stats stats = (*store)->stats();
+  if ((*store)->info().beside_owner && !absl::GetFlag(FLAGS_quiet)) {
+    std::fprintf(
+        stderr,
+        "untorn: stats: another process has the store open for writing; 'untorn top' shows what it does\n");
+  }
   if (as_metrics) {
     PrintText(PrometheusText((*store)->info(), stats));
   } else {
@@ -201,8 +206,10 @@ std::vector<Command> StoreCommands() {
        .description =
            "Opens the store for reading only and prints its space, cache and log. Counters (writes, flushes, "
            "units per path) belong to one open of a store and are not kept in it, so that here they tell "
-           "little but the log records that opening replayed. To see what a write did, use "
-           "'untorn write --show-stats' or 'untorn put --show-stats'.",
+           "little but the log records that opening replayed. 'untorn top' shows those of a process that has "
+           "the "
+           "store open. To see what a write did, use 'untorn write --show-stats' or 'untorn put "
+           "--show-stats'.",
        .options = WithOpenOptions({{"json"}, {"prometheus"}}),
        .examples = "untorn stats app.untorn\nuntorn stats app.untorn --prometheus",
        .min_arguments = 1,

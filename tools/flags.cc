@@ -40,6 +40,8 @@ ABSL_FLAG(bool, data, false, "read all data too, and compare it with its checksu
 ABSL_FLAG(bool, dry_run, false, "with --repair: only tell what would be done");
 ABSL_FLAG(bool, json, false, "print JSON");
 ABSL_FLAG(bool, prometheus, false, "print the text format of Prometheus");
+ABSL_FLAG(bool, once, false, "show one interval only");
+ABSL_FLAG(uint32_t, interval, 1, "seconds from one view to the next, at least 1");
 ABSL_FLAG(bool, quiet, false, "no progress and no summary on stderr");
 ABSL_FLAG(bool, verbose, false, "print the store's log messages on stderr");
 ABSL_FLAG(std::string, object, "", "only the mappings of this object");

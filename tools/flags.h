@@ -47,6 +47,8 @@ ABSL_DECLARE_FLAG(bool, sync);
 ABSL_DECLARE_FLAG(bool, show_stats);
 ABSL_DECLARE_FLAG(bool, json);
 ABSL_DECLARE_FLAG(bool, prometheus);
+ABSL_DECLARE_FLAG(bool, once);
+ABSL_DECLARE_FLAG(uint32_t, interval);
 ABSL_DECLARE_FLAG(bool, quiet);
 ABSL_DECLARE_FLAG(bool, repair);
 ABSL_DECLARE_FLAG(untorn::ByteSize, limit);

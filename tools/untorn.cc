@@ -16,8 +16,9 @@ int main(int argc, char* argv[]) {
     if (fcntl(stream, F_GETFD) < 0) (void)open("/dev/null", stream == STDIN_FILENO ? O_WRONLY : O_RDONLY);
   }
   std::vector<untorn::tools::Command> commands;
-  for (auto& group : {untorn::tools::StoreCommands(), untorn::tools::ObjectCommands(),
-                      untorn::tools::TransferCommands(), untorn::tools::InspectCommands()}) {
+  for (auto& group :
+       {untorn::tools::StoreCommands(), untorn::tools::TopCommands(), untorn::tools::ObjectCommands(),
+        untorn::tools::TransferCommands(), untorn::tools::InspectCommands()}) {
     commands.insert(commands.end(), group.begin(), group.end());
   }
   const std::vector<const char*> arguments(argv + (argc > 0 ? 1 : 0), argv + argc);

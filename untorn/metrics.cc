@@ -1,5 +1,8 @@
 #include "untorn/metrics.h"
 
+#include <unistd.h>
+
+#include <chrono>
 #include <cstdint>
 #include <string_view>
 #include <utility>
@@ -148,6 +151,12 @@ class Page {
 // Returns nanoseconds as seconds, without rounding.
 std::string Seconds(uint64_t ns) { return absl::StrFormat("%d.%09d", ns / 1000000000, ns % 1000000000); }
 
+uint64_t UnixTimeNs() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
 void AddTimes(const Times& member, const Stats& stats, Page* page) {
   const LatencyHistogram& times = stats.*member.times;
   page->Begin(member.name, "histogram", member.help);
@@ -177,6 +186,10 @@ std::string PrometheusText(const StoreInfo& info, const Stats& stats) {
                         "\",atomic_source=\"", Escaped(info.atomic_source), "\",version=\"",
                         std::string(kVersion), "\""),
            1);
+  page.Begin("untorn_process_id", "gauge", "The process that has the store open.");
+  page.Add("untorn_process_id", "", getpid());
+  page.Begin("untorn_page_time_seconds", "gauge", "When this page was made, in seconds since 1970.");
+  page.Add("untorn_page_time_seconds", "", Seconds(UnixTimeNs()));
   page.Begin("untorn_open_seconds", "gauge", "For how long the store has been open.");
   page.Add("untorn_open_seconds", "", Seconds(stats.open_ns));
   for (const Metric& m : kCounters) {

@@ -3,6 +3,7 @@
 #define UNTORN_TESTS_STORE_STORE_TESTING_H_
 
 #include <memory>
+#include <string>
 
 #include "store/admission.h"
 #include "store/background.h"
@@ -26,13 +27,16 @@ class StoreTest : public WritebackTest {
           committer(parts, checkpointer, {.dirty_limit_blocks = WholeBlocks(kCacheBytes / 2)}),
           readers(parts, checkpointer),
           admission(parts, committer, checkpointer, readers, kSetBlocksMax),
-          background(mu, parts, committer, checkpointer, readers, limit),
+          publisher(
+              parts.pump.device(), [] { return std::string(); }, [](const std::string&) {}),
+          background(mu, parts, committer, checkpointer, readers, limit, publisher),
           front{mu, parts, admission, committer, background} {}
     Checkpointer checkpointer;
     Committer committer;
     Readers readers;
     Admission admission;
     CacheLimit limit{kCacheBytes, /*fits_machine=*/false, nullptr};
+    Publisher publisher;
     Background background;
     const Front front;
   };

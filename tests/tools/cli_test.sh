@@ -26,7 +26,7 @@ same() { cmp "$1" "$2" || fail "$1 and $2 differ"; }
 
 json() { python3 -c 'import json,sys; d=json.load(open("out")); print(eval(sys.argv[1]))' "$1" || fail "no JSON: $1"; }
 
-commands='create resize trim info stats scrub ls rm mv truncate put get write read dump fsck'
+commands='create resize trim info stats scrub top ls rm mv truncate put get write read dump fsck'
 echo "== help"
 expect 0 'Usage: untorn COMMAND' help
 expect 0 'Usage: untorn COMMAND' --help
