@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/probes.h"
 
 namespace untorn {
 
@@ -217,7 +218,12 @@ void IoPump::Complete(Lock& lock, std::vector<IoRequest*>* completed) {
   overlapping_.Complete(completed, &outbox_);
   in_flight_ -= completed->size();
   bool failed = false;
-  for (const IoRequest* request : *completed) failed |= !request->status.ok();
+  for (const IoRequest* request : *completed) {
+    const auto code = request->status.ok() ? absl::StatusCode::kOk : request->status.code();
+    failed |= code != absl::StatusCode::kOk;
+    probes::Completion(static_cast<int>(request->op), request->offset_bytes, request->length_bytes(),
+                       static_cast<int>(code));
+  }
   if (failed || short_of_space()) KeepWrites(completed);
   for (const IoRequest* request : *completed) cached_.Over(*request);
   // The failure of one flush becomes the failure of every flush that completes with it or later. The

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/aligned_buffer.h"
 #include "base/check.h"
+#include "base/probes.h"
 #include "base/status_macros.h"
 #include "extent/checkpoint.h"
 #include "extent/rules.h"
@@ -277,6 +278,7 @@ absl::Status Volume::RunCheckpoint(Lock& lock) {
   RETURN_IF_ERROR(
       MakeCheckpoint(lock, {pump_, state_, space_, mappings_, log_, lanes_, superblocks_}, next_object_));
   ++counters_.checkpoints;
+  probes::Checkpoint(state_.superblock.generation.value());
   return absl::OkStatus();
 }
 

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
 #include "base/mutex.h"
+#include "base/probes.h"
 #include "base/status_macros.h"
 #include "store/staging.h"
 #include "writeback/decision.h"
@@ -228,6 +229,7 @@ absl::Status ObjectWriter::Stage(Lock& lock, const Request& request, Buffers& bu
   }
   ++front_.parts.stats.writes;
   front_.parts.stats.bytes_written += request.range.length_bytes;
+  probes::Submit(Value(request.object->id), request.range.offset_bytes, request.range.length_bytes);
   return absl::OkStatus();
 }
 

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
+#include "base/probes.h"
 #include "base/status_macros.h"
 
 namespace untorn::internal {
@@ -265,6 +266,7 @@ absl::Status TransactionImpl::Write(const ObjectHandle& object, uint64_t offset,
     ++front_.parts.stats.writes;
     front_.parts.stats.bytes_written += data.bytes;
   }
+  probes::Submit(Value(object.id), offset, data.bytes);
   RETURN_IF_ERROR(WriteBlocks(*draft, offset, data));
   draft->size = std::max(draft->size, offset + data.bytes);
   draft->wrote = true;

@@ -45,6 +45,7 @@ struct Commit {
   ChangeSetRefs sets;
   BarrierEpoch epoch_min;
   uint64_t begun_ns = 0;
+  BlockCount data_blocks;  // of the change sets, when they were frozen
   bool has_record = false;
   bool in_place = false;  // at least one change set goes in place
   // The commit is one write that is durable when it completes (IoRequest::durable).

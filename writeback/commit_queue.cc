@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/probes.h"
 #include "writeback/rules.h"
 
 namespace untorn {
@@ -39,6 +40,7 @@ Commit& CommitQueue::Begin(std::unique_ptr<Commit> commit) {
                "a commit is begun that is on its way");
   commit->queue = this;
   commit->begun_ns = NowNs();
+  commit->data_blocks = 0;
   // The extra one stands for writes that are not queued yet. Without the extra one, data that goes first
   // could complete alone and make the commit count as written.
   commit->outstanding = 1;
@@ -46,6 +48,7 @@ Commit& CommitQueue::Begin(std::unique_ptr<Commit> commit) {
   for (const ChangeSetRef& set : commit->sets) {
     UNTORN_CHECK(set->state == ChangeSet::State::kCommitting, "a commit has a change set that is not frozen");
     commit->epoch_min = std::min(commit->epoch_min, set->epoch);
+    commit->data_blocks += set->data_blocks;
   }
   commits_.push_back(std::move(commit));
   return *commits_.back();
@@ -264,7 +267,9 @@ void CommitQueue::Finish(Commit& commit) {
     parts_.stats.in_place_bytes += Bytes(o.blocks.count);
   }
   ++parts_.stats.commits;
-  parts_.stats.commit_latency.Add(NowNs() - commit.begun_ns);
+  const uint64_t took_ns = NowNs() - commit.begun_ns;
+  parts_.stats.commit_latency.Add(took_ns);
+  probes::Commit(commit.has_record ? commit.log.last.value() : 0, Bytes(commit.data_blocks), took_ns);
   for (const ChangeSetRef& set : commit.sets) {
     set->space.Release();
     parts_.fork.Complete(set);

@@ -19,6 +19,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
+#include "base/probes.h"
 #include "base/status_macros.h"
 #include "writeback/layout.h"
 #include "writeback/log_entries.h"
@@ -331,6 +332,20 @@ absl::Status Committer::Settle(Lock& lock, std::vector<LogEntry> entries) {
   return parts_.health.failure();
 }
 
+// Tells a tracer of a plan: change sets that follow one another with the same path together.
+void TracePlan(const Plan& plan) {
+  for (auto it = plan.sets.begin(); it != plan.sets.end();) {
+    const PathReason reason = it->reason;
+    uint64_t sets = 0;
+    BlockCount blocks;
+    for (; it != plan.sets.end() && it->reason == reason; ++it) {
+      ++sets;
+      blocks += it->set->data_blocks;
+    }
+    probes::Plan(sets, Bytes(blocks), static_cast<int>(reason));
+  }
+}
+
 // Selects and plans until all that the plan needs is there. A plan without change sets has nothing to send.
 Readiness Committer::SelectAndPlan(Lock& lock, Take take, Attempt* attempt, Plan* plan, LogReservation* log) {
   *plan = Plan();
@@ -495,6 +510,7 @@ Committer::Sent Committer::SendBatch(Lock& lock, Take take) {
     }
   }
   if (plan.sets.empty()) return Sent::kNothing;
+  TracePlan(plan);
   const bool lane_wanted = MayGoToLane(plan);
   InLane lane;
   Commit& commit = FreezeBatch(plan);
