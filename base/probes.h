@@ -1,37 +1,23 @@
 // Probes for tracers such as bpftrace, perf and SystemTap. A probe is a nop, and a note in the ELF file that says where its
-// arguments are (sys/sdt.h). It costs nothing else while nobody traces. docs/watching.md tells the arguments; programs
+// arguments are (sys/sdt.h). So while nobody traces, a probe costs a call. docs/watching.md tells the arguments; programs
 // rely on their order.
 #ifndef UNTORN_BASE_PROBES_H_
 #define UNTORN_BASE_PROBES_H_
-
-#include <sys/sdt.h>
 
 #include <cstdint>
 
 namespace untorn::probes {
 
 // A write to an object was accepted, or was put into a transaction.
-inline void Submit(uint64_t object, uint64_t offset_bytes, uint64_t length_bytes) {
-  DTRACE_PROBE3(untorn, submit, object, offset_bytes, length_bytes);
-}
-
+void Submit(uint64_t object, uint64_t offset_bytes, uint64_t length_bytes);
 // It is decided how change sets become durable. All of them have the same path reason, by its number.
-inline void Plan(uint64_t change_sets, uint64_t bytes, int reason) {
-  DTRACE_PROBE3(untorn, plan, change_sets, bytes, reason);
-}
-
+void Plan(uint64_t change_sets, uint64_t bytes, int reason);
 // The device has ended a request. `op` is the number of an IoOp, and `code` that of an absl::StatusCode.
-inline void Completion(int op, uint64_t offset_bytes, uint64_t length_bytes, int code) {
-  DTRACE_PROBE4(untorn, completion, op, offset_bytes, length_bytes, code);
-}
-
+void Completion(int op, uint64_t offset_bytes, uint64_t length_bytes, int code);
 // A commit is durable. `lsn` is that of its last record, and 0 if it has none because it went in place.
-inline void Commit(uint64_t lsn, uint64_t bytes, uint64_t took_ns) {
-  DTRACE_PROBE3(untorn, commit, lsn, bytes, took_ns);
-}
-
+void Commit(uint64_t lsn, uint64_t bytes, uint64_t took_ns);
 // A checkpoint is durable.
-inline void Checkpoint(uint64_t generation) { DTRACE_PROBE1(untorn, checkpoint, generation); }
+void Checkpoint(uint64_t generation);
 
 }  // namespace untorn::probes
 

@@ -269,10 +269,9 @@ struct Stats {
   uint64_t leases_revoked = 0;
   // How long things took, each one that succeeded. Buffered changes and cached reads are not timed: a look at a clock would
   // take a good part of their time.
-  LatencyHistogram
-      durable_call_latency;         // whole calls that waited: with kSync, Commit and Sync; not WriteAsync
-  LatencyHistogram commit_latency;  // of a batch, from the choice of its changes until they are durable
-  LatencyHistogram device_read_latency;  // reads of objects that went to the device, once that was known
+  LatencyHistogram durable_call_latency;  // whole calls that waited: kSync, Commit, Sync; not WriteAsync
+  LatencyHistogram commit_latency;        // of a batch, from the choice of its changes until they are durable
+  LatencyHistogram device_read_latency;   // reads that went to the device, once that was known
 };
 
 }  // namespace untorn

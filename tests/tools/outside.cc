@@ -3,6 +3,7 @@
 #include <string_view>
 
 #include "untorn/inspect.h"
+#include "untorn/metrics.h"
 #include "untorn/store.h"
 
 int main(int, char** argv) {
@@ -17,6 +18,9 @@ int main(int, char** argv) {
   if (!transaction.Write(*object, 0, std::as_bytes(std::span(text))).ok()) return 1;
   if (!transaction.Commit().ok() || *object->Size() != text.size()) return 1;
   std::cout << untorn::PathReasonName(untorn::PathReason::kUnmapped) << "\n";
+  const untorn::Stats stats = (*store)->stats();
+  if (stats.durable_call_latency.PercentileNs(50) == 0) return 1;
+  if (untorn::PrometheusText((*store)->info(), stats).empty()) return 1;
   if (absl::Status closed = (*store)->Close(); !closed.ok()) return std::cerr << closed << "\n", 1;
   return untorn::Fsck(argv[1])->findings_total == 0 ? 0 : 1;
 }
