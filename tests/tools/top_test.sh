@@ -137,12 +137,12 @@ expect 0 '' stats s.untorn --json
 python3 -m json.tool out >/dev/null || fail "no JSON beside a writer"
 
 echo "== the process ends"
-"$untorn" top s.untorn >blocks 2>err &
+"$untorn" top s.untorn >last 2>last.err &
 top=$!
-within 30 blocks blocks 1 || fail "no block"
+within 30 blocks last 1 || fail "no block"
 stop_holder
 wait $top || fail "top ends with $? when the process does"
-grep -q 'has closed it, or has ended' err || fail "top does not say why it ends: $(cat err)"
+grep -q 'has closed it, or has ended' last.err || fail "top does not say why it ends: $(cat last.err)"
 [[ -e s.untorn.stats ]] || fail "a process that was killed cannot have removed the file"
 expect 1 'no process has the store open' top s.untorn
 start_holder
