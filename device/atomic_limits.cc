@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cerrno>
 #include <climits>
 #include <cstddef>
 #include <cstdlib>
@@ -15,6 +16,7 @@
 #include <limits>
 
 #include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
 
 namespace untorn {
 namespace {
@@ -34,24 +36,50 @@ static_assert(sizeof(StatxWithAtomic) == 0x100);
 constexpr unsigned kStatxWriteAtomic = 0x00010000;
 constexpr uint64_t kPageBytes = 4096;
 
-uint64_t ReadNumber(const std::string& path) {
-  std::ifstream in(path);
-  uint64_t value = 0;
-  return in >> value ? value : 0;
-}
+// The request queue of a disk, as /sys shows it. What is not there is 0 or "". Source: Linux
+// Documentation/ABI/stable/sysfs-block, queue/*.
+class Queue {
+ public:
+  explicit Queue(const std::string& disk) : directory_(disk + "/queue/") {}
 
-uint32_t ReadNumber32(const std::string& path) {
-  return static_cast<uint32_t>(std::min<uint64_t>(ReadNumber(path), std::numeric_limits<uint32_t>::max()));
-}
+  uint64_t Number(const char* name) {
+    std::ifstream in = Open(name);
+    uint64_t value = 0;
+    return in >> value ? value : 0;
+  }
+  uint32_t Number32(const char* name) {
+    return static_cast<uint32_t>(std::min<uint64_t>(Number(name), std::numeric_limits<uint32_t>::max()));
+  }
+  std::string Line(const char* name) {
+    std::ifstream in = Open(name);
+    std::string line;
+    std::getline(in, line);
+    return line;
+  }
+  // Fails if something may be there and could not be read. Then nothing may be concluded.
+  absl::Status status() const {
+    return error_ == 0 ? absl::OkStatus()
+                       : absl::ErrnoToStatus(
+                             error_, absl::StrCat(directory_, ": cannot be read (RLIMIT_NOFILE, ulimit -n)"));
+  }
 
-// Source: Linux Documentation/ABI/stable/sysfs-block, queue/write_cache and queue/fua.
-AtomicFacts::Cache ReadCache(const std::string& queue) {
-  std::ifstream in(queue + "write_cache");
-  std::string line;
-  if (!std::getline(in, line)) return AtomicFacts::Cache::kUnknown;
+ private:
+  std::ifstream Open(const char* name) {
+    errno = 0;
+    std::ifstream in(directory_ + name);
+    if (!in.is_open() && (errno == EMFILE || errno == ENFILE || errno == ENOMEM)) error_ = errno;
+    return in;
+  }
+
+  const std::string directory_;
+  int error_ = 0;
+};
+
+AtomicFacts::Cache ReadCache(Queue& queue) {
+  const std::string line = queue.Line("write_cache");
+  if (line.empty()) return AtomicFacts::Cache::kUnknown;
   if (line != "write back") return AtomicFacts::Cache::kNone;
-  return ReadNumber(queue + "fua") != 0 ? AtomicFacts::Cache::kVolatileWithFua
-                                        : AtomicFacts::Cache::kVolatile;
+  return queue.Number("fua") != 0 ? AtomicFacts::Cache::kVolatileWithFua : AtomicFacts::Cache::kVolatile;
 }
 
 // The sysfs directory of the whole disk that holds device number `dev`; empty if there is none.
@@ -92,7 +120,7 @@ absl::StatusOr<AtomicVerdict> DecideStated(const AtomicFacts& facts) {
 
 }  // namespace
 
-AtomicFacts GatherAtomicFacts(int fd, const std::string& path) {
+absl::StatusOr<AtomicFacts> GatherAtomicFacts(int fd, const std::string& path) {
   AtomicFacts facts;
   facts.path = path;
   const int open_flags = fcntl(fd, F_GETFL);
@@ -111,15 +139,16 @@ AtomicFacts GatherAtomicFacts(int fd, const std::string& path) {
 
   const std::string disk = DiskDirectory(facts.block_device ? st.st_rdev : st.st_dev);
   if (disk.empty()) return facts;
-  const std::string queue = disk + "/queue/";
+  Queue queue(disk);
   facts.disk = disk.substr(disk.rfind('/') + 1);
-  facts.disk_unit_min_bytes = ReadNumber32(queue + "atomic_write_unit_min_bytes");
-  facts.disk_unit_max_bytes = ReadNumber32(queue + "atomic_write_unit_max_bytes");
-  facts.disk_boundary_bytes = ReadNumber32(queue + "atomic_write_boundary_bytes");
-  facts.request_max_bytes = ReadNumber(queue + "max_sectors_kb") * 1024;
+  facts.disk_unit_min_bytes = queue.Number32("atomic_write_unit_min_bytes");
+  facts.disk_unit_max_bytes = queue.Number32("atomic_write_unit_max_bytes");
+  facts.disk_boundary_bytes = queue.Number32("atomic_write_boundary_bytes");
+  facts.request_max_bytes = queue.Number("max_sectors_kb") * 1024;
   facts.disk_cache = ReadCache(queue);
-  const uint64_t segments_bytes = ReadNumber(queue + "max_segments") * kPageBytes;
+  const uint64_t segments_bytes = queue.Number("max_segments") * kPageBytes;
   if (segments_bytes != 0) facts.request_max_bytes = std::min(facts.request_max_bytes, segments_bytes);
+  RETURN_IF_ERROR(queue.status());
   return facts;
 }
 

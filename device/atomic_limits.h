@@ -45,7 +45,8 @@ struct AtomicVerdict {
 };
 
 // `fd` must be open, and the caller keeps it.
-AtomicFacts GatherAtomicFacts(int fd, const std::string& path);
+//  kResourceExhausted  the process has no descriptor left to ask with
+absl::StatusOr<AtomicFacts> GatherAtomicFacts(int fd, const std::string& path);
 
 // Says in words what the kernel does for a write that is to be durable.
 std::string DurableWriteNote(const AtomicFacts& facts);

@@ -57,12 +57,13 @@ bool LosesCachedWrites(const IoRequest& request) {
   if (request.op == IoOp::kFlush) return !request.status.ok();
   if (!request.durable) return false;
   // The device did nothing for a write that it refused.
-  return !request.status.ok() && !absl::IsUnimplemented(request.status) &&
+  return !request.status.ok() && !request.untried && !absl::IsUnimplemented(request.status) &&
          !absl::IsOutOfRange(request.status);
 }
 
 bool FoundNoSpace(const IoRequest& request, bool direct_io) {
-  return IsWrite(request.op) && absl::IsResourceExhausted(request.status) && (direct_io || !request.durable);
+  return IsWrite(request.op) && absl::IsResourceExhausted(request.status) &&
+         (direct_io || !request.durable || request.untried);
 }
 
 absl::Status ReadBlocking(Device& device, uint64_t offset_bytes, void* buffer, uint64_t length_bytes) {

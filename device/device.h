@@ -106,8 +106,11 @@ struct IoRequest {
   //  kUnimplemented      the device refuses to do this write atomically; it wrote nothing
   //  kInternal           a write or flush failed; the contents of the medium are unknown
   //  kAborted            what is read may belong to somebody else by now (extent/lease.h)
-  //  kResourceExhausted  the file system below has no space (ENOSPC, EDQUOT)
+  //  kResourceExhausted  the file system below has no space (ENOSPC, EDQUOT), or the process may not write there
+  //                      (RLIMIT_FSIZE; `untried`)
   absl::Status status;
+  // The device sets this with the status: it refused the write without trying, so nothing else was lost.
+  bool untried = false;
 
   // These two are for the submitter, and the device does not touch them. IoPump calls `done`.
   void (*done)(IoRequest*) = nullptr;
@@ -126,7 +129,8 @@ bool LosesCachedWrites(const IoRequest& request);
 
 // Says whether the request is a write that failed only because the file system below has no space, and lost nothing else.
 // The same bytes may be written to the same place later. A file system that copies on write may refuse even an overwrite.
-// Without direct I/O, a write that was to be durable may have been refused for what the page cache held.
+// Without direct I/O, a write that was to be durable may have been refused for what the page cache held, unless the device
+// did not try it.
 bool FoundNoSpace(const IoRequest& request, bool direct_io);
 
 class Device {
@@ -134,6 +138,9 @@ class Device {
   virtual ~Device() = default;
 
   const DeviceInfo& info() const { return info_; }
+  // Returns why the device uses system calls by now, and no longer the engine that it was opened with; empty if it uses that
+  // one. Any thread may call it.
+  virtual std::string engine_lost() const { return ""; }
 
   // Returns where the device ends. Any thread may call it.
   virtual uint64_t size_bytes() const { return info_.size_bytes; }

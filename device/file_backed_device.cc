@@ -2,6 +2,7 @@
 
 #include <linux/fs.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -12,7 +13,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
-#include "device/transfer.h"
 
 namespace untorn {
 namespace {
@@ -44,20 +44,39 @@ absl::StatusOr<uint64_t> SizeOfFile(int fd, const DeviceInfo& info) {
   return size_bytes / kBlockBytes * kBlockBytes;
 }
 
+absl::Status CheckFileLimit(const std::string& what, uint64_t end_bytes) {
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY || end_bytes <= limit.rlim_cur)
+    return absl::OkStatus();
+  return absl::ResourceExhaustedError(
+      absl::StrCat(what, ": the process may write only the first ", uint64_t{limit.rlim_cur},
+                   " bytes of a file (RLIMIT_FSIZE, ulimit -f); raise the limit"));
+}
+
 FileBackedDevice::FileBackedDevice(DeviceInfo info) : size_bytes_(info.size_bytes) {
   info_ = std::move(info);
   info_.can_execute = true;
 }
 
-void FileBackedDevice::CarryOut(IoRequest* request) {
-  Transfer transfer(&info_, request);
-  while (!transfer.Finished(Call(file_.fd(), &transfer))) {
+void FileBackedDevice::CarryOut(Transfer* transfer) const {
+  while (!transfer->Finished(Call(file_.fd(), transfer))) {
   }
 }
 
-void FileBackedDevice::Execute(IoRequest* request) {
+bool FileBackedDevice::Check(IoRequest* request) const {
+  request->untried = false;
   request->status = CheckRequest(info_, size_bytes(), *request);
-  if (request->status.ok()) CarryOut(request);
+  if (!request->status.ok() || !IsWrite(request->op) || info_.block_device) return request->status.ok();
+  request->status =
+      CheckFileLimit(DescribeRequest(info_, *request), request->offset_bytes + request->length_bytes());
+  request->untried = !request->status.ok();
+  return request->status.ok();
+}
+
+void FileBackedDevice::Execute(IoRequest* request) {
+  if (!Check(request)) return;
+  Transfer transfer(&info_, request);
+  CarryOut(&transfer);
 }
 
 absl::Status FileBackedDevice::SetSize(uint64_t size_bytes) {
@@ -73,6 +92,8 @@ absl::Status FileBackedDevice::Extend(uint64_t size_bytes) {
   // Beside an owner, a file may have become shorter too.
   ASSIGN_OR_RETURN(uint64_t now_bytes, SizeIfHolds(info_.beside_owner ? 0 : this->size_bytes()));
   if (now_bytes < size_bytes && !info_.block_device) {
+    RETURN_IF_ERROR(CheckFileLimit(
+        absl::StrCat(info_.path, ": cannot be given a size of ", size_bytes, " bytes"), size_bytes));
     RETURN_IF_ERROR(SetSize(size_bytes));
     now_bytes = size_bytes;
   }

@@ -5,10 +5,12 @@
 #include <atomic>
 #include <cstdint>
 #include <optional>
+#include <string>
 
 #include "absl/status/status.h"
 #include "device/device.h"
 #include "device/open_file.h"
+#include "device/transfer.h"
 
 namespace untorn {
 
@@ -27,8 +29,10 @@ class FileBackedDevice : public Device {
  protected:
   explicit FileBackedDevice(DeviceInfo info);
 
-  // Carries out by system calls a request that has passed its check.
-  void CarryOut(IoRequest* request);
+  // Checks a request before it is carried out, and sets its status.
+  bool Check(IoRequest* request) const;
+  // Carries out by system calls what is left of a transfer. Its request has passed its check.
+  void CarryOut(Transfer* transfer) const;
 
   OpenFile file_;
 
@@ -39,6 +43,11 @@ class FileBackedDevice : public Device {
 
   std::atomic<uint64_t> size_bytes_;
 };
+
+// Returns kResourceExhausted if the process may not write so far into a file (RLIMIT_FSIZE). Beyond the limit the kernel sends
+// SIGXFSZ, which ends the process unless the process ignores the signal. So nothing is tried there. The threads of a store
+// block the signal, in case somebody lowers the limit after the check.
+absl::Status CheckFileLimit(const std::string& what, uint64_t end_bytes);
 
 // Reads the size of an open file or block device, in whole blocks. Returns the error of the system.
 absl::StatusOr<uint64_t> SizeOfFile(int fd, const DeviceInfo& info);

@@ -36,7 +36,8 @@ namespace {
 constexpr std::chrono::milliseconds kLockPollInterval(10);
 
 absl::Status ErrnoStatus(int error, const std::string& what) {
-  const std::string message = absl::StrCat(what, ": ", std::strerror(error));
+  const char* const limit = error == EMFILE ? " (RLIMIT_NOFILE, ulimit -n)" : "";
+  const std::string message = absl::StrCat(what, ": ", std::strerror(error), limit);
   if (error == EROFS) return absl::PermissionDeniedError(message);
   return absl::Status(absl::ErrnoToStatusCode(error), message);
 }
@@ -197,9 +198,13 @@ absl::StatusOr<std::unique_ptr<Device>> OpenFileDevice(const std::string& path,
   info.beside_owner = opened->beside_owner;
   info.may_cache_writes = OnBtrfs(opened->file.fd());
   ASSIGN_OR_RETURN(info.size_bytes, SizeOfFile(opened->file.fd(), info));
-  if (info.block_device) RETURN_IF_ERROR(CheckBlockDevice(opened->file.fd(), info));
+  if (info.block_device) {
+    RETURN_IF_ERROR(CheckBlockDevice(opened->file.fd(), info));
+  } else if (!info.read_only) {
+    RETURN_IF_ERROR(CheckFileLimit(absl::StrCat(path, ": has ", info.size_bytes, " bytes"), info.size_bytes));
+  }
 
-  AtomicFacts facts = GatherAtomicFacts(opened->file.fd(), path);
+  ASSIGN_OR_RETURN(AtomicFacts facts, GatherAtomicFacts(opened->file.fd(), path));
   facts.stated_unit_bytes = options.stated_unit_bytes;
   absl::StatusOr<AtomicVerdict> verdict = DecideAtomicLimits(facts);
   if (!verdict.ok()) return verdict.status();
@@ -214,9 +219,7 @@ absl::StatusOr<std::unique_ptr<Device>> OpenFileDevice(const std::string& path,
   } else {
     absl::StatusOr<std::unique_ptr<Device>> device = UringDevice::Create(opened->file, info);
     if (device.ok() || !absl::IsUnavailable(device.status())) return device;
-    info.engine_reason =
-        absl::StrCat(std::string(device.status().message()),
-                     " (a container's seccomp profile or the sysctl kernel.io_uring_disabled may forbid it)");
+    info.engine_reason = std::string(device.status().message());
   }
   return std::make_unique<SyscallDevice>(std::move(opened->file), std::move(info));
 }
@@ -224,7 +227,9 @@ absl::StatusOr<std::unique_ptr<Device>> OpenFileDevice(const std::string& path,
 absl::Status CreateStoreFile(const std::string& path) {
   OpenFile file(open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
   if (!file.is_open()) return ErrnoStatus(errno, absl::StrCat(path, ": cannot be created"));
-  return SyncDirectoryOf(path);
+  const absl::Status synced = SyncDirectoryOf(path);
+  if (!synced.ok()) unlink(path.c_str());
+  return synced;
 }
 
 absl::StatusOr<uint64_t> SizeOfFileSystem(const std::string& path) {

@@ -259,7 +259,7 @@ void IoPump::KeepWrites(std::vector<IoRequest*>* completed) {
         std::find_if(kept_.begin(), kept_.end(), [&](const Kept& k) { return k.request == request; });
     kept_sent_ -= kept != kept_.end();
     const bool only_own_error =
-        !request->durable || !device_.info().may_cache_writes || cached_.all_flushed();
+        !request->durable || request->untried || !device_.info().may_cache_writes || cached_.all_flushed();
     if (request->optional || !FoundNoSpace(*request, direct_io) || !only_own_error) {
       if (kept != kept_.end()) kept_.erase(kept);
       return false;
@@ -315,11 +315,9 @@ void IoPump::GiveUpKeptWrites() {
 
 absl::Status IoPump::CheckSpaceBelow() const {
   if (kept_.empty()) return absl::OkStatus();
-  return absl::ResourceExhaustedError(
-      absl::StrCat(device_.info().path,
-                   ": the file system has no space, even to overwrite; nothing is changed until "
-                   "there is room: ",
-                   why_kept_));
+  return absl::ResourceExhaustedError(absl::StrCat(
+      device_.info().path,
+      ": there is no space below, even to overwrite; nothing is changed until there is room: ", why_kept_));
 }
 
 absl::Status IoPump::TrySpaceBelow(Lock& lock) {

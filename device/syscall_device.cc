@@ -13,17 +13,18 @@ SyscallDevice::SyscallDevice(OpenFile file, DeviceInfo info) : FileBackedDevice(
 }
 
 void SyscallDevice::Execute(IoRequest* request) {
-  request->status = CheckRequest(info_, size_bytes(), *request);
-  if (!request->status.ok()) return;
+  if (!Check(request)) return;
   if (request->op == IoOp::kFlush || request->durable) return MakeDurable(request);
-  CarryOut(request);
+  Transfer transfer(&info_, request);
+  CarryOut(&transfer);
 }
 
 void SyscallDevice::MakeDurable(IoRequest* request) {
   const MutexLock lock(flush_mu_);
   request->status = flush_failed_;
   if (!flush_failed_.ok()) return;
-  CarryOut(request);
+  Transfer transfer(&info_, request);
+  CarryOut(&transfer);
   if (LosesCachedWrites(*request) && !FoundNoSpace(*request, info_.direct_io))
     flush_failed_ = request->status;
 }

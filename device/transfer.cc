@@ -31,20 +31,20 @@ const char* OpName(IoOp op) {
   return "request";
 }
 
-std::string Describe(const DeviceInfo& info, const IoRequest& request) {
-  if (request.op == IoOp::kFlush) return absl::StrCat(info.path, ": flush");
-  return absl::StrCat(info.path, ": ", OpName(request.op), " of ", request.length_bytes(),
-                      " bytes at offset ", request.offset_bytes);
-}
-
 bool BlockAligned(uint64_t value) { return value % kBlockBytes == 0; }
 
 [[noreturn]] void AbortOnMisuse(const DeviceInfo& info, const IoRequest& request, const char* what) {
-  std::fprintf(stderr, "untorn: %s: %s\n", Describe(info, request).c_str(), what);
+  std::fprintf(stderr, "untorn: %s: %s\n", DescribeRequest(info, request).c_str(), what);
   std::abort();
 }
 
 }  // namespace
+
+std::string DescribeRequest(const DeviceInfo& info, const IoRequest& request) {
+  if (request.op == IoOp::kFlush) return absl::StrCat(info.path, ": flush");
+  return absl::StrCat(info.path, ": ", OpName(request.op), " of ", request.length_bytes(),
+                      " bytes at offset ", request.offset_bytes);
+}
 
 bool WithinAtomicLimits(const AtomicLimits& limits, ByteRange range) {
   if (!limits.usable() || !std::has_single_bit(range.length_bytes)) return false;
@@ -71,19 +71,20 @@ absl::Status CheckRequest(const DeviceInfo& info, uint64_t size_bytes, const IoR
   if (request.offset_bytes > size_bytes || length_bytes > size_bytes - request.offset_bytes) {
     // A pointer that leads there is damaged.
     const auto code = request.op == IoOp::kRead ? absl::StatusCode::kDataLoss : absl::StatusCode::kOutOfRange;
-    return absl::Status(code, absl::StrCat(Describe(info, request), ": the device ends at ", size_bytes));
+    return absl::Status(code,
+                        absl::StrCat(DescribeRequest(info, request), ": the device ends at ", size_bytes));
   }
   if (request.op != IoOp::kAtomicWrite) return absl::OkStatus();
   if (!WithinAtomicLimits(info.atomic, {request.offset_bytes, length_bytes})) {
     return absl::UnimplementedError(
-        absl::StrCat(Describe(info, request), ": outside the device's atomic limits (source ",
+        absl::StrCat(DescribeRequest(info, request), ": outside the device's atomic limits (source ",
                      AtomicSourceName(info.atomic.source), ", unit ", info.atomic.unit_min_bytes, " to ",
                      info.atomic.unit_max_bytes, " bytes, boundary ", info.atomic.boundary_bytes, ")"));
   }
   // RWF_ATOMIC takes one iovec; without it, one system call's list is the most that stays together.
   const size_t iov_max = info.atomic.source == AtomicSource::kHardware ? 1 : IOV_MAX;
   if (request.iov.size() > iov_max) {
-    return absl::UnimplementedError(absl::StrCat(Describe(info, request), ": ", request.iov.size(),
+    return absl::UnimplementedError(absl::StrCat(DescribeRequest(info, request), ": ", request.iov.size(),
                                                  " buffers, where an atomic write may have ", iov_max));
   }
   return absl::OkStatus();
@@ -115,6 +116,8 @@ bool Transfer::Finished(int64_t result) {
   if (result == -EINTR || result == -EAGAIN || result == -ECANCELED) return false;
   if (result < 0) {
     request_->status = ErrorStatus(static_cast<int>(-result));
+    // Somebody has lowered RLIMIT_FSIZE since the request was checked.
+    request_->untried = result == -EFBIG;
     return true;
   }
   if (request_->op == IoOp::kFlush) {
@@ -123,8 +126,8 @@ bool Transfer::Finished(int64_t result) {
   }
   const uint64_t transferred_bytes = static_cast<uint64_t>(result);
   if (request_->op == IoOp::kAtomicWrite && transferred_bytes != length_bytes_) {
-    request_->status = absl::InternalError(
-        absl::StrCat(Describe(*info_, *request_), ": only ", transferred_bytes, " bytes were written"));
+    request_->status = absl::InternalError(absl::StrCat(DescribeRequest(*info_, *request_), ": only ",
+                                                        transferred_bytes, " bytes were written"));
     return true;
   }
   // Direct I/O continues at a block only; the part of a block that did get through is sent again.
@@ -135,14 +138,14 @@ bool Transfer::Finished(int64_t result) {
     return true;
   }
   if (progress_bytes > 0) return false;
-  const std::string what = absl::StrCat(Describe(*info_, *request_), ": ended after ",
+  const std::string what = absl::StrCat(DescribeRequest(*info_, *request_), ": ended after ",
                                         done_bytes_ + transferred_bytes, " bytes; was the file cut short?");
   request_->status = request_->op == IoOp::kRead ? absl::DataLossError(what) : absl::InternalError(what);
   return true;
 }
 
 absl::Status Transfer::ErrorStatus(int error) const {
-  const std::string what = absl::StrCat(Describe(*info_, *request_), ": ", std::strerror(error));
+  const std::string what = absl::StrCat(DescribeRequest(*info_, *request_), ": ", std::strerror(error));
   switch (request_->op) {
     case IoOp::kRead:
       // The memory that the caller gave.
@@ -156,6 +159,7 @@ absl::Status Transfer::ErrorStatus(int error) const {
     case IoOp::kFlush:
       break;
   }
+  if (error == EFBIG) return absl::ResourceExhaustedError(absl::StrCat(what, " (RLIMIT_FSIZE, ulimit -f)"));
   if (error == ENOSPC || error == EDQUOT) return absl::ResourceExhaustedError(what);
   return absl::InternalError(what);
 }

@@ -6,6 +6,7 @@
 #include <sys/uio.h>
 
 #include <cstdint>
+#include <string>
 
 #include "absl/container/inlined_vector.h"
 #include "absl/status/status.h"
@@ -14,6 +15,9 @@
 #include "device/device.h"
 
 namespace untorn {
+
+// Says which request of which device it is, for a message.
+std::string DescribeRequest(const DeviceInfo& info, const IoRequest& request);
 
 // True if the device keeps a write of this range whole.
 bool WithinAtomicLimits(const AtomicLimits& limits, ByteRange range);

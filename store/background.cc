@@ -1,5 +1,7 @@
 #include "store/background.h"
 
+#include <signal.h>
+
 #include <algorithm>
 #include <chrono>
 #include <system_error>
@@ -14,6 +16,24 @@ namespace {
 
 constexpr std::chrono::milliseconds kWakeInterval(500);  // the two threads look for work at least this often
 constexpr int kWorkersMax = 4;                           // threads of the pool
+
+// A thread that is started while it lives leaves the process's signals to the threads of the host. A handler of the host may
+// rely on the host's threads, and the host may wait for a signal that it has blocked only in these. SIGXFSZ of a write that is
+// under way when somebody lowers RLIMIT_FSIZE ends nothing then. What a thread brings about by an error of its own is left.
+class SignalsBlocked {
+ public:
+  SignalsBlocked() {
+    sigset_t signals;
+    sigfillset(&signals);
+    for (int own : {SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGPROF, SIGSEGV, SIGSYS, SIGTRAP})
+      sigdelset(&signals, own);
+    pthread_sigmask(SIG_BLOCK, &signals, &before_);
+  }
+  ~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+
+ private:
+  sigset_t before_;
+};
 
 }  // namespace
 
@@ -31,6 +51,7 @@ Background::Background(std::mutex& mu, const Parts& parts, Committer& committer,
 
 // The standard library tells by an exception that a thread cannot be started.
 absl::Status Background::StartThread(void (Background::*loop)()) {
+  const SignalsBlocked blocked;
   try {
     threads_.emplace_back([this, loop] { (this->*loop)(); });
   } catch (const std::system_error& error) {

@@ -33,8 +33,10 @@ bool CacheLimit::DueAfterRead(uint64_t read_bytes) {
 
 void CacheLimit::Update(uint64_t used_bytes) {
   if (!fits_machine_) return;
+  const std::optional<uint64_t> available = available_();
+  if (!available) return;  // The process may have no descriptor left to look with.
   const uint64_t now = std::min(page_bytes(), used_bytes);
-  const uint64_t fits = (used_bytes + available_().value_or(0)) / kShare;
+  const uint64_t fits = (used_bytes + *available) / kShare;
   const uint64_t lowest = now - std::min(now, std::max(now / 8, kFallBytes));
   bytes_.store(std::max({fits, lowest, least_bytes_}), std::memory_order_relaxed);
 }

@@ -1,6 +1,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <cstdio>
 #include <exception>
 #include <iterator>
@@ -15,6 +16,8 @@ int main(int argc, char* argv[]) {
   for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
     if (fcntl(stream, F_GETFD) < 0) (void)open("/dev/null", stream == STDIN_FILENO ? O_WRONLY : O_RDONLY);
   }
+  // A file beyond RLIMIT_FSIZE is an error like others.
+  std::signal(SIGXFSZ, SIG_IGN);
   std::vector<untorn::tools::Command> commands;
   for (auto& group :
        {untorn::tools::StoreCommands(), untorn::tools::TopCommands(), untorn::tools::ObjectCommands(),

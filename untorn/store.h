@@ -29,9 +29,10 @@
 //   kInvalidArgument     an argument is out of range; nothing was done
 //   kAborted             beside an owner (Store::Refresh): the state that is read is not kept any more, because its owner
 //                        has needed the space or has ended; refresh the store
-//   kResourceExhausted   the file system below has no space, even to overwrite (docs/decisions/031). A change was not
-//                        made. What a sync was to cover is accepted, and not durable yet. Or the process can get no more
-//                        memory (docs/decisions/037): nothing was begun, and the store goes on when there is memory.
+//   kResourceExhausted   the file system below has no space, even to overwrite (docs/decisions/031), or the process may not
+//                        write there any more (RLIMIT_FSIZE). A change was not made. What a sync was to cover is accepted,
+//                        and not durable yet. Or the process can get no more memory (docs/decisions/037): nothing was begun,
+//                        and the store goes on when there is memory.
 //   kUnavailable         for the same reason, the change is accepted, and not durable yet; from changes with kSync
 // While there is no space, a checkpoint and changes that return only when they are durable wait if they have begun.
 //
@@ -205,7 +206,8 @@ class Store {
   //  kAlreadyExists       the file exists, or the device holds something recognisable, without options.force;
   //                       the message says what
   //  kInvalidArgument     the size is too small or too large
-  //  kResourceExhausted   the file system below has no space
+  //  kResourceExhausted   the file system below has no space, or the process has no descriptor left, or may not write so
+  //                       large a file (RLIMIT_FSIZE)
   static absl::Status Create(const std::string& path, const CreateOptions& options);
 
   // Opens a store, and recovers what was durable. Open reads the superblocks and the log, and nothing that
@@ -219,6 +221,7 @@ class Store {
   //  kUnimplemented       the store has another format version, or feature bits that this library does not
   //                       know
   //  kDataLoss            the store is cut short, or damaged beyond use
+  //  kResourceExhausted   the process has no thread or descriptor left, or may not write so large a file (RLIMIT_FSIZE)
   static absl::StatusOr<std::unique_ptr<Store>> Open(const std::string& path, const OpenOptions& options);
 
   // Closes the store as Close() does, if it is still open. An error goes to the log callback. Waits for

@@ -132,7 +132,7 @@ TEST(AtomicLimitsTest, FactsOfAFileAgreeWithItsOpenMode) {
   const std::string path = testing::TempDir() + "/untorn_facts";
   const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
   ASSERT_GE(fd, 0);
-  const AtomicFacts facts = GatherAtomicFacts(fd, path);
+  const AtomicFacts facts = GatherAtomicFacts(fd, path).value();
   EXPECT_FALSE(facts.block_device);
   EXPECT_FALSE(facts.direct_io);
   EXPECT_EQ(facts.path, path);

@@ -1,5 +1,6 @@
 // One suite over every Device: what device.h promises, whatever is behind it.
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <atomic>
@@ -53,6 +54,35 @@ TEST_P(DeviceConformanceTest, UnwrittenBlocksReadAsZeros) {
   AlignedBuffer buffer = Filled(8192, 'x');
   ASSERT_TRUE(Do(IoOp::kRead, kDeviceBytes - 8192, buffer).ok());
   EXPECT_TRUE(AllAre(buffer, 0));
+}
+
+// Beyond the limit of the process the kernel sends SIGXFSZ, which would end this test.
+TEST_P(DeviceConformanceTest, WriteBeyondTheFileSizeLimitIsNotTriedAndLosesNothing) {
+  if (GetParam() == DeviceKind::kMemory) GTEST_SKIP() << "no file";
+  AlignedBuffer a = Filled(8192, 'a');
+  struct rlimit before;
+  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
+  const struct rlimit limit = {4 * kBlockBytes + 1, before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &limit), 0);
+  for (const bool durable : {false, true}) {
+    for (const uint64_t offset : {3 * kBlockBytes, 4 * kBlockBytes, 5 * kBlockBytes}) {
+      IoRequest request = Request(IoOp::kWrite, offset, a);
+      request.durable = durable;
+      const absl::Status status = Execute(*device_, &request);
+      EXPECT_TRUE(absl::IsResourceExhausted(status)) << status;
+      EXPECT_TRUE(request.untried);
+      EXPECT_TRUE(FoundNoSpace(request, device_->info().direct_io));
+      EXPECT_FALSE(LosesCachedWrites(request));
+    }
+    IoRequest within = Request(IoOp::kWrite, 2 * kBlockBytes, a);
+    within.durable = durable;
+    EXPECT_TRUE(Execute(*device_, &within).ok()) << within.status;
+    EXPECT_FALSE(within.untried);
+  }
+  EXPECT_TRUE(absl::IsResourceExhausted(device_->Extend(kDeviceBytes + kBlockBytes)));
+  EXPECT_TRUE(FlushBlocking(*device_).ok());
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &before), 0);
+  EXPECT_TRUE(Do(IoOp::kWrite, 4 * kBlockBytes, a).ok());
 }
 
 TEST_P(DeviceConformanceTest, ReadReturnsWhatWasWritten) {

@@ -33,7 +33,10 @@ TEST(CacheLimitTest, FitsAQuarterOfWhatThePagesHaveAndWhatThereIs) {
 TEST(CacheLimitTest, FallsInStepsDownToTheLeastAndRisesAgain) {
   std::optional<uint64_t> available = 8 * kGiB;
   CacheLimit limit(64 * kMiB, true, [&] { return available; });
-  available = std::nullopt;  // as if there were none
+  available = std::nullopt;  // as where no descriptor is left to look with
+  limit.Update(kGiB);
+  EXPECT_EQ(limit.page_bytes(), 2 * kGiB);
+  available = 0;
   // The pages have half of what they may.
   uint64_t used = kGiB;
   int steps = 0;

@@ -1,10 +1,14 @@
 // An embedded library never ends its host: what the surroundings refuse is an error of the call, and the host goes on.
 #include <gtest/gtest.h>
 #include <pthread.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <cstdio>
+#include <filesystem>
+#include <fstream>
 #include <string>
 #include <vector>
 
@@ -93,6 +97,26 @@ TEST_F(SurroundingsTest, AnIdleWriterNoticesThatItsFileIsCutShort) {
   absl::Status status;
   while (status.ok()) status = object.Write(0, Stamped(2, 4096));  // until the store has looked
   EXPECT_NE(status.message().find("cut it short"), std::string::npos) << status;
+}
+
+// A signal of the host may be one that the host's own threads wait for, or that ends a process.
+TEST_F(SurroundingsTest, TheThreadsOfAStoreTakeNoSignalsOfTheProcess) {
+  auto store = Store::Open(path_, {});
+  ASSERT_TRUE(IsOk(store));
+  int taken = 0, blocking = 0;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/task")) {
+    const pid_t thread = std::stoi(entry.path().filename());
+    if (thread == gettid()) continue;
+    std::ifstream status(entry.path() / "status");
+    for (std::string line; std::getline(status, line);) {
+      if (line.rfind("SigBlk:", 0) != 0) continue;
+      const uint64_t blocked = std::stoull(line.substr(7), nullptr, 16);
+      ++((blocked >> (SIGTERM - 1) & blocked >> (SIGXFSZ - 1) & 1) == 0 ? taken : blocking);
+    }
+  }
+  EXPECT_EQ(taken, 0);
+  EXPECT_GE(blocking, 2);
+  EXPECT_TRUE(IsOk((*store)->Close()));
 }
 
 }  // namespace
