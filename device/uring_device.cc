@@ -3,9 +3,9 @@
 #include <sched.h>
 
 #include <cerrno>
-#include <cstdio>
-#include <cstdlib>
+#include <chrono>
 #include <cstring>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -16,9 +16,20 @@ namespace {
 constexpr int kRegisteredFile = 0;
 constexpr unsigned kReapBatch = 64;
 
-[[noreturn]] void AbortOnRingError(const char* call, int error) {
-  std::fprintf(stderr, "untorn: %s: %s\n", call, std::strerror(error));
-  std::abort();
+// A thread that waits looks this often whether another one has found that the kernel refuses. That thread cannot wake it.
+constexpr __kernel_timespec kLookInterval = {.tv_sec = 1, .tv_nsec = 0};
+constexpr std::chrono::milliseconds kPollInterval(1);
+
+std::string Refusal(const char* what, int error) {
+  const char* hint = "";
+  if (error == EPERM || error == ENOSYS || error == EACCES) {
+    hint = " (a container's seccomp profile or the sysctl kernel.io_uring_disabled may forbid it)";
+  } else if (error == EMFILE || error == ENFILE) {
+    hint = " (RLIMIT_NOFILE, ulimit -n)";
+  } else if (error == ENOMEM) {
+    hint = " (RLIMIT_MEMLOCK, or the memory of the cgroup)";
+  }
+  return absl::StrCat(what, ": ", std::strerror(error), hint);
 }
 
 }  // namespace
@@ -30,13 +41,18 @@ absl::StatusOr<std::unique_ptr<Device>> UringDevice::Create(OpenFile& file, cons
   int error = io_uring_queue_init(kRingDepth, &device->ring_, 0);
   if (error < 0) {
     device->ring_.ring_fd = -1;
-    return absl::UnavailableError(absl::StrCat("io_uring is not available: ", std::strerror(-error)));
+    return absl::UnavailableError(Refusal("io_uring is not available", -error));
   }
+  if ((device->ring_.features & IORING_FEAT_EXT_ARG) == 0)
+    return absl::UnavailableError("io_uring cannot wait for a limited time here; Linux 5.11 can");
   const int fd = file.fd();
   error = io_uring_register_files(&device->ring_, &fd, 1);
   if (error < 0) {
-    return absl::UnavailableError(absl::StrCat("io_uring does not take the file: ", std::strerror(-error)));
+    return absl::UnavailableError(Refusal("io_uring does not take the file", -error));
   }
+  // A filter of system calls may allow a ring to be made, and refuse the call that makes it work.
+  error = device->TryRing();
+  if (error != 0) return absl::UnavailableError(Refusal("io_uring does no work", error));
   device->file_ = std::move(file);
   return device;
 }
@@ -53,6 +69,28 @@ UringDevice::~UringDevice() {
   io_uring_unregister_files(&ring_);
   io_uring_queue_exit(&ring_);
   file_.Unlock();
+}
+
+int UringDevice::TryRing() {
+  io_uring_prep_nop(io_uring_get_sqe(&ring_));
+  int result = 0;
+  do result = io_uring_submit_and_wait(&ring_, 1);
+  while (result == -EINTR || result == -EAGAIN);
+  io_uring_cqe* done = nullptr;
+  if (result < 0) return -result;
+  if (io_uring_peek_cqe(&ring_, &done) != 0) return EIO;
+  io_uring_cqe_seen(&ring_, done);
+  return 0;
+}
+
+void UringDevice::LoseRing(int error) {
+  int none = 0;
+  lost_error_.compare_exchange_strong(none, error);
+}
+
+std::string UringDevice::engine_lost() const {
+  const int error = lost_error_;
+  return error == 0 ? "" : Refusal("io_uring has stopped to work", error);
 }
 
 UringDevice::Operation* UringDevice::NewOperation() {
@@ -92,6 +130,7 @@ void UringDevice::Prepare(io_uring_sqe* sqe, Operation* operation) {
 }
 
 void UringDevice::FillRing() {
+  if (lost_error_ != 0) return;
   while (!backlog_.empty() && in_ring_ < kRingDepth) {
     // Never null: what was prepared before has been submitted, and the queue holds kRingDepth.
     io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
@@ -108,18 +147,44 @@ void UringDevice::FillRing() {
       sched_yield();
       continue;
     }
-    if (result < 0) AbortOnRingError("io_uring_enter", -result);
+    if (result >= 0) continue;
+    LoseRing(-result);
+    return TakeBack();
   }
+}
+
+void UringDevice::TakeBack() {
+  const unsigned left = io_uring_sq_ready(&ring_), end = ring_.sq.sqe_tail;
+  for (unsigned at = end; at != end - left; --at) {
+    const io_uring_sqe& sqe = ring_.sq.sqes[(at - 1) & ring_.sq.ring_mask];
+    backlog_.push_front(reinterpret_cast<Operation*>(sqe.user_data));
+  }
+  in_ring_ -= left;
+}
+
+void UringDevice::CarryOutBacklog(std::vector<IoRequest*>* completed) {
+  std::deque<Operation*> backlog;
+  {
+    const MutexLock lock(mu_);
+    if (in_ring_ > 0) return;
+    backlog.swap(backlog_);
+  }
+  for (Operation* operation : backlog) {
+    if (operation->transfer.has_value()) CarryOut(&*operation->transfer);
+    completed->push_back(operation->request);
+  }
+  const MutexLock lock(mu_);
+  unused_operations_.insert(unused_operations_.end(), backlog.begin(), backlog.end());
 }
 
 void UringDevice::Submit(absl::Span<IoRequest* const> requests) {
   const MutexLock lock(mu_);
   for (IoRequest* request : requests) {
-    request->status = CheckRequest(info_, size_bytes(), *request);
+    const bool passed = Check(request);
     Operation* operation = NewOperation();
     operation->request = request;
     operation->transfer.reset();
-    if (request->status.ok()) operation->transfer.emplace(&info_, request);
+    if (passed) operation->transfer.emplace(&info_, request);
     backlog_.push_back(operation);
   }
   FillRing();
@@ -128,11 +193,16 @@ void UringDevice::Submit(absl::Span<IoRequest* const> requests) {
 void UringDevice::Reap(bool wait, std::vector<IoRequest*>* completed) {
   const size_t completed_before = completed->size();
   do {
-    if (wait) {
+    if (wait && lost_error_ == 0) {
       io_uring_cqe* first = nullptr;
-      const int error = io_uring_wait_cqe(&ring_, &first);
+      __kernel_timespec interval = kLookInterval;
+      const int error = io_uring_wait_cqe_timeout(&ring_, &first, &interval);
       if (error == -EINTR || error == -EAGAIN) continue;
-      if (error < 0) AbortOnRingError("io_uring_wait_cqe", -error);
+      if (error < 0 && error != -ETIME) LoseRing(-error);
+    }
+    if (lost_error_ != 0) {
+      CarryOutBacklog(completed);
+      if (wait && completed->size() == completed_before) std::this_thread::sleep_for(kPollInterval);
     }
     io_uring_cqe* cqes[kReapBatch];
     const unsigned count = io_uring_peek_batch_cqe(&ring_, cqes, kReapBatch);
