@@ -115,6 +115,12 @@ absl::StatusOr<AtomicVerdict> DecideStated(const AtomicFacts& facts) {
                     .unit_min_bytes = kBlockBytes,
                     .unit_max_bytes = static_cast<uint32_t>(unit)};
   verdict.note = absl::StrCat("stated by the operator: up to ", unit, " bytes");
+  if (!facts.not_in_place.empty()) {
+    verdict.warning =
+        absl::StrCat("a stated atomic unit may be worth nothing here: ", facts.not_in_place,
+                     ", and what the disk keeps whole says nothing about it; a crash may tear writes");
+    absl::StrAppend(&verdict.note, "; ", verdict.warning);
+  }
   return verdict;
 }
 
@@ -153,6 +159,7 @@ absl::StatusOr<AtomicFacts> GatherAtomicFacts(int fd, const std::string& path) {
 }
 
 std::string DurableWriteNote(const AtomicFacts& facts) {
+  if (facts.in_memory) return "the file system is in memory, and ends with the machine";
   switch (facts.disk_cache) {
     case AtomicFacts::Cache::kUnknown:
       return "nothing is known of the cache of the disk below, which the kernel flushes if there is one";

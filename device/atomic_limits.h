@@ -36,12 +36,17 @@ struct AtomicFacts {
   enum class Cache { kUnknown, kNone, kVolatile, kVolatileWithFua };
   Cache disk_cache = Cache::kUnknown;
 
+  bool in_memory = false;  // the file system below has no disk
+
   uint64_t stated_unit_bytes = 0;  // the operator's word; 0: none
+  // Why an overwrite may not go to the place of the old blocks; empty if nothing tells so.
+  std::string not_in_place;
 };
 
 struct AtomicVerdict {
   AtomicLimits limits;
-  std::string note;  // where the limits come from, or why there are none, for an operator
+  std::string note;     // where the limits come from, or why there are none, for an operator
+  std::string warning;  // why the operator's word may be worth nothing; empty if nothing tells so
 };
 
 // `fd` must be open, and the caller keeps it.

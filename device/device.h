@@ -65,6 +65,8 @@ struct DeviceInfo {
   std::string engine_reason;  // tells an operator why the engine is not the best one; empty if it is
   std::string durable_note;   // what a durable write is, in words
   bool direct_io = false;     // O_DIRECT
+  std::string
+      direct_io_note;  // why it is not, or what it is worth here, and what follows; empty if there is nothing to say
   // True if the file system may take writes through the page cache all the same.
   bool may_cache_writes = false;
   bool block_device = false;
@@ -80,6 +82,7 @@ struct DeviceInfo {
   uint64_t size_bytes = 0;   // when the device was opened; Device::size_bytes() has the present size
   AtomicLimits atomic;       // the writes that may go in place
   std::string atomic_note;   // where the limits come from, or why there are none
+  std::string warning;  // what an operator must know when the device is opened; empty if there is nothing
 };
 
 enum class IoOp : uint8_t { kRead, kWrite, kAtomicWrite, kFlush };

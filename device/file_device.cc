@@ -3,12 +3,10 @@
 #include <blkid/blkid.h>
 #include <fcntl.h>
 #include <linux/fs.h>
-#include <linux/magic.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -25,6 +23,7 @@
 #include "base/status_macros.h"
 #include "device/atomic_limits.h"
 #include "device/file_backed_device.h"
+#include "device/file_system.h"
 #include "device/lock_holder.h"
 #include "device/open_file.h"
 #include "device/syscall_device.h"
@@ -34,18 +33,27 @@ namespace untorn {
 namespace {
 
 constexpr std::chrono::milliseconds kLockPollInterval(10);
+constexpr char kReadOnlyHint[] = "; a store there can be opened read-only";
 
 absl::Status ErrnoStatus(int error, const std::string& what) {
   const char* const limit = error == EMFILE ? " (RLIMIT_NOFILE, ulimit -n)" : "";
   const std::string message = absl::StrCat(what, ": ", std::strerror(error), limit);
-  if (error == EROFS) return absl::PermissionDeniedError(message);
+  if (error == EROFS) return absl::PermissionDeniedError(message + kReadOnlyHint);
   return absl::Status(absl::ErrnoToStatusCode(error), message);
 }
 
-// Since Linux 6.14 btrfs takes writes with O_DIRECT through the page cache if it keeps checksums of the file.
-bool OnBtrfs(int fd) {
-  struct statfs fs;
-  return fstatfs(fd, &fs) == 0 && fs.f_type == BTRFS_SUPER_MAGIC;
+// Says what follows from how direct I/O is done here.
+std::string DirectIoNote(bool direct_io, const FileSystem& file_system) {
+  if (!direct_io) {
+    return "the file system refuses it, so data passes through the page cache, and nothing is overwritten in "
+           "place";
+  }
+  if (file_system.may_cache_writes) {
+    return absl::StrCat(
+        "but ", file_system.name,
+        " may take writes through the page cache, if it keeps checksums of the file (no chattr +C)");
+  }
+  return file_system.in_memory ? "but the file system is in memory" : "";
 }
 
 struct DirectOpen {
@@ -158,7 +166,8 @@ absl::Status CheckBlockDevice(int fd, const DeviceInfo& info) {
   }
   int write_protected = 0;
   if (!info.read_only && ioctl(fd, BLKROGET, &write_protected) == 0 && write_protected != 0) {
-    return absl::PermissionDeniedError(absl::StrCat(info.path, ": the block device is write-protected"));
+    return absl::PermissionDeniedError(
+        absl::StrCat(info.path, ": the block device is write-protected", kReadOnlyHint));
   }
   return absl::OkStatus();
 }
@@ -196,7 +205,9 @@ absl::StatusOr<std::unique_ptr<Device>> OpenFileDevice(const std::string& path,
   info.needs_preparing = !info.block_device;
   info.direct_io = opened->buffered_reason.empty();
   info.beside_owner = opened->beside_owner;
-  info.may_cache_writes = OnBtrfs(opened->file.fd());
+  const FileSystem file_system = info.block_device ? FileSystem() : FileSystemOf(opened->file.fd());
+  info.may_cache_writes = file_system.may_cache_writes;
+  info.direct_io_note = DirectIoNote(info.direct_io, file_system);
   ASSIGN_OR_RETURN(info.size_bytes, SizeOfFile(opened->file.fd(), info));
   if (info.block_device) {
     RETURN_IF_ERROR(CheckBlockDevice(opened->file.fd(), info));
@@ -205,11 +216,18 @@ absl::StatusOr<std::unique_ptr<Device>> OpenFileDevice(const std::string& path,
   }
 
   ASSIGN_OR_RETURN(AtomicFacts facts, GatherAtomicFacts(opened->file.fd(), path));
+  facts.in_memory = file_system.in_memory;
   facts.stated_unit_bytes = options.stated_unit_bytes;
+  facts.not_in_place = file_system.not_in_place;
+  if (facts.stated_unit_bytes != 0 && facts.not_in_place.empty() && !info.block_device &&
+      SharesBlocks(opened->file.fd()))
+    facts.not_in_place =
+        "the file shares blocks with other files (reflinks), so an overwrite of these goes elsewhere";
   absl::StatusOr<AtomicVerdict> verdict = DecideAtomicLimits(facts);
   if (!verdict.ok()) return verdict.status();
   info.atomic = verdict->limits;
   info.atomic_note = verdict->note;
+  info.warning = verdict->warning;
   info.durable_note = DurableWriteNote(facts);
 
   if (!info.direct_io) {

@@ -88,6 +88,7 @@ Json InfoJson(const StoreInfo& info) {
           {"engine_reason", info.engine_reason},
           {"durable_road", info.durable_road},
           {"direct_io", info.direct_io},
+          {"direct_io_note", info.direct_io_note},
           {"atomic_source", info.atomic_source},
           {"atomic_note", info.atomic_note},
           {"atomic_unit_min_bytes", info.atomic_unit_min_bytes},

@@ -150,7 +150,8 @@ std::string InfoText(const StoreInfo& info) {
   out += Line("atomic support", info.atomic_note);
   out += Line("engine", info.engine);
   if (!info.engine_reason.empty()) out += Line("", info.engine_reason);
-  out += Line("direct I/O", info.direct_io ? "yes" : "no");
+  out += Line("direct I/O", absl::StrCat(info.direct_io ? "yes" : "no",
+                                         info.direct_io_note.empty() ? "" : ": ", info.direct_io_note));
   out += Line("durable commit", info.durable_road);
   if (info.beside_owner)
     out += Line("open elsewhere", "for writing; what is read here is a state of the store");

@@ -77,8 +77,9 @@ struct OpenOptions {
   bool read_only = false;
   WritePolicy policy = WritePolicy::kAutomatic;
   // Is the operator's word that the device keeps whole any aligned write of a power of two bytes, up to this
-  // size. The kernel does not report so. If the word is wrong, a crash may tear writes. 0 relies on the
-  // kernel's report.
+  // size. The kernel does not report so. If the word is wrong, a crash may tear writes. So it may on a file
+  // system that copies on write, since the disk then overwrites nothing. Opening a store there logs a warning.
+  // 0 relies on the kernel's report.
   uint64_t stated_atomic_unit_bytes = 0;
   // Limits the memory for cached data and metadata. Must be at least 4 MiB. The page cache has 7/8, and tree
   // nodes have 1/8. Half of the page cache may be dirty. With 0, the cache fits the machine: dirty data is limited as
@@ -158,6 +159,8 @@ struct StoreInfo {
   std::string engine_reason;  // why the engine is not the best one; empty if it is
   std::string durable_road;   // how a commit that is alone becomes durable, and why so, in words
   bool direct_io = false;
+  std::string
+      direct_io_note;  // why there is none, or what it is worth, and what follows; empty if there is nothing to say
   std::string atomic_source;  // "hardware", "file system" (which is not used), "stated", "none"
   std::string atomic_note;
   uint64_t atomic_unit_min_bytes = 0;  // of the in-place path

@@ -110,6 +110,22 @@ TEST(AtomicLimitsTest, EachCacheOfADiskIsTold) {
     facts.disk_cache = cache;
     EXPECT_NE(DurableWriteNote(facts).find(text), std::string::npos) << DurableWriteNote(facts);
   }
+  AtomicFacts in_memory;
+  in_memory.in_memory = true;
+  EXPECT_NE(DurableWriteNote(in_memory).find("ends with the machine"), std::string::npos);
+}
+
+TEST(AtomicLimitsTest, StatedUnitIsWarnedOfWhereAnOverwriteMayGoElsewhere) {
+  AtomicFacts facts = Stated(File(0, 0, 0, 0, 0), 16384);
+  EXPECT_EQ(DecideAtomicLimits(facts)->warning, "");
+  facts.not_in_place = "it copies on write";
+  const auto verdict = DecideAtomicLimits(facts);
+  ASSERT_TRUE(verdict.ok()) << verdict.status();
+  EXPECT_EQ(verdict->limits.source, AtomicSource::kStated) << "it is the operator's word";
+  for (const std::string& text : {verdict->warning, verdict->note})
+    EXPECT_NE(text.find(facts.not_in_place), std::string::npos) << text;
+  facts.stated_unit_bytes = 0;
+  EXPECT_EQ(DecideAtomicLimits(facts)->warning, "");
 }
 
 TEST(AtomicLimitsTest, UnusableStatedUnitIsRefused) {

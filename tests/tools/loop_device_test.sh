@@ -1,5 +1,6 @@
 #!/bin/bash
-# A store on a block device: a loop device, where the system lets us have one.
+# A store on a block device: a loop device, where the system lets us have one. surroundings_test.sh has devices with large
+# sectors, and such that cannot be written.
 set -u
 untorn=$(readlink -f "$1")
 work=$(mktemp -d "${TEST_TMPDIR:-/tmp}/loop.XXXXXX")
