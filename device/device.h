@@ -70,6 +70,7 @@ struct DeviceInfo {
   // True if the file system may take writes through the page cache all the same.
   bool may_cache_writes = false;
   bool block_device = false;
+  bool has_name = false;  // the file had one when it was opened
   bool read_only = false;
   // True if the device is open for reading beside an owner that has it open for writing.
   bool beside_owner = false;
@@ -159,7 +160,8 @@ class Device {
   virtual absl::Status Shorten(uint64_t) { return absl::OkStatus(); }
 
   // Returns kDataLoss if a file has fewer bytes now: somebody else has cut it. Writes behind its end would make it larger
-  // again, and nothing would tell. Any thread may call it.
+  // again, and nothing would tell. Also if somebody has removed the file, or put another one in its place: what is written
+  // would end with the process. Any thread may call it.
   virtual absl::Status CheckHolds(uint64_t) const { return absl::OkStatus(); }
 
   // ---- Locks on bytes ----

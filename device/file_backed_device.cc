@@ -109,7 +109,16 @@ absl::StatusOr<uint64_t> FileBackedDevice::SizeIfHolds(uint64_t bytes) const {
 }
 
 absl::Status FileBackedDevice::CheckHolds(uint64_t bytes) const {
-  return info_.block_device ? absl::OkStatus() : SizeIfHolds(bytes).status();
+  if (info_.block_device) return absl::OkStatus();
+  struct stat st;
+  if (info_.has_name && fstat(file_.fd(), &st) == 0 && st.st_nlink == 0) {
+    return absl::DataLossError(absl::StrCat(info_.path,
+                                            ": another program has removed the file, or put another one in "
+                                            "its place; what is written here ends with the ",
+                                            "process; while it runs, /proc/", getpid(), "/fd/", file_.fd(),
+                                            " has what was written"));
+  }
+  return SizeIfHolds(bytes).status();
 }
 
 absl::Status FileBackedDevice::Shorten(uint64_t size_bytes) {

@@ -203,6 +203,7 @@ absl::StatusOr<std::unique_ptr<Device>> OpenFileDevice(const std::string& path,
   info.read_only = options.read_only;
   info.block_device = S_ISBLK(st.st_mode);
   info.needs_preparing = !info.block_device;
+  info.has_name = fstat(opened->file.fd(), &st) == 0 && st.st_nlink > 0;
   info.direct_io = opened->buffered_reason.empty();
   info.beside_owner = opened->beside_owner;
   const FileSystem file_system = info.block_device ? FileSystem() : FileSystemOf(opened->file.fd());

@@ -109,7 +109,8 @@ void StoreImpl::LogOpen() const {
     options_.log(LogLevel::kInfo,
                  absl::StrCat(info.path, ": I/O by ", info.engine, ": ", info.engine_reason));
   }
-  if (!info.warning.empty()) options_.log(LogLevel::kWarning, absl::StrCat(info.path, ": ", info.warning));
+  if (!info.warning.empty() && !info.beside_owner)
+    options_.log(LogLevel::kWarning, absl::StrCat(info.path, ": ", info.warning));
   // The log callback must run without the lock, so the values are copied first.
   std::vector<std::string> warnings;
   VolumeCounters v;
