@@ -21,14 +21,15 @@ absl::StatusOr<std::shared_ptr<NewestState>> NewestState::Open(ReadDevice leased
   const std::filesystem::path absolute = std::filesystem::absolute(path, error);
   std::shared_ptr<NewestState> state(
       new NewestState(error ? path : absolute.string(), leased.leased->uuid, options));
-  ASSIGN_OR_RETURN(state->newest_, OpenLeased(std::move(leased), options));
-  state->newest_->SetNewestState(state);
+  ASSIGN_OR_RETURN(state->states_[0], OpenLeased(std::move(leased), options));
+  state->states_[0]->SetNewestState(state);
   return state;
 }
 
 std::shared_ptr<StoreImpl> NewestState::Get() const {
-  const std::lock_guard<std::mutex> lock(mu_);
-  return newest_;
+  std::unique_lock<std::mutex> lock(mu_, std::defer_lock);
+  if (fork_guard_.CheckProcess().ok()) lock.lock();
+  return states_[newest_];
 }
 
 absl::Status NewestState::Refresh() {
@@ -45,7 +46,9 @@ absl::Status NewestState::Refresh() {
   fresh->SetNewestState(old->newest_state());
   {
     const std::lock_guard<std::mutex> lock(mu_);
-    newest_ = std::move(fresh);
+    states_[1 - newest_] = std::move(fresh);
+    newest_ = 1 - newest_;
+    states_[1 - newest_].reset();  // `old` has it
   }
   old->GiveUpState();
   return absl::OkStatus();

@@ -2,6 +2,7 @@
 #ifndef UNTORN_STORE_BESIDE_OWNER_H_
 #define UNTORN_STORE_BESIDE_OWNER_H_
 
+#include <atomic>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -10,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "extent/open_for_reading.h"
+#include "store/fork_guard.h"
 #include "store/store_impl.h"
 #include "untorn/options.h"
 
@@ -17,7 +19,8 @@ namespace untorn::internal {
 
 // Holds the newest state of such a store. The store shares it with all its states.
 //
-// Threading: thread-safe.
+// Threading: thread-safe. In a fork()ed child the lock may be held for ever, so a child does without it. It finds a state that is
+// whole, because a refresh changes only the place that is not the newest.
 class NewestState {
  public:
   // Opens the first state.
@@ -38,8 +41,10 @@ class NewestState {
   const Uuid uuid_;
   const OpenOptions options_;
   std::mutex refresh_mu_;  // one thread at a time refreshes
+  const ForkGuard fork_guard_;
   mutable std::mutex mu_;
-  std::shared_ptr<StoreImpl> newest_;
+  std::shared_ptr<StoreImpl> states_[2];
+  std::atomic<int> newest_ = 0;
 };
 
 // Opens the state that is leased.

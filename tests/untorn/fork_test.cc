@@ -71,6 +71,10 @@ class ForkTest : public testing::Test {
     threads.emplace_back([&] {
       while (!stop) ASSERT_TRUE(IsOk(reader->Refresh()));
     });
+    // Takes the lock of the newest state most of the time, so that children come into being with it held.
+    threads.emplace_back([&] {
+      while (!stop) reader->Begin();
+    });
     run();
     stop = true;
     for (std::thread& thread : threads) thread.join();
