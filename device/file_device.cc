@@ -147,7 +147,7 @@ absl::StatusOr<DirectOpen> OpenLocked(const std::string& path, bool block_device
       if (opened.st_dev == now.st_dev && opened.st_ino == now.st_ino) return result;
       continue;  // another file took its place (ReplaceStoreFile) before it was locked
     }
-    const LockHolder holder = FindLockHolder(now.st_dev, now.st_ino);
+    const LockHolder holder = FindLockHolder(path, now);
     // An owner that is opening or closing the store lets others read a moment later, or earlier.
     const bool may_wait = !holder.alive || options.beside_owner != FileDeviceOptions::BesideOwner::kNever;
     if (!may_wait || std::chrono::steady_clock::now() >= deadline) {

@@ -1,12 +1,16 @@
 #include "device/lock_holder.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
 #include <sys/sysmacros.h>
 
 #include <cstdint>
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <string>
+#include <system_error>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -41,9 +45,40 @@ bool IsAlive(pid_t pid) {
   return state != 'Z' && state != 'X' && (flags & kPfExiting) == 0 && !HasSigkillPending(pid);
 }
 
+// The device number of the file system that the file is on, as /proc/locks has it. On btrfs stat(2) has another one, that of
+// the subvolume. 0 if it is not known.
+dev_t DeviceOfMount(const std::string& path) {
+  struct statx file;
+  if (statx(AT_FDCWD, path.c_str(), 0, STATX_MNT_ID, &file) != 0 || (file.stx_mask & STATX_MNT_ID) == 0)
+    return 0;
+  std::ifstream in("/proc/self/mountinfo");
+  for (std::string line; std::getline(in, line);) {
+    // "36 35 98:0 /mnt1 /mnt2 rw,noatime ...": the mount, its parent, and the device.
+    unsigned long long mount;
+    unsigned device_major, device_minor;
+    if (std::sscanf(line.c_str(), "%llu %*u %u:%u", &mount, &device_major, &device_minor) == 3 &&
+        mount == file.stx_mnt_id)
+      return makedev(device_major, device_minor);
+  }
+  return 0;
+}
+
+// Says whether the process is seen to have the file open.
+bool HasOpen(pid_t pid, const struct stat& file) {
+  std::error_code error;
+  for (std::filesystem::directory_iterator at(absl::StrCat("/proc/", pid, "/fd"), error), end;
+       !error && at != end; at.increment(error)) {
+    struct stat open;
+    if (stat(at->path().c_str(), &open) == 0 && open.st_dev == file.st_dev && open.st_ino == file.st_ino)
+      return true;
+  }
+  return false;
+}
+
 }  // namespace
 
-LockHolder FindLockHolder(dev_t dev, ino_t inode) {
+LockHolder FindLockHolder(const std::string& path, const struct stat& file) {
+  const dev_t mount_device = DeviceOfMount(path);
   LockHolder found;
   std::ifstream in("/proc/locks");
   for (std::string line; std::getline(in, line);) {
@@ -56,7 +91,10 @@ LockHolder FindLockHolder(dev_t dev, ino_t inode) {
                     &lock_inode) != 5) {
       continue;
     }
-    if (makedev(lock_major, lock_minor) != dev || lock_inode != inode) continue;
+    const dev_t device = makedev(lock_major, lock_minor);
+    if ((device != file.st_dev && device != mount_device) || lock_inode != file.st_ino) continue;
+    // Two subvolumes of btrfs may have files with the same number.
+    if (device != file.st_dev && !HasOpen(pid, file)) continue;
     if (pid < 0) pid = 0;  // taken on behalf of nobody this process can see
     found = {.pid = pid, .writing = std::string(mode) == "WRITE", .alive = pid > 0 && IsAlive(pid)};
     if (found.alive) return found;

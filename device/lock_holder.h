@@ -3,7 +3,10 @@
 #ifndef UNTORN_DEVICE_LOCK_HOLDER_H_
 #define UNTORN_DEVICE_LOCK_HOLDER_H_
 
+#include <sys/stat.h>
 #include <sys/types.h>
+
+#include <string>
 
 namespace untorn {
 
@@ -15,9 +18,8 @@ struct LockHolder {
   bool alive = false;
 };
 
-// Returns a holder of a flock on inode `inode` of the device with number `dev`. It prefers holders that are
-// alive.
-LockHolder FindLockHolder(dev_t dev, ino_t inode);
+// Returns a holder of a flock on the file at `path`, of which stat(2) says `file`. It prefers holders that are alive.
+LockHolder FindLockHolder(const std::string& path, const struct stat& file);
 
 }  // namespace untorn
 

@@ -127,6 +127,12 @@ kill_owner() {
 
 recovers() { "$untorn" stats "$1" --json | grep -qE '"recovered_records": [1-9]'; }
 
+refuses_a_second_owner() {
+  hold "$1"
+  says "$1: open for writing by process $owner" "$untorn" rm "$1" held
+  kill_owner
+}
+
 # Two stores with one object, of which one has lost its owner. A reader makes the owner write a checkpoint, so that nothing is
 # left to recover. The owner commits a moment later again.
 clean_and_crashed() { # DIRECTORY
@@ -219,6 +225,7 @@ overlayfs() {
   tells m/store "direct I/O" "yes|no: "
   tells m/store "atomic support" "overlayfs does not tell where an overwrite goes" --atomic-unit=16K
   grep -q "warning: .*overlayfs does not tell" error || die "no warning: $(cat error)"
+  refuses_a_second_owner m/store
 }
 
 squashfs() {
@@ -265,6 +272,9 @@ btrfs_checksums() {
   grep -qE "no errors found" scrubbed || die "btrfs scrub: $(cat scrubbed)"
   for i in 1 2 3 4 5; do same m/store "o$i"; done
   checked m/store
+  btrfs subvolume create m/volume >/dev/null || die "subvolume"
+  cp m/store m/volume/store
+  for store in m/store m/volume/store; do refuses_a_second_owner "$store"; done
 }
 
 btrfs_without_checksums() {
