@@ -49,8 +49,9 @@ take_down() {
   [[ -z $owner ]] || kill_owner
   for ((i = ${#mounts[@]} - 1; i >= 0; --i)); do patiently umount "${mounts[i]}"; done
   for ((i = ${#devices[@]} - 1; i >= 0; --i)); do
-    blockdev --setrw "${devices[i]}" 2>/dev/null
     losetup -d "${devices[i]}"
+    # The protection outlasts the device, and would be that of the next one with its name.
+    blockdev --setrw "${devices[i]}"
   done
 }
 
