@@ -90,7 +90,7 @@ void UringDevice::LoseRing(int error) {
 
 std::string UringDevice::engine_lost() const {
   const int error = lost_error_;
-  return error == 0 ? "" : Refusal("io_uring has stopped to work", error);
+  return error == 0 ? "" : Refusal("io_uring has stopped working", error);
 }
 
 UringDevice::Operation* UringDevice::NewOperation() {

@@ -129,7 +129,7 @@ TEST_F(RefusedIoUringTest, NoMemoryMayBeLocked) {
 }
 
 // A host that shuts itself in when it has opened what it needs.
-TEST_F(RefusedIoUringTest, ARingThatStopsToWorkUnderAStoreIsReplacedAndNothingIsLost) {
+TEST_F(RefusedIoUringTest, ARingThatStopsWorkingUnderAStoreIsReplacedAndNothingIsLost) {
   InChild([&] {
     auto store = Store::Open(path_, {});
     ASSERT_TRUE(IsOk(store));
@@ -157,7 +157,7 @@ TEST_F(RefusedIoUringTest, ARingThatStopsToWorkUnderAStoreIsReplacedAndNothingIs
     shut_in = true;
     for (std::thread& thread : threads) thread.join();
     EXPECT_TRUE(IsOk((*store)->Checkpoint()));
-    ExpectSystemCalls(**store, "io_uring has stopped to work");
+    ExpectSystemCalls(**store, "io_uring has stopped working");
     EXPECT_TRUE(IsOk((*store)->Close()));
     store = Store::Open(path_, {});
     ASSERT_TRUE(IsOk(store));
