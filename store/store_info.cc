@@ -8,8 +8,8 @@
 namespace untorn::internal {
 namespace {
 
-std::string DurableRoad(const DeviceInfo& device) {
-  const bool by_ring = device.engine == "io_uring";
+std::string DurableRoad(const DeviceInfo& device, const std::string& engine) {
+  const bool by_ring = engine == "io_uring";
   std::string road = absl::StrCat("one write of data and record with RWF_DSYNC, by ",
                                   by_ring ? "pwritev2 or io_uring, whichever was faster lately" : "pwritev2");
   if (!device.durable_note.empty()) absl::StrAppend(&road, "; ", device.durable_note);
@@ -22,11 +22,14 @@ StoreInfo StoreImpl::info() const {
   const DeviceInfo& device = storage_->info;
   Superblock sb;
   StoreInfo info;
+  std::string engine_lost;
   // A fork()ed child must not take the lock. The child gets only what belongs to the device.
   if (CheckProcess().ok()) {
     const Lock lock(storage_->mu);
     sb = storage_->volume->superblock();
     info.overwrite_reserve_bytes = Bytes(storage_->volume->space().OverwritableBlocks());
+    // Close() releases the device.
+    if (storage_->device != nullptr) engine_lost = storage_->device->engine_lost();
   }
   info.path = device.path;
   info.uuid = UuidString(sb.uuid);
@@ -34,10 +37,11 @@ StoreInfo StoreImpl::info() const {
   info.size_bytes = Bytes(sb.geometry.total_blocks);
   info.block_bytes = kBlockBytes;
   info.log_bytes = Bytes(sb.geometry.log.count);
-  info.engine = device.engine;
-  info.engine_reason = device.engine_reason;
-  info.durable_road = DurableRoad(device);
+  info.engine = engine_lost.empty() ? device.engine : "system calls";
+  info.engine_reason = engine_lost.empty() ? device.engine_reason : engine_lost;
+  info.durable_road = DurableRoad(device, info.engine);
   info.direct_io = device.direct_io;
+  info.direct_io_note = device.direct_io_note;
   info.atomic_source = AtomicSourceName(device.atomic.source);
   info.atomic_note = device.atomic_note;
   if (device.atomic.usable()) {
