@@ -36,7 +36,7 @@ absl::StatusOr<std::unique_ptr<Watcher>> Watcher::Open(const std::string& path) 
 std::string Watcher::Owner() const {
   struct stat st;
   const std::string& path = device_->info().path;
-  const pid_t pid = stat(path.c_str(), &st) == 0 ? FindLockHolder(st.st_dev, st.st_ino).pid : 0;
+  const pid_t pid = stat(path.c_str(), &st) == 0 ? FindLockHolder(path, st).pid : 0;
   return pid != 0 ? absl::StrCat("process ", pid) : "a process that is not visible from here";
 }
 
