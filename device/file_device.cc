@@ -5,6 +5,7 @@
 #include <linux/fs.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -258,6 +259,13 @@ absl::StatusOr<uint64_t> SizeOfFileSystem(const std::string& path) {
                        absl::StrCat(DirectoryOf(path), ": the size of its file system cannot be read"));
   }
   return uint64_t{fs.f_blocks} * fs.f_frsize;
+}
+
+absl::StatusOr<std::string> FreshNameBeside(const std::string& path) {
+  uint64_t number = 0;
+  if (getrandom(&number, sizeof(number), 0) != static_cast<ssize_t>(sizeof(number)))
+    return absl::InternalError(absl::StrCat(path, ": no random number for the name of a new file"));
+  return absl::StrCat(path, ".new-", absl::Hex(number, absl::kZeroPad16));
 }
 
 absl::Status NameStoreFile(const std::string& from, const std::string& to) {

@@ -46,6 +46,8 @@ absl::StatusOr<std::unique_ptr<Device>> OpenFileDevice(const std::string& path,
 absl::Status CreateStoreFile(const std::string& path);
 // Returns the size of the file system that has or would have `path`, free or not.
 absl::StatusOr<uint64_t> SizeOfFileSystem(const std::string& path);
+// Returns a name beside `path` that nobody else uses: PATH.new-0123456789abcdef.
+absl::StatusOr<std::string> FreshNameBeside(const std::string& path);
 // Durably renames `from` to `to`. kAlreadyExists: there is a `to`; both stay.
 absl::Status NameStoreFile(const std::string& from, const std::string& to);
 // Durably renames `from` to `to`, which may exist.

@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
+#include "base/memory_reserve.h"
 #include "extent/lease.h"
 
 namespace untorn::internal {
@@ -69,6 +70,7 @@ void Publisher::Publish() {
 }
 
 void Publisher::Run() {
+  const MemoryReserve::Use reserve;
   do {
     Publish();
     MutexLock lock(mu_);

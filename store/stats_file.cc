@@ -8,12 +8,12 @@
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
-#include <random>
 #include <system_error>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "device/file_device.h"
 #include "device/open_file.h"
 
 namespace untorn::internal {
@@ -95,9 +95,7 @@ absl::Status StatsFile::Write(const std::string& page) {
     return absl::FailedPreconditionError(absl::StrCat(
         store_, ": the store has another name now; statistics come again when the store is opened anew"));
   }
-  std::random_device random;
-  const std::string fresh =
-      absl::StrCat(path_, ".new-", absl::Hex(uint64_t{random()} << 32 | random(), absl::kZeroPad16));
+  ASSIGN_OR_RETURN(const std::string fresh, FreshNameBeside(path_));
   const OpenFile file(open(fresh.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
   if (!file.is_open()) return ErrnoError(errno, path_, "cannot be written");
   absl::Status status = WriteAll(file.fd(), page, path_);

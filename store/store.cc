@@ -1,7 +1,6 @@
 // The public API checks handles, and passes calls on to the parts of the store.
 #include "untorn/store.h"
 
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -329,10 +328,7 @@ absl::Status CreateInFile(const std::string& path, const CreateOptions& options)
 // leaves no part of a store at `path`, and others open no part of a store.
 absl::Status CreateAndPlace(const std::string& path, const CreateOptions& options,
                             absl::Status (*place)(const std::string& from, const std::string& to)) {
-  uint64_t number = 0;
-  if (getrandom(&number, sizeof(number), 0) != static_cast<ssize_t>(sizeof(number)))
-    return absl::InternalError(absl::StrCat(path, ": no random number for the name of the new file"));
-  const std::string fresh = absl::StrCat(path, ".new-", absl::Hex(number, absl::kZeroPad16));
+  ASSIGN_OR_RETURN(const std::string fresh, FreshNameBeside(path));
   RETURN_IF_ERROR(CreateInFile(fresh, options));
   absl::Status placed = place(fresh, path);
   if (!placed.ok()) unlink(fresh.c_str());

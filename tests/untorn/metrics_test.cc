@@ -3,8 +3,8 @@
 
 #include <gtest/gtest.h>
 
-#include <charconv>
 #include <cctype>
+#include <charconv>
 #include <cmath>
 #include <cstdint>
 #include <fstream>
