@@ -44,12 +44,12 @@ absl::StatusOr<uint64_t> SizeOfFile(int fd, const DeviceInfo& info) {
   return size_bytes / kBlockBytes * kBlockBytes;
 }
 
-absl::Status CheckFileLimit(const std::string& what, uint64_t end_bytes) {
+absl::Status CheckFileLimit(absl::FunctionRef<std::string()> what, uint64_t end_bytes) {
   struct rlimit limit;
   if (getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY || end_bytes <= limit.rlim_cur)
     return absl::OkStatus();
   return absl::ResourceExhaustedError(
-      absl::StrCat(what, ": the process may write only the first ", uint64_t{limit.rlim_cur},
+      absl::StrCat(what(), ": the process may write only the first ", uint64_t{limit.rlim_cur},
                    " bytes of a file (RLIMIT_FSIZE, ulimit -f); raise the limit"));
 }
 
@@ -67,8 +67,8 @@ bool FileBackedDevice::Check(IoRequest* request) const {
   request->untried = false;
   request->status = CheckRequest(info_, size_bytes(), *request);
   if (!request->status.ok() || !IsWrite(request->op) || info_.block_device) return request->status.ok();
-  request->status =
-      CheckFileLimit(DescribeRequest(info_, *request), request->offset_bytes + request->length_bytes());
+  const uint64_t end_bytes = request->offset_bytes + request->length_bytes();
+  request->status = CheckFileLimit([&] { return DescribeRequest(info_, *request); }, end_bytes);
   request->untried = !request->status.ok();
   return request->status.ok();
 }
@@ -93,7 +93,8 @@ absl::Status FileBackedDevice::Extend(uint64_t size_bytes) {
   ASSIGN_OR_RETURN(uint64_t now_bytes, SizeIfHolds(info_.beside_owner ? 0 : this->size_bytes()));
   if (now_bytes < size_bytes && !info_.block_device) {
     RETURN_IF_ERROR(CheckFileLimit(
-        absl::StrCat(info_.path, ": cannot be given a size of ", size_bytes, " bytes"), size_bytes));
+        [&] { return absl::StrCat(info_.path, ": cannot be given a size of ", size_bytes, " bytes"); },
+        size_bytes));
     RETURN_IF_ERROR(SetSize(size_bytes));
     now_bytes = size_bytes;
   }

@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "device/device.h"
 #include "device/open_file.h"
@@ -46,8 +47,8 @@ class FileBackedDevice : public Device {
 
 // Returns kResourceExhausted if the process may not write so far into a file (RLIMIT_FSIZE). Beyond the limit the kernel sends
 // SIGXFSZ, which ends the process unless the process ignores the signal. So nothing is tried there. The threads of a store
-// block the signal, in case somebody lowers the limit after the check.
-absl::Status CheckFileLimit(const std::string& what, uint64_t end_bytes);
+// block the signal, in case somebody lowers the limit after the check. `what` begins the message.
+absl::Status CheckFileLimit(absl::FunctionRef<std::string()> what, uint64_t end_bytes);
 
 // Reads the size of an open file or block device, in whole blocks. Returns the error of the system.
 absl::StatusOr<uint64_t> SizeOfFile(int fd, const DeviceInfo& info);

@@ -214,7 +214,8 @@ absl::StatusOr<std::unique_ptr<Device>> OpenFileDevice(const std::string& path,
   if (info.block_device) {
     RETURN_IF_ERROR(CheckBlockDevice(opened->file.fd(), info));
   } else if (!info.read_only) {
-    RETURN_IF_ERROR(CheckFileLimit(absl::StrCat(path, ": has ", info.size_bytes, " bytes"), info.size_bytes));
+    RETURN_IF_ERROR(CheckFileLimit([&] { return absl::StrCat(path, ": has ", info.size_bytes, " bytes"); },
+                                   info.size_bytes));
   }
 
   ASSIGN_OR_RETURN(AtomicFacts facts, GatherAtomicFacts(opened->file.fd(), path));

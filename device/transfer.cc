@@ -116,8 +116,10 @@ bool Transfer::Finished(int64_t result) {
   if (result == -EINTR || result == -EAGAIN || result == -ECANCELED) return false;
   if (result < 0) {
     request_->status = ErrorStatus(static_cast<int>(-result));
-    // Somebody has lowered RLIMIT_FSIZE since the request was checked.
-    request_->untried = result == -EFBIG;
+    // Somebody has lowered RLIMIT_FSIZE since the request was checked. Where writes are cached, the error may be that of an
+    // earlier write.
+    request_->untried =
+        result == -EFBIG && IsWrite(request_->op) && info_->direct_io && !info_->may_cache_writes;
     return true;
   }
   if (request_->op == IoOp::kFlush) {

@@ -159,6 +159,9 @@ void UringDevice::TakeBack() {
     const io_uring_sqe& sqe = ring_.sq.sqes[(at - 1) & ring_.sq.ring_mask];
     backlog_.push_front(reinterpret_cast<Operation*>(sqe.user_data));
   }
+  // The kernel must not find them, should another thread enter it.
+  ring_.sq.sqe_head = ring_.sq.sqe_tail = end - left;
+  io_uring_smp_store_release(ring_.sq.ktail, ring_.sq.sqe_tail);
   in_ring_ -= left;
 }
 

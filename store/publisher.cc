@@ -51,7 +51,7 @@ void Publisher::Step() {
       const MutexLock lock(mu_);
       running_ = false;
     }
-    if (std::exchange(warned_, true)) return;
+    if (std::exchange(warned_of_thread_, true)) return;
     warn_(absl::StrCat(
         device_.info().path,
         ": a process watches, but no thread can be started to tell it statistics: ", error.code().message()));

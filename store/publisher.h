@@ -39,6 +39,7 @@ class Publisher {
   const std::function<void(const std::string&)> warn_;
   StatsFile file_;       // of the thread, while it runs
   bool looked_ = false;  // for what a killed owner has left
+  bool warned_of_thread_ = false;
   bool warned_ = false;  // since the file was written last
   std::thread thread_;
   Mutex mu_;

@@ -4,11 +4,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
+#include <string_view>
 #include <system_error>
+#include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -22,6 +25,12 @@ namespace {
 // What a page of PrometheusText() begins with.
 constexpr char kBeginning[] = "# HELP untorn_store_info ";
 constexpr size_t kPageBytesMax = 1 << 20;
+constexpr char kEnding[] = ".stats";
+
+absl::Status NoStatistics(const std::string& path) {
+  return absl::AlreadyExistsError(
+      absl::StrCat(path, ": it has no statistics of a store; give it another name"));
+}
 
 absl::Status ErrnoError(int error, const std::string& path, const char* what) {
   return absl::Status(absl::ErrnoToStatusCode(error),
@@ -54,7 +63,7 @@ StatsFile::StatsFile(const std::string& store) : store_(store) {
   std::error_code error;
   // The process may have another working directory later.
   if (const auto real = std::filesystem::canonical(store, error); !error) store_ = real.string();
-  path_ = absl::StrCat(store_, ".stats");
+  path_ = absl::StrCat(store_, kEnding);
   struct stat st;
   if (stat(store_.c_str(), &st) != 0) return;
   dev_ = st.st_dev;
@@ -66,48 +75,74 @@ absl::StatusOr<std::string> StatsFile::Read() const {
   if (!file.is_open()) return ErrnoError(errno, path_, "cannot be read");
   struct stat st;
   if (fstat(file.fd(), &st) != 0) return ErrnoError(errno, path_, "cannot be read");
-  std::string page(kPageBytesMax, '\0');
+  std::string page(std::min<uint64_t>(st.st_size, kPageBytesMax), '\0');
   const ssize_t n = S_ISREG(st.st_mode) ? read(file.fd(), page.data(), page.size()) : 0;
   if (n < 0) return ErrnoError(errno, path_, "cannot be read");
   page.resize(static_cast<size_t>(n));
-  if (!absl::StartsWith(page, kBeginning)) {
-    return absl::AlreadyExistsError(
-        absl::StrCat(path_, ": it has no statistics of a store; give it another name"));
-  }
-  return page;
+  return absl::StartsWith(page, kBeginning) ? absl::StatusOr<std::string>(std::move(page))
+                                            : NoStatistics(path_);
 }
 
-absl::Status StatsFile::CheckReplaceable() const {
-  const absl::Status found = Read().status();
-  if (absl::IsNotFound(found)) return absl::OkStatus();
-  // O_NOFOLLOW says so of a symbolic link.
-  struct stat st;
-  if (lstat(path_.c_str(), &st) == 0 && S_ISLNK(st.st_mode)) {
-    return absl::AlreadyExistsError(absl::StrCat(path_, ": it is a symbolic link; remove it"));
-  }
-  return found;
-}
+// The directory of the file, and the store's file in it. All that is done goes by the directory: another could take its place.
+struct StatsFile::Place {
+  OpenFile directory;
+  std::string name;  // of the store in the directory
+  struct stat store;
+};
 
-absl::Status StatsFile::Write(const std::string& page) {
-  RETURN_IF_ERROR(CheckReplaceable());
-  struct stat st;
-  if (stat(store_.c_str(), &st) != 0 || st.st_dev != dev_ || st.st_ino != inode_) {
+absl::StatusOr<StatsFile::Place> StatsFile::FindPlace() const {
+  const std::filesystem::path path(store_);
+  Place place{
+      OpenFile(open(path.parent_path().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)), path.filename(), {}};
+  if (!place.directory.is_open()) return ErrnoError(errno, path_, "cannot be written");
+  if (fstatat(place.directory.fd(), place.name.c_str(), &place.store, AT_SYMLINK_NOFOLLOW) != 0 ||
+      place.store.st_dev != dev_ || place.store.st_ino != inode_) {
     return absl::FailedPreconditionError(absl::StrCat(
         store_, ": the store has another name now; statistics come again when the store is opened anew"));
   }
-  ASSIGN_OR_RETURN(const std::string fresh, FreshNameBeside(path_));
-  const OpenFile file(open(fresh.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+  return place;
+}
+
+// Fails if something else has the name. A power cut may leave an empty file.
+absl::Status StatsFile::CheckReplaceable(const Place& place) const {
+  struct stat st;
+  const std::string name = place.name + kEnding;
+  if (fstatat(place.directory.fd(), name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0)
+    return errno == ENOENT ? absl::OkStatus() : ErrnoError(errno, path_, "cannot be read");
+  if (S_ISLNK(st.st_mode))
+    return absl::AlreadyExistsError(absl::StrCat(path_, ": it is a symbolic link; remove it"));
+  if (S_ISREG(st.st_mode) && st.st_size == 0) return absl::OkStatus();
+  const OpenFile file(
+      openat(place.directory.fd(), name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+  if (!file.is_open()) return ErrnoError(errno, path_, "cannot be read");
+  char beginning[sizeof(kBeginning) - 1];
+  const ssize_t n = S_ISREG(st.st_mode) ? read(file.fd(), beginning, sizeof(beginning)) : 0;
+  if (n < 0) return ErrnoError(errno, path_, "cannot be read");
+  return std::string_view(beginning, static_cast<size_t>(n)) == kBeginning ? absl::OkStatus()
+                                                                           : NoStatistics(path_);
+}
+
+absl::Status StatsFile::Write(const std::string& page) {
+  ASSIGN_OR_RETURN(const Place place, FindPlace());
+  RETURN_IF_ERROR(CheckReplaceable(place));
+  const std::string name = place.name + kEnding;
+  ASSIGN_OR_RETURN(const std::string fresh, FreshNameBeside(name));
+  const int directory = place.directory.fd();
+  const OpenFile file(
+      openat(directory, fresh.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
   if (!file.is_open()) return ErrnoError(errno, path_, "cannot be written");
   absl::Status status = WriteAll(file.fd(), page, path_);
-  if (status.ok()) status = GivePermissions(file.fd(), st, path_);
-  if (status.ok() && rename(fresh.c_str(), path_.c_str()) != 0)
+  if (status.ok()) status = GivePermissions(file.fd(), place.store, path_);
+  if (status.ok() && renameat(directory, fresh.c_str(), directory, name.c_str()) != 0)
     status = ErrnoError(errno, path_, "cannot be replaced");
-  if (!status.ok()) unlink(fresh.c_str());
+  if (!status.ok()) unlinkat(directory, fresh.c_str(), 0);
   return status;
 }
 
 void StatsFile::Remove() {
-  if (Read().ok()) unlink(path_.c_str());
+  const absl::StatusOr<Place> place = FindPlace();
+  if (place.ok() && CheckReplaceable(*place).ok())
+    unlinkat(place->directory.fd(), (place->name + kEnding).c_str(), 0);
 }
 
 }  // namespace untorn::internal

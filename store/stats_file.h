@@ -23,7 +23,7 @@ class StatsFile {
   //  kFailedPrecondition  the store has another name now
   // Other errors are those of the system.
   absl::Status Write(const std::string& page);
-  // Removes the file, if it has statistics. Another owner may have left it.
+  // Removes the file, if it has statistics, and the store its name. Another owner may have left the file.
   void Remove();
   // Returns the content.
   //  kNotFound  there is no such file
@@ -32,8 +32,9 @@ class StatsFile {
   const std::string& path() const { return path_; }
 
  private:
-  // Fails if something else has the name.
-  absl::Status CheckReplaceable() const;
+  struct Place;
+  absl::StatusOr<Place> FindPlace() const;
+  absl::Status CheckReplaceable(const Place& place) const;
 
   std::string store_;
   std::string path_;

@@ -163,7 +163,8 @@ def main():
     link(LIBRARY, f"{libdir}/libuntorn.so")
     copy(binaries / "integrations/c" / STATIC_LIBRARY, f"{libdir}/{STATIC_LIBRARY}")
     flags = (binaries / "integrations/c" / f"{STATIC_LIBRARY}.flags").read_text().split()
-    needed = list(dict.fromkeys(flag[2:] for flag in flags))
+    needed = list(dict.fromkeys(flag[2:] for flag in flags if flag.startswith("-l")))
+    others = [flag for flag in flags if not flag.startswith("-l")]
     for module in MODULES:
         copy(binaries / "integrations" / module, f"{libdir}/untorn/{pathlib.Path(module).name}")
     for file in ["__init__.py", "py.typed"]:
@@ -182,7 +183,8 @@ def main():
     modules = ", ".join(MODULES_OF_PKG_CONFIG.get(name, name) for name in needed)
     write(places + "Name: untorn-static\nDescription: Store of objects whose writes are whole or not at all (static library)\n"
           f"Version: {version}\nRequires: {modules}\nCflags: -I\"${{includedir}}\"\n"
-          f"Libs: \"${{libdir}}/{STATIC_LIBRARY}\" -lstdc++ -lm\n", f"{libdir}/pkgconfig/untorn-static.pc")
+          f"Libs: \"${{libdir}}/{STATIC_LIBRARY}\" {' '.join(others + ['-lstdc++', '-lm'])}\n",
+          f"{libdir}/pkgconfig/untorn-static.pc")
 
     up = os.path.relpath(".", f"{libdir}/cmake/untorn")
     write(f"""# find_package(untorn): the targets untorn::c (untorn/c.h) and, with Abseil, untorn::untorn (untorn/store.h). untorn::static is the
@@ -208,7 +210,7 @@ if(NOT TARGET untorn::static)
     IMPORTED_LOCATION "${{_untorn_prefix}}/{libdir}/{STATIC_LIBRARY}"
     IMPORTED_LINK_INTERFACE_LANGUAGES CXX
     INTERFACE_INCLUDE_DIRECTORIES "${{_untorn_prefix}}/include"
-    INTERFACE_LINK_LIBRARIES "{';'.join(needed)}")
+    INTERFACE_LINK_LIBRARIES "{';'.join(needed + others)}")
 endif()
 unset(_untorn_prefix)
 """, f"{libdir}/cmake/untorn/untornConfig.cmake")
