@@ -1,7 +1,5 @@
 #include "base/memory_reserve.h"
 
-#include <sys/mman.h>
-
 #include <array>
 #include <atomic>
 #include <cstdio>
@@ -34,11 +32,12 @@ constinit thread_local int MemoryReserve::Use::depth_ = 0;
 bool MemoryReserve::Fill() {
   for (std::atomic<void*>& piece : pieces) {
     if (piece.load(std::memory_order_relaxed) != nullptr) continue;
-    void* memory = mmap(nullptr, kPieceBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED) return false;
+    // malloc() finds what it has got back too, which it may keep for ever.
+    void* memory = std::malloc(kPieceBytes);
+    if (memory == nullptr) return false;
     void* none = nullptr;
     // Another thread may have been faster.
-    if (!piece.compare_exchange_strong(none, memory)) munmap(memory, kPieceBytes);
+    if (!piece.compare_exchange_strong(none, memory)) std::free(memory);
   }
   whole.store(true);
   // A piece that was taken meanwhile is missed at the next look.
@@ -53,7 +52,7 @@ void MemoryReserve::OnNoMemory() {
     for (std::atomic<void*>& piece : pieces) {
       if (void* memory = piece.exchange(nullptr)) {
         whole.store(false);
-        munmap(memory, kPieceBytes);
+        std::free(memory);
         return;
       }
     }

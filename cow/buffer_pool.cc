@@ -15,7 +15,11 @@ bool LiesBefore(const Buffer* a, const Buffer* b) { return std::less<>()(a->data
 
 }  // namespace
 
-void BufferPool::New(std::span<BufferRef> buffers) {
+void BufferPool::New(std::span<BufferRef> buffers) { Take(buffers, /*with_reserve=*/true); }
+
+bool BufferPool::TryNew(std::span<BufferRef> buffers) { return Take(buffers, /*with_reserve=*/false); }
+
+bool BufferPool::Take(std::span<BufferRef> buffers, bool with_reserve) {
   const MutexLock guard(mu_);
   while (free_.size() < buffers.size()) {
     if (!released_.empty()) {
@@ -23,7 +27,7 @@ void BufferPool::New(std::span<BufferRef> buffers) {
       released_.pop_back();
       continue;
     }
-    AddSlab();
+    if (!AddSlab(with_reserve)) return false;
   }
   // The buffers at the end came back last. Those that came back together are contiguous once they are sorted.
   const auto taken = free_.end() - buffers.size();
@@ -31,14 +35,18 @@ void BufferPool::New(std::span<BufferRef> buffers) {
   for (size_t i = 0; i < buffers.size(); ++i) buffers[i] = BufferRef(taken[i]);
   free_.erase(taken, free_.end());
   in_use_.fetch_add(buffers.size(), std::memory_order_relaxed);
+  return true;
 }
 
-void BufferPool::AddSlab() {
+bool BufferPool::AddSlab(bool with_reserve) {
   size_t count = kSlabBuffers;
   AlignedBuffer memory = AlignedBuffer::IfThereIsMemory(count * kBlockBytes, count * kBlockBytes);
   if (memory.data() == nullptr) {
-    count = 1;
-    memory = AlignedBuffer(kBlockBytes);
+    // Of a single block, malloc would lose as much again for its alignment.
+    count = std::min<size_t>(kSlabBuffers, 8);
+    memory = AlignedBuffer::IfThereIsMemory(count * kBlockBytes, kBlockBytes);
+    if (memory.data() == nullptr && !with_reserve) return false;
+    if (memory.data() == nullptr) memory = AlignedBuffer(count * kBlockBytes);
   }
   Slab& slab = slabs_.emplace_back(Slab{std::move(memory), std::make_unique<Buffer[]>(count)});
   // The reverse order lets buffers that are taken one after another lie one after another.
@@ -48,6 +56,7 @@ void BufferPool::AddSlab() {
     b.pool = this;
     free_.push_back(&b);
   }
+  return true;
 }
 
 void BufferPool::ReleaseBeyond(uint64_t bytes) {

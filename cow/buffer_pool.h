@@ -74,6 +74,8 @@ class BufferPool {
   // Puts a new buffer into every element. Buffers that were taken together and given back come together
   // again, one after another in memory. A disk takes few long pieces faster than many short ones.
   void New(std::span<BufferRef> buffers);
+  // Does the same without the memory reserve. Returns false, and takes nothing, if there is no memory.
+  bool TryNew(std::span<BufferRef> buffers);
   uint64_t bytes_in_use() const { return in_use_.load(std::memory_order_relaxed) * kBlockBytes; }
   // Gives memory of free buffers back to the kernel until the pool has at most `bytes`, or no free buffer with memory.
   void ReleaseBeyond(uint64_t bytes);
@@ -91,8 +93,9 @@ class BufferPool {
     AlignedBuffer memory;
     std::unique_ptr<Buffer[]> buffers;
   };
-  // Adds a slab of free buffers: of one buffer if there is no memory for more.
-  void AddSlab() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  bool Take(std::span<BufferRef> buffers, bool with_reserve);
+  // Adds a slab of free buffers: of a few if there is no memory for more. Returns false if there is no memory but the reserve.
+  bool AddSlab(bool with_reserve) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Return(Buffer* buffer);
 
   Mutex mu_;

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/memory_reserve.h"
 #include "base/probes.h"
 
 namespace untorn {
@@ -336,6 +337,8 @@ absl::Status IoPump::Run(Lock& lock, IoRequest* request) {
 }
 
 absl::Status IoPump::RunAll(Lock& lock, absl::Span<IoRequest* const> requests) {
+  // The device uses the requests until they complete, so no allocation may fail meanwhile.
+  const MemoryReserve::Use reserve;
   size_t left = requests.size();
   for (IoRequest* request : requests) {
     request->context = &left;

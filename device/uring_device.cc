@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/memory_reserve.h"
 
 namespace untorn {
 namespace {
@@ -59,6 +60,7 @@ absl::StatusOr<std::unique_ptr<Device>> UringDevice::Create(OpenFile& file, cons
 
 UringDevice::~UringDevice() {
   if (ring_.ring_fd < 0) return;
+  const MemoryReserve::Use reserve;
   std::vector<IoRequest*> abandoned;
   while (in_ring_ > 0) Reap(/*wait=*/true, &abandoned);
   if (!file_.is_open()) {

@@ -104,6 +104,8 @@ void Background::Tidy(Lock& lock) {
   tidied_ = now;
   parts_.fork.objects().ForgetIdle();
   if (absl::Status held = parts_.volume.CheckFile(); !held.ok()) parts_.health.Fail(held);
+  // Others in the process may wait for the memory that clean data has here.
+  (void)parts_.CheckMemory();
   if (!limit_.fits_machine()) return;
   {
     const Unlocked unlocked(lock);

@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
+#include "base/memory_reserve.h"
 #include "base/mutex.h"
 #include "base/probes.h"
 #include "base/status_macros.h"
@@ -105,12 +106,22 @@ absl::Status ObjectWriter::CheckWrite(const ObjectState& object, ByteRange range
 
 // Copies whole blocks to private buffers, before the lock is taken. Partly covered blocks get no buffer here,
 // because they are put together under the lock.
-ObjectWriter::Buffers ObjectWriter::CopyWholeBlocks(const Request& request) {
+absl::Status TakeBuffers(const Front& front, std::span<BufferRef> buffers) {
+  if (front.parts.buffers.TryNew(buffers)) [[likely]]
+    return absl::OkStatus();
+  {
+    const Lock lock(front.mu);
+    front.parts.ShedMemory();
+  }
+  return front.parts.buffers.TryNew(buffers) ? absl::OkStatus() : MemoryReserve::NoMemory();
+}
+
+absl::StatusOr<ObjectWriter::Buffers> ObjectWriter::CopyWholeBlocks(const Request& request) {
   const BlockRange blocks = request.blocks();
   Buffers buffers(blocks.count.value());
   // A write within one block may be partial at both ends of the same block.
   const size_t partial = std::min<size_t>(request.head_partial() + request.tail_partial(), buffers.size());
-  front_.parts.buffers.New({buffers.data() + request.head_partial(), buffers.size() - partial});
+  RETURN_IF_ERROR(TakeBuffers(front_, {buffers.data() + request.head_partial(), buffers.size() - partial}));
   ObjectBlock block = blocks.start;
   for (BufferRef& buffer : buffers) {
     if (buffer) request.CopyBlock(block, buffer.data());
@@ -271,10 +282,11 @@ absl::Status ObjectWriter::Write(const std::shared_ptr<ObjectState>& object, uin
     const uint64_t part_max = options.atomic ? data.bytes : kPlainPartBytes - (offset + at) % kBlockBytes;
     const uint64_t n = std::min(data.bytes - at, part_max);
     const Request request{object, {offset + at, n}, data, at, options};
-    Buffers buffers = CopyWholeBlocks(request);
+    absl::StatusOr<Buffers> buffers = CopyWholeBlocks(request);
     // Others may take the lock between two parts, because a plain write is atomic only block by block.
     lock.lock();
-    RETURN_IF_ERROR(Stage(lock, request, buffers, &held, &sets));
+    RETURN_IF_ERROR(buffers.status());
+    RETURN_IF_ERROR(Stage(lock, request, *buffers, &held, &sets));
     at += n;
     // Nobody waits for the sets of a buffered write.
     if (options.durability == Durability::kBuffered) sets.clear();

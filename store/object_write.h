@@ -34,6 +34,10 @@ struct Front {
   Background& background;
 };
 
+// Takes buffers for data of the application. Clean data gives its memory back if there is none for them.
+//  kResourceExhausted   there is no memory but the memory reserve, which is for what was begun
+absl::Status TakeBuffers(const Front& front, std::span<BufferRef> buffers) EXCLUDES_STORE_LOCK;
+
 // Ends a change. If the call waits, returns when `sets` are durable. Then lets background work happen. Releases the
 // lock meanwhile. An error is the store's failure, or kUnavailable: the file system below has no space, even to overwrite.
 absl::Status FinishChange(const Front& front, Lock& lock, ChangeSetRefs sets,
@@ -69,7 +73,7 @@ class ObjectWriter {
   struct Request;
   using Buffers = absl::InlinedVector<BufferRef, 16>;
 
-  Buffers CopyWholeBlocks(const Request& request) EXCLUDES_STORE_LOCK;
+  absl::StatusOr<Buffers> CopyWholeBlocks(const Request& request) EXCLUDES_STORE_LOCK;
   bool Restage(const Request& request, Buffers& buffers, ChangeSetRefs* sets) REQUIRES_STORE_LOCK;
   absl::Status AwaitAdmission(Lock& lock, const Request& request, Reservation* held,
                               Reservation* space) REQUIRES_STORE_LOCK;

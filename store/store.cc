@@ -409,7 +409,7 @@ absl::Status Store::Create(const std::string& path, const CreateOptions& options
 
 absl::StatusOr<std::unique_ptr<Store>> Store::Open(const std::string& path, const OpenOptions& options) {
   RETURN_IF_ERROR(MemoryReserve::Prepare());
-  // Recovery only reads.
+  // Recovery may need far more memory than the reserve has. As a crash does, giving up leaves a store that can be opened.
   return UnlessOutOfMemory([&] { return OpenAtPath(path, options); });
 }
 

@@ -203,14 +203,14 @@ absl::Status TransactionImpl::WriteBlocks(ObjectDraft& draft, uint64_t offset, I
   return written;
 }
 
-BufferRef TransactionImpl::TakeBuffer(BlockCount rest) {
+absl::StatusOr<BufferRef> TransactionImpl::TakeBuffer(BlockCount rest) {
   // Buffers come in groups, because each group takes the pool's lock. A group has at most half as many buffers as the
   // transaction has blocks, or the rest of the write.
   constexpr BlockCount kTakenTogether{64};
   if (buffers_taken_ == buffers_.size()) {
-    buffers_.clear();
-    buffers_.resize(std::min(kTakenTogether, std::max(rest, blocks_in_memory_ / 2)).value());
-    front_.parts.buffers.New(buffers_);
+    std::vector<BufferRef> taken(std::min(kTakenTogether, std::max(rest, blocks_in_memory_ / 2)).value());
+    RETURN_IF_ERROR(TakeBuffers(front_, taken));
+    buffers_ = std::move(taken);
     buffers_taken_ = 0;
   }
   return std::move(buffers_[buffers_taken_++]);
@@ -233,10 +233,11 @@ absl::Status TransactionImpl::CopyToBlocks(ObjectDraft& draft, uint64_t offset, 
       }
     }
     if (fresh) {
+      ASSIGN_OR_RETURN(BufferRef buffer, TakeBuffer(BlocksFor(from + data.bytes - at)));
       it = draft.blocks.emplace_hint(it, number, DraftBlock());
       ++blocks_in_memory_;
       DraftBlock& block = it->second;
-      block.buffer = TakeBuffer(BlocksFor(from + data.bytes - at));
+      block.buffer = std::move(buffer);
       if (n < kBlockBytes) {
         std::memset(block.buffer.data(), 0, kBlockBytes);
         // In a new object or in a hole the rest of the block is zeros, so the whole block is known. Elsewhere

@@ -58,7 +58,7 @@ class TransactionImpl {
   absl::Status WriteBlocks(ObjectDraft& draft, uint64_t offset, IoVector data) EXCLUDES_STORE_LOCK;
   absl::Status CopyToBlocks(ObjectDraft& draft, uint64_t offset, IoVector data) EXCLUDES_STORE_LOCK;
   // Returns a buffer for a new block. `rest` counts the blocks that the write at hand still has.
-  BufferRef TakeBuffer(BlockCount rest);
+  absl::StatusOr<BufferRef> TakeBuffer(BlockCount rest);
   absl::Status ZeroBytes(ObjectDraft& draft, uint64_t from, uint64_t to) EXCLUDES_STORE_LOCK;
   void MakeHole(ObjectDraft& draft, BlockRange range) EXCLUDES_STORE_LOCK;
   void ForgetBlocks(ObjectDraft& draft, BlockRange range);

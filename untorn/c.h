@@ -9,7 +9,7 @@
  *
  * Errors. Every function that can fail returns UNTORN_OK or the code of an error. untorn_message() has the object, the
  * range and the cause, in words. untorn/store.h says which errors each function has. A pointer that is NULL and must not be
- * is UNTORN_INVALID_ARGUMENT. A lack of memory ends the process.
+ * is UNTORN_INVALID_ARGUMENT. Where there is no memory the code is UNTORN_RESOURCE_EXHAUSTED.
  *
  * Ownership. What a function returns through a pointer belongs to the caller, who gives it back by the function of the
  * same prefix: untorn_store_close, untorn_object_free, untorn_transaction_free, untorn_free. All of these accept NULL.

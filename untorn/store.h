@@ -32,7 +32,8 @@
 //   kResourceExhausted   the file system below has no space, even to overwrite (docs/decisions/031), or the process may not
 //                        write there any more (RLIMIT_FSIZE). A change was not made. What a sync was to cover is accepted,
 //                        and not durable yet. Or the process can get no more memory (docs/decisions/037): nothing was begun,
-//                        and the store goes on when there is memory.
+//                        and the store goes on when there is memory. Only a write that is not atomic, and larger than
+//                        1 MiB, may have been accepted in part then.
 //   kUnavailable         for the same reason, the change is accepted, and not durable yet; from changes with kSync
 // While there is no space, a checkpoint and changes that return only when they are durable wait if they have begun.
 //

@@ -59,9 +59,13 @@ struct Parts {
   absl::Status CheckMemory() const REQUIRES_STORE_LOCK {
     if (MemoryReserve::Check().ok()) [[likely]]
       return absl::OkStatus();
+    ShedMemory();
+    return MemoryReserve::Check();
+  }
+  // Drops clean data, and gives its memory back.
+  void ShedMemory() const REQUIRES_STORE_LOCK {
     fork.pages().Evict(0);
     buffers.FreeSlabs();
-    return MemoryReserve::Check();
   }
   // Waits until `ready()` is true, or until the store fails. As IoPump::Wait().
   void WaitUntil(Lock& lock, absl::FunctionRef<bool()> ready) const REQUIRES_STORE_LOCK {

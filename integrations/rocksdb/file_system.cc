@@ -24,32 +24,6 @@ struct LockedFile : ::rocksdb::FileLock {
 
 }  // namespace
 
-bool SharedFiles::Lock(const std::string& name) {
-  std::lock_guard guard(mu_);
-  return locked_.insert(name).second;
-}
-
-void SharedFiles::Unlock(const std::string& name) {
-  std::lock_guard guard(mu_);
-  locked_.erase(name);
-}
-
-void SharedFiles::SetWritten(const Object& object) {
-  std::lock_guard guard(mu_);
-  written_[object.id()] = std::time(nullptr);
-}
-
-void SharedFiles::Forget(const Object& object) {
-  std::lock_guard guard(mu_);
-  written_.erase(object.id());
-}
-
-std::time_t SharedFiles::WrittenAt(const Object& object) const {
-  std::lock_guard guard(mu_);
-  const auto it = written_.find(object.id());
-  return it == written_.end() ? opened_ : it->second;
-}
-
 absl::StatusOr<Object> FileSystem::OpenOrCreate(const std::string& path) {
   const std::string name = FileName(path);
   absl::StatusOr<Object> object = store_.CreateObject(name);
@@ -77,7 +51,7 @@ IOStatus FileSystem::NewWritableFile(const std::string& path, const FileOptions&
                                      std::unique_ptr<::rocksdb::FSWritableFile>* file, IODebugContext*) {
   const absl::StatusOr<Object> object = OpenOrCreate(path);
   const absl::Status emptied = object.ok() ? object->Truncate(0) : object.status();
-  if (emptied.ok()) *file = rocks::NewWritableFile({*object, path}, 0, options.use_direct_writes);
+  if (emptied.ok()) *file = rocks::NewWritableFile({*object, path}, shared_, 0, options.use_direct_writes);
   return ToIoStatus(emptied, "create", path);
 }
 
@@ -85,7 +59,7 @@ IOStatus FileSystem::ReopenWritableFile(const std::string& path, const FileOptio
                                         std::unique_ptr<::rocksdb::FSWritableFile>* file, IODebugContext*) {
   const absl::StatusOr<Object> object = OpenOrCreate(path);
   const absl::StatusOr<uint64_t> size = object.ok() ? object->Size() : object.status();
-  if (size.ok()) *file = rocks::NewWritableFile({*object, path}, *size, options.use_direct_writes);
+  if (size.ok()) *file = rocks::NewWritableFile({*object, path}, shared_, *size, options.use_direct_writes);
   return ToIoStatus(size.status(), "open", path);
 }
 
@@ -96,7 +70,7 @@ IOStatus FileSystem::ReuseWritableFile(const std::string& path, const std::strin
   const absl::Status renamed = Rename(old_path, path);
   if (!renamed.ok()) return ToIoStatus(renamed, "rename", absl::StrCat(old_path, " to ", path));
   const absl::StatusOr<Object> object = OpenOrCreate(path);
-  if (object.ok()) *file = rocks::NewWritableFile({*object, path}, 0, options.use_direct_writes);
+  if (object.ok()) *file = rocks::NewWritableFile({*object, path}, shared_, 0, options.use_direct_writes);
   return ToIoStatus(object.status(), "open", path);
 }
 

@@ -1,5 +1,6 @@
 #include "integrations/rocksdb/files.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <latch>
@@ -8,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "integrations/rocksdb/io_status.h"
+#include "integrations/rocksdb/shared_files.h"
 
 namespace untorn::rocks {
 namespace {
@@ -49,9 +51,11 @@ class SequentialFile : public ::rocksdb::FSSequentialFile {
     position_ += result->size();
     return s;
   }
+  // Stops at the end.
   IOStatus Skip(uint64_t n) override {
-    position_ += n;
-    return IOStatus::OK();
+    const absl::StatusOr<uint64_t> size = file_.object.Size();
+    if (size.ok()) position_ = std::min(position_ + n, std::max(position_, *size));
+    return ToIoStatus(size.status(), "skip in", file_.path);
   }
 
  private:
@@ -71,16 +75,20 @@ class RandomAccessFile : public ::rocksdb::FSRandomAccessFile {
   // All at once, so that the device works on them at once.
   IOStatus MultiRead(::rocksdb::FSReadRequest* requests, size_t count, const IOOptions&,
                      IODebugContext*) override {
-    std::latch pending(static_cast<std::ptrdiff_t>(count));
+    struct Pending {
+      const OpenFile& file;
+      std::latch requests;
+    } pending{file_, std::latch(static_cast<std::ptrdiff_t>(count))};
     for (size_t i = 0; i < count; ++i) {
       ::rocksdb::FSReadRequest* const r = &requests[i];
+      // Two pointers fit into a std::function, so nothing is allocated that could fail while reads are under way.
       file_.object.ReadAsync(r->offset, Bytes(r->scratch, r->len), options_,
-                             [this, r, &pending](absl::StatusOr<size_t> got) {
-                               r->status = Told(file_, got, r->scratch, &r->result);
-                               pending.count_down();
+                             [r, all = &pending](absl::StatusOr<size_t> got) {
+                               r->status = Told(all->file, got, r->scratch, &r->result);
+                               all->requests.count_down();
                              });
     }
-    pending.wait();
+    pending.requests.wait();
     return IOStatus::OK();
   }
   bool use_direct_io() const override { return direct_; }
@@ -93,8 +101,8 @@ class RandomAccessFile : public ::rocksdb::FSRandomAccessFile {
 
 class WritableFile : public ::rocksdb::FSWritableFile {
  public:
-  WritableFile(OpenFile file, uint64_t position, bool direct)
-      : file_(std::move(file)), position_(position), direct_(direct) {}
+  WritableFile(OpenFile file, SharedFiles& shared, uint64_t position, bool direct)
+      : file_(std::move(file)), shared_(shared), position_(position), direct_(direct) {}
 
   using ::rocksdb::FSWritableFile::Append;
   IOStatus Append(const Slice& data, const IOOptions&, IODebugContext*) override {
@@ -107,9 +115,13 @@ class WritableFile : public ::rocksdb::FSWritableFile {
     if (s.ok()) position_ = size;
     return s;
   }
-  IOStatus Close(const IOOptions&, IODebugContext*) override { return IOStatus::OK(); }
+  IOStatus Close(const IOOptions&, IODebugContext*) override {
+    shared_.SetWritten(file_.object);
+    return IOStatus::OK();
+  }
   IOStatus Flush(const IOOptions&, IODebugContext*) override { return IOStatus::OK(); }
   IOStatus Sync(const IOOptions&, IODebugContext*) override {
+    shared_.SetWritten(file_.object);
     return ToIoStatus(file_.object.Sync(), "sync", file_.path);
   }
   bool IsSyncThreadSafe() const override { return true; }
@@ -117,6 +129,7 @@ class WritableFile : public ::rocksdb::FSWritableFile {
 
  private:
   const OpenFile file_;
+  SharedFiles& shared_;
   uint64_t position_;  // bytes
   const bool direct_;
 };
@@ -173,8 +186,9 @@ std::unique_ptr<::rocksdb::FSRandomAccessFile> NewRandomAccessFile(OpenFile file
   return std::make_unique<RandomAccessFile>(std::move(file), direct);
 }
 
-std::unique_ptr<::rocksdb::FSWritableFile> NewWritableFile(OpenFile file, uint64_t position, bool direct) {
-  return std::make_unique<WritableFile>(std::move(file), position, direct);
+std::unique_ptr<::rocksdb::FSWritableFile> NewWritableFile(OpenFile file, SharedFiles& shared,
+                                                           uint64_t position, bool direct) {
+  return std::make_unique<WritableFile>(std::move(file), shared, position, direct);
 }
 
 std::unique_ptr<::rocksdb::FSRandomRWFile> NewRandomRwFile(OpenFile file) {

@@ -5,6 +5,7 @@
 #include <mutex>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "integrations/rocksdb/file_system.h"
 #include "integrations/rocksdb/uri.h"
@@ -41,6 +42,12 @@ absl::StatusOr<std::unique_ptr<::rocksdb::FileSystem>> Open(const std::string& u
   ASSIGN_OR_RETURN(parsed, ParseUri(uri));
   StoresOfProcess<RocksdbStore>::Use use;
   ASSIGN_OR_RETURN(use, StoresOfProcess<RocksdbStore>::Open(parsed.path, parsed.options));
+  if (parsed.options.open.read_only != use->store().info().read_only) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(parsed.path, ": this process has it open ",
+                     parsed.options.open.read_only ? "for writing" : "read-only",
+                     ", and one process opens a store in one way"));
+  }
   return std::make_unique<FileSystemOfUri>(uri, std::move(use));
 }
 
