@@ -14,7 +14,6 @@ constexpr size_t kPieces = 32;
 constexpr size_t kPieceBytes = MemoryReserve::kBytes / kPieces;
 
 std::array<std::atomic<void*>, kPieces> pieces;
-std::atomic<bool> whole{false};
 std::new_handler previous_handler = nullptr;
 
 // Never destroyed, since stores may outlive static objects.
@@ -28,6 +27,7 @@ const absl::Status& Error() {
 }  // namespace
 
 constinit thread_local int MemoryReserve::Use::depth_ = 0;
+constinit std::atomic<bool> MemoryReserve::whole_{false};
 
 bool MemoryReserve::Fill() {
   for (std::atomic<void*>& piece : pieces) {
@@ -39,10 +39,10 @@ bool MemoryReserve::Fill() {
     // Another thread may have been faster.
     if (!piece.compare_exchange_strong(none, memory)) std::free(memory);
   }
-  whole.store(true);
+  whole_.store(true);
   // A piece that was taken meanwhile is missed at the next look.
   for (const std::atomic<void*>& piece : pieces) {
-    if (piece.load() == nullptr) whole.store(false);
+    if (piece.load() == nullptr) whole_.store(false);
   }
   return true;
 }
@@ -51,7 +51,7 @@ void MemoryReserve::OnNoMemory() {
   if (Use::depth_ > 0) {
     for (std::atomic<void*>& piece : pieces) {
       if (void* memory = piece.exchange(nullptr)) {
-        whole.store(false);
+        whole_.store(false);
         std::free(memory);
         return;
       }
@@ -76,7 +76,7 @@ absl::Status MemoryReserve::Prepare() {
 }
 
 absl::Status MemoryReserve::Check() {
-  if (whole.load(std::memory_order_relaxed) || Fill()) [[likely]]
+  if (IsWhole() || Fill()) [[likely]]
     return absl::OkStatus();
   return NoMemory();
 }

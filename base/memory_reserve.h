@@ -13,6 +13,7 @@
 #ifndef UNTORN_BASE_MEMORY_RESERVE_H_
 #define UNTORN_BASE_MEMORY_RESERVE_H_
 
+#include <atomic>
 #include <cstddef>
 #include <new>
 
@@ -38,6 +39,8 @@ class MemoryReserve {
 
   // Makes the reserve, when the first store is opened. kResourceExhausted: there is no memory for it.
   static absl::Status Prepare();
+  // Says whether new work may begin, as Check() does, but without trying to make the reserve whole.
+  static bool IsWhole() { return whole_.load(std::memory_order_relaxed); }
   // Must be OK before new work begins. Makes the reserve whole if that is possible again. Allocates no memory.
   //  kResourceExhausted   a part of the reserve is in use, and the process can get no more memory
   static absl::Status Check();
@@ -46,6 +49,7 @@ class MemoryReserve {
 
  private:
   static bool Fill();
+  static std::atomic<bool> whole_;
   static void OnNoMemory();
 };
 

@@ -116,18 +116,20 @@ absl::Status TakeBuffers(const Front& front, std::span<BufferRef> buffers) {
   return front.parts.buffers.TryNew(buffers) ? absl::OkStatus() : MemoryReserve::NoMemory();
 }
 
-absl::StatusOr<ObjectWriter::Buffers> ObjectWriter::CopyWholeBlocks(const Request& request) {
+absl::Status ObjectWriter::CopyWholeBlocks(const Request& request, Buffers* out) {
   const BlockRange blocks = request.blocks();
-  Buffers buffers(blocks.count.value());
+  Buffers& buffers = *out;
   // A write within one block may be partial at both ends of the same block.
   const size_t partial = std::min<size_t>(request.head_partial() + request.tail_partial(), buffers.size());
-  RETURN_IF_ERROR(TakeBuffers(front_, {buffers.data() + request.head_partial(), buffers.size() - partial}));
+  const std::span<BufferRef> whole(buffers.data() + request.head_partial(), buffers.size() - partial);
+  if (!front_.parts.buffers.TryNew(whole)) [[unlikely]]
+    RETURN_IF_ERROR(TakeBuffers(front_, whole));
   ObjectBlock block = blocks.start;
   for (BufferRef& buffer : buffers) {
     if (buffer) request.CopyBlock(block, buffer.data());
     ++block;
   }
-  return buffers;
+  return absl::OkStatus();
 }
 
 // Tries the cheap case: one pending change set has all these blocks already, so the write needs no space and
@@ -282,11 +284,13 @@ absl::Status ObjectWriter::Write(const std::shared_ptr<ObjectState>& object, uin
     const uint64_t part_max = options.atomic ? data.bytes : kPlainPartBytes - (offset + at) % kBlockBytes;
     const uint64_t n = std::min(data.bytes - at, part_max);
     const Request request{object, {offset + at, n}, data, at, options};
-    absl::StatusOr<Buffers> buffers = CopyWholeBlocks(request);
+    Buffers buffers(request.blocks().count.value());
+    absl::Status copied = CopyWholeBlocks(request, &buffers);
     // Others may take the lock between two parts, because a plain write is atomic only block by block.
     lock.lock();
-    RETURN_IF_ERROR(buffers.status());
-    RETURN_IF_ERROR(Stage(lock, request, *buffers, &held, &sets));
+    if (!copied.ok()) [[unlikely]]
+      return copied;
+    RETURN_IF_ERROR(Stage(lock, request, buffers, &held, &sets));
     at += n;
     // Nobody waits for the sets of a buffered write.
     if (options.durability == Durability::kBuffered) sets.clear();

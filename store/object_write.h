@@ -73,7 +73,8 @@ class ObjectWriter {
   struct Request;
   using Buffers = absl::InlinedVector<BufferRef, 16>;
 
-  absl::StatusOr<Buffers> CopyWholeBlocks(const Request& request) EXCLUDES_STORE_LOCK;
+  // `out` has an element for each block of the request.
+  absl::Status CopyWholeBlocks(const Request& request, Buffers* out) EXCLUDES_STORE_LOCK;
   bool Restage(const Request& request, Buffers& buffers, ChangeSetRefs* sets) REQUIRES_STORE_LOCK;
   absl::Status AwaitAdmission(Lock& lock, const Request& request, Reservation* held,
                               Reservation* space) REQUIRES_STORE_LOCK;

@@ -57,8 +57,9 @@ struct Parts {
   }
   // Says whether the process has memory for new work. Clean data gives its memory back first.
   absl::Status CheckMemory() const REQUIRES_STORE_LOCK {
-    if (MemoryReserve::Check().ok()) [[likely]]
+    if (MemoryReserve::IsWhole()) [[likely]]
       return absl::OkStatus();
+    if (MemoryReserve::Check().ok()) return absl::OkStatus();
     ShedMemory();
     return MemoryReserve::Check();
   }
