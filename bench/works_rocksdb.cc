@@ -23,14 +23,16 @@ struct Work {
   bool on_filled = true;  // or on a database that is made for it
 };
 
-// What db_bench tells of a benchmark: "overwrite    :      94.510 micros/op 10579 ops/sec 0.945 seconds ...".
+// What db_bench tells of its last benchmark: "overwrite    :      94.510 micros/op 10579 ops/sec 0.945 seconds ...".
 absl::StatusOr<double> Operations(const std::string& told) {
+  double last = 0;
   for (const auto line : absl::StrSplit(told, '\n')) {
     const std::vector<std::string> words = absl::StrSplit(line, ' ', absl::SkipEmpty());
     double per_second;
     if (words.size() > 5 && words[3] == "micros/op" && absl::SimpleAtod(words[4], &per_second))
-      return per_second;
+      last = per_second;
   }
+  if (last > 0) return last;
   return absl::InternalError("db_bench: " + told);
 }
 
@@ -61,8 +63,9 @@ absl::Status RocksdbWorks(const Setting& setting, Results* results) {
       fill,
       {"RocksDB overwrite, synced", "--benchmarks=overwrite --sync" + some(5'000)},
       {"RocksDB overwrite, synced, 8 threads", "--benchmarks=overwrite --sync" + some(2'000), 8},
-      {"RocksDB readrandom", "--benchmarks=readrandom" + some(200'000)},
-      {"RocksDB readwhilewriting", "--benchmarks=readwhilewriting" + some(200'000)},
+      // The first benchmark fills the caches: those of the file system outlast a process, and the store's does not.
+      {"RocksDB readrandom", "--benchmarks=readrandom,readrandom" + some(200'000)},
+      {"RocksDB readwhilewriting", "--benchmarks=readrandom,readwhilewriting" + some(200'000)},
   };
   for (const Work& work : works) {
     auto series = Alternate({{kUntorn, [&] { return RunDbBench(setting, true, work); }},
